@@ -1,0 +1,40 @@
+/* table.h - the hot loops as a table of functions, one table an instruction set.
+ *
+ * core/simd/kernels/NAME.c is compiled once per instruction set (AT_ISA says which), each time filling its part of that
+ * set's table; core/simd/dispatch.c chooses a table at run time. A kernel file sees the machine through kernels/vec.h only.
+ */
+#ifndef AT_SIMD_TABLE_H
+#define AT_SIMD_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "attune.h"
+
+/* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
+typedef struct at_elementwise_kernels {
+    void (*exp)(const float *x, float *out, int64_t n); /* within 2 ulp; NaN kept */
+    void (*tanh)(const float *x, float *out, int64_t n);
+    void (*sigmoid)(const float *x, float *out, int64_t n);
+    void (*bf16_to_f32)(const uint16_t *x, float *out, int64_t n);
+    void (*f32_to_bf16)(const float *x, uint16_t *out, int64_t n); /* to nearest even, NaN kept */
+    void (*f16_to_f32)(const uint16_t *x, float *out, int64_t n);
+    void (*f32_to_f16)(const float *x, uint16_t *out, int64_t n);
+    double (*sum)(const float *x, int64_t n);  /* in double */
+    float (*max)(const float *x, int64_t n);   /* NaN where one is */
+} at_elementwise_kernels;
+
+/* The attention product and softmax (core/simd/kernels/attention_*.c): see kernels' own comments. */
+struct at_attention_kernels;
+
+typedef struct at_simd {
+    const char *name; /* "avx2" */
+    int lanes;        /* f32 in a register */
+    at_elementwise_kernels elementwise;
+    const struct at_attention_kernels *attention;
+} at_simd;
+
+/* The table in use; chosen at the first call of attune_init(), which must have succeeded. */
+const at_simd *at_simd_now(void);
+
+#endif
