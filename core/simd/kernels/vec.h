@@ -1,0 +1,58 @@
+/* vec.h - the vector layer: everything that a kernel may know of an instruction set.
+ *
+ *   vf  AT_LANES f32     vm  a mask over the lanes
+ *
+ * Loads and stores take any address. Kernels are written once over these names; the Makefile compiles them once per set
+ * with AT_ISA=name and AT_ISA_name=1. What all sets share (exp2, elementwise conversions) stands at the end.
+ */
+#ifndef AT_SIMD_VEC_H
+#define AT_SIMD_VEC_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/numbers.h"
+
+#define AT_INLINE static inline __attribute__((always_inline))
+
+/* AT_KERNEL(product) is at_avx2_product: one name a set. */
+#define AT_JOIN3_(a, b, c) a##b##_##c
+#define AT_JOIN3(a, b, c) AT_JOIN3_(a, b, c)
+#define AT_KERNEL(name) AT_JOIN3(at_, AT_ISA, name)
+
+#if defined AT_ISA_avx512
+#include "vec_avx512.h"
+#elif defined AT_ISA_avx2
+#include "vec_avx2.h"
+#elif defined AT_ISA_c
+#include "vec_c.h"
+#else
+#error "AT_ISA names no instruction set that vec.h knows"
+#endif
+
+/* 2^x for softmax, x at most about 100: at most 3 ulp from -126 on, zero below and at -inf, NaN kept.
+ * Rounding to the nearest integer n leaves f in [-1/2, 1/2]; a polynomial of degree 5 for 2^f, minimax in relative error. */
+AT_INLINE vf vf_exp2(vf x) {
+    vm keep = vf_not_less(x, vf_set1(-126.0f));
+    vf n = vf_round(x), f = vf_sub(x, n);
+    vf p = vf_fma(vf_set1(0.00133908633647f), f, vf_set1(0.00967603191832f));
+    p = vf_fma(p, f, vf_set1(0.0555035711422f));
+    p = vf_fma(p, f, vf_set1(0.240221074853f));
+    p = vf_fma(p, f, vf_set1(0.693147188026f));
+    p = vf_fma(p, f, vf_set1(1.00000007545f));
+    return vf_keep(keep, vf_scale2(p, n));
+}
+
+/* tanh(x) within a few ulp of 1: 1 - 2 / (2^(2 x log2 e) + 1) on |x|, and x itself where x^2 vanishes beside 1. */
+AT_INLINE vf vf_tanh(vf x) {
+    vf a = vf_abs(x);
+    vf small = vf_fma(vf_mul(vf_mul(x, x), x),
+                      vf_fma(vf_mul(x, x), vf_fma(vf_mul(x, x), vf_set1(-17.0f / 315), vf_set1(2.0f / 15)), vf_set1(-1.0f / 3)), x);
+    vf e = vf_exp2(vf_mul(a, vf_set1(-2.8853900817779268f)));
+    vf big = vf_div(vf_sub(vf_set1(1.0f), e), vf_add(vf_set1(1.0f), e));
+    big = vf_copysign(big, x);
+    return vf_select(vf_less(a, vf_set1(0.25f)), small, big);
+}
+
+#endif

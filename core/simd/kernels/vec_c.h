@@ -1,0 +1,134 @@
+/* vec_c.h - the vector layer in plain C: what any compiler takes, and what the others are checked against. */
+#ifndef AT_SIMD_VEC_C_H
+#define AT_SIMD_VEC_C_H
+
+enum { AT_LANES = 8, AT_ROWS = 2 }; /* AT_ROWS: rows of a product's register tile, beside 2 vectors of columns */
+
+typedef struct vf {
+    float x[AT_LANES];
+} vf;
+typedef struct vm {
+    uint32_t x[AT_LANES]; /* all ones or all zeros */
+} vm;
+
+#define AT_EACH for (int i = 0; i < AT_LANES; i++)
+
+AT_INLINE vf vf_load(const float *p) {
+    vf r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+AT_INLINE void vf_store(float *p, vf a) { memcpy(p, &a, sizeof a); }
+AT_INLINE vf vf_set1(float x) {
+    vf r;
+    AT_EACH r.x[i] = x;
+    return r;
+}
+AT_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
+AT_INLINE vf vf_load_part(const float *p, int n) {
+    vf r = vf_zero();
+    for (int i = 0; i < n; i++) r.x[i] = p[i];
+    return r;
+}
+AT_INLINE void vf_store_part(float *p, vf a, int n) {
+    for (int i = 0; i < n; i++) p[i] = a.x[i];
+}
+
+#define AT_BINARY(name, expression)                                                                                    \
+    AT_INLINE vf name(vf a, vf b) {                                                                                    \
+        vf r;                                                                                                          \
+        AT_EACH r.x[i] = expression;                                                                                   \
+        return r;                                                                                                      \
+    }
+AT_BINARY(vf_add, a.x[i] + b.x[i])
+AT_BINARY(vf_sub, a.x[i] - b.x[i])
+AT_BINARY(vf_mul, a.x[i] * b.x[i])
+AT_BINARY(vf_div, a.x[i] / b.x[i])
+/* As the x86 instructions: where either is NaN, b. */
+AT_BINARY(vf_max, a.x[i] > b.x[i] ? a.x[i] : b.x[i])
+AT_BINARY(vf_min, a.x[i] < b.x[i] ? a.x[i] : b.x[i])
+AT_BINARY(vf_copysign, at_f32_of_bits((at_bits_of_f32(a.x[i]) & 0x7fffffffu) | (at_bits_of_f32(b.x[i]) & 0x80000000u)))
+#undef AT_BINARY
+
+AT_INLINE vf vf_fma(vf a, vf b, vf c) {
+    vf r;
+    AT_EACH r.x[i] = a.x[i] * b.x[i] + c.x[i];
+    return r;
+}
+AT_INLINE vf vf_abs(vf a) {
+    AT_EACH a.x[i] = at_f32_of_bits(at_bits_of_f32(a.x[i]) & 0x7fffffffu);
+    return a;
+}
+AT_INLINE vf vf_sqrt(vf a) {
+    AT_EACH a.x[i] = sqrtf(a.x[i]);
+    return a;
+}
+/* To the nearest integer, ties to even, for |x| below 2^22: adding 1.5 * 2^23 leaves no bits for a fraction. */
+AT_INLINE vf vf_round(vf a) {
+    AT_EACH a.x[i] = (a.x[i] + 12582912.0f) - 12582912.0f;
+    return a;
+}
+/* a * 2^n for integers n that keep the result normal; a NaN stays one. */
+AT_INLINE vf vf_scale2(vf a, vf n) {
+    AT_EACH {
+        float magic = n.x[i] + 12582912.0f;
+        a.x[i] = at_f32_of_bits(at_bits_of_f32(a.x[i]) + (at_bits_of_f32(magic) << 23));
+    }
+    return a;
+}
+
+#define AT_COMPARE(name, expression)                                                                                   \
+    AT_INLINE vm name(vf a, vf b) {                                                                                    \
+        vm r;                                                                                                          \
+        AT_EACH r.x[i] = (expression) ? 0xffffffffu : 0;                                                               \
+        return r;                                                                                                      \
+    }
+AT_COMPARE(vf_less, a.x[i] < b.x[i])
+AT_COMPARE(vf_not_less, !(a.x[i] < b.x[i])) /* true for NaN */
+AT_COMPARE(vf_equal, a.x[i] == b.x[i])
+AT_COMPARE(vf_unordered, a.x[i] != a.x[i] || b.x[i] != b.x[i])
+#undef AT_COMPARE
+
+AT_INLINE vf vf_select(vm m, vf a, vf b) {
+    vf r;
+    AT_EACH r.x[i] = m.x[i] ? a.x[i] : b.x[i];
+    return r;
+}
+AT_INLINE vf vf_keep(vm m, vf a) {
+    AT_EACH a.x[i] = at_f32_of_bits(at_bits_of_f32(a.x[i]) & m.x[i]);
+    return a;
+}
+/* Lanes first .. last - 1 of a, fill elsewhere; first and last may lie outside the register. */
+AT_INLINE vf vf_within(vf a, int first, int last, vf fill) {
+    AT_EACH a.x[i] = i >= first && i < last ? a.x[i] : fill.x[i];
+    return a;
+}
+
+AT_INLINE float vf_reduce_add(vf a) {
+    return ((a.x[0] + a.x[4]) + (a.x[2] + a.x[6])) + ((a.x[1] + a.x[5]) + (a.x[3] + a.x[7]));
+}
+AT_INLINE float vf_reduce_max(vf a) {
+    float m = a.x[0];
+    for (int i = 1; i < AT_LANES; i++) m = a.x[i] > m ? a.x[i] : m;
+    return m;
+}
+
+AT_INLINE vf vf_load_bf16(const uint16_t *p) {
+    vf r;
+    AT_EACH r.x[i] = at_bf16_to_f32(p[i]);
+    return r;
+}
+/* 2 AT_LANES bf16, even and odd ones apart: lane i of even is p[2 i]. */
+AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
+    AT_EACH even->x[i] = at_bf16_to_f32(p[2 * i]), odd->x[i] = at_bf16_to_f32(p[2 * i + 1]);
+}
+AT_INLINE vf vf_load_f16(const uint16_t *p) {
+    vf r;
+    AT_EACH r.x[i] = at_f16_to_f32(p[i]);
+    return r;
+}
+AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { AT_EACH p[i] = at_f32_to_bf16(a.x[i]); }
+AT_INLINE void vf_store_f16(uint16_t *p, vf a) { AT_EACH p[i] = at_f32_to_f16(a.x[i]); }
+
+#undef AT_EACH
+#endif
