@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "attune.h"
+#include "simd/attention.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
 typedef struct at_elementwise_kernels {
@@ -24,14 +24,11 @@ typedef struct at_elementwise_kernels {
     float (*max)(const float *x, int64_t n);   /* NaN where one is */
 } at_elementwise_kernels;
 
-/* The attention product and softmax (core/simd/kernels/attention_*.c): see kernels' own comments. */
-struct at_attention_kernels;
-
 typedef struct at_simd {
     const char *name; /* "avx2" */
     int lanes;        /* f32 in a register */
     at_elementwise_kernels elementwise;
-    const struct at_attention_kernels *attention;
+    at_attention_kernels attention;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

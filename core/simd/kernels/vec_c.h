@@ -68,11 +68,11 @@ AT_INLINE vf vf_round(vf a) {
     AT_EACH a.x[i] = (a.x[i] + 12582912.0f) - 12582912.0f;
     return a;
 }
-/* a * 2^n for integers n that keep the result normal; a NaN stays one. */
+/* a * 2^n for integers n that keep the result normal; a NaN stays one. The sum with 1.5 * 2^23 has n in its low bits. */
 AT_INLINE vf vf_scale2(vf a, vf n) {
     AT_EACH {
-        float magic = n.x[i] + 12582912.0f;
-        a.x[i] = at_f32_of_bits(at_bits_of_f32(a.x[i]) + (at_bits_of_f32(magic) << 23));
+        uint32_t shift = at_bits_of_f32(n.x[i] + 12582912.0f) << 23;
+        a.x[i] = a.x[i] != a.x[i] ? a.x[i] : at_f32_of_bits(at_bits_of_f32(a.x[i]) + shift);
     }
     return a;
 }
