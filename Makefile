@@ -5,7 +5,7 @@ BUILD ?= build
 CC ?= gcc
 CFLAGS ?= -O3 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2
-BLIS_CFLAGS := -I/usr/include/$(shell $(CC) -print-multiarch)/blis-openmp
+BLIS_CFLAGS := -isystem /usr/include/$(shell $(CC) -print-multiarch)/blis-openmp
 BLIS_LIBS := -lblis -lm
 LUA_CFLAGS := -I/usr/include/lua5.4
 

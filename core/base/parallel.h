@@ -15,6 +15,7 @@ typedef attune_status (*at_task)(void *context, int64_t i, int thread);
 attune_status at_parallel(int64_t tasks, at_task task, void *context);
 
 int at_threads(void);
+int at_cores(void); /* what affinity and the cgroup allow this process */
 
 /* True once attune_interrupt() was called and not yet cleared. Long loops inside one task poll it and return at_interrupted_status(). */
 bool at_interrupted(void);

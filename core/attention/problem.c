@@ -1,0 +1,190 @@
+/* problem.c - what makes q, k, v and their options a problem that every engine can take. */
+#include "attention/problem.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+
+bool at_is_float(attune_dtype dtype) {
+    return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16;
+}
+
+static attune_status check_tensor(const char *name, const attune_tensor *t, const char *layout) {
+    if (!t || !t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, layout);
+    if (t->rank != 4) {
+        return at_fail(ATTUNE_ESHAPE, "%s: expected 4 axes, %s, got %d, %s", name, layout, t->rank, at_shape_text(t->rank, t->shape));
+    }
+    if (!at_is_float(t->dtype)) {
+        return at_fail(ATTUNE_EDTYPE, "%s: expected f32, bf16, f16 or f64, got %s", name, attune_dtype_name(t->dtype));
+    }
+    return ATTUNE_OK;
+}
+
+attune_status at_check_options(const attune_attention_options *o) {
+    if (o->window < 0) return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld", (long long)o->window);
+    if (o->scale_given && !isfinite(o->scale)) return at_fail(ATTUNE_EVALUE, "scale: expected a finite number, got %g", o->scale);
+    if (!(o->softcap >= 0) || isinf(o->softcap)) {
+        return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g", o->softcap);
+    }
+    if (o->engine > ATTUNE_ENGINE_DECODE) {
+        return at_fail(ATTUNE_EVALUE, "engine: expected reference, blis, tiled or decode, got number %d", (int)o->engine);
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v) {
+    const int64_t *a = q->shape, *b = k->shape;
+    if (a[0] != b[0] || a[3] != b[3]) {
+        return at_fail(ATTUNE_ESHAPE, "k: expected [%lld, kv_heads, keys, %lld] to go with q %s, got %s", (long long)a[0],
+                       (long long)a[3], at_shape_text(4, a), at_shape_text(4, b));
+    }
+    if (a[1] % b[1] != 0) {
+        return at_fail(ATTUNE_ESHAPE, "k: expected a number of kv heads that divides q's %lld heads, got %lld (q %s, k %s)",
+                       (long long)a[1], (long long)b[1], at_shape_text(4, a), at_shape_text(4, b));
+    }
+    if (v && (v->shape[0] != b[0] || v->shape[1] != b[1] || v->shape[2] != b[2])) {
+        return at_fail(ATTUNE_ESHAPE, "v: expected [%lld, %lld, %lld, head_dim] to go with k %s, got %s", (long long)b[0],
+                       (long long)b[1], (long long)b[2], at_shape_text(4, b), at_shape_text(4, v->shape));
+    }
+    return ATTUNE_OK;
+}
+
+/* Where each token's document begins and ends. */
+static attune_status make_documents(const attune_lengths *lengths, at_problem *p) {
+    if (lengths->rows == 0) return ATTUNE_OK;
+    if (lengths->rows != 1 && lengths->rows != p->B) {
+        return at_fail(ATTUNE_ESHAPE, "lengths: expected one list, or one for each of %lld batch rows, got %lld lists", (long long)p->B,
+                       (long long)lengths->rows);
+    }
+    if (p->Sq > p->Sk) {
+        return at_fail(ATTUNE_ESHAPE, "lengths: expected no more queries than keys, got %lld and %lld", (long long)p->Sq, (long long)p->Sk);
+    }
+    int64_t tokens = at_checked_mul(lengths->rows, p->Sk);
+    p->document = at_alloc(at_checked_mul(tokens, 2 * (int64_t)sizeof(int64_t)));
+    if (!p->document) return ATTUNE_EMEMORY;
+    p->document_rows = lengths->rows;
+    const int64_t *value = lengths->value;
+    for (int64_t row = 0; row < lengths->rows; row++) {
+        int64_t token = 0, *span = p->document + row * p->Sk * 2;
+        for (int64_t n = 0; n < lengths->count[row]; n++) {
+            int64_t length = *value++;
+            if (length < 1) {
+                return at_fail(ATTUNE_EVALUE, "lengths: expected documents of at least 1 token, got %lld", (long long)length);
+            }
+            if (length > p->Sk - token) token = p->Sk + 1, length = 0; /* too long: told below */
+            for (int64_t end = token + length, t = token; t < end; t++) span[2 * t] = token, span[2 * t + 1] = end;
+            token += length;
+            if (token > p->Sk) break;
+        }
+        if (token != p->Sk) {
+            int64_t sum = 0;
+            const int64_t *list = lengths->value;
+            for (int64_t r = 0; r < row; r++) list += lengths->count[r];
+            for (int64_t n = 0; n < lengths->count[row]; n++) sum += list[n];
+            return at_fail(ATTUNE_ESHAPE, "lengths: expected a sum of %lld tokens, got %lld (list %lld)", (long long)p->Sk,
+                           (long long)sum, (long long)row + 1);
+        }
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
+    if (!sinks) return ATTUNE_OK;
+    if (!sinks->data) return at_fail(ATTUNE_ECLOSED, "sinks: expected a tensor [%lld], got a closed one", (long long)p->Hq);
+    if (sinks->rank != 1 || sinks->shape[0] != p->Hq) {
+        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit a query head, got %s", (long long)p->Hq,
+                       at_shape_text(sinks->rank, sinks->shape));
+    }
+    if (!at_is_float(sinks->dtype)) return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s", attune_dtype_name(sinks->dtype));
+    float *copy = at_alloc(p->Hq * (int64_t)sizeof(float));
+    if (!copy) return ATTUNE_EMEMORY;
+    for (int64_t h = 0; h < p->Hq; h++) {
+        double x = 0;
+        attune_tensor_get(sinks, &h, &x);
+        copy[h] = (float)x;
+    }
+    p->sinks = p->sinks_copy = copy;
+    return ATTUNE_OK;
+}
+
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+                              const attune_attention_options *options, at_problem *out) {
+    static const attune_attention_options defaults = {0};
+    const attune_attention_options *o = options ? options : &defaults;
+    memset(out, 0, sizeof *out);
+    AT_TRY(attune_init());
+    AT_TRY(check_tensor("q", q, "[batch, heads, queries, head_dim]"));
+    AT_TRY(check_tensor("k", k, "[batch, kv_heads, keys, head_dim]"));
+    if (v) AT_TRY(check_tensor("v", v, "[batch, kv_heads, keys, head_dim]"));
+    AT_TRY(check_shapes(q, k, v));
+    const attune_tensor *others[] = {k, v ? v : k};
+    for (int i = 0; i < 2; i++) {
+        if ((q->dtype == ATTUNE_F64) != (others[i]->dtype == ATTUNE_F64)) {
+            return at_fail(ATTUNE_EDTYPE, "%s: expected %s to go with q %s, got %s", i ? "v" : "k", q->dtype == ATTUNE_F64 ? "f64" : "f32, bf16 or f16",
+                           attune_dtype_name(q->dtype), attune_dtype_name(others[i]->dtype));
+        }
+    }
+    AT_TRY(at_check_options(o));
+
+    at_problem *p = out;
+    p->q = *q, p->k = *k;
+    if (v) p->v = *v;
+    p->B = q->shape[0], p->Hq = q->shape[1], p->Sq = q->shape[2], p->D = q->shape[3];
+    p->Hk = k->shape[1], p->Sk = k->shape[2], p->G = p->Hq / p->Hk;
+    p->Dv = v ? v->shape[3] : 0;
+    p->scale = o->scale_given ? o->scale : 1 / sqrt((double)p->D);
+    p->softcap = o->softcap;
+    p->causal = o->causal, p->window = o->window;
+    p->o_dtype = q->dtype, p->lse_dtype = q->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32;
+    p->engine = o->engine;
+    if (p->engine == ATTUNE_ENGINE_DEFAULT) {
+        bool few = p->Sq <= AT_DECODE_QUERIES && o->lengths.rows == 0;
+        p->engine = q->dtype == ATTUNE_F64 ? ATTUNE_ENGINE_REFERENCE : few ? ATTUNE_ENGINE_DECODE : ATTUNE_ENGINE_TILED;
+    }
+    if (q->dtype == ATTUNE_F64 && p->engine != ATTUNE_ENGINE_REFERENCE) {
+        return at_fail(ATTUNE_EENGINE, "engine: expected reference for f64, which the others do not take");
+    }
+    if (p->engine == ATTUNE_ENGINE_DECODE && (p->Sq > AT_DECODE_QUERIES || o->lengths.rows)) {
+        return o->lengths.rows ? at_fail(ATTUNE_EENGINE, "engine: decode takes no lengths; expected tiled, blis or reference")
+                               : at_fail(ATTUNE_EENGINE, "engine: decode takes at most %d queries, got %lld; expected tiled, blis or reference",
+                                         AT_DECODE_QUERIES, (long long)p->Sq);
+    }
+    attune_status status = make_documents(&o->lengths, p);
+    if (status == ATTUNE_OK) status = make_sinks(o->sinks, p);
+    if (status != ATTUNE_OK) at_problem_close(p);
+    return status;
+}
+
+void at_problem_close(at_problem *p) {
+    at_free(p->document);
+    at_free(p->sinks_copy);
+    p->document = NULL, p->sinks_copy = NULL, p->sinks = NULL;
+}
+
+void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+    int64_t at = i + p->Sk - p->Sq; /* the query's place among the keys; below 0 it stands before them all */
+    int64_t begin = 0, end = p->Sk;
+    if (p->causal && at + 1 < end) end = at + 1;
+    if (p->window) {
+        if (at - p->window + 1 > begin) begin = at - p->window + 1;
+        if (p->window <= p->Sk && at + p->window < end) end = at + p->window; /* causal: no tighter than the line above */
+    }
+    if (p->document) {
+        const int64_t *span = p->document + ((p->document_rows == 1 ? 0 : b) * p->Sk + at) * 2;
+        if (span[0] > begin) begin = span[0];
+        if (span[1] < end) end = span[1];
+    }
+    *first = begin, *last = end;
+}
+
+attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+    const int64_t shape[4] = {p->B, p->Hq, p->Sq, p->Dv};
+    memset(o, 0, sizeof *o);
+    memset(lse, 0, sizeof *lse);
+    AT_TRY(attune_tensor_new(p->o_dtype, 4, shape, o));
+    attune_status status = attune_tensor_new(p->lse_dtype, 3, shape, lse);
+    if (status != ATTUNE_OK) attune_tensor_close(o);
+    return status;
+}

@@ -1,0 +1,51 @@
+/* problem.h - an attention problem, validated once. Engines take it as true.
+ *
+ * Shapes as attune.h names them. Rows: the G query heads of a kv head and the query tokens make Sq * G rows, token by token,
+ * that all read the same keys: row r is token r / G and head r % G of the group.
+ */
+#ifndef AT_ATTENTION_PROBLEM_H
+#define AT_ATTENTION_PROBLEM_H
+
+#include "attune.h"
+
+typedef struct at_problem {
+    attune_tensor q, k, v; /* borrowed views */
+    int64_t B, Hq, Hk, G, Sq, Sk, D, Dv;
+    double scale, softcap;        /* softcap 0: none */
+    bool causal;
+    int64_t window;               /* 0: none */
+    const float *sinks;           /* [Hq], or NULL */
+    int64_t document_rows;        /* 0: no packing; 1: one list for all; B: a list a batch row */
+    int64_t *document;            /* [document_rows][Sk][2]: first and one past the last token of each token's document */
+    attune_engine engine;
+    attune_dtype o_dtype, lse_dtype;
+    float *sinks_copy;
+} at_problem;
+
+/* v NULL: for weights alone. On success at_problem_close is due. */
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+                              const attune_attention_options *options, at_problem *out);
+void at_problem_close(at_problem *p);
+
+/* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. */
+void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last);
+
+/* o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], zeroed. */
+attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+
+/* Engines: they fill o and lse, which are new and contiguous. */
+attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *lse); /* "blis" */
+attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+
+/* Probabilities in double precision, row by row: [B, Hq, Sq, Sk]. */
+attune_status at_reference_weights(const at_problem *p, attune_tensor *weights);
+
+/* What options may say beside shapes: window, scale, softcap; shared with the cache. */
+attune_status at_check_options(const attune_attention_options *options);
+bool at_is_float(attune_dtype dtype);
+
+enum { AT_DECODE_QUERIES = 16 }; /* more than that, and decode refuses */
+
+#endif

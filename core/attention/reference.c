@@ -1,0 +1,97 @@
+/* reference.c - attention term by term in double precision: what every other engine is checked against.
+ *
+ *   s_j = scale q . k_j       s_j = c tanh(s_j / c)       lse = log(sum of e^s_j over the keys seen, and e^sink)
+ *   o = sum of e^(s_j - lse) v_j
+ */
+#include <math.h>
+
+#include "attention/problem.h"
+#include "base/memory.h"
+#include "base/numbers.h"
+#include "base/parallel.h"
+#include "base/status.h"
+
+typedef struct reference_job {
+    const at_problem *p;
+    attune_tensor *o, *lse, *weights; /* weights alone, or o and lse */
+    double *scores;                   /* [threads][Sk + D + Dv] */
+    int64_t stride;
+} reference_job;
+
+static double load(const attune_tensor *t, int64_t offset) {
+    switch (t->dtype) {
+    case ATTUNE_F64: return ((const double *)t->data)[offset];
+    case ATTUNE_F32: return (double)((const float *)t->data)[offset];
+    case ATTUNE_BF16: return (double)at_bf16_to_f32(((const uint16_t *)t->data)[offset]);
+    default: return (double)at_f16_to_f32(((const uint16_t *)t->data)[offset]);
+    }
+}
+
+static void store(attune_tensor *t, int64_t offset, double x) {
+    switch (t->dtype) {
+    case ATTUNE_F64: ((double *)t->data)[offset] = x; break;
+    case ATTUNE_F32: ((float *)t->data)[offset] = (float)x; break;
+    case ATTUNE_BF16: ((uint16_t *)t->data)[offset] = at_f32_to_bf16((float)x); break;
+    default: ((uint16_t *)t->data)[offset] = at_f32_to_f16((float)x); break;
+    }
+}
+
+/* Scores of one row over the keys [first, last); returns the log of its denominator. */
+static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t first, int64_t last, double *s, double *q) {
+    const int64_t *qs = p->q.stride, *ks = p->k.stride;
+    int64_t from = b * qs[0] + h * qs[1] + i * qs[2], kv = b * ks[0] + h / p->G * ks[1];
+    for (int64_t d = 0; d < p->D; d++) q[d] = load(&p->q, from + d * qs[3]);
+    double max = p->sinks ? (double)p->sinks[h] : -INFINITY;
+    for (int64_t j = first; j < last; j++) {
+        double dot = 0;
+        for (int64_t d = 0; d < p->D; d++) dot += q[d] * load(&p->k, kv + j * ks[2] + d * ks[3]);
+        double x = p->scale * dot;
+        if (p->softcap > 0) x = p->softcap * tanh(x / p->softcap);
+        s[j] = x;
+        if (x > max) max = x;
+    }
+    double origin = max == -INFINITY ? 0 : max;
+    double sum = p->sinks ? exp((double)p->sinks[h] - origin) : 0;
+    for (int64_t j = first; j < last; j++) sum += exp(s[j] - origin);
+    return sum == 0 ? -INFINITY : origin + log(sum);
+}
+
+static attune_status reference_rows(void *context, int64_t task, int thread) {
+    reference_job *j = context;
+    const at_problem *p = j->p;
+    const int64_t i = task % p->Sq, h = task / p->Sq % p->Hq, b = task / p->Sq / p->Hq;
+    double *s = j->scores + thread * j->stride, *q = s + p->Sk, *o = q + p->D;
+    int64_t first, last;
+    at_problem_sees(p, b, i, &first, &last);
+    double lse = score_row(p, b, h, i, first, last, s, q);
+    if (j->weights) {
+        for (int64_t k = first; k < last; k++) store(j->weights, task * p->Sk + k, lse == -INFINITY ? 0 : exp(s[k] - lse));
+        return ATTUNE_OK;
+    }
+    const int64_t *vs = p->v.stride, kv = b * vs[0] + h / p->G * vs[1];
+    for (int64_t d = 0; d < p->Dv; d++) o[d] = 0;
+    for (int64_t k = first; k < last && lse != -INFINITY; k++) {
+        double weight = exp(s[k] - lse);
+        for (int64_t d = 0; d < p->Dv; d++) o[d] += weight * load(&p->v, kv + k * vs[2] + d * vs[3]);
+    }
+    for (int64_t d = 0; d < p->Dv; d++) store(j->o, task * p->Dv + d, o[d]);
+    store(j->lse, task, lse);
+    return ATTUNE_OK;
+}
+
+static attune_status run(const at_problem *p, attune_tensor *o, attune_tensor *lse, attune_tensor *weights) {
+    reference_job job = {.p = p, .o = o, .lse = lse, .weights = weights, .stride = p->Sk + p->D + p->Dv};
+    job.scores = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof(double), job.stride));
+    if (!job.scores) return ATTUNE_EMEMORY;
+    attune_status status = at_parallel(p->B * p->Hq * p->Sq, reference_rows, &job);
+    at_free(job.scores);
+    return status;
+}
+
+attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+    return run(p, o, lse, NULL);
+}
+
+attune_status at_reference_weights(const at_problem *p, attune_tensor *weights) {
+    return run(p, NULL, NULL, weights);
+}

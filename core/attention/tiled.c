@@ -1,0 +1,82 @@
+/* tiled.c - prefill: row blocks over packed kv heads.
+ *
+ * Kv heads go in waves of as many as there are threads, so that no more packed copies exist than threads. Each wave packs its
+ * heads tile by tile, then takes all their row blocks; every row block is one task from beginning to end.
+ */
+#include "attention/walk.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+
+typedef struct tiled_job {
+    const at_problem *p;
+    at_walk walk;
+    at_walk_scratch scratch;
+    char *packed;      /* [heads of a wave][k tiles, v tiles] */
+    uint8_t *unfinite; /* [heads of a wave][tiles] */
+    int64_t tiles, head_bytes, v_offset;
+    int64_t first_head, heads; /* of this wave */
+} tiled_job;
+
+enum { PACK_TILES = 16 }; /* a packing task's worth */
+
+static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
+    const tiled_job *j = context;
+    int64_t slot = b * j->p->Hk + h - j->first_head;
+    char *base = j->packed + slot * j->head_bytes;
+    *out = (at_keys){.dtype = j->walk.dtype, .D = j->p->D, .Dv = j->p->Dv, .k = base, .v = base + j->v_offset, .unfinite = j->unfinite + slot * j->tiles};
+}
+
+static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+    at_problem_sees(((const tiled_job *)context)->p, b, i, first, last);
+}
+
+static attune_status pack_task(void *context, int64_t task, int thread) {
+    tiled_job *j = context;
+    const at_problem *p = j->p;
+    int64_t per_head = (j->tiles + PACK_TILES - 1) / PACK_TILES, slot = task / per_head, head = j->first_head + slot;
+    int64_t t = task % per_head * PACK_TILES, end = t + PACK_TILES < j->tiles ? t + PACK_TILES : j->tiles;
+    at_keys keys;
+    keys_of(j, head / p->Hk, head % p->Hk, &keys);
+    for (; t < end; t++) {
+        int64_t first = t * AT_TILE, count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
+        bool finite = at_pack_tile(&p->k, &p->v, head / p->Hk, head % p->Hk, first, count, 0, keys.dtype,
+                                   keys.k + t * at_tile_bytes(p->D, keys.dtype), keys.v + t * at_tile_bytes(p->Dv, keys.dtype),
+                                   j->scratch.thread[thread].wide);
+        j->unfinite[slot * j->tiles + t] = !finite;
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status run_waves(tiled_job *j) {
+    const int64_t all = j->p->B * j->p->Hk, wave = j->heads;
+    for (j->first_head = 0; j->first_head < all; j->first_head += wave) {
+        j->heads = all - j->first_head < wave ? all - j->first_head : wave;
+        AT_TRY(at_parallel(j->heads * ((j->tiles + PACK_TILES - 1) / PACK_TILES), pack_task, j));
+        AT_TRY(at_walk_rows(&j->walk, &j->scratch, j->first_head, j->heads));
+    }
+    return ATTUNE_OK;
+}
+
+attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+    tiled_job j = {.p = p};
+    j.walk = (at_walk){.q = &p->q, .o = o, .lse = lse, .B = p->B, .Hk = p->Hk, .G = p->G, .Sq = p->Sq, .D = p->D, .Dv = p->Dv,
+                       .scale = p->scale, .softcap = p->softcap, .sinks = p->sinks, .dtype = at_packed_dtype(p->k.dtype, p->v.dtype),
+                       .context = &j, .sees = sees, .keys = keys_of};
+    j.tiles = (p->Sk + AT_TILE - 1) / AT_TILE;
+    j.v_offset = at_checked_mul(j.tiles, at_tile_bytes(p->D, j.walk.dtype));
+    j.head_bytes = j.v_offset + at_checked_mul(j.tiles, at_tile_bytes(p->Dv, j.walk.dtype));
+    j.heads = p->B * p->Hk < at_threads() ? p->B * p->Hk : at_threads();
+
+    attune_status status = at_walk_scratch_new(&j.walk, &j.scratch);
+    if (status == ATTUNE_OK) {
+        j.unfinite = at_alloc_zeroed(j.heads * j.tiles);
+        /* Zeroed: what pads a tile must be finite. */
+        if (j.unfinite) j.packed = at_alloc_zeroed(at_checked_mul(j.heads, j.head_bytes));
+        status = j.packed ? run_waves(&j) : ATTUNE_EMEMORY;
+    }
+    at_free(j.packed);
+    at_free(j.unfinite);
+    at_walk_scratch_free(&j.scratch);
+    return status;
+}

@@ -1,0 +1,123 @@
+/* measure.c - what this machine can do at best, measured now, as ceilings to set figures beside. */
+#include <blis.h>
+#include <stdatomic.h>
+
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "machine/machine.h"
+#include "simd/table.h"
+
+/* All threads run the same loop at once; a figure is all work over the time from the first start to the last end. Threads wait for one another
+ * at the start, so that none measures an idle neighbour. */
+typedef struct measure_job {
+    const char *data;
+    int64_t bytes; /* of each thread's share */
+    int64_t steps;
+    double begin[256], end[256], work[256];
+    atomic_int ready;
+    int threads;
+} measure_job;
+
+enum { MOST_THREADS = 256 };
+
+static attune_status measure_task(void *context, int64_t i, int thread) {
+    measure_job *j = context;
+    const at_attention_kernels *kernels = &at_simd_now()->attention;
+    (void)thread;
+    /* The wait ends by itself where fewer threads come than tasks wait for. */
+    atomic_fetch_add(&j->ready, 1);
+    for (double limit = attune_clock() + 0.01; atomic_load(&j->ready) < j->threads && attune_clock() < limit;) continue;
+    j->begin[i] = attune_clock();
+    j->work[i] = 0;
+    if (j->data) {
+        for (int64_t s = 0; s < j->steps; s++) {
+            volatile double sum = kernels->read(j->data + i * j->bytes, j->bytes);
+            (void)sum;
+            j->work[i] += (double)j->bytes;
+        }
+    } else {
+        j->work[i] = kernels->multiply_adds(j->steps);
+    }
+    j->end[i] = attune_clock();
+    return ATTUNE_OK;
+}
+
+static attune_status measure_once(measure_job *j, double *rate, double *seconds) {
+    double begin = 1e300, end = 0, work = 0;
+    atomic_store(&j->ready, 0);
+    AT_TRY(at_parallel(j->threads, measure_task, j));
+    for (int i = 0; i < j->threads; i++) {
+        if (j->begin[i] < begin) begin = j->begin[i];
+        if (j->end[i] > end) end = j->end[i];
+        work += j->work[i];
+    }
+    *seconds = end - begin;
+    *rate = work / *seconds;
+    return ATTUNE_OK;
+}
+
+/* The best of what fits into the seconds: a ceiling is what the machine can do, not what it does while disturbed. */
+static attune_status measure_best(measure_job *j, double seconds, double *best) {
+    double start = attune_clock(), rate, took;
+    *best = 0;
+    do {
+        AT_TRY(measure_once(j, &rate, &took));
+        if (rate > *best) *best = rate;
+        /* A run of about 20 ms is long beside starting it and short beside the interrupt's limit. */
+        if (!j->data && took < 0.01) j->steps *= 2;
+    } while (attune_clock() - start < seconds);
+    return ATTUNE_OK;
+}
+
+static int measure_threads(void) {
+    return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS;
+}
+
+attune_status attune_measure_peak(double seconds, double *flops) {
+    AT_TRY(attune_init());
+    measure_job j = {.steps = 1 << 18, .threads = measure_threads()};
+    return measure_best(&j, seconds, flops);
+}
+
+attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *bytes_per_second) {
+    AT_TRY(attune_init());
+    if (bytes < 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 0, got %lld", (long long)bytes);
+    if (bytes == 0) {
+        const int64_t least = (int64_t)256 << 20, past = 4 * at_cache_bytes(3);
+        bytes = past > least ? past : least;
+    }
+    measure_job j = {.steps = 1, .threads = measure_threads()};
+    j.bytes = bytes / j.threads / 64 * 64;
+    if (j.bytes == 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 a thread, got %lld", (long long)bytes);
+    /* What fits a cache takes several readings for one clock to be fair. */
+    if (j.bytes < (16 << 20)) j.steps = (16 << 20) / j.bytes;
+    char *data = at_alloc_zeroed(bytes);
+    if (!data) return ATTUNE_EMEMORY;
+    j.data = data;
+    attune_status status = measure_best(&j, seconds, bytes_per_second);
+    at_free(data);
+    return status;
+}
+
+attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops) {
+    AT_TRY(attune_init());
+    if (n < 1 || n > 32768) return at_fail(ATTUNE_EVALUE, "n: expected from 1 to 32768, got %lld", (long long)n);
+    float *a = at_alloc(3 * n * n * (int64_t)sizeof *a), *b = a + n * n, *c = b + n * n, one = 1, zero = 0;
+    if (!a) return ATTUNE_EMEMORY;
+    for (int64_t i = 0; i < 3 * n * n; i++) a[i] = (float)(i % 7) - 3;
+    rntm_t runtime = BLIS_RNTM_INITIALIZER;
+    bli_rntm_set_num_threads(at_threads(), &runtime);
+    double start = attune_clock(), best = 0;
+    attune_status status = ATTUNE_OK;
+    do {
+        double begin = attune_clock();
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, n, n, n, &one, a, n, 1, b, n, 1, &zero, c, n, 1, NULL, &runtime);
+        double rate = 2.0 * (double)n * (double)n * (double)n / (attune_clock() - begin);
+        if (rate > best) best = rate;
+        if (at_interrupted()) status = at_interrupted_status();
+    } while (status == ATTUNE_OK && attune_clock() - start < seconds);
+    at_free(a);
+    *flops = best;
+    return status;
+}
