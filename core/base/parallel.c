@@ -1,0 +1,211 @@
+/* parallel.c - a pool of threads that share loops over tasks.
+ *
+ * Workers are started when first wanted and wait for the next loop: they watch for it for a few microseconds, as attention comes in bursts, then
+ * sleep on a condition. A loop's tasks are claimed in order from one counter, by the caller too.
+ */
+#include "base/parallel.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/status.h"
+
+enum { MOST_THREADS = 256, SPINS = 2000 };
+
+typedef struct loop {
+    at_task task;
+    void *context;
+    int64_t tasks;
+    _Atomic int64_t next;
+    atomic_bool stop;
+    atomic_int busy; /* workers that have not left the loop yet */
+    pthread_mutex_t failure_lock;
+    int64_t failed_task;
+    attune_status status;
+    char message[1024];
+} loop;
+
+static struct {
+    pthread_mutex_t use;  /* held for the length of a loop: a second caller waits */
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t wake;
+    _Atomic uint64_t generation; /* of loops: a new one is a new number */
+    loop *current;
+    int wanted, started; /* threads beside the caller: for this loop, and alive */
+    bool fork_handled;
+} pool = {.use = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static atomic_int threads_set;
+static atomic_bool interrupted;
+static _Thread_local bool inside;
+
+/* ---- interrupt --------------------------------------------------------------------------------------------------- */
+
+void attune_interrupt(void) {
+    atomic_store(&interrupted, true);
+}
+
+void attune_interrupt_clear(void) {
+    atomic_store(&interrupted, false);
+}
+
+bool at_interrupted(void) {
+    return atomic_load_explicit(&interrupted, memory_order_relaxed);
+}
+
+attune_status at_interrupted_status(void) {
+    attune_interrupt_clear();
+    return at_fail(ATTUNE_EINTERRUPT, "interrupted");
+}
+
+/* ---- how many ---------------------------------------------------------------------------------------------------- */
+
+/* CPUs' worth of time that a cgroup allows, rounded up; 0: no limit. */
+static int quota(void) {
+    long long most = -1, period = 0;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (f) {
+        if (fscanf(f, "%lld %lld", &most, &period) != 2) most = -1;
+        fclose(f);
+    }
+    return most > 0 && period > 0 ? (int)((most + period - 1) / period) : 0;
+}
+
+int at_cores(void) {
+    cpu_set_t allowed;
+    int n = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int most = quota();
+    if (most && most < n) n = most;
+    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : n;
+}
+
+int at_threads(void) {
+    int n = atomic_load_explicit(&threads_set, memory_order_relaxed);
+    if (n) return n;
+    const char *text = getenv("ATTUNE_THREADS");
+    n = text ? atoi(text) : 0;
+    if (n < 1 || n > MOST_THREADS) n = at_cores();
+    atomic_store(&threads_set, n);
+    return n;
+}
+
+attune_status attune_threads(int n, int *now) {
+    if (n < 0 || n > MOST_THREADS) return at_fail(ATTUNE_EVALUE, "threads: expected from 1 to %d, got %d", MOST_THREADS, n);
+    if (n) atomic_store(&threads_set, n);
+    if (now) *now = at_threads();
+    return ATTUNE_OK;
+}
+
+/* ---- loops ------------------------------------------------------------------------------------------------------- */
+
+static void note_failure(loop *l, int64_t i, attune_status status) {
+    pthread_mutex_lock(&l->failure_lock);
+    if (l->status == ATTUNE_OK || i < l->failed_task) {
+        l->status = status, l->failed_task = i;
+        snprintf(l->message, sizeof l->message, "%s", attune_message());
+    }
+    pthread_mutex_unlock(&l->failure_lock);
+    atomic_store(&l->stop, true);
+}
+
+static void run_tasks(loop *l, int thread) {
+    inside = true;
+    while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
+        int64_t i = atomic_fetch_add(&l->next, 1);
+        if (i >= l->tasks) break;
+        attune_status status = at_interrupted() ? at_interrupted_status() : l->task(l->context, i, thread);
+        if (status != ATTUNE_OK) note_failure(l, i, status);
+    }
+    inside = false;
+}
+
+static void relax(void) {
+#if defined __x86_64__
+    __builtin_ia32_pause();
+#endif
+}
+
+static void *work(void *argument) {
+    const int number = (int)(intptr_t)argument; /* from 1: the caller is thread 0 */
+    uint64_t seen = 0;
+    for (;;) {
+        for (int i = 0; i < SPINS && atomic_load(&pool.generation) == seen; i++) relax();
+        pthread_mutex_lock(&pool.lock);
+        while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
+        seen = atomic_load(&pool.generation);
+        loop *l = number <= pool.wanted ? pool.current : NULL;
+        if (l) atomic_fetch_add(&l->busy, 1);
+        pthread_mutex_unlock(&pool.lock);
+        if (!l) continue;
+        run_tasks(l, number);
+        atomic_fetch_sub(&l->busy, 1);
+    }
+    return NULL;
+}
+
+/* A child of fork() has the pool's memory but none of its threads. */
+static void forget_workers(void) {
+    pthread_mutex_init(&pool.use, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pool.started = 0, pool.current = NULL;
+    inside = false;
+}
+
+/* Fewer threads than wanted are no failure: the tasks get done. */
+static void start_workers(int wanted) {
+    if (!pool.fork_handled) pool.fork_handled = pthread_atfork(NULL, NULL, forget_workers) == 0;
+    while (pool.started < wanted) {
+        pthread_t id;
+        pthread_attr_t detached;
+        sigset_t all, before;
+        pthread_attr_init(&detached);
+        pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+        sigfillset(&all); /* signals are the caller's affair */
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        int failed = pthread_create(&id, &detached, work, (void *)(intptr_t)(pool.started + 1));
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_attr_destroy(&detached);
+        if (failed) break;
+        pool.started++;
+    }
+}
+
+static void share(loop *l, int helpers) {
+    pthread_mutex_lock(&pool.lock);
+    start_workers(helpers);
+    pool.current = l, pool.wanted = helpers;
+    atomic_fetch_add(&pool.generation, 1);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+    run_tasks(l, 0);
+    pthread_mutex_lock(&pool.lock); /* from here on nobody joins */
+    pool.current = NULL, pool.wanted = 0;
+    pthread_mutex_unlock(&pool.lock);
+    for (int spins = 0; atomic_load(&l->busy) > 0; spins++) {
+        if (spins < SPINS) relax();
+        else sched_yield();
+    }
+}
+
+attune_status at_parallel(int64_t tasks, at_task task, void *context) {
+    if (inside) return at_fail(ATTUNE_ENESTED, "parallel work was started inside parallel work");
+    if (tasks <= 0) return ATTUNE_OK;
+    loop l = {.task = task, .context = context, .tasks = tasks, .failure_lock = PTHREAD_MUTEX_INITIALIZER};
+    int helpers = at_threads() - 1;
+    if (helpers > tasks - 1) helpers = (int)(tasks - 1);
+    if (helpers == 0) {
+        run_tasks(&l, 0);
+    } else {
+        pthread_mutex_lock(&pool.use);
+        share(&l, helpers);
+        pthread_mutex_unlock(&pool.use);
+    }
+    return l.status == ATTUNE_OK ? ATTUNE_OK : at_fail(l.status, "%s", l.message);
+}
