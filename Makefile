@@ -63,9 +63,9 @@ $(BUILD)/lua/attune/core.so: $(BINDING_OBJECTS) $(BUILD)/libattune.a
 	@mkdir -p $(@D)
 	$(CC) -shared -pthread $(SAN_FLAGS) $^ $(BLIS_LIBS) -o $@
 
-$(BUILD)/tests/%: tests/c/%.c $(BUILD)/libattune.a
+$(BUILD)/tests/%: tests/c/%.c tests/c/problems.c tests/c/problems.h $(BUILD)/libattune.a
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) -Itests/c -MMD -MP -MF $@.d $< $(BUILD)/libattune.a $(BLIS_LIBS) -lcmocka -o $@
+	$(CC) $(BASE_CFLAGS) $(CFLAGS) -Itests/c -MMD -MP -MF $@.d $< tests/c/problems.c $(BUILD)/libattune.a $(BLIS_LIBS) -lcmocka -o $@
 
 .PHONY: test-c
 test-c: $(C_TESTS)

@@ -128,7 +128,7 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
     float *s = malloc((size_t)p->Sk * sizeof *s), *q = malloc((size_t)p->D * sizeof *q);
     float *k = malloc((size_t)(p->Sk * p->D) * sizeof *k), *v = malloc((size_t)(p->Sk * p->Dv) * sizeof *v);
     const float scale = (float)(p->options.scale_given ? p->options.scale : 1 / sqrt((double)p->D)), cap = (float)p->options.softcap;
-    double worst_o = 0, worst_lse = 0, greatest_s = 0, greatest_v = 0, greatest_o = 0;
+    double worst_o = 0, worst_lse = 0, greatest_s = 0, greatest_terms = 0, greatest_v = 0, greatest_o = 0, greatest_lse = 0;
     for (int64_t b = 0; b < p->B; b++) {
         for (int64_t h = 0; h < p->Hq; h++) {
             int64_t kv = h / (p->Hq / p->Hk);
@@ -149,8 +149,10 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
                     s[j] = -INFINITY;
                     if (hidden(p, b, i, j)) continue;
                     float dot = 0;
-                    for (int64_t d = 0; d < p->D; d++) dot += q[d] * k[j * p->D + d];
+                    double terms = 0;
+                    for (int64_t d = 0; d < p->D; d++) dot += q[d] * k[j * p->D + d], terms += fabs((double)(q[d] * k[j * p->D + d]));
                     s[j] = dot * scale;
+                    greatest_terms = fmax(greatest_terms, terms * fabs((double)scale));
                     greatest_s = fmax(greatest_s, fabs((double)s[j]));
                     if (cap > 0) s[j] = cap * tanhf(s[j] / cap);
                     max = fmaxf(max, s[j]);
@@ -159,6 +161,7 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
                 for (int64_t j = 0; j < p->Sk; j++) sum += s[j] = expf(s[j] - max);
                 sum += expf(sink - max);
                 int64_t place = (b * p->Hq + h) * p->Sq + i;
+                greatest_lse = fmax(greatest_lse, fabs((double)((const float *)lse->data)[place]));
                 worst_lse = fmax(worst_lse, fabs((double)(max + logf(sum)) - (double)((const float *)lse->data)[place]));
                 for (int64_t d = 0; d < p->Dv; d++) {
                     float x = 0;
@@ -171,9 +174,10 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
         }
     }
     free(s), free(q), free(k), free(v);
-    const double rounding = 4 * 0x1p-24 * (1 + greatest_s);
+    /* Scaling q first rounds each of its elements, and so each term of a score, by half a unit. */
+    const double rounding = 4 * 0x1p-24 * (1 + greatest_s) + 0x1p-24 * greatest_terms;
     /* Two roundings to a 16-bit dtype of nearly the same number are at most one unit apart. */
-    return (error_bound){.o = 2 * worst_o + rounding * greatest_v + 2 * ulp(p->dtype) * greatest_o, .lse = 2 * worst_lse + rounding};
+    return (error_bound){.o = 2 * worst_o + rounding * greatest_v + 2 * ulp(p->dtype) * greatest_o, .lse = 2 * worst_lse + rounding + 0x1p-23 * greatest_lse};
 }
 
 double difference(const attune_tensor *a, const attune_tensor *b) {

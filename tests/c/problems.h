@@ -28,7 +28,8 @@ const char *problem_text(const problem *p);
 void random_tensor(uint64_t seed, const int64_t shape[4], attune_dtype dtype, bool strided, attune_tensor *out);
 
 /* What an f32 implementation may differ by in o and lse from the reference's results: twice the greatest error of the plain formula in
- * single precision, the rounding of scores to f32 (they reach max |s|), and that of o to its dtype. */
+ * single precision, the rounding of scores to f32 (they reach max |s|) and of q times the scale, and that of the
+ * results to their dtypes. */
 typedef struct error_bound {
     double o, lse;
 } error_bound;

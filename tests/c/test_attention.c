@@ -18,7 +18,7 @@
         if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message());                                          \
     } while (0)
 
-enum { PROBLEMS = 700, MOST_TOKENS = 200 };
+enum { PROBLEMS = 2000, MOST_TOKENS = 200 };
 
 static const struct {
     attune_engine engine;

@@ -1,0 +1,117 @@
+/* elementwise.c - loops over contiguous arrays: exponentials, 16-bit floats, sums. */
+#include "simd/kernels/vec.h"
+#include "simd/table.h"
+
+void AT_KERNEL(elementwise)(at_elementwise_kernels *table);
+
+/* e^x within 2 ulp: x = n ln 2 + f with ln 2 in two parts (Cody and Waite 1980), so that f keeps its last bits; e^f by a polynomial of
+ * degree 6 on |f| <= ln 2 / 2; times 2^n in two factors, so that results below 2^-126 come out as subnormals and not as zero. */
+AT_INLINE vf vf_exp(vf x) {
+    /* vf_min and vf_max give their second argument where either is NaN. */
+    x = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x));
+    vf n = vf_round(vf_mul(x, vf_set1(1.44269504088896340736f)));
+    vf f = vf_fma(n, vf_set1(-0.693359375f), x);
+    f = vf_fma(n, vf_set1(2.12194440e-4f), f);
+    vf p = vf_fma(vf_set1(1.0f / 720), f, vf_set1(1.0f / 120));
+    p = vf_fma(p, f, vf_set1(1.0f / 24));
+    p = vf_fma(p, f, vf_set1(1.0f / 6));
+    p = vf_fma(p, f, vf_set1(0.5f));
+    p = vf_fma(vf_mul(f, f), p, f);
+    p = vf_add(p, vf_set1(1.0f));
+    vf half = vf_round(vf_mul(n, vf_set1(0.5f)));
+    return vf_mul(vf_scale2(p, half), vf_scale2(vf_set1(1.0f), vf_sub(n, half)));
+}
+
+/* 1 / (1 + e^-x); e^-|x| keeps small results exact on the negative side. */
+AT_INLINE vf vf_sigmoid(vf x) {
+    vf e = vf_exp(vf_copysign(x, vf_set1(-1.0f)));
+    vf positive = vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), e));
+    vf r = vf_select(vf_less(x, vf_zero()), vf_mul(e, positive), positive);
+    return r;
+}
+
+/* tanh(x) = (1 - e^(-2|x|)) / (1 + e^(-2|x|)); below 1/4 the odd series, where the difference would cancel. */
+AT_INLINE vf vf_tanh_exact(vf x) {
+    vf a = vf_abs(x), s = vf_mul(x, x);
+    vf t = vf_fma(s, vf_set1(-1382.0f / 155925), vf_set1(62.0f / 2835));
+    t = vf_fma(s, t, vf_set1(-17.0f / 315));
+    t = vf_fma(s, t, vf_set1(2.0f / 15));
+    t = vf_fma(s, t, vf_set1(-1.0f / 3));
+    vf small = vf_fma(vf_mul(x, s), t, x);
+    vf e = vf_exp(vf_mul(a, vf_set1(-2.0f)));
+    vf big = vf_copysign(vf_div(vf_sub(vf_set1(1.0f), e), vf_add(vf_set1(1.0f), e)), x);
+    return vf_select(vf_less(a, vf_set1(0.25f)), small, big);
+}
+
+#define AT_MAP(name, expression)                                                                                       \
+    static void name(const float *x, float *out, int64_t n) {                                                          \
+        int64_t i = 0;                                                                                                 \
+        for (; i + AT_LANES <= n; i += AT_LANES) vf_store(out + i, expression(vf_load(x + i)));                        \
+        if (i < n) vf_store_part(out + i, expression(vf_load_part(x + i, (int)(n - i))), (int)(n - i));                \
+    }
+AT_MAP(map_exp, vf_exp)
+AT_MAP(map_sigmoid, vf_sigmoid)
+AT_MAP(map_tanh, vf_tanh_exact)
+
+static void bf16_to_f32(const uint16_t *x, float *out, int64_t n) {
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(out + i, vf_load_bf16(x + i));
+    for (; i < n; i++) out[i] = at_bf16_to_f32(x[i]);
+}
+
+static void f16_to_f32(const uint16_t *x, float *out, int64_t n) {
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(out + i, vf_load_f16(x + i));
+    for (; i < n; i++) out[i] = at_f16_to_f32(x[i]);
+}
+
+static void f32_to_bf16(const float *x, uint16_t *out, int64_t n) {
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store_bf16(out + i, vf_load(x + i));
+    for (; i < n; i++) out[i] = at_f32_to_bf16(x[i]);
+}
+
+static void f32_to_f16(const float *x, uint16_t *out, int64_t n) {
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store_f16(out + i, vf_load(x + i));
+    for (; i < n; i++) out[i] = at_f32_to_f16(x[i]);
+}
+
+/* Short runs in f32, the runs' sums in double. */
+static double sum(const float *x, int64_t n) {
+    enum { RUN = 32 * AT_LANES };
+    double total = 0;
+    int64_t i = 0;
+    for (; i + RUN <= n; i += RUN) {
+        vf s[4] = {vf_load(x + i), vf_load(x + i + AT_LANES), vf_load(x + i + 2 * AT_LANES), vf_load(x + i + 3 * AT_LANES)};
+        for (int j = 4; j < 32; j += 4)
+            for (int k = 0; k < 4; k++) s[k] = vf_add(s[k], vf_load(x + i + (j + k) * AT_LANES));
+        total += (double)vf_reduce_add(vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3])));
+    }
+    for (; i < n; i++) total += (double)x[i];
+    return total;
+}
+
+static float greatest(const float *x, int64_t n) {
+    vf m = vf_set1(-INFINITY), nan = vf_zero();
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) {
+        vf a = vf_load(x + i);
+        m = vf_max(a, m);
+        nan = vf_select(vf_unordered(a, a), a, nan);
+    }
+    float best = vf_reduce_max(m), lanes[AT_LANES];
+    vf_store(lanes, nan);
+    for (int j = 0; j < AT_LANES; j++)
+        if (lanes[j] != lanes[j]) return lanes[j];
+    for (; i < n; i++) {
+        if (x[i] != x[i]) return x[i];
+        if (x[i] > best) best = x[i];
+    }
+    return best;
+}
+
+void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
+    *table = (at_elementwise_kernels){.exp = map_exp, .tanh = map_tanh, .sigmoid = map_sigmoid, .bf16_to_f32 = bf16_to_f32, .f32_to_bf16 = f32_to_bf16,
+                                      .f16_to_f32 = f16_to_f32, .f32_to_f16 = f32_to_f16, .sum = sum, .max = greatest};
+}
