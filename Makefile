@@ -6,7 +6,7 @@ CC ?= gcc
 CFLAGS ?= -O3 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2
 BLIS_CFLAGS := -isystem /usr/include/$(shell $(CC) -print-multiarch)/blis-openmp
-BLIS_LIBS := -lblis -lm
+BLIS_LIBS := -lblis -ljansson -lm
 LUA_CFLAGS := -I/usr/include/lua5.4
 
 # The architecture says which instruction sets are compiled; the machine that runs it says which one is used.

@@ -1,0 +1,112 @@
+/* position.c - what all encodings share: making, closing, and adding rows to embeddings. */
+#include "position/position.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "tensor/tensor.h"
+
+attune_status at_position_new(const char *name, attune_position **out) {
+    *out = NULL;
+    AT_TRY(attune_init());
+    attune_position *pe = at_alloc_zeroed((int64_t)sizeof *pe);
+    if (!pe) return ATTUNE_EMEMORY;
+    pe->name = name, pe->factor = 1;
+    *out = pe;
+    return ATTUNE_OK;
+}
+
+attune_status attune_position_none(attune_position **out) {
+    return at_position_new("none", out);
+}
+
+void attune_position_close(attune_position *pe) {
+    if (!pe) return;
+    if (pe->close) pe->close(pe);
+    attune_tensor_close(&pe->table);
+    at_free(pe->inv_freq);
+    at_free(pe->cosine);
+    at_free(pe->sine);
+    at_free(pe);
+}
+
+const char *attune_position_name(const attune_position *pe) {
+    return pe->name;
+}
+
+double attune_position_factor(const attune_position *pe) {
+    return pe->factor;
+}
+
+attune_status attune_position_table(const attune_position *pe, attune_tensor *out) {
+    memset(out, 0, sizeof *out);
+    if (!pe->table.data) return at_fail(ATTUNE_EVALUE, "table: expected an encoding that has one, got %s", pe->name);
+    return attune_tensor_share(&pe->table, out);
+}
+
+attune_status attune_position_inv_freq(const attune_position *pe, attune_tensor *out) {
+    memset(out, 0, sizeof *out);
+    if (!pe->inv_freq) return at_fail(ATTUNE_EVALUE, "inv_freq: expected an encoding that rotates, got %s", pe->name);
+    const int64_t shape[1] = {pe->dims / 2};
+    AT_TRY(attune_tensor_new(ATTUNE_F64, 1, shape, out));
+    memcpy(out->data, pe->inv_freq, (size_t)shape[0] * sizeof *pe->inv_freq);
+    return ATTUNE_OK;
+}
+
+typedef struct embed_job {
+    const attune_position *pe;
+    const attune_tensor *x, *positions;
+    attune_tensor *out;
+    double *scratch; /* [threads][2][d_model] */
+} embed_job;
+
+static attune_status embed_task(void *context, int64_t task, int thread) {
+    embed_job *j = context;
+    const attune_position *pe = j->pe;
+    const int64_t n = pe->d_model, S = j->x->shape[1], b = task / S, s = task % S;
+    double *row = j->scratch + thread * 2 * n, *x = row + n;
+    int64_t position = s;
+    if (j->positions) {
+        const int64_t *stride = j->positions->stride;
+        position = ((const int64_t *)j->positions->data)[j->positions->rank == 1 ? s * stride[0] : b * stride[0] + s * stride[1]];
+    }
+    AT_TRY(pe->row(pe, position, row));
+    at_load_row_f64(j->x, b * j->x->stride[0] + s * j->x->stride[1], j->x->stride[2], n, x);
+    for (int64_t d = 0; d < n; d++) x[d] += row[d];
+    at_store_row_f64(j->out, task * n, 1, n, x);
+    return ATTUNE_OK;
+}
+
+attune_status at_check_positions(const attune_tensor *positions, int64_t B, int64_t S) {
+    if (!positions) return ATTUNE_OK;
+    if (!positions->data) return at_fail(ATTUNE_ECLOSED, "positions: expected an open tensor, got a closed one");
+    if (positions->dtype != ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "positions: expected i64, got %s", attune_dtype_name(positions->dtype));
+    const int64_t *p = positions->shape;
+    if (!(positions->rank == 1 && p[0] == S) && !(positions->rank == 2 && p[0] == B && p[1] == S)) {
+        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld] or [%lld, %lld], got %s", (long long)S, (long long)B, (long long)S, at_shape_text(positions->rank, p));
+    }
+    return ATTUNE_OK;
+}
+
+attune_status attune_position_embed(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out) {
+    attune_tensor from = *x;
+    memset(out, 0, sizeof *out);
+    AT_TRY(at_check_open("x", &from));
+    if (!pe->row) return attune_tensor_share(&from, out);
+    if (from.rank != 3 || from.shape[2] != pe->d_model) {
+        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, tokens, %lld], got %s", (long long)pe->d_model, at_shape_text(from.rank, from.shape));
+    }
+    if (from.dtype == ATTUNE_I8 || from.dtype == ATTUNE_I32 || from.dtype == ATTUNE_I64) {
+        return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s", attune_dtype_name(from.dtype));
+    }
+    AT_TRY(at_check_positions(positions, from.shape[0], from.shape[1]));
+    AT_TRY(attune_tensor_new(from.dtype, 3, from.shape, out));
+    embed_job job = {.pe = pe, .x = &from, .positions = positions, .out = out};
+    job.scratch = at_alloc(at_checked_mul(at_threads() * 16, pe->d_model));
+    attune_status status = job.scratch ? at_parallel(from.shape[0] * from.shape[1], embed_task, &job) : ATTUNE_EMEMORY;
+    at_free(job.scratch);
+    if (status != ATTUNE_OK) attune_tensor_close(out);
+    return status;
+}
