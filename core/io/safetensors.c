@@ -85,7 +85,7 @@ static attune_status parse_dtype(const reader *r, const char *name, const json_t
 }
 
 static attune_status parse_tensor(const reader *r, const char *name, const json_t *entry, attune_tensor *out, span *where) {
-    attune_dtype dtype;
+    attune_dtype dtype = ATTUNE_F32;
     if (!json_is_object(entry)) return malformed(r, name, "expected an object");
     AT_TRY(parse_dtype(r, name, entry, &dtype));
     const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");

@@ -1,0 +1,104 @@
+/* attention.c - attention, its weights, merge. */
+#include <math.h>
+#include <string.h>
+
+#include "binding.h"
+
+static const char *const engines[] = {"reference", "blis", "tiled", "decode", NULL};
+
+/* Lists of lengths as one block of integers in a userdata, which stays on the stack. */
+static void read_lengths(lua_State *L, int index, attune_lengths *out) {
+    if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, "lengths", "a list of document lengths, or one for each batch row", index);
+    index = lua_absindex(L, index);
+    int64_t rows = (int64_t)lua_rawlen(L, index), total = 0;
+    if (rows == 0) luaL_error(L, "lengths: expected at least one document, got an empty list");
+    const bool nested = lua_rawgeti(L, index, 1) == LUA_TTABLE;
+    lua_pop(L, 1);
+    if (!nested) total = rows, rows = 1;
+    for (int64_t r = 0; r < rows && nested; r++) {
+        if (lua_rawgeti(L, index, r + 1) != LUA_TTABLE) raise_expected(L, "lengths", "lists of lengths, one for each batch row", -1);
+        total += (int64_t)lua_rawlen(L, -1);
+        lua_pop(L, 1);
+    }
+    int64_t *block = lua_newuserdatauv(L, (size_t)(rows + total) * sizeof *block, 0), *value = block + rows;
+    for (int64_t r = 0; r < rows; r++) {
+        if (nested) lua_rawgeti(L, index, r + 1);
+        else lua_pushvalue(L, index);
+        block[r] = (int64_t)lua_rawlen(L, -1);
+        for (int64_t i = 0; i < block[r]; i++) {
+            lua_rawgeti(L, -1, i + 1);
+            *value++ = check_integer(L, -1, "lengths", 1);
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+    *out = (attune_lengths){.rows = rows, .count = block, .value = block + rows};
+}
+
+/* One pass over the table: this runs for every call, however small. */
+void read_attention_options(lua_State *L, int index, attune_attention_options *out, bool for_cache) {
+    static const char *const known[] = {"causal", "window", "scale", "softcap", "lengths", "sinks", "engine", NULL};
+    static const char *const known_to_cache[] = {"window", "scale", "softcap", "sinks", "engine", NULL};
+    memset(out, 0, sizeof *out);
+    if (lua_isnoneornil(L, index)) return;
+    if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, "options", "a table of named fields", index);
+    for (lua_pushnil(L); lua_next(L, index);) {
+        if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
+        const char *name = lua_tostring(L, -2);
+        int choice = 0;
+        if (strcmp(name, "scale") == 0) {
+            out->scale = check_number(L, -1, "scale"), out->scale_given = true;
+        } else if (strcmp(name, "window") == 0) {
+            out->window = check_integer(L, -1, "window", 1);
+        } else if (strcmp(name, "softcap") == 0) {
+            out->softcap = check_number(L, -1, "softcap");
+            if (!(out->softcap > 0)) raise_expected(L, "softcap", "a positive number", -1);
+        } else if (strcmp(name, "sinks") == 0) {
+            out->sinks = check_tensor(L, -1, "sinks");
+        } else if (strcmp(name, "engine") == 0) {
+            option_choice(L, index, "engine", engines, &choice);
+            out->engine = (attune_engine)(choice + 1);
+        } else if (!for_cache && strcmp(name, "causal") == 0) {
+            if (!lua_isboolean(L, -1)) raise_expected(L, "causal", "true or false", -1);
+            out->causal = lua_toboolean(L, -1);
+        } else if (!for_cache && strcmp(name, "lengths") == 0) {
+            read_lengths(L, -1, &out->lengths);
+            lua_insert(L, -3); /* below the key, out of lua_next's way */
+        } else {
+            raise_unknown(L, "option", name, for_cache ? known_to_cache : known);
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static int attention(lua_State *L) {
+    attune_attention_options options;
+    lua_settop(L, 4);
+    attune_tensor *q = check_tensor(L, 1, "q"), *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v");
+    read_attention_options(L, 4, &options, false);
+    attune_tensor *o = push_tensor(L), *lse = push_tensor(L);
+    RUN(L, attune_attention(q, k, v, &options, o, lse));
+    return 2;
+}
+
+static int attention_weights(lua_State *L) {
+    attune_attention_options options;
+    lua_settop(L, 3);
+    attune_tensor *q = check_tensor(L, 1, "q"), *k = check_tensor(L, 2, "k");
+    read_attention_options(L, 3, &options, false);
+    attune_tensor *weights = push_tensor(L);
+    RUN(L, attune_attention_weights(q, k, &options, weights));
+    return 1;
+}
+
+static int merge(lua_State *L) {
+    attune_tensor *o1 = check_tensor(L, 1, "o1"), *lse1 = check_tensor(L, 2, "lse1"), *o2 = check_tensor(L, 3, "o2"), *lse2 = check_tensor(L, 4, "lse2");
+    attune_tensor *o = push_tensor(L), *lse = push_tensor(L);
+    RUN(L, attune_attention_merge(o1, lse1, o2, lse2, o, lse));
+    return 2;
+}
+
+void open_attention(lua_State *L) {
+    static const luaL_Reg functions[] = {{"attention", attention}, {"attention_weights", attention_weights}, {"merge", merge}, {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}

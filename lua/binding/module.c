@@ -1,0 +1,53 @@
+/* module.c - the C module attune.core: loading it, and what Ctrl-C does. */
+#include <signal.h>
+#include <string.h>
+
+#include "binding.h"
+
+/* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
+
+static struct sigaction before;
+
+/* Work in the core ends with "interrupted!"; whoever handled the signal before (lua's own handler stops the script between two instructions) handles it too.
+ * Where nobody did, the signal does what it always does. */
+static void on_interrupt(int number, siginfo_t *info, void *context) {
+    attune_interrupt();
+    if (before.sa_flags & SA_SIGINFO) {
+        before.sa_sigaction(number, info, context);
+    } else if (before.sa_handler == SIG_DFL) {
+        signal(number, SIG_DFL);
+        raise(number);
+    } else if (before.sa_handler != SIG_IGN) {
+        before.sa_handler(number);
+        /* lua's handler puts the default back for a second Ctrl-C; that is its right. */
+    }
+}
+
+static void handle_interrupts(void) {
+    static bool done;
+    if (done) return;
+    done = true;
+    if (sigaction(SIGINT, NULL, &before) != 0 || (!(before.sa_flags & SA_SIGINFO) && before.sa_handler == SIG_IGN)) return;
+    struct sigaction ours = {.sa_sigaction = on_interrupt, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigemptyset(&ours.sa_mask);
+    sigaction(SIGINT, &ours, NULL);
+}
+
+/* ---- loading ----------------------------------------------------------------------------------------------------- */
+
+__attribute__((visibility("default"))) int luaopen_attune_core(lua_State *L);
+
+int luaopen_attune_core(lua_State *L) {
+    attune_status status = attune_init();
+    if (status != ATTUNE_OK) return raise_status(L, status);
+    handle_interrupts();
+    lua_newtable(L);
+    open_tensor(L);
+    open_make(L);
+    open_attention(L);
+    open_cache(L);
+    open_position(L);
+    open_files(L);
+    open_machine(L);
+    return 1;
+}
