@@ -35,7 +35,7 @@ BINDING_OBJECTS := $(BINDING_SOURCES:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 .PHONY: all clean
-all: $(BUILD)/libattune.a $(BUILD)/libattune.so $(BUILD)/lua/attune/core.so
+all: $(BUILD)/libattune.a $(BUILD)/libattune.so $(BUILD)/lua/attune/core.so $(BUILD)/attune
 
 $(CORE_OBJECTS): $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -62,6 +62,11 @@ $(BUILD)/libattune.so: $(CORE_OBJECTS) $(KERNEL_OBJECTS)
 $(BUILD)/lua/attune/core.so: $(BINDING_OBJECTS) $(BUILD)/libattune.a
 	@mkdir -p $(@D)
 	$(CC) -shared -pthread $(SAN_FLAGS) $^ $(BLIS_LIBS) -o $@
+
+$(BUILD)/attune: lua/bin/attune.in
+	@mkdir -p $(@D)
+	sed -e 's|@LUA@|$(CURDIR)/lua|g' -e 's|@CORE@|$(abspath $(BUILD))/lua|g' -e 's|@COMMAND_LUA@|$(CURDIR)/lua/bin/attune|g' -e 's|@COMMAND@|$(abspath $@)|g' $< >$@
+	chmod +x $@
 
 $(BUILD)/tests/%: tests/c/%.c tests/c/problems.c tests/c/problems.h $(BUILD)/libattune.a
 	@mkdir -p $(@D)

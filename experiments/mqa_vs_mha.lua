@@ -1,0 +1,151 @@
+--- What multi-query attention saves, for one attention layer of real models: time of a decoded token, time of a prompt, bytes of the cache.
+--
+-- Sweeps the number of key-value heads from all heads (multi-head attention) over 8 (grouped-query) to 1 (multi-query: Shazeer 2019,
+-- arXiv 1911.02150). Each decoded token goes through one layer as a model runs it: rotary embedding of the new q and k, append, attend.
+-- A deep model's layer finds its cache in memory, not in the processor's own caches: calls go round several caches that together
+-- take more than twice the last level. Beside each time stands what the roofline allows on this machine, measured in the same trial:
+--   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)        one query token, one layer, per sequence
+-- For an experiment of your own change a line: a shape in `models`, a value in `grid`.
+local attune = require "attune"
+
+local models = {
+  ["falcon-7b"] = {heads = 71, head_dim = 64},
+  ["starcoder"] = {heads = 48, head_dim = 128},
+  ["palm-8b"] = {heads = 16, head_dim = 256},
+  ["llama2-7b"] = {heads = 32, head_dim = 128},
+}
+local bytes_of = {f32 = 4, bf16 = 2, f16 = 2}
+local longest_prompt = 2048 -- prefill above it would only repeat what 2048 shows, quadratically slower
+
+local function cache_formula(p) return 2 * p.batch * p.kv_heads * p.context * p.head_dim * bytes_of[p.dtype] end
+
+-- Caches, full but for the tokens to come, in turn: more than twice the last level of cache in all.
+local function make_caches(p, spare)
+  local one = cache_formula(p)
+  local count = math.min(256, math.max(1, math.ceil(2.2 * attune.machine().l3 / one)))
+  local piece = math.min(p.context, 256)
+  local k = attune.randn({p.batch, p.kv_heads, piece, p.head_dim}, {seed = p.seed})
+  local caches = {}
+  for i = 1, count do
+    local cache = attune.cache {batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context + spare, dtype = p.dtype}
+    for _ = 1, p.context // piece do cache:append(k, k) end
+    caches[i] = cache
+  end
+  return caches
+end
+
+-- Seconds of one token through the layer, for each sample the caches' round.
+local function decode(p, t)
+  local caches = make_caches(p, 64)
+  local formula_bytes = caches[1].nbytes
+  local rope = attune.position("rope", {head_dim = p.head_dim})
+  local q = attune.randn({p.batch, p.heads, 1, p.head_dim}, {seed = p.seed + 1})
+  local k = attune.randn({p.batch, p.kv_heads, 1, p.head_dim}, {seed = p.seed + 2})
+  local position = {p.context}
+  local turn = 0
+  local timed = t:time(function()
+    turn = turn % #caches + 1
+    local cache = caches[turn]
+    cache:append(rope:rotate(k, position), k)
+    cache:attend(rope:rotate(q, position))
+    cache:truncate(p.context)
+  end, {budget = 0.25, least = math.max(5, math.min(#caches, 40)), before = nil})
+  return timed, formula_bytes
+end
+
+local function prefill(p, t)
+  if p.context > longest_prompt then return nil end
+  local shape = {p.batch, p.heads, p.context, p.head_dim}
+  local q = attune.randn(shape, {seed = p.seed, dtype = "f32"}):to(p.dtype)
+  shape[2] = p.kv_heads
+  local k = attune.randn(shape, {seed = p.seed + 1}):to(p.dtype)
+  return t:time(function() attune.attention(q, k, k, {causal = true, engine = "tiled"}) end, {budget = 0.15, least = 2})
+end
+
+return require "attune.experiment" {
+  name = "mqa_vs_mha",
+  about = "How much faster and smaller is multi-query attention than multi-head attention, for one layer of real models on this machine?",
+  fixed = {},
+  grid = {
+    model = {"falcon-7b", "starcoder", "palm-8b", "llama2-7b"},
+    kv_heads = {71, 48, 32, 16, 8, 1},
+    batch = {1, 8},
+    context = {512, 1024, 2048, 4096, 8192, 16384},
+    dtype = {"f32", "bf16"},
+  },
+  derived = {
+    heads = function(p) return models[p.model].heads end,
+    head_dim = function(p) return models[p.model].head_dim end,
+    attention = function(p) return p.kv_heads == p.heads and "MHA" or p.kv_heads == 1 and "MQA" or "GQA-" .. p.kv_heads end,
+  },
+  where = function(p) return p.kv_heads == p.heads or (p.kv_heads == 8 and p.heads % 8 == 0) or p.kv_heads == 1 end,
+  order = {"model", "heads", "head_dim", "kv_heads", "attention", "batch", "context", "dtype"},
+  quick = {batch = {1}, context = {512, 2048, 8192}, rounds = 3},
+  rounds = 5,
+  timeout = 300,
+  metrics = {
+    decode_seconds = {unit = "s", better = "lower", about = "seconds per decoded token, one layer"},
+    decode_predicted = {unit = "s", better = "lower", about = "roofline prediction"},
+    prefill_seconds = {unit = "s", better = "lower", about = "seconds of a prompt, one layer"},
+    cache_bytes = {unit = "B", better = "lower", about = "bytes of the cache, counted"},
+    cache_formula = {unit = "B", better = "lower", about = "2 batch kv_heads context head_dim bytes"},
+    peak_bytes = {unit = "B", better = "lower", about = "most bytes allocated during decoding"},
+  },
+  trial = function(p, t)
+    local needed = 1.3 * cache_formula(p) + 3 * attune.machine().l3 + (512 << 20)
+    local available = attune.machine().memory
+    if needed > 0.8 * available then
+      return nil, ("needs about %.1f GiB, more than the 80%% of this machine's %.1f GiB that a trial may take"):format(needed / 2 ^ 30, available / 2 ^ 30)
+    end
+    attune.memory {reset_peak = true}
+    local before = attune.memory().bytes
+    local seconds, bytes = decode(p, t)
+    local peak_bytes = attune.memory().peak - before
+    local bandwidth, peak = attune.measure.bandwidth(0.04), attune.measure.peak(0.03)
+    collectgarbage()
+    return {
+      decode_seconds = seconds,
+      decode_predicted = math.max(cache_formula(p) / bandwidth, 4 * p.batch * p.heads * p.context * p.head_dim / peak),
+      prefill_seconds = prefill(p, t),
+      cache_bytes = bytes * p.context // (p.context + 64), -- the spare tokens that the timing needs are not the model's
+      cache_formula = cache_formula(p),
+      peak_bytes = peak_bytes,
+    }
+  end,
+  plots = {
+    {kind = "line", name = "decode", title = "Seconds per decoded token, one layer", x = "context", y = "decode_seconds", by = "attention", facet = "model",
+      also = "decode_predicted", where = {batch = 1, dtype = "f32"}, log = "xy",
+      caption = "Dashed: what the measured bandwidth and peak of this machine allow."},
+    {kind = "line", name = "speedup", title = "Decoding: how many times as fast as multi-head attention", x = "context", y = "decode_seconds", by = "attention", facet = "model",
+      against = {attention = "MHA"}, also = "decode_predicted", where = {batch = 1, dtype = "f32"}, log = "x",
+      caption = "Multi-query attention stops gaining where arithmetic, not memory, sets the time: the dashed roofline bends there too."},
+    {kind = "bars", name = "memory", title = "Cache of one layer at 8192 tokens", x = "model", y = "cache_bytes", by = "attention", where = {batch = 1, dtype = "bf16", context = 8192},
+      caption = "Counted by the engine."},
+    {kind = "heat", name = "speedup-map", title = "Multi-query against multi-head: times as fast, bf16 cache", x = "context", y = "model", value = "decode_seconds", against = {attention = "MHA"},
+      where = {batch = 1, dtype = "bf16", attention = {"MHA", "MQA"}}},
+  },
+  claims = {
+    {"The cache shrinks by exactly heads / kv_heads, as the formula says", function(r)
+      for _, point in ipairs(r.points) do
+        if point.status == "ok" and point.metrics.cache_bytes.median ~= point.metrics.cache_formula.median then return false, point.parameters.model end
+      end
+      return #r:values "cache_bytes" > 0
+    end},
+    {"With 32 heads, f32 and 8192 tokens, MQA decodes at least 6 times as fast as MHA", function(r)
+      return r:where {model = "llama2-7b", batch = 1, dtype = "f32", context = 8192}:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"}):above(6)
+    end},
+    {"At the longest context MQA beats MHA for every model; its share of the roofline's speed-up is told", function(r)
+      local longest, parts, good = r:extreme("context", 1), {}, true
+      for _, model in ipairs {"falcon-7b", "starcoder", "palm-8b", "llama2-7b"} do
+        local at = r:where {model = model, batch = 1, dtype = "f32", context = longest}
+        if #at:where {attention = "MHA"}.points == 1 and at:where {attention = "MHA"}.points[1].status == "ok" then
+          local measured = at:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"})
+          local predicted = at:ratio("decode_predicted", {attention = "MHA"}, {attention = "MQA"})
+          parts[#parts + 1] = ("%s %.1fx, %.0f%% of the %.1fx predicted"):format(model, measured.median, 100 * measured.median / predicted.median, predicted.median)
+          good = good and measured.median > 1
+        end
+      end
+      return good and #parts > 0, ("%d tokens: "):format(longest) .. table.concat(parts, "; ")
+    end},
+  },
+}

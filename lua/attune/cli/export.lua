@@ -1,0 +1,83 @@
+local files = require "attune.files"
+local json = require "attune.json"
+local store = require "attune.store"
+
+local export = {summary = "write a folder of results as one table, CSV or JSON: a row a point"}
+
+function export.options(parser)
+  parser:argument("dir", "a folder of results")
+  parser:option("--csv", "as comma-separated values, to FILE or - for standard output"):argname "FILE":args "?"
+  parser:option("--json", "as JSON, to FILE or - for standard output"):argname "FILE":args "?"
+end
+
+local function columns(results)
+  local names = table.move(results.parameters, 1, #results.parameters, 1, {})
+  names[#names + 1] = "status"
+  for _, m in ipairs(results.metrics) do
+    for _, suffix in ipairs {"", ".lo", ".hi"} do names[#names + 1] = m.name .. suffix end
+  end
+  return names
+end
+
+local function row_of(results, point)
+  local row = {}
+  for _, name in ipairs(results.parameters) do row[name] = point.parameters[name] end
+  row.status = point.status
+  for _, m in ipairs(results.metrics) do
+    local value = point.metrics[m.name]
+    if value then row[m.name], row[m.name .. ".lo"], row[m.name .. ".hi"] = value.median, value.lo, value.hi end
+  end
+  return row
+end
+
+local function cell(v)
+  if v == nil then return "" end
+  if math.type(v) == "float" then return (("%.17g"):format(v)) end
+  local s = tostring(v)
+  return s:find '[",\n\r]' and '"' .. s:gsub('"', '""') .. '"' or s
+end
+
+local function csv(results)
+  local names, lines = columns(results), {}
+  local head = {}
+  for i, name in ipairs(names) do head[i] = cell(name) end
+  lines[1] = table.concat(head, ",")
+  for _, point in ipairs(results.points) do
+    local row, cells = row_of(results, point), {}
+    for i, name in ipairs(names) do cells[i] = cell(row[name]) end
+    lines[#lines + 1] = table.concat(cells, ",")
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+local function json_text(results)
+  local rows = json.list()
+  for i, point in ipairs(results.points) do rows[i] = row_of(results, point) end
+  return json.encode(rows) .. "\n"
+end
+
+function export.run(args)
+  if (args.csv and args.json) or not (args.csv or args.json) then
+    io.stderr:write "attune export: expected one of --csv and --json\n"
+    return 2
+  end
+  local results, why = store.read(args.dir)
+  if not results then
+    io.stderr:write("attune export: ", why, "\n")
+    return 2
+  end
+  local content = args.csv and csv(results) or json_text(results)
+  local target = (args.csv or args.json)[1] or "-"
+  if target == "-" then
+    io.write(content)
+    return 0
+  end
+  local ok, failed = files.write(target, content)
+  if not ok then
+    io.stderr:write(("attune export: %s: %s\n"):format(target, failed))
+    return 1
+  end
+  return 0
+end
+
+return export

@@ -1,0 +1,70 @@
+--- How far a run is: one line that is rewritten on a terminal, plain lines elsewhere.
+local uv = require "luv"
+local text = require "attune.text"
+
+local Progress = {}
+Progress.__index = Progress
+
+--- total: trials to run. Writes to standard error, so that a table on standard output can be piped.
+local function new(total)
+  local terminal = uv.guess_handle(2) == "tty" and os.getenv "TERM" ~= "dumb"
+  local tty = terminal and uv.new_tty(2, false)
+  return setmetatable({total = total, done = 0, start = uv.hrtime(), terminal = tty ~= nil and tty ~= false, tty = tty, counts = {}}, Progress)
+end
+
+-- A terminal that has gone away is no reason to stop measuring.
+local function put(s) pcall(function() io.stderr:write(s); io.stderr:flush() end) end
+
+local function width(self)
+  local columns = self.tty and self.tty:get_winsize()
+  return columns and columns > 20 and columns or 80
+end
+
+local function cut(s, n)
+  if (utf8.len(s) or #s) <= n then return s end
+  return s:sub(1, (utf8.offset(s, n) or n) - 1) .. "…"
+end
+
+local function eta(self)
+  if self.done == 0 then return "" end
+  local took = (uv.hrtime() - self.start) * 1e-9
+  return "about " .. text.duration(took / self.done * (self.total - self.done)) .. " left"
+end
+
+function Progress:draw(what)
+  if not self.terminal then return end
+  local columns = width(self)
+  local bar_width = math.max(8, math.min(30, columns // 4))
+  local full = self.total > 0 and self.done * bar_width // self.total or bar_width
+  local bar = ("█"):rep(full) .. ("░"):rep(bar_width - full)
+  local rest = (" %d/%d  %s  %s"):format(self.done, self.total, eta(self), what or "")
+  put("\r\27[K" .. bar .. cut(rest, columns - bar_width - 1))
+end
+
+--- A line that stays: failures, warnings.
+function Progress:say(line)
+  if self.terminal then put("\r\27[K") end
+  put(line .. "\n")
+end
+
+function Progress:begin(what) self:draw(what) end
+
+function Progress:finish(what, record)
+  self.done = self.done + 1
+  self.counts[record.status] = (self.counts[record.status] or 0) + 1
+  if record.status ~= "ok" and (record.status ~= "skipped" or record.round == 1) then
+    local reason = (record.reason or ""):match "^[^\n]*"
+    self:say(("%s: %s: %s"):format(record.status, what, reason))
+  elseif not self.terminal then
+    self:say(("[%d/%d] %s  %s, %s"):format(self.done, self.total, what, text.duration(record.seconds or 0), eta(self)))
+  end
+  self:draw(what)
+end
+
+function Progress:close()
+  if self.terminal then put("\r\27[K") end
+  if self.tty then self.tty:close() end
+  self.tty = nil
+end
+
+return new

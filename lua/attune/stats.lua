@@ -1,0 +1,116 @@
+--- Medians, intervals, ratios.
+--
+-- Values here are one a round: rounds are independent, samples within one are not, and no interval is made of them. Intervals are 95%: Student's t
+-- below 20 values (a bootstrap of 5 covers 85%, t 96%), a seeded percentile bootstrap from 20 on.
+local stats = {}
+
+--- Quantile q of a sorted list, linear between neighbours (Hyndman and Fan 1996, type 7).
+local function of_sorted(sorted, q)
+  local at = 1 + (#sorted - 1) * q
+  local low = math.floor(at)
+  local high = math.min(low + 1, #sorted)
+  return sorted[low] + (at - low) * (sorted[high] - sorted[low])
+end
+
+local function sorted_copy(values)
+  local copy = table.move(values, 1, #values, 1, {})
+  table.sort(copy)
+  return copy
+end
+
+---@param values number[]
+---@param q number from 0 to 1
+function stats.quantile(values, q)
+  if #values == 0 then return nil end
+  return of_sorted(sorted_copy(values), q)
+end
+
+function stats.median(values) return stats.quantile(values, 0.5) end
+
+function stats.iqr(values)
+  if #values == 0 then return nil end
+  local sorted = sorted_copy(values)
+  return of_sorted(sorted, 0.75) - of_sorted(sorted, 0.25)
+end
+
+function stats.mean(values)
+  if #values == 0 then return nil end
+  local sum = 0
+  for _, x in ipairs(values) do sum = sum + x end
+  return sum / #values
+end
+
+--- Standard deviation of a sample; nil for fewer than two values.
+function stats.deviation(values)
+  if #values < 2 then return nil end
+  local mean, sum = stats.mean(values), 0
+  for _, x in ipairs(values) do sum = sum + (x - mean) ^ 2 end
+  return math.sqrt(sum / (#values - 1))
+end
+
+--- Median absolute deviation over median: how unsteady positive values are.
+function stats.unsteadiness(values)
+  local median = stats.median(values)
+  if not median or median == 0 then return 0 end
+  local off = {}
+  for i, x in ipairs(values) do off[i] = math.abs(x - median) end
+  return stats.median(off) / math.abs(median)
+end
+
+-- 97.5% points of Student's t for 1 .. 18 degrees of freedom.
+local t_points = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101}
+
+-- xorshift64*: any stream does, so long as it is the same every time.
+local function generator(seed)
+  local state = seed ~ 0x9E3779B97F4A7C15
+  return function(n)
+    state = state ~ (state >> 12)
+    state = state ~ (state << 25)
+    state = state ~ (state >> 27)
+    return ((state * 0x2545F4914F6CDD1D) >> 11) % n + 1
+  end
+end
+
+local function bootstrap(values, resamples)
+  local draw, medians = generator(#values), {}
+  for r = 1, resamples do
+    local sample = {}
+    for i = 1, #values do sample[i] = values[draw(#values)] end
+    medians[r] = stats.median(sample)
+  end
+  table.sort(medians)
+  return of_sorted(medians, 0.025), of_sorted(medians, 0.975)
+end
+
+--- The 95% interval of the centre; nil for fewer than two values, which show no spread.
+---@param values number[]
+---@return number? lo
+---@return number? hi
+function stats.interval(values)
+  local n = #values
+  if n < 2 then return nil end
+  if n >= 20 then return bootstrap(values, 2000) end
+  local half = t_points[n - 1] * stats.deviation(values) / math.sqrt(n)
+  local centre = stats.mean(values)
+  return centre - half, centre + half
+end
+
+--- The 95% interval of positive values, made of their logarithms: for ratios.
+function stats.log_interval(values)
+  local logs = {}
+  for i, x in ipairs(values) do
+    if not (x > 0) then return nil end
+    logs[i] = math.log(x)
+  end
+  local lo, hi = stats.interval(logs)
+  if not lo then return nil end
+  return math.exp(lo), math.exp(hi)
+end
+
+--- median, lo, hi, iqr and n of one value a round.
+function stats.summary(values)
+  local lo, hi = stats.interval(values)
+  return {median = stats.median(values), lo = lo, hi = hi, iqr = stats.iqr(values), n = #values}
+end
+
+return stats
