@@ -19,38 +19,37 @@ local longest_prompt = 2048 -- prefill above it would only repeat what 2048 show
 
 local function cache_formula(p) return 2 * p.batch * p.kv_heads * p.context * p.head_dim * bytes_of[p.dtype] end
 
--- Caches, full but for the tokens to come, in turn: more than twice the last level of cache in all.
-local function make_caches(p, spare)
+-- Caches, full but for one token, to be used in turn: more than twice the last level of cache in all.
+local function make_caches(p)
   local one = cache_formula(p)
   local count = math.min(256, math.max(1, math.ceil(2.2 * attune.machine().l3 / one)))
   local piece = math.min(p.context, 256)
   local k = attune.randn({p.batch, p.kv_heads, piece, p.head_dim}, {seed = p.seed})
   local caches = {}
   for i = 1, count do
-    local cache = attune.cache {batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context + spare, dtype = p.dtype}
+    local cache = attune.cache {batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context, dtype = p.dtype}
     for _ = 1, p.context // piece do cache:append(k, k) end
-    caches[i] = cache
+    caches[i] = cache:truncate(p.context - 1)
   end
   return caches
 end
 
 -- Seconds of one token through the layer, for each sample the caches' round.
 local function decode(p, t)
-  local caches = make_caches(p, 64)
-  local formula_bytes = caches[1].nbytes
+  local caches = make_caches(p)
   local rope = attune.position("rope", {head_dim = p.head_dim})
   local q = attune.randn({p.batch, p.heads, 1, p.head_dim}, {seed = p.seed + 1})
   local k = attune.randn({p.batch, p.kv_heads, 1, p.head_dim}, {seed = p.seed + 2})
-  local position = {p.context}
+  local position = {p.context - 1}
   local turn = 0
   local timed = t:time(function()
     turn = turn % #caches + 1
     local cache = caches[turn]
     cache:append(rope:rotate(k, position), k)
     cache:attend(rope:rotate(q, position))
-    cache:truncate(p.context)
-  end, {budget = 0.25, least = math.max(5, math.min(#caches, 40)), before = nil})
-  return timed, formula_bytes
+    cache:truncate(p.context - 1)
+  end, {budget = 0.25, least = math.max(5, math.min(#caches, 40))})
+  return timed, caches[1].nbytes
 end
 
 local function prefill(p, t)
@@ -107,7 +106,7 @@ return require "attune.experiment" {
       decode_seconds = seconds,
       decode_predicted = math.max(cache_formula(p) / bandwidth, 4 * p.batch * p.heads * p.context * p.head_dim / peak),
       prefill_seconds = prefill(p, t),
-      cache_bytes = bytes * p.context // (p.context + 64), -- the spare tokens that the timing needs are not the model's
+      cache_bytes = bytes,
       cache_formula = cache_formula(p),
       peak_bytes = peak_bytes,
     }

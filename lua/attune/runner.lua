@@ -45,14 +45,14 @@ end
 
 -- Starts a worker for the request and waits for its end. control.stop is set when the run is to end.
 local function run_trial(e, request, control)
-  local input, answer, output = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
+  local input, answer, output, errors = uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false), uv.new_pipe(false)
   local state = {answer = "", output = ""}
-  local ended, open = false, 3
+  local ended, open = false, 4
   local program = control.worker
-  local handle, pid = uv.spawn(program[1], {args = {table.unpack(program, 2)}, stdio = {input, output, output, answer}, detached = true},
+  local handle, pid = uv.spawn(program[1], {args = {table.unpack(program, 2)}, stdio = {input, output, errors, answer}, detached = true},
     function(code, signal) state.code, state.signal, ended = code, signal, true end)
   if not handle then
-    for _, pipe in ipairs {input, answer, output} do pipe:close() end
+    for _, pipe in ipairs {input, answer, output, errors} do pipe:close() end
     return {status = "failed", reason = "starting the worker: " .. tostring(pid)}
   end
   local start = uv.hrtime()
@@ -64,6 +64,7 @@ local function run_trial(e, request, control)
   end
   answer:read_start(drain("answer", 1 << 28))
   output:read_start(drain("output", 1 << 14))
+  errors:read_start(drain("output", 1 << 14))
   input:write(json.encode(request) .. "\n")
   input:shutdown(function() open = open - 1 end)
   local timer = uv.new_timer()
@@ -76,14 +77,14 @@ local function run_trial(e, request, control)
       if rss > e.memory then state.too_big = rss; kill_group() end
     end)
   end
-  while not ended or open > 1 do
+  while not ended or open > 0 do
     if control.stop and not state.stopped then state.stopped = true; kill_group() end
     uv.run "once"
     -- A grandchild may keep the pipes open; its parent's end is the trial's.
     if ended and (state.stopped or state.timed_out or state.too_big) then break end
   end
   kill_group()
-  for _, h in ipairs {timer, watch or timer, input, answer, output, handle} do
+  for _, h in ipairs {timer, watch or timer, input, answer, output, errors, handle} do
     if not h:is_closing() then h:close() end
   end
   uv.run "nowait"
