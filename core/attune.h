@@ -36,19 +36,19 @@ ATTUNE_API const char *attune_version(void);
 /* ---- status ------------------------------------------------------------------------------------------------------ */
 
 /* Every status: name, number, what it means in general. The message of a failure says it in particular. */
-#define ATTUNE_STATUS_TABLE(X)                                                                                         \
-    X(OK, 0, "success")                                                                                                \
-    X(ESHAPE, 1, "shapes do not fit together")                                                                         \
-    X(EDTYPE, 2, "wrong dtype")                                                                                        \
-    X(EVALUE, 3, "a value is out of range")                                                                            \
-    X(EMEMORY, 4, "out of memory, or past the limit set")                                                              \
-    X(ECAPACITY, 5, "the cache is full")                                                                               \
-    X(EENGINE, 6, "the engine that was named does not take this problem")                                              \
-    X(ENESTED, 7, "parallel work was started inside parallel work")                                                    \
-    X(EINTERRUPT, 8, "interrupted")                                                                                    \
-    X(EISA, 9, "this machine lacks the instruction set")                                                               \
-    X(ECLOSED, 10, "the tensor or handle is closed")                                                                   \
-    X(EIO, 11, "a file could not be read or written")                                                                  \
+#define ATTUNE_STATUS_TABLE(X)                                            \
+    X(OK, 0, "success")                                                   \
+    X(ESHAPE, 1, "shapes do not fit together")                            \
+    X(EDTYPE, 2, "wrong dtype")                                           \
+    X(EVALUE, 3, "a value is out of range")                               \
+    X(EMEMORY, 4, "out of memory, or past the limit set")                 \
+    X(ECAPACITY, 5, "the cache is full")                                  \
+    X(EENGINE, 6, "the engine that was named does not take this problem") \
+    X(ENESTED, 7, "parallel work was started inside parallel work")       \
+    X(EINTERRUPT, 8, "interrupted")                                       \
+    X(EISA, 9, "this machine lacks the instruction set")                  \
+    X(ECLOSED, 10, "the tensor or handle is closed")                      \
+    X(EIO, 11, "a file could not be read or written")                     \
     X(EFORMAT, 12, "a file is malformed")
 
 typedef enum attune_status {
@@ -138,8 +138,8 @@ typedef struct attune_tensor {
 /* Axes count from 0 here (the Lua face counts from 1), negative ones from the end. */
 
 ATTUNE_API attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out); /* zeros */
-ATTUNE_API attune_status attune_tensor_wrap(attune_dtype dtype, int rank, const int64_t *shape, const int64_t *stride,
-                                            void *data, attune_tensor *out); /* the caller keeps data alive; stride NULL: contiguous */
+ATTUNE_API attune_status attune_tensor_wrap(attune_dtype dtype, int rank, const int64_t *shape, const int64_t *stride, void *data,
+                                            attune_tensor *out); /* the caller keeps data alive; stride NULL: contiguous */
 ATTUNE_API attune_status attune_tensor_share(const attune_tensor *t, attune_tensor *out);
 ATTUNE_API void attune_tensor_close(attune_tensor *t); /* idempotent */
 ATTUNE_API int64_t attune_tensor_count(const attune_tensor *t);
@@ -168,7 +168,8 @@ ATTUNE_API attune_status attune_tensor_arange(attune_tensor *t, double first, do
 ATTUNE_API attune_status attune_tensor_normal(attune_tensor *t, uint64_t seed, double mean, double std);
 ATTUNE_API attune_status attune_tensor_uniform(attune_tensor *t, uint64_t seed, double low, double high);
 
-#define ATTUNE_UNARY_TABLE(X) X(NEG, "neg") X(EXP, "exp") X(LOG, "log") X(SQRT, "sqrt") X(TANH, "tanh") X(SIGMOID, "sigmoid") X(GELU, "gelu") X(SILU, "silu") X(ABS, "abs")
+#define ATTUNE_UNARY_TABLE(X) \
+    X(NEG, "neg") X(EXP, "exp") X(LOG, "log") X(SQRT, "sqrt") X(TANH, "tanh") X(SIGMOID, "sigmoid") X(GELU, "gelu") X(SILU, "silu") X(ABS, "abs")
 typedef enum attune_unary {
 #define X(symbol, name) ATTUNE_##symbol,
     ATTUNE_UNARY_TABLE(X)
@@ -213,11 +214,11 @@ typedef struct attune_lengths {
 
 /* All zero bytes are the defaults. */
 typedef struct attune_attention_options {
-    bool causal;                /* the last query is the last key's token; a query sees no later token */
-    int64_t window;             /* a query sees itself and window - 1 tokens before it (not causal: also after); 0: all */
-    bool scale_given;           /* else 1 / sqrt(D) */
-    double scale;               /* any finite number */
-    double softcap;             /* c > 0: s becomes c * tanh(s / c); 0: none */
+    bool causal;      /* the last query is the last key's token; a query sees no later token */
+    int64_t window;   /* a query sees itself and window - 1 tokens before it (not causal: also after); 0: all */
+    bool scale_given; /* else 1 / sqrt(D) */
+    double scale;     /* any finite number */
+    double softcap;   /* c > 0: s becomes c * tanh(s / c); 0: none */
     attune_lengths lengths;
     const attune_tensor *sinks; /* [Hq] f32: a logit a head that joins the softmax's denominator; NULL: none */
     attune_engine engine;
@@ -230,17 +231,17 @@ typedef struct attune_attention_options {
  * f32, bf16, f16 or f64, each tensor its own except that f64 goes with f64 only; any strides. lse is f32 (f64 for f64). A row that sees nothing has o = 0 and lse = -inf (with a sink: the
  * sink). options NULL: the defaults. Query head h reads kv head h / G.
  * Errors: ESHAPE, EDTYPE, EVALUE, EENGINE, EMEMORY, EINTERRUPT. */
-ATTUNE_API attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
-                                          const attune_attention_options *options, attune_tensor *o, attune_tensor *lse);
+ATTUNE_API attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options,
+                                          attune_tensor *o, attune_tensor *lse);
 
 /* The probabilities themselves, [B, Hq, Sq, Sk] f32 (f64 for f64). With a sink a row sums to less than one. */
-ATTUNE_API attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k,
-                                                  const attune_attention_options *options, attune_tensor *weights);
+ATTUNE_API attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k, const attune_attention_options *options,
+                                                  attune_tensor *weights);
 
 /* Attention over the union of two disjoint sets of keys, from the results over each.
  *   o1, o2 [B, Hq, Sq, Dv] of one dtype   lse1, lse2 [B, Hq, Sq]   ->   o, lse likewise */
-ATTUNE_API attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1, const attune_tensor *o2,
-                                                const attune_tensor *lse2, attune_tensor *o, attune_tensor *lse);
+ATTUNE_API attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1, const attune_tensor *o2, const attune_tensor *lse2,
+                                                attune_tensor *o, attune_tensor *lse);
 
 /* ---- the key-value cache ----------------------------------------------------------------------------------------- */
 
@@ -261,14 +262,14 @@ ATTUNE_API void attune_cache_close(attune_cache *cache); /* NULL is fine */
 ATTUNE_API attune_status attune_cache_append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v, const int64_t *counts);
 /* q [B, Hq, Sq, D]: the last Sq tokens appended (of each batch row) attend to all that the cache holds up to themselves.
  * o [B, Hq, Sq, Dv] in q's dtype, lse [B, Hq, Sq] f32. options: scale, softcap, window, sinks, engine (tiled or decode, or the default). */
-ATTUNE_API attune_status attune_cache_attend(attune_cache *cache, const attune_tensor *q, const attune_attention_options *options,
-                                             attune_tensor *o, attune_tensor *lse);
+ATTUNE_API attune_status attune_cache_attend(attune_cache *cache, const attune_tensor *q, const attune_attention_options *options, attune_tensor *o,
+                                             attune_tensor *lse);
 /* Keeps the first n tokens of every batch row that has more. EVALUE where a ring no longer holds what would be kept. */
 ATTUNE_API attune_status attune_cache_truncate(attune_cache *cache, int64_t n);
 ATTUNE_API void attune_cache_reset(attune_cache *cache);
-ATTUNE_API int64_t attune_cache_length(const attune_cache *cache);             /* the longest row's tokens ever appended, less what was truncated */
+ATTUNE_API int64_t attune_cache_length(const attune_cache *cache); /* the longest row's tokens ever appended, less what was truncated */
 ATTUNE_API int64_t attune_cache_row_length(const attune_cache *cache, int64_t row);
-ATTUNE_API int64_t attune_cache_nbytes(const attune_cache *cache);             /* what K and V take */
+ATTUNE_API int64_t attune_cache_nbytes(const attune_cache *cache);                       /* what K and V take */
 ATTUNE_API const attune_cache_options *attune_cache_describe(const attune_cache *cache); /* capacity: the tokens that fit */
 
 /* ---- position ---------------------------------------------------------------------------------------------------- */
@@ -345,8 +346,9 @@ typedef struct attune_machine_info {
 ATTUNE_API attune_status attune_machine(attune_machine_info *out);
 
 /* Measured now, by all threads together; each takes about the seconds given. */
-ATTUNE_API attune_status attune_measure_peak(double seconds, double *flops);                  /* f32 multiply-adds of the set in use, 2 each, a second */
-ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *bytes_per_second); /* reading that many bytes; 0: four times L3, at least 256 MiB */
+ATTUNE_API attune_status attune_measure_peak(double seconds, double *flops); /* f32 multiply-adds of the set in use, 2 each, a second */
+ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
+                                                  double *bytes_per_second); /* reading that many bytes; 0: four times L3, at least 256 MiB */
 /* BLIS's own sgemm, n cubed, with its own threads: the usual yardstick. FLOP/s. */
 ATTUNE_API attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops);
 

@@ -18,8 +18,8 @@ static attune_status run_engine(const at_problem *p, attune_tensor *o, attune_te
     return at_tiled(p, o, lse);
 }
 
-attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
-                               const attune_attention_options *options, attune_tensor *o, attune_tensor *lse) {
+attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options,
+                               attune_tensor *o, attune_tensor *lse) {
     at_problem p;
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
@@ -34,8 +34,7 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, c
     return status;
 }
 
-attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k, const attune_attention_options *options,
-                                       attune_tensor *weights) {
+attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k, const attune_attention_options *options, attune_tensor *weights) {
     at_problem p;
     memset(weights, 0, sizeof *weights);
     AT_TRY(at_problem_make(q, k, NULL, options, &p));
@@ -59,13 +58,13 @@ typedef struct merge_job {
 
 enum { MERGE_ROWS = 256 };
 
-static double element(const attune_tensor *t, int64_t i) {
-    return t->dtype == ATTUNE_F64 ? ((const double *)t->data)[i] : (double)((const float *)t->data)[i];
-}
+static double element(const attune_tensor *t, int64_t i) { return t->dtype == ATTUNE_F64 ? ((const double *)t->data)[i] : (double)((const float *)t->data)[i]; }
 
 static void put(attune_tensor *t, int64_t i, double x) {
-    if (t->dtype == ATTUNE_F64) ((double *)t->data)[i] = x;
-    else ((float *)t->data)[i] = (float)x;
+    if (t->dtype == ATTUNE_F64)
+        ((double *)t->data)[i] = x;
+    else
+        ((float *)t->data)[i] = (float)x;
 }
 
 /* o = (e^(lse1 - lse) o1 + e^(lse2 - lse) o2), lse = log(e^lse1 + e^lse2). */
@@ -109,8 +108,8 @@ static attune_status widened(const attune_tensor *t, attune_dtype dtype, attune_
     return status;
 }
 
-attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1, const attune_tensor *o2,
-                                     const attune_tensor *lse2, attune_tensor *o, attune_tensor *lse) {
+attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1, const attune_tensor *o2, const attune_tensor *lse2, attune_tensor *o,
+                                     attune_tensor *lse) {
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
     if (!o1->data || o1->rank != 4) {

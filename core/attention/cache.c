@@ -41,8 +41,14 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
     if (o.window == 0) AT_TRY(at_least_one("capacity", o.capacity));
     const int64_t greatest = (int64_t)1 << 40;
     if (o.window > greatest || o.capacity > greatest || o.head_dim > greatest || o.v_head_dim > greatest) {
-        return at_fail(ATTUNE_EVALUE, "%s: expected at most 2^40, got %lld", o.window > greatest ? "window" : o.capacity > greatest ? "capacity" : "head_dim",
-                       (long long)(o.window > greatest ? o.window : o.capacity > greatest ? o.capacity : o.head_dim > greatest ? o.head_dim : o.v_head_dim));
+        return at_fail(ATTUNE_EVALUE, "%s: expected at most 2^40, got %lld",
+                       o.window > greatest     ? "window"
+                       : o.capacity > greatest ? "capacity"
+                                               : "head_dim",
+                       (long long)(o.window > greatest     ? o.window
+                                   : o.capacity > greatest ? o.capacity
+                                   : o.head_dim > greatest ? o.head_dim
+                                                           : o.v_head_dim));
     }
     int64_t tokens = at_round_up(o.window ? o.window + AT_TILE - 1 : o.capacity, AT_TILE);
     if (o.window) o.capacity = tokens;
@@ -89,7 +95,8 @@ static attune_status append_head(void *context, int64_t head, int thread) {
     append_job *j = context;
     attune_cache *c = j->cache;
     const attune_cache_options *o = &c->options;
-    const int64_t b = head / o->kv_heads, h = head % o->kv_heads, k_bytes = at_tile_bytes(o->head_dim, o->dtype), v_bytes = at_tile_bytes(o->v_head_dim, o->dtype);
+    const int64_t b = head / o->kv_heads, h = head % o->kv_heads, k_bytes = at_tile_bytes(o->head_dim, o->dtype),
+                  v_bytes = at_tile_bytes(o->v_head_dim, o->dtype);
     int64_t count = j->counts ? j->counts[b] : j->k->shape[2];
     for (int64_t i = 0; i < count;) {
         int64_t token = c->length[b] + i, slot = token % AT_TILE, n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
@@ -108,8 +115,8 @@ static attune_status check_appended(const attune_cache *c, const char *name, con
     if (t->rank != 4 || t->shape[0] != o->batch || t->shape[1] != o->kv_heads || t->shape[3] != dim || (tokens && t->shape[2] != tokens)) {
         char count[32] = "tokens";
         if (tokens) snprintf(count, sizeof count, "%lld", (long long)tokens);
-        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %lld, %s, %lld], got %s", name, (long long)o->batch, (long long)o->kv_heads, count,
-                       (long long)dim, at_shape_text(t->rank, t->shape));
+        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %lld, %s, %lld], got %s", name, (long long)o->batch, (long long)o->kv_heads, count, (long long)dim,
+                       at_shape_text(t->rank, t->shape));
     }
     if (!at_is_float(t->dtype)) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name, attune_dtype_name(t->dtype));
     return ATTUNE_OK;
@@ -120,7 +127,8 @@ static attune_status check_room(const attune_cache *c, int64_t tokens, const int
     for (int64_t b = 0; b < o->batch; b++) {
         int64_t n = counts ? counts[b] : tokens;
         if (n < 0 || n > tokens) {
-            return at_fail(ATTUNE_EVALUE, "counts: expected from 0 to %lld tokens, got %lld for batch row %lld", (long long)tokens, (long long)n, (long long)b + 1);
+            return at_fail(ATTUNE_EVALUE, "counts: expected from 0 to %lld tokens, got %lld for batch row %lld", (long long)tokens, (long long)n,
+                           (long long)b + 1);
         }
         if (o->window == 0 && n > o->capacity - c->length[b]) {
             return at_fail(ATTUNE_ECAPACITY, "k: expected at most %lld more tokens (capacity %lld, length %lld), got %lld",
@@ -182,8 +190,13 @@ static void cache_keys(const void *context, int64_t b, int64_t h, at_keys *out) 
     const attune_cache *c = ((const attend_job *)context)->cache;
     const attune_cache_options *o = &c->options;
     const int64_t place = (b * o->kv_heads + h) * c->tiles;
-    *out = (at_keys){.dtype = o->dtype, .D = o->head_dim, .Dv = o->v_head_dim, .k = c->k + place * at_tile_bytes(o->head_dim, o->dtype),
-                     .v = c->v + place * at_tile_bytes(o->v_head_dim, o->dtype), .ring = o->window ? c->tiles : 0, .unfinite = c->unfinite + place};
+    *out = (at_keys){.dtype = o->dtype,
+                     .D = o->head_dim,
+                     .Dv = o->v_head_dim,
+                     .k = c->k + place * at_tile_bytes(o->head_dim, o->dtype),
+                     .v = c->v + place * at_tile_bytes(o->v_head_dim, o->dtype),
+                     .ring = o->window ? c->tiles : 0,
+                     .unfinite = c->unfinite + place};
 }
 
 static attune_status check_query(const attune_cache *c, const attune_tensor *q, const attune_attention_options *options) {
@@ -224,13 +237,12 @@ static attune_status prepare(const attune_cache *c, const attune_tensor *q, cons
     attune_tensor k, v;
     AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, k_shape, stride, &nothing, &k));
     AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, v_shape, stride, &nothing, &v));
-    attune_attention_options shared = {.scale_given = options->scale_given, .scale = options->scale, .softcap = options->softcap,
-                                       .sinks = options->sinks, .engine = ATTUNE_ENGINE_TILED};
+    attune_attention_options shared = {
+        .scale_given = options->scale_given, .scale = options->scale, .softcap = options->softcap, .sinks = options->sinks, .engine = ATTUNE_ENGINE_TILED};
     return at_problem_make(q, &k, &v, &shared, p);
 }
 
-attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const attune_attention_options *options, attune_tensor *o,
-                                  attune_tensor *lse) {
+attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const attune_attention_options *options, attune_tensor *o, attune_tensor *lse) {
     static const attune_attention_options defaults = {0};
     if (!options) options = &defaults;
     memset(o, 0, sizeof *o);
@@ -248,8 +260,22 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
     if (status == ATTUNE_OK) {
         attend_job job = {.cache = c, .Sq = p.Sq, .window = c->options.window};
         if (options->window) job.window = options->window;
-        at_walk walk = {.q = &narrow, .o = o, .lse = lse, .B = p.B, .Hk = p.Hk, .G = p.G, .Sq = p.Sq, .D = p.D, .Dv = p.Dv, .scale = p.scale,
-                        .softcap = p.softcap, .sinks = p.sinks, .dtype = c->options.dtype, .context = &job, .sees = cache_sees, .keys = cache_keys};
+        at_walk walk = {.q = &narrow,
+                        .o = o,
+                        .lse = lse,
+                        .B = p.B,
+                        .Hk = p.Hk,
+                        .G = p.G,
+                        .Sq = p.Sq,
+                        .D = p.D,
+                        .Dv = p.Dv,
+                        .scale = p.scale,
+                        .softcap = p.softcap,
+                        .sinks = p.sinks,
+                        .dtype = c->options.dtype,
+                        .context = &job,
+                        .sees = cache_sees,
+                        .keys = cache_keys};
         bool split = options->engine == ATTUNE_ENGINE_DECODE || (options->engine == ATTUNE_ENGINE_DEFAULT && p.Sq <= AT_DECODE_QUERIES);
         status = at_walk_scratch_new(&walk, &scratch);
         if (status == ATTUNE_OK) status = split ? at_walk_split(&walk, &scratch) : at_walk_rows(&walk, &scratch, 0, p.B * p.Hk);
@@ -307,15 +333,11 @@ int64_t attune_cache_length(const attune_cache *c) {
     return longest;
 }
 
-int64_t attune_cache_row_length(const attune_cache *c, int64_t row) {
-    return row >= 0 && row < c->options.batch ? c->length[row] : -1;
-}
+int64_t attune_cache_row_length(const attune_cache *c, int64_t row) { return row >= 0 && row < c->options.batch ? c->length[row] : -1; }
 
 int64_t attune_cache_nbytes(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
     return o->batch * o->kv_heads * c->tiles * (at_tile_bytes(o->head_dim, o->dtype) + at_tile_bytes(o->v_head_dim, o->dtype));
 }
 
-const attune_cache_options *attune_cache_describe(const attune_cache *c) {
-    return &c->options;
-}
+const attune_cache_options *attune_cache_describe(const attune_cache *c) { return &c->options; }

@@ -6,14 +6,26 @@ static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     *out = (at_keys){.dtype = at_packed_dtype(p->k.dtype, p->v.dtype), .D = p->D, .Dv = p->Dv, .raw_k = &p->k, .raw_v = &p->v, .b = b, .h = h};
 }
 
-static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    at_problem_sees(context, b, i, first, last);
-}
+static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) { at_problem_sees(context, b, i, first, last); }
 
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
-    at_walk walk = {.q = &p->q, .o = o, .lse = lse, .B = p->B, .Hk = p->Hk, .G = p->G, .Sq = p->Sq, .D = p->D, .Dv = p->Dv,
-                    .scale = p->scale, .softcap = p->softcap, .sinks = p->sinks, .dtype = at_packed_dtype(p->k.dtype, p->v.dtype), .raw = true,
-                    .context = p, .sees = sees, .keys = keys_of};
+    at_walk walk = {.q = &p->q,
+                    .o = o,
+                    .lse = lse,
+                    .B = p->B,
+                    .Hk = p->Hk,
+                    .G = p->G,
+                    .Sq = p->Sq,
+                    .D = p->D,
+                    .Dv = p->Dv,
+                    .scale = p->scale,
+                    .softcap = p->softcap,
+                    .sinks = p->sinks,
+                    .dtype = at_packed_dtype(p->k.dtype, p->v.dtype),
+                    .raw = true,
+                    .context = p,
+                    .sees = sees,
+                    .keys = keys_of};
     at_walk_scratch scratch;
     attune_status status = at_walk_scratch_new(&walk, &scratch);
     if (status == ATTUNE_OK) status = at_walk_split(&walk, &scratch);

@@ -7,9 +7,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 
-bool at_is_float(attune_dtype dtype) {
-    return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16;
-}
+bool at_is_float(attune_dtype dtype) { return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16; }
 
 static attune_status check_tensor(const char *name, const attune_tensor *t, const char *layout) {
     if (!t || !t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, layout);
@@ -37,16 +35,16 @@ attune_status at_check_options(const attune_attention_options *o) {
 static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v) {
     const int64_t *a = q->shape, *b = k->shape;
     if (a[0] != b[0] || a[3] != b[3]) {
-        return at_fail(ATTUNE_ESHAPE, "k: expected [%lld, kv_heads, keys, %lld] to go with q %s, got %s", (long long)a[0],
-                       (long long)a[3], at_shape_text(4, a), at_shape_text(4, b));
+        return at_fail(ATTUNE_ESHAPE, "k: expected [%lld, kv_heads, keys, %lld] to go with q %s, got %s", (long long)a[0], (long long)a[3], at_shape_text(4, a),
+                       at_shape_text(4, b));
     }
     if (a[1] % b[1] != 0) {
-        return at_fail(ATTUNE_ESHAPE, "k: expected a number of kv heads that divides q's %lld heads, got %lld (q %s, k %s)",
-                       (long long)a[1], (long long)b[1], at_shape_text(4, a), at_shape_text(4, b));
+        return at_fail(ATTUNE_ESHAPE, "k: expected a number of kv heads that divides q's %lld heads, got %lld (q %s, k %s)", (long long)a[1], (long long)b[1],
+                       at_shape_text(4, a), at_shape_text(4, b));
     }
     if (v && (v->shape[0] != b[0] || v->shape[1] != b[1] || v->shape[2] != b[2])) {
-        return at_fail(ATTUNE_ESHAPE, "v: expected [%lld, %lld, %lld, head_dim] to go with k %s, got %s", (long long)b[0],
-                       (long long)b[1], (long long)b[2], at_shape_text(4, b), at_shape_text(4, v->shape));
+        return at_fail(ATTUNE_ESHAPE, "v: expected [%lld, %lld, %lld, head_dim] to go with k %s, got %s", (long long)b[0], (long long)b[1], (long long)b[2],
+                       at_shape_text(4, b), at_shape_text(4, v->shape));
     }
     return ATTUNE_OK;
 }
@@ -83,8 +81,7 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
             const int64_t *list = lengths->value;
             for (int64_t r = 0; r < row; r++) list += lengths->count[r];
             for (int64_t n = 0; n < lengths->count[row]; n++) sum += list[n];
-            return at_fail(ATTUNE_ESHAPE, "lengths: expected a sum of %lld tokens, got %lld (list %lld)", (long long)p->Sk,
-                           (long long)sum, (long long)row + 1);
+            return at_fail(ATTUNE_ESHAPE, "lengths: expected a sum of %lld tokens, got %lld (list %lld)", (long long)p->Sk, (long long)sum, (long long)row + 1);
         }
     }
     return ATTUNE_OK;
@@ -94,8 +91,7 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
     if (!sinks) return ATTUNE_OK;
     if (!sinks->data) return at_fail(ATTUNE_ECLOSED, "sinks: expected a tensor [%lld], got a closed one", (long long)p->Hq);
     if (sinks->rank != 1 || sinks->shape[0] != p->Hq) {
-        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit a query head, got %s", (long long)p->Hq,
-                       at_shape_text(sinks->rank, sinks->shape));
+        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit a query head, got %s", (long long)p->Hq, at_shape_text(sinks->rank, sinks->shape));
     }
     if (!at_is_float(sinks->dtype)) return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s", attune_dtype_name(sinks->dtype));
     float *copy = at_alloc(p->Hq * (int64_t)sizeof(float));
@@ -109,8 +105,8 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
     return ATTUNE_OK;
 }
 
-attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
-                              const attune_attention_options *options, at_problem *out) {
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options,
+                              at_problem *out) {
     static const attune_attention_options defaults = {0};
     const attune_attention_options *o = options ? options : &defaults;
     memset(out, 0, sizeof *out);

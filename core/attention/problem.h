@@ -11,20 +11,19 @@
 typedef struct at_problem {
     attune_tensor q, k, v; /* borrowed views */
     int64_t B, Hq, Hk, G, Sq, Sk, D, Dv;
-    double scale, softcap;        /* softcap 0: none */
+    double scale, softcap; /* softcap 0: none */
     bool causal;
-    int64_t window;               /* 0: none */
-    const float *sinks;           /* [Hq], or NULL */
-    int64_t document_rows;        /* 0: no packing; 1: one list for all; B: a list a batch row */
-    int64_t *document;            /* [document_rows][Sk][2]: first and one past the last token of each token's document */
+    int64_t window;        /* 0: none */
+    const float *sinks;    /* [Hq], or NULL */
+    int64_t document_rows; /* 0: no packing; 1: one list for all; B: a list a batch row */
+    int64_t *document;     /* [document_rows][Sk][2]: first and one past the last token of each token's document */
     attune_engine engine;
     attune_dtype o_dtype, lse_dtype;
     float *sinks_copy;
 } at_problem;
 
 /* v NULL: for weights alone. On success at_problem_close is due. */
-attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
-                              const attune_attention_options *options, at_problem *out);
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, at_problem *out);
 void at_problem_close(at_problem *p);
 
 /* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. */

@@ -88,10 +88,6 @@ static attune_status run(const at_problem *p, attune_tensor *o, attune_tensor *l
     return status;
 }
 
-attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
-    return run(p, o, lse, NULL);
-}
+attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse) { return run(p, o, lse, NULL); }
 
-attune_status at_reference_weights(const at_problem *p, attune_tensor *weights) {
-    return run(p, NULL, NULL, weights);
-}
+attune_status at_reference_weights(const at_problem *p, attune_tensor *weights) { return run(p, NULL, NULL, weights); }

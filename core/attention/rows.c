@@ -12,13 +12,9 @@
 
 static const double LOG2_E = 1.44269504088896340736, LN_2 = 0.693147180559945309417;
 
-int64_t at_tile_bytes(int64_t D, attune_dtype dtype) {
-    return AT_TILE * at_round_up(D, AT_DIM) * attune_dtype_size(dtype);
-}
+int64_t at_tile_bytes(int64_t D, attune_dtype dtype) { return AT_TILE * at_round_up(D, AT_DIM) * attune_dtype_size(dtype); }
 
-attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) {
-    return k == v && (k == ATTUNE_BF16 || k == ATTUNE_F16) ? k : ATTUNE_F32;
-}
+attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && (k == ATTUNE_BF16 || k == ATTUNE_F16) ? k : ATTUNE_F32; }
 
 /* ---- plan and scratch -------------------------------------------------------------------------------------------- */
 
@@ -107,8 +103,8 @@ static const float *widen_rows(const attune_tensor *t, int64_t b, int64_t h, int
     return to;
 }
 
-bool at_pack_tile(const attune_tensor *k, const attune_tensor *v, int64_t b, int64_t h, int64_t first, int64_t count, int slot,
-                  attune_dtype dtype, void *k_tile, void *v_tile, float *wide) {
+bool at_pack_tile(const attune_tensor *k, const attune_tensor *v, int64_t b, int64_t h, int64_t first, int64_t count, int slot, attune_dtype dtype,
+                  void *k_tile, void *v_tile, float *wide) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     int64_t stride;
     const float *x = widen_rows(k, b, h, first, count, wide, &stride);
@@ -133,9 +129,7 @@ static void pack_queries(const at_rows *rows, int64_t from, int count, int64_t D
 /* ---- the walk ---------------------------------------------------------------------------------------------------- */
 
 /* Panels of nearly equal height: 32 rows are 11, 11 and 10, not 14, 14 and 4. */
-static int panel_rows(int64_t count, int64_t panels, int64_t panel) {
-    return (int)(count / panels + (panel < count % panels));
-}
+static int panel_rows(int64_t count, int64_t panels, int64_t panel) { return (int)(count / panels + (panel < count % panels)); }
 
 static void fill_block(const at_keys *keys, int64_t tile, int tiles, at_row_scratch *scratch, at_key_block *block) {
     const int64_t k_bytes = at_tile_bytes(keys->D, keys->dtype), v_bytes = at_tile_bytes(keys->Dv, keys->dtype);
@@ -156,8 +150,7 @@ static void fill_block(const at_keys *keys, int64_t tile, int tiles, at_row_scra
     }
 }
 
-attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to,
-                             at_row_scratch *scratch) {
+attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     const int64_t depth = at_round_up(plan->D, 2), panels = (rows->count + kernels->rows - 1) / kernels->rows;
     int64_t first_seen = to, last_seen = from;
@@ -190,8 +183,13 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
         block.begin = (int32_t)(tile * AT_TILE - from);
         for (int64_t p = 0, r = 0; p < panels; p++) {
             int count = panel_rows(rows->count, panels, p);
-            at_row_panel panel = {.rows = count, .q = scratch->q + r * depth, .o = scratch->o + r * plan->Dvp, .max = scratch->max + r,
-                                  .sum = scratch->sum + r, .first = scratch->first + r, .last = scratch->last + r};
+            at_row_panel panel = {.rows = count,
+                                  .q = scratch->q + r * depth,
+                                  .o = scratch->o + r * plan->Dvp,
+                                  .max = scratch->max + r,
+                                  .sum = scratch->sum + r,
+                                  .first = scratch->first + r,
+                                  .last = scratch->last + r};
             kernels->attend(&panel, &block);
             r += count;
         }
@@ -208,8 +206,8 @@ static void store_row(attune_tensor *o, int64_t offset, const float *sums, float
     (o->dtype == ATTUNE_BF16 ? kernels->f32_to_bf16 : kernels->f32_to_f16)(wide, (uint16_t *)o->data + offset, n);
 }
 
-void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const float *max, const float *sum,
-                    const float *o_sums, attune_tensor *o, attune_tensor *lse) {
+void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const float *max, const float *sum, const float *o_sums, attune_tensor *o,
+                    attune_tensor *lse) {
     const int64_t Hq = o->shape[1], Sq = o->shape[2];
     float wide[512];
     for (int64_t r = 0; r < rows->count; r++) {

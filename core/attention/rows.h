@@ -39,7 +39,7 @@ typedef struct at_row_scratch {
 } at_row_scratch;
 
 typedef struct at_row_plan {
-    int64_t rows;   /* of a row block, at most */
+    int64_t rows;    /* of a row block, at most */
     int block_tiles; /* tiles of a key block */
     int64_t D, Dv, Dvp;
     attune_dtype dtype;
@@ -56,17 +56,16 @@ int64_t at_tile_bytes(int64_t D, attune_dtype dtype);
 
 /* Rows over those of the keys [from, to) that they see; from is a multiple of AT_TILE. Leaves max and sum [count] and
  * o [count][Dvp], not yet divided by sum, in scratch. */
-attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to,
-                             at_row_scratch *scratch);
+attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch);
 
 /* Divides by the sums (a sink joins them) and stores row n of scratch as o's and lse's. sink NULL: none; else [Hq]. */
-void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const float *max, const float *sum,
-                    const float *o_sums, attune_tensor *o, attune_tensor *lse);
+void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const float *max, const float *sum, const float *o_sums, attune_tensor *o,
+                    attune_tensor *lse);
 
 /* Packs tokens [first, first + count) of head (b, h) of k and v [B, heads, tokens, dims] into a tile's places slot, slot + 1, ..
  * wide: scratch [AT_TILE][max(D, Dv)] f32. Returns false when v holds an Inf or NaN there. */
-bool at_pack_tile(const attune_tensor *k, const attune_tensor *v, int64_t b, int64_t h, int64_t first, int64_t count, int slot,
-                  attune_dtype dtype, void *k_tile, void *v_tile, float *wide);
+bool at_pack_tile(const attune_tensor *k, const attune_tensor *v, int64_t b, int64_t h, int64_t first, int64_t count, int slot, attune_dtype dtype,
+                  void *k_tile, void *v_tile, float *wide);
 
 /* The packed dtype for tensors of these dtypes: the one they share, else f32. */
 attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v);

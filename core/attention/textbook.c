@@ -26,13 +26,13 @@ typedef struct textbook_job {
 enum { CHUNK_ROWS = 128 }; /* rows of a task: some 20 ms at 16384 keys */
 
 /* One thread: the call stands inside parallel work already. */
-static void product(int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_row, int64_t a_column, const float *b,
-                    int64_t b_row, int64_t b_column, float *c, int64_t c_row) {
+static void product(int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row,
+                    int64_t b_column, float *c, int64_t c_row) {
     rntm_t one = BLIS_RNTM_INITIALIZER;
     float zero = 0;
     bli_rntm_set_num_threads(1, &one);
-    bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &alpha, (float *)a, a_row, a_column, (float *)b, b_row, b_column, &zero, c,
-                 c_row, 1, NULL, &one);
+    bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &alpha, (float *)a, a_row, a_column, (float *)b, b_row, b_column, &zero, c, c_row, 1, NULL,
+                 &one);
 }
 
 /* Probabilities of one row in place, zero where nothing is seen; returns its log-sum-exp. */

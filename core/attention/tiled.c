@@ -40,9 +40,8 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
     keys_of(j, head / p->Hk, head % p->Hk, &keys);
     for (; t < end; t++) {
         int64_t first = t * AT_TILE, count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
-        bool finite = at_pack_tile(&p->k, &p->v, head / p->Hk, head % p->Hk, first, count, 0, keys.dtype,
-                                   keys.k + t * at_tile_bytes(p->D, keys.dtype), keys.v + t * at_tile_bytes(p->Dv, keys.dtype),
-                                   j->scratch.thread[thread].wide);
+        bool finite = at_pack_tile(&p->k, &p->v, head / p->Hk, head % p->Hk, first, count, 0, keys.dtype, keys.k + t * at_tile_bytes(p->D, keys.dtype),
+                                   keys.v + t * at_tile_bytes(p->Dv, keys.dtype), j->scratch.thread[thread].wide);
         j->unfinite[slot * j->tiles + t] = !finite;
     }
     return ATTUNE_OK;
@@ -60,9 +59,22 @@ static attune_status run_waves(tiled_job *j) {
 
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     tiled_job j = {.p = p};
-    j.walk = (at_walk){.q = &p->q, .o = o, .lse = lse, .B = p->B, .Hk = p->Hk, .G = p->G, .Sq = p->Sq, .D = p->D, .Dv = p->Dv,
-                       .scale = p->scale, .softcap = p->softcap, .sinks = p->sinks, .dtype = at_packed_dtype(p->k.dtype, p->v.dtype),
-                       .context = &j, .sees = sees, .keys = keys_of};
+    j.walk = (at_walk){.q = &p->q,
+                       .o = o,
+                       .lse = lse,
+                       .B = p->B,
+                       .Hk = p->Hk,
+                       .G = p->G,
+                       .Sq = p->Sq,
+                       .D = p->D,
+                       .Dv = p->Dv,
+                       .scale = p->scale,
+                       .softcap = p->softcap,
+                       .sinks = p->sinks,
+                       .dtype = at_packed_dtype(p->k.dtype, p->v.dtype),
+                       .context = &j,
+                       .sees = sees,
+                       .keys = keys_of};
     j.tiles = (p->Sk + AT_TILE - 1) / AT_TILE;
     j.v_offset = at_checked_mul(j.tiles, at_tile_bytes(p->D, j.walk.dtype));
     j.head_bytes = j.v_offset + at_checked_mul(j.tiles, at_tile_bytes(p->Dv, j.walk.dtype));

@@ -32,8 +32,16 @@ void at_walk_scratch_free(at_walk_scratch *scratch) {
 
 static at_rows rows_of(const at_walk *w, int64_t head, int64_t begin, int64_t most) {
     int64_t left = w->Sq * w->G - begin;
-    return (at_rows){.q = w->q, .b = head / w->Hk, .h = head % w->Hk, .G = w->G, .begin = begin, .count = left < most ? left : most,
-                     .scale = w->scale, .softcap = w->softcap, .sees = w->sees, .context = w->context};
+    return (at_rows){.q = w->q,
+                     .b = head / w->Hk,
+                     .h = head % w->Hk,
+                     .G = w->G,
+                     .begin = begin,
+                     .count = left < most ? left : most,
+                     .scale = w->scale,
+                     .softcap = w->softcap,
+                     .sees = w->sees,
+                     .context = w->context};
 }
 
 /* The keys that some query of batch row b sees. What a query sees begins and ends no earlier than what the one before it sees. */

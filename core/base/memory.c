@@ -46,8 +46,7 @@ static void *refuse(int64_t bytes, const char *why) {
     int64_t most = atomic_load(&limit);
     char set[64] = "no limit is set";
     if (most) snprintf(set, sizeof set, "the limit is %lld", (long long)most);
-    at_fail(ATTUNE_EMEMORY, "out of memory: %s: asked for %lld bytes beside %lld in use, %s", why, (long long)bytes,
-            (long long)atomic_load(&in_use), set);
+    at_fail(ATTUNE_EMEMORY, "out of memory: %s: asked for %lld bytes beside %lld in use, %s", why, (long long)bytes, (long long)atomic_load(&in_use), set);
     return NULL;
 }
 
@@ -60,8 +59,10 @@ void *at_alloc(int64_t bytes) {
     int64_t most = atomic_load(&limit), now = atomic_fetch_add(&in_use, bytes) + bytes;
     const bool huge = bytes >= HUGE_FROM;
     const char *why = NULL;
-    if (most && now > most) why = "past the limit";
-    else if (bytes > (int64_t)64 << 20 && bytes > available()) why = "more than the machine has left";
+    if (most && now > most)
+        why = "past the limit";
+    else if (bytes > (int64_t)64 << 20 && bytes > available())
+        why = "more than the machine has left";
     char *block = NULL;
     const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
     if (!why && (bytes > INT64_MAX - 2 * HUGE_PAGE || posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0)) {
@@ -91,9 +92,7 @@ void at_free(void *p) {
     free(h.block);
 }
 
-attune_memory_info attune_memory(void) {
-    return (attune_memory_info){.bytes = atomic_load(&in_use), .peak = atomic_load(&peak), .limit = atomic_load(&limit)};
-}
+attune_memory_info attune_memory(void) { return (attune_memory_info){.bytes = atomic_load(&in_use), .peak = atomic_load(&peak), .limit = atomic_load(&limit)}; }
 
 attune_status attune_memory_limit(int64_t bytes) {
     if (bytes < 0) return at_fail(ATTUNE_EVALUE, "limit: expected at least 0 bytes (0: none), got %lld", (long long)bytes);
@@ -101,9 +100,7 @@ attune_status attune_memory_limit(int64_t bytes) {
     return ATTUNE_OK;
 }
 
-void attune_memory_reset_peak(void) {
-    atomic_store(&peak, atomic_load(&in_use));
-}
+void attune_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&in_use)); }
 
 void attune_memory_scope_begin(attune_memory_scope *scope) {
     scope->start = atomic_load(&in_use);
@@ -116,6 +113,4 @@ int64_t attune_memory_scope_end(attune_memory_scope *scope) {
     return inner - scope->start;
 }
 
-void attune_memory_fail_at(int64_t n) {
-    atomic_store(&fail_countdown, n);
-}
+void attune_memory_fail_at(int64_t n) { atomic_store(&fail_countdown, n); }

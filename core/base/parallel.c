@@ -47,17 +47,11 @@ static _Thread_local bool inside;
 
 /* ---- interrupt --------------------------------------------------------------------------------------------------- */
 
-void attune_interrupt(void) {
-    atomic_store(&interrupted, true);
-}
+void attune_interrupt(void) { atomic_store(&interrupted, true); }
 
-void attune_interrupt_clear(void) {
-    atomic_store(&interrupted, false);
-}
+void attune_interrupt_clear(void) { atomic_store(&interrupted, false); }
 
-bool at_interrupted(void) {
-    return atomic_load_explicit(&interrupted, memory_order_relaxed);
-}
+bool at_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_relaxed); }
 
 attune_status at_interrupted_status(void) {
     attune_interrupt_clear();
@@ -189,8 +183,10 @@ static void share(loop *l, int helpers) {
     pool.current = NULL, pool.wanted = 0;
     pthread_mutex_unlock(&pool.lock);
     for (int spins = 0; atomic_load(&l->busy) > 0; spins++) {
-        if (spins < SPINS) relax();
-        else sched_yield();
+        if (spins < SPINS)
+            relax();
+        else
+            sched_yield();
     }
 }
 

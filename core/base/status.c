@@ -7,13 +7,11 @@
 
 static _Thread_local char message[1024];
 
-const char *attune_version(void) {
-    return ATTUNE_VERSION;
-}
+const char *attune_version(void) { return ATTUNE_VERSION; }
 
 const char *attune_status_name(attune_status status) {
     switch (status) {
-#define X(name, number, text)                                                                                          \
+#define X(name, number, text) \
     case ATTUNE_##name: return #name;
         ATTUNE_STATUS_TABLE(X)
 #undef X
@@ -23,7 +21,7 @@ const char *attune_status_name(attune_status status) {
 
 const char *attune_status_text(attune_status status) {
     switch (status) {
-#define X(name, number, text)                                                                                          \
+#define X(name, number, text) \
     case ATTUNE_##name: return text;
         ATTUNE_STATUS_TABLE(X)
 #undef X
@@ -31,9 +29,7 @@ const char *attune_status_text(attune_status status) {
     return "unknown status";
 }
 
-const char *attune_message(void) {
-    return message;
-}
+const char *attune_message(void) { return message; }
 
 attune_status at_fail(attune_status status, const char *format, ...) {
     va_list arguments;
@@ -49,8 +45,7 @@ const char *at_shape_text(int rank, const int64_t *shape) {
     char *text = ring[next++ % 8];
     size_t used = 0, size = sizeof ring[0];
     used += (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < rank && i < ATTUNE_MAX_RANK; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    for (int i = 0; i < rank && i < ATTUNE_MAX_RANK; i++) used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
     snprintf(text + used, size - used, "]");
     return text;
 }

@@ -11,10 +11,10 @@ attune_status at_fail(attune_status status, const char *format, ...) __attribute
 /* "[1, 8, 512, 64]" in a small ring of buffers of this thread: up to 8 in one message. */
 const char *at_shape_text(int rank, const int64_t *shape);
 
-#define AT_TRY(call)                                                                                                   \
-    do {                                                                                                               \
-        attune_status at_status_ = (call);                                                                             \
-        if (at_status_ != ATTUNE_OK) return at_status_;                                                                \
+#define AT_TRY(call)                                    \
+    do {                                                \
+        attune_status at_status_ = (call);              \
+        if (at_status_ != ATTUNE_OK) return at_status_; \
     } while (0)
 
 #endif

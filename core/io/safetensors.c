@@ -20,9 +20,7 @@ enum { MOST_HEADER = 100000000 };
 
 static _Thread_local int system_error;
 
-int attune_system_error(void) {
-    return system_error;
-}
+int attune_system_error(void) { return system_error; }
 
 static attune_status io_failure(const char *what, const char *path) {
     system_error = errno;
@@ -55,7 +53,8 @@ static char *copy_text(const char *text) {
 static const struct {
     const char *name;
     attune_dtype dtype;
-} dtype_names[] = {{"F32", ATTUNE_F32}, {"F64", ATTUNE_F64}, {"BF16", ATTUNE_BF16}, {"F16", ATTUNE_F16}, {"I8", ATTUNE_I8}, {"I32", ATTUNE_I32}, {"I64", ATTUNE_I64}};
+} dtype_names[] = {{"F32", ATTUNE_F32}, {"F64", ATTUNE_F64}, {"BF16", ATTUNE_BF16}, {"F16", ATTUNE_F16},
+                   {"I8", ATTUNE_I8},   {"I32", ATTUNE_I32}, {"I64", ATTUNE_I64}};
 
 typedef struct reader {
     const char *path;
@@ -99,7 +98,8 @@ static attune_status parse_tensor(const reader *r, const char *name, const json_
         bytes = at_checked_mul(bytes, axes[i]);
         if (bytes < 0) return malformed(r, name, "its shape overflows");
     }
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) || !json_is_integer(json_array_get(offsets, 1))) {
+    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
+        !json_is_integer(json_array_get(offsets, 1))) {
         return malformed(r, name, "expected data_offsets of two integers");
     }
     *where = (span){.begin = json_integer_value(json_array_get(offsets, 0)), .end = json_integer_value(json_array_get(offsets, 1)), .name = name};
@@ -108,12 +108,13 @@ static attune_status parse_tensor(const reader *r, const char *name, const json_
                        (long long)r->data_bytes, (long long)where->begin, (long long)where->end);
     }
     if (where->end - where->begin != bytes) {
-        return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': expected %lld bytes for %s %s, got %lld", r->path, name, (long long)bytes, attune_dtype_name(dtype),
-                       at_shape_text(rank, axes), (long long)(where->end - where->begin));
+        return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': expected %lld bytes for %s %s, got %lld", r->path, name, (long long)bytes,
+                       attune_dtype_name(dtype), at_shape_text(rank, axes), (long long)(where->end - where->begin));
     }
     AT_TRY(attune_tensor_new(dtype, rank, axes, out));
     if (fseeko(r->file, r->data_begin + where->begin, SEEK_SET) != 0) return io_failure("seeking", r->path);
-    if (fread(out->data, 1, (size_t)bytes, r->file) != (size_t)bytes) return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, name, "the file ends inside its data");
+    if (fread(out->data, 1, (size_t)bytes, r->file) != (size_t)bytes)
+        return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, name, "the file ends inside its data");
     return ATTUNE_OK;
 }
 
@@ -181,10 +182,12 @@ static attune_status read_header(reader *r, attune_archive *out) {
         errno = EISDIR;
         return io_failure("reading", r->path);
     }
-    if (fread(word, 1, 8, r->file) != 8) return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, NULL, "expected a header, got fewer than 8 bytes");
+    if (fread(word, 1, 8, r->file) != 8)
+        return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, NULL, "expected a header, got fewer than 8 bytes");
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | word[i];
-    if (length > MOST_HEADER) return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu", r->path, MOST_HEADER, (unsigned long long)length);
+    if (length > MOST_HEADER)
+        return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu", r->path, MOST_HEADER, (unsigned long long)length);
     if ((int64_t)length > info.st_size - 8) return malformed(r, NULL, "the file ends inside the header");
     if (length < 2) return malformed(r, NULL, "expected a JSON header, got nothing");
     r->data_begin = 8 + (int64_t)length, r->data_bytes = info.st_size - r->data_begin;
@@ -196,8 +199,10 @@ static attune_status read_header(reader *r, attune_archive *out) {
     if (fread(text, 1, length, r->file) != length) status = io_failure("reading", r->path);
     if (status == ATTUNE_OK) {
         header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-        if (!header) status = at_fail(ATTUNE_EFORMAT, "%s: the header is no valid JSON of unique UTF-8 names: %s (byte %d)", r->path, error.text, error.position);
-        else if (!json_is_object(header)) status = malformed(r, NULL, "expected the header to be a JSON object");
+        if (!header)
+            status = at_fail(ATTUNE_EFORMAT, "%s: the header is no valid JSON of unique UTF-8 names: %s (byte %d)", r->path, error.text, error.position);
+        else if (!json_is_object(header))
+            status = malformed(r, NULL, "expected the header to be a JSON object");
     }
     if (status == ATTUNE_OK) status = parse_header(r, header, out);
     json_decref(header);
@@ -242,7 +247,8 @@ static attune_status make_header(const attune_archive *a, json_t *header) {
         json_t *shape = json_array();
         for (int d = 0; d < t->tensor.rank; d++) json_array_append_new(shape, json_integer(t->tensor.shape[d]));
         const int64_t end = at + attune_tensor_nbytes(&t->tensor);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
+        json_t *entry =
+            json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
         if (!entry || json_object_set_new(header, t->name, entry) != 0) return at_fail(ATTUNE_EVALUE, "tensors: expected UTF-8 names, got '%.100s'", t->name);
         at = end;
     }
@@ -277,7 +283,8 @@ attune_status attune_archive_save(const char *path, const attune_archive *archiv
         if (!text) status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors", (long long)archive->tensors);
     }
     json_decref(header);
-    if (status == ATTUNE_OK && snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) errno = ENAMETOOLONG, status = io_failure("naming", path);
+    if (status == ATTUNE_OK && snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
+        errno = ENAMETOOLONG, status = io_failure("naming", path);
     if (status == ATTUNE_OK) {
         int fd = mkstemp(temporary);
         if (fd < 0) {

@@ -70,9 +70,7 @@ static attune_status measure_best(measure_job *j, double seconds, double *best) 
     return ATTUNE_OK;
 }
 
-static int measure_threads(void) {
-    return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS;
-}
+static int measure_threads(void) { return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS; }
 
 attune_status attune_measure_peak(double seconds, double *flops) {
     AT_TRY(attune_init());

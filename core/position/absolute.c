@@ -32,7 +32,8 @@ attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halv
 
 static attune_status learned_row(const attune_position *pe, int64_t position, double *out) {
     if (position < 0 || position >= pe->table.shape[0]) {
-        return at_fail(ATTUNE_EVALUE, "positions: expected from 0 to %lld (max_positions - 1), got %lld", (long long)pe->table.shape[0] - 1, (long long)position);
+        return at_fail(ATTUNE_EVALUE, "positions: expected from 0 to %lld (max_positions - 1), got %lld", (long long)pe->table.shape[0] - 1,
+                       (long long)position);
     }
     at_load_row_f64(&pe->table, position * pe->table.stride[0], pe->table.stride[1], pe->d_model, out);
     return ATTUNE_OK;

@@ -18,9 +18,7 @@ attune_status at_position_new(const char *name, attune_position **out) {
     return ATTUNE_OK;
 }
 
-attune_status attune_position_none(attune_position **out) {
-    return at_position_new("none", out);
-}
+attune_status attune_position_none(attune_position **out) { return at_position_new("none", out); }
 
 void attune_position_close(attune_position *pe) {
     if (!pe) return;
@@ -32,13 +30,9 @@ void attune_position_close(attune_position *pe) {
     at_free(pe);
 }
 
-const char *attune_position_name(const attune_position *pe) {
-    return pe->name;
-}
+const char *attune_position_name(const attune_position *pe) { return pe->name; }
 
-double attune_position_factor(const attune_position *pe) {
-    return pe->factor;
-}
+double attune_position_factor(const attune_position *pe) { return pe->factor; }
 
 attune_status attune_position_table(const attune_position *pe, attune_tensor *out) {
     memset(out, 0, sizeof *out);
@@ -85,7 +79,8 @@ attune_status at_check_positions(const attune_tensor *positions, int64_t B, int6
     if (positions->dtype != ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "positions: expected i64, got %s", attune_dtype_name(positions->dtype));
     const int64_t *p = positions->shape;
     if (!(positions->rank == 1 && p[0] == S) && !(positions->rank == 2 && p[0] == B && p[1] == S)) {
-        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld] or [%lld, %lld], got %s", (long long)S, (long long)B, (long long)S, at_shape_text(positions->rank, p));
+        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld] or [%lld, %lld], got %s", (long long)S, (long long)B, (long long)S,
+                       at_shape_text(positions->rank, p));
     }
     return ATTUNE_OK;
 }

@@ -21,7 +21,7 @@ struct attune_position {
     int64_t head_dim, dims; /* of rotation */
     attune_pairing pairing;
     double base, factor;
-    double *inv_freq; /* [dims / 2] */
+    double *inv_freq;     /* [dims / 2] */
     float *cosine, *sine; /* [cached][dims / 2]: positions 0, 1, .. that have been asked for */
     int64_t cached;
     bool halves;

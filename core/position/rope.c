@@ -23,7 +23,8 @@ attune_status attune_position_rope(const attune_rope_options *options, attune_po
     }
     if (o.base == 0) o.base = 10000;
     if (!(o.base > 0) || isinf(o.base)) return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", o.base);
-    if (o.pairing != ATTUNE_HALF && o.pairing != ATTUNE_INTERLEAVED) return at_fail(ATTUNE_EVALUE, "pairing: expected half or interleaved, got number %d", (int)o.pairing);
+    if (o.pairing != ATTUNE_HALF && o.pairing != ATTUNE_INTERLEAVED)
+        return at_fail(ATTUNE_EVALUE, "pairing: expected half or interleaved, got number %d", (int)o.pairing);
     attune_position *pe;
     AT_TRY(at_position_new("rope", &pe));
     pe->head_dim = o.head_dim, pe->dims = o.dims, pe->base = o.base, pe->pairing = o.pairing;
@@ -132,8 +133,10 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
             continue;
         }
         const float *cosine = own, *sine = own + pairs;
-        if (position >= 0 && position < pe->cached) cosine = pe->cosine + position * pairs, sine = pe->sine + position * pairs;
-        else fill_turns(pe, position, own, own + pairs);
+        if (position >= 0 && position < pe->cached)
+            cosine = pe->cosine + position * pairs, sine = pe->sine + position * pairs;
+        else
+            fill_turns(pe, position, own, own + pairs);
         if (j->x->dtype == ATTUNE_F32 && xs[3] == 1 && os[3] == 1) {
             const float *x = (const float *)j->x->data + from;
             float *out = (float *)j->out->data + to;

@@ -17,16 +17,14 @@
 #include "attune.h"
 
 enum {
-    AT_TILE = 64,                              /* tokens */
-    AT_DIM = 16,                               /* dims are padded to a multiple */
-    AT_BLOCK_TILES = 4,                        /* tiles that a kernel takes at once, at most */
+    AT_TILE = 64,                                    /* tokens */
+    AT_DIM = 16,                                     /* dims are padded to a multiple */
+    AT_BLOCK_TILES = 4,                              /* tiles that a kernel takes at once, at most */
     AT_SCORE_STRIDE = AT_TILE * AT_BLOCK_TILES + 16, /* floats between rows of scores; the 16 keep rows off one another's cache sets */
-    AT_MAX_ROWS = 16                           /* rows of a register tile, over all sets */
+    AT_MAX_ROWS = 16                                 /* rows of a register tile, over all sets */
 };
 
-static inline int64_t at_round_up(int64_t n, int64_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
+static inline int64_t at_round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 /* A few rows (query heads of some tokens that share a kv head) on their way over the keys. */
 typedef struct at_row_panel {
@@ -47,9 +45,9 @@ typedef struct at_key_block {
     int tiles;     /* at most AT_BLOCK_TILES */
     const void *k[AT_BLOCK_TILES];
     const void *v[AT_BLOCK_TILES];
-    bool v_finite;     /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
-    float softcap;     /* 0: none; else q came divided by it */
-    float *scores;     /* scratch [AT_MAX_ROWS][AT_SCORE_STRIDE] */
+    bool v_finite; /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
+    float softcap; /* 0: none; else q came divided by it */
+    float *scores; /* scratch [AT_MAX_ROWS][AT_SCORE_STRIDE] */
 } at_key_block;
 
 typedef struct at_attention_kernels {
@@ -64,7 +62,7 @@ typedef struct at_attention_kernels {
     void (*pack_keys)(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile);
     bool (*pack_values)(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile);
 
-    double (*multiply_adds)(int64_t steps); /* runs that many of the set's best f32 multiply-add steps; returns the operations done */
+    double (*multiply_adds)(int64_t steps);       /* runs that many of the set's best f32 multiply-add steps; returns the operations done */
     double (*read)(const void *p, int64_t bytes); /* touches every byte; returns some sum */
 } at_attention_kernels;
 

@@ -8,16 +8,16 @@
 #include "simd/dispatch.h"
 
 /* Every kernel file fills its part of each set's table. */
-#define AT_SET_KERNELS(isa)                                                                                            \
-    void at_##isa##_elementwise(at_elementwise_kernels *table);                                                        \
-    void at_##isa##_attention(at_attention_kernels *table);                                                            \
-    void at_##isa##_pack(at_attention_kernels *table);                                                                 \
-    void at_##isa##_limits(at_attention_kernels *table);                                                               \
-    static void fill_##isa(at_simd *s) {                                                                               \
-        at_##isa##_elementwise(&s->elementwise);                                                                       \
-        at_##isa##_attention(&s->attention);                                                                           \
-        at_##isa##_pack(&s->attention);                                                                                \
-        at_##isa##_limits(&s->attention);                                                                              \
+#define AT_SET_KERNELS(isa)                                     \
+    void at_##isa##_elementwise(at_elementwise_kernels *table); \
+    void at_##isa##_attention(at_attention_kernels *table);     \
+    void at_##isa##_pack(at_attention_kernels *table);          \
+    void at_##isa##_limits(at_attention_kernels *table);        \
+    static void fill_##isa(at_simd *s) {                        \
+        at_##isa##_elementwise(&s->elementwise);                \
+        at_##isa##_attention(&s->attention);                    \
+        at_##isa##_pack(&s->attention);                         \
+        at_##isa##_limits(&s->attention);                       \
     }
 
 AT_SET_KERNELS(c)
@@ -25,19 +25,15 @@ AT_SET_KERNELS(c)
 AT_SET_KERNELS(avx2)
 AT_SET_KERNELS(avx512)
 
-static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-}
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
 
 static bool has_avx512(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
 }
 #endif
 
-static bool always(void) {
-    return true;
-}
+static bool always(void) { return true; }
 
 /* Worst first. A set that is known by name but not compiled for this processor has no functions. */
 static const struct {
@@ -78,8 +74,8 @@ static void refuse(const char *wanted, bool known) {
         strcat(list, names[i]);
     }
     chosen = ATTUNE_EISA;
-    snprintf(why_not, sizeof why_not, "ATTUNE_ISA: expected an instruction set of this machine (%s), got '%.32s', which %s", list,
-             wanted, known ? "it lacks" : "is unknown");
+    snprintf(why_not, sizeof why_not, "ATTUNE_ISA: expected an instruction set of this machine (%s), got '%.32s', which %s", list, wanted,
+             known ? "it lacks" : "is unknown");
 }
 
 static void choose(void) {

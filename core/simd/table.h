@@ -20,8 +20,8 @@ typedef struct at_elementwise_kernels {
     void (*f32_to_bf16)(const float *x, uint16_t *out, int64_t n); /* to nearest even, NaN kept */
     void (*f16_to_f32)(const uint16_t *x, float *out, int64_t n);
     void (*f32_to_f16)(const float *x, uint16_t *out, int64_t n);
-    double (*sum)(const float *x, int64_t n);  /* in double */
-    float (*max)(const float *x, int64_t n);   /* NaN where one is */
+    double (*sum)(const float *x, int64_t n); /* in double */
+    float (*max)(const float *x, int64_t n);  /* NaN where one is */
 } at_elementwise_kernels;
 
 typedef struct at_simd {

@@ -10,23 +10,24 @@ typedef struct copy_job {
     int64_t rows, length, rows_per_task;
 } copy_job;
 
-static bool is_integer(attune_dtype dtype) {
-    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
-}
+static bool is_integer(attune_dtype dtype) { return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64; }
 
 static int64_t load_integer(const attune_tensor *t, int64_t offset) {
-    return t->dtype == ATTUNE_I8 ? ((const int8_t *)t->data)[offset] : t->dtype == ATTUNE_I32 ? ((const int32_t *)t->data)[offset] : ((const int64_t *)t->data)[offset];
+    return t->dtype == ATTUNE_I8    ? ((const int8_t *)t->data)[offset]
+           : t->dtype == ATTUNE_I32 ? ((const int32_t *)t->data)[offset]
+                                    : ((const int64_t *)t->data)[offset];
 }
 
 static void store_integer(const attune_tensor *t, int64_t offset, int64_t x) {
-    if (t->dtype == ATTUNE_I64) ((int64_t *)t->data)[offset] = x;
-    else if (t->dtype == ATTUNE_I32) ((int32_t *)t->data)[offset] = (int32_t)(x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : x);
-    else ((int8_t *)t->data)[offset] = (int8_t)(x < INT8_MIN ? INT8_MIN : x > INT8_MAX ? INT8_MAX : x);
+    if (t->dtype == ATTUNE_I64)
+        ((int64_t *)t->data)[offset] = x;
+    else if (t->dtype == ATTUNE_I32)
+        ((int32_t *)t->data)[offset] = (int32_t)(x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : x);
+    else
+        ((int8_t *)t->data)[offset] = (int8_t)(x < INT8_MIN ? INT8_MIN : x > INT8_MAX ? INT8_MAX : x);
 }
 
-static bool fits_f32(attune_dtype dtype) {
-    return dtype == ATTUNE_F32 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16 || dtype == ATTUNE_I8;
-}
+static bool fits_f32(attune_dtype dtype) { return dtype == ATTUNE_F32 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16 || dtype == ATTUNE_I8; }
 
 static void copy_row(const copy_job *j, int64_t a, int64_t a_stride, int64_t b, int64_t b_stride) {
     const attune_tensor *from = j->from, *into = j->into;
@@ -54,8 +55,7 @@ static attune_status copy_task(void *context, int64_t task, int thread) {
     (void)thread;
     int64_t end = (task + 1) * j->rows_per_task < j->rows ? (task + 1) * j->rows_per_task : j->rows;
     at_rows_view a = at_rows_of(j->from), b = at_rows_of(j->into);
-    for (int64_t row = task * j->rows_per_task; row < end; row++)
-        copy_row(j, at_row_offset(j->from, row), a.stride, at_row_offset(j->into, row), b.stride);
+    for (int64_t row = task * j->rows_per_task; row < end; row++) copy_row(j, at_row_offset(j->from, row), a.stride, at_row_offset(j->into, row), b.stride);
     return ATTUNE_OK;
 }
 

@@ -21,9 +21,7 @@ static const char *const binary_names[] = {
 #undef X
 };
 
-static bool is_integer(attune_dtype dtype) {
-    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
-}
+static bool is_integer(attune_dtype dtype) { return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64; }
 
 /* ---- what is computed -------------------------------------------------------------------------------------------- */
 
@@ -119,13 +117,18 @@ typedef struct map_job {
 } map_job;
 
 static int64_t integer_at(const attune_tensor *t, int64_t offset) {
-    return t->dtype == ATTUNE_I8 ? ((const int8_t *)t->data)[offset] : t->dtype == ATTUNE_I32 ? ((const int32_t *)t->data)[offset] : ((const int64_t *)t->data)[offset];
+    return t->dtype == ATTUNE_I8    ? ((const int8_t *)t->data)[offset]
+           : t->dtype == ATTUNE_I32 ? ((const int32_t *)t->data)[offset]
+                                    : ((const int64_t *)t->data)[offset];
 }
 
 static void put_integer(const attune_tensor *t, int64_t offset, int64_t x) {
-    if (t->dtype == ATTUNE_I8) ((int8_t *)t->data)[offset] = (int8_t)x;
-    else if (t->dtype == ATTUNE_I32) ((int32_t *)t->data)[offset] = (int32_t)x;
-    else ((int64_t *)t->data)[offset] = x;
+    if (t->dtype == ATTUNE_I8)
+        ((int8_t *)t->data)[offset] = (int8_t)x;
+    else if (t->dtype == ATTUNE_I32)
+        ((int32_t *)t->data)[offset] = (int32_t)x;
+    else
+        ((int64_t *)t->data)[offset] = x;
 }
 
 static void map_row(const map_job *j, int64_t row) {
@@ -136,8 +139,10 @@ static void map_row(const map_job *j, int64_t row) {
         if (is_integer(j->out->dtype)) {
             for (int64_t k = 0; k < n; k++) {
                 int64_t x = integer_at(j->a, ia + k * a.stride);
-                if (!j->b) x = j->op == ATTUNE_ABS && x > 0 ? x : (int64_t)(0 - (uint64_t)x);
-                else x = binary_i64((attune_binary)j->op, x, integer_at(j->b, ib + k * b.stride));
+                if (!j->b)
+                    x = j->op == ATTUNE_ABS && x > 0 ? x : (int64_t)(0 - (uint64_t)x);
+                else
+                    x = binary_i64((attune_binary)j->op, x, integer_at(j->b, ib + k * b.stride));
                 put_integer(j->out, io + k * out.stride, x);
             }
         } else if (j->out->dtype == ATTUNE_F64) {
@@ -149,8 +154,10 @@ static void map_row(const map_job *j, int64_t row) {
         } else {
             float x[PART], y[PART];
             at_load_row(j->a, ia, a.stride, n, x);
-            if (j->b) at_load_row(j->b, ib, b.stride, n, y), binary_f32((attune_binary)j->op, x, y, x, n);
-            else unary_f32((attune_unary)j->op, x, x, n);
+            if (j->b)
+                at_load_row(j->b, ib, b.stride, n, y), binary_f32((attune_binary)j->op, x, y, x, n);
+            else
+                unary_f32((attune_unary)j->op, x, x, n);
             at_store_row(j->out, io, out.stride, n, x);
         }
     }
@@ -221,7 +228,8 @@ attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, con
     AT_TRY(at_check_open("b", &y));
     AT_TRY(attune_init());
     if (x.dtype != y.dtype) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected two tensors of one dtype, got %s and %s", binary_names[op], attune_dtype_name(x.dtype), attune_dtype_name(y.dtype));
+        return at_fail(ATTUNE_EDTYPE, "%s: expected two tensors of one dtype, got %s and %s", binary_names[op], attune_dtype_name(x.dtype),
+                       attune_dtype_name(y.dtype));
     }
     if (is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op], attune_dtype_name(x.dtype));

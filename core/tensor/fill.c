@@ -17,9 +17,7 @@ typedef struct fill_job {
 } fill_job;
 
 /* 53 bits in (0, 1). */
-static double unit(uint32_t high, uint32_t low) {
-    return ((double)(((uint64_t)high << 21) ^ (low >> 11)) + 0.5) * 0x1p-53;
-}
+static double unit(uint32_t high, uint32_t low) { return ((double)(((uint64_t)high << 21) ^ (low >> 11)) + 0.5) * 0x1p-53; }
 
 static double value_at(const fill_job *j, int64_t i) {
     if (j->kind == FILL_VALUE) return j->a;
@@ -51,13 +49,9 @@ static attune_status run(attune_tensor *t, fill_kind kind, uint64_t seed, double
     return at_parallel((j.rows.rows + j.rows_per_task - 1) / j.rows_per_task, fill_task, &j);
 }
 
-attune_status attune_tensor_fill(attune_tensor *t, double value) {
-    return run(t, FILL_VALUE, 0, value, 0);
-}
+attune_status attune_tensor_fill(attune_tensor *t, double value) { return run(t, FILL_VALUE, 0, value, 0); }
 
-attune_status attune_tensor_arange(attune_tensor *t, double first, double step) {
-    return run(t, FILL_RANGE, 0, first, step);
-}
+attune_status attune_tensor_arange(attune_tensor *t, double first, double step) { return run(t, FILL_RANGE, 0, first, step); }
 
 attune_status attune_tensor_normal(attune_tensor *t, uint64_t seed, double mean, double std) {
     if (!(std >= 0) || isinf(std)) return at_fail(ATTUNE_EVALUE, "std: expected a number of at least 0, got %g", std);

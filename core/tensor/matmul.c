@@ -11,12 +11,12 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-/* A task of at most this many operations ends in a tenth of a second even on one slow core. */
-static const double MOST_WORK = 4e9;
-enum { GRAIN = 48 }; /* rows or columns of a block: a multiple of what BLIS's register tiles hold */
+/* Operations of a task: about 90 ms of one core at 100 GFLOP/s. */
+static const double MOST_WORK = 9e9;
+enum { GRAIN = 32 }; /* rows or columns of a block: a multiple of BLIS's register tiles */
 
 typedef struct matmul_job {
-    attune_tensor a, b, c; /* of one rank, leading axes broadcast */
+    attune_tensor a, b, c;                   /* of one rank, leading axes broadcast */
     int64_t m, n, k, batches, blocks, block; /* blocks of rows, or of columns */
     bool by_rows;
 } matmul_job;
@@ -49,18 +49,19 @@ static attune_status multiply(void *context, int64_t task, int thread) {
                      bs[0], bs[1], &zero, (double *)j->c.data + offset[2], cs[0], cs[1], NULL, &one_thread);
     } else {
         float one = 1, zero = 0;
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one, (float *)j->a.data + offset[0], as[0], as[1], (float *)j->b.data + offset[1], bs[0],
-                     bs[1], &zero, (float *)j->c.data + offset[2], cs[0], cs[1], NULL, &one_thread);
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one, (float *)j->a.data + offset[0], as[0], as[1], (float *)j->b.data + offset[1],
+                     bs[0], bs[1], &zero, (float *)j->c.data + offset[2], cs[0], cs[1], NULL, &one_thread);
     }
     return ATTUNE_OK;
 }
 
 static attune_status run(matmul_job *j) {
-    /* Each block packs the other operand anew, so blocks are as few as threads and the interrupt allow. */
+    /* The cut is the problem's and the machine's, not the number of threads': BLIS takes other kernels for other sizes, and their sums differ in the last
+     * bits. Each block packs the other operand anew, so there are no more than cores, unless one would keep the interrupt waiting. */
     j->by_rows = j->m >= j->n;
     const int64_t length = j->by_rows ? j->m : j->n;
-    double work = 2.0 * (double)j->m * (double)j->n * (double)j->k;
-    int64_t blocks = j->batches >= at_threads() || work < 1e6 ? 1 : at_threads();
+    const double work = 2.0 * (double)j->m * (double)j->n * (double)j->k;
+    int64_t blocks = work < 1e7 ? 1 : at_cores();
     if (work / (double)blocks > MOST_WORK) blocks = (int64_t)(work / MOST_WORK) + 1;
     j->block = (length + blocks - 1) / blocks;
     j->block = (j->block + GRAIN - 1) / GRAIN * GRAIN;
@@ -80,18 +81,21 @@ static attune_status check(const attune_tensor *a, const attune_tensor *b, int *
     for (int i = 0; i < 2; i++) {
         if (t[i]->rank < 2) return at_fail(ATTUNE_ESHAPE, "%s: expected at least 2 axes, got %s", i ? "b" : "a", at_shape_text(t[i]->rank, t[i]->shape));
         attune_dtype d = t[i]->dtype;
-        if (d == ATTUNE_I8 || d == ATTUNE_I32 || d == ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", i ? "b" : "a", attune_dtype_name(d));
+        if (d == ATTUNE_I8 || d == ATTUNE_I32 || d == ATTUNE_I64)
+            return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", i ? "b" : "a", attune_dtype_name(d));
     }
     if (a->dtype != b->dtype) return at_fail(ATTUNE_EDTYPE, "b: expected %s, as a, got %s", attune_dtype_name(a->dtype), attune_dtype_name(b->dtype));
     const int64_t k = a->shape[a->rank - 1];
     if (b->shape[b->rank - 2] != k) {
-        return at_fail(ATTUNE_ESHAPE, "b: expected [.., %lld, columns] to go with a %s, got %s", (long long)k, at_shape_text(a->rank, a->shape), at_shape_text(b->rank, b->shape));
+        return at_fail(ATTUNE_ESHAPE, "b: expected [.., %lld, columns] to go with a %s, got %s", (long long)k, at_shape_text(a->rank, a->shape),
+                       at_shape_text(b->rank, b->shape));
     }
     *rank = a->rank > b->rank ? a->rank : b->rank;
     for (int i = 3; i <= *rank; i++) {
         int64_t x = i <= a->rank ? a->shape[a->rank - i] : 1, y = i <= b->rank ? b->shape[b->rank - i] : 1;
         if (x != y && x != 1 && y != 1) {
-            return at_fail(ATTUNE_ESHAPE, "b: expected leading axes that broadcast with a %s, got %s", at_shape_text(a->rank, a->shape), at_shape_text(b->rank, b->shape));
+            return at_fail(ATTUNE_ESHAPE, "b: expected leading axes that broadcast with a %s, got %s", at_shape_text(a->rank, a->shape),
+                           at_shape_text(b->rank, b->shape));
         }
         shape[*rank - i] = x > y ? x : y;
     }

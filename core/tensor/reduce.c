@@ -13,14 +13,10 @@
 
 enum { PART = 1024, PIECE = 1 << 16 };
 
-static bool is_integer(attune_dtype dtype) {
-    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
-}
+static bool is_integer(attune_dtype dtype) { return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64; }
 
 /* NaN stays. */
-static double greater(double a, double b) {
-    return isnan(a) || a > b ? a : b;
-}
+static double greater(double a, double b) { return isnan(a) || a > b ? a : b; }
 
 /* The sum or maximum of n elements `stride` apart. */
 static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t offset, int64_t stride, int64_t n) {
@@ -66,7 +62,8 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     if (attune_tensor_is_contiguous(t)) {
         int64_t piece = PIECE;
         while (count % piece) piece /= 2;
-        if (piece >= PART || t->rank == 0) j.flat.rank = 2, j.flat.shape[0] = count / piece, j.flat.shape[1] = piece, j.flat.stride[0] = piece, j.flat.stride[1] = 1;
+        if (piece >= PART || t->rank == 0)
+            j.flat.rank = 2, j.flat.shape[0] = count / piece, j.flat.shape[1] = piece, j.flat.stride[0] = piece, j.flat.stride[1] = 1;
     }
     at_rows_view rows = at_rows_of(&j.flat);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
@@ -188,8 +185,10 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     const at_rows_view rows = at_rows_of(&j.from);
     const bool wide = from.dtype == ATTUNE_F64;
     void *scratch = at_alloc(at_checked_mul(at_checked_mul(at_threads(), rows.length), wide ? 8 : 4));
-    if (wide) j.wide_f64 = scratch;
-    else j.wide = scratch;
+    if (wide)
+        j.wide_f64 = scratch;
+    else
+        j.wide = scratch;
     j.rows_per_task = rows.length >= AT_CHUNK / 4 ? 1 : AT_CHUNK / 4 / rows.length;
     attune_status status = scratch ? at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, softmax_task, &j) : ATTUNE_EMEMORY;
     at_free(scratch);

@@ -25,13 +25,9 @@ static const struct {
 #undef X
 };
 
-const char *attune_dtype_name(attune_dtype dtype) {
-    return dtype < ATTUNE_DTYPES ? dtypes[dtype].name : "unknown";
-}
+const char *attune_dtype_name(attune_dtype dtype) { return dtype < ATTUNE_DTYPES ? dtypes[dtype].name : "unknown"; }
 
-int64_t attune_dtype_size(attune_dtype dtype) {
-    return dtype < ATTUNE_DTYPES ? dtypes[dtype].size : 0;
-}
+int64_t attune_dtype_size(attune_dtype dtype) { return dtype < ATTUNE_DTYPES ? dtypes[dtype].size : 0; }
 
 attune_status attune_dtype_parse(const char *name, attune_dtype *out) {
     for (int d = 0; d < ATTUNE_DTYPES; d++) {
@@ -126,9 +122,7 @@ int64_t attune_tensor_count(const attune_tensor *t) {
     return n;
 }
 
-int64_t attune_tensor_nbytes(const attune_tensor *t) {
-    return attune_tensor_count(t) * attune_dtype_size(t->dtype);
-}
+int64_t attune_tensor_nbytes(const attune_tensor *t) { return attune_tensor_count(t) * attune_dtype_size(t->dtype); }
 
 bool attune_tensor_is_contiguous(const attune_tensor *t) {
     int64_t stride = 1;
@@ -150,7 +144,8 @@ bool at_same_shape(const attune_tensor *a, const attune_tensor *b) {
 attune_status at_check_axis(const attune_tensor *t, int axis, int *out) {
     *out = axis < 0 ? axis + t->rank : axis;
     if (*out >= 0 && *out < t->rank) return ATTUNE_OK;
-    return at_fail(ATTUNE_EVALUE, "axis: expected one of the %d axes of %s, got number %d", t->rank, at_shape_text(t->rank, t->shape), axis < 0 ? axis : axis + 1);
+    return at_fail(ATTUNE_EVALUE, "axis: expected one of the %d axes of %s, got number %d", t->rank, at_shape_text(t->rank, t->shape),
+                   axis < 0 ? axis : axis + 1);
 }
 
 /* ---- elements ---------------------------------------------------------------------------------------------------- */
@@ -246,19 +241,28 @@ int64_t at_row_offset(const attune_tensor *t, int64_t row) {
 
 void at_load_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, float *out) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    if (t->dtype == ATTUNE_F32 && stride == 1) memcpy(out, (const float *)t->data + offset, (size_t)n * sizeof *out);
-    else if (t->dtype == ATTUNE_BF16 && stride == 1) kernels->bf16_to_f32((const uint16_t *)t->data + offset, out, n);
-    else if (t->dtype == ATTUNE_F16 && stride == 1) kernels->f16_to_f32((const uint16_t *)t->data + offset, out, n);
-    else if (t->dtype == ATTUNE_F32) for (int64_t i = 0; i < n; i++) out[i] = ((const float *)t->data)[offset + i * stride];
-    else for (int64_t i = 0; i < n; i++) out[i] = (float)at_load(t, offset + i * stride);
+    if (t->dtype == ATTUNE_F32 && stride == 1)
+        memcpy(out, (const float *)t->data + offset, (size_t)n * sizeof *out);
+    else if (t->dtype == ATTUNE_BF16 && stride == 1)
+        kernels->bf16_to_f32((const uint16_t *)t->data + offset, out, n);
+    else if (t->dtype == ATTUNE_F16 && stride == 1)
+        kernels->f16_to_f32((const uint16_t *)t->data + offset, out, n);
+    else if (t->dtype == ATTUNE_F32)
+        for (int64_t i = 0; i < n; i++) out[i] = ((const float *)t->data)[offset + i * stride];
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = (float)at_load(t, offset + i * stride);
 }
 
 void at_store_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, const float *x) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    if (t->dtype == ATTUNE_F32 && stride == 1) memcpy((float *)t->data + offset, x, (size_t)n * sizeof *x);
-    else if (t->dtype == ATTUNE_BF16 && stride == 1) kernels->f32_to_bf16(x, (uint16_t *)t->data + offset, n);
-    else if (t->dtype == ATTUNE_F16 && stride == 1) kernels->f32_to_f16(x, (uint16_t *)t->data + offset, n);
-    else for (int64_t i = 0; i < n; i++) at_store(t, offset + i * stride, (double)x[i]);
+    if (t->dtype == ATTUNE_F32 && stride == 1)
+        memcpy((float *)t->data + offset, x, (size_t)n * sizeof *x);
+    else if (t->dtype == ATTUNE_BF16 && stride == 1)
+        kernels->f32_to_bf16(x, (uint16_t *)t->data + offset, n);
+    else if (t->dtype == ATTUNE_F16 && stride == 1)
+        kernels->f32_to_f16(x, (uint16_t *)t->data + offset, n);
+    else
+        for (int64_t i = 0; i < n; i++) at_store(t, offset + i * stride, (double)x[i]);
 }
 
 void at_load_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, double *out) {

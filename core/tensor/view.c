@@ -15,16 +15,21 @@ attune_status attune_tensor_view(const attune_tensor *t, int rank, const int64_t
     if (rank < 1 || rank > ATTUNE_MAX_RANK) return at_fail(ATTUNE_ESHAPE, "shape: expected from 1 to %d axes, got %d", ATTUNE_MAX_RANK, rank);
     for (int i = 0; i < rank; i++) {
         v.shape[i] = shape[i];
-        if (shape[i] == -1 && open < 0) open = i;
-        else if (shape[i] < 1) return at_fail(ATTUNE_ESHAPE, "shape: expected at least 1 in every axis, or one -1, got %s", at_shape_text(rank, shape));
-        else known = at_checked_mul(known, shape[i]);
+        if (shape[i] == -1 && open < 0)
+            open = i;
+        else if (shape[i] < 1)
+            return at_fail(ATTUNE_ESHAPE, "shape: expected at least 1 in every axis, or one -1, got %s", at_shape_text(rank, shape));
+        else
+            known = at_checked_mul(known, shape[i]);
     }
     if (open >= 0 && known > 0 && count % known == 0) v.shape[open] = count / known, known = count;
     if (known != count) {
-        return at_fail(ATTUNE_ESHAPE, "shape: expected %lld elements as in %s, got %s", (long long)count, at_shape_text(t->rank, t->shape), at_shape_text(rank, shape));
+        return at_fail(ATTUNE_ESHAPE, "shape: expected %lld elements as in %s, got %s", (long long)count, at_shape_text(t->rank, t->shape),
+                       at_shape_text(rank, shape));
     }
     if (!attune_tensor_is_contiguous(t)) {
-        return at_fail(ATTUNE_ESHAPE, "view: expected a contiguous tensor (contiguous() makes one), got a view %s of other strides", at_shape_text(t->rank, t->shape));
+        return at_fail(ATTUNE_ESHAPE, "view: expected a contiguous tensor (contiguous() makes one), got a view %s of other strides",
+                       at_shape_text(t->rank, t->shape));
     }
     v.rank = rank;
     for (int64_t i = rank - 1, stride = 1; i >= 0; stride *= v.shape[i--]) v.stride[i] = stride;
@@ -43,9 +48,7 @@ attune_status attune_tensor_transpose(const attune_tensor *t, int a, int b, attu
     return attune_tensor_share(&v, out);
 }
 
-static void advance(attune_tensor *t, int64_t elements) {
-    t->data = (char *)t->data + elements * attune_dtype_size(t->dtype);
-}
+static void advance(attune_tensor *t, int64_t elements) { t->data = (char *)t->data + elements * attune_dtype_size(t->dtype); }
 
 attune_status attune_tensor_slice(const attune_tensor *t, int axis, int64_t first, int64_t last, attune_tensor *out) {
     attune_tensor v = *t;
@@ -87,7 +90,8 @@ attune_status attune_tensor_expand(const attune_tensor *t, int rank, const int64
     for (int i = rank - 1, from = v.rank - 1; i >= 0; i--, from--) {
         int64_t have = from >= 0 ? t->shape[from] : 1;
         if (shape[i] < 1 || (have != 1 && have != shape[i])) {
-            return at_fail(ATTUNE_ESHAPE, "shape: expected what %s expands to (axes of 1 repeat), got %s", at_shape_text(t->rank, t->shape), at_shape_text(rank, shape));
+            return at_fail(ATTUNE_ESHAPE, "shape: expected what %s expands to (axes of 1 repeat), got %s", at_shape_text(t->rank, t->shape),
+                           at_shape_text(rank, shape));
         }
         v.shape[i] = shape[i];
         v.stride[i] = have == 1 && shape[i] != 1 ? 0 : from >= 0 ? t->stride[from] : 0;

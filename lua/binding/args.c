@@ -26,8 +26,10 @@ const char *describe(lua_State *L, int index) {
     case LUA_TNIL: return "nil";
     case LUA_TBOOLEAN: return lua_toboolean(L, index) ? "true" : "false";
     case LUA_TNUMBER:
-        if (lua_isinteger(L, index)) snprintf(text, sizeof text, "%lld", (long long)lua_tointeger(L, index));
-        else snprintf(text, sizeof text, "%.14g", lua_tonumber(L, index));
+        if (lua_isinteger(L, index))
+            snprintf(text, sizeof text, "%lld", (long long)lua_tointeger(L, index));
+        else
+            snprintf(text, sizeof text, "%.14g", lua_tonumber(L, index));
         return text;
     case LUA_TSTRING: snprintf(text, sizeof text, "'%.60s'", lua_tostring(L, index)); return text;
     default: snprintf(text, sizeof text, "a %s", luaL_typename(L, index)); return text;
@@ -191,7 +193,8 @@ attune_tensor *push_integers(lua_State *L, int index, const char *name) {
         if (!nested) {
             *to++ = check_integer(L, -1, name, INT64_MIN);
         } else {
-            if (lua_type(L, -1) != LUA_TTABLE || (int64_t)lua_rawlen(L, -1) != shape[1]) luaL_error(L, "%s: expected lists of %d integers each, got %s", name, (int)shape[1], describe(L, -1));
+            if (lua_type(L, -1) != LUA_TTABLE || (int64_t)lua_rawlen(L, -1) != shape[1])
+                luaL_error(L, "%s: expected lists of %d integers each, got %s", name, (int)shape[1], describe(L, -1));
             for (int64_t j = 0; j < shape[1]; j++) {
                 lua_rawgeti(L, -1, j + 1);
                 *to++ = check_integer(L, -1, name, INT64_MIN);

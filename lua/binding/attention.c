@@ -22,8 +22,10 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
     }
     int64_t *block = lua_newuserdatauv(L, (size_t)(rows + total) * sizeof *block, 0), *value = block + rows;
     for (int64_t r = 0; r < rows; r++) {
-        if (nested) lua_rawgeti(L, index, r + 1);
-        else lua_pushvalue(L, index);
+        if (nested)
+            lua_rawgeti(L, index, r + 1);
+        else
+            lua_pushvalue(L, index);
         block[r] = (int64_t)lua_rawlen(L, -1);
         for (int64_t i = 0; i < block[r]; i++) {
             lua_rawgeti(L, -1, i + 1);

@@ -22,15 +22,15 @@ int raise_status(lua_State *L, attune_status status);
 
 /* Runs a core call; out of memory, it lets the collector free what nobody holds and tries once more. A Ctrl-C of before is no business of this
  * call's: Lua has raised for it already. */
-#define RUN(L, call)                                                                                                   \
-    do {                                                                                                               \
-        attune_interrupt_clear();                                                                                      \
-        attune_status status_ = (call);                                                                                \
-        if (status_ == ATTUNE_EMEMORY) {                                                                               \
-            lua_gc(L, LUA_GCCOLLECT);                                                                                  \
-            status_ = (call);                                                                                          \
-        }                                                                                                              \
-        if (status_ != ATTUNE_OK) raise_status(L, status_);                                                            \
+#define RUN(L, call)                                        \
+    do {                                                    \
+        attune_interrupt_clear();                           \
+        attune_status status_ = (call);                     \
+        if (status_ == ATTUNE_EMEMORY) {                    \
+            lua_gc(L, LUA_GCCOLLECT);                       \
+            status_ = (call);                               \
+        }                                                   \
+        if (status_ != ATTUNE_OK) raise_status(L, status_); \
     } while (0)
 
 /* ---- tensors ----------------------------------------------------------------------------------------------------- */
@@ -82,7 +82,7 @@ void read_attention_options(lua_State *L, int index, attune_attention_options *o
 /* Seeds for tensors whose caller gives none: they differ from draw to draw and follow from set_seed. */
 uint64_t next_seed(void);
 
-void open_tensor(lua_State *L);    /* each adds its functions to the module table on top of the stack */
+void open_tensor(lua_State *L); /* each adds its functions to the module table on top of the stack */
 void open_make(lua_State *L);
 void open_attention(lua_State *L);
 void open_cache(lua_State *L);

@@ -105,22 +105,32 @@ static int c_index(lua_State *L) {
     attune_cache *c = check_cache(L, 1);
     const attune_cache_options *o = attune_cache_describe(c);
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"append", "attend", "truncate", "reset", "close", "length", "lengths", "nbytes", "dtype", "capacity", "batch", "kv_heads", "head_dim", "window", NULL};
-    if (strcmp(name, "length") == 0) lua_pushinteger(L, attune_cache_length(c));
-    else if (strcmp(name, "nbytes") == 0) lua_pushinteger(L, attune_cache_nbytes(c));
-    else if (strcmp(name, "dtype") == 0) lua_pushstring(L, attune_dtype_name(o->dtype));
-    else if (strcmp(name, "capacity") == 0) lua_pushinteger(L, o->capacity);
-    else if (strcmp(name, "batch") == 0) lua_pushinteger(L, o->batch);
-    else if (strcmp(name, "kv_heads") == 0) lua_pushinteger(L, o->kv_heads);
-    else if (strcmp(name, "head_dim") == 0) lua_pushinteger(L, o->head_dim);
-    else if (strcmp(name, "window") == 0) o->window ? lua_pushinteger(L, o->window) : lua_pushnil(L);
+    static const char *const known[] = {"append", "attend",   "truncate", "reset",    "close",    "length", "lengths", "nbytes",
+                                        "dtype",  "capacity", "batch",    "kv_heads", "head_dim", "window", NULL};
+    if (strcmp(name, "length") == 0)
+        lua_pushinteger(L, attune_cache_length(c));
+    else if (strcmp(name, "nbytes") == 0)
+        lua_pushinteger(L, attune_cache_nbytes(c));
+    else if (strcmp(name, "dtype") == 0)
+        lua_pushstring(L, attune_dtype_name(o->dtype));
+    else if (strcmp(name, "capacity") == 0)
+        lua_pushinteger(L, o->capacity);
+    else if (strcmp(name, "batch") == 0)
+        lua_pushinteger(L, o->batch);
+    else if (strcmp(name, "kv_heads") == 0)
+        lua_pushinteger(L, o->kv_heads);
+    else if (strcmp(name, "head_dim") == 0)
+        lua_pushinteger(L, o->head_dim);
+    else if (strcmp(name, "window") == 0)
+        o->window ? lua_pushinteger(L, o->window) : lua_pushnil(L);
     else if (strcmp(name, "lengths") == 0) {
         lua_createtable(L, (int)o->batch, 0);
         for (int64_t b = 0; b < o->batch; b++) {
             lua_pushinteger(L, attune_cache_row_length(c, b));
             lua_rawseti(L, -2, b + 1);
         }
-    } else raise_unknown(L, "method or field", name, known);
+    } else
+        raise_unknown(L, "method or field", name, known);
     return 1;
 }
 

@@ -22,8 +22,10 @@ static int a_close(lua_State *L) {
 static int failure(lua_State *L, attune_status status) {
     lua_pushnil(L);
     lua_pushstring(L, attune_message());
-    if (status == ATTUNE_EIO) lua_pushinteger(L, attune_system_error());
-    else lua_pushstring(L, attune_status_name(status));
+    if (status == ATTUNE_EIO)
+        lua_pushinteger(L, attune_system_error());
+    else
+        lua_pushstring(L, attune_status_name(status));
     return 3;
 }
 

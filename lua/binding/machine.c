@@ -136,8 +136,14 @@ static int fail_at(lua_State *L) {
 }
 
 void open_machine(lua_State *L) {
-    static const luaL_Reg functions[] = {{"clock", clock_now}, {"threads", threads}, {"memory", memory}, {"machine", machine}, {"philox", philox},
-                                         {"_fail_at", fail_at}, {"_die_with_parent", die_with_parent}, {NULL, NULL}},
+    static const luaL_Reg functions[] = {{"clock", clock_now},
+                                         {"threads", threads},
+                                         {"memory", memory},
+                                         {"machine", machine},
+                                         {"philox", philox},
+                                         {"_fail_at", fail_at},
+                                         {"_die_with_parent", die_with_parent},
+                                         {NULL, NULL}},
                           measures[] = {{"peak", measure_peak}, {"bandwidth", measure_bandwidth}, {"sgemm", measure_sgemm}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     luaL_newlib(L, measures);

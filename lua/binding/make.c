@@ -143,7 +143,8 @@ static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, i
         return;
     }
     if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != shape[axis]) {
-        luaL_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis], axis + 1, lua_istable(L, -1) ? "one of another length, " : "",
+        luaL_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis], axis + 1,
+                   lua_istable(L, -1) ? "one of another length, " : "",
                    lua_istable(L, -1) ? lua_pushfstring(L, "%I", (LUAI_UACINT)lua_rawlen(L, -1)) : describe(L, -1));
     }
     luaL_checkstack(L, 3, "data");
@@ -180,7 +181,7 @@ static int tensor(lua_State *L) {
 }
 
 void open_make(lua_State *L) {
-    static const luaL_Reg functions[] = {{"tensor", tensor}, {"zeros", zeros}, {"ones", ones}, {"full", full}, {"arange", arange},
-                                         {"randn", randn}, {"uniform", uniform}, {"set_seed", set_seed}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"tensor", tensor}, {"zeros", zeros},     {"ones", ones},         {"full", full}, {"arange", arange},
+                                         {"randn", randn},   {"uniform", uniform}, {"set_seed", set_seed}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

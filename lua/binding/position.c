@@ -97,9 +97,7 @@ static int position(lua_State *L) {
 /* ---- using ------------------------------------------------------------------------------------------------------- */
 
 /* A list or tensor of positions at index, or NULL for 0, 1, .. */
-static attune_tensor *read_positions(lua_State *L, int index) {
-    return lua_isnoneornil(L, index) ? NULL : push_integers(L, index, "positions");
-}
+static attune_tensor *read_positions(lua_State *L, int index) { return lua_isnoneornil(L, index) ? NULL : push_integers(L, index, "positions"); }
 
 static int p_rotate(lua_State *L) {
     lua_settop(L, 4);
@@ -137,8 +135,10 @@ static int p_parameters(lua_State *L) {
     attune_position *pe = check_position(L, 1, "position");
     lua_newtable(L);
     attune_tensor *t = push_tensor(L);
-    if (attune_position_table(pe, t) == ATTUNE_OK) lua_setfield(L, -2, "weight");
-    else lua_pop(L, 1);
+    if (attune_position_table(pe, t) == ATTUNE_OK)
+        lua_setfield(L, -2, "weight");
+    else
+        lua_pop(L, 1);
     return 1;
 }
 
@@ -165,14 +165,18 @@ static int p_index(lua_State *L) {
     attune_position *pe = check_position(L, 1, "position");
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
     static const char *const known[] = {"rotate", "embed", "parameters", "close", "name", "score", "inv_freq", "factor", "table", NULL};
-    if (strcmp(name, "name") == 0) lua_pushstring(L, attune_position_name(pe));
-    else if (strcmp(name, "score") == 0) lua_pushnil(L); /* none of these encodings has a part in the scores */
-    else if (strcmp(name, "factor") == 0) lua_pushnumber(L, attune_position_factor(pe));
+    if (strcmp(name, "name") == 0)
+        lua_pushstring(L, attune_position_name(pe));
+    else if (strcmp(name, "score") == 0)
+        lua_pushnil(L); /* none of these encodings has a part in the scores */
+    else if (strcmp(name, "factor") == 0)
+        lua_pushnumber(L, attune_position_factor(pe));
     else if (strcmp(name, "inv_freq") == 0) {
         if (attune_position_inv_freq(pe, push_tensor(L)) != ATTUNE_OK) lua_pushnil(L);
     } else if (strcmp(name, "table") == 0) {
         if (attune_position_table(pe, push_tensor(L)) != ATTUNE_OK) lua_pushnil(L);
-    } else raise_unknown(L, "method or field", name, known);
+    } else
+        raise_unknown(L, "method or field", name, known);
     return 1;
 }
 

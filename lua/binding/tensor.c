@@ -21,9 +21,7 @@ attune_tensor *push_tensor(lua_State *L) {
     return t;
 }
 
-attune_tensor *test_tensor(lua_State *L, int index) {
-    return lua_type(L, index) == LUA_TUSERDATA ? luaL_testudata(L, index, TENSOR_TYPE) : NULL;
-}
+attune_tensor *test_tensor(lua_State *L, int index) { return lua_type(L, index) == LUA_TUSERDATA ? luaL_testudata(L, index, TENSOR_TYPE) : NULL; }
 
 attune_tensor *check_tensor(lua_State *L, int index, const char *name) {
     attune_tensor *t = test_tensor(L, index);
@@ -39,9 +37,7 @@ void push_shape(lua_State *L, const attune_tensor *t) {
     }
 }
 
-static attune_tensor *self(lua_State *L) {
-    return check_tensor(L, 1, "tensor");
-}
+static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); }
 
 /* An axis as Lua counts it, from 1 or from the end, to the core's. */
 static int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
@@ -266,11 +262,28 @@ static int matmul(lua_State *L) {
 
 /* ---- the metatable ----------------------------------------------------------------------------------------------- */
 
-static const luaL_Reg methods[] = {
-    {"view", t_view}, {"expand", t_expand}, {"transpose", t_transpose}, {"slice", t_slice}, {"contiguous", t_contiguous}, {"to", t_to},
-    {"tolist", t_tolist}, {"item", t_item}, {"close", t_close}, {"exp", t_exp}, {"log", t_log}, {"sqrt", t_sqrt}, {"tanh", t_tanh},
-    {"sigmoid", t_sigmoid}, {"gelu", t_gelu}, {"silu", t_silu}, {"abs", t_abs}, {"sum", t_sum}, {"mean", t_mean}, {"max", t_max},
-    {"softmax", t_softmax}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"view", t_view},
+                                   {"expand", t_expand},
+                                   {"transpose", t_transpose},
+                                   {"slice", t_slice},
+                                   {"contiguous", t_contiguous},
+                                   {"to", t_to},
+                                   {"tolist", t_tolist},
+                                   {"item", t_item},
+                                   {"close", t_close},
+                                   {"exp", t_exp},
+                                   {"log", t_log},
+                                   {"sqrt", t_sqrt},
+                                   {"tanh", t_tanh},
+                                   {"sigmoid", t_sigmoid},
+                                   {"gelu", t_gelu},
+                                   {"silu", t_silu},
+                                   {"abs", t_abs},
+                                   {"sum", t_sum},
+                                   {"mean", t_mean},
+                                   {"max", t_max},
+                                   {"softmax", t_softmax},
+                                   {NULL, NULL}};
 
 /* Upvalue 1: the methods. */
 static int t_index(lua_State *L) {
@@ -280,9 +293,12 @@ static int t_index(lua_State *L) {
         if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
         const char *name = lua_tostring(L, 2);
         check_tensor(L, 1, "tensor");
-        if (strcmp(name, "shape") == 0) push_shape(L, t);
-        else if (strcmp(name, "dtype") == 0) lua_pushstring(L, attune_dtype_name(t->dtype));
-        else if (strcmp(name, "nbytes") == 0) lua_pushinteger(L, attune_tensor_nbytes(t));
+        if (strcmp(name, "shape") == 0)
+            push_shape(L, t);
+        else if (strcmp(name, "dtype") == 0)
+            lua_pushstring(L, attune_dtype_name(t->dtype));
+        else if (strcmp(name, "nbytes") == 0)
+            lua_pushinteger(L, attune_tensor_nbytes(t));
         else {
             const char *known[sizeof methods / sizeof *methods + 3];
             int n = 0;
@@ -300,7 +316,7 @@ static int t_index(lua_State *L) {
 }
 
 void open_tensor(lua_State *L) {
-    static const luaL_Reg meta[] = {{"__add", t_add}, {"__sub", t_sub}, {"__mul", t_mul}, {"__div", t_div}, {"__pow", t_pow}, {"__unm", t_neg},
+    static const luaL_Reg meta[] = {{"__add", t_add}, {"__sub", t_sub},           {"__mul", t_mul},  {"__div", t_div},     {"__pow", t_pow}, {"__unm", t_neg},
                                     {"__len", t_len}, {"__tostring", t_tostring}, {"__gc", t_close}, {"__close", t_close}, {NULL, NULL}};
     luaL_newmetatable(L, TENSOR_TYPE);
     luaL_setfuncs(L, meta, 0);

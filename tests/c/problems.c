@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MUST(call)                                                                                                     \
-    do {                                                                                                               \
-        if ((call) != ATTUNE_OK) {                                                                                     \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, attune_message());                           \
-            abort();                                                                                                   \
-        }                                                                                                              \
+#define MUST(call)                                                                           \
+    do {                                                                                     \
+        if ((call) != ATTUNE_OK) {                                                           \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, attune_message()); \
+            abort();                                                                         \
+        }                                                                                    \
     } while (0)
 
 int64_t draw(uint64_t seed, uint32_t n, int64_t below) {
@@ -93,7 +93,8 @@ void problem_close(problem *p) {
 const char *problem_text(const problem *p) {
     static char text[256];
     const attune_attention_options *o = &p->options;
-    snprintf(text, sizeof text, "seed %llu: B %lld, Hq %lld, Hk %lld, Sq %lld, Sk %lld, D %lld, Dv %lld, %s%s%s, window %lld, scale %g, softcap %g, lengths %lld%s",
+    snprintf(text, sizeof text,
+             "seed %llu: B %lld, Hq %lld, Hk %lld, Sq %lld, Sk %lld, D %lld, Dv %lld, %s%s%s, window %lld, scale %g, softcap %g, lengths %lld%s",
              (unsigned long long)p->seed, (long long)p->B, (long long)p->Hq, (long long)p->Hk, (long long)p->Sq, (long long)p->Sk, (long long)p->D,
              (long long)p->Dv, attune_dtype_name(p->dtype), p->strided ? ", strided" : "", o->causal ? ", causal" : "", (long long)o->window,
              o->scale_given ? o->scale : 0, o->softcap, (long long)o->lengths.rows, o->sinks ? ", sinks" : "");
@@ -120,9 +121,7 @@ static bool hidden(const problem *p, int64_t b, int64_t i, int64_t j) {
     return j < begin || j >= begin + value[n];
 }
 
-static double ulp(attune_dtype dtype) {
-    return dtype == ATTUNE_BF16 ? 0x1p-8 : dtype == ATTUNE_F16 ? 0x1p-11 : 0x1p-24;
-}
+static double ulp(attune_dtype dtype) { return dtype == ATTUNE_BF16 ? 0x1p-8 : dtype == ATTUNE_F16 ? 0x1p-11 : 0x1p-24; }
 
 error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tensor *lse) {
     float *s = malloc((size_t)p->Sk * sizeof *s), *q = malloc((size_t)p->D * sizeof *q);

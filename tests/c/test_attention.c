@@ -13,9 +13,9 @@
 #include "attune.h"
 #include "problems.h"
 
-#define MUST(call)                                                                                                     \
-    do {                                                                                                               \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message());                                          \
+#define MUST(call)                                                            \
+    do {                                                                      \
+        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
 enum { PROBLEMS = 2000, MOST_TOKENS = 200 };
@@ -65,10 +65,18 @@ static void engines_agree_with_reference(void **state) {
 static void long_keys_agree_with_reference(void **state) {
     (void)state;
     /* Enough keys for several blocks and parts, at the group sizes that matter. */
-    static const int64_t cases[][5] = {{71, 1, 3, 700, 64}, {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128}, {48, 1, 16, 900, 32}, {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64}};
+    static const int64_t cases[][5] = {{71, 1, 3, 700, 64},  {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128},
+                                       {48, 1, 16, 900, 32}, {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64}};
     for (int n = 0; n < 6; n++) {
-        problem p = {.seed = (uint64_t)n + 90000, .B = 1, .Hq = cases[n][0], .Hk = cases[n][1], .Sq = cases[n][2], .Sk = cases[n][3],
-                     .D = cases[n][4], .Dv = cases[n][4], .dtype = n % 2 ? ATTUNE_BF16 : ATTUNE_F32};
+        problem p = {.seed = (uint64_t)n + 90000,
+                     .B = 1,
+                     .Hq = cases[n][0],
+                     .Hk = cases[n][1],
+                     .Sq = cases[n][2],
+                     .Sk = cases[n][3],
+                     .D = cases[n][4],
+                     .Dv = cases[n][4],
+                     .dtype = n % 2 ? ATTUNE_BF16 : ATTUNE_F32};
         p.options.causal = true;
         const int64_t q[4] = {1, p.Hq, p.Sq, p.D}, k[4] = {1, p.Hk, p.Sk, p.D};
         random_tensor(p.seed, q, p.dtype, false, &p.q);
@@ -84,9 +92,7 @@ static void long_keys_agree_with_reference(void **state) {
     }
 }
 
-static bool same_bits(const attune_tensor *a, const attune_tensor *b) {
-    return memcmp(a->data, b->data, (size_t)attune_tensor_nbytes(a)) == 0;
-}
+static bool same_bits(const attune_tensor *a, const attune_tensor *b) { return memcmp(a->data, b->data, (size_t)attune_tensor_nbytes(a)) == 0; }
 
 static void bits_do_not_depend_on_threads(void **state) {
     (void)state;
@@ -101,7 +107,8 @@ static void bits_do_not_depend_on_threads(void **state) {
             MUST(attune_threads(3, NULL));
             if (status == ATTUNE_OK) {
                 MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &many, &many_lse));
-                if (!same_bits(&one, &many) || !same_bits(&one_lse, &many_lse)) fail_msg("%s: other bits with 3 threads: %s", engines[e].name, problem_text(&p));
+                if (!same_bits(&one, &many) || !same_bits(&one_lse, &many_lse))
+                    fail_msg("%s: other bits with 3 threads: %s", engines[e].name, problem_text(&p));
                 attune_tensor_close(&one), attune_tensor_close(&one_lse), attune_tensor_close(&many), attune_tensor_close(&many_lse);
             }
         }
@@ -182,8 +189,10 @@ static void unfinite_values_stay_where_they_are_seen(void **state) {
                     const int64_t index[4] = {0, h, i, 7};
                     MUST(attune_tensor_get(&o, index, &x));
                     bool sees = i + 80 - 16 >= 70;
-                    if (!sees) assert_true(isfinite(x));
-                    else if (which < 3 || which % 3 == 0) assert_false(isfinite(x));
+                    if (!sees)
+                        assert_true(isfinite(x));
+                    else if (which < 3 || which % 3 == 0)
+                        assert_false(isfinite(x));
                 }
             }
             attune_tensor *all[] = {&q, &k, &v, &o, &lse};
@@ -334,11 +343,17 @@ static void every_allocation_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(engines_agree_with_reference), cmocka_unit_test(long_keys_agree_with_reference),
-        cmocka_unit_test(bits_do_not_depend_on_threads), cmocka_unit_test(grouped_equals_repeated),
-        cmocka_unit_test(packed_equals_separate), cmocka_unit_test(unfinite_values_stay_where_they_are_seen),
-        cmocka_unit_test(rows_that_see_nothing_are_zero), cmocka_unit_test(merge_joins_disjoint_keys),
-        cmocka_unit_test(weights_sum_to_one), cmocka_unit_test(bad_problems_are_refused), cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(engines_agree_with_reference),
+        cmocka_unit_test(long_keys_agree_with_reference),
+        cmocka_unit_test(bits_do_not_depend_on_threads),
+        cmocka_unit_test(grouped_equals_repeated),
+        cmocka_unit_test(packed_equals_separate),
+        cmocka_unit_test(unfinite_values_stay_where_they_are_seen),
+        cmocka_unit_test(rows_that_see_nothing_are_zero),
+        cmocka_unit_test(merge_joins_disjoint_keys),
+        cmocka_unit_test(weights_sum_to_one),
+        cmocka_unit_test(bad_problems_are_refused),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

@@ -10,14 +10,12 @@
 #include "attune.h"
 #include "problems.h"
 
-#define MUST(call)                                                                                                     \
-    do {                                                                                                               \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message());                                          \
+#define MUST(call)                                                            \
+    do {                                                                      \
+        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
-static void tokens_of(const attune_tensor *t, int64_t first, int64_t last, attune_tensor *out) {
-    MUST(attune_tensor_slice(t, 2, first, last, out));
-}
+static void tokens_of(const attune_tensor *t, int64_t first, int64_t last, attune_tensor *out) { MUST(attune_tensor_slice(t, 2, first, last, out)); }
 
 /* k and v as the cache keeps them: rounded to its dtype. */
 static void rounded(uint64_t seed, const int64_t shape[4], attune_dtype dtype, attune_tensor *out) {
@@ -49,7 +47,8 @@ static void check_attend(attune_cache *cache, const problem *p, int64_t first, i
     error_bound bound = bound_of(&now, &o, &lse);
     double d = difference(&got, &o), l = difference(&got_lse, &lse);
     if (!(d <= bound.o && l <= bound.lse)) {
-        fail_msg("o differs by %g, bound %g; lse by %g, bound %g: queries %lld to %lld, %s", d, bound.o, l, bound.lse, (long long)first, (long long)last, problem_text(p));
+        fail_msg("o differs by %g, bound %g; lse by %g, bound %g: queries %lld to %lld, %s", d, bound.o, l, bound.lse, (long long)first, (long long)last,
+                 problem_text(p));
     }
     attune_tensor *all[] = {&q, &k, &v, &o, &lse, &got, &got_lse};
     for (int t = 0; t < 7; t++) attune_tensor_close(all[t]);
@@ -221,8 +220,11 @@ static void bad_caches_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decoding_equals_prefill), cmocka_unit_test(ring_holds_the_window), cmocka_unit_test(rows_of_different_length),
-        cmocka_unit_test(failures_leave_the_cache_as_it_was), cmocka_unit_test(what_was_unfinite_and_truncated_is_gone),
+        cmocka_unit_test(decoding_equals_prefill),
+        cmocka_unit_test(ring_holds_the_window),
+        cmocka_unit_test(rows_of_different_length),
+        cmocka_unit_test(failures_leave_the_cache_as_it_was),
+        cmocka_unit_test(what_was_unfinite_and_truncated_is_gone),
         cmocka_unit_test(bad_caches_are_refused),
     };
     return cmocka_run_group_tests_name("cache", tests, NULL, NULL);

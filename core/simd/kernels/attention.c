@@ -17,15 +17,17 @@ void AT_KERNEL(attention)(at_attention_kernels *table);
 /* One or two steps' worth of a panel's row, as f32: bf16 comes in pairs of steps. */
 AT_INLINE void load_step(attune_dtype dtype, const void *b, int64_t step, int vectors, int width, vf out[2]) {
     for (int j = 0; j < vectors; j++) {
-        if (dtype == ATTUNE_F16) out[j] = vf_load_f16((const uint16_t *)b + step * width + j * AT_LANES);
-        else out[j] = vf_load((const float *)b + step * width + j * AT_LANES);
+        if (dtype == ATTUNE_F16)
+            out[j] = vf_load_f16((const uint16_t *)b + step * width + j * AT_LANES);
+        else
+            out[j] = vf_load((const float *)b + step * width + j * AT_LANES);
     }
 }
 
 /* acc[r][j] += a(r, k) * b(k, j) for k in [from, to). a(r, k) lies at a[r * row + k * step].
  * rows, vectors, dtype, row and step are constants where this is inlined. */
-AT_INLINE void accumulate(int rows, int vectors, attune_dtype dtype, int64_t row, int64_t step, const float *a, const void *b,
-                          int64_t from, int64_t to, vf acc[AT_ROWS][2]) {
+AT_INLINE void accumulate(int rows, int vectors, attune_dtype dtype, int64_t row, int64_t step, const float *a, const void *b, int64_t from, int64_t to,
+                          vf acc[AT_ROWS][2]) {
     const int width = vectors * AT_LANES;
     if (dtype == ATTUNE_BF16) {
         for (int64_t k = from; k < to; k += 2) {
@@ -74,8 +76,8 @@ AT_INLINE void scores_of_panel(int rows, attune_dtype dtype, const float *q, con
 
 /* o[r][j] = alpha[r] o[r][j] + sum over keys from .. to - 1 of p[r][key] v[key][j], one panel of V's dims over consecutive tiles.
  * v[t] is the panel within tile t. */
-AT_INLINE void values_of_panel(int rows, int vectors, attune_dtype dtype, const float *p, const char *const *v, int from, int to,
-                               const float *alpha, float *o, int64_t o_stride) {
+AT_INLINE void values_of_panel(int rows, int vectors, attune_dtype dtype, const float *p, const char *const *v, int from, int to, const float *alpha, float *o,
+                               int64_t o_stride) {
     vf acc[AT_ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
@@ -98,17 +100,13 @@ AT_INLINE void values_of_panel(int rows, int vectors, attune_dtype dtype, const 
 typedef void (*scores_function)(const float *q, const void *k, int64_t depth, float *scores);
 typedef void (*values_function)(const float *p, const char *const *v, int from, int to, const float *alpha, float *o, int64_t o_stride);
 
-#define INSTANCE(rows, name, dtype)                                                                                    \
-    static void scores_##name##_##rows(const float *q, const void *k, int64_t depth, float *scores) {                  \
-        scores_of_panel(rows, dtype, q, k, depth, scores);                                                             \
-    }                                                                                                                  \
-    static void values_##name##_##rows(const float *p, const char *const *v, int from, int to, const float *alpha,     \
-                                       float *o, int64_t o_stride) {                                                   \
-        values_of_panel(rows, 2, dtype, p, v, from, to, alpha, o, o_stride);                                           \
-    }                                                                                                                  \
-    static void narrow_##name##_##rows(const float *p, const char *const *v, int from, int to, const float *alpha,     \
-                                       float *o, int64_t o_stride) {                                                   \
-        values_of_panel(rows, 1, dtype, p, v, from, to, alpha, o, o_stride);                                           \
+#define INSTANCE(rows, name, dtype)                                                                                                                        \
+    static void scores_##name##_##rows(const float *q, const void *k, int64_t depth, float *scores) { scores_of_panel(rows, dtype, q, k, depth, scores); } \
+    static void values_##name##_##rows(const float *p, const char *const *v, int from, int to, const float *alpha, float *o, int64_t o_stride) {           \
+        values_of_panel(rows, 2, dtype, p, v, from, to, alpha, o, o_stride);                                                                               \
+    }                                                                                                                                                      \
+    static void narrow_##name##_##rows(const float *p, const char *const *v, int from, int to, const float *alpha, float *o, int64_t o_stride) {           \
+        values_of_panel(rows, 1, dtype, p, v, from, to, alpha, o, o_stride);                                                                               \
     }
 #define INSTANCES(rows) INSTANCE(rows, f32, ATTUNE_F32) INSTANCE(rows, bf16, ATTUNE_BF16) INSTANCE(rows, f16, ATTUNE_F16)
 INSTANCES(1)
@@ -129,9 +127,9 @@ INSTANCES(11)
 INSTANCES(12)
 INSTANCES(13)
 INSTANCES(14)
-#define ALL_ROWS(kind, name)                                                                                           \
-    UP_TO_6(kind, name), kind##_##name##_7, kind##_##name##_8, kind##_##name##_9, kind##_##name##_10,                  \
-        kind##_##name##_11, kind##_##name##_12, kind##_##name##_13, kind##_##name##_14
+#define ALL_ROWS(kind, name)                                                                                                                  \
+    UP_TO_6(kind, name), kind##_##name##_7, kind##_##name##_8, kind##_##name##_9, kind##_##name##_10, kind##_##name##_11, kind##_##name##_12, \
+        kind##_##name##_13, kind##_##name##_14
 #elif defined AT_ISA_avx2
 #define ALL_ROWS(kind, name) UP_TO_6(kind, name)
 #else
@@ -143,9 +141,7 @@ static const scores_function scores_table[3][AT_ROWS] = {{ALL_ROWS(scores, f32)}
 static const values_function values_table[3][AT_ROWS] = {{ALL_ROWS(values, f32)}, {ALL_ROWS(values, bf16)}, {ALL_ROWS(values, f16)}};
 static const values_function narrow_table[3][AT_ROWS] = {{ALL_ROWS(narrow, f32)}, {ALL_ROWS(narrow, bf16)}, {ALL_ROWS(narrow, f16)}};
 
-static int table_index(attune_dtype dtype) {
-    return dtype == ATTUNE_F32 ? 0 : dtype == ATTUNE_BF16 ? 1 : 2;
-}
+static int table_index(attune_dtype dtype) { return dtype == ATTUNE_F32 ? 0 : dtype == ATTUNE_BF16 ? 1 : 2; }
 
 /* Exponentials of one row in place. Columns from .. to - 1 (multiples of AT_LANES) were multiplied out; the row sees first ..
  * last - 1 of them, and the others become zero. Returns what the row's earlier sums are to be multiplied by. */
@@ -199,16 +195,15 @@ static float value_at(attune_dtype dtype, const char *panel, int width, int toke
 }
 
 /* p v where v holds an Inf or NaN: term by term, so that 0 * Inf of a token that a row does not see is never formed. */
-static void values_term_by_term(const at_row_panel *rows, const at_key_block *block, const float *alpha, int64_t offset, int width,
-                                const char *const *v, int64_t o_stride) {
+static void values_term_by_term(const at_row_panel *rows, const at_key_block *block, const float *alpha, int64_t offset, int width, const char *const *v,
+                                int64_t o_stride) {
     int end = block->tiles * AT_TILE;
     for (int r = 0; r < rows->rows; r++) {
         int first = rows->first[r] - block->begin, last = rows->last[r] - block->begin;
         const float *p = block->scores + r * AT_SCORE_STRIDE;
         for (int d = 0; d < width; d++) {
             float sum = alpha[r] * rows->o[r * o_stride + offset + d];
-            for (int j = first > 0 ? first : 0; j < last && j < end; j++)
-                sum += p[j] * value_at(block->dtype, v[j / AT_TILE], width, j % AT_TILE, d);
+            for (int j = first > 0 ? first : 0; j < last && j < end; j++) sum += p[j] * value_at(block->dtype, v[j / AT_TILE], width, j % AT_TILE, d);
             rows->o[r * o_stride + offset + d] = sum;
         }
     }
@@ -253,8 +248,10 @@ static void attend(const at_row_panel *rows, const at_key_block *block) {
         const bool narrow = Dvp - d < PANEL;
         /* bf16 goes by pairs of tokens; the one before an odd start has p = 0 in every row. */
         const int begin = from & ~1, stop = (to + 1) & ~1;
-        if (!block->v_finite) values_term_by_term(rows, block, alpha, d, narrow ? AT_LANES : PANEL, v, Dvp);
-        else (narrow ? narrow_table : values_table)[kind][count - 1](block->scores, v, begin, stop, alpha, rows->o + d, Dvp);
+        if (!block->v_finite)
+            values_term_by_term(rows, block, alpha, d, narrow ? AT_LANES : PANEL, v, Dvp);
+        else
+            (narrow ? narrow_table : values_table)[kind][count - 1](block->scores, v, begin, stop, alpha, rows->o + d, Dvp);
     }
 }
 

@@ -6,9 +6,7 @@ enum { PANEL = 2 * AT_LANES };
 
 void AT_KERNEL(pack)(at_attention_kernels *table);
 
-static uint16_t to_half(attune_dtype dtype, float x) {
-    return dtype == ATTUNE_BF16 ? at_f32_to_bf16(x) : at_f32_to_f16(x);
-}
+static uint16_t to_half(attune_dtype dtype, float x) { return dtype == ATTUNE_BF16 ? at_f32_to_bf16(x) : at_f32_to_f16(x); }
 
 static void pack_keys(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile) {
     const int64_t Dp = at_round_up(D, AT_DIM);

@@ -47,8 +47,7 @@ AT_INLINE vf vf_exp2(vf x) {
 /* tanh(x) within a few ulp of 1: 1 - 2 / (2^(2 x log2 e) + 1) on |x|, and x itself where x^2 vanishes beside 1. */
 AT_INLINE vf vf_tanh(vf x) {
     vf a = vf_abs(x);
-    vf small = vf_fma(vf_mul(vf_mul(x, x), x),
-                      vf_fma(vf_mul(x, x), vf_fma(vf_mul(x, x), vf_set1(-17.0f / 315), vf_set1(2.0f / 15)), vf_set1(-1.0f / 3)), x);
+    vf small = vf_fma(vf_mul(vf_mul(x, x), x), vf_fma(vf_mul(x, x), vf_fma(vf_mul(x, x), vf_set1(-17.0f / 315), vf_set1(2.0f / 15)), vf_set1(-1.0f / 3)), x);
     vf e = vf_exp2(vf_mul(a, vf_set1(-2.8853900817779268f)));
     vf big = vf_div(vf_sub(vf_set1(1.0f), e), vf_add(vf_set1(1.0f), e));
     big = vf_copysign(big, x);

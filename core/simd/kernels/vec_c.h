@@ -34,11 +34,11 @@ AT_INLINE void vf_store_part(float *p, vf a, int n) {
     for (int i = 0; i < n; i++) p[i] = a.x[i];
 }
 
-#define AT_BINARY(name, expression)                                                                                    \
-    AT_INLINE vf name(vf a, vf b) {                                                                                    \
-        vf r;                                                                                                          \
-        AT_EACH r.x[i] = expression;                                                                                   \
-        return r;                                                                                                      \
+#define AT_BINARY(name, expression)  \
+    AT_INLINE vf name(vf a, vf b) {  \
+        vf r;                        \
+        AT_EACH r.x[i] = expression; \
+        return r;                    \
     }
 AT_BINARY(vf_add, a.x[i] + b.x[i])
 AT_BINARY(vf_sub, a.x[i] - b.x[i])
@@ -77,11 +77,11 @@ AT_INLINE vf vf_scale2(vf a, vf n) {
     return a;
 }
 
-#define AT_COMPARE(name, expression)                                                                                   \
-    AT_INLINE vm name(vf a, vf b) {                                                                                    \
-        vm r;                                                                                                          \
-        AT_EACH r.x[i] = (expression) ? 0xffffffffu : 0;                                                               \
-        return r;                                                                                                      \
+#define AT_COMPARE(name, expression)                     \
+    AT_INLINE vm name(vf a, vf b) {                      \
+        vm r;                                            \
+        AT_EACH r.x[i] = (expression) ? 0xffffffffu : 0; \
+        return r;                                        \
     }
 AT_COMPARE(vf_less, a.x[i] < b.x[i])
 AT_COMPARE(vf_not_less, !(a.x[i] < b.x[i])) /* true for NaN */
@@ -104,9 +104,7 @@ AT_INLINE vf vf_within(vf a, int first, int last, vf fill) {
     return a;
 }
 
-AT_INLINE float vf_reduce_add(vf a) {
-    return ((a.x[0] + a.x[4]) + (a.x[2] + a.x[6])) + ((a.x[1] + a.x[5]) + (a.x[3] + a.x[7]));
-}
+AT_INLINE float vf_reduce_add(vf a) { return ((a.x[0] + a.x[4]) + (a.x[2] + a.x[6])) + ((a.x[1] + a.x[5]) + (a.x[3] + a.x[7])); }
 AT_INLINE float vf_reduce_max(vf a) {
     float m = a.x[0];
     for (int i = 1; i < AT_LANES; i++) m = a.x[i] > m ? a.x[i] : m;

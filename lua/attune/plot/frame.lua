@@ -3,11 +3,11 @@ local gnuplot = require "attune.plot.gnuplot"
 
 local frame = {}
 
---- Title and sub-title above a figure, as gnuplot labels on the whole screen.
-function frame.title(title, subtitle, size)
-  local top = 1 - 0.32 / size.height
-  return ("set label 100 %s at screen 0.02,%.4f left font ',%s' textcolor rgb ink\nset label 101 %s at screen 0.02,%.4f left font ',%s' textcolor rgb quiet\n"):format(
-    gnuplot.quote(title), top, "18", gnuplot.quote(subtitle), top - 0.30 / size.height, "13")
+--- Title and two lines of conditions above a figure, as gnuplot labels on the whole screen. They take the top 0.95 inch.
+function frame.title(title, first, second, size)
+  local function at(inches) return 1 - inches / size.height end
+  return ("set label 100 %s at screen 0.02,%.4f left font ',17' textcolor rgb ink\nset label 101 %s at screen 0.02,%.4f left font ',11' textcolor rgb quiet\nset label 102 %s at screen 0.02,%.4f left font ',11' textcolor rgb quiet\n"):format(
+    gnuplot.quote(title), at(0.30), gnuplot.quote(first), at(0.58), gnuplot.quote(second), at(0.78))
 end
 
 --- The format of a unit's ticks, with SI prefixes.
@@ -32,11 +32,23 @@ function frame.range(values, log, below, above)
   return (low >= 0 and low - below * span < 0) and 0 or low - below * span, high + above * span
 end
 
---- The machine and the rounds, for sub-titles.
-function frame.conditions(results, constants)
-  local parts = table.move(constants, 1, #constants, 1, {})
+--- Ticks of an axis of bytes from 0: steps of a power of two, each with its text.
+function frame.byte_ticks(high)
+  local step, parts = 1, {}
+  while high / step > 8 do step = step * 2 end
+  for i = 0, math.floor(high / step) do
+    local bytes = i * step
+    local label = bytes == 0 and "0" or require "attune.text".quantity(bytes, "B"):gsub("%.0+ ", " ")
+    parts[#parts + 1] = ("%s %d"):format(gnuplot.quote(label), bytes)
+  end
+  return "(" .. table.concat(parts, ", ") .. ")"
+end
+
+--- The machine and the rounds, for the second line of conditions.
+function frame.machine(results)
+  local parts = {}
   local machine = results.provenance[#results.provenance]
-  if machine and machine.cpu then parts[#parts + 1] = ("%s, %s threads, %s"):format(machine.cpu, tostring(machine.threads or "?"), machine.isa or "?") end
+  if machine and machine.cpu then parts[1] = ("%s, %s threads, %s"):format(machine.cpu, tostring(machine.threads or "?"), machine.isa or "?") end
   local rounds = 0
   for _, point in ipairs(results.points) do rounds = math.max(rounds, point.rounds) end
   parts[#parts + 1] = rounds == 1 and "one round" or ("median of %d rounds, 95%% intervals"):format(rounds)

@@ -52,9 +52,9 @@ return function(results, spec, points)
   end
   local data = {}
   for i, block in ipairs(blocks) do data[i] = #block > 0 and table.concat(block, "\n") or 'NaN NaN ""' end
-  local size = {width = math.max(8.5, 2.6 + 1.2 * #xs), height = math.max(4.2, 1.9 + 0.62 * #ys)}
-  local script = {frame.title(spec.title or spec.value, frame.conditions(results, series.constants(shown, results, spec)), size)}
-  script[#script + 1] = ("set lmargin at screen 0.17\nset rmargin at screen 0.87\nset bmargin at screen %.3f\nset tmargin at screen %.3f"):format(0.75 / size.height, 1 - 0.85 / size.height)
+  local size = {width = math.max(8.5, 2.6 + 1.2 * #xs), height = math.max(4.2, 2.1 + 0.62 * #ys)}
+  local script = {frame.title(spec.title or spec.value, table.concat(series.constants(shown, results, spec), " · "), frame.machine(results), size)}
+  script[#script + 1] = ("set lmargin at screen 0.17\nset rmargin at screen 0.87\nset bmargin at screen %.3f\nset tmargin at screen %.3f"):format(0.75 / size.height, 1 - 1.0 / size.height)
   script[#script + 1] = ("set xrange [0.5:%g]\nset yrange [0.5:%g]\nset xtics %s\nset ytics %s\nset xlabel %s textcolor rgb quiet\nset cbrange [%s:%s]\nset format cb %s"):format(#xs + 0.5, #ys + 0.5,
     ticks(xs), ticks(ys), quote(spec.x), number(low), number(high > low and high or low + 1), spec.against and "'%g×'" or frame.ticks(metric.unit))
   script[#script + 1] = "load plots.'/heat.gp'"

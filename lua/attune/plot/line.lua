@@ -39,8 +39,7 @@ end
 
 local function panel_lines(results, all, points, spec)
   local lines = {}
-  local values = spec.by and series.distinct(all, spec.by) or {false}
-  for style, value in ipairs(values) do
+  for style, value in ipairs(series.by(all, spec)) do
     local mine = {}
     for _, point in ipairs(points) do
       if not spec.by or point.parameters[spec.by] == value then mine[#mine + 1] = point end
@@ -137,19 +136,19 @@ return function(results, spec, points)
   local metric = series.metric(results, spec.y) or {}
   local columns = #panels > 1 and 2 or 1
   local rows = math.ceil(#panels / columns)
-  local size = {width = #panels > 1 and 11 or 8.5, height = #panels > 1 and 0.9 + 3.1 * rows or 5.4}
+  local size = {width = #panels > 1 and 11 or 8.5, height = #panels > 1 and 1.0 + 3.2 * rows or 5.6}
   local unit = spec.against and "" or metric.unit
-  local what = spec.against and "factor" or (metric.about or spec.y:gsub("_", " "))
-  local subtitle = frame.conditions(results, series.constants(points, results, spec))
-  local script = {frame.title(spec.title or spec.y, (spec.also and "solid: measured, dashed: " .. spec.also:gsub("_", " ") .. " · " or "") .. subtitle, size)}
+  local constants = series.constants(points, results, spec)
+  if spec.also then table.insert(constants, 1, ("solid: %s, dashed: %s"):format(spec.y:gsub("_", " "), spec.also:gsub("_", " "))) end
+  local script = {frame.title(spec.title or spec.y, table.concat(constants, " · "), frame.machine(results), size)}
   local out = {}
   local ticks = x_ticks(r.xs)
   script[#script + 1] = ("%s%sset xrange [%s:%s]\nset yrange [%s:%s]\nset format y %s\n%sset xlabel %s textcolor rgb quiet offset 0,0.3"):format(
     r.log_x and "set logscale x\n" or "", r.log_y and "set logscale y\n" or "", number(r.x1), number(r.x2), number(r.y1), number(r.y2),
     spec.against and "'%g×'" or frame.ticks(unit), ticks and "set xtics " .. ticks .. "\n" or "", quote(spec.x))
   if #panels > 1 then script[#script + 1] = "set multiplot" end
-  local bottom, top, left = 0.62 / size.height, 1 - 0.85 / size.height, 0.085
-  local cell_w, cell_h = (1 - 0.01) / columns, (top + 0.02) / rows
+  local bottom, top, left = 0.72 / size.height, 1 - 1.0 / size.height, 0.085
+  local cell_w, cell_h = (1 - 0.01) / columns, top / rows
   for i, panel in ipairs(panels) do
     local column, row = (i - 1) % columns, (i - 1) // columns
     local x1 = column * cell_w + left
@@ -159,7 +158,6 @@ return function(results, spec, points)
     script[#script + 1] = ("set lmargin at screen %.4f\nset rmargin at screen %.4f\nset bmargin at screen %.4f\nset tmargin at screen %.4f"):format(x1, x2, y1, y2)
     if i > 1 then script[#script + 1] = "unset label" end
     if panel.title then script[#script + 1] = ("set label 150 %s at graph 0,1.07 left font ',15' textcolor rgb ink"):format(quote(panel.title)) end
-    if not panel.title or i == 1 then script[#script + 1] = ("set label 151 %s at screen 0.02,%.4f left font ',13' textcolor rgb quiet"):format("''", y2) end
     local labels = label_script(panel, r, 0.24 / ((y2 - y1) * size.height))
     script[#script + 1] = labels
     local first = emit_data(panel.lines, spec, out)
@@ -171,5 +169,5 @@ return function(results, spec, points)
     end
   end
   if #panels > 1 then script[#script + 1] = "unset multiplot" end
-  return {size = size, script = table.concat(script, "\n"), data = table.concat(out, "\n\n\n") .. "\n", what = what}
+  return {size = size, script = table.concat(script, "\n"), data = table.concat(out, "\n\n\n") .. "\n"}
 end

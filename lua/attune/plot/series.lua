@@ -41,6 +41,20 @@ function series.distinct(points, name)
   return values
 end
 
+--- The values of a plot's `by`: as its `order` says, the others after them. {false} where it has none.
+function series.by(points, spec)
+  if not spec.by then return {false} end
+  local found, list, listed = {}, {}, {}
+  for _, v in ipairs(series.distinct(points, spec.by)) do found[v] = true end
+  for _, v in ipairs(spec.order or {}) do
+    if found[v] then list[#list + 1], listed[v] = v, true end
+  end
+  for _, v in ipairs(series.distinct(points, spec.by)) do
+    if not listed[v] then list[#list + 1] = v end
+  end
+  return list
+end
+
 function series.metric(results, name)
   for _, m in ipairs(results.metrics) do
     if m.name == name then return m end

@@ -7,6 +7,7 @@ local suggest = require "attune.suggest"
 ---@field y string a metric (heat: a parameter)
 ---@field value? string heat: the metric in the cells
 ---@field by? string a parameter: a line, or a bar of each group, for each of its values
+---@field order? any[] the values of `by` in the order in which they are drawn
 ---@field facet? string a parameter: a panel for each of its values
 ---@field where? table<string, any> only points with these values
 ---@field log? "x"|"y"|"xy"
@@ -16,7 +17,7 @@ local suggest = require "attune.suggest"
 ---@field name? string of the files
 ---@field caption? string a sentence below the figure in the report
 
-local fields = {kind = "string", x = "string", y = "string", value = "string", by = "string", facet = "string", where = "table", log = "string", also = "string",
+local fields = {kind = "string", x = "string", y = "string", value = "string", by = "string", order = "table", facet = "string", where = "table", log = "string", also = "string",
   against = "table", title = "string", name = "string", caption = "string"}
 local kinds = {line = true, bars = true, heat = true}
 

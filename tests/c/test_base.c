@@ -1,0 +1,230 @@
+/* test_base.c - statuses, memory, random numbers, parallel loops. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "attune.h"
+#include "base/memory.h"
+#include "base/numbers.h"
+#include "base/parallel.h"
+#include "base/status.h"
+
+static void statuses_have_names(void **state) {
+    (void)state;
+    assert_string_equal(attune_status_name(ATTUNE_ECAPACITY), "ECAPACITY");
+    assert_string_equal(attune_status_name((attune_status)999), "unknown");
+    const int64_t shape[2] = {3, -4};
+    assert_int_equal(at_fail(ATTUNE_ESHAPE, "k: got %s", at_shape_text(2, shape)), ATTUNE_ESHAPE);
+    assert_string_equal(attune_message(), "k: got [3, -4]");
+}
+
+/* Known answers of the authors' Random123 distribution (kat_vectors, philox4x32 10). */
+static void philox_gives_the_published_answers(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t counter[4], key[2], answer[4];
+    } known[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (int i = 0; i < 3; i++) {
+        uint32_t out[4];
+        attune_philox(known[i].counter, known[i].key, out);
+        assert_memory_equal(out, known[i].answer, sizeof out);
+    }
+}
+
+static void memory_is_counted(void **state) {
+    (void)state;
+    const int64_t before = attune_memory().bytes;
+    attune_memory_scope outer, inner;
+    attune_memory_scope_begin(&outer);
+    void *a = at_alloc(1000);
+    assert_non_null(a);
+    assert_int_equal((uintptr_t)a % AT_ALIGNMENT, 0);
+    assert_int_equal(attune_memory().bytes, before + 1000);
+    attune_memory_scope_begin(&inner);
+    void *b = at_alloc(5 << 20);
+    assert_int_equal((uintptr_t)b % (2 << 20), 0);
+    at_free(b);
+    assert_int_equal(attune_memory_scope_end(&inner), 5 << 20);
+    at_free(a);
+    assert_int_equal(attune_memory_scope_end(&outer), 1000 + (5 << 20));
+    assert_int_equal(attune_memory().bytes, before);
+    at_free(NULL);
+    assert_null(at_alloc(-1));
+}
+
+static void limits_hold(void **state) {
+    (void)state;
+    assert_int_equal(attune_memory_limit(attune_memory().bytes + 4096), ATTUNE_OK);
+    assert_null(at_alloc(5000));
+    assert_non_null(strstr(attune_message(), "5000 bytes"));
+    assert_non_null(strstr(attune_message(), "limit"));
+    void *p = at_alloc(4000);
+    assert_non_null(p);
+    at_free(p);
+    assert_int_equal(attune_memory_limit(-1), ATTUNE_EVALUE);
+    assert_int_equal(attune_memory_limit(0), ATTUNE_OK);
+    assert_null(at_alloc((int64_t)1 << 50)); /* more than any machine has: refused before the system overcommits */
+    attune_memory_fail_at(2);
+    p = at_alloc(10);
+    assert_non_null(p);
+    assert_null(at_alloc(10));
+    at_free(p);
+    p = at_alloc(10);
+    assert_non_null(p);
+    at_free(p);
+}
+
+static void checked_multiplication(void **state) {
+    (void)state;
+    assert_int_equal(at_checked_mul(3, 4), 12);
+    assert_int_equal(at_checked_mul(INT64_MAX, 2), -1);
+    assert_int_equal(at_checked_mul(-1, 2), -1);
+}
+
+static void halves_round_to_even(void **state) {
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float b = at_bf16_to_f32((uint16_t)h), f = at_f16_to_f32((uint16_t)h);
+        if (b == b) assert_int_equal(at_f32_to_bf16(b), h);
+        else assert_true(at_bf16_to_f32(at_f32_to_bf16(b)) != at_bf16_to_f32(at_f32_to_bf16(b)));
+        if (f == f) assert_int_equal(at_f32_to_f16(f), h);
+        else assert_true((at_f32_to_f16(f) & 0x7fff) > 0x7c00);
+    }
+    assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x3f808000)), 0x3f80); /* a tie goes to even */
+    assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x3f818000)), 0x3f82);
+    assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x7f800001)), 0x7fc0); /* a NaN whose payload would be cut to infinity */
+    assert_int_equal(at_f32_to_f16(65519.0f), 0x7bff);
+    assert_int_equal(at_f32_to_f16(65520.0f), 0x7c00);
+    assert_int_equal(at_f32_to_f16(0x1p-25f), 0);
+    assert_int_equal(at_f32_to_f16(0x1.8p-25f), 1);
+}
+
+typedef struct count_job {
+    _Atomic int64_t done[1000];
+    int64_t fail_at, fail_too;
+    atomic_int most_thread;
+} count_job;
+
+static attune_status count_task(void *context, int64_t i, int thread) {
+    count_job *j = context;
+    atomic_fetch_add(&j->done[i], 1);
+    if (thread > atomic_load(&j->most_thread)) atomic_store(&j->most_thread, thread);
+    if (i == j->fail_at || i == j->fail_too) return at_fail(ATTUNE_EVALUE, "task %d", (int)i);
+    return ATTUNE_OK;
+}
+
+static void every_task_runs_once(void **state) {
+    (void)state;
+    for (int threads = 1; threads <= 5; threads++) {
+        assert_int_equal(attune_threads(threads, NULL), ATTUNE_OK);
+        for (int n = 0; n < 200; n++) {
+            count_job j = {.fail_at = -1, .fail_too = -1};
+            assert_int_equal(at_parallel(n * 5, count_task, &j), ATTUNE_OK);
+            for (int i = 0; i < n * 5; i++) assert_int_equal(j.done[i], 1);
+            assert_true(j.most_thread < threads);
+        }
+    }
+    assert_int_equal(attune_threads(-1, NULL), ATTUNE_EVALUE);
+    assert_int_equal(attune_threads(2, NULL), ATTUNE_OK);
+}
+
+static void failures_stop_the_loop(void **state) {
+    (void)state;
+    count_job j = {.fail_at = 3, .fail_too = 4};
+    assert_int_equal(at_parallel(1000, count_task, &j), ATTUNE_EVALUE);
+    assert_true(strcmp(attune_message(), "task 3") == 0 || strcmp(attune_message(), "task 4") == 0);
+    assert_int_equal(j.done[999], 0);
+}
+
+static attune_status nested_task(void *context, int64_t i, int thread) {
+    (void)i, (void)thread;
+    return at_parallel(2, count_task, context);
+}
+
+static void nested_use_is_refused(void **state) {
+    (void)state;
+    count_job j = {.fail_at = -1, .fail_too = -1};
+    assert_int_equal(at_parallel(4, nested_task, &j), ATTUNE_ENESTED);
+    assert_int_equal(at_parallel(4, count_task, &j), ATTUNE_OK);
+}
+
+static attune_status interrupting_task(void *context, int64_t i, int thread) {
+    count_job *j = context;
+    (void)thread;
+    atomic_fetch_add(&j->done[i], 1);
+    if (i == 5) attune_interrupt();
+    return ATTUNE_OK;
+}
+
+static void interrupts_end_loops(void **state) {
+    (void)state;
+    count_job j = {.fail_at = -1, .fail_too = -1};
+    assert_int_equal(at_parallel(1000, interrupting_task, &j), ATTUNE_EINTERRUPT);
+    assert_int_equal(j.done[999], 0);
+    attune_interrupt_clear();
+    assert_int_equal(at_parallel(10, count_task, &j), ATTUNE_OK);
+}
+
+static void *loop_in_another_thread(void *context) {
+    for (int n = 0; n < 50; n++) {
+        count_job j = {.fail_at = -1, .fail_too = -1};
+        if (at_parallel(100, count_task, &j) != ATTUNE_OK) *(int *)context = 1;
+    }
+    return NULL;
+}
+
+static void two_callers_take_turns(void **state) {
+    (void)state;
+    pthread_t id;
+    int failed = 0;
+    assert_int_equal(pthread_create(&id, NULL, loop_in_another_thread, &failed), 0);
+    int mine = 0;
+    loop_in_another_thread(&mine);
+    pthread_join(id, NULL);
+    assert_int_equal(failed + mine, 0);
+}
+
+static void a_child_has_threads_of_its_own(void **state) {
+    (void)state;
+    count_job j = {.fail_at = -1, .fail_too = -1};
+    assert_int_equal(at_parallel(10, count_task, &j), ATTUNE_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        count_job mine = {.fail_at = -1, .fail_too = -1};
+        alarm(20);
+        _exit(at_parallel(100, count_task, &mine) == ATTUNE_OK && mine.done[99] == 1 ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(statuses_have_names),
+        cmocka_unit_test(philox_gives_the_published_answers),
+        cmocka_unit_test(memory_is_counted),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(checked_multiplication),
+        cmocka_unit_test(halves_round_to_even),
+        cmocka_unit_test(every_task_runs_once),
+        cmocka_unit_test(failures_stop_the_loop),
+        cmocka_unit_test(nested_use_is_refused),
+        cmocka_unit_test(interrupts_end_loops),
+        cmocka_unit_test(two_callers_take_turns),
+        cmocka_unit_test(a_child_has_threads_of_its_own),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
