@@ -8,6 +8,7 @@
 
 #include <lauxlib.h>
 #include <lua.h>
+#include <signal.h>
 
 #include "attune.h"
 
@@ -20,17 +21,21 @@
 /* Raises a failure. ATTUNE_EINTERRUPT raises "interrupted!". */
 int raise_status(lua_State *L, attune_status status);
 
-/* Runs a core call; out of memory, it lets the collector free what nobody holds and tries once more. A Ctrl-C of before is no business of this
- * call's: Lua has raised for it already. */
-#define RUN(L, call)                                        \
-    do {                                                    \
-        attune_interrupt_clear();                           \
-        attune_status status_ = (call);                     \
-        if (status_ == ATTUNE_EMEMORY) {                    \
-            lua_gc(L, LUA_GCCOLLECT);                       \
-            status_ = (call);                               \
-        }                                                   \
-        if (status_ != ATTUNE_OK) raise_status(L, status_); \
+/* True while a core call runs: Ctrl-C is then the call's affair, and "interrupted!" is raised once, where pcall can catch it. */
+extern volatile sig_atomic_t core_runs;
+
+/* Runs a core call; out of memory, it lets the collector free what nobody holds and tries once more. */
+#define RUN(L, call)                                                                                                                                           \
+    do {                                                                                                                                                       \
+        attune_interrupt_clear();                                                                                                                              \
+        core_runs = 1;                                                                                                                                         \
+        attune_status status_ = (call);                                                                                                                        \
+        if (status_ == ATTUNE_EMEMORY) {                                                                                                                       \
+            lua_gc(L, LUA_GCCOLLECT);                                                                                                                          \
+            status_ = (call);                                                                                                                                  \
+        }                                                                                                                                                      \
+        core_runs = 0;                                                                                                                                         \
+        if (status_ != ATTUNE_OK) raise_status(L, status_);                                                                                                    \
     } while (0)
 
 /* ---- tensors ----------------------------------------------------------------------------------------------------- */

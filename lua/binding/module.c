@@ -8,18 +8,20 @@
 
 static struct sigaction before;
 
-/* Work in the core ends with "interrupted!"; whoever handled the signal before (lua's own handler stops the script between two instructions) handles it too.
- * Where nobody did, the signal does what it always does. */
+volatile sig_atomic_t core_runs;
+
+/* While a core call runs, it ends with "interrupted!". Otherwise whoever handled the signal before does so still (lua's own handler stops the script
+ * between two instructions), and where nobody did, the signal does what it always does. */
 static void on_interrupt(int number, siginfo_t *info, void *context) {
-    attune_interrupt();
-    if (before.sa_flags & SA_SIGINFO) {
+    if (core_runs) {
+        attune_interrupt();
+    } else if (before.sa_flags & SA_SIGINFO) {
         before.sa_sigaction(number, info, context);
     } else if (before.sa_handler == SIG_DFL) {
         signal(number, SIG_DFL);
         raise(number);
     } else if (before.sa_handler != SIG_IGN) {
         before.sa_handler(number);
-        /* lua's handler puts the default back for a second Ctrl-C; that is its right. */
     }
 }
 

@@ -1,0 +1,260 @@
+---@meta attune
+-- Types of the public names, for a Lua language server. Nothing loads this file. Axes, indices and places count from 1, negative ones from the end;
+-- token positions count from 0. Layouts: x [batch, tokens, d_model]; q, k, v, o [batch, heads, tokens, head_dim]. Wrong arguments raise.
+
+---@alias attune.dtype "f32"|"f64"|"bf16"|"f16"|"i8"|"i32"|"i64"
+---@alias attune.operand attune.Tensor|number
+
+--- A view of numbers in memory. Views (t[i], view, transpose, slice, expand) share memory.
+---@class attune.Tensor
+---@field shape integer[]
+---@field dtype attune.dtype
+---@field nbytes integer count times element size
+---@field [integer] attune.Tensor the i-th along the first axis
+---@operator add(attune.operand): attune.Tensor
+---@operator sub(attune.operand): attune.Tensor
+---@operator mul(attune.operand): attune.Tensor
+---@operator div(attune.operand): attune.Tensor
+---@operator pow(attune.operand): attune.Tensor
+---@operator unm: attune.Tensor
+---@operator len: integer
+local Tensor = {}
+---@return table|number nested as the shape is
+function Tensor:tolist() end
+---@return number the only element
+function Tensor:item() end
+--- Rounds to nearest even; to integers it rounds and saturates.
+---@param dtype attune.dtype
+---@return attune.Tensor
+function Tensor:to(dtype) end
+---@return attune.Tensor itself where it is contiguous
+function Tensor:contiguous() end
+---@param ... integer|integer[] one may be -1
+---@return attune.Tensor
+function Tensor:view(...) end
+---@param a integer
+---@param b integer
+---@return attune.Tensor
+function Tensor:transpose(a, b) end
+---@param axis integer
+---@param first integer
+---@param last integer included
+---@return attune.Tensor
+function Tensor:slice(axis, first, last) end
+---@param ... integer|integer[] axes of 1 repeat
+---@return attune.Tensor
+function Tensor:expand(...) end
+---@param axis? integer without it over all, giving shape {}
+---@return attune.Tensor
+function Tensor:sum(axis) end
+---@param axis? integer
+---@return attune.Tensor
+function Tensor:mean(axis) end
+---@param axis? integer
+---@return attune.Tensor NaN where one is
+function Tensor:max(axis) end
+---@return attune.Tensor
+function Tensor:exp() end
+---@return attune.Tensor
+function Tensor:log() end
+---@return attune.Tensor
+function Tensor:sqrt() end
+---@return attune.Tensor
+function Tensor:tanh() end
+---@return attune.Tensor
+function Tensor:sigmoid() end
+---@return attune.Tensor x times the normal distribution's probability of x (erf)
+function Tensor:gelu() end
+---@return attune.Tensor x times sigmoid(x)
+function Tensor:silu() end
+---@return attune.Tensor
+function Tensor:abs() end
+---@param axis integer
+---@return attune.Tensor a row of -inf gives zeros
+function Tensor:softmax(axis) end
+--- Gives the memory back now. Idempotent; using the tensor afterwards raises.
+function Tensor:close() end
+
+---@class attune.AttentionOptions
+---@field causal? boolean the last query is the last key's token; a query sees no later one
+---@field window? integer a query sees itself and window - 1 tokens before it (not causal: also after)
+---@field scale? number 1 / sqrt(head_dim)
+---@field softcap? number s becomes softcap * tanh(s / softcap): Gemma 2
+---@field lengths? integer[]|integer[][] tokens of each packed document, for all batch rows or one list a row
+---@field sinks? attune.Tensor [heads] f32: a logit a head that joins the softmax's denominator
+---@field engine? "reference"|"blis"|"tiled"|"decode" that one or an error
+
+---@class attune.AttendOptions
+---@field window? integer at most the cache's own
+---@field scale? number
+---@field softcap? number
+---@field sinks? attune.Tensor
+---@field engine? "tiled"|"decode"
+
+---@class attune.Cache
+---@field length integer tokens appended to the longest row
+---@field lengths integer[] of each batch row
+---@field nbytes integer what K and V take
+---@field dtype attune.dtype
+---@field capacity integer tokens
+---@field batch integer
+---@field kv_heads integer
+---@field head_dim integer
+---@field window? integer
+local Cache = {}
+--- Full, it raises and stays as it was.
+---@param k attune.Tensor [batch, kv_heads, tokens, head_dim]
+---@param v attune.Tensor
+---@param options? {counts?: integer[]} tokens that belong to each batch row
+---@return attune.Cache self
+function Cache:append(k, v, options) end
+--- The queries are the last tokens appended.
+---@param q attune.Tensor [batch, heads, queries, head_dim]
+---@param options? attune.AttendOptions
+---@return attune.Tensor o
+---@return attune.Tensor lse
+function Cache:attend(q, options) end
+---@param n integer tokens to keep
+---@return attune.Cache self
+function Cache:truncate(n) end
+---@return attune.Cache self
+function Cache:reset() end
+function Cache:close() end
+
+---@class attune.Position
+---@field name "none"|"rope"|"learned"|"sinusoidal"
+---@field score nil no encoding of this version has a part in the scores
+---@field inv_freq? attune.Tensor rope: [dims / 2] f64
+---@field factor number rope: on cosines and sines
+---@field table? attune.Tensor learned: [max_positions, d_model]
+local Position = {}
+---@param x attune.Tensor [batch, tokens, d_model]
+---@param positions? integer[]|integer[][]|attune.Tensor [tokens] or [batch, tokens]; 0, 1, ..
+---@return attune.Tensor x plus the positions' rows, or x itself
+function Position:embed(x, positions) end
+---@param x attune.Tensor [batch, heads, tokens, head_dim]
+---@param positions? integer[]|integer[][]|attune.Tensor
+---@param which? "q"|"k"
+---@return attune.Tensor turned, or x itself
+function Position:rotate(x, positions, which) end
+---@return table<string, attune.Tensor>
+function Position:parameters() end
+function Position:close() end
+
+---@class attune
+---@field version string
+---@field build string compiler and flags
+local attune = {}
+
+---@param data table numbers, nested as the shape is
+---@param options? {shape?: integer[], dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.tensor(data, options) end
+---@param shape integer[]
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.zeros(shape, options) end
+---@param shape integer[]
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.ones(shape, options) end
+---@param shape integer[]
+---@param value number
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.full(shape, value, options) end
+--- arange(n): 0 .. n - 1. arange(first, last, step): last included.
+---@param first integer|number
+---@param last? number
+---@param step? number
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.arange(first, last, step, options) end
+---@param shape integer[]
+---@param options? {seed?: integer, dtype?: attune.dtype, mean?: number, std?: number}
+---@return attune.Tensor
+function attune.randn(shape, options) end
+---@param shape integer[]
+---@param options? {seed?: integer, dtype?: attune.dtype, low?: number, high?: number}
+---@return attune.Tensor
+function attune.uniform(shape, options) end
+--- a [.., m, k], b [.., k, n]: leading axes broadcast; any strides.
+---@param a attune.Tensor
+---@param b attune.Tensor
+---@return attune.Tensor
+function attune.matmul(a, b) end
+--- softmax(mask(softcap(scale q k^T))) v.
+---@param q attune.Tensor [batch, heads, queries, head_dim]
+---@param k attune.Tensor [batch, kv_heads, keys, head_dim]; kv_heads divides heads
+---@param v attune.Tensor [batch, kv_heads, keys, v_head_dim]
+---@param options? attune.AttentionOptions
+---@return attune.Tensor o [batch, heads, queries, v_head_dim] in q's dtype; zeros for a row that sees nothing
+---@return attune.Tensor lse [batch, heads, queries] log of the denominator; -inf for a row that sees nothing
+function attune.attention(q, k, v, options) end
+---@param q attune.Tensor
+---@param k attune.Tensor
+---@param options? attune.AttentionOptions
+---@return attune.Tensor [batch, heads, queries, keys]
+function attune.attention_weights(q, k, options) end
+--- Attention over the union of two disjoint sets of keys.
+---@return attune.Tensor o
+---@return attune.Tensor lse
+function attune.merge(o1, lse1, o2, lse2) end
+---@param options {batch?: integer, kv_heads: integer, head_dim: integer, v_head_dim?: integer, capacity?: integer, window?: integer, dtype?: "f32"|"bf16"|"f16"}
+---@return attune.Cache
+function attune.cache(options) end
+---@param name "none"|"rope"|"learned"|"sinusoidal"
+---@param options table rope {head_dim, base, dims, pairing}; learned {d_model, max_positions, seed | table}; sinusoidal {d_model, base, layout}
+---@return attune.Position
+function attune.position(name, options) end
+--- Rotary embedding: Su et al. 2021 (arXiv 2104.09864), equation 34.
+---@param x attune.Tensor [batch, heads, tokens, head_dim]
+---@param options? {base?: number, dims?: integer, pairing?: "half"|"interleaved", positions?: integer[]|attune.Tensor}
+---@return attune.Tensor
+function attune.rope(x, options) end
+--- safetensors. nil, message, code when the file cannot be read or is malformed.
+---@param path string
+---@return table<string, attune.Tensor>? tensors
+---@return table<string, string>|string metadata
+function attune.load(path) end
+---@param path string
+---@param tensors table<string, attune.Tensor>
+---@param metadata? table<string, string>
+---@return true?
+---@return string? message
+function attune.save(path, tensors, metadata) end
+---@return number seconds, monotonic
+function attune.clock() end
+--- Where random draws without a seed start.
+---@param n integer
+function attune.set_seed(n) end
+--- Philox 4x32-10 (Salmon et al. 2011).
+---@param counter integer[] four words
+---@param key integer[] two words
+---@return integer[] four words
+function attune.philox(counter, key) end
+--- Sets how many threads work, or asks. Results have the same bits for any number.
+---@param n? integer
+---@return integer
+function attune.threads(n) end
+---@param options? {limit?: integer, reset_peak?: boolean} limit 0: none
+---@return {bytes: integer, peak: integer, limit: integer}
+function attune.memory(options) end
+---@return {cpu: string, cores: integer, isa: string, isas: string[], features: string, l1: integer, l2: integer, l3: integer, memory: integer}
+function attune.machine() end
+--- Ceilings, measured now by all threads: FLOP/s of f32 multiply-adds, B/s of reading, FLOP/s of BLIS's sgemm.
+attune.measure = {
+  ---@param seconds? number
+  ---@return number
+  peak = function(seconds) end,
+  ---@param seconds? number
+  ---@param bytes? integer
+  ---@return number
+  bandwidth = function(seconds, bytes) end,
+  ---@param seconds? number
+  ---@param n? integer
+  ---@return number
+  sgemm = function(seconds, n) end,
+}
+
+return attune

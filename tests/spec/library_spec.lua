@@ -1,0 +1,55 @@
+local attune = require "attune"
+
+describe("the library", function()
+  it("gives Philox's published answer", function()
+    assert.same({0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}, attune.philox({0, 0, 0, 0}, {0, 0}))
+  end)
+  it("tells the machine", function()
+    local m = attune.machine()
+    assert.is_true(m.cores >= 1 and m.memory > 0 and #m.isas >= 1)
+    local found
+    for _, isa in ipairs(m.isas) do found = found or isa == m.isa end
+    assert.is_true(found)
+  end)
+  it("refuses an instruction set that is unknown", function()
+    local pipe = io.popen [[ATTUNE_ISA=avx1024 lua5.4 -e 'require "attune"' 2>&1]]
+    local out = pipe:read "a"
+    pipe:close()
+    assert.truthy(out:find "ATTUNE_ISA: expected an instruction set of this machine %(.*%), got 'avx1024', which is unknown")
+    pipe = io.popen [[ATTUNE_ISA=neon lua5.4 -e 'require "attune"' 2>&1 || ATTUNE_ISA=avx2 lua5.4 -e 'require "attune"' 2>&1]]
+    out = pipe:read "a"
+    pipe:close()
+    assert.truthy(out:find "ATTUNE_ISA: expected")
+  end)
+  it("keeps files: what is saved is loaded, failures are nil, message, code", function()
+    local path = os.tmpname()
+    assert.is_true(attune.save(path, {a = attune.tensor {1, 2}, b = attune.zeros({2, 2}, {dtype = "bf16"})}, {note = "x"}))
+    local t, metadata = attune.load(path)
+    assert.same({1, 2}, t.a:tolist())
+    assert.same("bf16", t.b.dtype)
+    assert.same({note = "x"}, metadata)
+    os.remove(path)
+    local nothing, message, code = attune.load "/nonexistent"
+    assert.is_nil(nothing)
+    assert.truthy(message:find "/nonexistent" and code == 2)
+    assert.is_nil((attune.save("/nonexistent/x", {a = attune.ones {1}})))
+    local bad, why, what = attune.load "tests/golden/bad/overlap.safetensors"
+    assert.is_nil(bad)
+    assert.truthy(why:find "overlap" and what == "EFORMAT")
+  end)
+  it("sets threads, memory limits and measures", function()
+    local before = attune.threads()
+    assert.same(1, attune.threads(1))
+    assert.same(before, attune.threads(before))
+    assert.is_true(attune.measure.peak(0.01) > 1e8)
+    assert.is_true(attune.measure.bandwidth(0.01, 1 << 24) > 1e7)
+    assert.is_true(attune.clock() <= attune.clock())
+    assert.has_error(function() attune.memory {limt = 3} end)
+  end)
+  it("annotates every public name for language servers", function()
+    local types = assert(io.open "lua/attune/types.lua"):read "a"
+    for name in pairs(attune) do
+      if not name:find "^_" then assert.truthy(types:find("attune%." .. name .. "[%s(=:]") or types:find("@field " .. name .. " "), "types.lua says nothing of " .. name) end
+    end
+  end)
+end)

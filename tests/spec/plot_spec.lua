@@ -1,0 +1,99 @@
+local run = require "tests.support.run"
+local files = require "attune.files"
+local plot = require "attune.plot"
+local report = require "attune.report"
+
+-- Results as store.read gives them.
+local function results(points, plots)
+  local list = {}
+  for i, p in ipairs(points) do
+    local metrics = {}
+    for name, values in pairs(p[2]) do
+      values = type(values) == "table" and values or {values}
+      local m = require "attune.stats".summary(values)
+      m.values, m.samples, m.rounds = values, {values}, {}
+      for r = 1, #values do m.rounds[r] = r end
+      metrics[name] = m
+    end
+    list[i] = {hash = tostring(i), index = i, parameters = p[1], status = p[3] or "ok", reason = p[4], rounds = 3, metrics = metrics}
+  end
+  return {dir = "d", name = "t", about = "about <b> & 'it'", parameters = {"a", "m"}, varied = {"a", "m"}, metrics = {{name = "y", unit = "s", better = "lower"}, {name = "z"}},
+    points = list, plots = plots or {}, claims = {{text = "it </script> holds", verdict = "held", detail = "x < y"}}, provenance = {{cpu = "a `cpu` $(x)'s \"\" <i>", threads = 2, isa = "c", cores = 2}},
+    warnings = {}, script = "s.lua", command = "attune run s.lua"}
+end
+
+local function drawn(r)
+  local dir = run.folder()
+  files.make_folder(dir)
+  local made, warnings = plot.draw(r, dir)
+  return dir, made, warnings
+end
+
+local data = {{{a = 1, m = "x"}, {y = {1, 1.1, 1.2}, z = 3}}, {{a = 2, m = "x"}, {y = {2, 2.1, 2.2}, z = 4}}, {{a = 1, m = "w'`\"$(touch /tmp/attune-hostile)"}, {y = {4, 4.1, 4.2}, z = 5}},
+  {{a = 2, m = "w'`\"$(touch /tmp/attune-hostile)"}, {y = {8, 8, 8}, z = 6}}}
+
+describe("plots", function()
+  it("of every kind come in three formats and run nothing of what is in texts", function()
+    local r = results(data, {{kind = "line", x = "a", y = "y", by = "m", log = "xy", title = "it's `id` \"$(id)\"", also = "z"}, {kind = "line", x = "a", y = "y", facet = "m"},
+      {kind = "bars", x = "a", y = "y", by = "m"}, {kind = "heat", x = "a", y = "m", value = "y"}, {kind = "line", x = "a", y = "y", by = "m", against = {m = "x"}}})
+    local dir, made, warnings = drawn(r)
+    assert.same(15, #made, table.concat(warnings, "; "))
+    assert.same({}, warnings)
+    local svg = files.read(dir .. "/plots/01-y.svg")
+    assert.truthy(svg:find("it's `id` &quot;$(id)&quot;", 1, true) or svg:find("it's `id` \"$(id)\"", 1, true) or svg:find("it&#39;s", 1, true) or svg:find("it&apos;s", 1, true))
+    assert.is_nil(files.kind "/tmp/attune-hostile")
+    assert.truthy(svg:find "viewBox")
+    -- the heat map writes the value in each cell
+    assert.truthy(files.read(dir .. "/plots/04-y.svg"):find "1.10 s")
+    assert.truthy(files.read(dir .. "/plots/03-y.svg"):find "4.10 s")
+    run.remove(dir)
+  end)
+  it("that cannot be drawn are left out with a reason", function()
+    local zero = {{{a = 1, m = "x"}, {y = 0, z = 0}}, {{a = 2, m = "x"}, {y = 1, z = 0}}}
+    local dir, made, warnings = drawn(results(zero, {{kind = "line", x = "a", y = "y", log = "y"}, {kind = "line", x = "a", y = "y"}, {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}}}))
+    assert.same(3, #made)
+    assert.same(3, #warnings)
+    assert.truthy(warnings[1]:find "the y axis has a value that is not positive")
+    assert.truthy(warnings[2]:find "y: expected a metric of the results, got 'nope'")
+    assert.truthy(warnings[3]:find "no point with a value")
+    run.remove(dir)
+  end)
+  it("take one point, missing metrics and failed points", function()
+    local dir, made = drawn(results({{{a = 1, m = "x"}, {y = 2}}, {{a = 2, m = "x"}, {}}, {{a = 3, m = "x"}, {}, "failed", "why"}}, {{kind = "line", x = "a", y = "y", by = "m", also = "z"}}))
+    assert.same(3, #made)
+    run.remove(dir)
+  end)
+  it("are checked when they are declared", function()
+    local function refused(spec, pattern)
+      local ok, message = pcall(plot.check, spec, 2)
+      assert.is_false(ok)
+      assert.truthy(message:find(pattern, 1, true), message)
+    end
+    refused({kind = "line", x = "a", y = "b", colour = "red"}, "plots[2]: unknown field 'colour'")
+    refused({kind = "bar", x = "a", y = "b"}, "unknown kind 'bar': did you mean 'bars'?")
+    refused({kind = "line", x = "a"}, "y: expected one, got none")
+    refused({kind = "line", x = "a", y = "b", log = "z"}, "log: expected 'x', 'y' or 'xy', got 'z'")
+    refused({kind = "heat", x = "a", y = "b"}, "value: expected")
+    refused({kind = "line", x = "a", y = "b", name = "../x"}, "name: expected letters")
+  end)
+end)
+
+describe("reports", function()
+  it("say everything, escaped, in one file that fetches nothing", function()
+    local r = results(data, {{kind = "line", x = "a", y = "y", by = "m", caption = "A caption."}})
+    r.points[#r.points + 1] = {hash = "9", index = 9, parameters = {a = 3, m = "x"}, status = "timeout", reason = "no answer within 5 s", rounds = 0, metrics = {}}
+    local dir = drawn(r)
+    assert(report.write(r, dir))
+    local html, md = files.read(dir .. "/report.html"), files.read(dir .. "/report.md")
+    for _, part in ipairs {"about &lt;b&gt; &amp; &#39;it&#39;", "it &lt;/script&gt; holds", "x &lt; y", "data:image/svg+xml;base64,", "A caption.", "no answer within 5 s", "attune run s.lua", "95% interval",
+      "&lt;i&gt;"} do
+      assert.truthy(html:find(part, 1, true), "missing: " .. part)
+    end
+    assert.is_nil(html:find "<script")
+    assert.is_nil(html:find "https?://")
+    assert.truthy(md:find("![y](plots/01-y.svg)", 1, true))
+    assert.truthy(md:find("**held**: it \\</script\\> holds", 1, true))
+    assert.truthy(md:find("timeout", 1, true))
+    run.remove(dir)
+  end)
+end)

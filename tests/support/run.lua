@@ -1,0 +1,32 @@
+--- Running the command and keeping what it said.
+local run = {}
+
+local build = os.getenv "ATTUNE_BUILD_DIR" or "build"
+
+--- Output (both streams) and exit status.
+function run.attune(arguments, input)
+  local pipe = io.popen(("%s/attune %s 2>&1 <%s; echo \"exit $?\""):format(build, arguments, input or "/dev/null"))
+  local text = pipe:read "a"
+  pipe:close()
+  local said, status = text:match "^(.-)exit (%d+)%s*$"
+  return said, math.tointeger(tonumber(status))
+end
+
+function run.folder()
+  local path = os.tmpname()
+  os.remove(path)
+  return path
+end
+
+--- A script with the text, in a new file.
+function run.script(text)
+  local path = os.tmpname() .. ".lua"
+  local f = assert(io.open(path, "w"))
+  f:write(text)
+  f:close()
+  return path
+end
+
+function run.remove(...) for _, path in ipairs {...} do os.execute("rm -rf '" .. path .. "'") end end
+
+return run
