@@ -112,13 +112,14 @@ $(BUILD)/libattune.a: $(CORE_OBJECTS) $(KERNEL_OBJECTS)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# nodelete: the pool's threads live on when a host, such as a Lua state that closes, unloads its libraries.
 $(BUILD)/libattune.so: $(CORE_OBJECTS) $(KERNEL_OBJECTS)
-	$(CC) -shared -pthread $(SAN_FLAGS) $(LDFLAGS) -Wl,-soname,libattune.so.$(SOVERSION) $^ $(CORE_LIBS) -o $@
+	$(CC) -shared -pthread -Wl,-z,nodelete $(SAN_FLAGS) $(LDFLAGS) -Wl,-soname,libattune.so.$(SOVERSION) $^ $(CORE_LIBS) -o $@
 	ln -sf libattune.so $(BUILD)/libattune.so.$(SOVERSION)
 
 $(BUILD)/lua/attune/core.so: $(BINDING_OBJECTS) $(BUILD)/libattune.a
 	@mkdir -p $(@D)
-	$(CC) -shared -pthread $(SAN_FLAGS) $(LDFLAGS) $^ $(CORE_LIBS) -o $@
+	$(CC) -shared -pthread -Wl,-z,nodelete $(SAN_FLAGS) $(LDFLAGS) $^ $(CORE_LIBS) -o $@
 
 $(BUILD)/attune.pc: attune.pc.in Makefile
 	@mkdir -p $(@D)
@@ -174,8 +175,8 @@ C_FILES := $(wildcard core/*.h core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] 
 
 lint: deps-lint
 	@tools/lint
-	@$(MAKE) --no-print-directory BUILD=build/lint-gcc CC=gcc WERROR=-Werror library c-tests >build/lint-gcc.log 2>&1 || { tail -n 30 build/lint-gcc.log; exit 1; }
-	@$(MAKE) --no-print-directory BUILD=build/lint-clang CC=clang WERROR=-Werror library c-tests >build/lint-clang.log 2>&1 || { tail -n 30 build/lint-clang.log; exit 1; }
+	@$(MAKE) --no-print-directory BUILD=build/lint-gcc CC=gcc WERROR=-Werror library c-tests >build/lint-gcc.log 2>&1 || { grep -A4 -E 'error|warning' build/lint-gcc.log | head -n 40; exit 1; }
+	@$(MAKE) --no-print-directory BUILD=build/lint-clang CC=clang WERROR=-Werror library c-tests >build/lint-clang.log 2>&1 || { grep -A4 -E 'error|warning' build/lint-clang.log | head -n 40; exit 1; }
 	@echo 'lint: gcc and clang with -Werror: clean'
 
 format: deps-lint

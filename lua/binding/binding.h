@@ -25,17 +25,17 @@ int raise_status(lua_State *L, attune_status status);
 extern volatile sig_atomic_t core_runs;
 
 /* Runs a core call; out of memory, it lets the collector free what nobody holds and tries once more. */
-#define RUN(L, call)                                                                                                                                           \
-    do {                                                                                                                                                       \
-        attune_interrupt_clear();                                                                                                                              \
-        core_runs = 1;                                                                                                                                         \
-        attune_status status_ = (call);                                                                                                                        \
-        if (status_ == ATTUNE_EMEMORY) {                                                                                                                       \
-            lua_gc(L, LUA_GCCOLLECT);                                                                                                                          \
-            status_ = (call);                                                                                                                                  \
-        }                                                                                                                                                      \
-        core_runs = 0;                                                                                                                                         \
-        if (status_ != ATTUNE_OK) raise_status(L, status_);                                                                                                    \
+#define RUN(L, call)                                        \
+    do {                                                    \
+        attune_interrupt_clear();                           \
+        core_runs = 1;                                      \
+        attune_status status_ = (call);                     \
+        if (status_ == ATTUNE_EMEMORY) {                    \
+            lua_gc(L, LUA_GCCOLLECT);                       \
+            status_ = (call);                               \
+        }                                                   \
+        core_runs = 0;                                      \
+        if (status_ != ATTUNE_OK) raise_status(L, status_); \
     } while (0)
 
 /* ---- tensors ----------------------------------------------------------------------------------------------------- */

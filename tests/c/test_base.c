@@ -97,10 +97,14 @@ static void halves_round_to_even(void **state) {
     (void)state;
     for (uint32_t h = 0; h < 65536; h++) {
         float b = at_bf16_to_f32((uint16_t)h), f = at_f16_to_f32((uint16_t)h);
-        if (b == b) assert_int_equal(at_f32_to_bf16(b), h);
-        else assert_true(at_bf16_to_f32(at_f32_to_bf16(b)) != at_bf16_to_f32(at_f32_to_bf16(b)));
-        if (f == f) assert_int_equal(at_f32_to_f16(f), h);
-        else assert_true((at_f32_to_f16(f) & 0x7fff) > 0x7c00);
+        if (b == b)
+            assert_int_equal(at_f32_to_bf16(b), h);
+        else
+            assert_true(at_bf16_to_f32(at_f32_to_bf16(b)) != at_bf16_to_f32(at_f32_to_bf16(b)));
+        if (f == f)
+            assert_int_equal(at_f32_to_f16(f), h);
+        else
+            assert_true((at_f32_to_f16(f) & 0x7fff) > 0x7c00);
     }
     assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x3f808000)), 0x3f80); /* a tie goes to even */
     assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x3f818000)), 0x3f82);
@@ -213,18 +217,12 @@ static void a_child_has_threads_of_its_own(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(statuses_have_names),
-        cmocka_unit_test(philox_gives_the_published_answers),
-        cmocka_unit_test(memory_is_counted),
-        cmocka_unit_test(limits_hold),
-        cmocka_unit_test(checked_multiplication),
-        cmocka_unit_test(halves_round_to_even),
-        cmocka_unit_test(every_task_runs_once),
-        cmocka_unit_test(failures_stop_the_loop),
-        cmocka_unit_test(nested_use_is_refused),
-        cmocka_unit_test(interrupts_end_loops),
-        cmocka_unit_test(two_callers_take_turns),
-        cmocka_unit_test(a_child_has_threads_of_its_own),
+        cmocka_unit_test(statuses_have_names),    cmocka_unit_test(philox_gives_the_published_answers),
+        cmocka_unit_test(memory_is_counted),      cmocka_unit_test(limits_hold),
+        cmocka_unit_test(checked_multiplication), cmocka_unit_test(halves_round_to_even),
+        cmocka_unit_test(every_task_runs_once),   cmocka_unit_test(failures_stop_the_loop),
+        cmocka_unit_test(nested_use_is_refused),  cmocka_unit_test(interrupts_end_loops),
+        cmocka_unit_test(two_callers_take_turns), cmocka_unit_test(a_child_has_threads_of_its_own),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -61,8 +61,10 @@ static void conversions_are_exact(void **state) {
     k->f16_to_f32(half, wide, 65536);
     for (int i = 0; i < 65536; i++) {
         float f = at_f16_to_f32(half[i]);
-        if (f == f) assert_memory_equal(&wide[i], &f, sizeof f);
-        else assert_true(wide[i] != wide[i]);
+        if (f == f)
+            assert_memory_equal(&wide[i], &f, sizeof f);
+        else
+            assert_true(wide[i] != wide[i]);
     }
     for (uint32_t round = 0; round < 64; round++) {
         for (uint32_t i = 0; i < 65535; i++) wide[i] = at_f32_of_bits((i * 65537u + round * 0x01234567u) ^ (round << 11));

@@ -13,9 +13,9 @@
 #include "attune.h"
 #include "problems.h"
 
-#define MUST(call)                                                                                                                                             \
-    do {                                                                                                                                                       \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message());                                                                                  \
+#define MUST(call)                                                            \
+    do {                                                                      \
+        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
 static double get(const attune_tensor *t, int64_t a, int64_t b) {
@@ -179,7 +179,8 @@ static void products_of_any_strides(void **state) {
         MUST(attune_tensor_transpose(&b, 0, 1, &bt));
         MUST(attune_tensor_matmul(&at, &bt, &c));
         for (int tries = 0; tries < 20; tries++) {
-            const int64_t x[3] = {draw(seed, (uint32_t)tries * 3 + 10, batch), draw(seed, (uint32_t)tries * 3 + 11, m), draw(seed, (uint32_t)tries * 3 + 12, n)};
+            const int64_t x[3] = {draw(seed, (uint32_t)tries * 3 + 10, batch), draw(seed, (uint32_t)tries * 3 + 11, m),
+                                  draw(seed, (uint32_t)tries * 3 + 12, n)};
             double truth = 0, got;
             for (int64_t i = 0; i < k; i++) {
                 const int64_t p[3] = {x[0], i, x[1]}, q[2] = {x[2], i};
@@ -298,8 +299,8 @@ static void files_come_back_the_same(void **state) {
 
 static void malformed_files_are_refused(void **state) {
     (void)state;
-    static const char *const names[] = {"truncated_header", "header_200mb",   "negative_offset", "overlap",
-                                        "hole",             "duplicate_name", "shape_overflow",  "not_utf8"};
+    static const char *const names[] = {"truncated_header", "header_200mb",   "negative_offset", "overlap", "hole",
+                                        "duplicate_name",   "shape_overflow", "not_utf8"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[256];
         attune_archive a;
