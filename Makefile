@@ -139,8 +139,9 @@ $(BUILD)/attune: lua/bin/attune.in Makefile
 demo: all
 	@status=0; $(BUILD)/attune run experiments/mqa_vs_mha.lua --quick || status=$$?; exit $$status
 
+# BENCH='prefill --rounds 5' measures a part and leaves bench/RESULTS.md as it is.
 bench: all
-	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/run.lua $(BENCH)
+	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/run.lua $(if $(BENCH),$(BENCH),--write bench/RESULTS.md)
 
 # ---- testing ---------------------------------------------------------------------------------------------------------
 

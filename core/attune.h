@@ -349,6 +349,8 @@ ATTUNE_API attune_status attune_machine(attune_machine_info *out);
 ATTUNE_API attune_status attune_measure_peak(double seconds, double *flops); /* f32 multiply-adds of the set in use, 2 each, a second */
 ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
                                                   double *bytes_per_second); /* reading that many bytes; 0: four times L3, at least 256 MiB */
+ATTUNE_API attune_status attune_measure_read(double seconds, const void *data, int64_t bytes,
+                                             double *bytes_per_second); /* the same, over memory of the caller's */
 /* BLIS's own sgemm, n cubed, with its own threads: the usual yardstick. FLOP/s. */
 ATTUNE_API attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops);
 

@@ -78,6 +78,16 @@ attune_status attune_measure_peak(double seconds, double *flops) {
     return measure_best(&j, seconds, flops);
 }
 
+attune_status attune_measure_read(double seconds, const void *data, int64_t bytes, double *bytes_per_second) {
+    AT_TRY(attune_init());
+    measure_job j = {.data = data, .steps = 1, .threads = measure_threads()};
+    j.bytes = bytes / j.threads / 64 * 64;
+    if (j.bytes <= 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 a thread, got %lld", (long long)bytes);
+    /* What fits a cache takes several readings for one clock to be fair. */
+    if (j.bytes < (16 << 20)) j.steps = (16 << 20) / j.bytes;
+    return measure_best(&j, seconds, bytes_per_second);
+}
+
 attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *bytes_per_second) {
     AT_TRY(attune_init());
     if (bytes < 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 0, got %lld", (long long)bytes);
@@ -85,15 +95,9 @@ attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *by
         const int64_t least = (int64_t)256 << 20, past = 4 * at_cache_bytes(3);
         bytes = past > least ? past : least;
     }
-    measure_job j = {.steps = 1, .threads = measure_threads()};
-    j.bytes = bytes / j.threads / 64 * 64;
-    if (j.bytes == 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 a thread, got %lld", (long long)bytes);
-    /* What fits a cache takes several readings for one clock to be fair. */
-    if (j.bytes < (16 << 20)) j.steps = (16 << 20) / j.bytes;
     char *data = at_alloc_zeroed(bytes);
     if (!data) return ATTUNE_EMEMORY;
-    j.data = data;
-    attune_status status = measure_best(&j, seconds, bytes_per_second);
+    attune_status status = attune_measure_read(seconds, data, bytes, bytes_per_second);
     at_free(data);
     return status;
 }

@@ -251,6 +251,11 @@ attune.measure = {
   ---@param bytes? integer
   ---@return number
   bandwidth = function(seconds, bytes) end,
+  --- The same over a tensor that is there already, so that readings can stand close to what they are compared with.
+  ---@param seconds number
+  ---@param t attune.Tensor contiguous
+  ---@return number
+  read = function(seconds, t) end,
   ---@param seconds? number
   ---@param n? integer
   ---@return number

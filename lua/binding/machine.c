@@ -91,6 +91,15 @@ static int measure_bandwidth(lua_State *L) {
     return 1;
 }
 
+static int measure_read(lua_State *L) {
+    double rate, seconds = seconds_given(L, 0.2);
+    const attune_tensor *t = check_tensor(L, 2, "t");
+    if (!attune_tensor_is_contiguous(t)) raise_expected(L, "t", "a contiguous tensor", 2);
+    RUN(L, attune_measure_read(seconds, t->data, attune_tensor_nbytes(t), &rate));
+    lua_pushnumber(L, rate);
+    return 1;
+}
+
 static int measure_sgemm(lua_State *L) {
     double rate, seconds = seconds_given(L, 0.2);
     int64_t n = lua_isnoneornil(L, 2) ? 2048 : check_integer(L, 2, "n", 1);
@@ -144,7 +153,8 @@ void open_machine(lua_State *L) {
                                          {"_fail_at", fail_at},
                                          {"_die_with_parent", die_with_parent},
                                          {NULL, NULL}},
-                          measures[] = {{"peak", measure_peak}, {"bandwidth", measure_bandwidth}, {"sgemm", measure_sgemm}, {NULL, NULL}};
+                          measures[] = {
+                              {"peak", measure_peak}, {"bandwidth", measure_bandwidth}, {"read", measure_read}, {"sgemm", measure_sgemm}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     luaL_newlib(L, measures);
     lua_setfield(L, -2, "measure");
