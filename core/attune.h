@@ -252,7 +252,7 @@ typedef struct attune_cache_options {
     int64_t v_head_dim; /* 0: head_dim */
     int64_t capacity;   /* tokens; with a window it is no limit and may be 0 */
     int64_t window;     /* 0: none; else a ring of window + 63 tokens, rounded up to a multiple of 64 */
-    attune_dtype dtype; /* ATTUNE_F32, ATTUNE_BF16 or ATTUNE_F16 */
+    attune_dtype dtype; /* ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16, or ATTUNE_I8 with a scale a token and head */
 } attune_cache_options;
 
 ATTUNE_API attune_status attune_cache_new(const attune_cache_options *options, attune_cache **out);
@@ -346,7 +346,9 @@ typedef struct attune_machine_info {
 ATTUNE_API attune_status attune_machine(attune_machine_info *out);
 
 /* Measured now, by all threads together; each takes about the seconds given. */
-ATTUNE_API attune_status attune_measure_peak(double seconds, double *flops); /* f32 multiply-adds of the set in use, 2 each, a second */
+typedef enum attune_arithmetic { ATTUNE_MULTIPLY_ADD_F32, ATTUNE_DOT_BF16, ATTUNE_DOT_I8 } attune_arithmetic;
+/* Operations a second of the set in use: 2 a multiplication and addition. 0 where the set has no such instruction. */
+ATTUNE_API attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic, double *operations);
 ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
                                                   double *bytes_per_second); /* reading that many bytes; 0: four times L3, at least 256 MiB */
 ATTUNE_API attune_status attune_measure_read(double seconds, const void *data, int64_t bytes,

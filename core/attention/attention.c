@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
+#include "tensor/tensor.h"
 
 static attune_status run_engine(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     switch (p->engine) {
@@ -129,8 +130,8 @@ attune_status attune_attention_merge(const attune_tensor *o1, const attune_tenso
     if (status == ATTUNE_OK) status = widened(lse1, wide, &job.lse1);
     if (status == ATTUNE_OK) status = widened(o2, wide, &job.o2);
     if (status == ATTUNE_OK) status = widened(lse2, wide, &job.lse2);
-    if (status == ATTUNE_OK) status = attune_tensor_new(wide, 4, o1->shape, &o_wide);
-    if (status == ATTUNE_OK) status = attune_tensor_new(wide, 3, o1->shape, &lse_wide);
+    if (status == ATTUNE_OK) status = at_tensor_new(wide, 4, o1->shape, &o_wide);
+    if (status == ATTUNE_OK) status = at_tensor_new(wide, 3, o1->shape, &lse_wide);
     job.o = &o_wide, job.lse = &lse_wide;
     if (status == ATTUNE_OK) status = at_parallel((job.rows + MERGE_ROWS - 1) / MERGE_ROWS, merge_rows, &job);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&o_wide, o1->dtype, o);

@@ -16,6 +16,7 @@ struct attune_cache {
     attune_cache_options options; /* with v_head_dim and capacity as they are */
     int64_t tiles;                /* of a kv head */
     char *k, *v;                  /* [B][Hk][tiles] */
+    float *k_scale, *v_scale;     /* [B][Hk][tiles][AT_TILE], i8; else NULL */
     uint8_t *unfinite;            /* [B][Hk][tiles]: the tile's V holds, or held, an Inf or NaN */
     int64_t *length;              /* [B] tokens appended */
     int64_t *oldest;              /* [B] the first token that a ring still holds; truncation does not bring older ones back */
@@ -35,8 +36,8 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
     if (o.v_head_dim == 0) o.v_head_dim = o.head_dim;
     AT_TRY(at_least_one("v_head_dim", o.v_head_dim));
     if (o.window < 0) return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld", (long long)o.window);
-    if (o.dtype != ATTUNE_F32 && o.dtype != ATTUNE_BF16 && o.dtype != ATTUNE_F16) {
-        return at_fail(ATTUNE_EDTYPE, "dtype: expected f32, bf16 or f16, got %s", attune_dtype_name(o.dtype));
+    if (o.dtype != ATTUNE_F32 && o.dtype != ATTUNE_BF16 && o.dtype != ATTUNE_F16 && o.dtype != ATTUNE_I8) {
+        return at_fail(ATTUNE_EDTYPE, "dtype: expected f32, bf16, f16 or i8, got %s", attune_dtype_name(o.dtype));
     }
     if (o.window == 0) AT_TRY(at_least_one("capacity", o.capacity));
     const int64_t greatest = (int64_t)1 << 40;
@@ -60,7 +61,11 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
     const int64_t all = at_checked_mul(at_checked_mul(o.batch, o.kv_heads), c->tiles);
     c->k = at_alloc_zeroed(at_checked_mul(all, at_tile_bytes(o.head_dim, o.dtype)));
     if (c->k) c->v = at_alloc_zeroed(at_checked_mul(all, at_tile_bytes(o.v_head_dim, o.dtype)));
-    if (c->v) c->unfinite = at_alloc_zeroed(all);
+    if (c->v && o.dtype == ATTUNE_I8) {
+        c->k_scale = at_alloc_zeroed(at_checked_mul(all, AT_TILE * (int64_t)sizeof *c->k_scale));
+        if (c->k_scale) c->v_scale = at_alloc_zeroed(at_checked_mul(all, AT_TILE * (int64_t)sizeof *c->v_scale));
+    }
+    if (c->v && (o.dtype != ATTUNE_I8 || c->v_scale)) c->unfinite = at_alloc_zeroed(all);
     if (c->unfinite) c->length = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->length));
     if (c->length) c->oldest = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->oldest));
     if (!c->oldest) {
@@ -75,10 +80,27 @@ void attune_cache_close(attune_cache *c) {
     if (!c) return;
     at_free(c->k);
     at_free(c->v);
+    at_free(c->k_scale);
+    at_free(c->v_scale);
     at_free(c->unfinite);
     at_free(c->length);
     at_free(c->oldest);
     at_free(c);
+}
+
+/* The tiles of one kv head. */
+static at_keys keys_of_head(const attune_cache *c, int64_t head) {
+    const attune_cache_options *o = &c->options;
+    const int64_t place = head * c->tiles;
+    return (at_keys){.dtype = o->dtype,
+                     .D = o->head_dim,
+                     .Dv = o->v_head_dim,
+                     .k = c->k + place * at_tile_bytes(o->head_dim, o->dtype),
+                     .v = c->v + place * at_tile_bytes(o->v_head_dim, o->dtype),
+                     .k_scale = c->k_scale ? c->k_scale + place * AT_TILE : NULL,
+                     .v_scale = c->v_scale ? c->v_scale + place * AT_TILE : NULL,
+                     .ring = o->window ? c->tiles : 0,
+                     .unfinite = c->unfinite + place};
 }
 
 /* ---- append ------------------------------------------------------------------------------------------------------ */
@@ -94,16 +116,12 @@ typedef struct append_job {
 static attune_status append_head(void *context, int64_t head, int thread) {
     append_job *j = context;
     attune_cache *c = j->cache;
-    const attune_cache_options *o = &c->options;
-    const int64_t b = head / o->kv_heads, h = head % o->kv_heads, k_bytes = at_tile_bytes(o->head_dim, o->dtype),
-                  v_bytes = at_tile_bytes(o->v_head_dim, o->dtype);
-    int64_t count = j->counts ? j->counts[b] : j->k->shape[2];
+    const at_keys keys = keys_of_head(c, head);
+    const at_source source = {.k = j->k, .v = j->v, .b = head / c->options.kv_heads, .h = head % c->options.kv_heads};
+    const int64_t count = j->counts ? j->counts[source.b] : j->k->shape[2];
     for (int64_t i = 0; i < count;) {
-        int64_t token = c->length[b] + i, slot = token % AT_TILE, n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
-        int64_t place = head * c->tiles + token / AT_TILE % c->tiles;
-        if (!at_pack_tile(j->k, j->v, b, h, i, n, (int)slot, o->dtype, c->k + place * k_bytes, c->v + place * v_bytes, j->wide + thread * j->stride)) {
-            c->unfinite[place] = 1;
-        }
+        const int64_t token = c->length[source.b] + i, slot = token % AT_TILE, n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
+        at_pack_tile(&keys, token / AT_TILE % c->tiles, (int)slot, &source, i, n, j->wide + thread * j->stride);
         i += n;
     }
     return ATTUNE_OK;
@@ -188,15 +206,7 @@ static void cache_sees(const void *context, int64_t b, int64_t i, int64_t *first
 
 static void cache_keys(const void *context, int64_t b, int64_t h, at_keys *out) {
     const attune_cache *c = ((const attend_job *)context)->cache;
-    const attune_cache_options *o = &c->options;
-    const int64_t place = (b * o->kv_heads + h) * c->tiles;
-    *out = (at_keys){.dtype = o->dtype,
-                     .D = o->head_dim,
-                     .Dv = o->v_head_dim,
-                     .k = c->k + place * at_tile_bytes(o->head_dim, o->dtype),
-                     .v = c->v + place * at_tile_bytes(o->v_head_dim, o->dtype),
-                     .ring = o->window ? c->tiles : 0,
-                     .unfinite = c->unfinite + place};
+    *out = keys_of_head(c, b * c->options.kv_heads + h);
 }
 
 static attune_status check_query(const attune_cache *c, const attune_tensor *q, const attune_attention_options *options) {
@@ -337,7 +347,8 @@ int64_t attune_cache_row_length(const attune_cache *c, int64_t row) { return row
 
 int64_t attune_cache_nbytes(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    return o->batch * o->kv_heads * c->tiles * (at_tile_bytes(o->head_dim, o->dtype) + at_tile_bytes(o->v_head_dim, o->dtype));
+    const int64_t scales = o->dtype == ATTUNE_I8 ? 2 * AT_TILE * (int64_t)sizeof(float) : 0;
+    return o->batch * o->kv_heads * c->tiles * (at_tile_bytes(o->head_dim, o->dtype) + at_tile_bytes(o->v_head_dim, o->dtype) + scales);
 }
 
 const attune_cache_options *attune_cache_describe(const attune_cache *c) { return &c->options; }

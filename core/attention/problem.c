@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "tensor/tensor.h"
 
 bool at_is_float(attune_dtype dtype) { return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16; }
 
@@ -179,8 +180,8 @@ attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_t
     const int64_t shape[4] = {p->B, p->Hq, p->Sq, p->Dv};
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
-    AT_TRY(attune_tensor_new(p->o_dtype, 4, shape, o));
-    attune_status status = attune_tensor_new(p->lse_dtype, 3, shape, lse);
+    AT_TRY(at_tensor_new(p->o_dtype, 4, shape, o));
+    attune_status status = at_tensor_new(p->lse_dtype, 3, shape, lse);
     if (status != ATTUNE_OK) attune_tensor_close(o);
     return status;
 }

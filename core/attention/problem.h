@@ -29,10 +29,10 @@ void at_problem_close(at_problem *p);
 /* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. */
 void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last);
 
-/* o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], zeroed. */
+/* o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], not yet written. */
 attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 
-/* Engines: they fill o and lse, which are new and contiguous. */
+/* Engines: they write all of o and lse, which are new and contiguous. */
 attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *lse); /* "blis" */
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);

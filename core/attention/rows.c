@@ -19,46 +19,55 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && 
 /* ---- plan and scratch -------------------------------------------------------------------------------------------- */
 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
- * L2 together while each panel of rows walks over the block; more dims make both shorter. */
-at_row_plan at_plan_rows(int64_t most, int64_t D, int64_t Dv, attune_dtype dtype, bool raw) {
-    const int tile_rows = at_simd_now()->attention.rows;
+ * L2 together while each panel of rows walks over the block; more dims make both shorter. One panel alone walks over each key once, and nothing need stay: its
+ * blocks are short, so that what is fetched ahead of them is near. */
+at_row_plan at_plan_rows(int64_t most, int64_t D, int64_t Dv, attune_dtype dtype, attune_dtype q, bool raw) {
+    const at_attention_kernels *kernels = &at_simd_now()->attention;
     const int64_t dims = at_round_up(D, AT_DIM) + at_round_up(Dv, AT_DIM);
-    int64_t panels = (64 * 1024) / dims / tile_rows;
-    if (panels > 252 / tile_rows) panels = 252 / tile_rows;
+    at_row_plan plan = {.product = kernels->product(dtype, q), .D = D, .Dv = Dv, .Dvp = at_round_up(Dv, AT_DIM), .dtype = dtype, .raw = raw};
+    plan.tile_rows = kernels->rows[plan.product];
+    int64_t panels = (64 * 1024) / dims / plan.tile_rows;
+    if (panels > 252 / plan.tile_rows) panels = 252 / plan.tile_rows;
     if (panels < 1) panels = 1;
-    at_row_plan plan = {.rows = panels * tile_rows, .D = D, .Dv = Dv, .Dvp = at_round_up(Dv, AT_DIM), .dtype = dtype, .raw = raw};
+    plan.rows = panels * plan.tile_rows;
     if (plan.rows > most) plan.rows = most;
-    plan.block_tiles = dims <= 256 ? AT_BLOCK_TILES : dims <= 512 ? AT_BLOCK_TILES / 2 : 1;
+    const int64_t block_bytes = plan.rows <= plan.tile_rows ? 64 * 1024 : 256 * 1024, tiles = block_bytes / (AT_TILE * dims * attune_dtype_size(dtype));
+    plan.block_tiles = tiles < 1 ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
     return plan;
 }
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
-    const int64_t rows = plan->rows, wide = plan->D > plan->Dv ? plan->D : plan->Dv;
-    int64_t tiles = plan->raw ? plan->block_tiles : 0;
-    int64_t bytes[10] = {
-        rows * at_round_up(plan->D, 2) * (int64_t)sizeof(float), /* q */
-        rows * plan->Dvp * (int64_t)sizeof(float),               /* o */
-        rows * (int64_t)sizeof(float),                           /* max */
-        rows * (int64_t)sizeof(float),                           /* sum */
-        AT_MAX_ROWS * AT_SCORE_STRIDE * (int64_t)sizeof(float),  /* scores */
-        AT_TILE * wide * (int64_t)sizeof(float),                 /* wide */
-        rows * (int64_t)sizeof(int32_t),                         /* first */
-        rows * (int64_t)sizeof(int32_t),                         /* last */
-        tiles * at_tile_bytes(plan->D, plan->dtype),             /* k */
-        tiles * at_tile_bytes(plan->Dv, plan->dtype),            /* v */
+    const int64_t rows = plan->rows, wide = plan->D > plan->Dv ? plan->D : plan->Dv, f = (int64_t)sizeof(float);
+    const int64_t tiles = plan->raw ? plan->block_tiles : 0, wide_rows = plan->tile_rows > AT_TILE ? plan->tile_rows : AT_TILE;
+    const int64_t bytes[] = {
+        rows * plan->Dvp * f,                        /* sums.o */
+        rows * f,                                    /* sums.max */
+        rows * f,                                    /* sums.sum */
+        at_queries_bytes(rows, plan->D),             /* q */
+        3 * rows * f,                                /* q_scale */
+        plan->tile_rows * AT_SCORE_STRIDE * f,       /* scores */
+        plan->tile_rows * AT_SCORE_STRIDE * f,       /* weights */
+        wide_rows * wide * f,                        /* wide */
+        rows * (int64_t)sizeof(int32_t),             /* first */
+        rows * (int64_t)sizeof(int32_t),             /* last */
+        tiles * at_tile_bytes(plan->D, plan->dtype), /* block.k */
+        tiles * at_tile_bytes(plan->Dv, plan->dtype) /* block.v */
     };
-    int64_t total = 0, offset[10];
-    for (int i = 0; i < 10; i++) offset[i] = total, total += at_round_up(bytes[i], AT_ALIGNMENT);
+    enum { PARTS = sizeof bytes / sizeof bytes[0] };
+    int64_t total = AT_BLOCK_TILES, offset[PARTS];
+    for (int i = 0; i < PARTS; i++) offset[i] = total = at_round_up(total, AT_ALIGNMENT), total += bytes[i];
     char *all = at_alloc(total);
     memset(out, 0, sizeof *out);
     if (!all) return ATTUNE_EMEMORY;
-    memset(all + offset[8], 0, (size_t)(total - offset[8])); /* what pads a tile must be finite */
+    if (tiles) memset(all + offset[10], 0, (size_t)(total - offset[10])); /* what pads a tile must be finite */
     out->all = all;
-    out->q = (float *)(all + offset[0]), out->o = (float *)(all + offset[1]);
-    out->max = (float *)(all + offset[2]), out->sum = (float *)(all + offset[3]);
-    out->scores = (float *)(all + offset[4]), out->wide = (float *)(all + offset[5]);
-    out->first = (int32_t *)(all + offset[6]), out->last = (int32_t *)(all + offset[7]);
-    out->k = all + offset[8], out->v = all + offset[9];
+    out->sums = (at_sums){.o = (float *)(all + offset[0]), .max = (float *)(all + offset[1]), .sum = (float *)(all + offset[2])};
+    out->q = (float *)(all + offset[3]), out->q_scale = (float *)(all + offset[4]);
+    out->scores = (float *)(all + offset[5]), out->weights = (float *)(all + offset[6]), out->wide = (float *)(all + offset[7]);
+    out->first = (int32_t *)(all + offset[8]), out->last = (int32_t *)(all + offset[9]);
+    out->packed[3] = -1;
+    out->block =
+        (at_keys){.dtype = plan->dtype, .D = plan->D, .Dv = plan->Dv, .k = all + offset[10], .v = all + offset[11], .unfinite = (uint8_t *)all};
     return ATTUNE_OK;
 }
 
@@ -87,110 +96,181 @@ static const float *widen_row(const attune_tensor *t, int64_t offset, int64_t st
     return to;
 }
 
-/* Rows first .. first + count - 1 of head (b, h), as f32 rows *stride floats apart. */
-static const float *widen_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first, int64_t count, float *to, int64_t *stride) {
+/* Token `token` of head (b, h), turned, as a row of its own. */
+static void turned_row(const attune_tensor *t, const at_turns *turns, int64_t b, int64_t h, int64_t token, float *to) {
     const int64_t *s = t->stride, n = t->shape[3];
-    int64_t offset = b * s[0] + h * s[1] + first * s[2];
-    if (t->dtype == ATTUNE_F32 && s[3] == 1) {
+    const float *row = widen_row(t, b * s[0] + h * s[1] + token * s[2], s[3], n, to);
+    if (turns)
+        at_turn(turns, b, token, row, to);
+    else if (row != to)
+        memcpy(to, row, (size_t)n * sizeof *row);
+}
+
+/* Tokens first .. first + count - 1 of head (b, h), as f32 rows *stride floats apart. */
+static const float *widen_rows(const attune_tensor *t, const at_turns *turns, int64_t b, int64_t h, int64_t first, int64_t count, float *to, int64_t *stride) {
+    const int64_t *s = t->stride, n = t->shape[3];
+    if (!turns && t->dtype == ATTUNE_F32 && s[3] == 1) {
         *stride = s[2];
-        return (const float *)t->data + offset;
+        return (const float *)t->data + b * s[0] + h * s[1] + first * s[2];
     }
     *stride = n;
-    for (int64_t i = 0; i < count; i++) {
-        const float *row = widen_row(t, offset + i * s[2], s[3], n, to + i * n);
-        if (row != to + i * n) memcpy(to + i * n, row, (size_t)n * sizeof *row);
-    }
+    for (int64_t i = 0; i < count; i++) turned_row(t, turns, b, h, first + i, to + i * n);
     return to;
 }
 
-bool at_pack_tile(const attune_tensor *k, const attune_tensor *v, int64_t b, int64_t h, int64_t first, int64_t count, int slot, attune_dtype dtype,
-                  void *k_tile, void *v_tile, float *wide) {
+void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source *source, int64_t first, int64_t count, float *wide) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
+    const int64_t scales = place * AT_TILE;
     int64_t stride;
-    const float *x = widen_rows(k, b, h, first, count, wide, &stride);
-    kernels->pack_keys(x, stride, slot, (int)count, k->shape[3], dtype, k_tile);
-    x = widen_rows(v, b, h, first, count, wide, &stride);
-    return kernels->pack_values(x, stride, slot, (int)count, v->shape[3], dtype, v_tile);
+    const float *x = widen_rows(source->k, source->turns, source->b, source->h, first, count, wide, &stride);
+    kernels->pack_keys(x, stride, slot, (int)count, keys->D, keys->dtype, keys->k + place * at_tile_bytes(keys->D, keys->dtype),
+                       keys->k_scale ? keys->k_scale + scales : NULL);
+    x = widen_rows(source->v, NULL, source->b, source->h, first, count, wide, &stride);
+    if (!kernels->pack_values(x, stride, slot, (int)count, keys->Dv, keys->dtype, keys->v + place * at_tile_bytes(keys->Dv, keys->dtype),
+                              keys->v_scale ? keys->v_scale + scales : NULL))
+        keys->unfinite[place] = 1;
 }
 
-/* q of each panel's rows, dims outside, times what turns scores into exponents of 2 (and divided by softcap where there is one, as the
- * kernel takes the tanh of what it gets). */
-static void pack_queries(const at_rows *rows, int64_t from, int count, int64_t D, float *wide, float *to) {
-    const double factor = rows->softcap > 0 ? rows->scale / rows->softcap : rows->scale * LOG2_E;
-    const int64_t *s = rows->q->stride;
-    for (int r = 0; r < count; r++) {
-        int64_t row = rows->begin + from + r, i = row / rows->G, h = rows->h * rows->G + row % rows->G;
-        const float *x = widen_row(rows->q, rows->b * s[0] + h * s[1] + i * s[2], s[3], D, wide);
-        for (int64_t d = 0; d < D; d++) to[d * count + r] = x[d] * (float)factor;
-        if (D % 2) to[D * count + r] = 0; /* bf16 tiles are read by pairs of dims */
+/* Panels of nearly equal height: 32 rows are 11, 11 and 10, not 14, 14 and 4. */
+static int panel_rows(int64_t count, int64_t panels, int64_t panel) { return (int)(count / panels + (panel < count % panels)); }
+
+static int64_t panels_of(const at_row_plan *plan, int64_t count) { return (count + plan->tile_rows - 1) / plan->tile_rows; }
+
+/* The softmax multiplies by the scale, but for its sign: the greatest score is to be the one of the greatest exponent. */
+static float sign_of(double scale) { return scale > 0 ? 1.0f : scale < 0 ? -1.0f : 0.0f; }
+
+/* Packs the rows' q panel by panel, unless scratch holds them since an earlier run of keys. */
+static void pack_queries(const at_row_plan *plan, const at_rows *rows, at_row_scratch *scratch) {
+    const at_attention_kernels *kernels = &at_simd_now()->attention;
+    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), Dp = at_round_up(plan->D, AT_DIM);
+    if (memcmp(wanted, scratch->packed, sizeof wanted) == 0) return;
+    memcpy(scratch->packed, wanted, sizeof wanted);
+    for (int64_t p = 0, r = 0; p < panels; p++) {
+        const int count = panel_rows(rows->count, panels, p);
+        for (int i = 0; i < count; i++) {
+            const int64_t row = rows->begin + r + i;
+            turned_row(rows->q, rows->turns, rows->b, rows->h * rows->G + row % rows->G, row / rows->G, scratch->wide + i * plan->D);
+        }
+        kernels->pack_queries(plan->product, scratch->wide, plan->D, count, plan->D, sign_of(rows->scale), scratch->q + r * Dp, scratch->q_scale + 3 * r);
+        r += count;
     }
 }
 
 /* ---- the walk ---------------------------------------------------------------------------------------------------- */
 
-/* Panels of nearly equal height: 32 rows are 11, 11 and 10, not 14, 14 and 4. */
-static int panel_rows(int64_t count, int64_t panels, int64_t panel) { return (int)(count / panels + (panel < count % panels)); }
+/* A place's tiles and scales in slot t of a step; ahead: as those that come next. */
+static void point_at(const at_keys *keys, int64_t place, int t, at_step *step, bool ahead) {
+    const char *k = keys->k + place * at_tile_bytes(keys->D, keys->dtype), *v = keys->v + place * at_tile_bytes(keys->Dv, keys->dtype);
+    if (ahead) {
+        step->k_ahead[t] = k, step->v_ahead[t] = v;
+        return;
+    }
+    step->k[t] = k, step->v[t] = v;
+    if (keys->k_scale) step->k_scale[t] = keys->k_scale + place * AT_TILE, step->v_scale[t] = keys->v_scale + place * AT_TILE;
+    if (keys->unfinite && keys->unfinite[place]) step->v_finite = false;
+}
 
-static void fill_block(const at_keys *keys, int64_t tile, int tiles, at_row_scratch *scratch, at_key_block *block) {
-    const int64_t k_bytes = at_tile_bytes(keys->D, keys->dtype), v_bytes = at_tile_bytes(keys->Dv, keys->dtype);
-    block->tiles = tiles;
-    block->v_finite = true;
+/* Tiles packed on the way, into the scratch's own block. */
+static void pack_block(const at_keys *keys, int64_t tile, int tiles, at_row_scratch *scratch) {
     for (int t = 0; t < tiles; t++) {
-        if (keys->k) {
-            int64_t place = keys->ring ? (tile + t) % keys->ring : tile + t;
-            block->k[t] = keys->k + place * k_bytes, block->v[t] = keys->v + place * v_bytes;
-            if (keys->unfinite && keys->unfinite[place]) block->v_finite = false;
-            continue;
-        }
-        int64_t first = (tile + t) * AT_TILE, left = keys->raw_k->shape[2] - first, count = left < AT_TILE ? left : AT_TILE;
-        char *k = scratch->k + t * k_bytes, *v = scratch->v + t * v_bytes;
-        if (count < AT_TILE) memset(v, 0, (size_t)v_bytes); /* an Inf of an earlier tile must not stay behind the last token */
-        if (!at_pack_tile(keys->raw_k, keys->raw_v, keys->b, keys->h, first, count, 0, keys->dtype, k, v, scratch->wide)) block->v_finite = false;
-        block->k[t] = k, block->v[t] = v;
+        const int64_t first = (tile + t) * AT_TILE, left = keys->source.k->shape[2] - first, count = left < AT_TILE ? left : AT_TILE;
+        const int64_t v_bytes = at_tile_bytes(keys->Dv, keys->dtype);
+        if (count < AT_TILE) memset(scratch->block.v + t * v_bytes, 0, (size_t)v_bytes); /* an Inf of an earlier tile must not stay behind the last token */
+        scratch->block.unfinite[t] = 0;
+        at_pack_tile(&scratch->block, t, 0, &keys->source, first, count, scratch->wide);
     }
 }
 
-attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch) {
-    const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t depth = at_round_up(plan->D, 2), panels = (rows->count + kernels->rows - 1) / kernels->rows;
-    int64_t first_seen = to, last_seen = from;
+/* Tiles tile .. tile + tiles - 1 into the step, and what follows before tile `end` as tiles ahead. */
+static void fill_block(const at_keys *keys, int64_t tile, int tiles, int64_t end, at_row_scratch *scratch, at_step *step) {
+    step->tiles = tiles;
+    step->v_finite = true;
+    if (!keys->k) {
+        pack_block(keys, tile, tiles, scratch);
+        for (int t = 0; t < tiles; t++) point_at(&scratch->block, t, t, step, false);
+        return;
+    }
+    for (int t = 0; t < tiles; t++) {
+        const int64_t next = tile + tiles + t;
+        point_at(keys, keys->ring ? (tile + t) % keys->ring : tile + t, t, step, false);
+        if (next < end)
+            point_at(keys, keys->ring ? next % keys->ring : next, t, step, true);
+        else
+            step->k_ahead[t] = step->v_ahead[t] = NULL;
+    }
+}
 
-    memset(scratch->o, 0, (size_t)(rows->count * plan->Dvp) * sizeof(float));
+/* What each row sees of the keys [from, to), counted from `from`; gives all rows' first and last key, counted from 0. */
+static void look(const at_rows *rows, int64_t from, int64_t to, at_row_scratch *scratch, int64_t *first_seen, int64_t *last_seen) {
+    *first_seen = to, *last_seen = from;
     for (int64_t r = 0; r < rows->count; r++) {
         int64_t first, last;
         rows->sees(rows->context, rows->b, (rows->begin + r) / rows->G, &first, &last);
         if (first < from) first = from;
         if (last > to) last = to;
         if (first < last) {
-            if (first < first_seen) first_seen = first;
-            if (last > last_seen) last_seen = last;
+            if (first < *first_seen) *first_seen = first;
+            if (last > *last_seen) *last_seen = last;
         } else {
             first = last = from;
         }
         scratch->first[r] = (int32_t)(first - from), scratch->last[r] = (int32_t)(last - from);
-        scratch->max[r] = -INFINITY, scratch->sum[r] = 0;
     }
-    for (int64_t p = 0, r = 0; p < panels; p++) {
-        int count = panel_rows(rows->count, panels, p);
-        pack_queries(rows, r, count, plan->D, scratch->wide, scratch->q + r * depth);
-        r += count;
-    }
+}
 
-    at_key_block block = {.dtype = keys->dtype, .D = plan->D, .Dv = plan->Dv, .softcap = (float)rows->softcap, .scores = scratch->scores};
-    for (int64_t tile = first_seen / AT_TILE; tile * AT_TILE < last_seen; tile += block.tiles) {
-        int64_t left = (last_seen + AT_TILE - 1) / AT_TILE - tile;
-        fill_block(keys, tile, (int)(left < plan->block_tiles ? left : plan->block_tiles), scratch, &block);
-        block.begin = (int32_t)(tile * AT_TILE - from);
+/* Rows r .. r + count - 1 of the scratch become the step's; begin: the block's first key, counted as first and last are. */
+static void take_rows(const at_row_plan *plan, const at_row_scratch *scratch, const at_sums *sums, int64_t r, int count, int64_t begin, at_step *step) {
+    const int64_t end = step->tiles * AT_TILE;
+    step->rows = count;
+    step->q = scratch->q + r * at_round_up(plan->D, AT_DIM), step->q_scale = scratch->q_scale + 3 * r;
+    step->o = sums->o + r * plan->Dvp, step->max = sums->max + r, step->sum = sums->sum + r;
+    step->from = (int)end, step->to = 0;
+    for (int i = 0; i < count; i++) {
+        int64_t first = scratch->first[r + i] - begin, last = scratch->last[r + i] - begin;
+        if (first < 0) first = 0;
+        if (last > end) last = end;
+        if (first >= last) first = last = 0;
+        step->first[i] = (int)first, step->last[i] = (int)last;
+        if (first >= last) continue;
+        if (first < step->from) step->from = (int)first;
+        if (last > step->to) step->to = (int)last;
+    }
+}
+
+attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch,
+                             at_sums *sums) {
+    const at_attention_kernels *kernels = &at_simd_now()->attention;
+    const int64_t panels = panels_of(plan, rows->count);
+    int64_t first_seen, last_seen;
+    look(rows, from, to, scratch, &first_seen, &last_seen);
+    memset(sums->o, 0, (size_t)(rows->count * plan->Dvp) * sizeof(float));
+    for (int64_t r = 0; r < rows->count; r++) sums->max[r] = -INFINITY, sums->sum[r] = 0;
+    pack_queries(plan, rows, scratch);
+
+    const double scale = rows->scale == 0 ? 1 : fabs(rows->scale);
+    at_step step = {.product = plan->product,
+                    .dtype = keys->dtype,
+                    .D = plan->D,
+                    .Dv = plan->Dv,
+                    .shares = (int)panels,
+                    .factor = (float)(rows->softcap > 0 ? LOG2_E : scale * LOG2_E),
+                    .scale = (float)scale,
+                    .softcap = (float)rows->softcap,
+                    .scores = scratch->scores,
+                    .weights = scratch->weights};
+    const int64_t end = (last_seen + AT_TILE - 1) / AT_TILE, fetch_end = keys->fetch_end ? (keys->fetch_end + AT_TILE - 1) / AT_TILE : end;
+    for (int64_t tile = first_seen / AT_TILE; tile < end; tile += step.tiles) {
+        fill_block(keys, tile, (int)(end - tile < plan->block_tiles ? end - tile : plan->block_tiles), fetch_end, scratch, &step);
         for (int64_t p = 0, r = 0; p < panels; p++) {
-            int count = panel_rows(rows->count, panels, p);
-            at_row_panel panel = {.rows = count,
-                                  .q = scratch->q + r * depth,
-                                  .o = scratch->o + r * plan->Dvp,
-                                  .max = scratch->max + r,
-                                  .sum = scratch->sum + r,
-                                  .first = scratch->first + r,
-                                  .last = scratch->last + r};
-            kernels->attend(&panel, &block);
+            const int count = panel_rows(rows->count, panels, p);
+            step.share = (int)p;
+            take_rows(plan, scratch, sums, r, count, tile * AT_TILE - from, &step);
+            if (step.from < step.to) {
+                kernels->scores(&step);
+                if (rows->softcap > 0) kernels->cap(&step);
+                kernels->softmax(&step);
+                kernels->values(&step);
+            }
             r += count;
         }
         if (at_interrupted()) return at_interrupted_status();
@@ -206,14 +286,13 @@ static void store_row(attune_tensor *o, int64_t offset, const float *sums, float
     (o->dtype == ATTUNE_BF16 ? kernels->f32_to_bf16 : kernels->f32_to_f16)(wide, (uint16_t *)o->data + offset, n);
 }
 
-void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const float *max, const float *sum, const float *o_sums, attune_tensor *o,
-                    attune_tensor *lse) {
+void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const at_sums *sums, attune_tensor *o, attune_tensor *lse) {
     const int64_t Hq = o->shape[1], Sq = o->shape[2];
     float wide[512];
     for (int64_t r = 0; r < rows->count; r++) {
         int64_t row = rows->begin + r, i = row / rows->G, h = rows->h * rows->G + row % rows->G;
         int64_t place = (rows->b * Hq + h) * Sq + i;
-        double m = (double)max[r], l = (double)sum[r], shrink = 1;
+        double m = (double)sums->max[r], l = (double)sums->sum[r], shrink = 1;
         if (sinks) {
             double sink = (double)sinks[h] * LOG2_E, greatest = sink > m ? sink : m;
             shrink = m == -INFINITY ? 1 : exp2(m - greatest);
@@ -223,7 +302,7 @@ void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *s
         /* No key seen, or all scores -inf: the sums are zero, and zero is the answer. */
         float factor = l == 0 ? 0.0f : (float)(shrink / l);
         for (int64_t d = 0; d < plan->Dv; d += 512)
-            store_row(o, place * plan->Dv + d, o_sums + r * plan->Dvp + d, factor, plan->Dv - d < 512 ? plan->Dv - d : 512, wide);
+            store_row(o, place * plan->Dv + d, sums->o + r * plan->Dvp + d, factor, plan->Dv - d < 512 ? plan->Dv - d : 512, wide);
         ((float *)lse->data)[place] = l == 0 ? -INFINITY : (float)((m + log2(l)) * LN_2);
     }
 }

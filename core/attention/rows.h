@@ -6,22 +6,38 @@
 #define AT_ATTENTION_ROWS_H
 
 #include "attention/problem.h"
+#include "position/position.h"
 #include "simd/attention.h"
+
+/* The tile's size in bytes for D dims. */
+int64_t at_tile_bytes(int64_t D, attune_dtype dtype);
+
+/* Tokens of one kv head as they lie in plain tensors, keys turned on their way where turns is not NULL. */
+typedef struct at_source {
+    const attune_tensor *k, *v; /* [B, Hk, S, dims], any float but f64, any strides */
+    const at_turns *turns;
+    int64_t b, h;
+} at_source;
 
 /* The keys and values of one kv head, as packed tiles; tile t holds tokens AT_TILE t on. */
 typedef struct at_keys {
     attune_dtype dtype; /* of the tiles */
     int64_t D, Dv;
-    char *k, *v;             /* packed tiles one after the other; NULL: pack them on the way, from raw */
-    int64_t ring;            /* tile t lies in place t % ring; 0: in place t */
-    const uint8_t *unfinite; /* a byte a place: its V holds an Inf or NaN; NULL: none does */
-    const attune_tensor *raw_k, *raw_v;
-    int64_t b, h; /* batch row and kv head, for raw */
+    char *k, *v;              /* packed tiles one after the other; NULL: pack them on the way, from source */
+    float *k_scale, *v_scale; /* [tiles][AT_TILE], i8 */
+    int64_t ring;             /* tile t lies in place t % ring; 0: in place t */
+    uint8_t *unfinite;        /* a byte a place: its V holds an Inf or NaN; NULL: none does */
+    at_source source;
+    int64_t fetch_end; /* tokens that are worth fetching into the cache ahead of their use; 0: as far as rows go */
 } at_keys;
+
+/* Packs the source's tokens [first, first + count) into the tile at `place`, slots slot on. wide: scratch [AT_TILE][max(D, Dv)]. */
+void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source *source, int64_t first, int64_t count, float *wide);
 
 /* Rows [begin, begin + count) of one kv head: row r is query token r / G, head r % G of the group. */
 typedef struct at_rows {
     const attune_tensor *q; /* [B, Hq, Sq, D], any strides */
+    const at_turns *turns;  /* NULL: as they are */
     int64_t b, h;           /* batch row, kv head */
     int64_t G, begin, count;
     double scale, softcap;
@@ -30,42 +46,44 @@ typedef struct at_rows {
     const void *context;
 } at_rows;
 
-/* What one thread needs, for any row block of up to `rows` rows. */
-typedef struct at_row_scratch {
-    float *q, *o, *max, *sum, *scores, *wide;
-    int32_t *first, *last;
-    char *k, *v;
-    void *all;
-} at_row_scratch;
+/* What has been summed over some keys, row by row: o is not yet divided by sum. */
+typedef struct at_sums {
+    float *max, *sum, *o; /* [rows], [rows], [rows][Dvp] */
+} at_sums;
 
+/* How rows and keys are cut so that what is used together stays in a core's own cache. */
 typedef struct at_row_plan {
+    at_product product;
     int64_t rows;    /* of a row block, at most */
+    int tile_rows;   /* of a panel, at most */
     int block_tiles; /* tiles of a key block */
     int64_t D, Dv, Dvp;
     attune_dtype dtype;
     bool raw;
 } at_row_plan;
 
-/* How many rows and tiles fit together into a core's own cache. most: rows there are; raw: tiles are packed on the way. */
-at_row_plan at_plan_rows(int64_t most, int64_t D, int64_t Dv, attune_dtype dtype, bool raw);
+/* most: rows there are; dtype: of the tiles; q: of the rows; raw: tiles are packed on the way. */
+at_row_plan at_plan_rows(int64_t most, int64_t D, int64_t Dv, attune_dtype dtype, attune_dtype q, bool raw);
+
+/* What one thread needs, for any row block of a plan. */
+typedef struct at_row_scratch {
+    at_sums sums;
+    float *q, *q_scale, *scores, *weights, *wide;
+    int32_t *first, *last;
+    int64_t packed[4]; /* which rows q holds: b, h, begin, count */
+    at_keys block;     /* tiles packed on the way */
+    void *all;
+} at_row_scratch;
+
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out);
 void at_row_scratch_free(at_row_scratch *scratch);
 
-/* The tile's size in bytes for D dims. */
-int64_t at_tile_bytes(int64_t D, attune_dtype dtype);
+/* Rows over those of the keys [from, to) that they see; from is a multiple of AT_TILE. */
+attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch,
+                             at_sums *sums);
 
-/* Rows over those of the keys [from, to) that they see; from is a multiple of AT_TILE. Leaves max and sum [count] and
- * o [count][Dvp], not yet divided by sum, in scratch. */
-attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch);
-
-/* Divides by the sums (a sink joins them) and stores row n of scratch as o's and lse's. sink NULL: none; else [Hq]. */
-void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const float *max, const float *sum, const float *o_sums, attune_tensor *o,
-                    attune_tensor *lse);
-
-/* Packs tokens [first, first + count) of head (b, h) of k and v [B, heads, tokens, dims] into a tile's places slot, slot + 1, ..
- * wide: scratch [AT_TILE][max(D, Dv)] f32. Returns false when v holds an Inf or NaN there. */
-bool at_pack_tile(const attune_tensor *k, const attune_tensor *v, int64_t b, int64_t h, int64_t first, int64_t count, int slot, attune_dtype dtype,
-                  void *k_tile, void *v_tile, float *wide);
+/* Divides by the sums (a sink joins them) and stores the rows as o's and lse's. sinks NULL: none; else [Hq]. */
+void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const at_sums *sums, attune_tensor *o, attune_tensor *lse);
 
 /* The packed dtype for tensors of these dtypes: the one they share, else f32. */
 attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v);

@@ -13,6 +13,7 @@
 #include "base/parallel.h"
 #include "base/status.h"
 #include "simd/table.h"
+#include "tensor/tensor.h"
 
 typedef struct textbook_job {
     const at_problem *p;
@@ -114,7 +115,7 @@ attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *
     attune_status status = attune_tensor_convert(&p->q, ATTUNE_F32, &j.q);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->k, ATTUNE_F32, &j.k);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->v, ATTUNE_F32, &j.v);
-    if (status == ATTUNE_OK) status = o->dtype == ATTUNE_F32 ? attune_tensor_share(o, &wide) : attune_tensor_new(ATTUNE_F32, 4, o->shape, &wide);
+    if (status == ATTUNE_OK) status = o->dtype == ATTUNE_F32 ? attune_tensor_share(o, &wide) : at_tensor_new(ATTUNE_F32, 4, o->shape, &wide);
     if (status == ATTUNE_OK) {
         j.o = &wide;
         j.scores = at_alloc(at_checked_mul(at_checked_mul(p->Sq, p->Sk), (int64_t)sizeof(float)));

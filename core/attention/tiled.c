@@ -36,13 +36,13 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     int64_t per_head = (j->tiles + PACK_TILES - 1) / PACK_TILES, slot = task / per_head, head = j->first_head + slot;
     int64_t t = task % per_head * PACK_TILES, end = t + PACK_TILES < j->tiles ? t + PACK_TILES : j->tiles;
+    const at_source source = {.k = &p->k, .v = &p->v, .b = head / p->Hk, .h = head % p->Hk};
     at_keys keys;
-    keys_of(j, head / p->Hk, head % p->Hk, &keys);
+    keys_of(j, source.b, source.h, &keys);
     for (; t < end; t++) {
-        int64_t first = t * AT_TILE, count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
-        bool finite = at_pack_tile(&p->k, &p->v, head / p->Hk, head % p->Hk, first, count, 0, keys.dtype, keys.k + t * at_tile_bytes(p->D, keys.dtype),
-                                   keys.v + t * at_tile_bytes(p->Dv, keys.dtype), j->scratch.thread[thread].wide);
-        j->unfinite[slot * j->tiles + t] = !finite;
+        const int64_t first = t * AT_TILE, count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
+        keys.unfinite[t] = 0;
+        at_pack_tile(&keys, t, 0, &source, first, count, j->scratch.thread[thread].wide);
     }
     return ATTUNE_OK;
 }

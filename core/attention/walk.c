@@ -11,7 +11,7 @@
 attune_status at_walk_scratch_new(const at_walk *walk, at_walk_scratch *out) {
     memset(out, 0, sizeof *out);
     out->threads = at_threads();
-    out->plan = at_plan_rows(walk->Sq * walk->G, walk->D, walk->Dv, walk->dtype, walk->raw);
+    out->plan = at_plan_rows(walk->Sq * walk->G, walk->D, walk->Dv, walk->dtype, walk->q->dtype, walk->raw);
     out->thread = at_alloc_zeroed(out->threads * (int64_t)sizeof *out->thread);
     if (!out->thread) return ATTUNE_EMEMORY;
     for (int t = 0; t < out->threads; t++) {
@@ -33,6 +33,7 @@ void at_walk_scratch_free(at_walk_scratch *scratch) {
 static at_rows rows_of(const at_walk *w, int64_t head, int64_t begin, int64_t most) {
     int64_t left = w->Sq * w->G - begin;
     return (at_rows){.q = w->q,
+                     .turns = w->turns,
                      .b = head / w->Hk,
                      .h = head % w->Hk,
                      .G = w->G,
@@ -72,8 +73,8 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     at_keys keys;
     w->keys(w->context, rows.b, rows.h, &keys);
     seen_by_any(w, rows.b, &from, &to);
-    AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s));
-    at_finish_rows(plan, &rows, w->sinks, s->max, s->sum, s->o, w->o, w->lse);
+    AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s, &s->sums));
+    at_finish_rows(plan, &rows, w->sinks, &s->sums, w->o, w->lse);
     return ATTUNE_OK;
 }
 
@@ -86,15 +87,19 @@ attune_status at_walk_rows(const at_walk *walk, at_walk_scratch *scratch, int64_
 /* ---- by keys ----------------------------------------------------------------------------------------------------- */
 
 /* About this many tasks: enough for many threads to end together, few enough that merging costs nothing. */
-enum { SPLIT_TASKS = 128, SPLIT_LEAST = AT_TILE * AT_BLOCK_TILES };
+enum { SPLIT_TASKS = 64, SPLIT_LEAST = AT_TILE * 4, MERGE_ROWS = 8 };
 
 typedef struct split_job {
     const at_walk *walk;
     at_walk_scratch *scratch;
     int64_t parts, part_tokens; /* of each kv head */
     int64_t rows;               /* Sq * G */
-    float *max, *sum, *o;       /* [heads][parts][rows], o [..][Dvp] */
+    at_sums sums;               /* [heads][parts][rows] */
 } split_job;
+
+static at_sums sums_at(const split_job *j, int64_t place) {
+    return (at_sums){.max = j->sums.max + place, .sum = j->sums.sum + place, .o = j->sums.o + place * j->scratch->plan.Dvp};
+}
 
 static attune_status split_task(void *context, int64_t task, int thread) {
     split_job *j = context;
@@ -105,47 +110,41 @@ static attune_status split_task(void *context, int64_t task, int thread) {
     at_keys keys;
     w->keys(w->context, head / w->Hk, head % w->Hk, &keys);
     seen_by_any(w, head / w->Hk, &from, &to);
+    keys.fetch_end = to; /* the next part is most likely this thread's too */
     from += part * j->part_tokens;
     if (to > from + j->part_tokens) to = from + j->part_tokens;
     if (to < from) to = from;
     for (int64_t begin = 0; begin < j->rows; begin += plan->rows) {
         at_rows rows = rows_of(w, head, begin, plan->rows);
-        AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s));
-        if (j->parts == 1) {
-            at_finish_rows(plan, &rows, w->sinks, s->max, s->sum, s->o, w->o, w->lse);
-            continue;
-        }
-        int64_t place = task * j->rows + begin;
-        memcpy(j->max + place, s->max, (size_t)rows.count * sizeof *s->max);
-        memcpy(j->sum + place, s->sum, (size_t)rows.count * sizeof *s->sum);
-        memcpy(j->o + place * plan->Dvp, s->o, (size_t)(rows.count * plan->Dvp) * sizeof *s->o);
+        at_sums sums = j->parts == 1 ? s->sums : sums_at(j, task * j->rows + begin);
+        AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s, &sums));
+        if (j->parts == 1) at_finish_rows(plan, &rows, w->sinks, &sums, w->o, w->lse);
     }
     return ATTUNE_OK;
 }
 
-/* The parts of one kv head, in their order: o and sum of each weigh 2^(its max - the greatest). */
-static attune_status merge_task(void *context, int64_t head, int thread) {
+/* The parts of some rows of a kv head, in their order: o and sum of each weigh 2^(its max - the greatest). */
+static attune_status merge_task(void *context, int64_t task, int thread) {
     split_job *j = context;
     const at_row_plan *plan = &j->scratch->plan;
-    at_row_scratch *s = &j->scratch->thread[thread];
-    for (int64_t begin = 0; begin < j->rows; begin += plan->rows) {
-        at_rows rows = rows_of(j->walk, head, begin, plan->rows);
-        for (int64_t r = 0; r < rows.count; r++) {
-            const int64_t place = head * j->parts * j->rows + begin + r;
-            float greatest = -INFINITY, sum = 0, *o = s->o + r * plan->Dvp;
-            for (int64_t part = 0; part < j->parts; part++) greatest = fmaxf(greatest, j->max[place + part * j->rows]);
-            memset(o, 0, (size_t)plan->Dvp * sizeof *o);
-            for (int64_t part = 0; part < j->parts; part++) {
-                const int64_t at = place + part * j->rows;
-                if (j->sum[at] == 0) continue; /* saw nothing */
-                const float weight = j->max[at] == -INFINITY ? 1.0f : exp2f(j->max[at] - greatest), *add = j->o + at * plan->Dvp;
-                sum += weight * j->sum[at];
-                for (int64_t d = 0; d < plan->Dvp; d++) o[d] += weight * add[d];
-            }
-            s->max[r] = greatest, s->sum[r] = sum;
+    const int64_t chunks = (j->rows + MERGE_ROWS - 1) / MERGE_ROWS, head = task / chunks, begin = task % chunks * MERGE_ROWS;
+    at_sums merged = j->scratch->thread[thread].sums;
+    const at_rows rows = rows_of(j->walk, head, begin, MERGE_ROWS < plan->rows ? MERGE_ROWS : plan->rows);
+    for (int64_t r = 0; r < rows.count; r++) {
+        const int64_t place = head * j->parts * j->rows + begin + r;
+        float greatest = -INFINITY, sum = 0, *o = merged.o + r * plan->Dvp;
+        for (int64_t part = 0; part < j->parts; part++) greatest = fmaxf(greatest, j->sums.max[place + part * j->rows]);
+        memset(o, 0, (size_t)plan->Dvp * sizeof *o);
+        for (int64_t part = 0; part < j->parts; part++) {
+            const at_sums of = sums_at(j, place + part * j->rows);
+            if (*of.sum == 0) continue; /* saw nothing */
+            const float weight = *of.max == -INFINITY ? 1.0f : exp2f(*of.max - greatest);
+            sum += weight * *of.sum;
+            for (int64_t d = 0; d < plan->Dvp; d++) o[d] += weight * of.o[d];
         }
-        at_finish_rows(plan, &rows, j->walk->sinks, s->max, s->sum, s->o, j->walk->o, j->walk->lse);
+        merged.max[r] = greatest, merged.sum[r] = sum;
     }
+    at_finish_rows(plan, &rows, j->walk->sinks, &merged, j->walk->o, j->walk->lse);
     return ATTUNE_OK;
 }
 
@@ -162,14 +161,14 @@ attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     j.part_tokens = at_round_up((tokens + wanted - 1) / wanted, SPLIT_LEAST);
     if (j.part_tokens < SPLIT_LEAST) j.part_tokens = SPLIT_LEAST;
     j.parts = tokens > 0 ? (tokens + j.part_tokens - 1) / j.part_tokens : 1;
-    if (j.parts == 1) return at_parallel(heads, split_task, &j);
+    if (j.parts == 1) return at_parallel_shares(heads, split_task, &j);
 
     const int64_t places = heads * j.parts * j.rows;
     float *all = at_alloc(at_checked_mul(places, (scratch->plan.Dvp + 2) * (int64_t)sizeof(float)));
     if (!all) return ATTUNE_EMEMORY;
-    j.o = all, j.max = all + places * scratch->plan.Dvp, j.sum = j.max + places;
-    attune_status status = at_parallel(heads * j.parts, split_task, &j);
-    if (status == ATTUNE_OK) status = at_parallel(heads, merge_task, &j);
+    j.sums = (at_sums){.o = all, .max = all + places * scratch->plan.Dvp, .sum = all + places * (scratch->plan.Dvp + 1)};
+    attune_status status = at_parallel_shares(heads * j.parts, split_task, &j);
+    if (status == ATTUNE_OK) status = at_parallel(heads * ((j.rows + MERGE_ROWS - 1) / MERGE_ROWS), merge_task, &j);
     at_free(all);
     return status;
 }

@@ -12,6 +12,7 @@ typedef struct at_walk {
     const attune_tensor *q; /* [B, Hq, Sq, D] */
     attune_tensor *o, *lse;
     int64_t B, Hk, G, Sq, D, Dv;
+    const at_turns *turns; /* of the queries; NULL: they are as they are */
     double scale, softcap;
     const float *sinks; /* [Hq], or NULL */
     attune_dtype dtype; /* of packed tiles */

@@ -1,9 +1,11 @@
 /* memory.c - counted, aligned allocation.
  *
- * Each block is preceded by a header of one alignment unit that holds its size, so that freeing needs no other record.
+ * Each block is preceded by a header of one alignment unit that holds its size, so that freeing needs no other record. Large blocks that are freed are
+ * kept for a while: the system would clear their pages anew for each scratch buffer and each result.
  */
 #include "base/memory.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +15,72 @@
 #include "base/status.h"
 
 typedef struct header {
-    void *block; /* what free() takes */
-    int64_t bytes;
+    void *block;             /* what free() takes */
+    int64_t bytes, capacity; /* asked for; there */
 } header;
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
+
+/* ---- blocks kept ------------------------------------------------------------------------------------------------- */
+
+/* A sanitizer is to see every block's true life. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+enum { KEEP_FROM = INT32_MAX };
+#else
+enum { KEEP_FROM = 1 << 16 };
+#endif
+enum { KEPT = 32, KEPT_BYTES = 96 << 20 };
+
+static struct {
+    pthread_mutex_t lock;
+    void *p[KEPT]; /* the longest kept first */
+    int count;
+    int64_t bytes;
+} kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static header *header_of(void *p) { return (header *)p - 1; }
+
+static void *remove_kept(int i) {
+    void *p = kept.p[i];
+    kept.count--, kept.bytes -= header_of(p)->capacity;
+    memmove(kept.p + i, kept.p + i + 1, (size_t)(kept.count - i) * sizeof *kept.p);
+    return p;
+}
+
+/* The smallest kept block that fits without wasting more than half, the newest of several; NULL: none. */
+static void *take_kept(int64_t bytes) {
+    int best = -1;
+    if (bytes < KEEP_FROM) return NULL;
+    pthread_mutex_lock(&kept.lock);
+    for (int i = kept.count - 1; i >= 0; i--) {
+        const int64_t capacity = header_of(kept.p[i])->capacity;
+        if (capacity < bytes || capacity / 2 > bytes) continue;
+        if (best < 0 || capacity < header_of(kept.p[best])->capacity) best = i;
+    }
+    void *p = best < 0 ? NULL : remove_kept(best);
+    pthread_mutex_unlock(&kept.lock);
+    return p;
+}
+
+/* Frees kept blocks until at most that many bytes remain. */
+static void trim_kept(int64_t most) {
+    pthread_mutex_lock(&kept.lock);
+    while (kept.count > 0 && (kept.bytes > most || kept.count == KEPT)) free(header_of(remove_kept(0))->block);
+    pthread_mutex_unlock(&kept.lock);
+}
+
+static bool keep(void *p) {
+    const int64_t capacity = header_of(p)->capacity;
+    if (capacity < KEEP_FROM || capacity > KEPT_BYTES / 2) return false;
+    trim_kept(KEPT_BYTES - capacity);
+    pthread_mutex_lock(&kept.lock);
+    const bool room = kept.count < KEPT;
+    if (room) kept.p[kept.count++] = p, kept.bytes += capacity;
+    pthread_mutex_unlock(&kept.lock);
+    return room;
+}
+
+/* ---- counted ----------------------------------------------------------------------------------------------------- */
 
 static _Atomic int64_t in_use, peak, limit, fail_countdown;
 
@@ -50,6 +113,26 @@ static void *refuse(int64_t bytes, const char *why) {
     return NULL;
 }
 
+/* From the system. NULL, or why there is none. */
+static const char *new_block(int64_t bytes, void **p) {
+    const bool huge = bytes >= HUGE_FROM;
+    const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
+    if (bytes > (int64_t)64 << 20) {
+        trim_kept(0);
+        if (bytes > available()) return "more than the machine has left";
+    }
+    char *block = NULL;
+    if (bytes > INT64_MAX - 2 * HUGE_PAGE) return "the system has no more";
+    if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0) {
+        trim_kept(0);
+        if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0) return "the system has no more";
+    }
+    if (huge) madvise(block, (size_t)(bytes + alignment), MADV_HUGEPAGE);
+    *p = block + alignment;
+    *header_of(*p) = (header){.block = block, .bytes = bytes, .capacity = bytes};
+    return NULL;
+}
+
 void *at_alloc(int64_t bytes) {
     if (bytes <= 0) {
         at_fail(ATTUNE_EMEMORY, "out of memory: the size asked for overflows");
@@ -57,25 +140,15 @@ void *at_alloc(int64_t bytes) {
     }
     if (atomic_load(&fail_countdown) > 0 && atomic_fetch_sub(&fail_countdown, 1) == 1) return refuse(bytes, "a test made this allocation fail");
     int64_t most = atomic_load(&limit), now = atomic_fetch_add(&in_use, bytes) + bytes;
-    const bool huge = bytes >= HUGE_FROM;
-    const char *why = NULL;
-    if (most && now > most)
-        why = "past the limit";
-    else if (bytes > (int64_t)64 << 20 && bytes > available())
-        why = "more than the machine has left";
-    char *block = NULL;
-    const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
-    if (!why && (bytes > INT64_MAX - 2 * HUGE_PAGE || posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0)) {
-        block = NULL, why = "the system has no more";
-    }
+    const char *why = most && now > most ? "past the limit" : NULL;
+    char *p = why ? NULL : take_kept(bytes);
+    if (!why && !p) why = new_block(bytes, (void **)&p);
     if (why) {
         atomic_fetch_sub(&in_use, bytes);
         return refuse(bytes, why);
     }
-    if (huge) madvise(block, (size_t)(bytes + alignment), MADV_HUGEPAGE);
+    header_of(p)->bytes = bytes;
     raise_peak(now);
-    char *p = block + alignment;
-    ((header *)(void *)p)[-1] = (header){.block = block, .bytes = bytes};
     return p;
 }
 
@@ -87,9 +160,8 @@ void *at_alloc_zeroed(int64_t bytes) {
 
 void at_free(void *p) {
     if (!p) return;
-    header h = ((header *)p)[-1];
-    atomic_fetch_sub(&in_use, h.bytes);
-    free(h.block);
+    atomic_fetch_sub(&in_use, header_of(p)->bytes);
+    if (!keep(p)) free(header_of(p)->block);
 }
 
 attune_memory_info attune_memory(void) { return (attune_memory_info){.bytes = atomic_load(&in_use), .peak = atomic_load(&peak), .limit = atomic_load(&limit)}; }

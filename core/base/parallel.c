@@ -1,7 +1,7 @@
 /* parallel.c - a pool of threads that share loops over tasks.
  *
  * Workers are started when first wanted and wait for the next loop: they watch for it for a few microseconds, as attention comes in bursts, then
- * sleep on a condition. A loop's tasks are claimed in order from one counter, by the caller too.
+ * sleep on a condition. A loop's tasks are claimed in order from one counter, by the caller too; or from a counter a thread, its own first.
  */
 #include "base/parallel.h"
 
@@ -18,11 +18,16 @@
 
 enum { MOST_THREADS = 256, SPINS = 2000 };
 
+typedef struct share {
+    _Alignas(64) _Atomic int64_t next;
+    int64_t end;
+} share;
+
 typedef struct loop {
     at_task task;
     void *context;
-    int64_t tasks;
-    _Atomic int64_t next;
+    share *shares;
+    int count; /* of shares */
     atomic_bool stop;
     atomic_int busy; /* workers that have not left the loop yet */
     pthread_mutex_t failure_lock;
@@ -110,9 +115,13 @@ static void note_failure(loop *l, int64_t i, attune_status status) {
 
 static void run_tasks(loop *l, int thread) {
     inside = true;
-    while (!atomic_load_explicit(&l->stop, memory_order_relaxed)) {
-        int64_t i = atomic_fetch_add(&l->next, 1);
-        if (i >= l->tasks) break;
+    for (int s = 0; s < l->count && !atomic_load_explicit(&l->stop, memory_order_relaxed);) {
+        share *from = &l->shares[(thread + s) % l->count];
+        int64_t i = atomic_fetch_add(&from->next, 1);
+        if (i >= from->end) {
+            s++;
+            continue;
+        }
         attune_status status = at_interrupted() ? at_interrupted_status() : l->task(l->context, i, thread);
         if (status != ATTUNE_OK) note_failure(l, i, status);
     }
@@ -171,7 +180,7 @@ static void start_workers(int wanted) {
     }
 }
 
-static void share(loop *l, int helpers) {
+static void run_with(loop *l, int helpers) {
     pthread_mutex_lock(&pool.lock);
     start_workers(helpers);
     pool.current = l, pool.wanted = helpers;
@@ -190,18 +199,27 @@ static void share(loop *l, int helpers) {
     }
 }
 
-attune_status at_parallel(int64_t tasks, at_task task, void *context) {
+static attune_status run_loop(int64_t tasks, at_task task, void *context, bool shared_out) {
+    share shares[MOST_THREADS];
     if (inside) return at_fail(ATTUNE_ENESTED, "parallel work was started inside parallel work");
     if (tasks <= 0) return ATTUNE_OK;
-    loop l = {.task = task, .context = context, .tasks = tasks, .failure_lock = PTHREAD_MUTEX_INITIALIZER};
     int helpers = at_threads() - 1;
     if (helpers > tasks - 1) helpers = (int)(tasks - 1);
+    loop l = {.task = task, .context = context, .shares = shares, .count = shared_out ? helpers + 1 : 1, .failure_lock = PTHREAD_MUTEX_INITIALIZER};
+    for (int s = 0; s < l.count; s++) {
+        atomic_init(&shares[s].next, tasks * s / l.count);
+        shares[s].end = tasks * (s + 1) / l.count;
+    }
     if (helpers == 0) {
         run_tasks(&l, 0);
     } else {
         pthread_mutex_lock(&pool.use);
-        share(&l, helpers);
+        run_with(&l, helpers);
         pthread_mutex_unlock(&pool.use);
     }
     return l.status == ATTUNE_OK ? ATTUNE_OK : at_fail(l.status, "%s", l.message);
 }
+
+attune_status at_parallel(int64_t tasks, at_task task, void *context) { return run_loop(tasks, task, context, false); }
+
+attune_status at_parallel_shares(int64_t tasks, at_task task, void *context) { return run_loop(tasks, task, context, true); }

@@ -14,6 +14,10 @@
 typedef attune_status (*at_task)(void *context, int64_t i, int thread);
 attune_status at_parallel(int64_t tasks, at_task task, void *context);
 
+/* The same, but each thread begins with a share of neighbouring tasks, in their order, and takes others' when it has none left: for tasks that read
+ * memory one after the other. */
+attune_status at_parallel_shares(int64_t tasks, at_task task, void *context);
+
 int at_threads(void);
 int at_cores(void); /* what affinity and the cgroup allow this process */
 

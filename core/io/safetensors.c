@@ -111,7 +111,7 @@ static attune_status parse_tensor(const reader *r, const char *name, const json_
         return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': expected %lld bytes for %s %s, got %lld", r->path, name, (long long)bytes,
                        attune_dtype_name(dtype), at_shape_text(rank, axes), (long long)(where->end - where->begin));
     }
-    AT_TRY(attune_tensor_new(dtype, rank, axes, out));
+    AT_TRY(at_tensor_new(dtype, rank, axes, out));
     if (fseeko(r->file, r->data_begin + where->begin, SEEK_SET) != 0) return io_failure("seeking", r->path);
     if (fread(out->data, 1, (size_t)bytes, r->file) != (size_t)bytes)
         return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, name, "the file ends inside its data");

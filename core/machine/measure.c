@@ -14,6 +14,7 @@ typedef struct measure_job {
     const char *data;
     int64_t bytes; /* of each thread's share */
     int64_t steps;
+    at_product product;
     double begin[256], end[256], work[256];
     atomic_int ready;
     int threads;
@@ -37,7 +38,7 @@ static attune_status measure_task(void *context, int64_t i, int thread) {
             j->work[i] += (double)j->bytes;
         }
     } else {
-        j->work[i] = kernels->multiply_adds(j->steps);
+        j->work[i] = kernels->peak[j->product](j->steps);
     }
     j->end[i] = attune_clock();
     return ATTUNE_OK;
@@ -72,10 +73,13 @@ static attune_status measure_best(measure_job *j, double seconds, double *best) 
 
 static int measure_threads(void) { return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS; }
 
-attune_status attune_measure_peak(double seconds, double *flops) {
+attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic, double *operations) {
+    static const at_product products[] = {[ATTUNE_MULTIPLY_ADD_F32] = AT_FMA, [ATTUNE_DOT_BF16] = AT_DOT_BF16, [ATTUNE_DOT_I8] = AT_DOT_I8};
+    *operations = 0;
     AT_TRY(attune_init());
-    measure_job j = {.steps = 1 << 18, .threads = measure_threads()};
-    return measure_best(&j, seconds, flops);
+    if (arithmetic > ATTUNE_DOT_I8) return at_fail(ATTUNE_EVALUE, "arithmetic: expected f32, bf16 or i8, got number %d", (int)arithmetic);
+    measure_job j = {.steps = 1 << 18, .threads = measure_threads(), .product = products[arithmetic]};
+    return at_simd_now()->attention.peak[j.product] ? measure_best(&j, seconds, operations) : ATTUNE_OK;
 }
 
 attune_status attune_measure_read(double seconds, const void *data, int64_t bytes, double *bytes_per_second) {

@@ -51,7 +51,7 @@ attune_status attune_position_learned(int64_t d_model, int64_t max_positions, ui
     attune_position *pe;
     AT_TRY(at_position_new("learned", &pe));
     const int64_t shape[2] = {max_positions, d_model};
-    attune_status status = table ? attune_tensor_share(table, &pe->table) : attune_tensor_new(ATTUNE_F32, 2, shape, &pe->table);
+    attune_status status = table ? attune_tensor_share(table, &pe->table) : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);
     /* 0.02: GPT-2's */
     if (status == ATTUNE_OK && !table) status = attune_tensor_normal(&pe->table, seed, 0, 0.02);
     pe->d_model = d_model, pe->row = learned_row;

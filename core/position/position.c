@@ -44,7 +44,7 @@ attune_status attune_position_inv_freq(const attune_position *pe, attune_tensor 
     memset(out, 0, sizeof *out);
     if (!pe->inv_freq) return at_fail(ATTUNE_EVALUE, "inv_freq: expected an encoding that rotates, got %s", pe->name);
     const int64_t shape[1] = {pe->dims / 2};
-    AT_TRY(attune_tensor_new(ATTUNE_F64, 1, shape, out));
+    AT_TRY(at_tensor_new(ATTUNE_F64, 1, shape, out));
     memcpy(out->data, pe->inv_freq, (size_t)shape[0] * sizeof *pe->inv_freq);
     return ATTUNE_OK;
 }
@@ -97,7 +97,7 @@ attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
         return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s", attune_dtype_name(from.dtype));
     }
     AT_TRY(at_check_positions(positions, from.shape[0], from.shape[1]));
-    AT_TRY(attune_tensor_new(from.dtype, 3, from.shape, out));
+    AT_TRY(at_tensor_new(from.dtype, 3, from.shape, out));
     embed_job job = {.pe = pe, .x = &from, .positions = positions, .out = out};
     job.scratch = at_alloc(at_checked_mul(at_threads() * 16, pe->d_model));
     attune_status status = job.scratch ? at_parallel(from.shape[0] * from.shape[1], embed_task, &job) : ATTUNE_EMEMORY;

@@ -5,10 +5,23 @@
 
 #include "attune.h"
 
-/* Cosines and sines of each pair of dims, factor included: [rows][pairs] each. */
+/* The turns of some tokens, ready for use: cosines and sines of each pair of dims, factor included. */
 typedef struct at_turns {
-    const float *cosine, *sine;
+    int64_t dims, head_dim;
+    attune_pairing pairing;
+    const float *cosine, *sine; /* [rows][dims / 2] each; NULL: nothing turns */
+    int64_t *row;               /* [batch rows or 1][tokens]: the tables' row for each token */
+    int64_t batch_stride;       /* tokens; 0: the same for each batch row */
+    float *own;                 /* tables of this call's alone */
 } at_turns;
+
+/* For tokens [B][S] at the given positions, i64 [S] or [B, S]; positions NULL: from first[b] on, `firsts` (1 or B) of them. An encoding that turns nothing gives
+ * turns without tables. */
+attune_status at_turns_make(attune_position *pe, const attune_tensor *positions, const int64_t *first, int64_t firsts, int64_t B, int64_t S, at_turns *out);
+void at_turns_free(at_turns *turns);
+
+/* One token's head_dim elements; x may be out. */
+void at_turn(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);
 
 struct attune_position {
     const char *name;

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "base/status.h"
 #include "position/position.h"
+#include "simd/table.h"
 #include "tensor/tensor.h"
 
 attune_status attune_position_rope(const attune_rope_options *options, attune_position **out) {
@@ -72,38 +73,72 @@ static attune_status cache_turns(attune_position *pe, int64_t n) {
     return ATTUNE_OK;
 }
 
-/* ---- rotation ---------------------------------------------------------------------------------------------------- */
+/* ---- the turns of one call --------------------------------------------------------------------------------------- */
+
+static int64_t position_of(const attune_tensor *p, int64_t b, int64_t s) {
+    return ((const int64_t *)p->data)[p->rank == 1 ? s * p->stride[0] : b * p->stride[0] + s * p->stride[1]];
+}
+
+/* Positions that are not kept get tables of this call's own, a row a token. */
+static attune_status own_tables(const attune_position *pe, int64_t tokens, at_turns *t) {
+    const int64_t pairs = pe->dims / 2;
+    t->own = at_alloc(at_checked_mul(at_checked_mul(tokens, pairs), 2 * (int64_t)sizeof *t->own));
+    if (!t->own) return ATTUNE_EMEMORY;
+    for (int64_t n = 0; n < tokens; n++) {
+        fill_turns(pe, t->row[n], t->own + n * pairs, t->own + (tokens + n) * pairs);
+        t->row[n] = n;
+    }
+    t->cosine = t->own, t->sine = t->own + tokens * pairs;
+    return ATTUNE_OK;
+}
+
+attune_status at_turns_make(attune_position *pe, const attune_tensor *positions, const int64_t *first, int64_t firsts, int64_t B, int64_t S, at_turns *out) {
+    memset(out, 0, sizeof *out);
+    if (!pe->inv_freq) return ATTUNE_OK;
+    const int64_t lists = !positions ? firsts : positions->rank == 2 ? B : 1;
+    out->dims = pe->dims, out->head_dim = pe->head_dim, out->pairing = pe->pairing, out->batch_stride = lists > 1 ? S : 0;
+    out->row = at_alloc(at_checked_mul(at_checked_mul(lists, S), (int64_t)sizeof *out->row));
+    if (!out->row) return ATTUNE_EMEMORY;
+    int64_t least = 0, greatest = -1;
+    for (int64_t b = 0; b < lists; b++) {
+        for (int64_t s = 0; s < S; s++) {
+            const int64_t t = out->row[b * S + s] = positions ? position_of(positions, b, s) : first[b] + s;
+            if (t > greatest) greatest = t;
+            if (t < least) least = t;
+        }
+    }
+    attune_status status = least < 0 || greatest >= MOST_CACHED ? own_tables(pe, lists * S, out) : cache_turns(pe, greatest + 1);
+    if (status != ATTUNE_OK) {
+        at_turns_free(out);
+        return status;
+    }
+    if (!out->own) out->cosine = pe->cosine, out->sine = pe->sine;
+    return ATTUNE_OK;
+}
+
+void at_turns_free(at_turns *turns) {
+    at_free(turns->row);
+    at_free(turns->own);
+    memset(turns, 0, sizeof *turns);
+}
+
+void at_turn(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) {
+    const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
+    const int64_t pairs = t->dims / 2, row = t->row[b * t->batch_stride + token] * pairs;
+    (t->pairing == ATTUNE_HALF ? kernels->turn_halves : kernels->turn_pairs)(x, t->cosine + row, t->sine + row, pairs, out);
+    if (out != x && t->dims < t->head_dim) memcpy(out + t->dims, x + t->dims, (size_t)(t->head_dim - t->dims) * sizeof *x);
+}
+
+/* ---- rotation of whole tensors ----------------------------------------------------------------------------------- */
 
 typedef struct rotate_job {
     const attune_position *pe;
     const attune_tensor *x, *positions, *out;
-    float *scratch; /* [threads][head_dim + dims], where positions are not cached or x is not plain f32 */
+    at_turns turns; /* but for f64 */
+    float *wide;    /* [threads][head_dim] */
 } rotate_job;
 
 enum { TASK_ELEMENTS = 1 << 15 };
-
-static int64_t position_of(const rotate_job *j, int64_t b, int64_t s) {
-    const attune_tensor *p = j->positions;
-    if (!p) return s;
-    return ((const int64_t *)p->data)[p->rank == 1 ? s * p->stride[0] : b * p->stride[0] + s * p->stride[1]];
-}
-
-static void turn(const attune_position *pe, const float *x, float *out, const float *cosine, const float *sine) {
-    const int64_t pairs = pe->dims / 2;
-    if (pe->pairing == ATTUNE_HALF) {
-        for (int64_t i = 0; i < pairs; i++) {
-            float a = x[i], b = x[i + pairs];
-            out[i] = a * cosine[i] - b * sine[i];
-            out[i + pairs] = b * cosine[i] + a * sine[i];
-        }
-    } else {
-        for (int64_t i = 0; i < pairs; i++) {
-            float a = x[2 * i], b = x[2 * i + 1];
-            out[2 * i] = a * cosine[i] - b * sine[i];
-            out[2 * i + 1] = b * cosine[i] + a * sine[i];
-        }
-    }
-}
 
 static void turn_f64(const rotate_job *j, int64_t from, int64_t to, int64_t position) {
     const attune_position *pe = j->pe;
@@ -121,30 +156,19 @@ static void turn_f64(const rotate_job *j, int64_t from, int64_t to, int64_t posi
 
 static attune_status rotate_task(void *context, int64_t task, int thread) {
     rotate_job *j = context;
-    const attune_position *pe = j->pe;
-    const int64_t *n = j->x->shape, *xs = j->x->stride, *os = j->out->stride, D = pe->head_dim, pairs = pe->dims / 2;
+    const int64_t *n = j->x->shape, *xs = j->x->stride, *os = j->out->stride, D = j->pe->head_dim;
     const int64_t rows_per_task = TASK_ELEMENTS / D + 1, rows = n[0] * n[1] * n[2];
-    float *wide = j->scratch + thread * (D + pe->dims), *own = wide + D;
+    float *wide = j->wide + thread * D;
     for (int64_t row = task * rows_per_task; row < (task + 1) * rows_per_task && row < rows; row++) {
-        const int64_t s = row % n[2], h = row / n[2] % n[1], b = row / n[2] / n[1], position = position_of(j, b, s);
+        const int64_t s = row % n[2], h = row / n[2] % n[1], b = row / n[2] / n[1];
         const int64_t from = b * xs[0] + h * xs[1] + s * xs[2], to = b * os[0] + h * os[1] + s * os[2];
         if (j->x->dtype == ATTUNE_F64) {
-            turn_f64(j, from, to, position);
-            continue;
-        }
-        const float *cosine = own, *sine = own + pairs;
-        if (position >= 0 && position < pe->cached)
-            cosine = pe->cosine + position * pairs, sine = pe->sine + position * pairs;
-        else
-            fill_turns(pe, position, own, own + pairs);
-        if (j->x->dtype == ATTUNE_F32 && xs[3] == 1 && os[3] == 1) {
-            const float *x = (const float *)j->x->data + from;
-            float *out = (float *)j->out->data + to;
-            turn(pe, x, out, cosine, sine);
-            if (out != x && pe->dims < D) memcpy(out + pe->dims, x + pe->dims, (size_t)(D - pe->dims) * sizeof *x);
+            turn_f64(j, from, to, j->positions ? position_of(j->positions, b, s) : s);
+        } else if (j->x->dtype == ATTUNE_F32 && xs[3] == 1 && os[3] == 1) {
+            at_turn(&j->turns, b, s, (const float *)j->x->data + from, (float *)j->out->data + to);
         } else {
             at_load_row(j->x, from, xs[3], D, wide);
-            turn(pe, wide, wide, cosine, sine);
+            at_turn(&j->turns, b, s, wide, wide);
             at_store_row(j->out, to, os[3], D, wide);
         }
     }
@@ -152,22 +176,15 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
 }
 
 static attune_status run(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, const attune_tensor *out) {
-    int64_t greatest = -1;
     rotate_job job = {.pe = pe, .x = x, .positions = positions, .out = out};
     const int64_t *n = x->shape;
-    for (int64_t b = 0; b < (positions && positions->rank == 2 ? n[0] : 1); b++) {
-        for (int64_t s = 0; s < n[2]; s++) {
-            int64_t t = positions ? position_of(&job, b, s) : n[2] - 1;
-            if (t > greatest) greatest = t;
-            if (!positions) break;
-        }
-    }
-    if (greatest < MOST_CACHED && x->dtype != ATTUNE_F64) AT_TRY(cache_turns(pe, greatest + 1));
-    job.scratch = at_alloc(at_threads() * (pe->head_dim + pe->dims) * (int64_t)sizeof *job.scratch);
-    if (!job.scratch) return ATTUNE_EMEMORY;
+    const int64_t zero = 0;
+    if (x->dtype != ATTUNE_F64) AT_TRY(at_turns_make(pe, positions, &zero, 1, n[0], n[2], &job.turns));
     const int64_t rows_per_task = TASK_ELEMENTS / pe->head_dim + 1;
-    attune_status status = at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task, rotate_task, &job);
-    at_free(job.scratch);
+    job.wide = at_alloc(at_threads() * pe->head_dim * (int64_t)sizeof *job.wide);
+    attune_status status = job.wide ? at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task, rotate_task, &job) : ATTUNE_EMEMORY;
+    at_free(job.wide);
+    at_turns_free(&job.turns);
     return status;
 }
 
@@ -187,7 +204,7 @@ attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x
     AT_TRY(at_check_open("x", &from));
     if (!pe->inv_freq) return attune_tensor_share(&from, out);
     AT_TRY(check(pe, &from, positions));
-    AT_TRY(attune_tensor_new(from.dtype, 4, from.shape, out));
+    AT_TRY(at_tensor_new(from.dtype, 4, from.shape, out));
     attune_status status = run(pe, &from, positions, out);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;

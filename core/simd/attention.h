@@ -8,8 +8,11 @@
  *   V tile  [Dvp / panel][AT_TILE][panel]    element (j, d): dim d of the panel, token j; the last panel may be half as wide
  *
  * Dp and Dvp are D and Dv rounded up to AT_DIM. bf16 interleaves two steps of the product, [.. / 2][panel][2], so that a 32-bit
- * lane holds what a bf16 dot product multiplies, and a shift or a mask widens either. f32 and f16 are plain.
- * What pads is zero.
+ * lane holds what a bf16 dot product multiplies, and a shift or a mask widens either. i8 interleaves four, [.. / 4][panel][4], in the sets that have
+ * 8-bit dot products, where keys are kept as k + 128, since those instructions multiply an unsigned by a signed number. f32, f16 and i8 elsewhere are
+ * plain. What pads is zero.
+ *
+ * An i8 tile comes with a scale a token: the value is the integer times that.
  */
 #ifndef AT_SIMD_ATTENTION_H
 #define AT_SIMD_ATTENTION_H
@@ -21,49 +24,78 @@ enum {
     AT_DIM = 16,                                     /* dims are padded to a multiple */
     AT_BLOCK_TILES = 4,                              /* tiles that a kernel takes at once, at most */
     AT_SCORE_STRIDE = AT_TILE * AT_BLOCK_TILES + 16, /* floats between rows of scores; the 16 keep rows off one another's cache sets */
-    AT_MAX_ROWS = 16                                 /* rows of a register tile, over all sets */
+    AT_MAX_ROWS = 32                                 /* rows of a panel, over all sets */
 };
 
 static inline int64_t at_round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-/* A few rows (query heads of some tokens that share a kv head) on their way over the keys. */
-typedef struct at_row_panel {
-    int rows;
-    const float *q;       /* [D rounded up to 2][rows], times scale and log2 e: scores are exponents of 2 */
-    float *o;             /* [rows][Dvp] sums of p v */
-    float *max;           /* [rows] the greatest score so far, -inf at first */
-    float *sum;           /* [rows] of 2^(score - max) */
-    const int32_t *first; /* [rows] each row sees keys first .. last - 1 */
-    const int32_t *last;
-} at_row_panel;
+/* How rows and tiles are multiplied. */
+typedef enum at_product {
+    AT_FMA,      /* f32 multiply-adds; tiles of other dtypes are widened on the way */
+    AT_DOT_BF16, /* pairs of bf16 summed into f32: for bf16 tiles and bf16 rows, whose weights are rounded to bf16 too */
+    AT_DOT_I8,   /* quads of 8-bit integers summed into i32: rows and weights go as two digits each, 14 and 16 bits, with a scale a row */
+    AT_PRODUCTS
+} at_product;
 
-/* Consecutive tiles of one kv head. */
-typedef struct at_key_block {
+/* One step of the online softmax: a panel of rows (query heads of some tokens that share a kv head) against a block of consecutive
+ * tiles of that kv head. Columns count the block's tokens, from 0. */
+typedef struct at_step {
+    /* the rows */
+    at_product product;
+    int rows;
+    const void *q;        /* as pack_queries left it */
+    const float *q_scale; /* [rows], AT_DOT_I8 */
+    float *o;             /* [rows][Dvp] sums of weights times values */
+    float *max;           /* [rows] the greatest exponent so far, -inf at first */
+    float *sum;           /* [rows] of 2^(exponent - max) */
+
+    /* the keys */
     attune_dtype dtype;
     int64_t D, Dv;
-    int32_t begin; /* number of the first token, as first and last above count */
-    int tiles;     /* at most AT_BLOCK_TILES */
-    const void *k[AT_BLOCK_TILES];
-    const void *v[AT_BLOCK_TILES];
-    bool v_finite; /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
-    float softcap; /* 0: none; else q came divided by it */
-    float *scores; /* scratch [AT_MAX_ROWS][AT_SCORE_STRIDE] */
-} at_key_block;
+    int tiles; /* at most AT_BLOCK_TILES */
+    const void *k[AT_BLOCK_TILES], *v[AT_BLOCK_TILES];
+    const float *k_scale[AT_BLOCK_TILES], *v_scale[AT_BLOCK_TILES]; /* [AT_TILE] each, i8 */
+    bool v_finite;                                                  /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
+    const void *k_ahead[AT_BLOCK_TILES], *v_ahead[AT_BLOCK_TILES];  /* tiles that come next, to be fetched into the cache; NULL: none */
+    int share, shares;                                              /* .. of which these rows fetch every shares-th panel, from share on */
+
+    /* who sees whom: row r the columns first[r] .. last[r] - 1, all rows together those in from .. to - 1 */
+    int first[AT_MAX_ROWS], last[AT_MAX_ROWS], from, to;
+
+    /* what passes from one kernel to the next */
+    float factor;             /* softmax: exponents of 2 are scores times this, at least 0 */
+    float scale, softcap;     /* cap: score becomes softcap tanh(score scale / softcap) */
+    float *scores;            /* [rows][AT_SCORE_STRIDE]: q . k, then weights; for i8 times the values' scales */
+    void *weights;            /* of the same size: weights as a dot product takes them */
+    float alpha[AT_MAX_ROWS]; /* what o is multiplied by first */
+    float weight_scale[AT_MAX_ROWS]; /* AT_DOT_I8: of the two digits */
+} at_step;
 
 typedef struct at_attention_kernels {
-    int rows;  /* of a register tile: a panel has at most that many */
-    int panel; /* columns of a panel */
+    int rows[AT_PRODUCTS];                                                /* a panel's rows at most; 0: the set has no such product */
+    int panel;                                                            /* columns of a panel */
+    at_product (*product)(attune_dtype tile, attune_dtype rows);          /* the one for tiles and rows of these dtypes */
 
-    /* The online softmax's step: scores of the panel's rows against the block, max and sum brought up to date, o rescaled, p v added. */
-    void (*attend)(const at_row_panel *rows, const at_key_block *block);
+    /* A step is these four, in this order, where some row sees something. Whole panels of columns around from .. to are computed. */
+    void (*scores)(at_step *step);
+    void (*cap)(at_step *step); /* where there is a softcap */
+    void (*softmax)(at_step *step);
+    void (*values)(at_step *step);
 
-    /* Packs tokens into slots first .. first + tokens - 1 of a tile; the others stay. x [tokens][D], stride floats apart.
+    /* Rows [rows][D], stride floats apart, times factor. to: pack_bytes at most. */
+    void (*pack_queries)(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale);
+
+    /* Packs tokens into slots first .. first + tokens - 1 of a tile; the others stay. x [tokens][D], stride floats apart. scale [AT_TILE]: of i8.
      * Values: false when one is Inf or NaN. */
-    void (*pack_keys)(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile);
-    bool (*pack_values)(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile);
+    void (*pack_keys)(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile, float *scale);
+    bool (*pack_values)(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile, float *scale);
 
-    double (*multiply_adds)(int64_t steps);       /* runs that many of the set's best f32 multiply-add steps; returns the operations done */
+    /* Limits: runs that many of the set's best steps of a product (2 operations a multiplication); returns the operations done. NULL where the set has none. */
+    double (*peak[AT_PRODUCTS])(int64_t steps);
     double (*read)(const void *p, int64_t bytes); /* touches every byte; returns some sum */
 } at_attention_kernels;
+
+/* Bytes of a panel's packed rows, over all products. */
+static inline int64_t at_queries_bytes(int64_t rows, int64_t D) { return rows * at_round_up(D, AT_DIM) * (int64_t)sizeof(float); }
 
 #endif

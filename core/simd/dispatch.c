@@ -25,6 +25,7 @@ AT_SET_KERNELS(c)
 #include <cpuid.h>
 AT_SET_KERNELS(avx2)
 AT_SET_KERNELS(avx512)
+AT_SET_KERNELS(avx512_bf16)
 
 /* clang's __builtin_cpu_supports does not know f16c. */
 static bool has_f16c(void) {
@@ -37,6 +38,12 @@ static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
+}
+
+/* clang 14 knows no avx512bf16 here either. */
+static bool has_avx512_bf16(void) {
+    unsigned a, b, c, d;
+    return has_avx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
 }
 #endif
 
@@ -53,9 +60,11 @@ static const struct {
 #if defined __x86_64__
     {"avx2", 8, has_avx2, fill_avx2},
     {"avx512", 16, has_avx512, fill_avx512},
+    {"avx512_bf16", 16, has_avx512_bf16, fill_avx512_bf16},
 #else
     {"avx2", 8, NULL, NULL},
     {"avx512", 16, NULL, NULL},
+    {"avx512_bf16", 16, NULL, NULL},
 #endif
 };
 enum { SETS = sizeof sets / sizeof sets[0] };

@@ -22,6 +22,9 @@ typedef struct at_elementwise_kernels {
     void (*f32_to_f16)(const float *x, uint16_t *out, int64_t n);
     double (*sum)(const float *x, int64_t n); /* in double */
     float (*max)(const float *x, int64_t n);  /* NaN where one is */
+    /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; x may be out. */
+    void (*turn_halves)(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out);
+    void (*turn_pairs)(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out);
 } at_elementwise_kernels;
 
 typedef struct at_simd {

@@ -89,7 +89,7 @@ attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into)
 static attune_status fresh_copy(const attune_tensor *t, attune_dtype dtype, attune_tensor *out) {
     attune_tensor from = *t;
     AT_TRY(attune_init());
-    AT_TRY(attune_tensor_new(dtype, from.rank, from.shape, out));
+    AT_TRY(at_tensor_new(dtype, from.rank, from.shape, out));
     attune_status status = run_copy(&from, out);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;

@@ -199,7 +199,7 @@ attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t, attun
     if (is_integer(from.dtype) && op != ATTUNE_NEG && op != ATTUNE_ABS) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", unary_names[op], attune_dtype_name(from.dtype));
     }
-    AT_TRY(attune_tensor_new(from.dtype, from.rank, from.shape, out));
+    AT_TRY(at_tensor_new(from.dtype, from.rank, from.shape, out));
     attune_status status = run(&from, NULL, out, (int)op);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
@@ -235,7 +235,7 @@ attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, con
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op], attune_dtype_name(x.dtype));
     }
     AT_TRY(common_shape(op, &x, &y, &rank, shape));
-    AT_TRY(attune_tensor_new(x.dtype, rank, shape, out));
+    AT_TRY(at_tensor_new(x.dtype, rank, shape, out));
     attune_status status = attune_tensor_expand(&x, rank, shape, &wide_x);
     if (status == ATTUNE_OK) {
         status = attune_tensor_expand(&y, rank, shape, &wide_y);
@@ -256,14 +256,14 @@ attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor 
     if (is_integer(x.dtype) && b != floor(b)) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected an integer to go with %s, got %g", binary_names[op], attune_dtype_name(x.dtype), b);
     }
-    AT_TRY(attune_tensor_new(x.dtype == ATTUNE_BF16 || x.dtype == ATTUNE_F16 ? ATTUNE_F32 : x.dtype, 0, NULL, &number));
+    AT_TRY(at_tensor_new(x.dtype == ATTUNE_BF16 || x.dtype == ATTUNE_F16 ? ATTUNE_F32 : x.dtype, 0, NULL, &number));
     attune_status status = attune_tensor_fill(&number, b);
     if (status == ATTUNE_OK) status = attune_tensor_expand(&number, x.rank, x.shape, &repeated);
     if (status == ATTUNE_OK) {
         if (is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
             status = at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op], attune_dtype_name(x.dtype));
         }
-        if (status == ATTUNE_OK) status = attune_tensor_new(x.dtype, x.rank, x.shape, out);
+        if (status == ATTUNE_OK) status = at_tensor_new(x.dtype, x.rank, x.shape, out);
         if (status == ATTUNE_OK) {
             status = scalar_first ? run(&repeated, &x, out, (int)op) : run(&x, &repeated, out, (int)op);
             if (status != ATTUNE_OK) attune_tensor_close(out);

@@ -119,7 +119,7 @@ attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *
     if (status == ATTUNE_OK) status = attune_tensor_expand(&wide_a, rank, from, &j.a);
     from[rank - 2] = j.k, from[rank - 1] = j.n;
     if (status == ATTUNE_OK) status = attune_tensor_expand(&wide_b, rank, from, &j.b);
-    if (status == ATTUNE_OK) status = attune_tensor_new(wide_a.dtype, rank, shape, &j.c);
+    if (status == ATTUNE_OK) status = at_tensor_new(wide_a.dtype, rank, shape, &j.c);
     if (status == ATTUNE_OK) status = run(&j);
     if (status == ATTUNE_OK) status = x.dtype == j.c.dtype ? attune_tensor_share(&j.c, out) : attune_tensor_convert(&j.c, x.dtype, out);
     attune_tensor *all[] = {&wide_a, &wide_b, &j.a, &j.b, &j.c};

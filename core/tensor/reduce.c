@@ -75,7 +75,7 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     for (int64_t i = 0; i < pieces && status == ATTUNE_OK; i++) total = op == ATTUNE_MAX ? greater(total, j.part[i]) : total + j.part[i];
     at_free(j.part);
     AT_TRY(status);
-    AT_TRY(attune_tensor_new(t->dtype, 0, NULL, out));
+    AT_TRY(at_tensor_new(t->dtype, 0, NULL, out));
     at_store(out, 0, op == ATTUNE_MEAN ? total / (double)count : total);
     return ATTUNE_OK;
 }
@@ -116,7 +116,7 @@ attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, 
     if (axis == ATTUNE_ALL_AXES) return reduce_all(op, &from, out);
     AT_TRY(at_check_axis(&from, axis, &axis));
     reduce_job j = {.op = op, .t = axis_last(&from, axis), .out = out};
-    AT_TRY(attune_tensor_new(from.dtype, from.rank - 1, j.t.shape, out));
+    AT_TRY(at_tensor_new(from.dtype, from.rank - 1, j.t.shape, out));
     at_rows_view rows = at_rows_of(&j.t);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
     attune_status status = at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, row_task, &j);
@@ -180,7 +180,7 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     AT_TRY(attune_init());
     if (is_integer(from.dtype)) return at_fail(ATTUNE_EDTYPE, "softmax: expected a float dtype, got %s", attune_dtype_name(from.dtype));
     AT_TRY(at_check_axis(&from, axis, &axis));
-    AT_TRY(attune_tensor_new(from.dtype, from.rank, from.shape, out));
+    AT_TRY(at_tensor_new(from.dtype, from.rank, from.shape, out));
     softmax_job j = {.from = axis_last(&from, axis), .to = axis_last(out, axis)};
     const at_rows_view rows = at_rows_of(&j.from);
     const bool wide = from.dtype == ATTUNE_F64;

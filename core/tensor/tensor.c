@@ -67,7 +67,7 @@ static void set_shape(attune_tensor *t, attune_dtype dtype, int rank, const int6
     }
 }
 
-attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out) {
+attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out) {
     int64_t bytes, copy[ATTUNE_MAX_RANK] = {0};
     if (rank > 0 && rank <= ATTUNE_MAX_RANK) memcpy(copy, shape, (size_t)rank * sizeof *shape); /* shape may be out's own */
     memset(out, 0, sizeof *out);
@@ -75,13 +75,19 @@ attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *sha
     attune_buffer *buffer = at_alloc((int64_t)sizeof *buffer);
     if (!buffer) return ATTUNE_EMEMORY;
     atomic_init(&buffer->owners, 1);
-    buffer->data = at_alloc_zeroed(bytes);
+    buffer->data = at_alloc(bytes);
     if (!buffer->data) {
         at_free(buffer);
         return ATTUNE_EMEMORY;
     }
     set_shape(out, dtype, rank, copy);
     out->buffer = buffer, out->data = buffer->data;
+    return ATTUNE_OK;
+}
+
+attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out) {
+    AT_TRY(at_tensor_new(dtype, rank, shape, out));
+    memset(out->data, 0, (size_t)attune_tensor_nbytes(out));
     return ATTUNE_OK;
 }
 

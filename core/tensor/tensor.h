@@ -8,6 +8,9 @@
 /* ECLOSED where t has no data. */
 attune_status at_check_open(const char *name, const attune_tensor *t);
 
+/* attune_tensor_new without the zeros: for results that are written as a whole. */
+attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out);
+
 bool at_same_shape(const attune_tensor *a, const attune_tensor *b);
 
 /* -1 .. -rank count from the end; EVALUE outside. */

@@ -77,8 +77,15 @@ static double seconds_given(lua_State *L, double otherwise) {
 }
 
 static int measure_peak(lua_State *L) {
-    double rate;
-    RUN(L, attune_measure_peak(seconds_given(L, 0.2), &rate));
+    static const char *const known[] = {"f32", "bf16", "i8", NULL};
+    double rate, seconds = seconds_given(L, 0.2);
+    int i = 0;
+    if (!lua_isnoneornil(L, 2)) {
+        if (lua_type(L, 2) != LUA_TSTRING) raise_expected(L, "arithmetic", "a name such as 'f32'", 2);
+        while (known[i] && strcmp(known[i], lua_tostring(L, 2)) != 0) i++;
+        if (!known[i]) raise_unknown(L, "arithmetic", lua_tostring(L, 2), known);
+    }
+    RUN(L, attune_measure_peak(seconds, (attune_arithmetic)i, &rate));
     lua_pushnumber(L, rate);
     return 1;
 }

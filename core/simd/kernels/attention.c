@@ -3,260 +3,301 @@
  *
  *   s = q k^T        m' = max(m, max s)        p = 2^(s - m')
  *   l' = 2^(m - m') l + sum p                  o' = 2^(m - m') o + p v
- *
- * Both products are the same register tile: AT_ROWS rows times 2 vectors of columns, whose sums stay in registers over the
- * whole depth, while a step loads a panel's row and multiplies it by one broadcast element of each row.
  */
 #include "simd/attention.h"
-#include "simd/kernels/vec.h"
-
-enum { PANEL = 2 * AT_LANES, PANELS = AT_TILE / PANEL };
+#include "simd/kernels/product.h"
 
 void AT_KERNEL(attention)(at_attention_kernels *table);
 
-/* One or two steps' worth of a panel's row, as f32: bf16 comes in pairs of steps. */
-AT_INLINE void load_step(attune_dtype dtype, const void *b, int64_t step, int vectors, int width, vf out[2]) {
-    for (int j = 0; j < vectors; j++) {
-        if (dtype == ATTUNE_F16)
-            out[j] = vf_load_f16((const uint16_t *)b + step * width + j * AT_LANES);
-        else
-            out[j] = vf_load((const float *)b + step * width + j * AT_LANES);
-    }
-}
+/* Whole panels around the columns that some row sees. */
+static int left_of(const at_step *s) { return s->from / AT_PANEL * AT_PANEL; }
+static int right_of(const at_step *s) { return (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL; }
 
-/* acc[r][j] += a(r, k) * b(k, j) for k in [from, to). a(r, k) lies at a[r * row + k * step].
- * rows, vectors, dtype, row and step are constants where this is inlined. */
-AT_INLINE void accumulate(int rows, int vectors, attune_dtype dtype, int64_t row, int64_t step, const float *a, const void *b, int64_t from, int64_t to,
-                          vf acc[AT_ROWS][2]) {
-    const int width = vectors * AT_LANES;
-    if (dtype == ATTUNE_BF16) {
-        for (int64_t k = from; k < to; k += 2) {
-            vf even[2], odd[2];
-#pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) vf_load_bf16_pairs((const uint16_t *)b + k * width + 2 * j * AT_LANES, &even[j], &odd[j]);
+/* Floats between rows of weights as the product takes them. A row of quads goes as two rows of bytes. */
+AT_INLINE int64_t weight_stride(operand kind) { return kind == PAIRS ? AT_SCORE_STRIDE / 2 : kind == QUADS ? AT_SCORE_STRIDE / 4 : AT_SCORE_STRIDE; }
+
+/* Rows of the register tile that a row takes: of quads one for each digit. */
+AT_INLINE int lines_of(operand kind) { return kind == QUADS ? 2 : 1; }
+
+/* ---- scores ------------------------------------------------------------------------------------------------------ */
+
+AT_INLINE void store_scores(int rows, operand kind, const at_step *s, int column, vf acc[AT_ROWS][2]) {
+    float *to = s->scores + column;
+    const float *scale = kind == I8 || kind == QUADS ? s->k_scale[column / AT_TILE] + column % AT_TILE : NULL;
 #pragma GCC unroll 16
-            for (int r = 0; r < rows; r++) {
-                vf x = vf_set1(a[r * row + k * step]);
+    for (int r = 0; r < rows; r += kind == QUADS ? 2 : 1) {
 #pragma GCC unroll 2
-                for (int j = 0; j < vectors; j++) acc[r][j] = vf_fma(x, even[j], acc[r][j]);
+        for (int j = 0; j < 2; j++) {
+            vf x = acc[r][j];
+            if (kind == I8) x = vf_mul(x, vf_load(scale + j * AT_LANES));
+#if AT_HAS_DOT
+            if (kind == QUADS) {
+                x = vf_fma(vf_of_i32(x), vf_set1(128.0f), vf_of_i32(acc[r + 1][j]));
+                x = vf_mul(vf_mul(x, vf_set1(s->q_scale[r / 2])), vf_load(scale + j * AT_LANES));
             }
-#pragma GCC unroll 16
-            for (int r = 0; r < rows; r++) {
-                vf x = vf_set1(a[r * row + (k + 1) * step]);
-#pragma GCC unroll 2
-                for (int j = 0; j < vectors; j++) acc[r][j] = vf_fma(x, odd[j], acc[r][j]);
-            }
-        }
-        return;
-    }
-    for (int64_t k = from; k < to; k++) {
-        vf column[2];
-        load_step(dtype, b, k, vectors, width, column);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            vf x = vf_set1(a[r * row + k * step]);
-#pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) acc[r][j] = vf_fma(x, column[j], acc[r][j]);
+#endif
+            vf_store(to + (kind == QUADS ? r / 2 : r) * AT_SCORE_STRIDE + j * AT_LANES, x);
         }
     }
 }
 
-/* scores[r][j] = sum over d of q[d][r] k[d][j], one K panel. */
-AT_INLINE void scores_of_panel(int rows, attune_dtype dtype, const float *q, const void *k, int64_t depth, float *scores) {
-    vf acc[AT_ROWS][2];
+/* scores[r][j] = sum over d of q[d][r] k[d][j]. rows: of the register tile. */
+AT_INLINE void scores_of(int rows, operand kind, const at_step *s) {
+    const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind), steps = (s->D + depth_of(kind) - 1) / depth_of(kind);
+    for (int column = left_of(s); column < right_of(s); column += AT_PANEL) {
+        const int tile = column / AT_TILE;
+        const int64_t offset = column % AT_TILE * row_bytes;
+        const bool fetch = s->k_ahead[tile] && column / AT_PANEL % s->shares == s->share;
+        vf acc[AT_ROWS][2];
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = vf_zero();
-    accumulate(rows, 2, dtype, 1, rows, q, k, 0, depth, acc);
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        vf_store(scores + r * AT_SCORE_STRIDE, acc[r][0]);
-        vf_store(scores + r * AT_SCORE_STRIDE + AT_LANES, acc[r][1]);
+        for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = kind == QUADS ? vf_set1(s->q_scale[s->rows + r]) : vf_zero();
+        accumulate_and_fetch(rows, 2, kind, false, 1, rows, s->q, (const char *)s->k[tile] + offset, 0, kind == BF16 ? at_round_up(steps, 2) : steps, acc,
+                             fetch ? (const char *)s->k_ahead[tile] + offset : NULL);
+        store_scores(rows, kind, s, column, acc);
     }
 }
 
-/* o[r][j] = alpha[r] o[r][j] + sum over keys from .. to - 1 of p[r][key] v[key][j], one panel of V's dims over consecutive tiles.
- * v[t] is the panel within tile t. */
-AT_INLINE void values_of_panel(int rows, int vectors, attune_dtype dtype, const float *p, const char *const *v, int from, int to, const float *alpha, float *o,
-                               int64_t o_stride) {
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+/* o[r][j] = alpha[r] o[r][j] + sum over keys of p[r][key] v[key][j], one panel of V's dims over consecutive tiles. */
+AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_step *s, int64_t d, int64_t Dvp) {
+    const int granule = kind == BF16 ? 2 : depth_of(kind), from = s->from / granule * granule, to = (s->to + granule - 1) / granule * granule;
+    const float *weights = depth_of(kind) > 1 ? s->weights : s->scores;
     vf acc[AT_ROWS][2];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
-        vf a = vf_set1(alpha[r]);
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++) acc[r][j] = vf_mul(a, vf_load(o + r * o_stride + j * AT_LANES));
+        for (int j = 0; j < vectors; j++)
+            acc[r][j] = kind == QUADS ? vf_zero() : vf_mul(vf_set1(s->alpha[r]), vf_load(s->o + r * Dvp + d + j * AT_LANES));
     }
     for (int t = from / AT_TILE; t * AT_TILE < to; t++) {
-        int base = t * AT_TILE, begin = from > base ? from - base : 0, end = to - base < AT_TILE ? to - base : AT_TILE;
-        accumulate(rows, vectors, dtype, AT_SCORE_STRIDE, 1, p + base, v[t], begin, end, acc);
+        const int base = t * AT_TILE, begin = from > base ? from - base : 0, end = to - base < AT_TILE ? to - base : AT_TILE, depth = depth_of(kind);
+        const int64_t offset = d * AT_TILE * bytes_of(kind) / depth;
+        const bool fetch = s->v_ahead[t] && d / AT_PANEL % s->shares == s->share;
+        accumulate_and_fetch(rows, vectors, kind, true, weight_stride(kind), 1, weights + base / depth, (const char *)s->v[t] + offset, begin / depth,
+                             end / depth, acc, fetch ? (const char *)s->v_ahead[t] + offset : NULL);
     }
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
+    for (int r = 0; r < rows; r += kind == QUADS ? 2 : 1) {
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++) vf_store(o + r * o_stride + j * AT_LANES, acc[r][j]);
-    }
-}
-
-/* A function for each number of rows, dtype and width, since a register tile must be of constant size. */
-typedef void (*scores_function)(const float *q, const void *k, int64_t depth, float *scores);
-typedef void (*values_function)(const float *p, const char *const *v, int from, int to, const float *alpha, float *o, int64_t o_stride);
-
-#define INSTANCE(rows, name, dtype)                                                                                                                        \
-    static void scores_##name##_##rows(const float *q, const void *k, int64_t depth, float *scores) { scores_of_panel(rows, dtype, q, k, depth, scores); } \
-    static void values_##name##_##rows(const float *p, const char *const *v, int from, int to, const float *alpha, float *o, int64_t o_stride) {           \
-        values_of_panel(rows, 2, dtype, p, v, from, to, alpha, o, o_stride);                                                                               \
-    }                                                                                                                                                      \
-    static void narrow_##name##_##rows(const float *p, const char *const *v, int from, int to, const float *alpha, float *o, int64_t o_stride) {           \
-        values_of_panel(rows, 1, dtype, p, v, from, to, alpha, o, o_stride);                                                                               \
-    }
-#define INSTANCES(rows) INSTANCE(rows, f32, ATTUNE_F32) INSTANCE(rows, bf16, ATTUNE_BF16) INSTANCE(rows, f16, ATTUNE_F16)
-INSTANCES(1)
-INSTANCES(2)
-#if defined AT_ISA_avx2 || defined AT_ISA_avx512
-INSTANCES(3)
-INSTANCES(4)
-INSTANCES(5)
-INSTANCES(6)
-#define UP_TO_6(kind, name) kind##_##name##_1, kind##_##name##_2, kind##_##name##_3, kind##_##name##_4, kind##_##name##_5, kind##_##name##_6
+        for (int j = 0; j < vectors; j++) {
+            float *o = s->o + (kind == QUADS ? r / 2 : r) * Dvp + d + j * AT_LANES;
+            vf x = acc[r][j];
+#if AT_HAS_DOT
+            if (kind == QUADS) {
+                x = vf_fma(vf_of_i32(x), vf_set1(256.0f), vf_of_i32(acc[r + 1][j]));
+                x = vf_fma(x, vf_set1(s->weight_scale[r / 2]), vf_mul(vf_set1(s->alpha[r / 2]), vf_load(o)));
+            }
 #endif
-#if defined AT_ISA_avx512
-INSTANCES(7)
-INSTANCES(8)
-INSTANCES(9)
-INSTANCES(10)
-INSTANCES(11)
-INSTANCES(12)
-INSTANCES(13)
-INSTANCES(14)
-#define ALL_ROWS(kind, name)                                                                                                                  \
-    UP_TO_6(kind, name), kind##_##name##_7, kind##_##name##_8, kind##_##name##_9, kind##_##name##_10, kind##_##name##_11, kind##_##name##_12, \
-        kind##_##name##_13, kind##_##name##_14
-#elif defined AT_ISA_avx2
-#define ALL_ROWS(kind, name) UP_TO_6(kind, name)
-#else
-#define ALL_ROWS(kind, name) kind##_##name##_1, kind##_##name##_2
-#endif
-
-/* Indexed by rows - 1. */
-static const scores_function scores_table[3][AT_ROWS] = {{ALL_ROWS(scores, f32)}, {ALL_ROWS(scores, bf16)}, {ALL_ROWS(scores, f16)}};
-static const values_function values_table[3][AT_ROWS] = {{ALL_ROWS(values, f32)}, {ALL_ROWS(values, bf16)}, {ALL_ROWS(values, f16)}};
-static const values_function narrow_table[3][AT_ROWS] = {{ALL_ROWS(narrow, f32)}, {ALL_ROWS(narrow, bf16)}, {ALL_ROWS(narrow, f16)}};
-
-static int table_index(attune_dtype dtype) { return dtype == ATTUNE_F32 ? 0 : dtype == ATTUNE_BF16 ? 1 : 2; }
-
-/* Exponentials of one row in place. Columns from .. to - 1 (multiples of AT_LANES) were multiplied out; the row sees first ..
- * last - 1 of them, and the others become zero. Returns what the row's earlier sums are to be multiplied by. */
-static float softmax_row(float *s, int from, int to, int first, int last, float *max, float *sum) {
-    const vf nothing = vf_set1(-INFINITY);
-    if (first >= last) {
-        for (int j = from; j < to; j += AT_LANES) vf_store(s + j, vf_zero());
-        return 1.0f;
-    }
-    int left = first / AT_LANES * AT_LANES, right = (last + AT_LANES - 1) / AT_LANES * AT_LANES;
-    if (first > left) vf_store(s + left, vf_within(vf_load(s + left), first - left, AT_LANES, nothing));
-    if (last < right) vf_store(s + right - AT_LANES, vf_within(vf_load(s + right - AT_LANES), 0, last - right + AT_LANES, nothing));
-
-    /* vf_max gives its second argument where either is NaN: a NaN score does not hide the others, and comes out of exp2. */
-    vf m0 = vf_set1(*max), m1 = m0;
-    int j = left;
-    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) m0 = vf_max(vf_load(s + j), m0), m1 = vf_max(vf_load(s + j + AT_LANES), m1);
-    if (j < right) m0 = vf_max(vf_load(s + j), m0);
-    float greatest = vf_reduce_max(vf_max(m0, m1));
-    float origin = greatest == -INFINITY ? 0.0f : greatest; /* all -inf: 2^(-inf - 0) is the zero that is wanted */
-
-    vf o = vf_set1(origin), l0 = vf_zero(), l1 = vf_zero();
-    for (j = left; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
-        vf p0 = vf_exp2(vf_sub(vf_load(s + j), o)), p1 = vf_exp2(vf_sub(vf_load(s + j + AT_LANES), o));
-        vf_store(s + j, p0), vf_store(s + j + AT_LANES, p1);
-        l0 = vf_add(l0, p0), l1 = vf_add(l1, p1);
-    }
-    if (j < right) {
-        vf p0 = vf_exp2(vf_sub(vf_load(s + j), o));
-        vf_store(s + j, p0);
-        l0 = vf_add(l0, p0);
-    }
-    for (j = from; j < left; j += AT_LANES) vf_store(s + j, vf_zero());
-    for (j = right; j < to; j += AT_LANES) vf_store(s + j, vf_zero());
-
-    float alpha = 1.0f;
-    if (greatest > *max) {
-        float lanes[AT_LANES];
-        vf_store(lanes, vf_exp2(vf_set1(*max - greatest)));
-        alpha = lanes[0];
-    }
-    *max = greatest;
-    *sum = *sum * alpha + vf_reduce_add(vf_add(l0, l1));
-    return alpha;
-}
-
-static float value_at(attune_dtype dtype, const char *panel, int width, int token, int dim) {
-    if (dtype == ATTUNE_F32) return ((const float *)panel)[token * width + dim];
-    if (dtype == ATTUNE_F16) return at_f16_to_f32(((const uint16_t *)panel)[token * width + dim]);
-    return at_bf16_to_f32(((const uint16_t *)panel)[(token / 2 * width + dim) * 2 + token % 2]);
-}
-
-/* p v where v holds an Inf or NaN: term by term, so that 0 * Inf of a token that a row does not see is never formed. */
-static void values_term_by_term(const at_row_panel *rows, const at_key_block *block, const float *alpha, int64_t offset, int width, const char *const *v,
-                                int64_t o_stride) {
-    int end = block->tiles * AT_TILE;
-    for (int r = 0; r < rows->rows; r++) {
-        int first = rows->first[r] - block->begin, last = rows->last[r] - block->begin;
-        const float *p = block->scores + r * AT_SCORE_STRIDE;
-        for (int d = 0; d < width; d++) {
-            float sum = alpha[r] * rows->o[r * o_stride + offset + d];
-            for (int j = first > 0 ? first : 0; j < last && j < end; j++) sum += p[j] * value_at(block->dtype, v[j / AT_TILE], width, j % AT_TILE, d);
-            rows->o[r * o_stride + offset + d] = sum;
+            vf_store(o, x);
         }
     }
 }
 
-static void cap_scores(float *s, int from, int to, float cap) {
-    vf c = vf_set1(cap * 1.44269504088896340736f);
-    for (int j = from; j < to; j += AT_LANES) vf_store(s + j, vf_mul(c, vf_tanh(vf_load(s + j))));
+AT_INLINE void values_of(int rows, operand kind, const at_step *s) {
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM);
+    int64_t d = 0;
+    for (; d + AT_PANEL <= Dvp; d += AT_PANEL) values_of_panel(rows, 2, kind, s, d, Dvp);
+    if (d < Dvp) values_of_panel(rows, 1, kind, s, d, Dvp);
 }
 
-static void attend(const at_row_panel *rows, const at_key_block *block) {
-    const int count = rows->rows, kind = table_index(block->dtype), end = block->tiles * AT_TILE;
-    int first[AT_MAX_ROWS], last[AT_MAX_ROWS], from = end, to = 0;
-    for (int r = 0; r < count; r++) {
-        first[r] = rows->first[r] - block->begin, last[r] = rows->last[r] - block->begin;
-        if (first[r] < 0) first[r] = 0;
-        if (last[r] > end) last[r] = end;
-        if (first[r] >= last[r]) continue;
-        if (first[r] < from) from = first[r];
-        if (last[r] > to) to = last[r];
-    }
-    if (from >= to) return;
+/* ---- a function for each number of rows and kind of columns, since a register tile must be of constant size ------- */
 
-    /* Whole panels that some row sees. */
-    const int64_t size = attune_dtype_size(block->dtype), Dp = at_round_up(block->D, AT_DIM), Dvp = at_round_up(block->Dv, AT_DIM);
-    const int left = from / PANEL * PANEL, right = (to + PANEL - 1) / PANEL * PANEL;
-    for (int j = left; j < right; j += PANEL) {
-        const char *panel = (const char *)block->k[j / AT_TILE] + (int64_t)(j % AT_TILE) * Dp * size;
-        scores_table[kind][count - 1](rows->q, panel, block->D, block->scores + j);
-    }
+typedef void (*step_function)(const at_step *s);
 
-    float alpha[AT_MAX_ROWS];
-    for (int r = 0; r < count; r++) {
-        float *s = block->scores + r * AT_SCORE_STRIDE;
-        if (block->softcap > 0) cap_scores(s, left, right, block->softcap);
-        alpha[r] = softmax_row(s, left, right, first[r], last[r], &rows->max[r], &rows->sum[r]);
-    }
+#define FUNCTIONS(rows, kind)                                                                            \
+    static void scores_##kind##_##rows(const at_step *s) { scores_of(rows * lines_of(kind), kind, s); } \
+    static void values_##kind##_##rows(const at_step *s) { values_of(rows * lines_of(kind), kind, s); }
+AT_EACH_ROW(FUNCTIONS, F32)
+AT_EACH_ROW(FUNCTIONS, BF16)
+AT_EACH_ROW(FUNCTIONS, F16)
+#if AT_HAS_DOT
+AT_EACH_ROW(FUNCTIONS, PAIRS)
+AT_EACH_HALF(FUNCTIONS, QUADS)
+#else
+AT_EACH_ROW(FUNCTIONS, I8)
+#endif
 
-    for (int64_t d = 0; d < Dvp; d += PANEL) {
-        const char *v[AT_BLOCK_TILES];
-        for (int t = 0; t < block->tiles; t++) v[t] = (const char *)block->v[t] + d * AT_TILE * size;
-        const bool narrow = Dvp - d < PANEL;
-        /* bf16 goes by pairs of tokens; the one before an odd start has p = 0 in every row. */
-        const int begin = from & ~1, stop = (to + 1) & ~1;
-        if (!block->v_finite)
-            values_term_by_term(rows, block, alpha, d, narrow ? AT_LANES : PANEL, v, Dvp);
+/* Indexed by operand, then by rows - 1. */
+#define SCORES(rows, kind) scores_##kind##_##rows,
+#define VALUES(rows, kind) values_##kind##_##rows,
+#if AT_HAS_DOT
+#define OTHERS(which) [PAIRS] = {AT_EACH_ROW(which, PAIRS)}, [QUADS] = {AT_EACH_HALF(which, QUADS)}
+#else
+#define OTHERS(which) [I8] = {AT_EACH_ROW(which, I8)}
+#endif
+#define TABLE(which) {[F32] = {AT_EACH_ROW(which, F32)}, [BF16] = {AT_EACH_ROW(which, BF16)}, [F16] = {AT_EACH_ROW(which, F16)}, OTHERS(which)}
+static const step_function scores_table[][AT_ROWS] = TABLE(SCORES), values_table[][AT_ROWS] = TABLE(VALUES);
+
+static operand kind_of(const at_step *s) {
+    if (s->product == AT_DOT_BF16) return PAIRS;
+    if (s->product == AT_DOT_I8) return QUADS;
+    return s->dtype == ATTUNE_F32 ? F32 : s->dtype == ATTUNE_BF16 ? BF16 : s->dtype == ATTUNE_F16 ? F16 : I8;
+}
+
+static void scores(at_step *s) { scores_table[kind_of(s)][s->rows - 1](s); }
+
+/* ---- softmax ----------------------------------------------------------------------------------------------------- */
+
+static void cap(at_step *s) {
+    const vf inner = vf_set1(s->scale / s->softcap), outer = vf_set1(s->softcap);
+    for (int r = 0; r < s->rows; r++) {
+        float *x = s->scores + r * AT_SCORE_STRIDE;
+        for (int j = left_of(s); j < right_of(s); j += AT_LANES) vf_store(x + j, vf_mul(outer, vf_tanh(vf_mul(inner, vf_load(x + j)))));
+    }
+}
+
+/* The greatest exponent of a row: of what it sees, and so far. What it does not see becomes -inf in the two vectors at the edges, and is not looked at
+ * beyond. vf_max gives its second argument where either is NaN: a NaN score does not hide the others, and comes out of exp2. */
+static float greatest_exponent(const at_step *s, int r) {
+    const vf nothing = vf_set1(-INFINITY);
+    float *x = s->scores + r * AT_SCORE_STRIDE;
+    const int first = s->first[r], last = s->last[r], left = first / AT_LANES * AT_LANES, right = (last + AT_LANES - 1) / AT_LANES * AT_LANES;
+    if (first > left) vf_store(x + left, vf_within(vf_load(x + left), first - left, AT_LANES, nothing));
+    if (last < right) vf_store(x + right - AT_LANES, vf_within(vf_load(x + right - AT_LANES), 0, last - right + AT_LANES, nothing));
+    vf m0 = nothing, m1 = nothing;
+    int j = left;
+    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) m0 = vf_max(vf_load(x + j), m0), m1 = vf_max(vf_load(x + j + AT_LANES), m1);
+    if (j < right) m0 = vf_max(vf_load(x + j), m0);
+    const float exponent = vf_reduce_max(vf_max(m0, m1)) * s->factor;
+    return exponent > s->max[r] ? exponent : s->max[r];
+}
+
+static void store_zeros(float *x, int from, int to) {
+    for (int j = from; j < to; j += AT_LANES) vf_store(x + j, vf_zero());
+}
+
+/* Scores become weights 2^(score factor - origin), zero where nothing is seen; returns their sum. Weights for i8 values are multiplied by the values' scales, and
+ * *greatest becomes the greatest of them. */
+AT_INLINE float weights_of_row(const at_step *s, int r, float origin, bool scaled, float *greatest) {
+    const int left = s->first[r] / AT_LANES * AT_LANES, right = (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES;
+    const vf factor = vf_set1(s->factor), o = vf_set1(-origin);
+    float *x = s->scores + r * AT_SCORE_STRIDE;
+    vf l0 = vf_zero(), l1 = vf_zero(), m = vf_zero();
+    int j = left;
+    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
+        vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o)), p1 = vf_exp2(vf_fma(vf_load(x + j + AT_LANES), factor, o));
+        l0 = vf_add(l0, p0), l1 = vf_add(l1, p1);
+        if (scaled) {
+            const float *scale = s->v_scale[j / AT_TILE] + j % AT_TILE;
+            p0 = vf_mul(p0, vf_load(scale)), m = vf_max(p0, m);
+            scale = s->v_scale[(j + AT_LANES) / AT_TILE] + (j + AT_LANES) % AT_TILE;
+            p1 = vf_mul(p1, vf_load(scale)), m = vf_max(p1, m);
+        }
+        vf_store(x + j, p0), vf_store(x + j + AT_LANES, p1);
+    }
+    if (j < right) {
+        vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o));
+        l0 = vf_add(l0, p0);
+        if (scaled) p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE)), m = vf_max(p0, m);
+        vf_store(x + j, p0);
+    }
+    store_zeros(x, left_of(s), left);
+    store_zeros(x, right, right_of(s));
+    if (scaled) *greatest = vf_reduce_max(m);
+    return vf_reduce_add(vf_add(l0, l1));
+}
+
+#if AT_HAS_DOT
+static void weights_as_pairs(at_step *s, int r) {
+    const float *x = s->scores + r * AT_SCORE_STRIDE;
+    uint16_t *to = (uint16_t *)s->weights + r * AT_SCORE_STRIDE;
+    for (int j = left_of(s), right = right_of(s); j < right; j += 2 * AT_LANES) vf_store_bf16_two(to + j, vf_load(x + j), vf_load(x + j + AT_LANES));
+}
+
+/* A scale of its own for each row and block, so that small weights far from the greatest one keep their digits. */
+static void weights_as_digits(at_step *s, int r, float greatest) {
+    const float *x = s->scores + r * AT_SCORE_STRIDE;
+    uint8_t *high = (uint8_t *)s->weights + 2 * r * AT_SCORE_STRIDE, *low = high + AT_SCORE_STRIDE;
+    const bool any = greatest > 0x1p-100f;
+    const vf digits = vf_set1(any ? 65535.0f / greatest : 0.0f);
+    s->weight_scale[r] = any ? greatest / 65535.0f : 0.0f;
+    for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES) vf_store_digits(high + j, low + j, vf_mul(vf_load(x + j), digits));
+}
+#endif
+
+static void softmax(at_step *s) {
+    float origin[AT_MAX_ROWS] = {0}, greatest[AT_MAX_ROWS] = {0};
+    for (int r = 0; r < s->rows; r++) {
+        greatest[r] = s->first[r] < s->last[r] ? greatest_exponent(s, r) : s->max[r];
+        /* All scores -inf: 2^(-inf - 0) is the zero that is wanted. */
+        origin[r] = greatest[r] == -INFINITY ? 0.0f : greatest[r];
+    }
+    for (int r = 0; r < s->rows; r += AT_LANES) {
+        const int n = s->rows - r < AT_LANES ? s->rows - r : AT_LANES;
+        const vf before = vf_load_part(s->max + r, n), now = vf_load(origin + r);
+        vf alpha = vf_exp2(vf_sub(before, now));
+        vf_store(s->alpha + r, vf_select(vf_equal(before, now), vf_set1(1.0f), alpha));
+        vf_store_part(s->max + r, vf_load(greatest + r), n);
+    }
+    for (int r = 0; r < s->rows; r++) {
+        float scaled = 0, sum = 0;
+        if (s->first[r] >= s->last[r])
+            store_zeros(s->scores + r * AT_SCORE_STRIDE, left_of(s), right_of(s));
+        else if (s->dtype == ATTUNE_I8)
+            sum = weights_of_row(s, r, origin[r], true, &scaled);
         else
-            (narrow ? narrow_table : values_table)[kind][count - 1](block->scores, v, begin, stop, alpha, rows->o + d, Dvp);
+            sum = weights_of_row(s, r, origin[r], false, NULL);
+        s->sum[r] = s->sum[r] * s->alpha[r] + sum;
+#if AT_HAS_DOT
+        if (s->product == AT_DOT_BF16) weights_as_pairs(s, r);
+        if (s->product == AT_DOT_I8) weights_as_digits(s, r, scaled);
+#endif
     }
+}
+
+/* ---- values that are not all finite ------------------------------------------------------------------------------ */
+
+static float value_at(const at_step *s, const char *panel, int width, int token, int dim) {
+    switch (s->dtype) {
+    case ATTUNE_F32: return ((const float *)panel)[token * width + dim];
+    case ATTUNE_F16: return at_f16_to_f32(((const uint16_t *)panel)[token * width + dim]);
+    case ATTUNE_BF16: return at_bf16_to_f32(((const uint16_t *)panel)[(token / 2 * width + dim) * 2 + token % 2]);
+    default: {
+        const int quad = AT_HAS_DOT ? 4 : 1;
+        return (float)((const int8_t *)panel)[(token / quad * width + dim) * quad + token % quad]; /* the weight has the scale in it */
+    }
+    }
+}
+
+/* Term by term, so that 0 * Inf of a token that a row does not see is never formed. */
+static void values_term_by_term(const at_step *s) {
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM);
+    const int64_t size = attune_dtype_size(s->dtype);
+    for (int r = 0; r < s->rows; r++) {
+        const float *p = s->scores + r * AT_SCORE_STRIDE;
+        for (int64_t d = 0; d < Dvp; d++) {
+            const int64_t panel = d / AT_PANEL * AT_PANEL, width = Dvp - panel < AT_PANEL ? Dvp - panel : AT_PANEL;
+            float sum = s->alpha[r] * s->o[r * Dvp + d];
+            for (int j = s->first[r]; j < s->last[r]; j++) {
+                const int t = j / AT_TILE;
+                sum += p[j] * value_at(s, (const char *)s->v[t] + panel * AT_TILE * size, (int)width, j % AT_TILE, (int)(d - panel));
+            }
+            s->o[r * Dvp + d] = sum;
+        }
+    }
+}
+
+static void values(at_step *s) {
+    if (s->v_finite)
+        values_table[kind_of(s)][s->rows - 1](s);
+    else
+        values_term_by_term(s);
+}
+
+static at_product product(attune_dtype tile, attune_dtype rows) {
+    if (AT_HAS_DOT && tile == ATTUNE_I8) return AT_DOT_I8;
+    return AT_HAS_DOT && tile == ATTUNE_BF16 && rows == ATTUNE_BF16 ? AT_DOT_BF16 : AT_FMA;
 }
 
 void AT_KERNEL(attention)(at_attention_kernels *table) {
-    table->rows = AT_ROWS;
-    table->panel = PANEL;
-    table->attend = attend;
+    table->rows[AT_FMA] = AT_ROWS;
+    table->rows[AT_DOT_BF16] = AT_HAS_DOT ? AT_ROWS : 0;
+    table->rows[AT_DOT_I8] = AT_HAS_DOT ? AT_ROWS / 2 : 0;
+    table->panel = AT_PANEL;
+    table->product = product;
+    table->scores = scores;
+    table->cap = cap;
+    table->softmax = softmax;
+    table->values = values;
 }

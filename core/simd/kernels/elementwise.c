@@ -111,6 +111,36 @@ static float greatest(const float *x, int64_t n) {
     return best;
 }
 
+static void turn_halves(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out) {
+    int64_t i = 0;
+    for (; i + AT_LANES <= pairs; i += AT_LANES) {
+        const vf a = vf_load(x + i), b = vf_load(x + pairs + i), c = vf_load(cosine + i), s = vf_load(sine + i);
+        vf_store(out + i, vf_sub(vf_mul(a, c), vf_mul(b, s)));
+        vf_store(out + pairs + i, vf_add(vf_mul(b, c), vf_mul(a, s)));
+    }
+    for (; i < pairs; i++) {
+        const float a = x[i], b = x[pairs + i];
+        out[i] = a * cosine[i] - b * sine[i], out[pairs + i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+/* The compiler finds the shuffles of its set itself. */
+static void turn_pairs(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out) {
+    float part[2 * AT_LANES];
+    int64_t i = 0;
+    for (; i + AT_LANES <= pairs; i += AT_LANES) {
+        for (int j = 0; j < AT_LANES; j++) {
+            const float a = x[2 * (i + j)], b = x[2 * (i + j) + 1];
+            part[2 * j] = a * cosine[i + j] - b * sine[i + j], part[2 * j + 1] = b * cosine[i + j] + a * sine[i + j];
+        }
+        memcpy(out + 2 * i, part, sizeof part);
+    }
+    for (; i < pairs; i++) {
+        const float a = x[2 * i], b = x[2 * i + 1];
+        out[2 * i] = a * cosine[i] - b * sine[i], out[2 * i + 1] = b * cosine[i] + a * sine[i];
+    }
+}
+
 void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
     *table = (at_elementwise_kernels){.exp = map_exp,
                                       .tanh = map_tanh,
@@ -120,5 +150,7 @@ void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
                                       .f16_to_f32 = f16_to_f32,
                                       .f32_to_f16 = f32_to_f16,
                                       .sum = sum,
-                                      .max = greatest};
+                                      .max = greatest,
+                                      .turn_halves = turn_halves,
+                                      .turn_pairs = turn_pairs};
 }

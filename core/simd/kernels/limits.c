@@ -1,24 +1,37 @@
-/* limits.c - what a core can do at best: the loops behind attune_measure_peak and attune_measure_bandwidth. */
+/* limits.c - what a core can do at best: the loops behind the measured peaks and bandwidth. */
 #include "simd/attention.h"
-#include "simd/kernels/vec.h"
+#include "simd/kernels/product.h"
 
 void AT_KERNEL(limits)(at_attention_kernels *table);
 
 /* Two multiply-add units times 4 to 5 cycles of latency keep 8 to 10 sums in flight; 12 leaves room and fits 16 registers. */
 enum { CHAINS = 12 };
 
-static double multiply_adds(int64_t steps) {
-    vf a = vf_set1(0.999f), b = vf_set1(1e-3f), sum[CHAINS];
-    for (int i = 0; i < CHAINS; i++) sum[i] = vf_set1((float)i);
+AT_INLINE double run_chains(operand kind, vf a, vf b, int64_t steps) {
+    vf sum[CHAINS];
+    for (int i = 0; i < CHAINS; i++) sum[i] = kind == QUADS ? vf_zero() : vf_set1((float)i);
     for (int64_t s = 0; s < steps; s++) {
 #pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) sum[i] = vf_fma(sum[i], a, b);
+        for (int i = 0; i < CHAINS; i++) sum[i] = kind == F32 ? vf_fma(sum[i], a, b) : multiply(kind, false, a, b, sum[i]);
     }
-    float total = 0;
-    for (int i = 0; i < CHAINS; i++) total += vf_reduce_add(sum[i]);
-    if (total < 0) return 0; /* never; but a total that nobody looks at need not be computed */
-    return 2.0 * AT_LANES * CHAINS * (double)steps;
+    vf total = sum[0];
+    for (int i = 1; i < CHAINS; i++) total = vf_add(total, sum[i]);
+    const volatile float used = vf_reduce_add(total); /* a total that nobody looks at need not be computed */
+    (void)used;
+    return 2.0 * AT_LANES * depth_of(kind) * CHAINS * (double)steps;
 }
+
+static double peak_fma(int64_t steps) { return run_chains(F32, vf_set1(0.999f), vf_set1(1e-3f), steps); }
+
+#if AT_HAS_DOT
+static double peak_bf16(int64_t steps) { return run_chains(PAIRS, vf_pairs(vf_set1(0.5f), vf_set1(-0.5f)), vf_pairs(vf_set1(0.25f), vf_set1(0.25f)), steps); }
+
+/* The sums come to zero every other quad and never overflow. */
+static double peak_i8(int64_t steps) {
+    const vf ones = vf_set1(1.0f), less = vf_set1(-1.0f);
+    return run_chains(QUADS, vf_quads(ones, ones, ones, ones, 0), vf_quads(ones, less, ones, less, 0), steps);
+}
+#endif
 
 static double read_all(const void *p, int64_t bytes) {
     const float *x = p;
@@ -36,6 +49,10 @@ static double read_all(const void *p, int64_t bytes) {
 }
 
 void AT_KERNEL(limits)(at_attention_kernels *table) {
-    table->multiply_adds = multiply_adds;
+    table->peak[AT_FMA] = peak_fma;
+#if AT_HAS_DOT
+    table->peak[AT_DOT_BF16] = peak_bf16;
+    table->peak[AT_DOT_I8] = peak_i8;
+#endif
     table->read = read_all;
 }

@@ -1,71 +1,203 @@
-/* pack.c - tokens into packed tiles (simd/attention.h says how they lie). */
+/* pack.c - tokens into packed tiles, and rows for the products (simd/attention.h says how both lie). */
 #include "simd/attention.h"
-#include "simd/kernels/vec.h"
-
-enum { PANEL = 2 * AT_LANES };
+#include "simd/kernels/product.h"
 
 void AT_KERNEL(pack)(at_attention_kernels *table);
 
-static uint16_t to_half(attune_dtype dtype, float x) { return dtype == ATTUNE_BF16 ? at_f32_to_bf16(x) : at_f32_to_f16(x); }
+/* Elements of the depth that lie side by side. */
+static int group_of(attune_dtype dtype) { return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 && AT_HAS_DOT ? 4 : 1; }
 
-static void pack_keys(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile) {
-    const int64_t Dp = at_round_up(D, AT_DIM);
-    for (int j = first; j < first + tokens;) {
-        /* The tokens of one panel together: reading them a dim at a time then writes whole lines. */
-        const int panel = j / PANEL, begin = j % PANEL, left = PANEL - begin;
-        const int n = first + tokens - j < left ? first + tokens - j : left;
-        const float *row = x + (j - first) * stride;
-        if (dtype == ATTUNE_F32) {
-            float *to = (float *)tile + panel * Dp * PANEL + begin;
-            for (int64_t d = 0; d < D; d++)
-                for (int i = 0; i < n; i++) to[d * PANEL + i] = row[i * stride + d];
-        } else if (dtype == ATTUNE_F16) {
-            uint16_t *to = (uint16_t *)tile + panel * Dp * PANEL + begin;
-            for (int64_t d = 0; d < D; d++)
-                for (int i = 0; i < n; i++) to[d * PANEL + i] = to_half(dtype, row[i * stride + d]);
-        } else {
-            uint16_t *to = (uint16_t *)tile + panel * Dp * PANEL + 2 * begin;
-            for (int64_t d = 0; d < D; d++)
-                for (int i = 0; i < n; i++) to[(d / 2 * PANEL + i) * 2 + d % 2] = to_half(dtype, row[i * stride + d]);
-        }
-        j += n;
+/* One element of a panel: number `depth` of the product's depth, column `column` of `width`. */
+static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column, float x, int bias) {
+    const int group = group_of(dtype);
+    const int64_t at = (depth / group * width + column) * group + depth % group;
+    switch (dtype) {
+    case ATTUNE_F32: ((float *)panel)[at] = x; break;
+    case ATTUNE_BF16: ((uint16_t *)panel)[at] = at_f32_to_bf16(x); break;
+    case ATTUNE_F16: ((uint16_t *)panel)[at] = at_f32_to_f16(x); break;
+    default: ((uint8_t *)panel)[at] = (uint8_t)((int)rintf(x) + bias); break;
     }
 }
+
+/* A vector of columns from `column` on, of the group of the depth that begins at `depth`; x holds a vector for each of the group. */
+static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column, const vf *x, int bias) {
+    const int64_t at = depth * width + column;
+    switch (dtype) {
+    case ATTUNE_F32: vf_store((float *)panel + at, x[0]); break;
+    case ATTUNE_BF16: vf_store((float *)panel + depth / 2 * width + column, vf_pairs(x[0], x[1])); break;
+    case ATTUNE_F16: vf_store_f16((uint16_t *)panel + at, x[0]); break;
+    default:
+#if AT_HAS_DOT
+        vf_store((float *)panel + depth / 4 * width + column, vf_quads(x[0], x[1], x[2], x[3], bias));
+#else
+        (void)bias;
+        vf_store_i8((int8_t *)panel + at, x[0]);
+#endif
+    }
+}
+
+/* What a token's elements are multiplied by to become integers, and the scale that undoes it. A token with an Inf or NaN is NaN throughout. */
+static float digits_of(const float *x, int64_t n, float *scale) {
+    vf m = vf_zero(), finite = vf_zero();
+    for (int64_t i = 0; i < n; i += AT_LANES) {
+        vf a = n - i < AT_LANES ? vf_load_part(x + i, (int)(n - i)) : vf_load(x + i);
+        m = vf_max(vf_abs(a), m);
+        finite = vf_fma(a, vf_zero(), finite);
+    }
+    const float greatest = vf_reduce_max(m), digits = greatest > 0x1p-100f ? 127.0f / greatest : 0.0f;
+    if (vf_reduce_add(finite) != 0.0f) {
+        *scale = NAN;
+        return 0;
+    }
+    *scale = digits > 0 ? greatest / 127.0f : 0.0f;
+    return digits;
+}
+
+/* ---- keys -------------------------------------------------------------------------------------------------------- */
+
+/* A vector of tokens, [AT_LANES][D], into the columns from `column` on of a panel: square by square. */
+static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype dtype, void *panel, int64_t column, const float *digits, int bias) {
+    const int group = group_of(dtype);
+    for (int64_t d = 0; d < D; d += AT_LANES) {
+        vf rows[AT_LANES];
+        const int64_t n = D - d < AT_LANES ? D - d : AT_LANES;
+        for (int i = 0; i < AT_LANES; i++) {
+            rows[i] = n < AT_LANES ? vf_load_part(x + i * stride + d, (int)n) : vf_load(x + i * stride + d);
+            if (dtype == ATTUNE_I8) rows[i] = vf_mul(rows[i], vf_set1(digits[i]));
+        }
+        vf_transpose(rows);
+        for (int64_t i = 0; i < at_round_up(n, group); i += group) put_vector(dtype, panel, AT_PANEL, d + i, column, rows + i, bias);
+    }
+}
+
+static void pack_keys(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile, float *scale) {
+    const int64_t panel_bytes = at_round_up(D, AT_DIM) * AT_PANEL * attune_dtype_size(dtype);
+    const int bias = dtype == ATTUNE_I8 && AT_HAS_DOT ? 128 : 0;
+    float digits[AT_TILE];
+    for (int i = 0; i < tokens && dtype == ATTUNE_I8; i++) digits[i] = digits_of(x + i * stride, D, scale + first + i);
+    for (int i = 0; i < tokens;) {
+        const int j = first + i, column = j % AT_PANEL;
+        void *panel = (char *)tile + j / AT_PANEL * panel_bytes;
+        if (column % AT_LANES == 0 && tokens - i >= AT_LANES) {
+            pack_square(x + i * stride, stride, D, dtype, panel, column, digits + i, bias);
+            i += AT_LANES;
+            continue;
+        }
+        const float *row = x + i * stride;
+        for (int64_t d = 0; d < D; d++) {
+            /* 0 * Inf: a token with an Inf or NaN has digits 0. */
+            const float value = dtype != ATTUNE_I8 ? row[d] : digits[i] > 0 ? row[d] * digits[i] : 0;
+            put(dtype, panel, AT_PANEL, d, column, value, bias);
+        }
+        i++;
+    }
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 /* An Inf or NaN times zero is not zero. */
 static bool all_are_finite(const float *x, int64_t n) {
     vf sum = vf_zero();
     int64_t i = 0;
     for (; i + AT_LANES <= n; i += AT_LANES) sum = vf_fma(vf_load(x + i), vf_zero(), sum);
-    sum = vf_fma(vf_load_part(x + i, (int)(n - i)), vf_zero(), sum);
+    if (i < n) sum = vf_fma(vf_load_part(x + i, (int)(n - i)), vf_zero(), sum);
     return vf_reduce_add(sum) == 0.0f;
 }
 
-static bool pack_values(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile) {
-    const int64_t Dvp = at_round_up(Dv, AT_DIM);
-    bool all_finite = true;
-    for (int i = 0; i < tokens; i++) {
-        const float *row = x + i * stride;
-        const int j = first + i;
-        all_finite = all_are_finite(row, Dv) && all_finite;
-        for (int64_t d = 0; d < Dv; d += PANEL) {
-            const int64_t width = Dvp - d < PANEL ? Dvp - d : PANEL, n = Dv - d < width ? Dv - d : width;
-            const int64_t panel = d * AT_TILE;
-            if (dtype == ATTUNE_F32) {
-                memcpy((float *)tile + panel + j * width, row + d, (size_t)n * sizeof *row);
-            } else if (dtype == ATTUNE_F16) {
-                uint16_t *to = (uint16_t *)tile + panel + j * width;
-                for (int64_t c = 0; c < n; c++) to[c] = to_half(dtype, row[d + c]);
-            } else {
-                uint16_t *to = (uint16_t *)tile + panel + (j / 2 * width) * 2 + j % 2;
-                for (int64_t c = 0; c < n; c++) to[2 * c] = to_half(dtype, row[d + c]);
-            }
+/* `group` tokens, whose first is at a multiple of it, into one row of groups. */
+static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv, attune_dtype dtype, void *tile, const float *digits) {
+    const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
+    const int group = group_of(dtype);
+    for (int64_t d = 0; d < Dv; d += AT_LANES) {
+        const int64_t begin = d / AT_PANEL * AT_PANEL, width = Dvp - begin < AT_PANEL ? Dvp - begin : AT_PANEL;
+        vf rows[4];
+        for (int i = 0; i < group; i++) {
+            rows[i] = Dv - d < AT_LANES ? vf_load_part(x + i * stride + d, (int)(Dv - d)) : vf_load(x + i * stride + d);
+            if (dtype == ATTUNE_I8) rows[i] = vf_mul(rows[i], vf_set1(digits[i]));
         }
+        put_vector(dtype, (char *)tile + begin * AT_TILE * size, width, token, d - begin, rows, 0);
+    }
+}
+
+static bool pack_values(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile, float *scale) {
+    const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
+    const int group = group_of(dtype);
+    bool all_finite = true;
+    float digits[AT_TILE];
+    for (int i = 0; i < tokens; i++) {
+        all_finite = all_are_finite(x + i * stride, Dv) && all_finite;
+        if (dtype == ATTUNE_I8) digits[i] = digits_of(x + i * stride, Dv, scale + first + i);
+    }
+    for (int i = 0; i < tokens;) {
+        const int j = first + i;
+        if (j % group == 0 && tokens - i >= group) {
+            pack_group(x + i * stride, stride, j, Dv, dtype, tile, digits + i);
+            i += group;
+            continue;
+        }
+        for (int64_t d = 0; d < Dv; d++) {
+            const int64_t begin = d / AT_PANEL * AT_PANEL, width = Dvp - begin < AT_PANEL ? Dvp - begin : AT_PANEL;
+            const float row = x[i * stride + d], value = dtype != ATTUNE_I8 ? row : digits[i] > 0 ? row * digits[i] : 0;
+            put(dtype, (char *)tile + begin * AT_TILE * size, width, j, d - begin, value, 0);
+        }
+        i++;
     }
     return all_finite;
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
+
+/* [D][rows], dims outside: a step of the product broadcasts one dim of each row. bf16 columns are read by pairs of dims, hence the even number. */
+static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D, float factor, float *to) {
+    for (int64_t d = 0; d < D; d++)
+        for (int r = 0; r < rows; r++) to[d * rows + r] = x[r * stride + d] * factor;
+    if (D % 2) memset(to + D * rows, 0, (size_t)rows * sizeof *to);
+}
+
+#if AT_HAS_DOT
+/* [D / 2][rows] pairs of bf16. */
+static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t D, float factor, uint16_t *to) {
+    for (int64_t d = 0; d < at_round_up(D, 2); d++)
+        for (int r = 0; r < rows; r++) to[(d / 2 * rows + r) * 2 + d % 2] = d < D ? at_f32_to_bf16(x[r * stride + d] * factor) : 0;
+}
+
+/* [D / 4][2 rows] quads: each row as two rows of digits, 128 high + low, both from -64 to 127. q_scale: [rows] of the digits, then for each row of
+ * digits what undoes the 128 that keys are kept with, as the bits of an i32. */
+static void queries_for_quads(const float *x, int64_t stride, int rows, int64_t D, float factor, int8_t *to, float *q_scale) {
+    const int most = 127 * 128 + 63;
+    for (int r = 0; r < rows; r++) {
+        float greatest = 0;
+        int sums[2] = {0, 0};
+        bool finite = true;
+        for (int64_t d = 0; d < D; d++) {
+            const float a = fabsf(x[r * stride + d] * factor);
+            finite = finite && a <= 3.4e38f;
+            if (a > greatest) greatest = a;
+        }
+        const float digits = finite && greatest > 0x1p-100f ? (float)most / greatest : 0;
+        q_scale[r] = !finite ? NAN : digits > 0 ? greatest / (float)most : 0;
+        for (int64_t d = 0; d < at_round_up(D, 4); d++) {
+            const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0, high = (n + 64) >> 7, low = n - (high << 7);
+            int8_t *at = to + (d / 4 * 2 * rows + 2 * r) * 4 + d % 4;
+            at[0] = (int8_t)high, at[4] = (int8_t)low;
+            sums[0] += high, sums[1] += low;
+        }
+        for (int i = 0; i < 2; i++) q_scale[rows + 2 * r + i] = at_f32_of_bits((uint32_t)(-128 * sums[i]));
+    }
+}
+#endif
+
+static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale) {
+    (void)product, (void)q_scale;
+#if AT_HAS_DOT
+    if (product == AT_DOT_BF16) queries_for_pairs(x, stride, rows, D, factor, to);
+    if (product == AT_DOT_I8) queries_for_quads(x, stride, rows, D, factor, to, q_scale);
+#endif
+    if (product == AT_FMA) queries_for_fma(x, stride, rows, D, factor, to);
 }
 
 void AT_KERNEL(pack)(at_attention_kernels *table) {
     table->pack_keys = pack_keys;
     table->pack_values = pack_values;
+    table->pack_queries = pack_queries;
 }

@@ -5,7 +5,9 @@
 #include <immintrin.h>
 
 /* 16 registers: 6 rows x 2 vectors of sums, 2 of columns, 1 broadcast, 1 to spare. */
-enum { AT_LANES = 8, AT_ROWS = 6 };
+enum { AT_LANES = 8 };
+#define AT_ROWS 6
+#define AT_HAS_DOT 0
 
 typedef __m256 vf;
 typedef __m256 vm;
@@ -69,15 +71,46 @@ AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
     *odd = _mm256_castsi256_ps(_mm256_and_si256(pair, _mm256_set1_epi32((int)0xffff0000u)));
 }
+/* The reverse: two bf16 in a 32-bit lane, rounded as vf_store_bf16 does. */
+AT_INLINE __m256i vec_round_bf16(vf a) {
+    __m256i u = _mm256_castps_si256(a);
+    __m256i even = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1)));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(even, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan);
+}
+AT_INLINE vf vf_pairs(vf even, vf odd) {
+    return _mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(vec_round_bf16(odd), _mm256_set1_epi32((int)0xffff0000u)),
+                                               _mm256_srli_epi32(vec_round_bf16(even), 16)));
+}
 AT_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {
-    __m256i u = _mm256_castps_si256(a), high = _mm256_srli_epi32(u, 16);
-    __m256i even = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), _mm256_and_si256(high, _mm256_set1_epi32(1)));
-    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
-    __m256i r = _mm256_blendv_epi8(_mm256_srli_epi32(even, 16), _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
+    __m256i r = _mm256_srli_epi32(vec_round_bf16(a), 16);
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(r, r), 0x08);
     _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(packed));
 }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+AT_INLINE vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
+/* To nearest even; |a| is at most 127. */
+AT_INLINE void vf_store_i8(int8_t *p, vf a) {
+    __m256i u = _mm256_cvtps_epi32(a);
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+}
+
+/* x[i] lane j becomes x[j] lane i. */
+AT_INLINE void vf_transpose(vf x[AT_LANES]) {
+    __m256 y[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]), y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44), x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44), x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) y[c] = _mm256_permute2f128_ps(x[c], x[4 + c], 0x20), y[4 + c] = _mm256_permute2f128_ps(x[c], x[4 + c], 0x31);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) x[i] = y[i];
+}
 
 #endif

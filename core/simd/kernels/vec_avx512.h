@@ -1,11 +1,12 @@
-/* vec_avx512.h - the vector layer over AVX-512 F, BW, DQ and VL. */
+/* vec_avx512.h - the vector layer over AVX-512 F, BW, DQ and VL; in the set avx512_bf16 with the dot products of BF16 and VNNI. */
 #ifndef AT_SIMD_VEC_AVX512_H
 #define AT_SIMD_VEC_AVX512_H
 
 #include <immintrin.h>
 
 /* 32 registers: 14 rows x 2 vectors of sums, 2 of columns; what a row multiplies by comes broadcast from memory. */
-enum { AT_LANES = 16, AT_ROWS = 14 };
+enum { AT_LANES = 16 };
+#define AT_ROWS 14
 
 typedef __m512 vf;
 typedef __mmask16 vm;
@@ -60,14 +61,78 @@ AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(pair, _mm512_set1_epi32((int)0xffff0000u)));
 }
+/* The reverse: two bf16 in a 32-bit lane, rounded as vf_store_bf16 does. */
+AT_INLINE __m512i vec_round_bf16(vf a) {
+    __m512i u = _mm512_castps_si512(a);
+    __m512i even = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1)));
+    return _mm512_mask_or_epi32(even, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), u, _mm512_set1_epi32(0x400000));
+}
+AT_INLINE vf vf_pairs(vf even, vf odd) {
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_and_si512(vec_round_bf16(odd), _mm512_set1_epi32((int)0xffff0000u)),
+                                               _mm512_srli_epi32(vec_round_bf16(even), 16)));
+}
 AT_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {
-    __m512i u = _mm512_castps_si512(a), high = _mm512_srli_epi32(u, 16);
-    __m512i even = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), _mm512_and_si512(high, _mm512_set1_epi32(1)));
-    __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-    __m512i r = _mm512_mask_or_epi32(_mm512_srli_epi32(even, 16), nan, high, _mm512_set1_epi32(0x40));
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(r));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(vec_round_bf16(a), 16)));
 }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+AT_INLINE vf vf_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
+/* To nearest even; |a| is at most 127. */
+AT_INLINE void vf_store_i8(int8_t *p, vf a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))); }
+
+/* x[i] lane j becomes x[j] lane i: pairs of rows, then of pairs, of quads, of halves. */
+AT_INLINE void vf_transpose(vf x[AT_LANES]) {
+    __m512 y[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]), y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44), x[i + 1] = _mm512_shuffle_ps(y[i], y[i + 2], 0xee);
+        x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44), x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+    }
+    /* x[4 g + c]: rows 4 g .. 4 g + 3 of the columns c, c + 4, c + 8, c + 12, a 128-bit lane each */
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+        __m512 a = _mm512_shuffle_f32x4(x[c], x[4 + c], 0x88), b = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xdd);
+        __m512 d = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88), e = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xdd);
+        y[c] = _mm512_shuffle_f32x4(a, d, 0x88), y[8 + c] = _mm512_shuffle_f32x4(a, d, 0xdd);
+        y[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88), y[12 + c] = _mm512_shuffle_f32x4(b, e, 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) x[i] = y[i];
+}
+
+#if defined AT_ISA_avx512_bf16
+#define AT_HAS_DOT 1
+/* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to the lane of sum, f32 or i32. */
+AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
+/* As an instruction: with the intrinsic's casts between vectors of floats and of integers gcc 12 copies each sum through memory. */
+AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
+}
+AT_INLINE vf vf_of_i32(vf a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a)); }
+AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
+    const __m512bh two = _mm512_cvtne2ps_pbh(b, a);
+    memcpy(p, &two, sizeof two);
+}
+/* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
+AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
+    const __m512i add = _mm512_set1_epi32(bias), byte = _mm512_set1_epi32(255);
+    __m512i low = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(a), add), byte), next = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(b), add), byte);
+    __m512i third = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(c), add), byte), high = _mm512_add_epi32(_mm512_cvtps_epi32(d), add);
+    low = _mm512_or_si512(low, _mm512_slli_epi32(next, 8));
+    high = _mm512_or_si512(_mm512_slli_epi32(third, 16), _mm512_slli_epi32(high, 24));
+    return _mm512_castsi512_ps(_mm512_or_si512(low, high));
+}
+/* a is from 0 to 65535: rounded, its upper 8 bits and its lower 8 bits. */
+AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
+    const __m512i u = _mm512_cvtps_epi32(a);
+    _mm_storeu_si128((__m128i *)high, _mm512_cvtepi32_epi8(_mm512_srli_epi32(u, 8)));
+    _mm_storeu_si128((__m128i *)low, _mm512_cvtepi32_epi8(u));
+}
+#else
+#define AT_HAS_DOT 0
+#endif
 
 #endif

@@ -2,7 +2,9 @@
 #ifndef AT_SIMD_VEC_C_H
 #define AT_SIMD_VEC_C_H
 
-enum { AT_LANES = 8, AT_ROWS = 2 }; /* AT_ROWS: rows of a product's register tile, beside 2 vectors of columns */
+enum { AT_LANES = 8 };
+#define AT_ROWS 2    /* of a product's register tile, beside 2 vectors of columns */
+#define AT_HAS_DOT 0 /* 1: dot products of bf16 and of 8-bit integers; vec_avx512.h shows what they are called */
 
 typedef struct vf {
     float x[AT_LANES];
@@ -120,6 +122,11 @@ AT_INLINE vf vf_load_bf16(const uint16_t *p) {
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     AT_EACH even->x[i] = at_bf16_to_f32(p[2 * i]), odd->x[i] = at_bf16_to_f32(p[2 * i + 1]);
 }
+/* The reverse: two bf16 in a 32-bit lane. */
+AT_INLINE vf vf_pairs(vf even, vf odd) {
+    AT_EACH even.x[i] = at_f32_of_bits(at_f32_to_bf16(even.x[i]) | (uint32_t)at_f32_to_bf16(odd.x[i]) << 16);
+    return even;
+}
 AT_INLINE vf vf_load_f16(const uint16_t *p) {
     vf r;
     AT_EACH r.x[i] = at_f16_to_f32(p[i]);
@@ -127,6 +134,25 @@ AT_INLINE vf vf_load_f16(const uint16_t *p) {
 }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { AT_EACH p[i] = at_f32_to_bf16(a.x[i]); }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { AT_EACH p[i] = at_f32_to_f16(a.x[i]); }
+AT_INLINE vf vf_load_i8(const int8_t *p) {
+    vf r;
+    AT_EACH r.x[i] = (float)p[i];
+    return r;
+}
+/* To nearest even; |a| is at most 127. */
+AT_INLINE void vf_store_i8(int8_t *p, vf a) {
+    a = vf_round(a);
+    AT_EACH p[i] = (int8_t)a.x[i];
+}
+
+/* x[i] lane j becomes x[j] lane i. */
+AT_INLINE void vf_transpose(vf x[AT_LANES]) {
+    for (int i = 1; i < AT_LANES; i++)
+        for (int j = 0; j < i; j++) {
+            float y = x[i].x[j];
+            x[i].x[j] = x[j].x[i], x[j].x[i] = y;
+        }
+}
 
 #undef AT_EACH
 #endif

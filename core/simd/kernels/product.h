@@ -1,0 +1,90 @@
+/* product.h - the register tile that all of attention's products are: rows times 2 vectors of columns, whose sums stay in registers
+ * over the whole depth, while a step loads a panel's row and multiplies it by one broadcast element of each row.
+ *
+ * rows, vectors, kind, row and step are constants where these are inlined. */
+#ifndef AT_SIMD_PRODUCT_H
+#define AT_SIMD_PRODUCT_H
+
+#include "simd/kernels/vec.h"
+
+enum { AT_PANEL = 2 * AT_LANES };
+
+/* What the columns are. PAIRS and QUADS are dot products: a step is that many elements of the depth, packed into 32 bits. */
+typedef enum operand { F32, BF16, F16, I8, PAIRS, QUADS } operand;
+
+/* Elements of the depth in a step, and bytes of a column's step. */
+AT_INLINE int depth_of(operand kind) { return kind == PAIRS ? 2 : kind == QUADS ? 4 : 1; }
+AT_INLINE int bytes_of(operand kind) { return kind == F32 || kind == PAIRS || kind == QUADS ? 4 : kind == I8 ? 1 : 2; }
+
+AT_INLINE vf load_column(operand kind, const void *b, int64_t at) {
+    switch (kind) {
+    case F16: return vf_load_f16((const uint16_t *)b + at);
+    case I8: return vf_load_i8((const int8_t *)b + at);
+    default: return vf_load((const float *)b + at); /* of a dot product: whatever the 32 bits are */
+    }
+}
+
+AT_INLINE vf multiply(operand kind, bool unsigned_rows, vf x, vf column, vf sum) {
+#if AT_HAS_DOT
+    if (kind == PAIRS) return vf_dot_bf16(x, column, sum);
+    if (kind == QUADS) return unsigned_rows ? vf_dot_u8s8(x, column, sum) : vf_dot_u8s8(column, x, sum);
+#endif
+    (void)kind, (void)unsigned_rows;
+    return vf_fma(x, column, sum);
+}
+
+/* Fetches what lies as far beyond `ahead` as step k's columns lie beyond b. */
+AT_INLINE void fetch_step(const char *ahead, int64_t k, int bytes) {
+    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + k * bytes + line, 0, 2);
+}
+
+/* acc[r][j] += a(r, k) * b(k, j) for steps k in [from, to). a(r, k) are the 32 bits at a[r * row + k * step]. ahead NULL: nothing to fetch. bf16 columns
+ * that are widened come by two steps: from and to are even. */
+AT_INLINE void accumulate(int rows, int vectors, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b, int64_t from,
+                          int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
+    const int width = vectors * AT_LANES;
+    if (kind == BF16) {
+        for (int64_t k = from; k < to; k += 2) {
+            vf even[2], odd[2];
+            if (ahead) fetch_step(ahead, k / 2, 4 * width);
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) vf_load_bf16_pairs((const uint16_t *)b + k * width + 2 * j * AT_LANES, &even[j], &odd[j]);
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++) {
+                vf x = vf_set1(a[r * row + k * step]);
+#pragma GCC unroll 2
+                for (int j = 0; j < vectors; j++) acc[r][j] = vf_fma(x, even[j], acc[r][j]);
+            }
+#pragma GCC unroll 16
+            for (int r = 0; r < rows; r++) {
+                vf x = vf_set1(a[r * row + (k + 1) * step]);
+#pragma GCC unroll 2
+                for (int j = 0; j < vectors; j++) acc[r][j] = vf_fma(x, odd[j], acc[r][j]);
+            }
+        }
+        return;
+    }
+    for (int64_t k = from; k < to; k++) {
+        vf column[2];
+        if (ahead) fetch_step(ahead, k, bytes_of(kind) * width);
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) column[j] = load_column(kind, b, k * width + j * AT_LANES);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            vf x = vf_set1(a[r * row + k * step]);
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) acc[r][j] = multiply(kind, unsigned_rows, x, column[j], acc[r][j]);
+        }
+    }
+}
+
+/* As above, with ahead looked at once and not at every step. */
+AT_INLINE void accumulate_and_fetch(int rows, int vectors, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b,
+                                    int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
+    if (ahead)
+        accumulate(rows, vectors, kind, unsigned_rows, row, step, a, b, from, to, acc, ahead);
+    else
+        accumulate(rows, vectors, kind, unsigned_rows, row, step, a, b, from, to, acc, NULL);
+}
+
+#endif
