@@ -2,6 +2,7 @@
 --
 -- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations; a decoded token reads each key and value once.
 local attune = require "attune"
+local ceilings = require "bench.ceilings"
 
 local cases, figures = {}, {}
 
@@ -40,12 +41,13 @@ end
 
 -- ---- decode ---------------------------------------------------------------------------------------------------------
 
--- One token over caches used in turn, more than twice the last level of cache in all: each finds its cache in memory.
+-- One token over caches used in turn, which take as much memory as the readings of bandwidth do: each finds its cache in memory, and no more of it by chance
+-- in the last level than those do.
 local function decode(name, p)
   local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype]
   case {name = name, ceilings = {"read", "fma"}, heavy = true, cold = true, make = function()
     local caches, k, turn = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1}), 0
-    for i = 1, math.max(1, math.ceil(2.2 * attune.machine().l3 / bytes)) do
+    for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
       caches[i] = attune.cache {kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype}
       for _ = 1, p.tokens // 512 do caches[i]:append(k, k) end
     end

@@ -3,7 +3,10 @@ local attune = require "attune"
 
 local ceilings = {}
 
-local past_caches -- memory to read, kept: filling it anew each time would cost more than reading it
+local memory -- to read, kept: filling it anew each time would cost more than reading it
+
+--- Bytes so many that little of them is found in a cache when they are read again.
+function ceilings.past_caches() return math.max(256 << 20, 6 * attune.machine().l3) end
 
 -- BLIS's threads spin for about a millisecond after a product, and would take the processor from what comes next.
 local function rest(seconds)
@@ -20,8 +23,8 @@ ceilings.list = {
     return rate
   end},
   read = {unit = "B/s", peak = true, about = "reading far past the last cache, 2 MiB pages, all threads", reading = function(seconds)
-    past_caches = past_caches or attune.zeros {math.max(256 << 20, 4 * attune.machine().l3) // 4}
-    return attune.measure.read(seconds, past_caches)
+    memory = memory or attune.zeros {ceilings.past_caches() // 4}
+    return attune.measure.read(seconds, memory)
   end},
 }
 

@@ -15,12 +15,15 @@
 struct attune_cache {
     attune_cache_options options; /* with v_head_dim and capacity as they are */
     int64_t tiles;                /* of a kv head */
-    char *k, *v;                  /* [B][Hk][tiles] */
-    float *k_scale, *v_scale;     /* [B][Hk][tiles][AT_TILE], i8; else NULL */
+    at_layout layout;
+    char *places;                 /* [B][Hk][tiles] */
+    float *scales;                /* [B][Hk][tiles][2][AT_TILE], i8; else NULL */
     uint8_t *unfinite;            /* [B][Hk][tiles]: the tile's V holds, or held, an Inf or NaN */
     int64_t *length;              /* [B] tokens appended */
     int64_t *oldest;              /* [B] the first token that a ring still holds; truncation does not bring older ones back */
 };
+
+enum { SCALES = 2 * AT_TILE * (int)sizeof(float) }; /* bytes a place */
 
 static attune_status at_least_one(const char *name, int64_t n) {
     return n >= 1 ? ATTUNE_OK : at_fail(ATTUNE_EVALUE, "%s: expected at least 1, got %lld", name, (long long)n);
@@ -59,13 +62,10 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
     c->options = o;
     c->tiles = tokens / AT_TILE;
     const int64_t all = at_checked_mul(at_checked_mul(o.batch, o.kv_heads), c->tiles);
-    c->k = at_alloc_zeroed(at_checked_mul(all, at_tile_bytes(o.head_dim, o.dtype)));
-    if (c->k) c->v = at_alloc_zeroed(at_checked_mul(all, at_tile_bytes(o.v_head_dim, o.dtype)));
-    if (c->v && o.dtype == ATTUNE_I8) {
-        c->k_scale = at_alloc_zeroed(at_checked_mul(all, AT_TILE * (int64_t)sizeof *c->k_scale));
-        if (c->k_scale) c->v_scale = at_alloc_zeroed(at_checked_mul(all, AT_TILE * (int64_t)sizeof *c->v_scale));
-    }
-    if (c->v && (o.dtype != ATTUNE_I8 || c->v_scale)) c->unfinite = at_alloc_zeroed(all);
+    c->layout = at_layout_of(o.dtype, o.head_dim, o.v_head_dim);
+    c->places = at_alloc_zeroed(at_checked_mul(all, c->layout.bytes));
+    if (c->places && o.dtype == ATTUNE_I8) c->scales = at_alloc_zeroed(at_checked_mul(all, SCALES));
+    if (c->places && (c->scales || o.dtype != ATTUNE_I8)) c->unfinite = at_alloc_zeroed(all);
     if (c->unfinite) c->length = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->length));
     if (c->length) c->oldest = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->oldest));
     if (!c->oldest) {
@@ -78,10 +78,8 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
 
 void attune_cache_close(attune_cache *c) {
     if (!c) return;
-    at_free(c->k);
-    at_free(c->v);
-    at_free(c->k_scale);
-    at_free(c->v_scale);
+    at_free(c->places);
+    at_free(c->scales);
     at_free(c->unfinite);
     at_free(c->length);
     at_free(c->oldest);
@@ -90,16 +88,11 @@ void attune_cache_close(attune_cache *c) {
 
 /* The tiles of one kv head. */
 static at_keys keys_of_head(const attune_cache *c, int64_t head) {
-    const attune_cache_options *o = &c->options;
     const int64_t place = head * c->tiles;
-    return (at_keys){.dtype = o->dtype,
-                     .D = o->head_dim,
-                     .Dv = o->v_head_dim,
-                     .k = c->k + place * at_tile_bytes(o->head_dim, o->dtype),
-                     .v = c->v + place * at_tile_bytes(o->v_head_dim, o->dtype),
-                     .k_scale = c->k_scale ? c->k_scale + place * AT_TILE : NULL,
-                     .v_scale = c->v_scale ? c->v_scale + place * AT_TILE : NULL,
-                     .ring = o->window ? c->tiles : 0,
+    return (at_keys){.layout = c->layout,
+                     .places = c->places + place * c->layout.bytes,
+                     .scales = c->scales ? c->scales + place * 2 * AT_TILE : NULL,
+                     .ring = c->options.window ? c->tiles : 0,
                      .unfinite = c->unfinite + place};
 }
 
@@ -277,12 +270,10 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
                         .Hk = p.Hk,
                         .G = p.G,
                         .Sq = p.Sq,
-                        .D = p.D,
-                        .Dv = p.Dv,
                         .scale = p.scale,
                         .softcap = p.softcap,
                         .sinks = p.sinks,
-                        .dtype = c->options.dtype,
+                        .layout = c->layout,
                         .context = &job,
                         .sees = cache_sees,
                         .keys = cache_keys};
@@ -327,9 +318,9 @@ attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
 
 void attune_cache_reset(attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    const int64_t all = o->batch * o->kv_heads * c->tiles, v_bytes = at_tile_bytes(o->v_head_dim, o->dtype);
+    const int64_t all = o->batch * o->kv_heads * c->tiles, bytes = c->layout.bytes;
     for (int64_t place = 0; place < all; place++) {
-        if (c->unfinite[place]) memset(c->v + place * v_bytes, 0, (size_t)v_bytes);
+        if (c->unfinite[place]) memset(c->places + place * bytes, 0, (size_t)bytes);
         c->unfinite[place] = 0;
     }
     memset(c->length, 0, (size_t)o->batch * sizeof *c->length);
@@ -347,8 +338,7 @@ int64_t attune_cache_row_length(const attune_cache *c, int64_t row) { return row
 
 int64_t attune_cache_nbytes(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    const int64_t scales = o->dtype == ATTUNE_I8 ? 2 * AT_TILE * (int64_t)sizeof(float) : 0;
-    return o->batch * o->kv_heads * c->tiles * (at_tile_bytes(o->head_dim, o->dtype) + at_tile_bytes(o->v_head_dim, o->dtype) + scales);
+    return o->batch * o->kv_heads * c->tiles * (c->layout.bytes + (c->scales ? SCALES : 0));
 }
 
 const attune_cache_options *attune_cache_describe(const attune_cache *c) { return &c->options; }

@@ -12,46 +12,51 @@
 
 static const double LOG2_E = 1.44269504088896340736, LN_2 = 0.693147180559945309417;
 
-int64_t at_tile_bytes(int64_t D, attune_dtype dtype) { return AT_TILE * at_round_up(D, AT_DIM) * attune_dtype_size(dtype); }
+at_layout at_layout_of(attune_dtype dtype, int64_t D, int64_t Dv) {
+    const int64_t size = AT_TILE * attune_dtype_size(dtype);
+    at_layout l = {.dtype = dtype, .D = D, .Dv = Dv, .v = at_checked_mul(size, at_round_up(D, AT_DIM))};
+    l.bytes = l.v + at_checked_mul(size, at_round_up(Dv, AT_DIM));
+    return l;
+}
 
 attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && (k == ATTUNE_BF16 || k == ATTUNE_F16) ? k : ATTUNE_F32; }
 
 /* ---- plan and scratch -------------------------------------------------------------------------------------------- */
 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
- * L2 together while each panel of rows walks over the block; more dims make both shorter. One panel alone walks over each key once, and nothing need stay: its
- * blocks are short, so that what is fetched ahead of them is near. */
-at_row_plan at_plan_rows(int64_t most, int64_t D, int64_t Dv, attune_dtype dtype, attune_dtype q, bool raw) {
+ * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows read memory as fast as
+ * it comes: the processor's own prefetching does that best when it is left alone with one tile at a time. */
+at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, bool raw) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t dims = at_round_up(D, AT_DIM) + at_round_up(Dv, AT_DIM);
-    at_row_plan plan = {.product = kernels->product(dtype, q), .D = D, .Dv = Dv, .Dvp = at_round_up(Dv, AT_DIM), .dtype = dtype, .raw = raw};
+    at_row_plan plan = {.product = kernels->product(layout->dtype, q), .Dvp = at_round_up(layout->Dv, AT_DIM), .layout = *layout, .raw = raw};
+    const int64_t dims = at_round_up(layout->D, AT_DIM) + plan.Dvp;
     plan.tile_rows = kernels->rows[plan.product];
     int64_t panels = (64 * 1024) / dims / plan.tile_rows;
     if (panels > 252 / plan.tile_rows) panels = 252 / plan.tile_rows;
     if (panels < 1) panels = 1;
     plan.rows = panels * plan.tile_rows;
     if (plan.rows > most) plan.rows = most;
-    const int64_t block_bytes = plan.rows <= plan.tile_rows ? 64 * 1024 : 256 * 1024, tiles = block_bytes / (AT_TILE * dims * attune_dtype_size(dtype));
-    plan.block_tiles = tiles < 1 ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
+    plan.fetch_ahead = 2 * plan.rows > plan.tile_rows;
+    const int64_t tiles = 256 * 1024 / layout->bytes;
+    plan.block_tiles = tiles < 1 || !plan.fetch_ahead ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
     return plan;
 }
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
-    const int64_t rows = plan->rows, wide = plan->D > plan->Dv ? plan->D : plan->Dv, f = (int64_t)sizeof(float);
+    const int64_t rows = plan->rows, D = plan->layout.D, wide = D > plan->layout.Dv ? D : plan->layout.Dv, f = (int64_t)sizeof(float);
     const int64_t tiles = plan->raw ? plan->block_tiles : 0, wide_rows = plan->tile_rows > AT_TILE ? plan->tile_rows : AT_TILE;
     const int64_t bytes[] = {
-        rows * plan->Dvp * f,                        /* sums.o */
-        rows * f,                                    /* sums.max */
-        rows * f,                                    /* sums.sum */
-        at_queries_bytes(rows, plan->D),             /* q */
-        3 * rows * f,                                /* q_scale */
-        plan->tile_rows * AT_SCORE_STRIDE * f,       /* scores */
-        plan->tile_rows * AT_SCORE_STRIDE * f,       /* weights */
-        wide_rows * wide * f,                        /* wide */
-        rows * (int64_t)sizeof(int32_t),             /* first */
-        rows * (int64_t)sizeof(int32_t),             /* last */
-        tiles * at_tile_bytes(plan->D, plan->dtype), /* block.k */
-        tiles * at_tile_bytes(plan->Dv, plan->dtype) /* block.v */
+        rows * plan->Dvp * f,                  /* sums.o */
+        rows * f,                              /* sums.max */
+        rows * f,                              /* sums.sum */
+        at_queries_bytes(rows, D),             /* q */
+        3 * rows * f,                          /* q_scale */
+        plan->tile_rows * AT_SCORE_STRIDE * f, /* scores */
+        plan->tile_rows * AT_SCORE_STRIDE * f, /* weights */
+        wide_rows * wide * f,                  /* wide */
+        rows * (int64_t)sizeof(int32_t),       /* first */
+        rows * (int64_t)sizeof(int32_t),       /* last */
+        tiles * plan->layout.bytes             /* block */
     };
     enum { PARTS = sizeof bytes / sizeof bytes[0] };
     int64_t total = AT_BLOCK_TILES, offset[PARTS];
@@ -66,8 +71,7 @@ attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
     out->scores = (float *)(all + offset[5]), out->weights = (float *)(all + offset[6]), out->wide = (float *)(all + offset[7]);
     out->first = (int32_t *)(all + offset[8]), out->last = (int32_t *)(all + offset[9]);
     out->packed[3] = -1;
-    out->block =
-        (at_keys){.dtype = plan->dtype, .D = plan->D, .Dv = plan->Dv, .k = all + offset[10], .v = all + offset[11], .unfinite = (uint8_t *)all};
+    out->block = (at_keys){.layout = plan->layout, .places = all + offset[10], .unfinite = (uint8_t *)all};
     return ATTUNE_OK;
 }
 
@@ -120,15 +124,14 @@ static const float *widen_rows(const attune_tensor *t, const at_turns *turns, in
 
 void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source *source, int64_t first, int64_t count, float *wide) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t scales = place * AT_TILE;
+    const at_layout *l = &keys->layout;
+    char *at = keys->places + place * l->bytes;
+    float *scales = keys->scales ? keys->scales + place * 2 * AT_TILE : NULL;
     int64_t stride;
     const float *x = widen_rows(source->k, source->turns, source->b, source->h, first, count, wide, &stride);
-    kernels->pack_keys(x, stride, slot, (int)count, keys->D, keys->dtype, keys->k + place * at_tile_bytes(keys->D, keys->dtype),
-                       keys->k_scale ? keys->k_scale + scales : NULL);
+    kernels->pack_keys(x, stride, slot, (int)count, l->D, l->dtype, at, scales);
     x = widen_rows(source->v, NULL, source->b, source->h, first, count, wide, &stride);
-    if (!kernels->pack_values(x, stride, slot, (int)count, keys->Dv, keys->dtype, keys->v + place * at_tile_bytes(keys->Dv, keys->dtype),
-                              keys->v_scale ? keys->v_scale + scales : NULL))
-        keys->unfinite[place] = 1;
+    if (!kernels->pack_values(x, stride, slot, (int)count, l->Dv, l->dtype, at + l->v, scales ? scales + AT_TILE : NULL)) keys->unfinite[place] = 1;
 }
 
 /* Panels of nearly equal height: 32 rows are 11, 11 and 10, not 14, 14 and 4. */
@@ -142,40 +145,41 @@ static float sign_of(double scale) { return scale > 0 ? 1.0f : scale < 0 ? -1.0f
 /* Packs the rows' q panel by panel, unless scratch holds them since an earlier run of keys. */
 static void pack_queries(const at_row_plan *plan, const at_rows *rows, at_row_scratch *scratch) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), Dp = at_round_up(plan->D, AT_DIM);
+    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), D = plan->layout.D, Dp = at_round_up(D, AT_DIM);
     if (memcmp(wanted, scratch->packed, sizeof wanted) == 0) return;
     memcpy(scratch->packed, wanted, sizeof wanted);
     for (int64_t p = 0, r = 0; p < panels; p++) {
         const int count = panel_rows(rows->count, panels, p);
         for (int i = 0; i < count; i++) {
             const int64_t row = rows->begin + r + i;
-            turned_row(rows->q, rows->turns, rows->b, rows->h * rows->G + row % rows->G, row / rows->G, scratch->wide + i * plan->D);
+            turned_row(rows->q, rows->turns, rows->b, rows->h * rows->G + row % rows->G, row / rows->G, scratch->wide + i * D);
         }
-        kernels->pack_queries(plan->product, scratch->wide, plan->D, count, plan->D, sign_of(rows->scale), scratch->q + r * Dp, scratch->q_scale + 3 * r);
+        kernels->pack_queries(plan->product, scratch->wide, D, count, D, sign_of(rows->scale), scratch->q + r * Dp, scratch->q_scale + 3 * r);
         r += count;
     }
 }
 
 /* ---- the walk ---------------------------------------------------------------------------------------------------- */
 
-/* A place's tiles and scales in slot t of a step; ahead: as those that come next. */
-static void point_at(const at_keys *keys, int64_t place, int t, at_step *step, bool ahead) {
-    const char *k = keys->k + place * at_tile_bytes(keys->D, keys->dtype), *v = keys->v + place * at_tile_bytes(keys->Dv, keys->dtype);
-    if (ahead) {
-        step->k_ahead[t] = k, step->v_ahead[t] = v;
-        return;
+/* A place's tiles and scales in slot t of a step. */
+static void point_at(const at_keys *keys, int64_t place, int t, at_step *step) {
+    const at_layout *l = &keys->layout;
+    const char *at = keys->places + place * l->bytes;
+    step->k[t] = at, step->v[t] = at + l->v;
+    if (keys->scales) {
+        step->k_scale[t] = keys->scales + place * 2 * AT_TILE, step->v_scale[t] = step->k_scale[t] + AT_TILE;
+        /* The next place's, as they lie apart from what the processor reads on from. */
+        for (int line = 0; line < 8; line++) __builtin_prefetch(step->k_scale[t] + 2 * AT_TILE + 16 * line);
     }
-    step->k[t] = k, step->v[t] = v;
-    if (keys->k_scale) step->k_scale[t] = keys->k_scale + place * AT_TILE, step->v_scale[t] = keys->v_scale + place * AT_TILE;
     if (keys->unfinite && keys->unfinite[place]) step->v_finite = false;
 }
 
 /* Tiles packed on the way, into the scratch's own block. */
 static void pack_block(const at_keys *keys, int64_t tile, int tiles, at_row_scratch *scratch) {
+    const int64_t bytes = keys->layout.bytes;
     for (int t = 0; t < tiles; t++) {
         const int64_t first = (tile + t) * AT_TILE, left = keys->source.k->shape[2] - first, count = left < AT_TILE ? left : AT_TILE;
-        const int64_t v_bytes = at_tile_bytes(keys->Dv, keys->dtype);
-        if (count < AT_TILE) memset(scratch->block.v + t * v_bytes, 0, (size_t)v_bytes); /* an Inf of an earlier tile must not stay behind the last token */
+        if (count < AT_TILE) memset(scratch->block.places + t * bytes, 0, (size_t)bytes); /* an Inf of an earlier tile must not stay behind the last token */
         scratch->block.unfinite[t] = 0;
         at_pack_tile(&scratch->block, t, 0, &keys->source, first, count, scratch->wide);
     }
@@ -185,18 +189,16 @@ static void pack_block(const at_keys *keys, int64_t tile, int tiles, at_row_scra
 static void fill_block(const at_keys *keys, int64_t tile, int tiles, int64_t end, at_row_scratch *scratch, at_step *step) {
     step->tiles = tiles;
     step->v_finite = true;
-    if (!keys->k) {
+    if (!keys->places) {
         pack_block(keys, tile, tiles, scratch);
-        for (int t = 0; t < tiles; t++) point_at(&scratch->block, t, t, step, false);
+        for (int t = 0; t < tiles; t++) point_at(&scratch->block, t, t, step);
         return;
     }
     for (int t = 0; t < tiles; t++) {
         const int64_t next = tile + tiles + t;
-        point_at(keys, keys->ring ? (tile + t) % keys->ring : tile + t, t, step, false);
-        if (next < end)
-            point_at(keys, keys->ring ? next % keys->ring : next, t, step, true);
-        else
-            step->k_ahead[t] = step->v_ahead[t] = NULL;
+        point_at(keys, keys->ring ? (tile + t) % keys->ring : tile + t, t, step);
+        const char *ahead = next < end ? keys->places + (keys->ring ? next % keys->ring : next) * keys->layout.bytes : NULL;
+        step->k_ahead[t] = ahead, step->v_ahead[t] = ahead ? ahead + keys->layout.v : NULL;
     }
 }
 
@@ -222,7 +224,7 @@ static void look(const at_rows *rows, int64_t from, int64_t to, at_row_scratch *
 static void take_rows(const at_row_plan *plan, const at_row_scratch *scratch, const at_sums *sums, int64_t r, int count, int64_t begin, at_step *step) {
     const int64_t end = step->tiles * AT_TILE;
     step->rows = count;
-    step->q = scratch->q + r * at_round_up(plan->D, AT_DIM), step->q_scale = scratch->q_scale + 3 * r;
+    step->q = scratch->q + r * at_round_up(plan->layout.D, AT_DIM), step->q_scale = scratch->q_scale + 3 * r;
     step->o = sums->o + r * plan->Dvp, step->max = sums->max + r, step->sum = sums->sum + r;
     step->from = (int)end, step->to = 0;
     for (int i = 0; i < count; i++) {
@@ -249,18 +251,18 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
 
     const double scale = rows->scale == 0 ? 1 : fabs(rows->scale);
     at_step step = {.product = plan->product,
-                    .dtype = keys->dtype,
-                    .D = plan->D,
-                    .Dv = plan->Dv,
+                    .dtype = plan->layout.dtype,
+                    .D = plan->layout.D,
+                    .Dv = plan->layout.Dv,
                     .shares = (int)panels,
                     .factor = (float)(rows->softcap > 0 ? LOG2_E : scale * LOG2_E),
                     .scale = (float)scale,
                     .softcap = (float)rows->softcap,
                     .scores = scratch->scores,
                     .weights = scratch->weights};
-    const int64_t end = (last_seen + AT_TILE - 1) / AT_TILE, fetch_end = keys->fetch_end ? (keys->fetch_end + AT_TILE - 1) / AT_TILE : end;
+    const int64_t end = (last_seen + AT_TILE - 1) / AT_TILE, worth = keys->fetch_end ? (keys->fetch_end + AT_TILE - 1) / AT_TILE : end;
     for (int64_t tile = first_seen / AT_TILE; tile < end; tile += step.tiles) {
-        fill_block(keys, tile, (int)(end - tile < plan->block_tiles ? end - tile : plan->block_tiles), fetch_end, scratch, &step);
+        fill_block(keys, tile, (int)(end - tile < plan->block_tiles ? end - tile : plan->block_tiles), plan->fetch_ahead ? worth : 0, scratch, &step);
         for (int64_t p = 0, r = 0; p < panels; p++) {
             const int count = panel_rows(rows->count, panels, p);
             step.share = (int)p;
@@ -279,15 +281,14 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
 }
 
 static void store_row(attune_tensor *o, int64_t offset, const float *sums, float factor, int64_t n, float *wide) {
-    float *to = o->dtype == ATTUNE_F32 ? (float *)o->data + offset : wide;
-    for (int64_t d = 0; d < n; d++) to[d] = sums[d] * factor;
-    if (o->dtype == ATTUNE_F32) return;
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
+    kernels->scale(sums, factor, o->dtype == ATTUNE_F32 ? (float *)o->data + offset : wide, n);
+    if (o->dtype == ATTUNE_F32) return;
     (o->dtype == ATTUNE_BF16 ? kernels->f32_to_bf16 : kernels->f32_to_f16)(wide, (uint16_t *)o->data + offset, n);
 }
 
 void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const at_sums *sums, attune_tensor *o, attune_tensor *lse) {
-    const int64_t Hq = o->shape[1], Sq = o->shape[2];
+    const int64_t Hq = o->shape[1], Sq = o->shape[2], Dv = plan->layout.Dv;
     float wide[512];
     for (int64_t r = 0; r < rows->count; r++) {
         int64_t row = rows->begin + r, i = row / rows->G, h = rows->h * rows->G + row % rows->G;
@@ -301,8 +302,7 @@ void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *s
         }
         /* No key seen, or all scores -inf: the sums are zero, and zero is the answer. */
         float factor = l == 0 ? 0.0f : (float)(shrink / l);
-        for (int64_t d = 0; d < plan->Dv; d += 512)
-            store_row(o, place * plan->Dv + d, sums->o + r * plan->Dvp + d, factor, plan->Dv - d < 512 ? plan->Dv - d : 512, wide);
+        for (int64_t d = 0; d < Dv; d += 512) store_row(o, place * Dv + d, sums->o + r * plan->Dvp + d, factor, Dv - d < 512 ? Dv - d : 512, wide);
         ((float *)lse->data)[place] = l == 0 ? -INFINITY : (float)((m + log2(l)) * LN_2);
     }
 }

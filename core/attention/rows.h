@@ -9,8 +9,14 @@
 #include "position/position.h"
 #include "simd/attention.h"
 
-/* The tile's size in bytes for D dims. */
-int64_t at_tile_bytes(int64_t D, attune_dtype dtype);
+/* 64 tokens of a kv head: their K tile and their V tile, one after the other in one place, so that decoding reads memory in one stream. Offset of V and size, in
+ * bytes. */
+typedef struct at_layout {
+    attune_dtype dtype;
+    int64_t D, Dv;
+    int64_t v, bytes;
+} at_layout;
+at_layout at_layout_of(attune_dtype dtype, int64_t D, int64_t Dv);
 
 /* Tokens of one kv head as they lie in plain tensors, keys turned on their way where turns is not NULL. */
 typedef struct at_source {
@@ -21,12 +27,11 @@ typedef struct at_source {
 
 /* The keys and values of one kv head, as packed tiles; tile t holds tokens AT_TILE t on. */
 typedef struct at_keys {
-    attune_dtype dtype; /* of the tiles */
-    int64_t D, Dv;
-    char *k, *v;              /* packed tiles one after the other; NULL: pack them on the way, from source */
-    float *k_scale, *v_scale; /* [tiles][AT_TILE], i8 */
-    int64_t ring;             /* tile t lies in place t % ring; 0: in place t */
-    uint8_t *unfinite;        /* a byte a place: its V holds an Inf or NaN; NULL: none does */
+    at_layout layout;
+    char *places;      /* one after the other; NULL: pack tiles on the way, from source */
+    float *scales;     /* [places][2][AT_TILE], of each token's key and value, where the dtype is i8 */
+    int64_t ring;      /* tile t lies in place t % ring; 0: in place t */
+    uint8_t *unfinite; /* a byte a place: its V holds an Inf or NaN; NULL: none does */
     at_source source;
     int64_t fetch_end; /* tokens that are worth fetching into the cache ahead of their use; 0: as far as rows go */
 } at_keys;
@@ -57,13 +62,14 @@ typedef struct at_row_plan {
     int64_t rows;    /* of a row block, at most */
     int tile_rows;   /* of a panel, at most */
     int block_tiles; /* tiles of a key block */
-    int64_t D, Dv, Dvp;
-    attune_dtype dtype;
+    bool fetch_ahead;
+    int64_t Dvp;
+    at_layout layout;
     bool raw;
 } at_row_plan;
 
-/* most: rows there are; dtype: of the tiles; q: of the rows; raw: tiles are packed on the way. */
-at_row_plan at_plan_rows(int64_t most, int64_t D, int64_t Dv, attune_dtype dtype, attune_dtype q, bool raw);
+/* most: rows there are; q: their dtype; raw: tiles are packed on the way. */
+at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, bool raw);
 
 /* What one thread needs, for any row block of a plan. */
 typedef struct at_row_scratch {
@@ -71,7 +77,7 @@ typedef struct at_row_scratch {
     float *q, *q_scale, *scores, *weights, *wide;
     int32_t *first, *last;
     int64_t packed[4]; /* which rows q holds: b, h, begin, count */
-    at_keys block;     /* tiles packed on the way */
+    at_keys block;     /* for tiles packed on the way */
     void *all;
 } at_row_scratch;
 

@@ -3,6 +3,8 @@
  * Kv heads go in waves of as many as there are threads, so that no more packed copies exist than threads. Each wave packs its
  * heads tile by tile, then takes all their row blocks; every row block is one task from beginning to end.
  */
+#include <string.h>
+
 #include "attention/walk.h"
 #include "base/memory.h"
 #include "base/parallel.h"
@@ -12,9 +14,9 @@ typedef struct tiled_job {
     const at_problem *p;
     at_walk walk;
     at_walk_scratch scratch;
-    char *packed;      /* [heads of a wave][k tiles, v tiles] */
+    char *packed;      /* [heads of a wave][tiles] */
     uint8_t *unfinite; /* [heads of a wave][tiles] */
-    int64_t tiles, head_bytes, v_offset;
+    int64_t tiles;
     int64_t first_head, heads; /* of this wave */
 } tiled_job;
 
@@ -22,9 +24,8 @@ enum { PACK_TILES = 16 }; /* a packing task's worth */
 
 static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     const tiled_job *j = context;
-    int64_t slot = b * j->p->Hk + h - j->first_head;
-    char *base = j->packed + slot * j->head_bytes;
-    *out = (at_keys){.dtype = j->walk.dtype, .D = j->p->D, .Dv = j->p->Dv, .k = base, .v = base + j->v_offset, .unfinite = j->unfinite + slot * j->tiles};
+    const int64_t slot = b * j->p->Hk + h - j->first_head;
+    *out = (at_keys){.layout = j->walk.layout, .places = j->packed + slot * j->tiles * j->walk.layout.bytes, .unfinite = j->unfinite + slot * j->tiles};
 }
 
 static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
@@ -42,6 +43,8 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
     for (; t < end; t++) {
         const int64_t first = t * AT_TILE, count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
         keys.unfinite[t] = 0;
+        /* What pads a tile must be finite; whole tiles of most head dims have no pads that are read. */
+        if (count < AT_TILE || p->D % 4) memset(keys.places + t * keys.layout.bytes, 0, (size_t)keys.layout.bytes);
         at_pack_tile(&keys, t, 0, &source, first, count, j->scratch.thread[thread].wide);
     }
     return ATTUNE_OK;
@@ -66,25 +69,20 @@ attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse
                        .Hk = p->Hk,
                        .G = p->G,
                        .Sq = p->Sq,
-                       .D = p->D,
-                       .Dv = p->Dv,
                        .scale = p->scale,
                        .softcap = p->softcap,
                        .sinks = p->sinks,
-                       .dtype = at_packed_dtype(p->k.dtype, p->v.dtype),
+                       .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
                        .context = &j,
                        .sees = sees,
                        .keys = keys_of};
     j.tiles = (p->Sk + AT_TILE - 1) / AT_TILE;
-    j.v_offset = at_checked_mul(j.tiles, at_tile_bytes(p->D, j.walk.dtype));
-    j.head_bytes = j.v_offset + at_checked_mul(j.tiles, at_tile_bytes(p->Dv, j.walk.dtype));
     j.heads = p->B * p->Hk < at_threads() ? p->B * p->Hk : at_threads();
 
     attune_status status = at_walk_scratch_new(&j.walk, &j.scratch);
     if (status == ATTUNE_OK) {
         j.unfinite = at_alloc_zeroed(j.heads * j.tiles);
-        /* Zeroed: what pads a tile must be finite. */
-        if (j.unfinite) j.packed = at_alloc_zeroed(at_checked_mul(j.heads, j.head_bytes));
+        if (j.unfinite) j.packed = at_alloc(at_checked_mul(at_checked_mul(j.heads, j.tiles), j.walk.layout.bytes));
         status = j.packed ? run_waves(&j) : ATTUNE_EMEMORY;
     }
     at_free(j.packed);

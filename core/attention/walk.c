@@ -7,11 +7,12 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
+#include "simd/table.h"
 
 attune_status at_walk_scratch_new(const at_walk *walk, at_walk_scratch *out) {
     memset(out, 0, sizeof *out);
     out->threads = at_threads();
-    out->plan = at_plan_rows(walk->Sq * walk->G, walk->D, walk->Dv, walk->dtype, walk->q->dtype, walk->raw);
+    out->plan = at_plan_rows(walk->Sq * walk->G, &walk->layout, walk->q->dtype, walk->raw);
     out->thread = at_alloc_zeroed(out->threads * (int64_t)sizeof *out->thread);
     if (!out->thread) return ATTUNE_EMEMORY;
     for (int t = 0; t < out->threads; t++) {
@@ -126,6 +127,7 @@ static attune_status split_task(void *context, int64_t task, int thread) {
 /* The parts of some rows of a kv head, in their order: o and sum of each weigh 2^(its max - the greatest). */
 static attune_status merge_task(void *context, int64_t task, int thread) {
     split_job *j = context;
+    const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const at_row_plan *plan = &j->scratch->plan;
     const int64_t chunks = (j->rows + MERGE_ROWS - 1) / MERGE_ROWS, head = task / chunks, begin = task % chunks * MERGE_ROWS;
     at_sums merged = j->scratch->thread[thread].sums;
@@ -140,7 +142,7 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
             if (*of.sum == 0) continue; /* saw nothing */
             const float weight = *of.max == -INFINITY ? 1.0f : exp2f(*of.max - greatest);
             sum += weight * *of.sum;
-            for (int64_t d = 0; d < plan->Dvp; d++) o[d] += weight * of.o[d];
+            kernels->add_scaled(of.o, weight, o, plan->Dvp);
         }
         merged.max[r] = greatest, merged.sum[r] = sum;
     }

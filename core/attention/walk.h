@@ -11,11 +11,11 @@
 typedef struct at_walk {
     const attune_tensor *q; /* [B, Hq, Sq, D] */
     attune_tensor *o, *lse;
-    int64_t B, Hk, G, Sq, D, Dv;
+    int64_t B, Hk, G, Sq;
+    at_layout layout; /* of packed tiles */
     const at_turns *turns; /* of the queries; NULL: they are as they are */
     double scale, softcap;
     const float *sinks; /* [Hq], or NULL */
-    attune_dtype dtype; /* of packed tiles */
     bool raw;           /* tiles are packed on the way */
     const void *context;
     void (*sees)(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last);

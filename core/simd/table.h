@@ -22,6 +22,8 @@ typedef struct at_elementwise_kernels {
     void (*f32_to_f16)(const float *x, uint16_t *out, int64_t n);
     double (*sum)(const float *x, int64_t n); /* in double */
     float (*max)(const float *x, int64_t n);  /* NaN where one is */
+    void (*scale)(const float *x, float factor, float *out, int64_t n);     /* out = factor x */
+    void (*add_scaled)(const float *x, float factor, float *sum, int64_t n); /* sum += factor x */
     /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; x may be out. */
     void (*turn_halves)(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out);
     void (*turn_pairs)(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out);

@@ -78,7 +78,7 @@ static void f32_to_f16(const float *x, uint16_t *out, int64_t n) {
 }
 
 /* Short runs in f32, the runs' sums in double. */
-static double sum(const float *x, int64_t n) {
+static double sum_of(const float *x, int64_t n) {
     enum { RUN = 32 * AT_LANES };
     double total = 0;
     int64_t i = 0;
@@ -109,6 +109,20 @@ static float greatest(const float *x, int64_t n) {
         if (x[i] > best) best = x[i];
     }
     return best;
+}
+
+static void scale(const float *x, float factor, float *out, int64_t n) {
+    const vf f = vf_set1(factor);
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(out + i, vf_mul(f, vf_load(x + i)));
+    if (i < n) vf_store_part(out + i, vf_mul(f, vf_load_part(x + i, (int)(n - i))), (int)(n - i));
+}
+
+static void add_scaled(const float *x, float factor, float *sum, int64_t n) {
+    const vf f = vf_set1(factor);
+    int64_t i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(sum + i, vf_fma(f, vf_load(x + i), vf_load(sum + i)));
+    if (i < n) vf_store_part(sum + i, vf_fma(f, vf_load_part(x + i, (int)(n - i)), vf_load_part(sum + i, (int)(n - i))), (int)(n - i));
 }
 
 static void turn_halves(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out) {
@@ -149,8 +163,10 @@ void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
                                       .f32_to_bf16 = f32_to_bf16,
                                       .f16_to_f32 = f16_to_f32,
                                       .f32_to_f16 = f32_to_f16,
-                                      .sum = sum,
+                                      .sum = sum_of,
                                       .max = greatest,
+                                      .scale = scale,
+                                      .add_scaled = add_scaled,
                                       .turn_halves = turn_halves,
                                       .turn_pairs = turn_pairs};
 }
