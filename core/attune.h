@@ -212,6 +212,8 @@ typedef struct attune_lengths {
     const int64_t *value; /* [sum of count] tokens of each document, the lists one after the other */
 } attune_lengths;
 
+typedef struct attune_position attune_position; /* below */
+
 /* All zero bytes are the defaults. */
 typedef struct attune_attention_options {
     bool causal;      /* the last query is the last key's token; a query sees no later token */
@@ -221,6 +223,9 @@ typedef struct attune_attention_options {
     double softcap;   /* c > 0: s becomes c * tanh(s / c); 0: none */
     attune_lengths lengths;
     const attune_tensor *sinks; /* [Hq] f32: a logit a head that joins the softmax's denominator; NULL: none */
+    /* Rotary embedding on the way in: q and k are turned as attune_position_rotate does, without copies. An encoding that does not rotate changes nothing. */
+    attune_position *rotate;
+    const attune_tensor *positions; /* of the keys, i64 [Sk] or [B, Sk]; the queries are the last; NULL: 0, 1, .. */
     attune_engine engine;
 } attune_attention_options;
 
@@ -257,11 +262,14 @@ typedef struct attune_cache_options {
 
 ATTUNE_API attune_status attune_cache_new(const attune_cache_options *options, attune_cache **out);
 ATTUNE_API void attune_cache_close(attune_cache *cache); /* NULL is fine */
-/* k [B, Hk, S, D], v [B, Hk, S, Dv], any float dtype. counts [B]: how many of the S tokens belong to each batch row; NULL: all.
+/* k [B, Hk, S, D], v [B, Hk, S, Dv], any float dtype. counts [B]: how many of the S tokens belong to each batch row; NULL: all. rotate: keys are turned by
+ * their places on the way in (they stand at length, length + 1, .. of their batch row); NULL: as they are.
  * ECAPACITY, and any other failure, leaves the cache as it was. */
-ATTUNE_API attune_status attune_cache_append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v, const int64_t *counts);
+ATTUNE_API attune_status attune_cache_append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v, const int64_t *counts,
+                                             attune_position *rotate);
 /* q [B, Hq, Sq, D]: the last Sq tokens appended (of each batch row) attend to all that the cache holds up to themselves.
- * o [B, Hq, Sq, Dv] in q's dtype, lse [B, Hq, Sq] f32. options: scale, softcap, window, sinks, engine (tiled or decode, or the default). */
+ * o [B, Hq, Sq, Dv] in q's dtype, lse [B, Hq, Sq] f32. options: scale, softcap, window, sinks, rotate (of q: the keys were turned when they came), engine (tiled or decode, or the
+ * default). */
 ATTUNE_API attune_status attune_cache_attend(attune_cache *cache, const attune_tensor *q, const attune_attention_options *options, attune_tensor *o,
                                              attune_tensor *lse);
 /* Keeps the first n tokens of every batch row that has more. EVALUE where a ring no longer holds what would be kept. */
@@ -273,8 +281,6 @@ ATTUNE_API int64_t attune_cache_nbytes(const attune_cache *cache);              
 ATTUNE_API const attune_cache_options *attune_cache_describe(const attune_cache *cache); /* capacity: the tokens that fit */
 
 /* ---- position ---------------------------------------------------------------------------------------------------- */
-
-typedef struct attune_position attune_position;
 
 typedef enum attune_pairing {
     ATTUNE_HALF,        /* dim i turns with dim i + dims / 2: GPT-NeoX, LLaMA, Falcon */

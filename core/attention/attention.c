@@ -38,7 +38,9 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, c
 attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k, const attune_attention_options *options, attune_tensor *weights) {
     at_problem p;
     memset(weights, 0, sizeof *weights);
-    AT_TRY(at_problem_make(q, k, NULL, options, &p));
+    attune_attention_options exact = options ? *options : (attune_attention_options){0};
+    exact.engine = ATTUNE_ENGINE_REFERENCE;
+    AT_TRY(at_problem_make(q, k, NULL, &exact, &p));
     const int64_t shape[4] = {p.B, p.Hq, p.Sq, p.Sk};
     attune_status status = attune_tensor_new(p.lse_dtype, 4, shape, weights);
     if (status == ATTUNE_OK) {

@@ -101,6 +101,7 @@ static at_keys keys_of_head(const attune_cache *c, int64_t head) {
 typedef struct append_job {
     attune_cache *cache;
     const attune_tensor *k, *v;
+    at_turns turns;
     const int64_t *counts;
     float *wide; /* [threads][AT_TILE][dims] */
     int64_t stride;
@@ -110,7 +111,7 @@ static attune_status append_head(void *context, int64_t head, int thread) {
     append_job *j = context;
     attune_cache *c = j->cache;
     const at_keys keys = keys_of_head(c, head);
-    const at_source source = {.k = j->k, .v = j->v, .b = head / c->options.kv_heads, .h = head % c->options.kv_heads};
+    const at_source source = {.k = j->k, .v = j->v, .turns = at_turns_or_null(&j->turns), .b = head / c->options.kv_heads, .h = head % c->options.kv_heads};
     const int64_t count = j->counts ? j->counts[source.b] : j->k->shape[2];
     for (int64_t i = 0; i < count;) {
         const int64_t token = c->length[source.b] + i, slot = token % AT_TILE, n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
@@ -154,18 +155,20 @@ static attune_status narrowed(const attune_tensor *t, attune_tensor *out) {
     return t->dtype == ATTUNE_F64 ? attune_tensor_convert(t, ATTUNE_F32, out) : attune_tensor_share(t, out);
 }
 
-attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const attune_tensor *v, const int64_t *counts) {
+attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const attune_tensor *v, const int64_t *counts, attune_position *rotate) {
     const attune_cache_options *o = &c->options;
     AT_TRY(check_appended(c, "k", k, 0, o->head_dim));
     AT_TRY(check_appended(c, "v", v, k->shape[2], o->v_head_dim));
     const int64_t tokens = k->shape[2];
     AT_TRY(check_room(c, tokens, counts));
+    if (rotate) AT_TRY(at_check_rotation(rotate, o->head_dim));
 
     attune_tensor narrow_k = {0}, narrow_v = {0};
     append_job job = {.cache = c, .k = &narrow_k, .v = &narrow_v, .counts = counts};
     job.stride = AT_TILE * (o->head_dim > o->v_head_dim ? o->head_dim : o->v_head_dim);
     attune_status status = narrowed(k, &narrow_k);
     if (status == ATTUNE_OK) status = narrowed(v, &narrow_v);
+    if (status == ATTUNE_OK && rotate) status = at_turns_make(rotate, NULL, c->length, o->batch, o->batch, tokens, &job.turns);
     if (status == ATTUNE_OK) {
         job.wide = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof *job.wide, job.stride));
         /* Interrupted half-way, tiles past the length hold what nobody sees; a ring's oldest tokens, though, may be gone. */
@@ -177,6 +180,7 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
         if (o->window && lost > c->oldest[b]) c->oldest[b] = lost;
     }
     at_free(job.wide);
+    at_turns_free(&job.turns);
     attune_tensor_close(&narrow_k);
     attune_tensor_close(&narrow_v);
     return status;
@@ -225,6 +229,8 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q, 
     if (options->engine == ATTUNE_ENGINE_DECODE && Sq > AT_DECODE_QUERIES) {
         return at_fail(ATTUNE_EENGINE, "engine: decode takes at most %d queries, got %lld; expected tiled", AT_DECODE_QUERIES, (long long)Sq);
     }
+    if (options->rotate) AT_TRY(at_check_rotation(options->rotate, o->head_dim));
+    if (options->positions) return at_fail(ATTUNE_EVALUE, "positions: expected none, as a cache's tokens stand where they were appended");
     int64_t longest = attune_cache_length(c);
     if (Sq > longest) {
         return at_fail(ATTUNE_EVALUE, "q: expected at most as many queries as tokens appended, %lld, got %lld", (long long)longest, (long long)Sq);
@@ -245,6 +251,16 @@ static attune_status prepare(const attune_cache *c, const attune_tensor *q, cons
     return at_problem_make(q, &k, &v, &shared, p);
 }
 
+/* The queries are the last tokens of each batch row. */
+static attune_status turn_queries(const attune_cache *c, at_problem *p, attune_position *rotate) {
+    int64_t *first = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *first));
+    if (!first) return ATTUNE_EMEMORY;
+    for (int64_t b = 0; b < p->B; b++) first[b] = c->length[b] - p->Sq;
+    attune_status status = at_turns_make(rotate, NULL, first, p->B, p->B, p->Sq, &p->q_turns);
+    at_free(first);
+    return status;
+}
+
 attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const attune_attention_options *options, attune_tensor *o, attune_tensor *lse) {
     static const attune_attention_options defaults = {0};
     if (!options) options = &defaults;
@@ -260,6 +276,7 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
         p.Sk = attune_cache_length(c);
         status = at_problem_results(&p, o, lse);
     }
+    if (status == ATTUNE_OK && options->rotate) status = turn_queries(c, &p, options->rotate);
     if (status == ATTUNE_OK) {
         attend_job job = {.cache = c, .Sq = p.Sq, .window = c->options.window};
         if (options->window) job.window = options->window;
@@ -270,6 +287,7 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
                         .Hk = p.Hk,
                         .G = p.G,
                         .Sq = p.Sq,
+                        .turns = at_turns_or_null(&p.q_turns),
                         .scale = p.scale,
                         .softcap = p.softcap,
                         .sinks = p.sinks,

@@ -106,6 +106,48 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
     return ATTUNE_OK;
 }
 
+/* ---- rotation ---------------------------------------------------------------------------------------------------- */
+
+/* Positions of the last n of the keys as a tensor [n] or [B, n]. */
+static attune_status last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out) {
+    if (positions) return attune_tensor_slice(positions, positions->rank - 1, p->Sk - n, p->Sk, out);
+    AT_TRY(at_tensor_new(ATTUNE_I64, 1, &n, out));
+    return attune_tensor_arange(out, (double)(p->Sk - n), 1);
+}
+
+/* t turned as a whole, in f64 for the reference and in f32 for the textbook; *view becomes it. */
+static attune_status turn_tensor(const at_problem *p, attune_position *pe, const attune_tensor *positions, attune_tensor *view, attune_tensor *own) {
+    attune_tensor wide;
+    AT_TRY(attune_tensor_convert(view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &wide));
+    attune_status status = attune_position_rotate(pe, &wide, positions, own);
+    attune_tensor_close(&wide);
+    if (status == ATTUNE_OK) *view = *own;
+    return status;
+}
+
+static attune_status make_turns(const attune_attention_options *o, at_problem *p) {
+    if (!o->rotate) return o->positions ? at_fail(ATTUNE_EVALUE, "positions: expected with rotate only") : ATTUNE_OK;
+    AT_TRY(at_check_rotation(o->rotate, p->D));
+    AT_TRY(at_check_positions(o->positions, p->B, p->Sk));
+    if (o->positions && p->Sq > p->Sk) {
+        return at_fail(ATTUNE_ESHAPE, "positions: expected no more queries than keys, got %lld and %lld", (long long)p->Sq, (long long)p->Sk);
+    }
+    if (!o->rotate->inv_freq) return ATTUNE_OK;
+    attune_tensor of_q = {0}, of_k = {0};
+    attune_status status = last_positions(p, o->positions, p->Sq, &of_q);
+    if (status == ATTUNE_OK) status = last_positions(p, o->positions, p->Sk, &of_k);
+    if (p->engine == ATTUNE_ENGINE_REFERENCE || p->engine == ATTUNE_ENGINE_BLIS) {
+        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_q, &p->q, &p->turned_q);
+        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_k, &p->k, &p->turned_k);
+    } else {
+        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, &p->q_turns);
+        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, &p->k_turns);
+    }
+    attune_tensor_close(&of_q);
+    attune_tensor_close(&of_k);
+    return status;
+}
+
 attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options,
                               at_problem *out) {
     static const attune_attention_options defaults = {0};
@@ -150,6 +192,7 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, co
     }
     attune_status status = make_documents(&o->lengths, p);
     if (status == ATTUNE_OK) status = make_sinks(o->sinks, p);
+    if (status == ATTUNE_OK) status = make_turns(o, p);
     if (status != ATTUNE_OK) at_problem_close(p);
     return status;
 }
@@ -157,6 +200,10 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, co
 void at_problem_close(at_problem *p) {
     at_free(p->document);
     at_free(p->sinks_copy);
+    at_turns_free(&p->q_turns);
+    at_turns_free(&p->k_turns);
+    attune_tensor_close(&p->turned_q);
+    attune_tensor_close(&p->turned_k);
     p->document = NULL, p->sinks_copy = NULL, p->sinks = NULL;
 }
 

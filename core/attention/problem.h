@@ -7,6 +7,7 @@
 #define AT_ATTENTION_PROBLEM_H
 
 #include "attune.h"
+#include "position/position.h"
 
 typedef struct at_problem {
     attune_tensor q, k, v; /* borrowed views */
@@ -19,8 +20,13 @@ typedef struct at_problem {
     int64_t *document;     /* [document_rows][Sk][2]: first and one past the last token of each token's document */
     attune_engine engine;
     attune_dtype o_dtype, lse_dtype;
+    at_turns q_turns, k_turns; /* without tables: nothing turns, or q and k are turned already */
     float *sinks_copy;
+    attune_tensor turned_q, turned_k; /* for the engines that do not turn on the way */
 } at_problem;
+
+/* NULL where nothing turns. */
+static inline const at_turns *at_turns_or_null(const at_turns *turns) { return turns->cosine ? turns : NULL; }
 
 /* v NULL: for weights alone. On success at_problem_close is due. */
 attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, at_problem *out);

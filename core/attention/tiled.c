@@ -37,7 +37,7 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     int64_t per_head = (j->tiles + PACK_TILES - 1) / PACK_TILES, slot = task / per_head, head = j->first_head + slot;
     int64_t t = task % per_head * PACK_TILES, end = t + PACK_TILES < j->tiles ? t + PACK_TILES : j->tiles;
-    const at_source source = {.k = &p->k, .v = &p->v, .b = head / p->Hk, .h = head % p->Hk};
+    const at_source source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = head / p->Hk, .h = head % p->Hk};
     at_keys keys;
     keys_of(j, source.b, source.h, &keys);
     for (; t < end; t++) {
@@ -69,7 +69,8 @@ attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse
                        .Hk = p->Hk,
                        .G = p->G,
                        .Sq = p->Sq,
-                       .scale = p->scale,
+                       .turns = at_turns_or_null(&p->q_turns),
+                    .scale = p->scale,
                        .softcap = p->softcap,
                        .sinks = p->sinks,
                        .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),

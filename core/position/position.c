@@ -73,6 +73,11 @@ static attune_status embed_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
+attune_status at_check_rotation(const attune_position *pe, int64_t head_dim) {
+    if (!pe->inv_freq || pe->head_dim == head_dim) return ATTUNE_OK;
+    return at_fail(ATTUNE_ESHAPE, "rotate: expected an encoding of head_dim %lld, got one of %lld", (long long)head_dim, (long long)pe->head_dim);
+}
+
 attune_status at_check_positions(const attune_tensor *positions, int64_t B, int64_t S) {
     if (!positions) return ATTUNE_OK;
     if (!positions->data) return at_fail(ATTUNE_ECLOSED, "positions: expected an open tensor, got a closed one");

@@ -40,6 +40,9 @@ struct attune_position {
     bool halves;
 };
 
+/* Nothing to rotate, or rotation of heads of that many dims. */
+attune_status at_check_rotation(const attune_position *pe, int64_t head_dim);
+
 /* positions: NULL, or i64 [S] or [B, S]. */
 attune_status at_check_positions(const attune_tensor *positions, int64_t B, int64_t S);
 

@@ -82,6 +82,8 @@ function Tensor:close() end
 ---@field softcap? number s becomes softcap * tanh(s / softcap): Gemma 2
 ---@field lengths? integer[]|integer[][] tokens of each packed document, for all batch rows or one list a row
 ---@field sinks? attune.Tensor [heads] f32: a logit a head that joins the softmax's denominator
+---@field rotate? attune.Position q and k are turned on the way in, as its rotate does
+---@field positions? integer[]|integer[][]|attune.Tensor with rotate: of the keys, [keys] or [batch, keys]; the queries are the last; 0, 1, ..
 ---@field engine? "reference"|"blis"|"tiled"|"decode" that one or an error
 
 ---@class attune.AttendOptions
@@ -89,6 +91,7 @@ function Tensor:close() end
 ---@field scale? number
 ---@field softcap? number
 ---@field sinks? attune.Tensor
+---@field rotate? attune.Position turns q on the way in, by the queries' places
 ---@field engine? "tiled"|"decode"
 
 ---@class attune.Cache
@@ -105,7 +108,7 @@ local Cache = {}
 --- Full, it raises and stays as it was.
 ---@param k attune.Tensor [batch, kv_heads, tokens, head_dim]
 ---@param v attune.Tensor
----@param options? {counts?: integer[]} tokens that belong to each batch row
+---@param options? {counts?: integer[], rotate?: attune.Position} counts: tokens that belong to each batch row; rotate: k is turned on the way in
 ---@return attune.Cache self
 function Cache:append(k, v, options) end
 --- The queries are the last tokens appended.
@@ -200,7 +203,7 @@ function attune.attention_weights(q, k, options) end
 ---@return attune.Tensor o
 ---@return attune.Tensor lse
 function attune.merge(o1, lse1, o2, lse2) end
----@param options {batch?: integer, kv_heads: integer, head_dim: integer, v_head_dim?: integer, capacity?: integer, window?: integer, dtype?: "f32"|"bf16"|"f16"}
+---@param options {batch?: integer, kv_heads: integer, head_dim: integer, v_head_dim?: integer, capacity?: integer, window?: integer, dtype?: "f32"|"bf16"|"f16"|"i8"}
 ---@return attune.Cache
 function attune.cache(options) end
 ---@param name "none"|"rope"|"learned"|"sinusoidal"

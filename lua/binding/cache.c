@@ -36,7 +36,8 @@ static int cache(lua_State *L) {
 }
 
 static int c_append(lua_State *L) {
-    static const char *const known[] = {"counts", NULL};
+    static const char *const known[] = {"counts", "rotate", NULL};
+    attune_position *rotate = NULL;
     lua_settop(L, 4);
     attune_cache *c = check_cache(L, 1);
     attune_tensor *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v"), *counts = NULL;
@@ -47,7 +48,8 @@ static int c_append(lua_State *L) {
             return luaL_error(L, "counts: expected %I numbers, one for each batch row", (LUAI_UACINT)attune_cache_describe(c)->batch);
         }
     }
-    RUN(L, attune_cache_append(c, k, v, counts ? counts->data : NULL));
+    if (!lua_isnil(L, 4) && lua_getfield(L, 4, "rotate") != LUA_TNIL) rotate = check_position(L, -1, "rotate");
+    RUN(L, attune_cache_append(c, k, v, counts ? counts->data : NULL, rotate));
     lua_settop(L, 1);
     return 1;
 }

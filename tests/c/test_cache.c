@@ -29,7 +29,7 @@ static void rounded(uint64_t seed, const int64_t shape[4], attune_dtype dtype, a
 static void append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v, int64_t first, int64_t last) {
     attune_tensor a, b;
     tokens_of(k, first, last, &a), tokens_of(v, first, last, &b);
-    MUST(attune_cache_append(cache, &a, &b, NULL));
+    MUST(attune_cache_append(cache, &a, &b, NULL, NULL));
     attune_tensor_close(&a), attune_tensor_close(&b);
 }
 
@@ -128,7 +128,7 @@ static void rows_of_different_length(void **state) {
     attune_cache *cache;
     MUST(attune_cache_new(&options, &cache));
     const int64_t counts[2] = {100, 37};
-    MUST(attune_cache_append(cache, &p.k, &p.v, counts));
+    MUST(attune_cache_append(cache, &p.k, &p.v, counts, NULL));
     assert_int_equal(attune_cache_length(cache), 100);
     assert_int_equal(attune_cache_row_length(cache, 1), 37);
     attune_tensor q, o, lse, one[3], want, want_lse, got;
@@ -160,10 +160,10 @@ static void failures_leave_the_cache_as_it_was(void **state) {
     append(cache, &p.k, &p.v, 0, 60);
     attune_tensor k, v;
     tokens_of(&p.k, 60, 71, &k), tokens_of(&p.v, 60, 71, &v);
-    assert_int_equal(attune_cache_append(cache, &k, &v, NULL), ATTUNE_ECAPACITY);
+    assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL), ATTUNE_ECAPACITY);
     assert_non_null(strstr(attune_message(), "at most 10 more tokens"));
     attune_memory_fail_at(1);
-    assert_int_equal(attune_cache_append(cache, &k, &v, NULL), ATTUNE_ECAPACITY); /* refused before anything is allocated */
+    assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL), ATTUNE_ECAPACITY); /* refused before anything is allocated */
     attune_memory_fail_at(0);
     attune_tensor_close(&k), attune_tensor_close(&v);
     assert_int_equal(attune_cache_length(cache), 60);
