@@ -8,6 +8,15 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
+static attune_status same_shape(const char *name, const attune_tensor *t, int rank, const int64_t *shape) {
+    if (!t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, at_shape_text(rank, shape));
+    if (t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0) {
+        return at_fail(ATTUNE_ESHAPE, "%s: expected %s, got %s", name, at_shape_text(rank, shape), at_shape_text(t->rank, t->shape));
+    }
+    if (!at_is_float(t->dtype)) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name, attune_dtype_name(t->dtype));
+    return ATTUNE_OK;
+}
+
 static attune_status run_engine(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     switch (p->engine) {
     case ATTUNE_ENGINE_REFERENCE: return at_reference(p, o, lse);
@@ -32,6 +41,92 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, c
         if (status != ATTUNE_OK) attune_tensor_close(o), attune_tensor_close(lse);
     }
     at_problem_close(&p);
+    return status;
+}
+
+/* ---- backward ---------------------------------------------------------------------------------------------------- */
+
+static attune_status check_like(const char *name, const attune_tensor *t, int rank, const int64_t *shape, bool f64) {
+    AT_TRY(same_shape(name, t, rank, shape));
+    if ((t->dtype == ATTUNE_F64) == f64) return ATTUNE_OK;
+    return at_fail(ATTUNE_EDTYPE, "%s: expected %s to go with q, got %s", name, f64 ? "f64" : "f32, bf16 or f16", attune_dtype_name(t->dtype));
+}
+
+/* Term by term where something is not finite: only then can 0 times it leave zero. */
+static attune_status choose_backward(const at_problem *p, const at_gradients *g, bool *term_by_term) {
+    const attune_tensor *all[] = {&p->q, &p->k, &p->v, g->d_o, g->o};
+    *term_by_term = p->engine == ATTUNE_ENGINE_REFERENCE;
+    for (int i = 0; i < 5 && !*term_by_term; i++) {
+        bool finite;
+        AT_TRY(at_all_finite(all[i], &finite));
+        *term_by_term = !finite;
+    }
+    return ATTUNE_OK;
+}
+
+/* The reference's gradients are of q and k as they were turned, in f64: turned back they are rounded once. */
+static attune_status reference_turned_back(const at_problem *p, const attune_attention_options *options, const at_gradients *g) {
+    at_gradients wide = *g;
+    attune_tensor dq = {0}, dk = {0}, back = {0}, positions = {0};
+    wide.dq = &dq, wide.dk = &dk;
+    attune_status status = attune_tensor_new(ATTUNE_F64, 4, g->dq->shape, &dq);
+    if (status == ATTUNE_OK) status = attune_tensor_new(ATTUNE_F64, 4, g->dk->shape, &dk);
+    if (status == ATTUNE_OK) status = at_reference_backward(p, &wide);
+    for (int i = 0; i < 2 && status == ATTUNE_OK; i++) {
+        status = at_last_positions(p, options->positions, i ? p->Sk : p->Sq, &positions);
+        if (status == ATTUNE_OK) status = at_position_rotate_back(options->rotate, i ? &dk : &dq, &positions, &back);
+        if (status == ATTUNE_OK) status = attune_tensor_copy(&back, i ? g->dk : g->dq);
+        attune_tensor_close(&back);
+        attune_tensor_close(&positions);
+    }
+    attune_tensor_close(&dq);
+    attune_tensor_close(&dk);
+    return status;
+}
+
+static attune_status run_backward(at_problem *p, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+                                  const attune_attention_options *options, const at_gradients *g) {
+    bool term_by_term;
+    AT_TRY(choose_backward(p, g, &term_by_term));
+    if (!term_by_term) return at_tiled_backward(p, g);
+    const bool turns = options && options->rotate && options->rotate->inv_freq;
+    if (p->engine == ATTUNE_ENGINE_REFERENCE) return turns ? reference_turned_back(p, options, g) : at_reference_backward(p, g);
+    at_problem exact; /* turned as the reference does it */
+    attune_attention_options again = options ? *options : (attune_attention_options){0};
+    again.engine = ATTUNE_ENGINE_REFERENCE;
+    AT_TRY(at_problem_make(q, k, v, &again, &exact));
+    attune_status status = turns ? reference_turned_back(&exact, &again, g) : at_reference_backward(&exact, g);
+    at_problem_close(&exact);
+    return status;
+}
+
+attune_status attune_attention_backward(const attune_tensor *d_o, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+                                        const attune_tensor *o, const attune_tensor *lse, const attune_attention_options *options, attune_tensor *dq,
+                                        attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks) {
+    attune_tensor unused = {0}, *all[] = {dq, dk, dv, dsinks ? dsinks : &unused};
+    at_problem p;
+    for (int i = 0; i < 4; i++) memset(all[i], 0, sizeof *all[i]);
+    attune_attention_options wanted = options ? *options : (attune_attention_options){0};
+    if (wanted.engine == ATTUNE_ENGINE_BLIS || wanted.engine == ATTUNE_ENGINE_DECODE) {
+        return at_fail(ATTUNE_EENGINE, "engine: expected tiled or reference, which compute gradients");
+    }
+    if (wanted.engine == ATTUNE_ENGINE_DEFAULT && q && q->dtype != ATTUNE_F64) wanted.engine = ATTUNE_ENGINE_TILED;
+    if (!v) return at_fail(ATTUNE_ECLOSED, "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
+    AT_TRY(at_problem_make(q, k, v, &wanted, &p));
+    const int64_t o_shape[4] = {p.B, p.Hq, p.Sq, p.Dv};
+    const bool f64 = q->dtype == ATTUNE_F64;
+    attune_status status = check_like("d_o", d_o, 4, o_shape, f64);
+    if (status == ATTUNE_OK) status = check_like("o", o, 4, o_shape, f64);
+    if (status == ATTUNE_OK) status = check_like("lse", lse, 3, o_shape, f64);
+    if (status == ATTUNE_OK) status = attune_tensor_new(q->dtype, 4, q->shape, dq);
+    if (status == ATTUNE_OK) status = attune_tensor_new(k->dtype, 4, k->shape, dk);
+    if (status == ATTUNE_OK) status = attune_tensor_new(v->dtype, 4, v->shape, dv);
+    if (status == ATTUNE_OK && p.sinks) status = attune_tensor_new(p.lse_dtype, 1, &p.Hq, all[3]);
+    const at_gradients g = {.d_o = d_o, .o = o, .lse = lse, .dq = dq, .dk = dk, .dv = dv, .dsinks = p.sinks ? all[3] : NULL};
+    if (status == ATTUNE_OK) status = run_backward(&p, q, k, v, &wanted, &g);
+    at_problem_close(&p);
+    attune_tensor_close(&unused);
+    for (int i = 0; i < 4 && status != ATTUNE_OK; i++) attune_tensor_close(all[i]);
     return status;
 }
 
@@ -91,15 +186,6 @@ static attune_status merge_rows(void *context, int64_t task, int thread) {
         }
         put(j->lse, r, lse);
     }
-    return ATTUNE_OK;
-}
-
-static attune_status same_shape(const char *name, const attune_tensor *t, int rank, const int64_t *shape) {
-    if (!t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, at_shape_text(rank, shape));
-    if (t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0) {
-        return at_fail(ATTUNE_ESHAPE, "%s: expected %s, got %s", name, at_shape_text(rank, shape), at_shape_text(t->rank, t->shape));
-    }
-    if (!at_is_float(t->dtype)) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name, attune_dtype_name(t->dtype));
     return ATTUNE_OK;
 }
 

@@ -16,11 +16,11 @@ struct attune_cache {
     attune_cache_options options; /* with v_head_dim and capacity as they are */
     int64_t tiles;                /* of a kv head */
     at_layout layout;
-    char *places;                 /* [B][Hk][tiles] */
-    float *scales;                /* [B][Hk][tiles][2][AT_TILE], i8; else NULL */
-    uint8_t *unfinite;            /* [B][Hk][tiles]: the tile's V holds, or held, an Inf or NaN */
-    int64_t *length;              /* [B] tokens appended */
-    int64_t *oldest;              /* [B] the first token that a ring still holds; truncation does not bring older ones back */
+    char *places;      /* [B][Hk][tiles] */
+    float *scales;     /* [B][Hk][tiles][2][AT_TILE], i8; else NULL */
+    uint8_t *unfinite; /* [B][Hk][tiles]: the tile's V holds, or held, an Inf or NaN */
+    int64_t *length;   /* [B] tokens appended */
+    int64_t *oldest;   /* [B] the first token that a ring still holds; truncation does not bring older ones back */
 };
 
 enum { SCALES = 2 * AT_TILE * (int)sizeof(float) }; /* bytes a place */

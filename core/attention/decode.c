@@ -3,7 +3,8 @@
 
 static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     const at_problem *p = context;
-    *out = (at_keys){.layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv), .source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h}};
+    *out = (at_keys){.layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
+                     .source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h}};
 }
 
 static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) { at_problem_sees(context, b, i, first, last); }

@@ -108,8 +108,7 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
 
 /* ---- rotation ---------------------------------------------------------------------------------------------------- */
 
-/* Positions of the last n of the keys as a tensor [n] or [B, n]. */
-static attune_status last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out) {
+attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out) {
     if (positions) return attune_tensor_slice(positions, positions->rank - 1, p->Sk - n, p->Sk, out);
     AT_TRY(at_tensor_new(ATTUNE_I64, 1, &n, out));
     return attune_tensor_arange(out, (double)(p->Sk - n), 1);
@@ -134,8 +133,8 @@ static attune_status make_turns(const attune_attention_options *o, at_problem *p
     }
     if (!o->rotate->inv_freq) return ATTUNE_OK;
     attune_tensor of_q = {0}, of_k = {0};
-    attune_status status = last_positions(p, o->positions, p->Sq, &of_q);
-    if (status == ATTUNE_OK) status = last_positions(p, o->positions, p->Sk, &of_k);
+    attune_status status = at_last_positions(p, o->positions, p->Sq, &of_q);
+    if (status == ATTUNE_OK) status = at_last_positions(p, o->positions, p->Sk, &of_k);
     if (p->engine == ATTUNE_ENGINE_REFERENCE || p->engine == ATTUNE_ENGINE_BLIS) {
         if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_q, &p->q, &p->turned_q);
         if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_k, &p->k, &p->turned_k);

@@ -35,6 +35,9 @@ void at_problem_close(at_problem *p);
 /* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. */
 void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last);
 
+/* Positions of the last n of the keys as a tensor i64 [n] or [B, n]; positions as options have them. */
+attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out);
+
 /* o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], not yet written. */
 attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 
@@ -43,6 +46,14 @@ attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor 
 attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *lse); /* "blis" */
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+
+/* Gradients for d_o [B, Hq, Sq, Dv], from o and lse as forward gave them. dq, dk, dv are new, contiguous and zero; dsinks [Hq] f32 or f64 likewise, or NULL. */
+typedef struct at_gradients {
+    const attune_tensor *d_o, *o, *lse;
+    attune_tensor *dq, *dk, *dv, *dsinks;
+} at_gradients;
+attune_status at_reference_backward(const at_problem *p, const at_gradients *g);
+attune_status at_tiled_backward(const at_problem *p, const at_gradients *g);
 
 /* Probabilities in double precision, row by row: [B, Hq, Sq, Sk]. */
 attune_status at_reference_weights(const at_problem *p, attune_tensor *weights);

@@ -145,7 +145,8 @@ static float sign_of(double scale) { return scale > 0 ? 1.0f : scale < 0 ? -1.0f
 /* Packs the rows' q panel by panel, unless scratch holds them since an earlier run of keys. */
 static void pack_queries(const at_row_plan *plan, const at_rows *rows, at_row_scratch *scratch) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), D = plan->layout.D, Dp = at_round_up(D, AT_DIM);
+    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), D = plan->layout.D,
+                  Dp = at_round_up(D, AT_DIM);
     if (memcmp(wanted, scratch->packed, sizeof wanted) == 0) return;
     memcpy(scratch->packed, wanted, sizeof wanted);
     for (int64_t p = 0, r = 0; p < panels; p++) {

@@ -91,19 +91,9 @@ static attune_status chunk(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static bool finite_tensor(const attune_tensor *t) {
-    attune_tensor flat;
-    if (attune_tensor_contiguous(t, &flat) != ATTUNE_OK) return false;
-    const int64_t n = attune_tensor_count(&flat);
-    float sum = 0;
-    for (int64_t i = 0; i < n; i++) sum += ((const float *)flat.data)[i] * 0.0f;
-    attune_tensor_close(&flat);
-    return sum == 0;
-}
-
 static attune_status all_heads(textbook_job *j) {
     const at_problem *p = j->p;
-    j->v_finite = finite_tensor(&j->v);
+    AT_TRY(at_all_finite(&j->v, &j->v_finite));
     for (j->b = 0; j->b < p->B; j->b++)
         for (j->h = 0; j->h < p->Hq; j->h++) AT_TRY(at_parallel((p->Sq + CHUNK_ROWS - 1) / CHUNK_ROWS, chunk, j));
     return ATTUNE_OK;

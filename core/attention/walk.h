@@ -12,7 +12,7 @@ typedef struct at_walk {
     const attune_tensor *q; /* [B, Hq, Sq, D] */
     attune_tensor *o, *lse;
     int64_t B, Hk, G, Sq;
-    at_layout layout; /* of packed tiles */
+    at_layout layout;      /* of packed tiles */
     const at_turns *turns; /* of the queries; NULL: they are as they are */
     double scale, softcap;
     const float *sinks; /* [Hq], or NULL */

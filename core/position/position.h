@@ -20,8 +20,12 @@ typedef struct at_turns {
 attune_status at_turns_make(attune_position *pe, const attune_tensor *positions, const int64_t *first, int64_t firsts, int64_t B, int64_t S, at_turns *out);
 void at_turns_free(at_turns *turns);
 
-/* One token's head_dim elements; x may be out. */
+/* One token's head_dim elements; x may be out. at_turn_back is its transpose, which gradients go through: backwards, the factor once more. */
 void at_turn(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);
+void at_turn_back(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);
+
+/* The transpose of attune_position_rotate, for gradients. */
+attune_status at_position_rotate_back(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out);
 
 struct attune_position {
     const char *name;

@@ -122,12 +122,16 @@ void at_turns_free(at_turns *turns) {
     memset(turns, 0, sizeof *turns);
 }
 
-void at_turn(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) {
+static void turn(const at_turns *t, int64_t b, int64_t token, const float *x, float sign, float *out) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const int64_t pairs = t->dims / 2, row = t->row[b * t->batch_stride + token] * pairs;
-    (t->pairing == ATTUNE_HALF ? kernels->turn_halves : kernels->turn_pairs)(x, t->cosine + row, t->sine + row, pairs, out);
+    (t->pairing == ATTUNE_HALF ? kernels->turn_halves : kernels->turn_pairs)(x, t->cosine + row, t->sine + row, sign, pairs, out);
     if (out != x && t->dims < t->head_dim) memcpy(out + t->dims, x + t->dims, (size_t)(t->head_dim - t->dims) * sizeof *x);
 }
+
+void at_turn(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) { turn(t, b, token, x, 1, out); }
+
+void at_turn_back(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) { turn(t, b, token, x, -1, out); }
 
 /* ---- rotation of whole tensors ----------------------------------------------------------------------------------- */
 
@@ -135,6 +139,7 @@ typedef struct rotate_job {
     const attune_position *pe;
     const attune_tensor *x, *positions, *out;
     at_turns turns; /* but for f64 */
+    float sign;     /* -1: backwards */
     float *wide;    /* [threads][head_dim] */
 } rotate_job;
 
@@ -146,7 +151,7 @@ static void turn_f64(const rotate_job *j, int64_t from, int64_t to, int64_t posi
     const double *x = (const double *)j->x->data + from;
     double *out = (double *)j->out->data + to;
     for (int64_t i = 0; i < pairs; i++) {
-        double c = cos((double)position * pe->inv_freq[i]) * pe->factor, s = sin((double)position * pe->inv_freq[i]) * pe->factor;
+        double c = cos((double)position * pe->inv_freq[i]) * pe->factor, s = sin((double)position * pe->inv_freq[i]) * pe->factor * (double)j->sign;
         int64_t m = pe->pairing == ATTUNE_HALF ? i : 2 * i, n = pe->pairing == ATTUNE_HALF ? i + pairs : 2 * i + 1;
         double a = x[m * xs], b = x[n * xs];
         out[m * os] = a * c - b * s, out[n * os] = b * c + a * s;
@@ -165,18 +170,18 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
         if (j->x->dtype == ATTUNE_F64) {
             turn_f64(j, from, to, j->positions ? position_of(j->positions, b, s) : s);
         } else if (j->x->dtype == ATTUNE_F32 && xs[3] == 1 && os[3] == 1) {
-            at_turn(&j->turns, b, s, (const float *)j->x->data + from, (float *)j->out->data + to);
+            turn(&j->turns, b, s, (const float *)j->x->data + from, j->sign, (float *)j->out->data + to);
         } else {
             at_load_row(j->x, from, xs[3], D, wide);
-            at_turn(&j->turns, b, s, wide, wide);
+            turn(&j->turns, b, s, wide, j->sign, wide);
             at_store_row(j->out, to, os[3], D, wide);
         }
     }
     return ATTUNE_OK;
 }
 
-static attune_status run(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, const attune_tensor *out) {
-    rotate_job job = {.pe = pe, .x = x, .positions = positions, .out = out};
+static attune_status run(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, float sign, const attune_tensor *out) {
+    rotate_job job = {.pe = pe, .x = x, .positions = positions, .out = out, .sign = sign};
     const int64_t *n = x->shape;
     const int64_t zero = 0;
     if (x->dtype != ATTUNE_F64) AT_TRY(at_turns_make(pe, positions, &zero, 1, n[0], n[2], &job.turns));
@@ -198,21 +203,29 @@ static attune_status check(const attune_position *pe, const attune_tensor *x, co
     return at_check_positions(positions, x->shape[0], x->shape[2]);
 }
 
-attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out) {
+static attune_status rotated(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, float sign, attune_tensor *out) {
     attune_tensor from = *x;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("x", &from));
     if (!pe->inv_freq) return attune_tensor_share(&from, out);
     AT_TRY(check(pe, &from, positions));
     AT_TRY(at_tensor_new(from.dtype, 4, from.shape, out));
-    attune_status status = run(pe, &from, positions, out);
+    attune_status status = run(pe, &from, positions, sign, out);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
+}
+
+attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out) {
+    return rotated(pe, x, positions, 1, out);
+}
+
+attune_status at_position_rotate_back(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out) {
+    return rotated(pe, x, positions, -1, out);
 }
 
 attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor *x, const attune_tensor *positions) {
     AT_TRY(at_check_open("x", x));
     if (!pe->inv_freq) return ATTUNE_OK;
     AT_TRY(check(pe, x, positions));
-    return run(pe, x, positions, x);
+    return run(pe, x, positions, 1, x);
 }

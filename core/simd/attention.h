@@ -63,24 +63,39 @@ typedef struct at_step {
     int first[AT_MAX_ROWS], last[AT_MAX_ROWS], from, to;
 
     /* what passes from one kernel to the next */
-    float factor;             /* softmax: exponents of 2 are scores times this, at least 0 */
-    float scale, softcap;     /* cap: score becomes softcap tanh(score scale / softcap) */
-    float *scores;            /* [rows][AT_SCORE_STRIDE]: q . k, then weights; for i8 times the values' scales */
-    void *weights;            /* of the same size: weights as a dot product takes them */
-    float alpha[AT_MAX_ROWS]; /* what o is multiplied by first */
+    float factor;                    /* softmax: exponents of 2 are scores times this, at least 0 */
+    float scale, softcap;            /* cap: score becomes softcap tanh(score scale / softcap) */
+    float *scores;                   /* [rows][AT_SCORE_STRIDE]: q . k, then weights; for i8 times the values' scales */
+    void *weights;                   /* of the same size: weights as a dot product takes them */
+    float alpha[AT_MAX_ROWS];        /* what o is multiplied by first */
     float weight_scale[AT_MAX_ROWS]; /* AT_DOT_I8: of the two digits */
 } at_step;
 
+/* Gradients of some rows against a block of keys: both buffers are [rows][stride], and so many columns of each row are written. */
+typedef struct at_gradient_step {
+    int rows, columns; /* columns: a multiple of half a panel */
+    int64_t stride;
+    float *weights;   /* in: q . k; out: 2^(exponent - lse), zero where nothing is seen */
+    float *scores;    /* in: d_o . v, the gradient of each weight; out: of each q . k */
+    const int *first; /* row r sees the columns first[r] .. last[r] - 1 */
+    const int *last;
+    const float *lse;   /* [rows] as exponents of 2; +inf where a row sees nothing */
+    const float *delta; /* [rows] d_o . o */
+    float scale, softcap;
+} at_gradient_step;
+
 typedef struct at_attention_kernels {
-    int rows[AT_PRODUCTS];                                                /* a panel's rows at most; 0: the set has no such product */
-    int panel;                                                            /* columns of a panel */
-    at_product (*product)(attune_dtype tile, attune_dtype rows);          /* the one for tiles and rows of these dtypes */
+    int rows[AT_PRODUCTS];                                       /* a panel's rows at most; 0: the set has no such product */
+    int panel;                                                   /* columns of a panel */
+    at_product (*product)(attune_dtype tile, attune_dtype rows); /* the one for tiles and rows of these dtypes */
 
     /* A step is these four, in this order, where some row sees something. Whole panels of columns around from .. to are computed. */
     void (*scores)(at_step *step);
     void (*cap)(at_step *step); /* where there is a softcap */
     void (*softmax)(at_step *step);
     void (*values)(at_step *step);
+
+    void (*gradients)(const at_gradient_step *step);
 
     /* Rows [rows][D], stride floats apart, times factor. to: pack_bytes at most. */
     void (*pack_queries)(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale);

@@ -13,11 +13,15 @@
     void at_##isa##_attention(at_attention_kernels *table);     \
     void at_##isa##_pack(at_attention_kernels *table);          \
     void at_##isa##_limits(at_attention_kernels *table);        \
+    void at_##isa##_panels(at_panel_kernels *table);            \
+    void at_##isa##_backward(at_attention_kernels *table);      \
     static void fill_##isa(at_simd *s) {                        \
         at_##isa##_elementwise(&s->elementwise);                \
         at_##isa##_attention(&s->attention);                    \
         at_##isa##_pack(&s->attention);                         \
         at_##isa##_limits(&s->attention);                       \
+        at_##isa##_panels(&s->panels);                          \
+        at_##isa##_backward(&s->attention);                     \
     }
 
 AT_SET_KERNELS(c)

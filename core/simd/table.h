@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "simd/attention.h"
+#include "simd/panels.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
 typedef struct at_elementwise_kernels {
@@ -22,11 +23,12 @@ typedef struct at_elementwise_kernels {
     void (*f32_to_f16)(const float *x, uint16_t *out, int64_t n);
     double (*sum)(const float *x, int64_t n); /* in double */
     float (*max)(const float *x, int64_t n);  /* NaN where one is */
-    void (*scale)(const float *x, float factor, float *out, int64_t n);     /* out = factor x */
+    bool (*all_finite)(const float *x, int64_t n);
+    void (*scale)(const float *x, float factor, float *out, int64_t n);      /* out = factor x */
     void (*add_scaled)(const float *x, float factor, float *sum, int64_t n); /* sum += factor x */
-    /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; x may be out. */
-    void (*turn_halves)(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out);
-    void (*turn_pairs)(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out);
+    /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; sign 1, or -1: backwards. x may be out. */
+    void (*turn_halves)(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out);
+    void (*turn_pairs)(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out);
 } at_elementwise_kernels;
 
 typedef struct at_simd {
@@ -34,6 +36,7 @@ typedef struct at_simd {
     int lanes;        /* f32 in a register */
     at_elementwise_kernels elementwise;
     at_attention_kernels attention;
+    at_panel_kernels panels;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

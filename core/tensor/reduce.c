@@ -3,6 +3,7 @@
  * f32 sums are taken in double over fixed pieces, whose sums are added in their order: the same bits for any number of threads.
  */
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -193,5 +194,45 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     attune_status status = scratch ? at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, softmax_task, &j) : ATTUNE_EMEMORY;
     at_free(scratch);
     if (status != ATTUNE_OK) attune_tensor_close(out);
+    return status;
+}
+
+/* ---- finite or not ----------------------------------------------------------------------------------------------- */
+
+typedef struct finite_job {
+    const attune_tensor *t;
+    int64_t rows_per_task;
+    atomic_bool found;
+} finite_job;
+
+static attune_status finite_task(void *context, int64_t task, int thread) {
+    finite_job *j = context;
+    const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
+    const at_rows_view rows = at_rows_of(j->t);
+    float part[PART];
+    bool finite = true;
+    (void)thread;
+    for (int64_t row = task * j->rows_per_task; row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
+        const int64_t offset = at_row_offset(j->t, row);
+        if (j->t->dtype == ATTUNE_F32 && rows.stride == 1) {
+            finite = kernels->all_finite((const float *)j->t->data + offset, rows.length) && finite;
+            continue;
+        }
+        for (int64_t i = 0; i < rows.length; i += PART) {
+            const int64_t n = rows.length - i < PART ? rows.length - i : PART;
+            at_load_row(j->t, offset + i * rows.stride, rows.stride, n, part);
+            finite = kernels->all_finite(part, n) && finite;
+        }
+    }
+    if (!finite) atomic_store(&j->found, true);
+    return ATTUNE_OK;
+}
+
+attune_status at_all_finite(const attune_tensor *t, bool *finite) {
+    finite_job j = {.t = t};
+    const at_rows_view rows = at_rows_of(t);
+    j.rows_per_task = rows.length >= AT_CHUNK ? 1 : AT_CHUNK / rows.length;
+    attune_status status = at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, finite_task, &j);
+    *finite = !atomic_load(&j.found);
     return status;
 }

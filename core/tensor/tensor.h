@@ -33,6 +33,9 @@ void at_load_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int
 void at_store_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, const float *x);
 void at_store_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, const double *x);
 
+/* Whether no element is Inf or NaN. */
+attune_status at_all_finite(const attune_tensor *t, bool *finite);
+
 /* Elements of a parallel task; below it a loop is not worth sharing. */
 enum { AT_CHUNK = 1 << 16 };
 

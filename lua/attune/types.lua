@@ -194,6 +194,19 @@ function attune.matmul(a, b) end
 ---@return attune.Tensor o [batch, heads, queries, v_head_dim] in q's dtype; zeros for a row that sees nothing
 ---@return attune.Tensor lse [batch, heads, queries] log of the denominator; -inf for a row that sees nothing
 function attune.attention(q, k, v, options) end
+--- Gradients for d_o, from o and lse as attention gave them with the same options: Dao et al. 2022 (arXiv 2205.14135), algorithm 4.
+---@param d_o attune.Tensor [batch, heads, queries, v_head_dim]
+---@param q attune.Tensor
+---@param k attune.Tensor
+---@param v attune.Tensor
+---@param o attune.Tensor
+---@param lse attune.Tensor
+---@param options? attune.AttentionOptions engine: tiled (the default) or reference
+---@return attune.Tensor dq in q's dtype
+---@return attune.Tensor dk
+---@return attune.Tensor dv
+---@return table<attune.Tensor, attune.Tensor> dtables of sinks, keyed by the tensor
+function attune.attention_backward(d_o, q, k, v, o, lse, options) end
 ---@param q attune.Tensor
 ---@param k attune.Tensor
 ---@param options? attune.AttentionOptions

@@ -88,6 +88,29 @@ static int attention(lua_State *L) {
     return 2;
 }
 
+/* dq, dk, dv, and a table of the gradients of what else the options hold, keyed by its tensor. */
+static int attention_backward(lua_State *L) {
+    attune_attention_options options;
+    lua_settop(L, 7);
+    attune_tensor *in[6];
+    static const char *const names[] = {"d_o", "q", "k", "v", "o", "lse"};
+    for (int i = 0; i < 6; i++) in[i] = check_tensor(L, i + 1, names[i]);
+    read_attention_options(L, 7, &options, false);
+    lua_newtable(L);
+    int tables = lua_gettop(L);
+    attune_tensor *dq = push_tensor(L), *dk = push_tensor(L), *dv = push_tensor(L), *dsinks = push_tensor(L);
+    RUN(L, attune_attention_backward(in[0], in[1], in[2], in[3], in[4], in[5], &options, dq, dk, dv, dsinks));
+    if (options.sinks) {
+        lua_getfield(L, 7, "sinks");
+        lua_insert(L, -2);
+        lua_settable(L, tables);
+    } else {
+        lua_pop(L, 1);
+    }
+    lua_pushvalue(L, tables);
+    return 4;
+}
+
 static int attention_weights(lua_State *L) {
     attune_attention_options options;
     lua_settop(L, 3);
@@ -106,6 +129,7 @@ static int merge(lua_State *L) {
 }
 
 void open_attention(lua_State *L) {
-    static const luaL_Reg functions[] = {{"attention", attention}, {"attention_weights", attention_weights}, {"merge", merge}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"attention", attention}, {"attention_backward", attention_backward}, {"attention_weights", attention_weights}, {"merge", merge}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

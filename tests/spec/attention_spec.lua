@@ -31,6 +31,17 @@ describe("golden attention", function()
           end
         end
         assert.is_true(tried >= 3)
+        if t["do"] then
+          for _, engine in ipairs {"reference", "tiled"} do
+            options.engine = engine
+            local o, lse = attune.attention(t.q, t.k, t.v, options)
+            local dq, dk, dv, dtables = attune.attention_backward(t["do"], t.q, t.k, t.v, o, lse, options)
+            assert.is_true(golden.difference(dq, t.dq) <= case.bounds.dq, engine .. " dq")
+            assert.is_true(golden.difference(dk, t.dk) <= case.bounds.dk, engine .. " dk")
+            assert.is_true(golden.difference(dv, t.dv) <= case.bounds.dv, engine .. " dv")
+            if t.dsinks then assert.is_true(golden.difference(dtables[t.sinks], t.dsinks) <= case.bounds.dsinks, engine .. " dsinks") end
+          end
+        end
         options.engine = nil
         local o64 = attune.attention(t.q:to "f64", t.k:to "f64", t.v:to "f64", options)
         assert.same("f64", o64.dtype)
@@ -64,6 +75,24 @@ describe("attention", function()
     local m, ml = attune.merge(o1, l1, o2, l2)
     assert.is_true(golden.difference(m, o) < 1e-6)
     assert.is_true(golden.difference(ml, lse) < 1e-6)
+  end)
+  it("turns q and k on the way in", function()
+    local pe = attune.position("rope", {head_dim = 8, dims = 4, pairing = "interleaved"})
+    local positions = {3, 5, 6, 9, 10, 12}
+    local rq, rk = pe:rotate(q, positions), pe:rotate(k, positions)
+    local few = q:slice(3, 5, 6)
+    for _, engine in ipairs(engines) do
+      local turned = attune.attention(q, k, v, {rotate = pe, positions = positions, causal = true, engine = engine})
+      assert.is_true(golden.difference(turned, attune.attention(rq, rk, v, {causal = true, engine = engine})) < 1e-6, engine)
+      -- the queries are the last
+      turned = attune.attention(few, k, v, {rotate = pe, positions = positions, causal = true, engine = engine})
+      assert.is_true(golden.difference(turned, attune.attention(rq:slice(3, 5, 6), rk, v, {causal = true, engine = engine})) < 1e-6, engine)
+    end
+    assert.is_true(golden.difference(attune.attention_weights(q, k, {rotate = pe}), attune.attention_weights(pe:rotate(q), pe:rotate(k))) < 1e-6)
+    fails("positions: expected with rotate only", function() attune.attention(q, k, v, {positions = positions}) end)
+    fails("positions: expected %[6%] or %[2, 6%], got %[2%]", function() attune.attention(q, k, v, {rotate = pe, positions = {1, 2}}) end)
+    fails("rotate: expected an encoding of head_dim 8, got one of 4", function() attune.attention(q, k, v, {rotate = attune.position("rope", {head_dim = 4})}) end)
+    assert.same(attune.attention(q, k, v):tolist(), attune.attention(q, k, v, {rotate = attune.position("none", {})}):tolist())
   end)
   it("takes one list of lengths a batch row", function()
     local o = attune.attention(q, k, v, {lengths = {{2, 4}, {6}}})
@@ -105,10 +134,56 @@ describe("the cache", function()
       assert.same(20, cache.length)
     end
   end)
+  it("keeps 8 bits a number within what 8 bits can do", function()
+    -- The plain formula with k, v, q and the weights rounded to 8 bits, each row of each with a scale of its own.
+    local function rounded(x, row)
+      local scale = 0
+      for _, e in ipairs(row) do scale = math.max(scale, math.abs(e)) end
+      scale = scale / 127
+      for i, e in ipairs(row) do row[i] = scale == 0 and 0 or math.floor(e / scale + 0.5) * scale end
+      return x
+    end
+    local function in_8_bits(x)
+      local list = x:tolist()
+      for _, b in ipairs(list) do for _, h in ipairs(b) do for _, row in ipairs(h) do rounded(nil, row) end end end
+      return attune.tensor(list)
+    end
+    for _, D in ipairs {16, 40, 128} do
+      local k, v, q = attune.randn({1, 2, 90, D}, {seed = 1}), attune.randn({1, 2, 90, D}, {seed = 2}), attune.randn({1, 8, 90, D}, {seed = 3})
+      local exact = attune.attention(q, k, v, {causal = true, engine = "reference"})
+      local weights = in_8_bits(attune.attention_weights(in_8_bits(q), in_8_bits(k), {causal = true}))
+      local v8, worst = in_8_bits(v), 0
+      for h = 1, 8 do worst = math.max(worst, golden.difference(attune.matmul(weights[1][h], v8[1][(h - 1) // 4 + 1]), exact[1][h])) end
+      local cache = attune.cache {kv_heads = 2, head_dim = D, capacity = 90, dtype = "i8"}
+      cache:append(k, v)
+      assert.is_true(golden.difference(cache:attend(q), exact) <= worst)
+      for _, n in ipairs {1, 3, 16} do assert.is_true(golden.difference(cache:attend(q:slice(3, 91 - n, 90)), exact:slice(3, 91 - n, 90)) <= worst) end
+    end
+    local cache = attune.cache {kv_heads = 1, head_dim = 16, capacity = 64, dtype = "i8"}
+    local k = attune.ones {1, 1, 1, 16}
+    cache:append(k * 0, k * 3)
+    assert.same(3, math.floor(cache:attend(k)[1][1][1][5]:item() * 1e4 + 0.5) / 1e4)
+  end)
+  it("turns keys as they come and queries as they ask", function()
+    local pe = attune.position("rope", {head_dim = 16})
+    local k, v, q = attune.randn({2, 2, 20, 16}, {seed = 1}), attune.randn({2, 2, 20, 16}, {seed = 2}), attune.randn({2, 6, 20, 16}, {seed = 3})
+    local whole = attune.attention(q, k, v, {causal = true, rotate = pe, engine = "reference"})
+    local cache = attune.cache {batch = 2, kv_heads = 2, head_dim = 16, capacity = 20}
+    for i = 1, 20 do
+      cache:append(k:slice(3, i, i), v:slice(3, i, i), {rotate = pe})
+      assert.is_true(golden.difference(cache:attend(q:slice(3, i, i), {rotate = pe}), whole:slice(3, i, i)) < 3e-6)
+    end
+    -- rows of different length stand at places of their own
+    cache:reset()
+    cache:append(k, v, {rotate = pe, counts = {20, 13}})
+    assert.is_true(golden.difference(cache:attend(q:slice(3, 13, 13), {rotate = pe})[2], whole:slice(3, 13, 13)[2]) < 3e-6)
+    fails("rotate: expected an encoding of head_dim 16", function() cache:attend(q:slice(3, 1, 1), {rotate = attune.position("rope", {head_dim = 8})}) end)
+  end)
   it("counts its bytes exactly", function()
     local function bytes(o) return attune.cache(o).nbytes end
     assert.same(2 * 1 * 1 * 8192 * 128 * 2, bytes {batch = 1, kv_heads = 1, head_dim = 128, capacity = 8192, dtype = "bf16"})
     assert.same(2 * 3 * 8 * 512 * 64 * 4, bytes {batch = 3, kv_heads = 8, head_dim = 64, capacity = 512})
+    assert.same(2 * 2 * 4 * 128 * (32 * 1 + 4), bytes {batch = 2, kv_heads = 4, head_dim = 32, capacity = 128, dtype = "i8"})
     assert.same(2 * 1 * 1 * 320 * 16 * 2, bytes {kv_heads = 1, head_dim = 16, window = 256, dtype = "f16"})
   end)
   it("says what it holds", function()

@@ -67,8 +67,7 @@ AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_ste
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++)
-            acc[r][j] = kind == QUADS ? vf_zero() : vf_mul(vf_set1(s->alpha[r]), vf_load(s->o + r * Dvp + d + j * AT_LANES));
+        for (int j = 0; j < vectors; j++) acc[r][j] = kind == QUADS ? vf_zero() : vf_mul(vf_set1(s->alpha[r]), vf_load(s->o + r * Dvp + d + j * AT_LANES));
     }
     for (int t = from / AT_TILE; t * AT_TILE < to; t++) {
         const int base = t * AT_TILE, begin = from > base ? from - base : 0, end = to - base < AT_TILE ? to - base : AT_TILE, depth = depth_of(kind);
@@ -105,9 +104,9 @@ AT_INLINE void values_of(int rows, operand kind, const at_step *s) {
 
 typedef void (*step_function)(const at_step *s);
 
-#define FUNCTIONS(rows, kind)                                                                            \
-    static void scores_##kind##_##rows(const at_step *s) { scores_of(rows * lines_of(kind), kind, s); } \
-    static void values_##kind##_##rows(const at_step *s) { values_of(rows * lines_of(kind), kind, s); }
+#define FUNCTIONS(rows, kind)                                                                          \
+    static void scores_##kind##_##rows(const at_step *s) { scores_of(rows *lines_of(kind), kind, s); } \
+    static void values_##kind##_##rows(const at_step *s) { values_of(rows *lines_of(kind), kind, s); }
 AT_EACH_ROW(FUNCTIONS, F32)
 AT_EACH_ROW(FUNCTIONS, BF16)
 AT_EACH_ROW(FUNCTIONS, F16)
@@ -126,7 +125,8 @@ AT_EACH_ROW(FUNCTIONS, I8)
 #else
 #define OTHERS(which) [I8] = {AT_EACH_ROW(which, I8)}
 #endif
-#define TABLE(which) {[F32] = {AT_EACH_ROW(which, F32)}, [BF16] = {AT_EACH_ROW(which, BF16)}, [F16] = {AT_EACH_ROW(which, F16)}, OTHERS(which)}
+#define TABLE(which) \
+    { [F32] = {AT_EACH_ROW(which, F32)}, [BF16] = {AT_EACH_ROW(which, BF16)}, [F16] = {AT_EACH_ROW(which, F16)}, OTHERS(which) }
 static const step_function scores_table[][AT_ROWS] = TABLE(SCORES), values_table[][AT_ROWS] = TABLE(VALUES);
 
 static operand kind_of(const at_step *s) {

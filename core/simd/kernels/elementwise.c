@@ -111,6 +111,8 @@ static float greatest(const float *x, int64_t n) {
     return best;
 }
 
+static bool all_finite(const float *x, int64_t n) { return vec_all_finite(x, n); }
+
 static void scale(const float *x, float factor, float *out, int64_t n) {
     const vf f = vf_set1(factor);
     int64_t i = 0;
@@ -125,33 +127,33 @@ static void add_scaled(const float *x, float factor, float *sum, int64_t n) {
     if (i < n) vf_store_part(sum + i, vf_fma(f, vf_load_part(x + i, (int)(n - i)), vf_load_part(sum + i, (int)(n - i))), (int)(n - i));
 }
 
-static void turn_halves(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out) {
+static void turn_halves(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out) {
     int64_t i = 0;
     for (; i + AT_LANES <= pairs; i += AT_LANES) {
-        const vf a = vf_load(x + i), b = vf_load(x + pairs + i), c = vf_load(cosine + i), s = vf_load(sine + i);
+        const vf a = vf_load(x + i), b = vf_load(x + pairs + i), c = vf_load(cosine + i), s = vf_mul(vf_set1(sign), vf_load(sine + i));
         vf_store(out + i, vf_sub(vf_mul(a, c), vf_mul(b, s)));
         vf_store(out + pairs + i, vf_add(vf_mul(b, c), vf_mul(a, s)));
     }
     for (; i < pairs; i++) {
-        const float a = x[i], b = x[pairs + i];
-        out[i] = a * cosine[i] - b * sine[i], out[pairs + i] = b * cosine[i] + a * sine[i];
+        const float a = x[i], b = x[pairs + i], s = sign * sine[i];
+        out[i] = a * cosine[i] - b * s, out[pairs + i] = b * cosine[i] + a * s;
     }
 }
 
 /* The compiler finds the shuffles of its set itself. */
-static void turn_pairs(const float *x, const float *cosine, const float *sine, int64_t pairs, float *out) {
+static void turn_pairs(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out) {
     float part[2 * AT_LANES];
     int64_t i = 0;
     for (; i + AT_LANES <= pairs; i += AT_LANES) {
         for (int j = 0; j < AT_LANES; j++) {
-            const float a = x[2 * (i + j)], b = x[2 * (i + j) + 1];
-            part[2 * j] = a * cosine[i + j] - b * sine[i + j], part[2 * j + 1] = b * cosine[i + j] + a * sine[i + j];
+            const float a = x[2 * (i + j)], b = x[2 * (i + j) + 1], s = sign * sine[i + j];
+            part[2 * j] = a * cosine[i + j] - b * s, part[2 * j + 1] = b * cosine[i + j] + a * s;
         }
         memcpy(out + 2 * i, part, sizeof part);
     }
     for (; i < pairs; i++) {
-        const float a = x[2 * i], b = x[2 * i + 1];
-        out[2 * i] = a * cosine[i] - b * sine[i], out[2 * i + 1] = b * cosine[i] + a * sine[i];
+        const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
+        out[2 * i] = a * cosine[i] - b * s, out[2 * i + 1] = b * cosine[i] + a * s;
     }
 }
 
@@ -165,6 +167,7 @@ void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
                                       .f32_to_f16 = f32_to_f16,
                                       .sum = sum_of,
                                       .max = greatest,
+                                      .all_finite = all_finite,
                                       .scale = scale,
                                       .add_scaled = add_scaled,
                                       .turn_halves = turn_halves,

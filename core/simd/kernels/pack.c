@@ -95,15 +95,6 @@ static void pack_keys(const float *x, int64_t stride, int first, int tokens, int
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
-/* An Inf or NaN times zero is not zero. */
-static bool all_are_finite(const float *x, int64_t n) {
-    vf sum = vf_zero();
-    int64_t i = 0;
-    for (; i + AT_LANES <= n; i += AT_LANES) sum = vf_fma(vf_load(x + i), vf_zero(), sum);
-    if (i < n) sum = vf_fma(vf_load_part(x + i, (int)(n - i)), vf_zero(), sum);
-    return vf_reduce_add(sum) == 0.0f;
-}
-
 /* `group` tokens, whose first is at a multiple of it, into one row of groups. */
 static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv, attune_dtype dtype, void *tile, const float *digits) {
     const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
@@ -125,7 +116,7 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
     bool all_finite = true;
     float digits[AT_TILE];
     for (int i = 0; i < tokens; i++) {
-        all_finite = all_are_finite(x + i * stride, Dv) && all_finite;
+        all_finite = vec_all_finite(x + i * stride, Dv) && all_finite;
         if (dtype == ATTUNE_I8) digits[i] = digits_of(x + i * stride, Dv, scale + first + i);
     }
     for (int i = 0; i < tokens;) {

@@ -38,11 +38,10 @@ AT_INLINE void fetch_step(const char *ahead, int64_t k, int bytes) {
     for (int line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + k * bytes + line, 0, 2);
 }
 
-/* acc[r][j] += a(r, k) * b(k, j) for steps k in [from, to). a(r, k) are the 32 bits at a[r * row + k * step]. ahead NULL: nothing to fetch. bf16 columns
- * that are widened come by two steps: from and to are even. */
-AT_INLINE void accumulate(int rows, int vectors, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b, int64_t from,
-                          int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
-    const int width = vectors * AT_LANES;
+/* acc[r][j] += a(r, k) * b(k, j) for steps k in [from, to). a(r, k) are the 32 bits at a[r * row + k * step]; a step of b is `width` columns. ahead NULL: nothing
+ * to fetch. bf16 columns that are widened come by two steps: from and to are even. */
+AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b,
+                          int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
     if (kind == BF16) {
         for (int64_t k = from; k < to; k += 2) {
             vf even[2], odd[2];
@@ -82,9 +81,9 @@ AT_INLINE void accumulate(int rows, int vectors, operand kind, bool unsigned_row
 AT_INLINE void accumulate_and_fetch(int rows, int vectors, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b,
                                     int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
     if (ahead)
-        accumulate(rows, vectors, kind, unsigned_rows, row, step, a, b, from, to, acc, ahead);
+        accumulate(rows, vectors, vectors * AT_LANES, kind, unsigned_rows, row, step, a, b, from, to, acc, ahead);
     else
-        accumulate(rows, vectors, kind, unsigned_rows, row, step, a, b, from, to, acc, NULL);
+        accumulate(rows, vectors, vectors * AT_LANES, kind, unsigned_rows, row, step, a, b, from, to, acc, NULL);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #define AT_SIMD_VEC_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -69,6 +70,18 @@ AT_INLINE vf vf_tanh(vf x) {
     vf big = vf_div(vf_sub(vf_set1(1.0f), e), vf_add(vf_set1(1.0f), e));
     big = vf_copysign(big, x);
     return vf_select(vf_less(a, vf_set1(0.25f)), small, big);
+}
+
+/* Whether n numbers are neither Inf nor NaN: times zero those are not zero. */
+AT_INLINE bool vec_all_finite(const float *x, int64_t n) {
+    vf s0 = vf_zero(), s1 = vf_zero();
+    int64_t i = 0;
+    for (; i + 2 * AT_LANES <= n; i += 2 * AT_LANES) {
+        s0 = vf_fma(vf_load(x + i), vf_zero(), s0);
+        s1 = vf_fma(vf_load(x + i + AT_LANES), vf_zero(), s1);
+    }
+    for (; i < n; i += AT_LANES) s0 = vf_fma(n - i < AT_LANES ? vf_load_part(x + i, (int)(n - i)) : vf_load(x + i), vf_zero(), s0);
+    return vf_reduce_add(vf_add(s0, s1)) == 0.0f;
 }
 
 #endif

@@ -79,8 +79,8 @@ AT_INLINE __m256i vec_round_bf16(vf a) {
     return _mm256_blendv_epi8(even, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan);
 }
 AT_INLINE vf vf_pairs(vf even, vf odd) {
-    return _mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(vec_round_bf16(odd), _mm256_set1_epi32((int)0xffff0000u)),
-                                               _mm256_srli_epi32(vec_round_bf16(even), 16)));
+    return _mm256_castsi256_ps(
+        _mm256_or_si256(_mm256_and_si256(vec_round_bf16(odd), _mm256_set1_epi32((int)0xffff0000u)), _mm256_srli_epi32(vec_round_bf16(even), 16)));
 }
 AT_INLINE vf vf_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {

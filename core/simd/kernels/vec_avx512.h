@@ -68,13 +68,11 @@ AT_INLINE __m512i vec_round_bf16(vf a) {
     return _mm512_mask_or_epi32(even, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), u, _mm512_set1_epi32(0x400000));
 }
 AT_INLINE vf vf_pairs(vf even, vf odd) {
-    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_and_si512(vec_round_bf16(odd), _mm512_set1_epi32((int)0xffff0000u)),
-                                               _mm512_srli_epi32(vec_round_bf16(even), 16)));
+    return _mm512_castsi512_ps(
+        _mm512_or_si512(_mm512_and_si512(vec_round_bf16(odd), _mm512_set1_epi32((int)0xffff0000u)), _mm512_srli_epi32(vec_round_bf16(even), 16)));
 }
 AT_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
-AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(vec_round_bf16(a), 16)));
-}
+AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(vec_round_bf16(a), 16))); }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
 AT_INLINE vf vf_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
 /* To nearest even; |a| is at most 127. */
@@ -119,7 +117,8 @@ AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
 /* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
 AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
     const __m512i add = _mm512_set1_epi32(bias), byte = _mm512_set1_epi32(255);
-    __m512i low = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(a), add), byte), next = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(b), add), byte);
+    __m512i low = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(a), add), byte),
+            next = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(b), add), byte);
     __m512i third = _mm512_and_si512(_mm512_add_epi32(_mm512_cvtps_epi32(c), add), byte), high = _mm512_add_epi32(_mm512_cvtps_epi32(d), add);
     low = _mm512_or_si512(low, _mm512_slli_epi32(next, 8));
     high = _mm512_or_si512(_mm512_slli_epi32(third, 16), _mm512_slli_epi32(high, 24));
