@@ -26,12 +26,17 @@ CORE_LIBS := -lblis -ljansson -lm
 LUA_CFLAGS := -I/usr/include/lua5.4
 
 # The processor's family says which instruction sets are compiled; the machine that runs it says which one is used.
-ISAS_x86_64 := c avx2 avx512 avx512_bf16
-ISAS = $(or $(ISAS_$(ARCH)),c)
+ISAS_x86_64 := c amx_emulated sse2 avx2 avx512 avx512_bf16 amx
+ISAS_aarch64 := c amx_emulated neon
+ISAS = $(or $(ISAS_$(ARCH)),c amx_emulated)
 ISA_FLAGS_c :=
+ISA_FLAGS_amx_emulated :=
+ISA_FLAGS_sse2 := -msse2
+ISA_FLAGS_neon :=
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512) -mavx512bf16 -mavx512vnni
+ISA_FLAGS_amx := $(ISA_FLAGS_avx512_bf16) -mamx-tile -mamx-bf16 -mamx-int8
 
 # ISO C without contraction of a * b + c: sums are what the source says. The core never sees Lua's headers.
 BASE_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Icore $(WARNINGS) $(WERROR) $(SAN_FLAGS)
@@ -99,7 +104,7 @@ $$(BUILD)/obj/core/simd/$(1)/%.o: core/simd/kernels/%.c $$(BUILD)/flags
 	@mkdir -p $$(@D)
 	$$(CC) $$(BASE_CFLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DAT_ISA=$(1) -DAT_ISA_$(1)=1 -MMD -MP -c $$< -o $$@
 endef
-$(foreach isa,c avx2 avx512 avx512_bf16,$(eval $(call kernel_rule,$(isa))))
+$(foreach isa,c amx_emulated sse2 avx2 avx512 avx512_bf16 amx neon,$(eval $(call kernel_rule,$(isa))))
 
 $(BINDING_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -24,7 +24,7 @@
 static const double LOG2_E = 1.44269504088896340736;
 
 typedef struct block_scratch {
-    float *k_columns, *v_columns; /* keys as columns: panels of keys, [Dp][panel] */
+    float *k_columns, *v_columns; /* keys as columns: panels of keys, [dims rounded up to AT_DIM][panel] */
     float *k_rows;                /* keys as rows: panels of dims, [keys][panel] */
     float *q_rows, *o_rows;       /* q and d_o of a row block, likewise */
     float *weights, *scores;      /* [rows][stride] */
@@ -196,7 +196,7 @@ static void gradients_of_rows(const backward_job *j, const block_scratch *s, con
     int64_t left, right;
     if (!columns_of(k, from, to, 1, &left, &right)) return;
     const at_panel_product product = {.rows = to - from,
-                                      .columns = at_round_up(j->p->D, AT_DIM),
+                                      .columns = at_round_up(j->p->D, panel / 2),
                                       .depth = right - left,
                                       .a = s->scores + from * j->stride + left,
                                       .a_row = j->stride,

@@ -24,51 +24,83 @@
         at_##isa##_backward(&s->attention);                     \
     }
 
+/* Sets with tiles put theirs in the place of what their vectors do. */
+#define AT_SET_WITH_TILES(isa)                            \
+    AT_SET_KERNELS(isa)                                   \
+    void at_##isa##_amx(at_attention_kernels *table);     \
+    static void fill_##isa##_with_tiles(at_simd *s) {     \
+        fill_##isa(s);                                    \
+        at_##isa##_amx(&s->attention);                    \
+    }
+
+static bool always(void) { return true; }
+
 AT_SET_KERNELS(c)
+AT_SET_WITH_TILES(amx_emulated)
+
 #if defined __x86_64__
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+AT_SET_KERNELS(sse2)
 AT_SET_KERNELS(avx2)
 AT_SET_KERNELS(avx512)
 AT_SET_KERNELS(avx512_bf16)
+AT_SET_WITH_TILES(amx)
 
-/* clang's __builtin_cpu_supports does not know f16c. */
-static bool has_f16c(void) {
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+/* clang 14's __builtin_cpu_supports does not know all of these. */
+static unsigned cpuid_word(unsigned leaf, unsigned subleaf, int word) {
+    unsigned w[4] = {0};
+    return __get_cpuid_count(leaf, subleaf, &w[0], &w[1], &w[2], &w[3]) ? w[word] : 0;
 }
 
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (cpuid_word(1, 0, 2) & bit_F16C); }
 
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
 
-/* clang 14 knows no avx512bf16 here either. */
-static bool has_avx512_bf16(void) {
-    unsigned a, b, c, d;
-    return has_avx512() && __builtin_cpu_supports("avx512vnni") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+static bool has_avx512_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni") && (cpuid_word(7, 1, 0) & 1u << 5); }
+
+/* The kernel lends the tiles' 8 KiB of registers on request only, once for the process. */
+static bool has_amx(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
+    return has_avx512_bf16() && (cpuid_word(7, 0, 3) & wanted) == wanted && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
+#elif defined __aarch64__
+AT_SET_KERNELS(neon)
 #endif
 
-static bool always(void) { return true; }
-
-/* Worst first. A set that is known by name but not compiled for this processor has no functions. */
-static const struct {
+/* Worst first. A set that is known by name but not compiled for this processor has no functions. amx_emulated is for tests: it runs when it is asked for and is never
+ * chosen or listed. */
+static const struct set {
     const char *name;
     int lanes;
     bool (*here)(void);
     void (*fill)(at_simd *);
+    bool hidden;
 } sets[] = {
-    {"c", 8, always, fill_c},
+    {"amx_emulated", 8, always, fill_amx_emulated_with_tiles, true},
+    {"c", 8, always, fill_c, false},
 #if defined __x86_64__
-    {"avx2", 8, has_avx2, fill_avx2},
-    {"avx512", 16, has_avx512, fill_avx512},
-    {"avx512_bf16", 16, has_avx512_bf16, fill_avx512_bf16},
+    {"sse2", 4, always, fill_sse2, false},
+    {"avx2", 8, has_avx2, fill_avx2, false},
+    {"avx512", 16, has_avx512, fill_avx512, false},
+    {"avx512_bf16", 16, has_avx512_bf16, fill_avx512_bf16, false},
+    {"amx", 16, has_amx, fill_amx_with_tiles, false},
 #else
-    {"avx2", 8, NULL, NULL},
-    {"avx512", 16, NULL, NULL},
-    {"avx512_bf16", 16, NULL, NULL},
+    {"sse2", 4, NULL, NULL, false},
+    {"avx2", 8, NULL, NULL, false},
+    {"avx512", 16, NULL, NULL, false},
+    {"avx512_bf16", 16, NULL, NULL, false},
+    {"amx", 16, NULL, NULL, false},
+#endif
+#if defined __aarch64__
+    {"neon", 4, always, fill_neon, false},
+#else
+    {"neon", 4, NULL, NULL, false},
 #endif
 };
 enum { SETS = sizeof sets / sizeof sets[0] };
@@ -81,7 +113,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 int at_simd_available(const char *names[], int most) {
     int n = 0;
     for (int i = 0; i < SETS && n < most; i++)
-        if (sets[i].here && sets[i].here()) names[n++] = sets[i].name;
+        if (!sets[i].hidden && sets[i].here && sets[i].here()) names[n++] = sets[i].name;
     return n;
 }
 
@@ -104,17 +136,26 @@ static void choose(void) {
     bool known = false;
     if (wanted && !*wanted) wanted = NULL;
     for (int i = 0; i < SETS; i++) {
-        if (wanted && strcmp(wanted, sets[i].name)) continue;
+        if (wanted ? strcmp(wanted, sets[i].name) != 0 : sets[i].hidden) continue;
         known = true;
         if (sets[i].here && sets[i].here()) best = i;
     }
     if (best < 0) {
         refuse(wanted, known);
-        best = 0; /* attune_init() fails from now on; whoever does not ask it still finds a table */
+        best = 1; /* plain C: attune_init() fails from now on; whoever does not ask it still finds a table */
     }
-    in_use.name = sets[best].name;
-    in_use.lanes = sets[best].lanes;
-    sets[best].fill(&in_use);
+    at_simd_table(sets[best].name, &in_use);
+}
+
+bool at_simd_table(const char *name, at_simd *out) {
+    for (int i = 0; i < SETS; i++) {
+        if (strcmp(name, sets[i].name) != 0 || !sets[i].here || !sets[i].here()) continue;
+        memset(out, 0, sizeof *out);
+        out->name = sets[i].name, out->lanes = sets[i].lanes;
+        sets[i].fill(out);
+        return true;
+    }
+    return false;
 }
 
 attune_status attune_init(void) {

@@ -22,17 +22,22 @@
 #define AT_JOIN3(a, b, c) AT_JOIN3_(a, b, c)
 #define AT_KERNEL(name) AT_JOIN3(at_, AT_ISA, name)
 
-#if defined AT_ISA_avx512 || defined AT_ISA_avx512_bf16
+#if defined AT_ISA_avx512 || defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
 #include "vec_avx512.h"
 #elif defined AT_ISA_avx2
 #include "vec_avx2.h"
-#elif defined AT_ISA_c
+#elif defined AT_ISA_sse2
+#include "vec_sse2.h"
+#elif defined AT_ISA_neon
+#include "vec_neon.h"
+#elif defined AT_ISA_c || defined AT_ISA_amx_emulated
 #include "vec_c.h"
 #else
 #error "AT_ISA names no instruction set that vec.h knows"
 #endif
 
 /* AT_EACH_ROW(M, x) is M(1, x) .. M(AT_ROWS, x), AT_EACH_HALF up to AT_ROWS / 2: a register tile's number of rows must be a constant. */
+#define AT_TO_1(M, x) M(1, x)
 #define AT_TO_2(M, x) M(1, x) M(2, x)
 #define AT_TO_6(M, x) AT_TO_2(M, x) M(3, x) M(4, x) M(5, x) M(6, x)
 #define AT_TO_7(M, x) AT_TO_6(M, x) M(7, x)
@@ -40,6 +45,7 @@
 #define AT_TO_14(M, x) AT_TO_12(M, x) M(13, x) M(14, x)
 #if AT_ROWS == 2
 #define AT_EACH_ROW AT_TO_2
+#define AT_EACH_HALF AT_TO_1
 #elif AT_ROWS == 6
 #define AT_EACH_ROW AT_TO_6
 #elif AT_ROWS == 12

@@ -1,4 +1,4 @@
-/* vec_avx512.h - the vector layer over AVX-512 F, BW, DQ and VL; in the set avx512_bf16 with the dot products of BF16 and VNNI. */
+/* vec_avx512.h - the vector layer over AVX-512 F, BW, DQ and VL; in the sets avx512_bf16 and amx with the dot products of BF16 and VNNI. */
 #ifndef AT_SIMD_VEC_AVX512_H
 #define AT_SIMD_VEC_AVX512_H
 
@@ -100,7 +100,7 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
     for (int i = 0; i < 16; i++) x[i] = y[i];
 }
 
-#if defined AT_ISA_avx512_bf16
+#if defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
 #define AT_HAS_DOT 1
 /* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to the lane of sum, f32 or i32. */
 AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }

@@ -4,7 +4,11 @@
 
 enum { AT_LANES = 8 };
 #define AT_ROWS 2    /* of a product's register tile, beside 2 vectors of columns */
-#define AT_HAS_DOT 0 /* 1: dot products of bf16 and of 8-bit integers; vec_avx512.h shows what they are called */
+#if defined AT_ISA_amx_emulated
+#define AT_HAS_DOT 1 /* dot products of bf16 and of 8-bit integers: at the end */
+#else
+#define AT_HAS_DOT 0
+#endif
 
 typedef struct vf {
     float x[AT_LANES];
@@ -142,7 +146,7 @@ AT_INLINE vf vf_load_i8(const int8_t *p) {
 /* To nearest even; |a| is at most 127. */
 AT_INLINE void vf_store_i8(int8_t *p, vf a) {
     a = vf_round(a);
-    AT_EACH p[i] = (int8_t)a.x[i];
+    AT_EACH p[i] = (int8_t)(a.x[i] == a.x[i] ? a.x[i] : 0);
 }
 
 /* x[i] lane j becomes x[j] lane i. */
@@ -153,6 +157,55 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
             x[i].x[j] = x[j].x[i], x[j].x[i] = y;
         }
 }
+
+#if AT_HAS_DOT
+/* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to the lane of sum, f32 or i32. */
+AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) {
+    AT_EACH {
+        const uint32_t a = at_bits_of_f32(x.x[i]), b = at_bits_of_f32(y.x[i]);
+        sum.x[i] += at_bf16_to_f32((uint16_t)(a >> 16)) * at_bf16_to_f32((uint16_t)(b >> 16));
+        sum.x[i] += at_bf16_to_f32((uint16_t)a) * at_bf16_to_f32((uint16_t)b);
+    }
+    return sum;
+}
+AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
+    AT_EACH {
+        uint8_t a[4];
+        int8_t b[4];
+        int32_t total;
+        memcpy(a, &x.x[i], 4), memcpy(b, &y.x[i], 4), memcpy(&total, &sum.x[i], 4);
+        for (int k = 0; k < 4; k++) total += a[k] * b[k];
+        memcpy(&sum.x[i], &total, 4);
+    }
+    return sum;
+}
+AT_INLINE vf vf_of_i32(vf a) {
+    AT_EACH {
+        int32_t n;
+        memcpy(&n, &a.x[i], 4);
+        a.x[i] = (float)n;
+    }
+    return a;
+}
+AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) { vf_store_bf16(p, a), vf_store_bf16(p + AT_LANES, b); }
+/* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
+AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
+    AT_EACH {
+        const float four[4] = {a.x[i], b.x[i], c.x[i], d.x[i]};
+        uint8_t bytes[4];
+        for (int k = 0; k < 4; k++) bytes[k] = (uint8_t)((four[k] == four[k] ? (int)rintf(four[k]) : 0) + bias);
+        memcpy(&a.x[i], bytes, 4);
+    }
+    return a;
+}
+/* a is from 0 to 65535: rounded, its upper 8 bits and its lower 8 bits. */
+AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
+    AT_EACH {
+        const int n = a.x[i] == a.x[i] ? (int)rintf(a.x[i]) : 0;
+        high[i] = (uint8_t)(n >> 8), low[i] = (uint8_t)n;
+    }
+}
+#endif
 
 #undef AT_EACH
 #endif

@@ -1,0 +1,250 @@
+/* amx.c - scores and values through AMX's tiles, for bf16 and i8 (simd/attention.h says how tiles of keys and values lie: as the instructions take them).
+ *
+ * A step takes up to 32 lines of rows (of i8 each row is two lines, one a digit) times 32 columns: 2 x 2 tiles of sums, 2 of lines, 2 of columns.
+ *
+ *   C 0 1    lines 0 .. 15 against columns 0 .. 15 and 16 .. 31      A 4    B 6 7
+ *     2 3    lines 16 .. 31 likewise                                   5
+ *
+ * Rows lie line by line here, [lines][depth]. Depths that are no whole tile go the way of the other sets.
+ */
+#if defined AT_ISA_amx || defined AT_ISA_amx_emulated
+#include "simd/attention.h"
+#include "simd/kernels/product.h"
+#include "simd/kernels/tiles.h"
+
+void AT_KERNEL(amx)(at_attention_kernels *table);
+
+enum { LINES = 32, TILE_COLUMNS = 16, TILE_BYTES = 64, PANEL_TILES = AT_PANEL / TILE_COLUMNS };
+
+static at_attention_kernels otherwise; /* what the set's own vectors do */
+
+/* Elements of the depth in a row of a tile. */
+static int64_t tile_depth(at_product product) { return product == AT_DOT_I8 ? 64 : 32; }
+static int lines_of(const at_step *s) { return s->product == AT_DOT_I8 ? 2 * s->rows : s->rows; }
+static bool takes_keys(at_product product, int64_t D) { return product != AT_FMA && D % tile_depth(product) == 0 && D <= 512; }
+
+/* The set's own vectors, which take fewer rows at a time. */
+static void in_groups(at_step *s, void (*kernel)(at_step *)) {
+    const int64_t Dp = at_round_up(s->D, AT_DIM), Dvp = at_round_up(s->Dv, AT_DIM);
+    const int most = otherwise.rows[s->product];
+    at_step part = *s;
+    for (int r = 0; r < s->rows; r += most) {
+        part.rows = s->rows - r < most ? s->rows - r : most;
+        part.q = (const float *)s->q + r * Dp, part.q_scale = s->q_scale + 3 * r, part.o = s->o + r * Dvp;
+        part.scores = s->scores + r * AT_SCORE_STRIDE;
+        part.weights = (char *)s->weights + r * AT_SCORE_STRIDE * 2; /* bf16, or two lines of bytes */
+        memcpy(part.alpha, s->alpha + r, (size_t)part.rows * sizeof *s->alpha);
+        memcpy(part.weight_scale, s->weight_scale + r, (size_t)part.rows * sizeof *s->weight_scale);
+        kernel(&part);
+    }
+}
+
+static void configure(int lines) {
+    tile_shapes shapes = {.palette = 1};
+    for (int t = 0; t < 8; t++) {
+        const bool lower = t == 2 || t == 3 || t == 5;
+        const int rows = t >= 6 ? 16 : lower ? lines - 16 : lines;
+        shapes.rows[t] = (uint8_t)(rows > 16 ? 16 : rows < 1 ? 1 : rows);
+        shapes.bytes[t] = TILE_BYTES;
+    }
+    TILE_CONFIGURE(&shapes);
+}
+
+/* The sums of one step of the depth, for one or two tiles of lines and of columns. */
+#define STEP(dot, lower, right)      \
+    do {                             \
+        dot(0, 4, 6);                \
+        if (right) dot(1, 4, 7);     \
+        if (lower) dot(2, 5, 6);     \
+        if (lower && right) dot(3, 5, 7); \
+    } while (0)
+
+static void load_lines(const char *lines, int64_t stride, bool lower) {
+    TILE_LOAD(4, lines, stride);
+    if (lower) TILE_LOAD(5, lines + 16 * stride, stride);
+}
+
+static void load_columns(const char *columns, int64_t stride, bool right) {
+    TILE_LOAD(6, columns, stride);
+    if (right) TILE_LOAD(7, columns + TILE_BYTES, stride);
+}
+
+static void store_sums(float *to, int64_t stride, bool lower, bool right) {
+    TILE_STORE(0, to, stride * 4);
+    if (right) TILE_STORE(1, to + TILE_COLUMNS, stride * 4);
+    if (lower) TILE_STORE(2, to + 16 * stride, stride * 4);
+    if (lower && right) TILE_STORE(3, to + 16 * stride + TILE_COLUMNS, stride * 4);
+}
+
+static void zero_sums(void) {
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+}
+
+/* ---- scores ------------------------------------------------------------------------------------------------------ */
+
+/* Digits and scales into scores; of each row the two lines of sums lie in `sums`, [lines][AT_PANEL]. */
+static void store_i8_scores(const at_step *s, const float *sums, int column) {
+    const float *scale = s->k_scale[column / AT_TILE] + column % AT_TILE;
+    for (int r = 0; r < s->rows; r++) {
+        for (int j = 0; j < AT_PANEL; j++) {
+            int32_t digit[2], bias[2];
+            memcpy(&digit[0], &sums[2 * r * AT_PANEL + j], 4), memcpy(&digit[1], &sums[(2 * r + 1) * AT_PANEL + j], 4);
+            memcpy(bias, &s->q_scale[s->rows + 2 * r], 8);
+            const float high = (float)(digit[0] + bias[0]), low = (float)(digit[1] + bias[1]);
+            s->scores[r * AT_SCORE_STRIDE + column + j] = (high * 128.0f + low) * s->q_scale[r] * scale[j];
+        }
+    }
+}
+
+static void scores(at_step *s) {
+    if (s->product == AT_FMA) {
+        otherwise.scores(s);
+        return;
+    }
+    if (!takes_keys(s->product, s->D)) {
+        in_groups(s, otherwise.scores);
+        return;
+    }
+    const int lines = lines_of(s), left = s->from / AT_PANEL * AT_PANEL, right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
+    const bool lower = lines > 16, two = PANEL_TILES > 1, i8 = s->product == AT_DOT_I8;
+    const int64_t line_bytes = i8 ? s->D : 2 * s->D, panel_bytes = AT_PANEL * 4; /* of a step of the depth, over a panel */
+    configure(lines);
+    for (int column = left; column < right; column += AT_PANEL) {
+        const char *k = (const char *)s->k[column / AT_TILE] + column % AT_TILE * at_round_up(s->D, AT_DIM) * (i8 ? 1 : 2);
+        zero_sums();
+        for (int64_t at = 0; at < line_bytes; at += TILE_BYTES) {
+            load_lines((const char *)s->q + at, line_bytes, lower);
+            load_columns(k + at / 4 * panel_bytes, panel_bytes, two);
+            if (i8)
+                STEP(TILE_DOT_S8U8, lower, two);
+            else
+                STEP(TILE_DOT_BF16, lower, two);
+        }
+        if (i8) {
+            float sums[LINES * AT_PANEL];
+            store_sums(sums, AT_PANEL, lower, two);
+            store_i8_scores(s, sums, column);
+        } else {
+            store_sums(s->scores + column, AT_SCORE_STRIDE, lower, two);
+        }
+    }
+    TILE_RELEASE();
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+/* A tile of the depth is 32 or 64 tokens: weights beyond the panels that were computed become zero. */
+static void widen_weights(const at_step *s, int lines, int64_t bytes, int begin, int end) {
+    const int left = s->from / AT_PANEL * AT_PANEL, right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
+    for (int i = 0; i < lines; i++) {
+        char *line = (char *)s->weights + i * AT_SCORE_STRIDE * bytes;
+        memset(line + begin * bytes, 0, (size_t)((left - begin) * bytes));
+        memset(line + right * bytes, 0, (size_t)((end - right) * bytes));
+    }
+}
+
+static void add_i8_values(const at_step *s, const float *sums, int64_t d, int64_t width, int64_t Dvp) {
+    for (int r = 0; r < s->rows; r++) {
+        float *o = s->o + r * Dvp + d;
+        for (int64_t j = 0; j < width; j++) {
+            int32_t digit[2];
+            memcpy(&digit[0], &sums[2 * r * AT_PANEL + j], 4), memcpy(&digit[1], &sums[(2 * r + 1) * AT_PANEL + j], 4);
+            o[j] = s->alpha[r] * o[j] + ((float)digit[0] * 256.0f + (float)digit[1]) * s->weight_scale[r];
+        }
+    }
+}
+
+static void values(at_step *s) {
+    if (s->product == AT_FMA || !s->v_finite) {
+        otherwise.values(s);
+        return;
+    }
+    const bool i8 = s->product == AT_DOT_I8;
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM), bytes = i8 ? 1 : 2, depth = tile_depth(s->product);
+    const int lines = lines_of(s), begin = (int)(s->from / depth * depth), end = (int)at_round_up(s->to, depth);
+    const bool lower = lines > 16;
+    widen_weights(s, lines, bytes, begin, end);
+    configure(lines);
+    for (int64_t d = 0; d < Dvp; d += AT_PANEL) {
+        const int64_t width = Dvp - d < AT_PANEL ? Dvp - d : AT_PANEL, step_bytes = width * 4;
+        const bool two = width > TILE_COLUMNS;
+        float sums[LINES * AT_PANEL];
+        zero_sums();
+        for (int j = begin; j < end; j += (int)depth) {
+            const char *v = (const char *)s->v[j / AT_TILE] + d * AT_TILE * bytes + j % AT_TILE * bytes / 4 * step_bytes;
+            load_lines((const char *)s->weights + j * bytes, AT_SCORE_STRIDE * bytes, lower);
+            load_columns(v, step_bytes, two);
+            if (i8)
+                STEP(TILE_DOT_U8S8, lower, two);
+            else
+                STEP(TILE_DOT_BF16, lower, two);
+        }
+        store_sums(sums, AT_PANEL, lower, two);
+        if (i8) {
+            add_i8_values(s, sums, d, width, Dvp);
+            continue;
+        }
+        for (int r = 0; r < s->rows; r++) {
+            float *o = s->o + r * Dvp + d;
+            const vf alpha = vf_set1(s->alpha[r]);
+            for (int64_t j = 0; j < width; j += AT_LANES) vf_store(o + j, vf_fma(alpha, vf_load(o + j), vf_load(sums + r * AT_PANEL + j)));
+        }
+    }
+    TILE_RELEASE();
+}
+
+/* ---- rows -------------------------------------------------------------------------------------------------------- */
+
+static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale) {
+    if (!takes_keys(product, D)) {
+        const int most = otherwise.rows[product];
+        for (int r = 0; r < rows; r += most)
+            otherwise.pack_queries(product, x + r * stride, stride, rows - r < most ? rows - r : most, D, factor, (float *)to + r * at_round_up(D, AT_DIM),
+                                   q_scale + 3 * r);
+        return;
+    }
+    if (product == AT_DOT_BF16) {
+        for (int r = 0; r < rows; r++)
+            for (int64_t d = 0; d < D; d++) ((uint16_t *)to)[r * D + d] = at_f32_to_bf16(x[r * stride + d] * factor);
+        return;
+    }
+    /* The digits as the other sets make them, a row at a time, each quad of a line put where the line wants it. */
+    for (int r = 0; r < rows; r++) {
+        uint32_t digits[2 * 512];
+        float scale[3];
+        otherwise.pack_queries(product, x + r * stride, stride, 1, D, factor, digits, scale);
+        for (int line = 0; line < 2; line++)
+            for (int64_t quad = 0; quad < D / 4; quad++) memcpy((char *)to + (2 * r + line) * D + 4 * quad, &digits[2 * quad + line], 4);
+        q_scale[r] = scale[0], q_scale[rows + 2 * r] = scale[1], q_scale[rows + 2 * r + 1] = scale[2];
+    }
+}
+
+/* 16 lines x 16 columns x 32 pairs of depth, of which 4 go with one load of each tile; the sums stay zero. */
+static double peak(int64_t steps) {
+    configure(LINES);
+    zero_sums();
+    static const char nothing[TILE_BYTES];
+    load_lines(nothing, 0, true);
+    load_columns(nothing, 0, false);
+    TILE_LOAD(7, nothing, 0);
+    for (int64_t i = 0; i < steps; i++) STEP(TILE_DOT_BF16, true, true);
+    TILE_RELEASE();
+    return (double)steps * 4 * 16 * 16 * 32 * 2;
+}
+
+void AT_KERNEL(amx)(at_attention_kernels *table) {
+    otherwise = *table;
+    table->peak[AT_DOT_BF16] = peak;
+    table->rows[AT_DOT_BF16] = LINES;
+    table->rows[AT_DOT_I8] = LINES / 2;
+    table->scores = scores;
+    table->values = values;
+    table->pack_queries = pack_queries;
+}
+
+#else
+typedef int no_tiles_in_this_set;
+#endif

@@ -1,0 +1,100 @@
+/* vec_neon.h - the vector layer over Advanced SIMD of AArch64. */
+#ifndef AT_SIMD_VEC_NEON_H
+#define AT_SIMD_VEC_NEON_H
+
+#include <arm_neon.h>
+
+/* 32 registers: 12 rows x 2 vectors of sums, 2 of columns, the rest for what rows multiply by. */
+enum { AT_LANES = 4 };
+#define AT_ROWS 12
+#define AT_HAS_DOT 0
+
+typedef float32x4_t vf;
+typedef uint32x4_t vm;
+
+AT_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
+AT_INLINE void vf_store(float *p, vf a) { vst1q_f32(p, a); }
+AT_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
+AT_INLINE vf vf_zero(void) { return vdupq_n_f32(0); }
+AT_INLINE vf vf_load_part(const float *p, int n) {
+    float x[4] = {0, 0, 0, 0};
+    memcpy(x, p, (size_t)n * sizeof *p);
+    return vld1q_f32(x);
+}
+AT_INLINE void vf_store_part(float *p, vf a, int n) {
+    float x[4];
+    vst1q_f32(x, a);
+    memcpy(p, x, (size_t)n * sizeof *p);
+}
+
+AT_INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
+AT_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
+AT_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
+AT_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
+AT_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+/* As the x86 instructions: where either is NaN, b. */
+AT_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+AT_INLINE vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+AT_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
+AT_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+AT_INLINE vf vf_copysign(vf a, vf b) { return vbslq_f32(vdupq_n_u32(0x80000000u), b, a); }
+AT_INLINE vf vf_round(vf a) { return vrndnq_f32(a); }
+AT_INLINE vf vf_scale2(vf a, vf n) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(vcvtnq_s32_f32(n), 23))); }
+
+AT_INLINE vm vf_less(vf a, vf b) { return vcltq_f32(a, b); }
+AT_INLINE vm vf_not_less(vf a, vf b) { return vmvnq_u32(vcltq_f32(a, b)); }
+AT_INLINE vm vf_equal(vf a, vf b) { return vceqq_f32(a, b); }
+AT_INLINE vm vf_unordered(vf a, vf b) { return vmvnq_u32(vandq_u32(vceqq_f32(a, a), vceqq_f32(b, b))); }
+AT_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
+AT_INLINE vf vf_keep(vm m, vf a) { return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a))); }
+AT_INLINE vf vf_within(vf a, int first, int last, vf fill) {
+    static const int32_t numbers[4] = {0, 1, 2, 3};
+    const int32x4_t lane = vld1q_s32(numbers);
+    return vbslq_f32(vandq_u32(vcgeq_s32(lane, vdupq_n_s32(first)), vcltq_s32(lane, vdupq_n_s32(last))), a, fill);
+}
+
+AT_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
+AT_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
+
+AT_INLINE vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
+/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one. */
+AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
+    const uint32x4_t pair = vreinterpretq_u32_u16(vld1q_u16(p));
+    *even = vreinterpretq_f32_u32(vshlq_n_u32(pair, 16));
+    *odd = vreinterpretq_f32_u32(vandq_u32(pair, vdupq_n_u32(0xffff0000u)));
+}
+/* The reverse: two bf16 in a 32-bit lane, rounded to nearest even, NaN kept. */
+AT_INLINE uint32x4_t vec_round_bf16(vf a) {
+    const uint32x4_t u = vreinterpretq_u32_f32(a);
+    const uint32x4_t even = vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1)));
+    return vbslq_u32(vceqq_f32(a, a), even, vorrq_u32(u, vdupq_n_u32(0x400000)));
+}
+AT_INLINE vf vf_pairs(vf even, vf odd) {
+    return vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vec_round_bf16(odd), vdupq_n_u32(0xffff0000u)), vshrq_n_u32(vec_round_bf16(even), 16)));
+}
+AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { vst1_u16(p, vshrn_n_u32(vec_round_bf16(a), 16)); }
+AT_INLINE vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+AT_INLINE void vf_store_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
+AT_INLINE vf vf_load_i8(const int8_t *p) {
+    int8_t x[8] = {0};
+    memcpy(x, p, 4);
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(x)))));
+}
+/* To nearest even; |a| is at most 127. */
+AT_INLINE void vf_store_i8(int8_t *p, vf a) {
+    const int16x4_t words = vqmovn_s32(vcvtnq_s32_f32(a));
+    int8_t x[8];
+    vst1_s8(x, vqmovn_s16(vcombine_s16(words, words)));
+    memcpy(p, x, 4);
+}
+
+/* x[i] lane j becomes x[j] lane i. */
+AT_INLINE void vf_transpose(vf x[AT_LANES]) {
+    const float32x4x2_t a = vtrnq_f32(x[0], x[1]), b = vtrnq_f32(x[2], x[3]);
+    x[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+    x[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+    x[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+    x[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
+#endif
