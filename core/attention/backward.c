@@ -341,8 +341,16 @@ static attune_status finish_rows(void *context, int64_t task, int thread) {
 static attune_status make_scratch(const backward_job *j, block_scratch *s) {
     const at_problem *p = j->p;
     const int64_t wide = (j->rows > j->keys ? j->rows : j->keys) * (p->D > p->Dv ? p->D : p->Dv);
-    const int64_t floats[] = {j->keys * j->Dp,     j->keys * j->Dvp,    j->keys * j->Dp, j->rows * j->Dp,  j->rows * j->Dvp,
-                              j->rows * j->stride, j->rows * j->stride, j->keys * j->Dp, j->keys * j->Dvp, wide};
+    const int64_t floats[] = {j->keys * at_round_up(p->D, AT_DIM),
+                              j->keys * at_round_up(p->Dv, AT_DIM),
+                              j->keys * j->Dp,
+                              j->rows * j->Dp,
+                              j->rows * j->Dvp,
+                              j->rows * j->stride,
+                              j->rows * j->stride,
+                              j->keys * j->Dp,
+                              j->keys * j->Dvp,
+                              wide};
     float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows, &s->weights, &s->scores, &s->dk, &s->dv, &s->wide};
     int64_t total = 0;
     for (int i = 0; i < 10; i++) total += at_round_up(floats[i], 16);
