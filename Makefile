@@ -56,7 +56,7 @@ C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 help:
 	@echo 'make demo       what multi-query attention saves, measured here: table, plots, report (3 minutes)'
-	@echo 'make test       all tests; make test-isa: on every instruction set of this machine'
+	@echo 'make test       all tests; make test-isa: on every instruction set of this machine; make test-neon: kernels on an emulated AArch64'
 	@echo 'make all        build/attune, libattune.a, libattune.so, attune.pc'
 	@echo 'make bench      the kernels beside what the machine allows, as ratios'
 	@echo 'make lint       compilers with -Werror, formats, luacheck, shellcheck, house rules'
@@ -168,7 +168,18 @@ test-isa: deps-test
 	@$(MAKE) --no-print-directory library c-tests
 	@for isa in $$($(BUILD)/tests/isas); do echo "== $$isa"; ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; done
 
-.PHONY: c-tests
+# The vector layer on another processor: kernels alone, cross-compiled and run by an emulator.
+NEON := $(BUILD)/neon
+NEON_SOURCES := $(wildcard core/simd/*.c core/base/*.c) core/tensor/tensor.c
+test-neon:
+	@tools/deps gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+	@$(MAKE) --no-print-directory BUILD=$(NEON) CC=aarch64-linux-gnu-gcc CFLAGS=-O2 neon-kernels
+	@qemu-aarch64 $(NEON)/test_kernels
+
+neon-kernels: $(NEON_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
+	$(CC) $(BASE_CFLAGS) $(CFLAGS) -static -Itests/c/cross tests/c/test_kernels.c $^ -lm -o $(BUILD)/test_kernels
+
+.PHONY: c-tests test-neon neon-kernels
 c-tests: $(C_TESTS) $(BUILD)/tests/isas
 
 # Built without Lua's headers on the include path: the core needs none.

@@ -25,12 +25,12 @@
     }
 
 /* Sets with tiles put theirs in the place of what their vectors do. */
-#define AT_SET_WITH_TILES(isa)                            \
-    AT_SET_KERNELS(isa)                                   \
-    void at_##isa##_amx(at_attention_kernels *table);     \
-    static void fill_##isa##_with_tiles(at_simd *s) {     \
-        fill_##isa(s);                                    \
-        at_##isa##_amx(&s->attention);                    \
+#define AT_SET_WITH_TILES(isa)                        \
+    AT_SET_KERNELS(isa)                               \
+    void at_##isa##_amx(at_attention_kernels *table); \
+    static void fill_##isa##_with_tiles(at_simd *s) { \
+        fill_##isa(s);                                \
+        at_##isa##_amx(&s->attention);                \
     }
 
 static bool always(void) { return true; }

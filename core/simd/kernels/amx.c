@@ -51,11 +51,11 @@ static void configure(int lines) {
 }
 
 /* The sums of one step of the depth, for one or two tiles of lines and of columns. */
-#define STEP(dot, lower, right)      \
-    do {                             \
-        dot(0, 4, 6);                \
-        if (right) dot(1, 4, 7);     \
-        if (lower) dot(2, 5, 6);     \
+#define STEP(dot, lower, right)           \
+    do {                                  \
+        dot(0, 4, 6);                     \
+        if (right) dot(1, 4, 7);          \
+        if (lower) dot(2, 5, 6);          \
         if (lower && right) dot(3, 5, 7); \
     } while (0)
 

@@ -3,7 +3,7 @@
 #define AT_SIMD_VEC_C_H
 
 enum { AT_LANES = 8 };
-#define AT_ROWS 2    /* of a product's register tile, beside 2 vectors of columns */
+#define AT_ROWS 2 /* of a product's register tile, beside 2 vectors of columns */
 #if defined AT_ISA_amx_emulated
 #define AT_HAS_DOT 1 /* dot products of bf16 and of 8-bit integers: at the end */
 #else

@@ -80,8 +80,7 @@ AT_INLINE __m128i vec_round_bf16(vf a) {
     return _mm_castps_si128(vf_select(_mm_cmpunord_ps(a, a), nan, _mm_castsi128_ps(even)));
 }
 AT_INLINE vf vf_pairs(vf even, vf odd) {
-    return _mm_castsi128_ps(
-        _mm_or_si128(_mm_and_si128(vec_round_bf16(odd), _mm_set1_epi32((int)0xffff0000u)), _mm_srli_epi32(vec_round_bf16(even), 16)));
+    return _mm_castsi128_ps(_mm_or_si128(_mm_and_si128(vec_round_bf16(odd), _mm_set1_epi32((int)0xffff0000u)), _mm_srli_epi32(vec_round_bf16(even), 16)));
 }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {
     /* packs saturates signed words, so the halves are brought to the signed range first */
