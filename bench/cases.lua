@@ -1,12 +1,15 @@
 --- What is measured, and what each figure is a share of.
 --
--- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations; a decoded token reads each key and value once.
+-- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations, its gradients 2.5 times that; a decoded token reads each key and value once.
+-- A figure: {text, case, of = ceiling, "roofline" or another case, at_least}. of another case: how many times as fast. `ratio` computes what is more than that.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
+local rounds = require "bench.rounds"
 
 local cases, figures = {}, {}
 
-local bytes_of = {f32 = 4, bf16 = 2, f16 = 2}
+local bytes_of = {f32 = 4, bf16 = 2, f16 = 2, i8 = 1}
+local with_dots = attune.measure.peak(0.01, "bf16") > 0 -- without them bf16 is widened and multiplied as f32
 
 local function case(c) cases[#cases + 1] = c end
 local function figure(f) figures[#figures + 1] = f end
@@ -21,11 +24,15 @@ figure {"matmul, f32, 2048 cubed", case = "matmul", of = "sgemm", at_least = 0.9
 
 -- ---- prefill --------------------------------------------------------------------------------------------------------
 
+local function inputs(p)
+  local function of(heads, seed) return attune.randn({1, heads, p.tokens, p.dim}, {seed = seed}):to(p.dtype or "f32") end
+  return of(p.heads, 1), of(p.kv_heads, 2), of(p.kv_heads, 3)
+end
+
 local function prefill(name, p)
-  case {name = name, ceilings = {"sgemm", "fma"}, make = function()
-    local q = attune.randn({1, p.heads, p.tokens, p.dim}, {seed = 1}):to(p.dtype)
-    local k, v = attune.randn({1, p.kv_heads, p.tokens, p.dim}, {seed = 2}):to(p.dtype), attune.randn({1, p.kv_heads, p.tokens, p.dim}, {seed = 3}):to(p.dtype)
-    local options = {causal = true, engine = "tiled"}
+  case {name = name, ceilings = p.ceilings or {"sgemm", "fma"}, dots = p.dtype == "bf16" and with_dots, make = function()
+    local q, k, v = inputs(p)
+    local options = {causal = true, engine = "tiled", rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
     return {run = function()
       local o, lse = attune.attention(q, k, v, options)
       o:close()
@@ -35,35 +42,99 @@ local function prefill(name, p)
 end
 
 for _, dim in ipairs {128, 64} do
-  prefill("prefill-f32-" .. dim, {heads = 8, kv_heads = 8, tokens = 4096, dim = dim, dtype = "f32"})
-  figure {("prefill, f32, causal, H 8, S 4096, D %d"):format(dim), case = "prefill-f32-" .. dim, of = "sgemm", at_least = dim == 128 and 0.85 or 0.75}
+  local shape = ("H 8, S 4096, D %d"):format(dim)
+  prefill("prefill-f32-" .. dim, {heads = 8, kv_heads = 8, tokens = 4096, dim = dim})
+  figure {"prefill, f32, causal, " .. shape, case = "prefill-f32-" .. dim, of = "sgemm", at_least = dim == 128 and 1.02 or 0.96}
+  figure {"the same", case = "prefill-f32-" .. dim, of = "fma", at_least = dim == 128 and 0.92 or 0.87}
 end
+prefill("prefill-f32-128-mqa", {heads = 8, kv_heads = 1, tokens = 4096, dim = 128})
+figure {"prefill, f32, H 8, D 128: one kv head against 8", case = "prefill-f32-128-mqa", of = "prefill-f32-128", at_least = 1}
+prefill("prefill-bf16-128", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, dtype = "bf16", ceilings = {"fma", "bf16"}})
+if with_dots then figure {"prefill, bf16, causal, H 8, S 4096, D 128", case = "prefill-bf16-128", of = "bf16", at_least = 0.75} end
+figure {"the same against f32", case = "prefill-bf16-128", of = "prefill-f32-128", at_least = with_dots and 1.6 or 0.9}
+prefill("prefill-f32-128-rope", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, rotate = true})
+figure {"prefill, f32, D 128: with RoPE on the way in against without", case = "prefill-f32-128-rope", of = "prefill-f32-128", at_least = 0.97}
 
 -- ---- decode ---------------------------------------------------------------------------------------------------------
 
 -- One token over caches used in turn, which take as much memory as the readings of bandwidth do: each finds its cache in memory, and no more of it by chance
 -- in the last level than those do.
 local function decode(name, p)
-  local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype]
-  case {name = name, ceilings = {"read", "fma"}, heavy = true, cold = true, make = function()
+  local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype] + (p.dtype == "i8" and 8 * p.kv_heads * p.tokens or 0)
+  case {name = name, ceilings = p.dots and with_dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = p.dots and with_dots, make = function()
     local caches, k, turn = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1}), 0
     for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
       caches[i] = attune.cache {kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype}
       for _ = 1, p.tokens // 512 do caches[i]:append(k, k) end
     end
-    local q = attune.randn({1, p.heads, 1, p.dim}, {seed = 2})
+    local q = attune.randn({1, p.heads, 1, p.dim}, {seed = 2}):to(p.dots and "bf16" or "f32")
+    local options = {rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
     return {run = function()
       turn = turn % #caches + 1
-      caches[turn]:attend(q)
+      caches[turn]:attend(q, options)
     end, flops = 4 * p.heads * p.tokens * p.dim, bytes = bytes}
   end}
 end
 
-for _, dtype in ipairs {"f32", "bf16"} do
-  for _, group in ipairs {1, 32} do
+-- Memory binds: multi-head attention and small groups.
+for _, dtype in ipairs {"f32", "bf16", "f16", "i8"} do
+  for _, group in ipairs {1, 2} do
     local name = ("decode-%s-g%d"):format(dtype, group)
-    decode(name, {heads = 32, kv_heads = 32 // group, tokens = 8192, dim = 128, dtype = dtype})
-    figure {("decode, %s cache, H 32, kv heads %d, S 8192, D 128"):format(dtype, 32 // group), case = name, of = "roofline", at_least = 0.85}
+    decode(name, {heads = 32 * group, kv_heads = 32, tokens = 8192, dim = 128, dtype = dtype, dots = dtype == "bf16"})
+    figure {("decode, %s cache, G %d, S 8192 (32 kv heads), D 128"):format(dtype, group), case = name, of = "read", at_least = dtype == "i8" and 0.90 or 0.95}
+  end
+  local name = ("decode-%s-g4"):format(dtype)
+  decode(name, {heads = 32, kv_heads = 8, tokens = 32768, dim = 128, dtype = dtype, dots = dtype == "bf16"})
+  figure {("decode, %s cache, G 4, S 32768 (8 kv heads), D 128"):format(dtype), case = name, of = "read", at_least = 0.90}
+end
+figure {"decode, G 1: bf16 cache against f32", case = "decode-bf16-g1", of = "decode-f32-g1", at_least = 1.9}
+figure {"decode, G 1: i8 cache against f32", case = "decode-i8-g1", of = "decode-f32-g1", at_least = 3.4}
+
+-- Arithmetic binds: multi-query attention.
+for _, group in ipairs {32, 48, 71} do
+  for _, dtype in ipairs {"f32", "bf16", "i8"} do
+    local name = ("decode-%s-g%d"):format(dtype, group)
+    local dots = dtype ~= "f32"
+    decode(name, {heads = group, kv_heads = 1, tokens = 8192, dim = 128, dtype = dtype, dots = dots})
+    local what = ("decode, %s cache, MQA with G %d, S 8192, D 128"):format(dtype, group)
+    if dtype == "f32" then figure {what, case = name, of = "roofline", at_least = 0.88}
+    elseif dtype == "bf16" and with_dots then figure {what .. ", bf16 q", case = name, of = "roofline", at_least = 0.75}
+    elseif dtype == "i8" then figure {what .. ", against bf16", case = name, of = ("decode-bf16-g%d"):format(group), at_least = 1} end
+  end
+end
+decode("decode-f32-g32-rope", {heads = 32, kv_heads = 1, tokens = 8192, dim = 128, dtype = "f32", rotate = true})
+figure {"decode, f32, G 32: with RoPE on q against without", case = "decode-f32-g32-rope", of = "decode-f32-g32", at_least = 0.97}
+
+-- What the roofline says of the speed-up of one kv head over 32.
+local function speed_up(text, fast, slow, at_least)
+  figure {text, case = fast, needs = {slow}, told = "of the roofline's speed-up", at_least = at_least, ratio = function(sample, samples)
+    for _, other in ipairs(samples[slow]) do
+      if other.round == sample.round and not other.void then
+        return other.seconds / sample.seconds / (rounds.least_seconds(other) / rounds.least_seconds(sample))
+      end
+    end
+  end}
+end
+speed_up("MQA against MHA, decode, f32, H 32, S 8192", "decode-f32-g32", "decode-f32-g1", 0.85)
+if with_dots then speed_up("MQA against MHA, decode, bf16, H 32, S 8192", "decode-bf16-g32", "decode-bf16-g1", 0.75) end
+
+-- ---- backward -------------------------------------------------------------------------------------------------------
+
+for _, dim in ipairs {64, 128} do
+  for _, kv_heads in ipairs {8, 1} do
+    local p = {heads = 8, kv_heads = kv_heads, tokens = 2048, dim = dim}
+    local name = ("backward-%d-kv%d"):format(dim, kv_heads)
+    case {name = name, ceilings = {"sgemm", "fma"}, make = function()
+      local q, k, v = inputs(p)
+      local d_o = attune.randn({1, p.heads, p.tokens, p.dim}, {seed = 4})
+      local o, lse = attune.attention(q, k, v, {causal = true})
+      return {run = function()
+        for _, t in ipairs {attune.attention_backward(d_o, q, k, v, o, lse, {causal = true})} do
+          if type(t) == "userdata" then t:close() end
+        end
+      end, flops = 5 * p.heads * p.tokens ^ 2 * p.dim}
+    end}
+    figure {("backward, f32, causal, H 8, %d kv head%s, S 2048, D %d"):format(kv_heads, kv_heads > 1 and "s" or "", dim), case = name, of = "sgemm", at_least = 0.85}
   end
 end
 

@@ -17,6 +17,7 @@ end
 --- name = {reading = function(seconds) -> a second, unit, about, peak = true where nothing can exceed it}
 ceilings.list = {
   fma = {unit = "FLOP/s", peak = true, about = "f32 multiply-adds of the instruction set in use, all threads", reading = function(seconds) return attune.measure.peak(seconds) end},
+  bf16 = {unit = "FLOP/s", peak = true, about = "bf16 dot products of the set in use, all threads", reading = function(seconds) return attune.measure.peak(seconds, "bf16") end},
   sgemm = {unit = "FLOP/s", about = "BLIS sgemm, 2048 cubed, all threads", reading = function(seconds)
     local rate = attune.measure.sgemm(seconds, 2048)
     rest(0.005)
@@ -29,6 +30,6 @@ ceilings.list = {
 }
 
 --- Names in the order in which they are told.
-ceilings.names = {"fma", "sgemm", "read"}
+ceilings.names = {"fma", "bf16", "sgemm", "read"}
 
 return ceilings

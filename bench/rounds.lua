@@ -1,6 +1,6 @@
 --- Interleaved measurement: in each round every case runs between readings of the ceilings that it is compared with.
 --
--- A case is {name, make = function() -> {run = fn, flops = , bytes = }}: flops and bytes are those that a call cannot do without. Both sides of a ratio are
+-- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = }}; dots: its arithmetic is bf16's dot products; heavy: made anew each round; cold: its bytes come from memory. flops and bytes are those that a call cannot do without. Both sides of a ratio are
 -- the best of what fits a slot of the same length. A round of a case is void where the case exceeds a peak: then another program had the processor
 -- while the peak was read, or memory changed its speed in between.
 local attune = require "attune"
@@ -34,36 +34,48 @@ local function around(before, after)
   return values
 end
 
---- The least time that the ceilings allow.
-function rounds.least_seconds(problem, ceiling)
-  return math.max(problem.bytes and problem.bytes / ceiling.read or 0, problem.flops and problem.flops / ceiling.fma or 0)
+--- The least time that the ceilings allow a sample.
+function rounds.least_seconds(sample)
+  local c = sample.ceiling
+  return math.max(sample.bytes and c.read and sample.bytes / c.read or 0, sample.flops and sample.flops / (c[sample.arithmetic] or math.huge) or 0)
 end
 
 -- The peak that a round exceeds, if any. A call that keeps its data in a cache may well read faster than memory does.
-local function exceeded(case, problem, seconds, ceiling)
-  if ceiling.fma and problem.flops and not case.halves and problem.flops / seconds > ceiling.fma then return "fma" end
-  if ceiling.read and problem.bytes and case.cold and problem.bytes / seconds > ceiling.read then return "read" end
+local function exceeded(case, sample)
+  local c = sample.ceiling
+  if c[sample.arithmetic] and sample.flops and sample.flops / sample.seconds > c[sample.arithmetic] then return sample.arithmetic end
+  if case.cold and c.read and sample.bytes / sample.seconds > c.read then return "read" end
+end
+
+local problems = {} -- that stay from round to round
+
+--- Runs a case's slot and gives its best seconds, flops and bytes.
+function rounds.seconds_of(case, between)
+  local problem = problems[case.name] or case.make()
+  problems[case.name] = not case.heavy and problem or nil
+  problem.run()
+  if between then between() end
+  local seconds, flops, bytes = best_of(problem.run), problem.flops, problem.bytes
+  if case.heavy then
+    problem = nil -- luacheck: ignore
+    collectgarbage()
+    collectgarbage()
+  end
+  return seconds, flops, bytes
 end
 
 --- samples[case] = list of {seconds, ceiling = {..}, void = peak's name or nil, round}
 function rounds.measure(cases, count, told)
-  local samples, problems = {}, {}
+  local samples = {}
   for _, case in ipairs(cases) do samples[case.name] = {} end
   for round = 1, count do
     for _, case in ipairs(cases) do
-      problems[case.name] = problems[case.name] or case.make()
-      local problem = problems[case.name]
-      problem.run()
-      local before = readings(case.ceilings)
-      local seconds = best_of(problem.run)
+      local before
+      local seconds, flops, bytes = rounds.seconds_of(case, function() before = readings(case.ceilings) end)
       local ceiling = around(before, readings(case.ceilings))
-      table.insert(samples[case.name], {round = round, seconds = seconds, ceiling = ceiling, flops = problem.flops, bytes = problem.bytes,
-        void = exceeded(case, problem, seconds, ceiling)})
-      if case.heavy then
-        problems[case.name] = nil
-        collectgarbage()
-        collectgarbage()
-      end
+      local sample = {round = round, seconds = seconds, ceiling = ceiling, flops = flops, bytes = bytes, arithmetic = case.dots and "bf16" or "fma"}
+      sample.void = exceeded(case, sample)
+      table.insert(samples[case.name], sample)
       if told then told(round, case) end
     end
   end
@@ -72,7 +84,7 @@ end
 
 -- One sample's ratio to what `of` names: a ceiling, "roofline", or another case of the same round.
 local function ratio(sample, of, samples)
-  if of == "roofline" then return rounds.least_seconds(sample, sample.ceiling) / sample.seconds end
+  if of == "roofline" then return rounds.least_seconds(sample) / sample.seconds end
   if ceilings.list[of] then return (ceilings.list[of].unit == "B/s" and sample.bytes or sample.flops) / sample.seconds / sample.ceiling[of] end
   for _, other in ipairs(samples[of] or {}) do
     if other.round == sample.round and not other.void then return other.seconds / sample.seconds end
