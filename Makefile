@@ -29,6 +29,7 @@ LUA_CFLAGS := -I/usr/include/lua5.4
 ISAS_x86_64 := c amx_emulated sse2 avx2 avx512 avx512_bf16 amx
 ISAS_aarch64 := c amx_emulated neon
 ISAS = $(or $(ISAS_$(ARCH)),c amx_emulated)
+ISA_FLAGS_f64 :=
 ISA_FLAGS_c :=
 ISA_FLAGS_amx_emulated :=
 ISA_FLAGS_sse2 := -msse2
@@ -46,7 +47,8 @@ KERNEL_SOURCES := $(wildcard core/simd/kernels/*.c)
 BINDING_SOURCES := $(wildcard lua/binding/*.c)
 TEST_SUPPORT := tests/c/problems.c
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(BUILD)/obj/%.o)
-KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(isa)/%.o))
+# Of the f64 instance only what core/nn needs.
+KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(isa)/%.o)) $(BUILD)/obj/core/simd/f64/nn.o
 BINDING_OBJECTS := $(BINDING_SOURCES:%.c=$(BUILD)/obj/%.o)
 SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
@@ -104,7 +106,7 @@ $$(BUILD)/obj/core/simd/$(1)/%.o: core/simd/kernels/%.c $$(BUILD)/flags
 	@mkdir -p $$(@D)
 	$$(CC) $$(BASE_CFLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DAT_ISA=$(1) -DAT_ISA_$(1)=1 -MMD -MP -c $$< -o $$@
 endef
-$(foreach isa,c amx_emulated sse2 avx2 avx512 avx512_bf16 amx neon,$(eval $(call kernel_rule,$(isa))))
+$(foreach isa,f64 c amx_emulated sse2 avx2 avx512 avx512_bf16 amx neon,$(eval $(call kernel_rule,$(isa))))
 
 $(BINDING_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -15,6 +15,7 @@
     void at_##isa##_limits(at_attention_kernels *table);        \
     void at_##isa##_panels(at_panel_kernels *table);            \
     void at_##isa##_backward(at_attention_kernels *table);      \
+    void at_##isa##_nn(at_nn_kernels *table);                   \
     static void fill_##isa(at_simd *s) {                        \
         at_##isa##_elementwise(&s->elementwise);                \
         at_##isa##_attention(&s->attention);                    \
@@ -22,6 +23,7 @@
         at_##isa##_limits(&s->attention);                       \
         at_##isa##_panels(&s->panels);                          \
         at_##isa##_backward(&s->attention);                     \
+        at_##isa##_nn(&s->nn);                                  \
     }
 
 /* Sets with tiles put theirs in the place of what their vectors do. */
@@ -106,6 +108,8 @@ static const struct set {
 enum { SETS = sizeof sets / sizeof sets[0] };
 
 static at_simd in_use;
+static at_nn_kernels in_f64;
+void at_f64_nn(at_nn_kernels *table);
 static attune_status chosen = ATTUNE_OK;
 static char why_not[256];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -145,6 +149,7 @@ static void choose(void) {
         best = 1; /* plain C: attune_init() fails from now on; whoever does not ask it still finds a table */
     }
     at_simd_table(sets[best].name, &in_use);
+    at_f64_nn(&in_f64);
 }
 
 bool at_simd_table(const char *name, at_simd *out) {
@@ -161,6 +166,11 @@ bool at_simd_table(const char *name, at_simd *out) {
 attune_status attune_init(void) {
     pthread_once(&once, choose);
     return chosen == ATTUNE_OK ? ATTUNE_OK : at_fail(chosen, "%s", why_not);
+}
+
+const at_nn_kernels *at_nn_f64(void) {
+    pthread_once(&once, choose);
+    return &in_f64;
 }
 
 const at_simd *at_simd_now(void) {

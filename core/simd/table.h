@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "simd/attention.h"
+#include "simd/nn.h"
 #include "simd/panels.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
@@ -37,6 +38,7 @@ typedef struct at_simd {
     at_elementwise_kernels elementwise;
     at_attention_kernels attention;
     at_panel_kernels panels;
+    at_nn_kernels nn;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

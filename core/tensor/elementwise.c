@@ -65,9 +65,7 @@ static void unary_f32(attune_unary op, const float *x, float *out, int64_t n) {
     case ATTUNE_LOG:
         for (int64_t i = 0; i < n; i++) out[i] = logf(x[i]);
         break;
-    case ATTUNE_GELU:
-        for (int64_t i = 0; i < n; i++) out[i] = 0.5f * x[i] * erfcf(-x[i] * 0.70710678f);
-        break;
+    case ATTUNE_GELU: at_simd_now()->nn.gelu(x, n, false, out); break;
     }
 }
 

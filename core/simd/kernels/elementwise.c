@@ -1,47 +1,8 @@
 /* elementwise.c - loops over contiguous arrays: exponentials, 16-bit floats, sums. */
-#include "simd/kernels/vec.h"
+#include "simd/kernels/functions.h"
 #include "simd/table.h"
 
 void AT_KERNEL(elementwise)(at_elementwise_kernels *table);
-
-/* e^x within 2 ulp: x = n ln 2 + f with ln 2 in two parts (Cody and Waite 1980), so that f keeps its last bits; e^f by the minimax
- * polynomial of degree 7 of Moshier's Cephes on |f| <= ln 2 / 2; times 2^n in two factors, so that results below 2^-126 come out as subnormals and not as zero. */
-AT_INLINE vf vf_exp(vf x) {
-    /* vf_min and vf_max give their second argument where either is NaN. */
-    x = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x));
-    vf n = vf_round(vf_mul(x, vf_set1(1.44269504088896340736f)));
-    vf f = vf_fma(n, vf_set1(-0.693359375f), x);
-    f = vf_fma(n, vf_set1(2.12194440e-4f), f);
-    vf p = vf_fma(vf_set1(1.9875691500e-4f), f, vf_set1(1.3981999507e-3f));
-    p = vf_fma(p, f, vf_set1(8.3334519073e-3f));
-    p = vf_fma(p, f, vf_set1(4.1665795894e-2f));
-    p = vf_fma(p, f, vf_set1(1.6666665459e-1f));
-    p = vf_fma(p, f, vf_set1(5.0000001201e-1f));
-    p = vf_add(vf_fma(vf_mul(f, f), p, f), vf_set1(1.0f));
-    vf half = vf_round(vf_mul(n, vf_set1(0.5f)));
-    return vf_mul(vf_scale2(p, half), vf_scale2(vf_set1(1.0f), vf_sub(n, half)));
-}
-
-/* 1 / (1 + e^-x); e^-|x| keeps small results exact on the negative side. */
-AT_INLINE vf vf_sigmoid(vf x) {
-    vf e = vf_exp(vf_copysign(x, vf_set1(-1.0f)));
-    vf positive = vf_div(vf_set1(1.0f), vf_add(vf_set1(1.0f), e));
-    vf r = vf_select(vf_less(x, vf_zero()), vf_mul(e, positive), positive);
-    return r;
-}
-
-/* tanh(x) = (1 - e^(-2|x|)) / (1 + e^(-2|x|)); below 1/4 the odd series, where the difference would cancel. */
-AT_INLINE vf vf_tanh_exact(vf x) {
-    vf a = vf_abs(x), s = vf_mul(x, x);
-    vf t = vf_fma(s, vf_set1(-1382.0f / 155925), vf_set1(62.0f / 2835));
-    t = vf_fma(s, t, vf_set1(-17.0f / 315));
-    t = vf_fma(s, t, vf_set1(2.0f / 15));
-    t = vf_fma(s, t, vf_set1(-1.0f / 3));
-    vf small = vf_fma(vf_mul(x, s), t, x);
-    vf e = vf_exp(vf_mul(a, vf_set1(-2.0f)));
-    vf big = vf_copysign(vf_div(vf_sub(vf_set1(1.0f), e), vf_add(vf_set1(1.0f), e)), x);
-    return vf_select(vf_less(a, vf_set1(0.25f)), small, big);
-}
 
 #define AT_MAP(name, expression)                                                                        \
     static void name(const float *x, float *out, int64_t n) {                                           \

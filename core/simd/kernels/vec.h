@@ -22,6 +22,10 @@
 #define AT_JOIN3(a, b, c) AT_JOIN3_(a, b, c)
 #define AT_KERNEL(name) AT_JOIN3(at_, AT_ISA, name)
 
+#if defined AT_ISA_f64
+#include "vec_f64.h"
+#else
+typedef float real; /* an element of a vector */
 #if defined AT_ISA_avx512 || defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
 #include "vec_avx512.h"
 #elif defined AT_ISA_avx2
@@ -34,6 +38,7 @@
 #include "vec_c.h"
 #else
 #error "AT_ISA names no instruction set that vec.h knows"
+#endif
 #endif
 
 /* AT_EACH_ROW(M, x) is M(1, x) .. M(AT_ROWS, x), AT_EACH_HALF up to AT_ROWS / 2: a register tile's number of rows must be a constant. */
@@ -54,6 +59,8 @@
 #define AT_EACH_ROW AT_TO_14
 #define AT_EACH_HALF AT_TO_7
 #endif
+
+#if !defined AT_ISA_f64
 
 /* 2^x for softmax, x at most about 100: at most 3 ulp from -126 on, zero below and at -inf, NaN kept.
  * Rounding to the nearest integer n leaves f in [-1/2, 1/2]; a polynomial of degree 5 for 2^f, minimax in relative error. */
@@ -90,4 +97,5 @@ AT_INLINE bool vec_all_finite(const float *x, int64_t n) {
     return vf_reduce_add(vf_add(s0, s1)) == 0.0f;
 }
 
+#endif
 #endif
