@@ -1,6 +1,7 @@
 --- What is measured, and what each figure is a share of.
 --
 -- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations, its gradients 2.5 times that; a decoded token reads each key and value once.
+-- A case with `point` stands in the roofline picture under that name; one with `curve` in the picture of time against tokens.
 -- A figure: {text, case, of = ceiling, "roofline" or another case, at_least}. of another case: how many times as fast. `ratio` computes what is more than that.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
@@ -30,26 +31,26 @@ local function inputs(p)
 end
 
 local function prefill(name, p)
-  case {name = name, ceilings = p.ceilings or {"sgemm", "fma"}, dots = p.dtype == "bf16" and with_dots, make = function()
+  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.ceilings or {"sgemm", "fma"}, dots = p.dtype == "bf16" and with_dots, make = function()
     local q, k, v = inputs(p)
-    local options = {causal = true, engine = "tiled", rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
+    local options = {causal = true, engine = p.engine or "tiled", rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
     return {run = function()
       local o, lse = attune.attention(q, k, v, options)
       o:close()
       lse:close()
-    end, flops = 2 * p.heads * p.tokens ^ 2 * p.dim}
+    end, flops = 2 * p.heads * p.tokens ^ 2 * p.dim, bytes = 2 * (p.heads + p.kv_heads) * p.tokens * p.dim * bytes_of[p.dtype or "f32"]}
   end}
 end
 
 for _, dim in ipairs {128, 64} do
   local shape = ("H 8, S 4096, D %d"):format(dim)
-  prefill("prefill-f32-" .. dim, {heads = 8, kv_heads = 8, tokens = 4096, dim = dim})
+  prefill("prefill-f32-" .. dim, {heads = 8, kv_heads = 8, tokens = 4096, dim = dim, point = ("prefill f32, D %d"):format(dim)})
   figure {"prefill, f32, causal, " .. shape, case = "prefill-f32-" .. dim, of = "sgemm", at_least = dim == 128 and 1.02 or 0.96}
   figure {"the same", case = "prefill-f32-" .. dim, of = "fma", at_least = dim == 128 and 0.92 or 0.87}
 end
 prefill("prefill-f32-128-mqa", {heads = 8, kv_heads = 1, tokens = 4096, dim = 128})
 figure {"prefill, f32, H 8, D 128: one kv head against 8", case = "prefill-f32-128-mqa", of = "prefill-f32-128", at_least = 1}
-prefill("prefill-bf16-128", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, dtype = "bf16", ceilings = {"fma", "bf16"}})
+prefill("prefill-bf16-128", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, dtype = "bf16", ceilings = {"fma", "bf16"}, point = "prefill bf16, D 128"})
 if with_dots then figure {"prefill, bf16, causal, H 8, S 4096, D 128", case = "prefill-bf16-128", of = "bf16", at_least = 0.75} end
 figure {"the same against f32", case = "prefill-bf16-128", of = "prefill-f32-128", at_least = with_dots and 1.6 or 0.9}
 prefill("prefill-f32-128-rope", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, rotate = true})
@@ -61,7 +62,7 @@ figure {"prefill, f32, D 128: with RoPE on the way in against without", case = "
 -- in the last level than those do.
 local function decode(name, p)
   local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype] + (p.dtype == "i8" and 8 * p.kv_heads * p.tokens or 0)
-  case {name = name, ceilings = p.dots and with_dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = p.dots and with_dots, make = function()
+  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.dots and with_dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = p.dots and with_dots, make = function()
     local caches, k, turn = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1}), 0
     for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
       caches[i] = attune.cache {kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype}
@@ -80,11 +81,11 @@ end
 for _, dtype in ipairs {"f32", "bf16", "f16", "i8"} do
   for _, group in ipairs {1, 2} do
     local name = ("decode-%s-g%d"):format(dtype, group)
-    decode(name, {heads = 32 * group, kv_heads = 32, tokens = 8192, dim = 128, dtype = dtype, dots = dtype == "bf16"})
+    decode(name, {heads = 32 * group, kv_heads = 32, tokens = 8192, dim = 128, dtype = dtype, dots = dtype == "bf16", point = dtype ~= "f16" and group == 1 and ("decode %s, G 1"):format(dtype)})
     figure {("decode, %s cache, G %d, S 8192 (32 kv heads), D 128"):format(dtype, group), case = name, of = "read", at_least = dtype == "i8" and 0.90 or 0.95}
   end
   local name = ("decode-%s-g4"):format(dtype)
-  decode(name, {heads = 32, kv_heads = 8, tokens = 32768, dim = 128, dtype = dtype, dots = dtype == "bf16"})
+  decode(name, {heads = 32, kv_heads = 8, tokens = 32768, dim = 128, dtype = dtype, dots = dtype == "bf16", point = (dtype == "f32" or dtype == "bf16") and ("decode %s, G 4"):format(dtype)})
   figure {("decode, %s cache, G 4, S 32768 (8 kv heads), D 128"):format(dtype), case = name, of = "read", at_least = 0.90}
 end
 figure {"decode, G 1: bf16 cache against f32", case = "decode-bf16-g1", of = "decode-f32-g1", at_least = 1.9}
@@ -95,7 +96,7 @@ for _, group in ipairs {32, 48, 71} do
   for _, dtype in ipairs {"f32", "bf16", "i8"} do
     local name = ("decode-%s-g%d"):format(dtype, group)
     local dots = dtype ~= "f32"
-    decode(name, {heads = group, kv_heads = 1, tokens = 8192, dim = 128, dtype = dtype, dots = dots})
+    decode(name, {heads = group, kv_heads = 1, tokens = 8192, dim = 128, dtype = dtype, dots = dots, point = dtype ~= "i8" and group ~= 48 and ("decode %s, G %d"):format(dtype, group)})
     local what = ("decode, %s cache, MQA with G %d, S 8192, D 128"):format(dtype, group)
     if dtype == "f32" then figure {what, case = name, of = "roofline", at_least = 0.88}
     elseif dtype == "bf16" and with_dots then figure {what .. ", bf16 q", case = name, of = "roofline", at_least = 0.75}
@@ -135,6 +136,24 @@ for _, dim in ipairs {64, 128} do
       end, flops = 5 * p.heads * p.tokens ^ 2 * p.dim}
     end}
     figure {("backward, f32, causal, H 8, %d kv head%s, S 2048, D %d"):format(kv_heads, kv_heads > 1 and "s" or "", dim), case = name, of = "sgemm", at_least = 0.85}
+  end
+end
+
+-- ---- curves: no figures to reach, a picture -------------------------------------------------------------------------------
+
+for tokens = 8, 13 do
+  local shape = {heads = 8, tokens = 1 << tokens, dim = 64}
+  local function curve(name, kv_heads, engine)
+    prefill(("curve-%s-%d"):format(name, shape.tokens), {heads = 8, kv_heads = kv_heads, tokens = shape.tokens, dim = 64, engine = engine, curve = "prefill:" .. name})
+  end
+  curve("tiled, 8 kv heads", 8, "tiled")
+  curve("tiled, 1 kv head", 1, "tiled")
+  if tokens < 13 then curve("textbook over BLIS, 8 kv heads", 8, "blis") end
+end
+for tokens = 9, 15 do
+  for _, kv_heads in ipairs {32, 8, 1} do
+    local name = ("%d kv head%s"):format(kv_heads, kv_heads > 1 and "s" or "")
+    decode(("curve-%s-%d"):format(name, 1 << tokens), {heads = 32, kv_heads = kv_heads, tokens = 1 << tokens, dim = 128, dtype = "f32", curve = "decode:" .. name})
   end
 end
 

@@ -36,7 +36,7 @@ for _, f in ipairs(cases.figures) do
   end
 end
 for _, c in ipairs(cases.cases) do
-  if needed[c.name] then chosen[#chosen + 1] = c end
+  if needed[c.name] or c.curve and (write or patterns[1] and c.name:find(patterns[1])) then chosen[#chosen + 1] = c end
 end
 if #chosen == 0 and #patterns > 0 and not ("overheads"):find(patterns[1]) then
   io.stderr:write("bench: no figure matches ", table.concat(patterns, " "), "\n")
@@ -92,6 +92,7 @@ end
 local page = table.concat(out, "\n") .. "\n"
 io.write(page)
 if write then
+  require "bench.pictures".draw(write:match "^(.*/)" or "./", chosen, samples)
   local ok, why = require "attune.files".write(write, page)
   if not ok then
     io.stderr:write("bench: ", write, ": ", why, "\n")

@@ -287,7 +287,7 @@ def ratios(cases):
 
 
 def main():
-    args = common.arguments(__doc__, hot=(False, "one cache again and again"))
+    args = common.arguments(__doc__, hot=(False, "one cache again and again"), tokens=(0, "only this cache length"))
     common.quiet()
     if not common.load("decode", "numpy"):
         return
@@ -298,7 +298,7 @@ def main():
     except Exception:
         pass  # torch_cases says so
     reference = common.Reference(args)
-    for tokens in (2048,) if args.quick else LENGTHS:
+    for tokens in (2048,) if args.quick else (args.tokens,) if args.tokens else LENGTHS:
         for dtype in BYTES:
             cases = []
             for kv in KV:
