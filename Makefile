@@ -53,7 +53,7 @@ BINDING_OBJECTS := $(BINDING_SOURCES:%.c=$(BUILD)/obj/%.o)
 SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
-.PHONY: help all library deps deps-test deps-lint demo test test-c test-lua test-isa bench bench-check lint format docs install uninstall clean
+.PHONY: help all library deps deps-test deps-lint demo test test-c test-lua test-isa bench bench-peers bench-check lint format docs install uninstall clean
 .DEFAULT_GOAL := help
 
 help:
@@ -61,6 +61,7 @@ help:
 	@echo 'make test       all tests; make test-isa: on every instruction set of this machine; make test-neon: kernels on an emulated AArch64'
 	@echo 'make all        build/attune, libattune.a, libattune.so, attune.pc'
 	@echo 'make bench      the kernels beside what the machine allows, as ratios; make bench-check: against an earlier build, in turns'
+	@echo 'make bench-peers  beside PyTorch, ONNX Runtime, OpenVINO and vLLM (from PyPI, 25 minutes)'
 	@echo 'make lint       compilers with -Werror, formats, luacheck, shellcheck, house rules'
 	@echo 'make format     clang-format on the C sources'
 	@echo 'make docs       the manual as pages in build/docs'
@@ -150,6 +151,10 @@ demo: all
 # BENCH='prefill --rounds 5' measures a part and leaves bench/RESULTS.md as it is.
 bench: all
 	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/run.lua $(if $(BENCH),$(BENCH),--write bench/RESULTS.md)
+
+# Beside PyTorch, ONNX Runtime, OpenVINO and vLLM, which come from PyPI into build/peers.
+bench-peers: all
+	@bench/peers/run $(BUILD)/peers bench/PEERS.md
 
 # Against the build of an earlier commit, in turns: the one that bench/RESULTS.md was made at, unless REF says which.
 bench-check: all

@@ -1,7 +1,7 @@
 --- What is measured, and what each figure is a share of.
 --
 -- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations, its gradients 2.5 times that; a decoded token reads each key and value once.
--- A case with `point` stands in the roofline picture under that name; one with `curve` in the picture of time against tokens.
+-- A case's memory is what readings of bandwidth then read. A case with `point` stands in the roofline picture under that name; one with `curve` in the picture of time against tokens.
 -- A figure: {text, case, of = ceiling, "roofline" or another case, at_least}. of another case: how many times as fast. `ratio` computes what is more than that.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
@@ -58,12 +58,12 @@ figure {"prefill, f32, D 128: with RoPE on the way in against without", case = "
 
 -- ---- decode ---------------------------------------------------------------------------------------------------------
 
--- One token over caches used in turn, which take as much memory as the readings of bandwidth do: each finds its cache in memory, and no more of it by chance
--- in the last level than those do.
+-- One token over each of some caches, which together take as much memory as the readings of bandwidth do: each finds its cache in memory, no more of it by chance
+-- in the last level than those do, and both are timed over as many bytes.
 local function decode(name, p)
   local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype] + (p.dtype == "i8" and 8 * p.kv_heads * p.tokens or 0)
   case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.dots and with_dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = p.dots and with_dots, make = function()
-    local caches, k, turn = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1}), 0
+    local caches, k = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1})
     for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
       caches[i] = attune.cache {kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype}
       for _ = 1, p.tokens // 512 do caches[i]:append(k, k) end
@@ -71,9 +71,8 @@ local function decode(name, p)
     local q = attune.randn({1, p.heads, 1, p.dim}, {seed = 2}):to(p.dots and "bf16" or "f32")
     local options = {rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
     return {run = function()
-      turn = turn % #caches + 1
-      caches[turn]:attend(q, options)
-    end, flops = 4 * p.heads * p.tokens * p.dim, bytes = bytes}
+      for _, cache in ipairs(caches) do cache:attend(q, options) end
+    end, flops = 4 * p.heads * p.tokens * p.dim * #caches, bytes = bytes * #caches, times = #caches, memory = caches}
   end}
 end
 

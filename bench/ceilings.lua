@@ -23,7 +23,8 @@ ceilings.list = {
     rest(0.005)
     return rate
   end},
-  read = {unit = "B/s", peak = true, about = "reading far past the last cache, 2 MiB pages, all threads", reading = function(seconds)
+  read = {unit = "B/s", peak = true, about = "reading far past the last cache, 2 MiB pages, all threads", reading = function(seconds, of)
+    if of then return attune.measure.read(seconds, table.unpack(of)) end
     memory = memory or attune.zeros {ceilings.past_caches() // 4}
     return attune.measure.read(seconds, memory)
   end},

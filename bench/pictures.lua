@@ -49,15 +49,15 @@ local function roofline(folder, cases, samples)
       local x, y = s.flops / s.bytes, s.flops / seconds
       local group = c.name:find "f32" and 1 or c.name:find "bf16" and 2 or 3
       table.insert(groups[group], ("%s %s"):format(number(x), number(y)))
-      local place = group ~= 1 and "right offset -0.8,0.3" or c.point:find "prefill" and "left offset 0.9,0" or "left offset 0.6,-0.6"
-      labels[#labels + 1] = ("set label %d %s at first %s,%s %s font ',11' textcolor rgb colour[%d]"):format(200 + #labels, quote((c.point:gsub(" %w+,", "", 1))), number(x), number(y), place, group)
+      local place = group ~= 1 and "right offset -0.8,0.3" or c.point:find "prefill" and (c.point:find "64" and "left offset 0.9,-0.35" or "left offset 0.9,0.35") or "left offset 0.6,-0.6"
+      labels[#labels + 1] = ("set label %d %s at first %s,%s %s font ',11' textcolor rgb colour[%d]"):format(200 + #labels, quote((c.point:gsub("^prefill", ""):gsub("^decode", ""):gsub(" %w+, ", "", 1))), number(x), number(y), place, group)
     end
   end
   for i, g in ipairs(groups) do blocks[2 + i] = #g > 0 and table.concat(g, "\n") .. "\n" or "NaN NaN\n" end
   local bottom, top = low * bandwidth / 1.5, (dots or fma) * 1.9
   local slope = math.deg(math.atan(0.75 * size.height / math.log(top / bottom), 0.86 * size.width / math.log(high / low)))
   for i, name in ipairs {"f32", "bf16", "i8"} do labels[#labels + 1] = ("set label %d %s at graph 0.03,%g font ',13' textcolor rgb colour[%d]"):format(290 + i, quote(name), 1.02 - 0.06 * i, i) end
-  local script = titles("The work under the machine's roofs", "useful operations against those for each byte that must be read; decode: G query heads a kv head; prefill: head_dim D") .. table.concat(labels, "\n") .. ([[
+  local script = titles("The work under the machine's roofs", "useful operations against those for each byte that must be read; G: decode, G query heads a kv head; D: prefill") .. table.concat(labels, "\n") .. ([[
 
 set lmargin at screen 0.11
 set rmargin at screen 0.97
@@ -71,11 +71,11 @@ set format x '%%g'
 set format y '%%.0s %%cFLOP/s'
 set label 300 %s at first %g,%s right offset 0,0.7 font ',11' textcolor rgb quiet
 set label 301 %s at first %g,%s right offset 0,0.7 font ',11' textcolor rgb quiet
-set label 302 %s at first 0.75,%s center rotate by %g offset -0.8,0.8 font ',11' textcolor rgb quiet
+set label 302 %s at first 0.36,%s center rotate by %g offset -0.7,0.7 font ',11' textcolor rgb quiet
 plot for [i=0:1] data index i using 1:2 with lines linecolor rgb '#8C8C8C' linewidth 1.6 notitle, \
      for [i=1:3] data index 1+i using 1:2 with points pointtype shape[i] pointsize 1.1 linecolor rgb colour[i] notitle
 ]]):format(low, high, number(bottom), number(top), quote(("f32 multiply-adds, %.0f GFLOP/s"):format(fma / 1e9)), high * 0.9, number(fma),
-    quote(dots and ("bf16 dot products, %.0f GFLOP/s"):format(dots / 1e9) or ""), high * 0.9, number(dots or fma), quote(("reading memory, %.0f GB/s"):format(bandwidth / 1e9)), number(0.75 * bandwidth), slope)
+    quote(dots and ("bf16 dot products, %.0f GFLOP/s"):format(dots / 1e9) or ""), high * 0.9, number(dots or fma), quote(("memory, %.0f GB/s"):format(bandwidth / 1e9)), number(0.36 * bandwidth), slope)
   draw(folder, "roofline", script, table.concat(blocks, "\n\n"))
 end
 

@@ -1,6 +1,6 @@
 --- Interleaved measurement: in each round every case runs between readings of the ceilings that it is compared with.
 --
--- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = }}; dots: its arithmetic is bf16's dot products; heavy: made anew each round; cold: its bytes come from memory. flops and bytes are those that a call cannot do without. Both sides of a ratio are
+-- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = , times = calls in a run}}; dots: its arithmetic is bf16's dot products; heavy: made anew each round; cold: its bytes come from memory, from `memory` where make returns that. flops and bytes are those that a call cannot do without. Both sides of a ratio are
 -- the best of what fits a slot of the same length. A round of a case is void where the case exceeds a peak: then another program had the processor
 -- while the peak was read, or memory changed its speed in between.
 local attune = require "attune"
@@ -21,9 +21,9 @@ local function best_of(run)
   return best
 end
 
-local function readings(names)
+local function readings(names, memory)
   local values = {}
-  for _, name in ipairs(names) do values[name] = ceilings.list[name].reading(SLOT / 2) end
+  for _, name in ipairs(names) do values[name] = ceilings.list[name].reading(SLOT / 2, memory) end
   return values
 end
 
@@ -54,14 +54,15 @@ function rounds.seconds_of(case, between)
   local problem = problems[case.name] or case.make()
   problems[case.name] = not case.heavy and problem or nil
   problem.run()
-  if between then between() end
-  local seconds, flops, bytes = best_of(problem.run), problem.flops, problem.bytes
+  if between then between(problem.memory) end
+  local seconds, flops, bytes, times = best_of(problem.run), problem.flops, problem.bytes, problem.times or 1
+  if between then between(problem.memory) end
   if case.heavy then
     problem = nil -- luacheck: ignore
     collectgarbage()
     collectgarbage()
   end
-  return seconds, flops, bytes
+  return seconds / times, flops / times, bytes and bytes / times
 end
 
 --- samples[case] = list of {seconds, ceiling = {..}, void = peak's name or nil, round}
@@ -70,9 +71,9 @@ function rounds.measure(cases, count, told)
   for _, case in ipairs(cases) do samples[case.name] = {} end
   for round = 1, count do
     for _, case in ipairs(cases) do
-      local before
-      local seconds, flops, bytes = rounds.seconds_of(case, function() before = readings(case.ceilings) end)
-      local ceiling = around(before, readings(case.ceilings))
+      local read = {}
+      local seconds, flops, bytes = rounds.seconds_of(case, function(memory) read[#read + 1] = readings(case.ceilings, memory) end)
+      local ceiling = around(read[1], read[2])
       local sample = {round = round, seconds = seconds, ceiling = ceiling, flops = flops, bytes = bytes, arithmetic = case.dots and "bf16" or "fma"}
       sample.void = exceeded(case, sample)
       table.insert(samples[case.name], sample)

@@ -21,7 +21,7 @@ end
 local function wanted(f)
   if #patterns == 0 then return true end
   for _, pattern in ipairs(patterns) do
-    if f.case:find(pattern) or f[1]:find(pattern) then return true end
+    if f.case:find(pattern, 1, true) or f[1]:find(pattern, 1, true) then return true end
   end
   return false
 end
@@ -36,9 +36,9 @@ for _, f in ipairs(cases.figures) do
   end
 end
 for _, c in ipairs(cases.cases) do
-  if needed[c.name] or c.curve and (write or patterns[1] and c.name:find(patterns[1])) then chosen[#chosen + 1] = c end
+  if needed[c.name] or c.curve and (write or patterns[1] and c.name:find(patterns[1], 1, true)) then chosen[#chosen + 1] = c end
 end
-if #chosen == 0 and #patterns > 0 and not ("overheads"):find(patterns[1]) then
+if #chosen == 0 and #patterns > 0 and not ("overheads"):find(patterns[1], 1, true) then
   io.stderr:write("bench: no figure matches ", table.concat(patterns, " "), "\n")
   os.exit(2)
 end

@@ -123,6 +123,12 @@ ATTUNE_API int64_t attune_dtype_size(attune_dtype dtype);
 /* EDTYPE names the nearest dtype. */
 ATTUNE_API attune_status attune_dtype_parse(const char *name, attune_dtype *out);
 
+/* Some memory. */
+typedef struct attune_span {
+    const void *data;
+    int64_t bytes;
+} attune_span;
+
 typedef struct attune_buffer attune_buffer; /* reference-counted storage */
 
 /* A view of a buffer. Plain data: copy it only to pass it on; attune_tensor_share() makes a second owner. */
@@ -285,6 +291,7 @@ ATTUNE_API void attune_cache_reset(attune_cache *cache);
 ATTUNE_API int64_t attune_cache_length(const attune_cache *cache); /* the longest row's tokens ever appended, less what was truncated */
 ATTUNE_API int64_t attune_cache_row_length(const attune_cache *cache, int64_t row);
 ATTUNE_API int64_t attune_cache_nbytes(const attune_cache *cache);                       /* what K and V take */
+ATTUNE_API attune_span attune_cache_memory(const attune_cache *cache);                   /* K and V as they lie, for attune_measure_read */
 ATTUNE_API const attune_cache_options *attune_cache_describe(const attune_cache *cache); /* capacity: the tokens that fit */
 
 /* ---- position ---------------------------------------------------------------------------------------------------- */
@@ -400,7 +407,7 @@ typedef enum attune_arithmetic { ATTUNE_MULTIPLY_ADD_F32, ATTUNE_DOT_BF16, ATTUN
 ATTUNE_API attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic, double *operations);
 ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
                                                   double *bytes_per_second); /* reading that many bytes; 0: four times L3, at least 256 MiB */
-ATTUNE_API attune_status attune_measure_read(double seconds, const void *data, int64_t bytes,
+ATTUNE_API attune_status attune_measure_read(double seconds, const attune_span *spans, int count,
                                              double *bytes_per_second); /* the same, over memory of the caller's */
 /* BLIS's own sgemm, n cubed, with its own threads: the usual yardstick. FLOP/s. */
 ATTUNE_API attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops);

@@ -359,4 +359,9 @@ int64_t attune_cache_nbytes(const attune_cache *c) {
     return o->batch * o->kv_heads * c->tiles * (c->layout.bytes + (c->scales ? SCALES : 0));
 }
 
+attune_span attune_cache_memory(const attune_cache *c) {
+    const attune_cache_options *o = &c->options;
+    return (attune_span){.data = c->places, .bytes = o->batch * o->kv_heads * c->tiles * c->layout.bytes};
+}
+
 const attune_cache_options *attune_cache_describe(const attune_cache *c) { return &c->options; }

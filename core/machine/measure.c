@@ -11,8 +11,8 @@
 /* All threads run the same loop at once; a figure is all work over the time from the first start to the last end. Threads wait for one another
  * at the start, so that none measures an idle neighbour. */
 typedef struct measure_job {
-    const char *data;
-    int64_t bytes; /* of each thread's share */
+    const attune_span *spans; /* each cut in as many shares as threads */
+    int count;
     int64_t steps;
     at_product product;
     double begin[256], end[256], work[256];
@@ -21,6 +21,8 @@ typedef struct measure_job {
 } measure_job;
 
 enum { MOST_THREADS = 256 };
+
+static int64_t share_of(const attune_span *span, int threads) { return span->bytes / threads / 64 * 64; }
 
 static attune_status measure_task(void *context, int64_t i, int thread) {
     measure_job *j = context;
@@ -31,11 +33,13 @@ static attune_status measure_task(void *context, int64_t i, int thread) {
     for (double limit = attune_clock() + 0.01; atomic_load(&j->ready) < j->threads && attune_clock() < limit;) continue;
     j->begin[i] = attune_clock();
     j->work[i] = 0;
-    if (j->data) {
-        for (int64_t s = 0; s < j->steps; s++) {
-            volatile double sum = kernels->read(j->data + i * j->bytes, j->bytes);
+    if (j->spans) {
+        for (int64_t n = 0; n < j->steps * j->count; n++) {
+            const attune_span *span = &j->spans[n % j->count];
+            const int64_t share = share_of(span, j->threads);
+            volatile double sum = kernels->read((const char *)span->data + i * share, share);
             (void)sum;
-            j->work[i] += (double)j->bytes;
+            j->work[i] += (double)share;
         }
     } else {
         j->work[i] = kernels->peak[j->product](j->steps);
@@ -66,7 +70,7 @@ static attune_status measure_best(measure_job *j, double seconds, double *best) 
         AT_TRY(measure_once(j, &rate, &took));
         if (rate > *best) *best = rate;
         /* A run of about 20 ms is long beside starting it and short beside the interrupt's limit. */
-        if (!j->data && took < 0.01) j->steps *= 2;
+        if (!j->spans && took < 0.01) j->steps *= 2;
     } while (attune_clock() - start < seconds);
     return ATTUNE_OK;
 }
@@ -82,13 +86,14 @@ attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic, 
     return at_simd_now()->attention.peak[j.product] ? measure_best(&j, seconds, operations) : ATTUNE_OK;
 }
 
-attune_status attune_measure_read(double seconds, const void *data, int64_t bytes, double *bytes_per_second) {
+attune_status attune_measure_read(double seconds, const attune_span *spans, int count, double *bytes_per_second) {
     AT_TRY(attune_init());
-    measure_job j = {.data = data, .steps = 1, .threads = measure_threads()};
-    j.bytes = bytes / j.threads / 64 * 64;
-    if (j.bytes <= 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 a thread, got %lld", (long long)bytes);
+    measure_job j = {.spans = spans, .count = count, .steps = 1, .threads = measure_threads()};
+    int64_t bytes = 0;
+    for (int n = 0; n < count; n++) bytes += share_of(&spans[n], j.threads);
+    if (bytes <= 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 a thread, got less");
     /* What fits a cache takes several readings for one clock to be fair. */
-    if (j.bytes < (16 << 20)) j.steps = (16 << 20) / j.bytes;
+    if (bytes < (16 << 20)) j.steps = (16 << 20) / bytes;
     return measure_best(&j, seconds, bytes_per_second);
 }
 
@@ -101,7 +106,7 @@ attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *by
     }
     char *data = at_alloc_zeroed(bytes);
     if (!data) return ATTUNE_EMEMORY;
-    attune_status status = attune_measure_read(seconds, data, bytes, bytes_per_second);
+    attune_status status = attune_measure_read(seconds, &(attune_span){.data = data, .bytes = bytes}, 1, bytes_per_second);
     at_free(data);
     return status;
 }

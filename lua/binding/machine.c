@@ -100,9 +100,19 @@ static int measure_bandwidth(lua_State *L) {
 
 static int measure_read(lua_State *L) {
     double rate, seconds = seconds_given(L, 0.2);
-    const attune_tensor *t = check_tensor(L, 2, "t");
-    if (!attune_tensor_is_contiguous(t)) raise_expected(L, "t", "a contiguous tensor", 2);
-    RUN(L, attune_measure_read(seconds, t->data, attune_tensor_nbytes(t), &rate));
+    const int count = lua_gettop(L) > 2 ? lua_gettop(L) - 1 : 1;
+    attune_span *spans = lua_newuserdatauv(L, (size_t)count * sizeof *spans, 0);
+    for (int i = 0; i < count; i++) {
+        const attune_cache *cache = luaL_testudata(L, i + 2, CACHE_TYPE) ? check_cache(L, i + 2) : NULL;
+        if (cache) {
+            spans[i] = attune_cache_memory(cache);
+            continue;
+        }
+        const attune_tensor *t = check_tensor(L, i + 2, "t");
+        if (!attune_tensor_is_contiguous(t)) raise_expected(L, "t", "a contiguous tensor", i + 2);
+        spans[i] = (attune_span){.data = t->data, .bytes = attune_tensor_nbytes(t)};
+    }
+    RUN(L, attune_measure_read(seconds, spans, count, &rate));
     lua_pushnumber(L, rate);
     return 1;
 }
