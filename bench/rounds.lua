@@ -1,7 +1,8 @@
 --- Interleaved measurement: in each round every case runs between readings of the ceilings that it is compared with.
 --
--- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = , times = calls in a run}}; dots: its arithmetic is bf16's dot products; heavy: made anew each round; cold: its bytes come from memory, from `memory` where make returns that. flops and bytes are those that a call cannot do without. Both sides of a ratio are
--- the best of what fits a slot of the same length. A round of a case is void where the case exceeds a peak: then another program had the processor
+-- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = , times = calls in a run}}; dots: its arithmetic is bf16's dot products; heavy: made
+-- anew each round; cold: its bytes come from memory, from `memory` where make returns that. flops and bytes are those that a call cannot do without. Both sides of a
+-- ratio are the best of what fits a slot of the same length. A round of a case is void where the case exceeds a peak: then another program had the processor
 -- while the peak was read, or memory changed its speed in between.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"

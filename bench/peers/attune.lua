@@ -52,9 +52,9 @@ for line in io.lines() do
   local words = {}
   for word in line:gmatch "%S+" do words[#words + 1] = math.tointeger(tonumber(word)) or tonumber(word) or word end
   if words[1] == "run" then
-    local run, calls, start = problems[words[2]], 0, nil
+    local run, calls = problems[words[2]], 0
     run()
-    start = attune.clock()
+    local start = attune.clock()
     repeat
       run()
       calls = calls + 1
