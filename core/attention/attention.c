@@ -34,7 +34,7 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, c
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
     if (!v) return at_fail(ATTUNE_ECLOSED, "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
-    AT_TRY(at_problem_make(q, k, v, options, &p));
+    AT_TRY(at_problem_make(q, k, v, options, false, &p));
     attune_status status = at_problem_results(&p, o, lse);
     if (status == ATTUNE_OK) {
         status = run_engine(&p, o, lse);
@@ -94,7 +94,7 @@ static attune_status run_backward(at_problem *p, const attune_tensor *q, const a
     at_problem exact; /* turned as the reference does it */
     attune_attention_options again = options ? *options : (attune_attention_options){0};
     again.engine = ATTUNE_ENGINE_REFERENCE;
-    AT_TRY(at_problem_make(q, k, v, &again, &exact));
+    AT_TRY(at_problem_make(q, k, v, &again, true, &exact));
     attune_status status = turns ? reference_turned_back(&exact, &again, g) : at_reference_backward(&exact, g);
     at_problem_close(&exact);
     return status;
@@ -112,7 +112,7 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     }
     if (wanted.engine == ATTUNE_ENGINE_DEFAULT && q && q->dtype != ATTUNE_F64) wanted.engine = ATTUNE_ENGINE_TILED;
     if (!v) return at_fail(ATTUNE_ECLOSED, "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
-    AT_TRY(at_problem_make(q, k, v, &wanted, &p));
+    AT_TRY(at_problem_make(q, k, v, &wanted, true, &p));
     const int64_t o_shape[4] = {p.B, p.Hq, p.Sq, p.Dv};
     const bool f64 = q->dtype == ATTUNE_F64;
     attune_status status = check_like("d_o", d_o, 4, o_shape, f64);
@@ -135,7 +135,7 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     memset(weights, 0, sizeof *weights);
     attune_attention_options exact = options ? *options : (attune_attention_options){0};
     exact.engine = ATTUNE_ENGINE_REFERENCE;
-    AT_TRY(at_problem_make(q, k, NULL, &exact, &p));
+    AT_TRY(at_problem_make(q, k, NULL, &exact, false, &p));
     const int64_t shape[4] = {p.B, p.Hq, p.Sq, p.Sk};
     attune_status status = attune_tensor_new(p.lse_dtype, 4, shape, weights);
     if (status == ATTUNE_OK) {

@@ -248,7 +248,7 @@ static attune_status prepare(const attune_cache *c, const attune_tensor *q, cons
     AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, v_shape, stride, &nothing, &v));
     attune_attention_options shared = {
         .scale_given = options->scale_given, .scale = options->scale, .softcap = options->softcap, .sinks = options->sinks, .engine = ATTUNE_ENGINE_TILED};
-    return at_problem_make(q, &k, &v, &shared, p);
+    return at_problem_make(q, &k, &v, &shared, false, p);
 }
 
 /* The queries are the last tokens of each batch row. */
@@ -258,6 +258,24 @@ static attune_status turn_queries(const attune_cache *c, at_problem *p, attune_p
     for (int64_t b = 0; b < p->B; b++) first[b] = c->length[b] - p->Sq;
     attune_status status = at_turns_make(rotate, NULL, first, p->B, p->B, p->Sq, &p->q_turns);
     at_free(first);
+    return status;
+}
+
+/* Programs see the tokens from the first that some query may see on. */
+static attune_status modify_queries(const attend_job *job, const attune_attention_options *options, at_problem *p) {
+    if (!options->score && !options->mask) return ATTUNE_OK;
+    at_extent extent = {.B = p->B, .Hq = p->Hq, .G = p->G, .Sq = p->Sq, .from = p->Sk, .to = p->Sk};
+    int64_t *base = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *base));
+    if (!base) return ATTUNE_EMEMORY;
+    for (int64_t b = 0; b < p->B; b++) {
+        int64_t first, last;
+        cache_sees(job, b, 0, &first, &last);
+        if (first < extent.from) extent.from = first;
+        base[b] = job->cache->length[b] - p->Sq;
+    }
+    extent.base = base, extent.from = extent.from / AT_TILE * AT_TILE;
+    attune_status status = at_modifier_make(options->score, options->mask, &extent, 0, cache_sees, job, &p->modifier);
+    at_free(base);
     return status;
 }
 
@@ -276,10 +294,10 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
         p.Sk = attune_cache_length(c);
         status = at_problem_results(&p, o, lse);
     }
+    attend_job job = {.cache = c, .Sq = p.Sq, .window = options->window ? options->window : c->options.window};
     if (status == ATTUNE_OK && options->rotate) status = turn_queries(c, &p, options->rotate);
+    if (status == ATTUNE_OK) status = modify_queries(&job, options, &p);
     if (status == ATTUNE_OK) {
-        attend_job job = {.cache = c, .Sq = p.Sq, .window = c->options.window};
-        if (options->window) job.window = options->window;
         at_walk walk = {.q = &narrow,
                         .o = o,
                         .lse = lse,
@@ -290,6 +308,7 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
                         .turns = at_turns_or_null(&p.q_turns),
                         .scale = p.scale,
                         .softcap = p.softcap,
+                        .modifier = at_modifies(&p.modifier) ? &p.modifier : NULL,
                         .sinks = p.sinks,
                         .layout = c->layout,
                         .context = &job,

@@ -20,6 +20,7 @@ attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *ls
                     .turns = at_turns_or_null(&p->q_turns),
                     .scale = p->scale,
                     .softcap = p->softcap,
+                    .modifier = at_modifies(&p->modifier) ? &p->modifier : NULL,
                     .sinks = p->sinks,
                     .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
                     .raw = true,

@@ -147,11 +147,21 @@ static attune_status make_turns(const attune_attention_options *o, at_problem *p
     return status;
 }
 
-attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options,
+static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) { at_problem_sees(context, b, i, first, last); }
+
+static attune_status make_modifier(const attune_attention_options *o, at_problem *p) {
+    if (!o->score && !o->mask) return ATTUNE_OK;
+    const at_extent extent = {.B = p->B, .Hq = p->Hq, .G = p->G, .Sq = p->Sq, .to = p->Sk};
+    return at_modifier_make(o->score, o->mask, &extent, (p->gradients ? AT_WITH_GRADIENTS : 0) | (p->engine == ATTUNE_ENGINE_REFERENCE ? AT_IN_DOUBLE : 0),
+                            sees, p, &p->modifier);
+}
+
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, bool gradients,
                               at_problem *out) {
     static const attune_attention_options defaults = {0};
     const attune_attention_options *o = options ? options : &defaults;
     memset(out, 0, sizeof *out);
+    out->gradients = gradients;
     AT_TRY(attune_init());
     AT_TRY(check_tensor("q", q, "[batch, heads, queries, head_dim]"));
     AT_TRY(check_tensor("k", k, "[batch, kv_heads, keys, head_dim]"));
@@ -192,11 +202,13 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, co
     attune_status status = make_documents(&o->lengths, p);
     if (status == ATTUNE_OK) status = make_sinks(o->sinks, p);
     if (status == ATTUNE_OK) status = make_turns(o, p);
+    if (status == ATTUNE_OK) status = make_modifier(o, p);
     if (status != ATTUNE_OK) at_problem_close(p);
     return status;
 }
 
 void at_problem_close(at_problem *p) {
+    at_modifier_free(&p->modifier);
     at_free(p->document);
     at_free(p->sinks_copy);
     at_turns_free(&p->q_turns);
@@ -220,6 +232,11 @@ void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, 
         if (span[1] < end) end = span[1];
     }
     *first = begin, *last = end;
+}
+
+void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first, int64_t *last) {
+    at_problem_sees(p, b, i, first, last);
+    at_modifier_sees(&p->modifier, b, h, i, first, last);
 }
 
 attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse) {

@@ -6,6 +6,7 @@
 #ifndef AT_ATTENTION_PROBLEM_H
 #define AT_ATTENTION_PROBLEM_H
 
+#include "attention/modifier.h"
 #include "attune.h"
 #include "position/position.h"
 
@@ -20,6 +21,8 @@ typedef struct at_problem {
     int64_t *document;     /* [document_rows][Sk][2]: first and one past the last token of each token's document */
     attune_engine engine;
     attune_dtype o_dtype, lse_dtype;
+    bool gradients; /* what they need of the score program is wanted too */
+    at_modifier modifier;
     at_turns q_turns, k_turns; /* without tables: nothing turns, or q and k are turned already */
     float *sinks_copy;
     attune_tensor turned_q, turned_k; /* for the engines that do not turn on the way */
@@ -29,11 +32,15 @@ typedef struct at_problem {
 static inline const at_turns *at_turns_or_null(const at_turns *turns) { return turns->cosine ? turns : NULL; }
 
 /* v NULL: for weights alone. On success at_problem_close is due. */
-attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, at_problem *out);
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, bool gradients,
+                              at_problem *out);
 void at_problem_close(at_problem *p);
 
-/* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. */
+/* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. The mask is not looked at. */
 void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last);
+
+/* The same for a head, with the mask: the first and last key that is seen. */
+void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first, int64_t *last);
 
 /* Positions of the last n of the keys as a tensor i64 [n] or [B, n]; positions as options have them. */
 attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out);

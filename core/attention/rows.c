@@ -45,32 +45,32 @@ at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
     const int64_t rows = plan->rows, D = plan->layout.D, wide = D > plan->layout.Dv ? D : plan->layout.Dv, f = (int64_t)sizeof(float);
     const int64_t tiles = plan->raw ? plan->block_tiles : 0, wide_rows = plan->tile_rows > AT_TILE ? plan->tile_rows : AT_TILE;
-    const int64_t bytes[] = {
-        rows * plan->Dvp * f,                  /* sums.o */
-        rows * f,                              /* sums.max */
-        rows * f,                              /* sums.sum */
-        at_queries_bytes(rows, D),             /* q */
-        3 * rows * f,                          /* q_scale */
-        plan->tile_rows * AT_SCORE_STRIDE * f, /* scores */
-        plan->tile_rows * AT_SCORE_STRIDE * f, /* weights */
-        wide_rows * wide * f,                  /* wide */
-        rows * (int64_t)sizeof(int32_t),       /* first */
-        rows * (int64_t)sizeof(int32_t),       /* last */
-        tiles * plan->layout.bytes             /* block */
-    };
+    const int64_t bytes[] = {rows * plan->Dvp * f,                  /* sums.o */
+                             rows * f,                              /* sums.max */
+                             rows * f,                              /* sums.sum */
+                             at_queries_bytes(rows, D),             /* q */
+                             3 * rows * f,                          /* q_scale */
+                             plan->tile_rows * AT_SCORE_STRIDE * f, /* scores */
+                             plan->tile_rows * AT_SCORE_STRIDE * f, /* weights */
+                             wide_rows * wide * f,                  /* wide */
+                             rows * (int64_t)sizeof(int32_t),       /* first */
+                             rows * (int64_t)sizeof(int32_t),       /* last */
+                             tiles * plan->layout.bytes,            /* block */
+                             plan->modifier_bytes};
     enum { PARTS = sizeof bytes / sizeof bytes[0] };
     int64_t total = AT_BLOCK_TILES, offset[PARTS];
     for (int i = 0; i < PARTS; i++) offset[i] = total = at_round_up(total, AT_ALIGNMENT), total += bytes[i];
     char *all = at_alloc(total);
     memset(out, 0, sizeof *out);
     if (!all) return ATTUNE_EMEMORY;
-    if (tiles) memset(all + offset[10], 0, (size_t)(total - offset[10])); /* what pads a tile must be finite */
+    if (tiles) memset(all + offset[10], 0, (size_t)bytes[10]); /* what pads a tile must be finite */
     out->all = all;
     out->sums = (at_sums){.o = (float *)(all + offset[0]), .max = (float *)(all + offset[1]), .sum = (float *)(all + offset[2])};
     out->q = (float *)(all + offset[3]), out->q_scale = (float *)(all + offset[4]);
     out->scores = (float *)(all + offset[5]), out->weights = (float *)(all + offset[6]), out->wide = (float *)(all + offset[7]);
     out->first = (int32_t *)(all + offset[8]), out->last = (int32_t *)(all + offset[9]);
     out->packed[3] = -1;
+    out->modifier = all + offset[11];
     out->block = (at_keys){.layout = plan->layout, .places = all + offset[10], .unfinite = (uint8_t *)all};
     return ATTUNE_OK;
 }
@@ -142,11 +142,16 @@ static int64_t panels_of(const at_row_plan *plan, int64_t count) { return (count
 /* The softmax multiplies by the scale, but for its sign: the greatest score is to be the one of the greatest exponent. */
 static float sign_of(double scale) { return scale > 0 ? 1.0f : scale < 0 ? -1.0f : 0.0f; }
 
+/* A score program wants scores as they are. Where rows are f32 their scale can go into them. */
+static bool has_score(const at_rows *rows) { return rows->modifier && rows->modifier->score.program; }
+static bool scaled_ahead(const at_row_plan *plan, const at_rows *rows) { return has_score(rows) && plan->product == AT_FMA; }
+
 /* Packs the rows' q panel by panel, unless scratch holds them since an earlier run of keys. */
 static void pack_queries(const at_row_plan *plan, const at_rows *rows, at_row_scratch *scratch) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), D = plan->layout.D,
                   Dp = at_round_up(D, AT_DIM);
+    const float factor = scaled_ahead(plan, rows) ? (float)rows->scale : sign_of(rows->scale);
     if (memcmp(wanted, scratch->packed, sizeof wanted) == 0) return;
     memcpy(scratch->packed, wanted, sizeof wanted);
     for (int64_t p = 0, r = 0; p < panels; p++) {
@@ -155,7 +160,7 @@ static void pack_queries(const at_row_plan *plan, const at_rows *rows, at_row_sc
             const int64_t row = rows->begin + r + i;
             turned_row(rows->q, rows->turns, rows->b, rows->h * rows->G + row % rows->G, row / rows->G, scratch->wide + i * D);
         }
-        kernels->pack_queries(plan->product, scratch->wide, D, count, D, sign_of(rows->scale), scratch->q + r * Dp, scratch->q_scale + 3 * r);
+        kernels->pack_queries(plan->product, scratch->wide, D, count, D, factor, scratch->q + r * Dp, scratch->q_scale + 3 * r);
         r += count;
     }
 }
@@ -208,7 +213,9 @@ static void look(const at_rows *rows, int64_t from, int64_t to, at_row_scratch *
     *first_seen = to, *last_seen = from;
     for (int64_t r = 0; r < rows->count; r++) {
         int64_t first, last;
-        rows->sees(rows->context, rows->b, (rows->begin + r) / rows->G, &first, &last);
+        const int64_t i = (rows->begin + r) / rows->G;
+        rows->sees(rows->context, rows->b, i, &first, &last);
+        if (rows->modifier) at_modifier_sees(rows->modifier, rows->b, rows->h * rows->G + (rows->begin + r) % rows->G, i, &first, &last);
         if (first < from) first = from;
         if (last > to) last = to;
         if (first < last) {
@@ -240,6 +247,56 @@ static void take_rows(const at_row_plan *plan, const at_row_scratch *scratch, co
     }
 }
 
+/* Whether one of the rows sees something of a tile. */
+static bool shown(const at_rows *rows, int64_t begin, int64_t count, int64_t key) {
+    const at_modifier *m = rows->modifier;
+    const int64_t i = begin / rows->G, i_end = (begin + count - 1) / rows->G + 1, heads = m->map->rows_h > 1 ? rows->G : 1;
+    for (int64_t g = 0; g < heads; g++)
+        if (at_modifier_shows(m, rows->b, rows->h * rows->G + g, i, i_end, key)) return true;
+    return false;
+}
+
+static bool has_gaps(const at_rows *rows) { return rows->modifier && at_has_gaps(rows->modifier); }
+
+/* The next tile before `end` that some row sees something of, and how many follow it that do. */
+static int64_t next_shown(const at_rows *rows, int64_t tile, int64_t end) {
+    while (has_gaps(rows) && tile < end && !shown(rows, rows->begin, rows->count, tile * AT_TILE)) tile++;
+    return tile;
+}
+
+static int tiles_shown(const at_row_plan *plan, const at_rows *rows, int64_t tile, int64_t end) {
+    const int most = (int)(end - tile < plan->block_tiles ? end - tile : plan->block_tiles);
+    int tiles = 1;
+    while (tiles < most && (!has_gaps(rows) || shown(rows, rows->begin, rows->count, (tile + tiles) * AT_TILE))) tiles++;
+    return tiles;
+}
+
+/* Leaves off tiles at the ends that none of the panel's rows sees anything of. */
+static void trim(const at_rows *rows, int64_t r, int64_t key, at_step *step) {
+    while (step->from < step->to && !shown(rows, rows->begin + r, step->rows, key + step->from / AT_TILE * AT_TILE))
+        step->from = (step->from / AT_TILE + 1) * AT_TILE;
+    while (step->from < step->to && !shown(rows, rows->begin + r, step->rows, key + (step->to - 1) / AT_TILE * AT_TILE))
+        step->to = (step->to - 1) / AT_TILE * AT_TILE;
+    for (int i = 0; i < step->rows; i++) {
+        if (step->first[i] < step->from) step->first[i] = step->from;
+        if (step->last[i] > step->to) step->last[i] = step->to;
+        if (step->first[i] >= step->last[i]) step->first[i] = step->last[i] = 0;
+    }
+}
+
+/* The scores of a panel, from row r on, against the keys of a block that begins with `key`. */
+static void modify(const at_rows *rows, int64_t r, int64_t key, at_row_scratch *scratch, const at_step *step) {
+    const bool scale = has_score(rows) && step->scale != 1 && step->softcap == 0;
+    for (int i = 0; i < step->rows; i++) {
+        const int64_t row = rows->begin + r + i;
+        float *x = step->scores + i * AT_SCORE_STRIDE + step->first[i];
+        const int n = step->last[i] - step->first[i];
+        if (n <= 0) continue;
+        if (scale) at_simd_now()->program.apply(ATTUNE_OP_MUL, (at_values){x, 1}, (at_values){&step->scale, 0}, (at_values){0}, x, n);
+        at_modify(rows->modifier, rows->b, rows->h * rows->G + row % rows->G, row / rows->G, key + step->first[i], n, x, scratch->modifier);
+    }
+}
+
 attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch,
                              at_sums *sums) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
@@ -250,27 +307,31 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
     for (int64_t r = 0; r < rows->count; r++) sums->max[r] = -INFINITY, sums->sum[r] = 0;
     pack_queries(plan, rows, scratch);
 
-    const double scale = rows->scale == 0 ? 1 : fabs(rows->scale);
+    const bool modified = has_score(rows);
+    const double scale = rows->scale == 0 || scaled_ahead(plan, rows) ? 1 : fabs(rows->scale);
     at_step step = {.product = plan->product,
                     .dtype = plan->layout.dtype,
                     .D = plan->layout.D,
                     .Dv = plan->layout.Dv,
                     .shares = (int)panels,
-                    .factor = (float)(rows->softcap > 0 ? LOG2_E : scale * LOG2_E),
+                    .factor = (float)(rows->softcap > 0 || modified ? LOG2_E : scale * LOG2_E),
                     .scale = (float)scale,
                     .softcap = (float)rows->softcap,
                     .scores = scratch->scores,
                     .weights = scratch->weights};
     const int64_t end = (last_seen + AT_TILE - 1) / AT_TILE, worth = keys->fetch_end ? (keys->fetch_end + AT_TILE - 1) / AT_TILE : end;
-    for (int64_t tile = first_seen / AT_TILE; tile < end; tile += step.tiles) {
-        fill_block(keys, tile, (int)(end - tile < plan->block_tiles ? end - tile : plan->block_tiles), plan->fetch_ahead ? worth : 0, scratch, &step);
+    step.masked = rows->modifier && at_has_gaps(rows->modifier);
+    for (int64_t tile = first_seen / AT_TILE; (tile = next_shown(rows, tile, end)) < end; tile += step.tiles) {
+        fill_block(keys, tile, tiles_shown(plan, rows, tile, end), plan->fetch_ahead ? worth : 0, scratch, &step);
         for (int64_t p = 0, r = 0; p < panels; p++) {
             const int count = panel_rows(rows->count, panels, p);
             step.share = (int)p;
             take_rows(plan, scratch, sums, r, count, tile * AT_TILE - from, &step);
+            if (step.masked && step.from < step.to) trim(rows, r, tile * AT_TILE, &step);
             if (step.from < step.to) {
                 kernels->scores(&step);
                 if (rows->softcap > 0) kernels->cap(&step);
+                if (rows->modifier) modify(rows, r, tile * AT_TILE, scratch, &step);
                 kernels->softmax(&step);
                 kernels->values(&step);
             }

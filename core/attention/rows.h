@@ -5,6 +5,7 @@
 #ifndef AT_ATTENTION_ROWS_H
 #define AT_ATTENTION_ROWS_H
 
+#include "attention/modifier.h"
 #include "attention/problem.h"
 #include "position/position.h"
 #include "simd/attention.h"
@@ -46,6 +47,7 @@ typedef struct at_rows {
     int64_t b, h;           /* batch row, kv head */
     int64_t G, begin, count;
     double scale, softcap;
+    const at_modifier *modifier; /* NULL: none */
     /* Query token i of batch row b sees the keys [*first, *last). */
     void (*sees)(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last);
     const void *context;
@@ -66,6 +68,7 @@ typedef struct at_row_plan {
     int64_t Dvp;
     at_layout layout;
     bool raw;
+    int64_t modifier_bytes;
 } at_row_plan;
 
 /* most: rows there are; q: their dtype; raw: tiles are packed on the way. */
@@ -77,6 +80,7 @@ typedef struct at_row_scratch {
     float *q, *q_scale, *scores, *weights, *wide;
     int32_t *first, *last;
     int64_t packed[4]; /* which rows q holds: b, h, begin, count */
+    void *modifier;    /* [modifier_bytes] */
     at_keys block;     /* for tiles packed on the way */
     void *all;
 } at_row_scratch;

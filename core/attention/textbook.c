@@ -21,6 +21,8 @@ typedef struct textbook_job {
     attune_tensor *o, *lse;
     float *scores; /* [Sq][Sk] of one head */
     bool v_finite;
+    float *scratch; /* [threads][scratch_stride] */
+    int64_t scratch_stride;
     int64_t b, h;
 } textbook_job;
 
@@ -36,8 +38,19 @@ static void product(int64_t m, int64_t n, int64_t k, float alpha, const float *a
                  &one);
 }
 
+/* A chunk is copied to where whole vectors may be read and written. */
+static void modify(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count, float *x, float *scratch) {
+    enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
+    for (int64_t k = 0; k < count; k += CHUNK) {
+        const int n = (int)(count - k < CHUNK ? count - k : CHUNK);
+        memcpy(scratch, x + k, (size_t)n * sizeof *x);
+        at_modify(&p->modifier, b, h, i, key + k, n, scratch, scratch + AT_RUN);
+        memcpy(x + k, scratch, (size_t)n * sizeof *x);
+    }
+}
+
 /* Probabilities of one row in place, zero where nothing is seen; returns its log-sum-exp. */
-static float softmax_row(const at_problem *p, float *s, int64_t first, int64_t last, const float *sink) {
+static float softmax_row(const at_problem *p, int64_t b, int64_t h, int64_t i, float *s, int64_t first, int64_t last, const float *sink, void *scratch) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     memset(s, 0, (size_t)(first < p->Sk ? first : p->Sk) * sizeof *s);
     if (last < p->Sk) memset(s + (last > 0 ? last : 0), 0, (size_t)(p->Sk - (last > 0 ? last : 0)) * sizeof *s);
@@ -51,6 +64,7 @@ static float softmax_row(const at_problem *p, float *s, int64_t first, int64_t l
         const float cap = (float)p->softcap;
         for (int64_t j = 0; j < n; j++) x[j] = cap * tanhf(x[j] / cap);
     }
+    if (at_modifies(&p->modifier)) modify(p, b, h, i, first, n, x, scratch);
     for (int64_t j = 0; j < n; j++) max = x[j] > max ? x[j] : max;
     const float origin = max == -INFINITY ? 0 : max;
     for (int64_t j = 0; j < n; j++) x[j] -= origin;
@@ -65,7 +79,7 @@ static float softmax_row(const at_problem *p, float *s, int64_t first, int64_t l
 static attune_status chunk(void *context, int64_t task, int thread) {
     textbook_job *j = context;
     const at_problem *p = j->p;
-    (void)thread;
+    float *scratch = j->scratch + thread * j->scratch_stride;
     const int64_t begin = task * CHUNK_ROWS, rows = p->Sq - begin < CHUNK_ROWS ? p->Sq - begin : CHUNK_ROWS, kv = j->h / p->G;
     const int64_t *qs = j->q.stride, *ks = j->k.stride, *vs = j->v.stride;
     const float *q = (const float *)j->q.data + j->b * qs[0] + j->h * qs[1] + begin * qs[2];
@@ -77,13 +91,14 @@ static attune_status chunk(void *context, int64_t task, int thread) {
     product(rows, p->Sk, p->D, (float)p->scale, q, qs[2], qs[3], k, ks[3], ks[2], s, p->Sk);
     for (int64_t r = 0; r < rows; r++) {
         int64_t first, last;
-        at_problem_sees(p, j->b, begin + r, &first, &last);
-        ((float *)j->lse->data)[place + r] = softmax_row(p, s + r * p->Sk, first, last, p->sinks ? &p->sinks[j->h] : NULL);
+        at_problem_sees_of(p, j->b, j->h, begin + r, &first, &last);
+        ((float *)j->lse->data)[place + r] = softmax_row(p, j->b, j->h, begin + r, s + r * p->Sk, first, last, p->sinks ? &p->sinks[j->h] : NULL, scratch);
         if (j->v_finite) continue;
         /* An Inf or NaN somewhere in V: only the keys seen may be touched. */
         for (int64_t d = 0; d < p->Dv; d++) {
             float sum = 0;
-            for (int64_t key = first; key < last; key++) sum += s[r * p->Sk + key] * v[key * vs[2] + d * vs[3]];
+            for (int64_t key = first; key < last; key++)
+                if (!at_has_gaps(&p->modifier) || s[r * p->Sk + key] != 0) sum += s[r * p->Sk + key] * v[key * vs[2] + d * vs[3]];
             o[r * p->Dv + d] = sum;
         }
     }
@@ -109,10 +124,13 @@ attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *
     if (status == ATTUNE_OK) {
         j.o = &wide;
         j.scores = at_alloc(at_checked_mul(at_checked_mul(p->Sq, p->Sk), (int64_t)sizeof(float)));
-        status = j.scores ? all_heads(&j) : ATTUNE_EMEMORY;
+        j.scratch_stride = AT_RUN + at_modifier_scratch(&p->modifier) / (int64_t)sizeof(float);
+        j.scratch = at_alloc(at_threads() * j.scratch_stride * (int64_t)sizeof(float));
+        status = j.scores && j.scratch ? all_heads(&j) : ATTUNE_EMEMORY;
     }
     if (status == ATTUNE_OK && o->dtype != ATTUNE_F32) status = attune_tensor_copy(&wide, o);
     at_free(j.scores);
+    at_free(j.scratch);
     attune_tensor *all[] = {&j.q, &j.k, &j.v, &wide};
     for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
     return status;

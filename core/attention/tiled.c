@@ -72,6 +72,7 @@ attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse
                        .turns = at_turns_or_null(&p->q_turns),
                        .scale = p->scale,
                        .softcap = p->softcap,
+                       .modifier = at_modifies(&p->modifier) ? &p->modifier : NULL,
                        .sinks = p->sinks,
                        .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
                        .context = &j,

@@ -13,6 +13,7 @@ attune_status at_walk_scratch_new(const at_walk *walk, at_walk_scratch *out) {
     memset(out, 0, sizeof *out);
     out->threads = at_threads();
     out->plan = at_plan_rows(walk->Sq * walk->G, &walk->layout, walk->q->dtype, walk->raw);
+    if (walk->modifier) out->plan.modifier_bytes = at_modifier_scratch(walk->modifier);
     out->thread = at_alloc_zeroed(out->threads * (int64_t)sizeof *out->thread);
     if (!out->thread) return ATTUNE_EMEMORY;
     for (int t = 0; t < out->threads; t++) {
@@ -42,6 +43,7 @@ static at_rows rows_of(const at_walk *w, int64_t head, int64_t begin, int64_t mo
                      .count = left < most ? left : most,
                      .scale = w->scale,
                      .softcap = w->softcap,
+                     .modifier = w->modifier,
                      .sees = w->sees,
                      .context = w->context};
 }

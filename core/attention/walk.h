@@ -15,8 +15,9 @@ typedef struct at_walk {
     at_layout layout;      /* of packed tiles */
     const at_turns *turns; /* of the queries; NULL: they are as they are */
     double scale, softcap;
-    const float *sinks; /* [Hq], or NULL */
-    bool raw;           /* tiles are packed on the way */
+    const at_modifier *modifier; /* NULL: none */
+    const float *sinks;          /* [Hq], or NULL */
+    bool raw;                    /* tiles are packed on the way */
     const void *context;
     void (*sees)(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last);
     void (*keys)(const void *context, int64_t b, int64_t h, at_keys *out);

@@ -57,6 +57,7 @@ typedef struct at_step {
     const float *k_scale[AT_BLOCK_TILES], *v_scale[AT_BLOCK_TILES]; /* [AT_TILE] each, i8 */
     bool v_finite;                                                  /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
     const void *k_ahead[AT_BLOCK_TILES], *v_ahead[AT_BLOCK_TILES];  /* tiles that come next, to be fetched into the cache; NULL: none */
+    bool masked;                                                    /* scores may be -inf where a row sees nothing, between the columns that it sees */
     int share, shares;                                              /* .. of which these rows fetch every shares-th panel, from share on */
 
     /* who sees whom: row r the columns first[r] .. last[r] - 1, all rows together those in from .. to - 1 */

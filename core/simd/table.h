@@ -12,6 +12,7 @@
 #include "simd/attention.h"
 #include "simd/nn.h"
 #include "simd/panels.h"
+#include "simd/program.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
 typedef struct at_elementwise_kernels {
@@ -39,6 +40,7 @@ typedef struct at_simd {
     at_attention_kernels attention;
     at_panel_kernels panels;
     at_nn_kernels nn;
+    at_program_kernels program;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

@@ -39,8 +39,8 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
 
 /* One pass over the table: this runs for every call, however small. */
 void read_attention_options(lua_State *L, int index, attune_attention_options *out, bool for_cache) {
-    static const char *const known[] = {"causal", "window", "scale", "softcap", "lengths", "sinks", "rotate", "positions", "engine", NULL};
-    static const char *const known_to_cache[] = {"window", "scale", "softcap", "sinks", "rotate", "engine", NULL};
+    static const char *const known[] = {"causal", "window", "scale", "softcap", "lengths", "sinks", "score", "mask", "rotate", "positions", "engine", NULL};
+    static const char *const known_to_cache[] = {"window", "scale", "softcap", "sinks", "score", "mask", "rotate", "engine", NULL};
     memset(out, 0, sizeof *out);
     if (lua_isnoneornil(L, index)) return;
     if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, "options", "a table of named fields", index);
@@ -62,6 +62,12 @@ void read_attention_options(lua_State *L, int index, attune_attention_options *o
             out->engine = (attune_engine)(choice + 1);
         } else if (strcmp(name, "rotate") == 0) {
             out->rotate = check_position(L, -1, "rotate");
+        } else if (strcmp(name, "score") == 0) {
+            out->score = push_program(L, -1, "score");
+            lua_insert(L, -3); /* below the key, out of lua_next's way */
+        } else if (strcmp(name, "mask") == 0) {
+            out->mask = push_program(L, -1, "mask");
+            lua_insert(L, -3);
         } else if (!for_cache && strcmp(name, "positions") == 0) {
             out->positions = push_integers(L, -1, "positions");
             lua_insert(L, -3); /* below the key, out of lua_next's way */

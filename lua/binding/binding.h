@@ -15,6 +15,7 @@
 #define TENSOR_TYPE "attune.tensor"
 #define CACHE_TYPE "attune.cache"
 #define POSITION_TYPE "attune.position"
+#define PROGRAM_TYPE "attune.program"
 
 /* ---- calling the core -------------------------------------------------------------------------------------------- */
 
@@ -81,6 +82,10 @@ attune_cache *check_cache(lua_State *L, int index);
 attune_position *check_position(lua_State *L, int index, const char *name);
 attune_position *test_position(lua_State *L, int index);
 
+/* The program of the score or mask function at index (kind: "score" or "mask"), traced if need be, pushed; its first user value is the list of its tensors. */
+attune_program *push_program(lua_State *L, int index, const char *kind);
+attune_program *check_program(lua_State *L, int index);
+
 /* Reads attention's options at index into out. Lists live in userdata that this pushes: leave them there until the call is done. */
 void read_attention_options(lua_State *L, int index, attune_attention_options *out, bool for_cache);
 
@@ -92,6 +97,7 @@ void open_make(lua_State *L);
 void open_attention(lua_State *L);
 void open_cache(lua_State *L);
 void open_position(lua_State *L);
+void open_program(lua_State *L);
 void open_files(lua_State *L);
 void open_machine(lua_State *L);
 

@@ -49,6 +49,7 @@ int luaopen_attune_core(lua_State *L) {
     open_attention(L);
     open_cache(L);
     open_position(L);
+    open_program(L);
     open_files(L);
     open_machine(L);
     return 1;

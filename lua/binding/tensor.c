@@ -309,6 +309,18 @@ static int t_index(lua_State *L) {
         return 1;
     }
     check_tensor(L, 1, "tensor");
+    if (lua_istable(L, 2) && luaL_getmetafield(L, 2, "__name") == LUA_TSTRING && strcmp(lua_tostring(L, -1), "traced value") == 0) {
+        lua_settop(L, 2);
+        lua_getglobal(L, "require");
+        lua_pushliteral(L, "attune.trace");
+        lua_call(L, 1, 1);
+        lua_getfield(L, -1, "read");
+        lua_insert(L, 1);
+        lua_settop(L, 3);
+        lua_call(L, 2, 1);
+        return 1;
+    }
+    lua_settop(L, 2);
     if (t->rank == 0) return luaL_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
     int64_t i = check_place(L, 2, "index", t->shape[0]);
     RUN(L, attune_tensor_select(t, 0, i, push_tensor(L)));

@@ -271,6 +271,7 @@ static void values_term_by_term(const at_step *s) {
             float sum = s->alpha[r] * s->o[r * Dvp + d];
             for (int j = s->first[r]; j < s->last[r]; j++) {
                 const int t = j / AT_TILE;
+                if (s->masked && p[j] == 0) continue;
                 sum += p[j] * value_at(s, (const char *)s->v[t] + panel * AT_TILE * size, (int)width, j % AT_TILE, (int)(d - panel));
             }
             s->o[r * Dvp + d] = sum;

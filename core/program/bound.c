@@ -1,0 +1,323 @@
+/* bound.c - a program bound to a problem: tables of what does not depend on the pair. */
+#include "program/bound.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "tensor/tensor.h"
+
+/* ---- what is needed, and on what it depends ----------------------------------------------------------------------- */
+
+static void use(at_bound *bd, int32_t n) {
+    if (n < 0) return;
+    bd->used[n] = true;
+    for (int32_t m = n; m >= 0; m--) {
+        if (!bd->used[m]) continue;
+        for (int k = 0, operands = at_operands(bd->program, m); k < operands; k++) bd->used[bd->program->code[m].a[k]] = true;
+    }
+}
+
+/* Batch rows of different lengths have their queries at different places. */
+static void depend(at_bound *bd) {
+    const attune_program *p = bd->program;
+    bool differ = false;
+    for (int64_t b = 1; b < bd->extent.B; b++) differ = differ || bd->base[b] != bd->base[0];
+    for (int32_t n = 0; n < p->count; n++) {
+        bd->deps[n] = p->deps[n];
+        if (differ && (p->deps[n] & AT_ON_QUERY)) bd->deps[n] |= AT_ON_BATCH;
+    }
+}
+
+static at_level level(const at_bound *bd, int32_t n) { return at_level_of(bd->deps[n]); }
+
+/* ---- tables ------------------------------------------------------------------------------------------------------- */
+
+static int64_t length_of(const at_bound *bd, at_level l) {
+    switch (l) {
+    case AT_ALONG_QUERIES: return bd->extent.Sq;
+    case AT_ALONG_KEYS: return bd->extent.to - bd->extent.from;
+    case AT_ALONG_DISTANCES: return bd->distances;
+    default: return 1;
+    }
+}
+
+/* An operand's values beside those of a table's row (b, h). */
+static at_wide row_of(const at_bound *bd, int32_t n, int64_t b, int64_t h) {
+    const at_table *t = &bd->table[n];
+    return (at_wide){t->wide + b * t->b_stride + h * t->h_stride, level(bd, n) != AT_SCALAR};
+}
+
+static double leaf(const at_bound *bd, const attune_instruction *in, int64_t b, int64_t h, int64_t x) {
+    switch (in->op) {
+    case ATTUNE_OP_NUMBER: return in->number;
+    case ATTUNE_OP_BATCH: return (double)(b + 1);
+    case ATTUNE_OP_HEAD: return (double)(h + 1);
+    case ATTUNE_OP_KV_HEAD: return (double)(h / bd->extent.G + 1);
+    case ATTUNE_OP_QUERY: return (double)(bd->base[b] + x + 1);
+    case ATTUNE_OP_KEY: return (double)(bd->extent.from + x + 1);
+    default: return (double)-(bd->nearest + x);
+    }
+}
+
+/* offset in t of the element at these indices, which count from 1; false: outside. */
+static bool offset_of(const attune_tensor *t, const double *index, int64_t *offset) {
+    *offset = 0;
+    for (int k = 0; k < t->rank; k++) {
+        if (!(index[k] >= 1 && index[k] <= (double)t->shape[k])) return false;
+        *offset += ((int64_t)index[k] - 1) * t->stride[k];
+    }
+    return true;
+}
+
+static attune_status read_table(const at_bound *bd, int32_t n, at_table *t, int64_t b, int64_t h, double *to) {
+    const attune_program *p = bd->program;
+    const attune_instruction *in = &p->code[n];
+    const attune_tensor *tensor = &p->tensors[in->tensor];
+    at_wide index[ATTUNE_MAX_RANK];
+    for (int k = 0; k < tensor->rank; k++) index[k] = row_of(bd, in->a[k], b, h);
+    for (int64_t x = 0; x < t->length; x++) {
+        double at[ATTUNE_MAX_RANK];
+        int64_t offset;
+        for (int k = 0; k < tensor->rank; k++) at[k] = index[k].p[x * index[k].step];
+        const bool inside = offset_of(tensor, at, &offset);
+        to[x] = inside ? at_load(tensor, offset) : 0;
+        if (inside) continue;
+        if (!t->bad) {
+            const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1);
+            t->bad = at_alloc_zeroed(at_checked_mul(rows, t->length));
+            if (!t->bad) return ATTUNE_EMEMORY;
+        }
+        t->bad[to - t->wide + x] = true;
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status make_table(at_bound *bd, int32_t n) {
+    const attune_program *p = bd->program;
+    const attune_instruction *in = &p->code[n];
+    at_table *t = &bd->table[n];
+    const int64_t rows_b = bd->deps[n] & AT_ON_BATCH ? bd->extent.B : 1, rows_h = bd->deps[n] & AT_ON_HEAD ? bd->extent.Hq : 1;
+    t->length = length_of(bd, level(bd, n));
+    t->h_stride = rows_h > 1 ? t->length : 0, t->b_stride = rows_b > 1 ? rows_h * t->length : 0;
+    t->wide = at_alloc(at_checked_mul(at_checked_mul(at_checked_mul(rows_b, rows_h), t->length), (int64_t)sizeof *t->wide));
+    if (!t->wide) return ATTUNE_EMEMORY;
+    for (int64_t b = 0; b < rows_b; b++) {
+        for (int64_t h = 0; h < rows_h; h++) {
+            double *to = t->wide + b * t->b_stride + h * t->h_stride;
+            if (in->op == ATTUNE_OP_READ) {
+                AT_TRY(read_table(bd, n, t, b, h, to));
+            } else if (in->op < ATTUNE_OP_READ) {
+                for (int64_t x = 0; x < t->length; x++) to[x] = leaf(bd, in, b, h, x);
+            } else {
+                const int operands = at_operands(p, n);
+                const at_wide x = row_of(bd, in->a[0], b, h), y = operands > 1 ? row_of(bd, in->a[1], b, h) : x;
+                at_apply_wide(in->op, x, y, operands > 2 ? row_of(bd, in->a[2], b, h) : x, to, t->length);
+            }
+        }
+    }
+    return ATTUNE_OK;
+}
+
+/* f32 for the rows, with some room for reads of whole vectors; ranges for whole blocks of pairs. */
+static attune_status narrow(const at_bound *bd, at_table *t) {
+    const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1), n = rows * t->length,
+                  blocks = (t->length + AT_TILE - 1) / AT_TILE;
+    if (t->narrow) return ATTUNE_OK;
+    t->narrow = at_alloc((n + AT_TILE) * (int64_t)sizeof *t->narrow);
+    if (t->narrow) t->range = at_alloc(rows * blocks * (int64_t)sizeof *t->range);
+    if (!t->range) return ATTUNE_EMEMORY;
+    for (int64_t x = 0; x < n; x++) t->narrow[x] = (float)t->wide[x];
+    memset(t->narrow + n, 0, AT_TILE * sizeof *t->narrow);
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t x = 0; x < t->length; x += AT_TILE) {
+            const double *value = t->wide + row * t->length;
+            at_range r = {INFINITY, -INFINITY};
+            for (int64_t y = x; y < x + AT_TILE && y < t->length; y++) {
+                if (value[y] < r.low) r.low = value[y];
+                if (value[y] > r.high) r.high = value[y];
+                if (isnan(value[y])) r = (at_range){-INFINITY, INFINITY};
+            }
+            t->range[row * blocks + x / AT_TILE] = r;
+        }
+    }
+    return ATTUNE_OK;
+}
+
+/* ---- binding ------------------------------------------------------------------------------------------------------ */
+
+static void place_queries(at_bound *bd) {
+    const at_extent *e = &bd->extent;
+    int64_t least = INT64_MAX, greatest = INT64_MIN;
+    for (int64_t b = 0; b < e->B; b++) {
+        bd->base[b] = e->base ? e->base[b] : e->to - e->Sq;
+        if (bd->base[b] < least) least = bd->base[b];
+        if (bd->base[b] > greatest) greatest = bd->base[b];
+    }
+    bd->nearest = e->from - (greatest + e->Sq - 1);
+    bd->distances = e->to - least - bd->nearest;
+}
+
+/* Integers up to here stay exact in f32, their quotients and remainders too. */
+static const double EXACT = 4194304;
+
+static void look_for_great_integers(at_bound *bd, at_range *scratch) {
+    const attune_program *p = bd->program;
+    for (int32_t k = 0; k < bd->pair_count; k++) {
+        const int32_t n = bd->pairs[k];
+        if (p->code[n].op == ATTUNE_OP_READ) bd->reads_pairs = true;
+        if (!p->code[n].integer) continue;
+        for (int64_t b = 0; b < bd->extent.B; b++) {
+            const at_range r = at_bound_range(bd, n, b, -1, 0, bd->extent.Sq, bd->extent.from, bd->extent.to, scratch);
+            if (r.low < -EXACT || r.high > EXACT) bd->wide = true;
+        }
+    }
+}
+
+static attune_status make_all(at_bound *bd, int wants) {
+    const attune_program *p = bd->program;
+    for (int32_t n = 0; n < p->count; n++) {
+        if (!bd->used[n]) continue;
+        bd->slot[n] = -1;
+        if (level(bd, n) != AT_EACH_PAIR) {
+            AT_TRY(make_table(bd, n));
+        } else if (p->code[n].op != ATTUNE_OP_SCORE) {
+            bd->slot[n] = bd->pair_count, bd->pairs[bd->pair_count++] = n;
+        }
+    }
+    for (int32_t k = 0; k < bd->pair_count; k++) {
+        const attune_instruction *in = &p->code[bd->pairs[k]];
+        for (int m = 0, operands = at_operands(p, bd->pairs[k]); m < operands; m++)
+            if (bd->table[in->a[m]].wide) AT_TRY(narrow(bd, &bd->table[in->a[m]]));
+    }
+    if (bd->table[p->result].wide) AT_TRY(narrow(bd, &bd->table[p->result]));
+    if (wants & AT_WITH_GRADIENTS) {
+        if (p->slope >= 0 && bd->table[p->slope].wide) AT_TRY(narrow(bd, &bd->table[p->slope]));
+        for (int32_t r = 0; r < p->reads; r++)
+            if (bd->table[p->adjoint[r]].wide) AT_TRY(narrow(bd, &bd->table[p->adjoint[r]]));
+    }
+    at_range *scratch = at_alloc(p->count * (int64_t)sizeof *scratch);
+    if (!scratch) return ATTUNE_EMEMORY;
+    look_for_great_integers(bd, scratch);
+    at_free(scratch);
+    bool keep = wants || bd->wide;
+    for (int32_t n = 0; n < p->count && !keep; n++) keep = bd->table[n].bad != NULL; /* a message will want them */
+    for (int32_t n = 0; n < p->count && !keep; n++) {
+        at_free(bd->table[n].wide);
+        bd->table[n].wide = NULL;
+    }
+    return ATTUNE_OK;
+}
+
+attune_status at_bind(const attune_program *p, const at_extent *extent, int wants, at_bound *out) {
+    at_bound *bd = out;
+    memset(bd, 0, sizeof *bd);
+    bd->program = p, bd->extent = *extent;
+    for (int32_t t = 0; t < p->tensor_count; t++) AT_TRY(at_check_open(p->name, &p->tensors[t]));
+    bd->base = at_alloc(extent->B * (int64_t)sizeof *bd->base);
+    if (bd->base) bd->deps = at_alloc_zeroed(p->count);
+    if (bd->deps) bd->used = at_alloc_zeroed(p->count);
+    if (bd->used) bd->table = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->table);
+    if (bd->table) bd->slot = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->slot);
+    if (bd->slot) bd->pairs = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->pairs);
+    attune_status status = bd->pairs ? ATTUNE_OK : ATTUNE_EMEMORY;
+    if (status == ATTUNE_OK) {
+        place_queries(bd);
+        depend(bd);
+        use(bd, p->result);
+        if (wants & AT_WITH_GRADIENTS) {
+            use(bd, p->slope);
+            for (int32_t r = 0; r < p->reads; r++) use(bd, p->adjoint[r]), use(bd, p->read[r]);
+        }
+        status = make_all(bd, wants);
+    }
+    if (status != ATTUNE_OK) at_bound_free(bd);
+    return status;
+}
+
+void at_bound_free(at_bound *bd) {
+    for (int32_t n = 0; bd->table && n < bd->program->count; n++) {
+        at_free(bd->table[n].wide);
+        at_free(bd->table[n].narrow);
+        at_free(bd->table[n].range);
+        at_free(bd->table[n].bad);
+    }
+    at_free(bd->base);
+    at_free(bd->deps);
+    at_free(bd->used);
+    at_free(bd->table);
+    at_free(bd->slot);
+    at_free(bd->pairs);
+    memset(bd, 0, sizeof *bd);
+}
+
+/* ---- ranges ------------------------------------------------------------------------------------------------------- */
+
+static at_range range_of_row(const at_table *t, int64_t row, int64_t from, int64_t to) {
+    const int64_t blocks = (t->length + AT_TILE - 1) / AT_TILE;
+    const at_range *range = t->range + row * blocks;
+    if (from < 0) from = 0;
+    if (to > t->length) to = t->length;
+    at_range r = range[from / AT_TILE];
+    for (int64_t k = from / AT_TILE + 1; k * AT_TILE < to; k++) {
+        if (range[k].low < r.low) r.low = range[k].low;
+        if (range[k].high > r.high) r.high = range[k].high;
+    }
+    return r;
+}
+
+/* h -1: of all heads. */
+static at_range range_of_table(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t i, int64_t i_end, int64_t key, int64_t key_end) {
+    const at_table *t = &bd->table[n];
+    const at_level l = level(bd, n);
+    int64_t from = 0, to = 1;
+    if (l == AT_ALONG_QUERIES) from = i, to = i_end;
+    if (l == AT_ALONG_KEYS) from = key - bd->extent.from, to = key_end - bd->extent.from;
+    if (l == AT_ALONG_DISTANCES) from = key - (bd->base[b] + i_end - 1) - bd->nearest, to = key_end - (bd->base[b] + i) - bd->nearest;
+    const int64_t heads = t->h_stride ? bd->extent.Hq : 1, row = (t->b_stride ? b : 0) * heads;
+    if (h >= 0 || heads == 1) return range_of_row(t, row + (heads > 1 ? h : 0), from, to);
+    at_range r = range_of_row(t, row, from, to);
+    for (int64_t x = 1; x < heads; x++) {
+        const at_range other = range_of_row(t, row + x, from, to);
+        r = (at_range){fmin(r.low, other.low), fmax(r.high, other.high)};
+    }
+    return r;
+}
+
+at_range at_bound_range(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t i, int64_t i_end, int64_t key, int64_t key_end, at_range *scratch) {
+    const attune_program *p = bd->program;
+    const at_range anything = {-INFINITY, INFINITY};
+    if (level(bd, n) != AT_EACH_PAIR) return range_of_table(bd, n, b, h, i, i_end, key, key_end);
+    for (int32_t k = 0; k < bd->pair_count && bd->pairs[k] <= n; k++) {
+        const int32_t m = bd->pairs[k];
+        const attune_instruction *in = &p->code[m];
+        at_range x[3] = {anything, anything, anything};
+        scratch[m] = anything;
+        if (in->op == ATTUNE_OP_READ) continue;
+        for (int a = 0, operands = at_operands(p, m); a < operands; a++) {
+            const int32_t from = in->a[a];
+            if (level(bd, from) != AT_EACH_PAIR)
+                x[a] = range_of_table(bd, from, b, h, i, i_end, key, key_end);
+            else if (p->code[from].op != ATTUNE_OP_SCORE)
+                x[a] = scratch[from];
+        }
+        scratch[m] = at_apply_range(in->op, x[0], x[1], x[2]);
+    }
+    return p->code[n].op == ATTUNE_OP_SCORE ? anything : scratch[n];
+}
+
+/* ---- reads -------------------------------------------------------------------------------------------------------- */
+
+int64_t at_read_place(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t place) {
+    const attune_instruction *in = &bd->program->code[n];
+    const attune_tensor *t = &bd->program->tensors[in->tensor];
+    int64_t flat = 0;
+    for (int k = 0; k < t->rank; k++) {
+        const at_wide index = row_of(bd, in->a[k], b, h);
+        const double at = index.p[place * index.step];
+        if (!(at >= 1 && at <= (double)t->shape[k])) return -1;
+        flat = flat * t->shape[k] + (int64_t)at - 1;
+    }
+    return flat;
+}

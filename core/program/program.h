@@ -1,0 +1,49 @@
+/* program.h - score and mask programs: what they are made of, and how an operation is done in double precision.
+ *
+ * A program meets a problem in bound.h, which computes ahead what does not depend on the pair, and runs the rest row by row.
+ */
+#ifndef AT_PROGRAM_PROGRAM_H
+#define AT_PROGRAM_PROGRAM_H
+
+#include "attune.h"
+
+/* What an instruction's value depends on. */
+enum { AT_ON_BATCH = 1, AT_ON_HEAD = 2, AT_ON_QUERY = 4, AT_ON_KEY = 8, AT_ON_DISTANCE = 16, AT_ON_SCORE = 32 };
+
+/* Along what an instruction's values lie. */
+typedef enum at_level { AT_SCALAR, AT_ALONG_QUERIES, AT_ALONG_KEYS, AT_ALONG_DISTANCES, AT_EACH_PAIR } at_level;
+
+struct at_map;
+
+enum { AT_MAPS_KEPT = 4 };
+
+struct attune_program {
+    char name[16];
+    attune_instruction *code;
+    int32_t count;
+    attune_tensor *tensors;
+    int32_t tensor_count;
+    int32_t result, slope, reads;
+    int32_t *read, *adjoint; /* [reads] */
+    uint8_t *deps;           /* [count] */
+    struct at_map *maps[AT_MAPS_KEPT];
+    int next_map;
+};
+
+int at_operands(const attune_program *p, int32_t n); /* how many of a[] are in use */
+at_level at_level_of(int deps);
+
+/* n values of an operation but READ and the leaves; an operand's values lie step (0 or 1) apart. */
+typedef struct at_wide {
+    const double *p;
+    int step;
+} at_wide;
+void at_apply_wide(attune_op op, at_wide a, at_wide b, at_wide c, double *to, int64_t n);
+
+/* What values may be: all in [low, high]; NaN may hide where low is -inf and high inf. */
+typedef struct at_range {
+    double low, high;
+} at_range;
+at_range at_apply_range(attune_op op, at_range a, at_range b, at_range c);
+
+#endif

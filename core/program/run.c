@@ -1,0 +1,146 @@
+/* run.c - a bound program over the pairs of a row. */
+#include <math.h>
+
+#include "base/numbers.h"
+#include "program/bound.h"
+#include "simd/table.h"
+#include "tensor/tensor.h"
+
+static at_level level(const at_bound *bd, int32_t n) { return at_level_of(bd->deps[n]); }
+
+int64_t at_bound_scratch(const at_bound *bd) {
+    return bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)) + 3 * AT_RUN * (int64_t)sizeof(double);
+}
+
+static float *slot(const at_run *run, int32_t n) { return (float *)run->scratch + run->bound->slot[n] * AT_RUN; }
+
+static double *wide_slot(const at_run *run, int32_t n) {
+    const at_bound *bd = run->bound;
+    return (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)sizeof(float)) + bd->slot[n] * AT_RUN;
+}
+
+/* Where a row's values begin in a table. */
+static int64_t place_in(const at_run *run, int32_t n, int *step) {
+    const at_bound *bd = run->bound;
+    const at_table *t = &bd->table[n];
+    const at_level l = level(bd, n);
+    int64_t place = run->b * t->b_stride + run->h * t->h_stride;
+    *step = l == AT_ALONG_KEYS || l == AT_ALONG_DISTANCES;
+    if (l == AT_ALONG_QUERIES) place += run->i;
+    if (l == AT_ALONG_KEYS) place += run->key - bd->extent.from;
+    if (l == AT_ALONG_DISTANCES) place += run->key - (bd->base[run->b] + run->i) - bd->nearest;
+    return place;
+}
+
+at_values at_run_value(const at_run *run, int32_t n) {
+    const at_bound *bd = run->bound;
+    if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_values){run->score, 1};
+    if (bd->slot[n] >= 0) return (at_values){slot(run, n), 1};
+    int step;
+    const int64_t place = place_in(run, n, &step);
+    return (at_values){bd->table[n].narrow + place, step};
+}
+
+/* What lies outside counts as the first element: at_check_reads has made sure that nobody sees it. */
+static int64_t offset_of(const attune_tensor *t, const double *index) {
+    int64_t offset = 0;
+    for (int k = 0; k < t->rank; k++)
+        if (index[k] >= 1 && index[k] <= (double)t->shape[k]) offset += ((int64_t)index[k] - 1) * t->stride[k];
+    return offset;
+}
+
+static void gather(const attune_tensor *t, const at_values *index, float *to, int n) {
+    for (int x = 0; x < n; x++) {
+        double at[ATTUNE_MAX_RANK];
+        for (int k = 0; k < t->rank; k++) at[k] = (double)index[k].p[x * index[k].step];
+        const int64_t offset = offset_of(t, at);
+        to[x] = t->dtype == ATTUNE_F32 ? ((const float *)t->data)[offset] : (float)at_load(t, offset);
+    }
+}
+
+/* One value after the other, for what no vector does. */
+static void apply_each(attune_op op, at_values a, at_values b, float *to, int n) {
+    for (int x = 0; x < n; x++) {
+        const float u = a.p[x * a.step], v = b.p[x * b.step];
+        to[x] = op == ATTUNE_OP_LOG ? logf(u) : powf(u, v);
+    }
+}
+
+static void run_in_double(const at_run *run, float *to) {
+    const at_bound *bd = run->bound;
+    const attune_program *p = bd->program;
+    double *score = (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)));
+    for (int x = 0; run->score && x < run->n; x++) score[x] = (double)run->score[x];
+    at_run_wide(run, score, 0, NULL, NULL);
+    for (int32_t k = 0; k < bd->pair_count; k++) {
+        const int32_t n = bd->pairs[k];
+        const double *from = wide_slot(run, n);
+        float *narrow = n == p->result && to ? to : slot(run, n);
+        for (int x = 0; x < run->n; x++) narrow[x] = (float)from[x];
+    }
+}
+
+void at_run_pairs(const at_run *run, float *to) {
+    const at_bound *bd = run->bound;
+    const attune_program *p = bd->program;
+    const at_program_kernels *kernels = &at_simd_now()->program;
+    if (bd->wide) {
+        run_in_double(run, to);
+        return;
+    }
+    const int32_t last = bd->pair_count - 1;
+    for (int32_t k = 0; k <= last; k++) {
+        const int32_t n = bd->pairs[k];
+        const attune_instruction *in = &p->code[n];
+        const int operands = at_operands(p, n);
+        at_values x[ATTUNE_MAX_RANK] = {{0}};
+        for (int a = 0; a < operands; a++) x[a] = at_run_value(run, in->a[a]);
+        float *out = to && k == last && n == p->result ? to : slot(run, n);
+        if (in->op == ATTUNE_OP_READ)
+            gather(&p->tensors[in->tensor], x, out, run->n);
+        else if (in->op == ATTUNE_OP_LOG || in->op == ATTUNE_OP_POW)
+            apply_each(in->op, x[0], operands > 1 ? x[1] : x[0], out, run->n);
+        else
+            kernels->apply(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], out, run->n);
+    }
+    if (to && (last < 0 || bd->pairs[last] != p->result)) { /* it lies elsewhere */
+        const at_values from = at_run_value(run, p->result);
+        for (int x = 0; x < run->n; x++) to[x] = from.p[x * from.step];
+    }
+}
+
+static at_wide wide_value(const at_run *run, const double *score, int32_t n) {
+    const at_bound *bd = run->bound;
+    if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_wide){score, 1};
+    if (bd->slot[n] >= 0) return (at_wide){wide_slot(run, n), 1};
+    int step;
+    const int64_t place = place_in(run, n, &step);
+    return (at_wide){bd->table[n].wide + place, step};
+}
+
+void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output, double *const *out) {
+    const at_bound *bd = run->bound;
+    const attune_program *p = bd->program;
+    for (int32_t k = 0; k < bd->pair_count; k++) {
+        const int32_t n = bd->pairs[k];
+        const attune_instruction *in = &p->code[n];
+        const int operands = at_operands(p, n);
+        at_wide x[ATTUNE_MAX_RANK] = {{0}};
+        double *to = wide_slot(run, n);
+        for (int a = 0; a < operands; a++) x[a] = wide_value(run, score, in->a[a]);
+        if (in->op != ATTUNE_OP_READ) {
+            at_apply_wide(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], to, run->n);
+            continue;
+        }
+        const attune_tensor *t = &p->tensors[in->tensor];
+        for (int i = 0; i < run->n; i++) {
+            double at[ATTUNE_MAX_RANK];
+            for (int a = 0; a < operands; a++) at[a] = x[a].p[i * x[a].step];
+            to[i] = at_load(t, offset_of(t, at));
+        }
+    }
+    for (int32_t k = 0; k < outputs; k++) {
+        const at_wide from = wide_value(run, score, output[k]);
+        for (int i = 0; i < run->n; i++) out[k][i] = from.p[i * from.step];
+    }
+}

@@ -1,0 +1,107 @@
+/* program.c - the operations of score and mask programs over the pairs of a row. Truth is 1 or 0. */
+#include "simd/program.h"
+
+#include "simd/kernels/functions.h"
+
+void AT_KERNEL(program)(at_program_kernels *table);
+
+/* The loop three times, so that what is one for all is loaded once. */
+#define LOOP(x_of, y_of, expression)        \
+    for (int i = 0; i < n; i += AT_LANES) { \
+        const vf x = x_of, y = y_of;        \
+        (void)x, (void)y;                   \
+        vf_store(to + i, (expression));     \
+    }
+#define EACH(expression)                                          \
+    {                                                             \
+        if (a.step && b.step) {                                   \
+            LOOP(vf_load(a.p + i), vf_load(b.p + i), expression)  \
+        } else if (a.step) {                                      \
+            const vf one = vf_set1(*b.p);                         \
+            LOOP(vf_load(a.p + i), one, expression)               \
+        } else if (b.step) {                                      \
+            const vf one = vf_set1(*a.p);                         \
+            LOOP(one, vf_load(b.p + i), expression)               \
+        } else {                                                  \
+            const vf left = vf_set1(*a.p), right = vf_set1(*b.p); \
+            LOOP(left, right, expression)                         \
+        }                                                         \
+        break;                                                    \
+    }
+
+/* Beyond 2^22 f32 has no halves left to round. */
+AT_INLINE vf vf_floor(vf x) {
+    const vf r = vf_round(x);
+    return vf_select(vf_less(vf_abs(x), vf_set1(4194304.0f)), vf_sub(r, vf_select(vf_less(x, r), vf_set1(1.0f), vf_zero())), x);
+}
+
+/* a - floor(a / b) b, with what the quotient's rounding may have done to it put right. */
+AT_INLINE vf vf_modulo(vf x, vf y) {
+    vf m = vf_sub(x, vf_mul(vf_floor(vf_div(x, y)), y));
+    m = vf_select(vf_less(vf_mul(m, y), vf_zero()), vf_add(m, y), m);
+    return vf_select(vf_less(vf_abs(m), vf_abs(y)), m, vf_sub(m, y));
+}
+
+AT_INLINE vf vf_truth(vm m) { return vf_select(m, vf_set1(1.0f), vf_zero()); }
+
+static void where(at_values a, at_values b, at_values c, float *to, int n) {
+    for (int i = 0; i < n; i += AT_LANES) {
+        const vf x = a.step ? vf_load(a.p + i) : vf_set1(*a.p), y = b.step ? vf_load(b.p + i) : vf_set1(*b.p);
+        const vf z = c.step ? vf_load(c.p + i) : vf_set1(*c.p);
+        vf_store(to + i, vf_select(vf_equal(x, vf_zero()), z, y));
+    }
+}
+
+static void apply(attune_op op, at_values a, at_values b, at_values c, float *to, int n) {
+    switch (op) {
+    case ATTUNE_OP_ADD: EACH(vf_add(x, y))
+    case ATTUNE_OP_SUB: EACH(vf_sub(x, y))
+    case ATTUNE_OP_MUL: EACH(vf_mul(x, y))
+    case ATTUNE_OP_DIV: EACH(vf_div(x, y))
+    case ATTUNE_OP_IDIV: EACH(vf_floor(vf_div(x, y)))
+    case ATTUNE_OP_MOD: EACH(vf_modulo(x, y))
+    case ATTUNE_OP_MIN: EACH(vf_select(vf_less(x, y), x, vf_select(vf_equal(x, x), y, x)))
+    case ATTUNE_OP_MAX: EACH(vf_select(vf_less(y, x), x, vf_select(vf_equal(x, x), y, x)))
+    case ATTUNE_OP_LT: EACH(vf_truth(vf_less(x, y)))
+    case ATTUNE_OP_LE: EACH(vf_select(vf_less(x, y), vf_set1(1.0f), vf_truth(vf_equal(x, y))))
+    case ATTUNE_OP_EQ: EACH(vf_truth(vf_equal(x, y)))
+    case ATTUNE_OP_AND: EACH(vf_mul(x, y))
+    case ATTUNE_OP_OR: EACH(vf_max(x, y))
+    case ATTUNE_OP_NOT: EACH(vf_sub(vf_set1(1.0f), x))
+    case ATTUNE_OP_NEG: EACH(vf_sub(vf_zero(), x))
+    case ATTUNE_OP_ABS: EACH(vf_abs(x))
+    case ATTUNE_OP_EXP: EACH(vf_exp(x))
+    case ATTUNE_OP_SQRT: EACH(vf_sqrt(x))
+    case ATTUNE_OP_TANH: EACH(vf_tanh(x))
+    case ATTUNE_OP_SIGMOID: EACH(vf_sigmoid(x))
+    case ATTUNE_OP_FLOOR: EACH(vf_floor(x))
+    case ATTUNE_OP_WHERE: where(a, b, c, to, n); break;
+    default: break;
+    }
+}
+
+static float sum_products(at_values a, at_values b, int n) {
+    vf sum = vf_zero();
+    const vf left = vf_set1(*a.p), right = vf_set1(*b.p);
+    int i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) sum = vf_fma(a.step ? vf_load(a.p + i) : left, b.step ? vf_load(b.p + i) : right, sum);
+    if (i < n) {
+        const int rest = n - i;
+        const vf x = a.step ? vf_load_part(a.p + i, rest) : left, y = b.step ? vf_load_part(b.p + i, rest) : right;
+        sum = vf_add(sum, vf_within(vf_mul(x, y), 0, rest, vf_zero()));
+    }
+    return vf_reduce_add(sum);
+}
+
+static void add_products(at_values a, at_values b, float *sums, int n) {
+    const vf left = vf_set1(*a.p), right = vf_set1(*b.p);
+    int i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(sums + i, vf_fma(a.step ? vf_load(a.p + i) : left, b.step ? vf_load(b.p + i) : right, vf_load(sums + i)));
+    for (; i < n; i++) sums[i] += a.p[i * a.step] * b.p[i * b.step];
+}
+
+void AT_KERNEL(program)(at_program_kernels *table) {
+    table->apply = apply;
+    table->sum_products = sum_products;
+    table->add_products = add_products;
+}

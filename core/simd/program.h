@@ -1,0 +1,21 @@
+/* program.h - the operations of score and mask programs over the pairs of a row. */
+#ifndef AT_SIMD_PROGRAM_H
+#define AT_SIMD_PROGRAM_H
+
+#include "attune.h"
+#include "simd/attention.h"
+
+/* Values of an operand: step apart, 1, or 0 where one serves all. Whole vectors are read. */
+typedef struct at_values {
+    const float *p;
+    int step;
+} at_values;
+
+typedef struct at_program_kernels {
+    /* n values of an operation but READ, LOG, POW and the leaves, whole vectors written. to may be an operand. */
+    void (*apply)(attune_op op, at_values a, at_values b, at_values c, float *to, int n);
+    float (*sum_products)(at_values a, at_values b, int n);             /* sum of a b */
+    void (*add_products)(at_values a, at_values b, float *sums, int n); /* sums += a b, exactly n */
+} at_program_kernels;
+
+#endif

@@ -1,0 +1,166 @@
+--- Programs: score and mask functions, traced once. `attune.program(fn)` shows what became of one.
+local core = require "attune.core"
+local graph = require "attune.graph"
+local trace = require "attune.trace"
+
+local program = {}
+
+---@class attune.Program
+local Program = {}
+Program.__index = Program
+Program.__name = "attune.program"
+
+local number_of = {}
+for n, op in ipairs(graph.operations) do number_of[op] = n - 1 end
+
+-- Instructions as the core takes them: {op, line, integer, number, tensor, operands ..}.
+local function lower(g, kind, result)
+  local slope, reads, derivatives = nil, {}, {}
+  local roots = {result}
+  if kind == "score" then
+    slope, reads, derivatives = graph.derive(g, result)
+    roots[#roots + 1] = slope
+    for k, read in ipairs(reads) do
+      roots[#roots + 1] = read
+      roots[#roots + 1] = derivatives[k]
+    end
+  end
+  local order, place, code = graph.order(roots), {}, {}
+  for n, node in ipairs(order) do
+    place[node] = n - 1
+    local row = {number_of[node.op], node.line, node.kind == "int" and 1 or 0, node.number or 0, node.tensor and g.tensor_number[node.tensor] - 1 or 0}
+    for _, operand in ipairs(node) do row[#row + 1] = place[operand] end
+    code[n] = row
+  end
+  local outputs = {result = place[result], slope = slope and place[slope] or -1, read = {}, adjoint = {}}
+  for k, read in ipairs(reads) do outputs.read[k], outputs.adjoint[k] = place[read], place[derivatives[k]] end
+  return code, outputs
+end
+
+-- ---- noticing changes ----------------------------------------------------------------------------------------------
+
+-- What a function computes with beside its arguments: its upvalues, those of functions among them, what tables among them hold.
+local function prints(fn, globals, visit)
+  local seen = {}
+  local function value(x, depth)
+    visit(x)
+    if type(x) == "function" and not seen[x] then
+      seen[x] = true
+      for n = 1, 255 do
+        local name, y = debug.getupvalue(x, n)
+        if not name then break end
+        if name ~= "_ENV" then value(y, depth + 1) end
+      end
+    elseif type(x) == "table" and not seen[x] and depth < 4 and x ~= core and x ~= _G then
+      seen[x] = true
+      if getmetatable(x) ~= Program then
+        for _, y in pairs(x) do value(y, depth + 1) end
+      end
+    end
+  end
+  value(fn, 0)
+  local env = (getmetatable(globals) or {}).env
+  for key in pairs(globals) do
+    visit(key)
+    value(env[key], 1)
+  end
+end
+
+local function fingerprint(fn, globals)
+  local list, n = {}, 0
+  prints(fn, globals, function(x)
+    n = n + 1
+    list[n] = x == nil and program or x
+  end)
+  list.n = n
+  return list
+end
+
+local function unchanged(fn, entry)
+  local n, same, list = 0, true, entry.fingerprint
+  prints(fn, entry.globals, function(x)
+    n = n + 1
+    if same and not rawequal(list[n], x == nil and program or x) then same = false end
+  end)
+  return same and n == list.n
+end
+
+local known = {score = setmetatable({}, {__mode = "k"}), mask = setmetatable({}, {__mode = "k"})}
+
+local warned = setmetatable({}, {__mode = "k"})
+
+local function warn_of(fn)
+  if warned[fn] then return end
+  warned[fn] = true
+  for _, line in ipairs(trace.suspicious(fn)) do
+    io.stderr:write(("attune: warning: line %d, %s: == and ~= on a traced value are answered by Lua itself; write x:eq(y) or x:ne(y)\n"):format(line[1], line[2]))
+  end
+end
+
+--- The compiled program of a function, traced unless it has been and nothing that it uses has changed.
+---@param fn function|attune.Program
+---@param kind "score"|"mask"
+---@return attune.Program
+function program.of(fn, kind)
+  if getmetatable(fn) == Program then
+    if fn.kind ~= kind then error(("%s: expected a %s function, got a program of a %s"):format(kind, kind, fn.kind), 0) end
+    return fn
+  end
+  if type(fn) ~= "function" then error(("%s: expected a function%s, got a %s"):format(kind, kind == "mask" and " (at)" or " (s, at)", type(fn)), 0) end
+  local entry = known[kind][fn]
+  if entry and unchanged(fn, entry) then return entry.program end
+  local g, result, globals = trace.run(fn, kind)
+  local code, outputs = lower(g, kind, result)
+  local p = setmetatable({kind = kind, graph = g, result = result, tensors = g.tensors, handle = core.program_new(kind, code, g.tensors, outputs)}, Program)
+  known[kind][fn] = {program = p, fingerprint = fingerprint(fn, globals), globals = globals}
+  warn_of(fn)
+  return p
+end
+
+--- The core's handle, and the list of tensors that it reads; for the binding.
+function program.handle(fn, kind)
+  local p = program.of(fn, kind)
+  return p.handle, p.tensors
+end
+
+local signs = {add = "+", sub = "-", mul = "*", div = "/", idiv = "//", mod = "%", pow = "^", lt = "<", le = "<=", eq = "==", ["and"] = "&", ["or"] = "|"}
+
+--- The program as text: an instruction a line, with what it is computed for: once, a row, a column, a distance, or every pair.
+---@return string
+function Program:disassemble()
+  local order = graph.order {self.result}
+  local levels, lines, place = graph.levels(order), {}, {}
+  for n, node in ipairs(order) do
+    place[node] = "%" .. n
+    local operands = {}
+    for k, operand in ipairs(node) do operands[k] = operand.op == "number" and ("%.9g"):format(operand.number) or place[operand] end
+    local text
+    if node.op == "number" then
+      text = ("%.9g"):format(node.number)
+    elseif node.op == "read" then
+      text = ("%s tensor %d [%s]"):format(node.tensor.dtype, self.graph.tensor_number[node.tensor], table.concat(operands, ", "))
+    elseif signs[node.op] then
+      text = ("%s %s %s"):format(operands[1], signs[node.op], operands[2])
+    else
+      text = #operands == 0 and node.op or ("%s(%s)"):format(node.op, table.concat(operands, ", "))
+    end
+    if node.op ~= "number" or node == self.result then lines[#lines + 1] = ("%-5s = %-36s -- %s"):format(place[node], text, levels[node]) end
+  end
+  lines[#lines + 1] = ("return %s"):format(place[self.result])
+  return table.concat(lines, "\n") .. "\n"
+end
+
+function Program:__tostring() return ("%s program of %d instructions"):format(self.kind, #graph.order {self.result}) end
+
+--- Traces fn: of one argument (at) as a mask, of two (s, at) as a score.
+---@param fn function
+---@return attune.Program
+function program.new(fn)
+  if type(fn) ~= "function" then error(("program: expected a function, got a %s"):format(type(fn)), 2) end
+  local info = debug.getinfo(fn, "u")
+  local ok, result = pcall(program.of, fn, info.nparams == 1 and "mask" or "score")
+  if not ok then error(result, 2) end
+  return result
+end
+
+return setmetatable(program, {__call = function(_, fn) return program.new(fn) end})
