@@ -324,11 +324,12 @@ ATTUNE_API attune_status attune_attention(const attune_tensor *q, const attune_t
                                           attune_tensor *o, attune_tensor *lse);
 
 /* Gradients of q, k, v and of the sinks, in their dtypes (dsinks in lse's), for the gradient d_o [B, Hq, Sq, Dv] of o, from o and lse as attune_attention gave
- * them with the same options. The scores are computed anew. dsinks may be NULL; it stays closed where there are no sinks.
+ * them with the same options. The scores are computed anew. dsinks may be NULL; it stays closed where there are no sinks. dtables [the score
+ * program's tensors] or NULL: gradients of the float tensors that it reads, each like its tensor; closed where there is none.
  * Engines: tiled (the default), and reference, which f64 goes to. */
 ATTUNE_API attune_status attune_attention_backward(const attune_tensor *d_o, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
                                                    const attune_tensor *o, const attune_tensor *lse, const attune_attention_options *options, attune_tensor *dq,
-                                                   attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks);
+                                                   attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks, attune_tensor *dtables);
 
 /* The probabilities themselves, [B, Hq, Sq, Sk] f32 (f64 for f64). With a sink a row sums to less than one. */
 ATTUNE_API attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k, const attune_attention_options *options,

@@ -55,7 +55,7 @@ static attune_status check_like(const char *name, const attune_tensor *t, int ra
 /* Term by term where something is not finite: only then can 0 times it leave zero. */
 static attune_status choose_backward(const at_problem *p, const at_gradients *g, bool *term_by_term) {
     const attune_tensor *all[] = {&p->q, &p->k, &p->v, g->d_o, g->o};
-    *term_by_term = p->engine == ATTUNE_ENGINE_REFERENCE;
+    *term_by_term = p->engine == ATTUNE_ENGINE_REFERENCE || at_table_gradients_are_large(&p->modifier);
     for (int i = 0; i < 5 && !*term_by_term; i++) {
         bool finite;
         AT_TRY(at_all_finite(all[i], &finite));
@@ -102,11 +102,12 @@ static attune_status run_backward(at_problem *p, const attune_tensor *q, const a
 
 attune_status attune_attention_backward(const attune_tensor *d_o, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
                                         const attune_tensor *o, const attune_tensor *lse, const attune_attention_options *options, attune_tensor *dq,
-                                        attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks) {
+                                        attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks, attune_tensor *dtables) {
     attune_tensor unused = {0}, *all[] = {dq, dk, dv, dsinks ? dsinks : &unused};
     at_problem p;
     for (int i = 0; i < 4; i++) memset(all[i], 0, sizeof *all[i]);
     attune_attention_options wanted = options ? *options : (attune_attention_options){0};
+    if (dtables && wanted.score) memset(dtables, 0, (size_t)wanted.score->tensor_count * sizeof *dtables);
     if (wanted.engine == ATTUNE_ENGINE_BLIS || wanted.engine == ATTUNE_ENGINE_DECODE) {
         return at_fail(ATTUNE_EENGINE, "engine: expected tiled or reference, which compute gradients");
     }
@@ -122,8 +123,14 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     if (status == ATTUNE_OK) status = attune_tensor_new(k->dtype, 4, k->shape, dk);
     if (status == ATTUNE_OK) status = attune_tensor_new(v->dtype, 4, v->shape, dv);
     if (status == ATTUNE_OK && p.sinks) status = attune_tensor_new(p.lse_dtype, 1, &p.Hq, all[3]);
-    const at_gradients g = {.d_o = d_o, .o = o, .lse = lse, .dq = dq, .dk = dk, .dv = dv, .dsinks = p.sinks ? all[3] : NULL};
+    at_table_gradients tables = {0};
+    if (status == ATTUNE_OK && dtables) status = at_table_gradients_new(&p.modifier, &tables);
+    const at_gradients g = {.d_o = d_o, .o = o, .lse = lse, .dq = dq, .dk = dk, .dv = dv, .dsinks = p.sinks ? all[3] : NULL, .tables = &tables};
     if (status == ATTUNE_OK) status = run_backward(&p, q, k, v, &wanted, &g);
+    if (status == ATTUNE_OK && dtables) status = at_table_gradients_store(&tables, dtables);
+    const int32_t count = dtables && wanted.score ? wanted.score->tensor_count : 0;
+    for (int32_t t = 0; t < count && status != ATTUNE_OK; t++) attune_tensor_close(&dtables[t]);
+    at_table_gradients_free(&tables);
     at_problem_close(&p);
     attune_tensor_close(&unused);
     for (int i = 0; i < 4 && status != ATTUNE_OK; i++) attune_tensor_close(all[i]);

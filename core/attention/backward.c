@@ -30,6 +30,9 @@ typedef struct block_scratch {
     float *weights, *scores;      /* [rows][stride] */
     float *dk, *dv;               /* [keys][Dp], [keys][Dvp] */
     float *wide;                  /* [max(rows, keys)][max(D, Dv)] */
+    float *before, *slope;        /* [AT_RUN] a row's scores before the program, and the softcap's slopes */
+    void *modifier;
+    at_part part;
     void *all;
 } block_scratch;
 
@@ -43,7 +46,8 @@ typedef struct backward_job {
     float *lse, *delta; /* [B * Hq * Sq]: lse as an exponent of 2 */
     float *dq;          /* [B * Hq * Sq][dq_stride], sums */
     int64_t dq_stride;
-    atomic_int *turn; /* [B * Hq][row_blocks]: how many tasks have added theirs */
+    atomic_int *turn;       /* [B * Hq][row_blocks]: how many tasks have added theirs */
+    atomic_int tables_done; /* how many tasks have added theirs to the tables' sums */
     atomic_bool given_up;
     block_scratch *thread;
 } backward_job;
@@ -98,7 +102,7 @@ static void see(const at_problem *p, block *k) {
     k->whole = true;
     for (int64_t r = 0; r < k->rows; r++) {
         int64_t first, last;
-        at_problem_sees(p, k->b, k->token + r, &first, &last);
+        at_problem_sees_of(p, k->b, k->h, k->token + r, &first, &last);
         first = first > k->key ? first - k->key : 0, last = last - k->key < k->keys ? last - k->key : k->keys;
         if (first >= last) first = last = 0;
         k->first[r] = (int)first, k->last[r] = (int)last;
@@ -129,8 +133,43 @@ static bool rows_of(const block *k, int64_t from, int64_t to, int64_t *top, int6
     return *top < *bottom;
 }
 
+/* P and dS of row r of a step, which is row `row` of the block, through the programs. */
+static void gradients_of_program(const backward_job *j, block_scratch *s, const block *k, int64_t row, const at_gradient_step *step, int r) {
+    const at_program_kernels *kernels = &at_simd_now()->program;
+    const at_problem *p = j->p;
+    const at_modifier *m = &p->modifier;
+    const int first = step->first[r], n = step->last[r] - first;
+    float *x = step->weights + r * step->stride, *d = step->scores + r * step->stride;
+    const float one = 1, cap = (float)p->softcap, inner = (float)(1 / p->softcap);
+    const float scale = step->scale;
+    const at_values scores = {s->before, 1}, slopes = {s->slope, 1};
+    at_run run = {.bound = &m->score, .b = k->b, .h = k->h, .i = k->token + row, .key = k->key + first, .n = n, .score = s->before, .scratch = s->modifier};
+    if (n > 0) {
+        kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0}, (at_values){0}, s->before, n);
+        if (p->softcap > 0) {
+            kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&inner, 0}, (at_values){0}, s->before, n);
+            kernels->apply(ATTUNE_OP_TANH, scores, scores, (at_values){0}, s->before, n);
+            kernels->apply(ATTUNE_OP_MUL, scores, scores, (at_values){0}, s->slope, n);
+            kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope, n);
+            kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before, n);
+        }
+        if (m->score.program) at_run_pairs(&run, NULL);
+        const at_values result = m->score.program ? at_run_value(&run, m->score.program->result) : scores;
+        kernels->apply(ATTUNE_OP_MUL, result, (at_values){&one, 0}, (at_values){0}, x + first, n);
+        at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first, (char *)s->modifier + at_modifier_scratch(m));
+    }
+    at_gradient_step plain = *step;
+    plain.rows = 1, plain.weights = x, plain.scores = d, plain.first += r, plain.last += r, plain.lse += r, plain.delta += r, plain.scale = 1,
+    plain.softcap = 0;
+    at_simd_now()->attention.gradients(&plain);
+    if (n <= 0) return;
+    if (s->part.of) at_part_add(&s->part, &run, d + first);
+    kernels->multiply(m->score.program ? at_run_value(&run, m->score.program->slope) : (at_values){&one, 0}, scale, d + first, n);
+    if (p->softcap > 0) kernels->multiply(slopes, 1, d + first, n);
+}
+
 /* S and dP of rows [from, to), then P and dS. */
-static void scores_of_rows(const backward_job *j, const block_scratch *s, const block *k, int64_t from, int64_t to) {
+static void scores_of_rows(const backward_job *j, block_scratch *s, const block *k, int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
     const at_problem *p = j->p;
     const int64_t panel = simd->attention.panel, place = (k->b * p->Hq + k->h) * p->Sq + k->token;
@@ -163,6 +202,10 @@ static void scores_of_rows(const backward_job *j, const block_scratch *s, const 
                                    .delta = j->delta + place + from,
                                    .scale = (float)p->scale,
                                    .softcap = (float)p->softcap};
+    if (p->modifier.score.program || at_has_gaps(&p->modifier)) {
+        for (int r = 0; r < step.rows; r++) gradients_of_program(j, s, k, from + r, &step, r);
+        return;
+    }
     simd->attention.gradients(&step);
 }
 
@@ -268,11 +311,11 @@ static bool wait_for_turn(backward_job *j, atomic_int *turn, int mine) {
 }
 
 /* The key blocks that some row of the row block sees: [*from, *to). */
-static void key_blocks_of(const backward_job *j, int64_t b, int64_t token, int64_t rows, int64_t *from, int64_t *to) {
+static void key_blocks_of(const backward_job *j, int64_t b, int64_t h, int64_t token, int64_t rows, int64_t *from, int64_t *to) {
     int64_t first = j->p->Sk, last = 0;
     for (int64_t i = token; i < token + rows; i++) {
         int64_t f, l;
-        at_problem_sees(j->p, b, i, &f, &l);
+        at_problem_sees_of(j->p, b, h, i, &f, &l);
         if (f >= l) continue;
         if (f < first) first = f;
         if (l > last) last = l;
@@ -291,6 +334,14 @@ static void store_keys(const backward_job *j, const block_scratch *s, const bloc
     }
 }
 
+/* Whether a row sees something of the block. */
+static bool block_shown(const at_problem *p, const block *k) {
+    if (!at_has_gaps(&p->modifier)) return true;
+    for (int64_t key = k->key; key < k->key + k->keys; key += AT_TILE)
+        if (at_modifier_shows(&p->modifier, k->b, k->h, k->token, k->token + k->rows, key)) return true;
+    return false;
+}
+
 static attune_status key_block_task(void *context, int64_t task, int thread) {
     backward_job *j = context;
     const at_problem *p = j->p;
@@ -299,25 +350,31 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     block k = {.b = task / j->key_blocks / p->Hk, .kv = task / j->key_blocks % p->Hk, .key = number * j->keys};
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
+    at_part_begin(&s->part, k.b, k.kv * p->G, k.key);
     for (k.h = k.kv * p->G; k.h < (k.kv + 1) * p->G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
             int64_t from, to;
             k.token = i * j->rows, k.rows = p->Sq - k.token < j->rows ? p->Sq - k.token : j->rows;
-            key_blocks_of(j, k.b, k.token, k.rows, &from, &to);
+            key_blocks_of(j, k.b, k.h, k.token, k.rows, &from, &to);
             if (number < from || number >= to) continue;
             see(p, &k);
-            run_block(j, s, &k);
+            const bool shown = block_shown(p, &k);
+            if (shown) run_block(j, s, &k);
             atomic_int *turn = &j->turn[(k.b * p->Hq + k.h) * j->row_blocks + i];
             if (at_interrupted() || !wait_for_turn(j, turn, (int)(number - from))) {
                 atomic_store(&j->given_up, true);
                 return at_interrupted_status();
             }
             const int64_t strip = k.whole ? k.rows : at_simd_now()->attention.rows[AT_FMA];
-            for (int64_t r = 0; r < k.rows; r += strip) gradients_of_rows(j, s, &k, r, r + strip < k.rows ? r + strip : k.rows);
+            for (int64_t r = 0; r < k.rows && shown; r += strip) gradients_of_rows(j, s, &k, r, r + strip < k.rows ? r + strip : k.rows);
             atomic_fetch_add_explicit(turn, 1, memory_order_release);
         }
     }
     store_keys(j, s, &k);
+    if (!s->part.of) return ATTUNE_OK;
+    if (!wait_for_turn(j, &j->tables_done, (int)task)) return at_interrupted_status();
+    at_part_end(&s->part);
+    atomic_fetch_add_explicit(&j->tables_done, 1, memory_order_release);
     return ATTUNE_OK;
 }
 
@@ -350,14 +407,20 @@ static attune_status make_scratch(const backward_job *j, block_scratch *s) {
                               j->rows * j->stride,
                               j->keys * j->Dp,
                               j->keys * j->Dvp,
-                              wide};
-    float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows, &s->weights, &s->scores, &s->dk, &s->dv, &s->wide};
+                              wide,
+                              AT_RUN,
+                              AT_RUN,
+                              2 * at_modifier_scratch(&p->modifier) / (int64_t)sizeof(float)};
+    float *modifier;
+    float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows, &s->weights, &s->scores,
+                       &s->dk,        &s->dv,        &s->wide,   &s->before, &s->slope,  &modifier};
     int64_t total = 0;
-    for (int i = 0; i < 10; i++) total += at_round_up(floats[i], 16);
+    for (int i = 0; i < 13; i++) total += at_round_up(floats[i], 16);
     float *all = s->all = at_alloc(total * (int64_t)sizeof(float));
     if (!all) return ATTUNE_EMEMORY;
-    for (int i = 0; i < 10; i++) *parts[i] = all, all += at_round_up(floats[i], 16);
-    return ATTUNE_OK;
+    for (int i = 0; i < 13; i++) *parts[i] = all, all += at_round_up(floats[i], 16);
+    s->modifier = modifier;
+    return j->g->tables ? at_part_new(j->g->tables, p->G, j->keys, &s->part) : ATTUNE_OK;
 }
 
 static attune_status run(backward_job *j) {
@@ -389,7 +452,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     attune_status status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
     for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = make_scratch(&j, &j.thread[t]);
     if (status == ATTUNE_OK) j.delta = j.lse + rows, status = run(&j);
-    for (int t = 0; t < threads && j.thread; t++) at_free(j.thread[t].all);
+    for (int t = 0; t < threads && j.thread; t++) at_free(j.thread[t].all), at_part_free(&j.thread[t].part);
     if (!direct) at_free(j.dq);
     at_free(j.lse);
     at_free(j.turn);

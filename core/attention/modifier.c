@@ -60,21 +60,24 @@ void at_modify(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t ke
     at_hide(m, b, h, i, key, n, score, scratch);
 }
 
-void at_modify_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count, double *score, void *scratch) {
-    enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
+enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
+
+void at_hide_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count, double *score, void *scratch) {
     double *shown = scratch;
-    void *rest = shown + AT_RUN;
-    for (int64_t x = 0; x < count; x += CHUNK) {
+    for (int64_t x = 0; x < count && at_has_gaps(m); x += CHUNK) {
         const int n = (int)(count - x < CHUNK ? count - x : CHUNK);
-        double *s = score + x;
-        if (m->score.program) {
-            const at_run run = {.bound = &m->score, .b = b, .h = h, .i = i, .key = key + x, .n = n, .scratch = rest};
-            at_run_wide(&run, s, 1, &m->score.program->result, &s);
-        }
-        if (!at_has_gaps(m)) continue;
-        const at_run run = {.bound = &m->mask, .b = b, .h = h, .i = i, .key = key + x, .n = n, .scratch = rest};
+        const at_run run = {.bound = &m->mask, .b = b, .h = h, .i = i, .key = key + x, .n = n, .scratch = shown + AT_RUN};
         at_run_wide(&run, NULL, 1, &m->mask.program->result, &shown);
         for (int k = 0; k < n; k++)
-            if (shown[k] == 0) s[k] = -INFINITY;
+            if (shown[k] == 0) score[x + k] = -INFINITY;
     }
+}
+
+void at_modify_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count, double *score, void *scratch) {
+    for (int64_t x = 0; x < count && m->score.program; x += CHUNK) {
+        double *s = score + x;
+        const at_run run = {.bound = &m->score, .b = b, .h = h, .i = i, .key = key + x, .n = (int)(count - x < CHUNK ? count - x : CHUNK), .scratch = scratch};
+        at_run_wide(&run, s, 1, &m->score.program->result, &s);
+    }
+    at_hide_wide(m, b, h, i, key, count, score, scratch);
 }

@@ -33,6 +33,7 @@ int64_t at_modifier_scratch(const at_modifier *m);
 void at_modify(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int n, float *score, void *scratch);
 /* The same for any n, in double precision; bound AT_IN_DOUBLE. */
 void at_modify_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t n, double *score, void *scratch);
+void at_hide_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t n, double *score, void *scratch);
 /* Only the mask: hides what it hides. */
 void at_hide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int n, float *score, void *scratch);
 

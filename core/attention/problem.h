@@ -7,6 +7,7 @@
 #define AT_ATTENTION_PROBLEM_H
 
 #include "attention/modifier.h"
+#include "attention/table_gradients.h"
 #include "attune.h"
 #include "position/position.h"
 
@@ -58,6 +59,7 @@ attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *ls
 typedef struct at_gradients {
     const attune_tensor *d_o, *o, *lse;
     attune_tensor *dq, *dk, *dv, *dsinks;
+    const at_table_gradients *tables; /* sums to add to; score NULL: none */
 } at_gradients;
 attune_status at_reference_backward(const at_problem *p, const at_gradients *g);
 attune_status at_tiled_backward(const at_problem *p, const at_gradients *g);

@@ -68,6 +68,10 @@ at_values at_run_value(const at_run *run, int32_t n);
 /* The same in double precision, into out [n] each; outputs: instructions. */
 void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output, double *const *out);
 
+/* The flat place in its tensor that a READ of pairs reads for column x, after at_run_pairs or at_run_wide (any READ); -1: outside. */
+int64_t at_run_place(const at_run *run, int32_t n, int x);
+int64_t at_run_place_wide(const at_run *run, const double *score, int32_t n, int x);
+
 /* The range of the result over queries [i, i_end) and keys [key, key_end) of head (b, h). scratch: [count]. */
 at_range at_bound_range(const at_bound *bound, int32_t n, int64_t b, int64_t h, int64_t i, int64_t i_end, int64_t key, int64_t key_end, at_range *scratch);
 

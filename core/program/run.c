@@ -144,3 +144,35 @@ void at_run_wide(const at_run *run, const double *score, int32_t outputs, const 
         for (int i = 0; i < run->n; i++) out[k][i] = from.p[i * from.step];
     }
 }
+
+/* Indices count from 1. */
+static int64_t flat(const attune_tensor *t, const double *index) {
+    int64_t place = 0;
+    for (int k = 0; k < t->rank; k++) {
+        if (!(index[k] >= 1 && index[k] <= (double)t->shape[k])) return -1;
+        place = place * t->shape[k] + (int64_t)index[k] - 1;
+    }
+    return place;
+}
+
+int64_t at_run_place(const at_run *run, int32_t n, int x) {
+    const attune_program *p = run->bound->program;
+    const attune_tensor *t = &p->tensors[p->code[n].tensor];
+    double index[ATTUNE_MAX_RANK];
+    for (int k = 0; k < t->rank; k++) {
+        const at_values v = at_run_value(run, p->code[n].a[k]);
+        index[k] = (double)v.p[x * v.step];
+    }
+    return flat(t, index);
+}
+
+int64_t at_run_place_wide(const at_run *run, const double *score, int32_t n, int x) {
+    const attune_program *p = run->bound->program;
+    const attune_tensor *t = &p->tensors[p->code[n].tensor];
+    double index[ATTUNE_MAX_RANK];
+    for (int k = 0; k < t->rank; k++) {
+        const at_wide v = wide_value(run, score, p->code[n].a[k]);
+        index[k] = v.p[x * v.step];
+    }
+    return flat(t, index);
+}

@@ -94,6 +94,27 @@ static int attention(lua_State *L) {
     return 2;
 }
 
+enum { MOST_TABLES = 16 };
+
+/* Pushes each tensor that the score program reads and an empty one for its gradient. */
+static int push_table_gradients(lua_State *L, const attune_attention_options *options, attune_tensor **to) {
+    if (!options->score) return 0;
+    lua_getfield(L, 7, "score");
+    push_program(L, -1, "score");
+    lua_remove(L, -2);
+    lua_getiuservalue(L, -1, 1);
+    lua_remove(L, -2);
+    const int count = (int)lua_rawlen(L, -1), list = lua_gettop(L);
+    if (count > MOST_TABLES) return luaL_error(L, "score: expected at most %d tensors in a function with gradients, got %d", MOST_TABLES, count);
+    luaL_checkstack(L, 2 * count + 8, "score");
+    for (int t = 0; t < count; t++) {
+        lua_rawgeti(L, list, t + 1);
+        to[t] = push_tensor(L);
+    }
+    lua_remove(L, list);
+    return count;
+}
+
 /* dq, dk, dv, and a table of the gradients of what else the options hold, keyed by its tensor. */
 static int attention_backward(lua_State *L) {
     attune_attention_options options;
@@ -104,8 +125,18 @@ static int attention_backward(lua_State *L) {
     read_attention_options(L, 7, &options, false);
     lua_newtable(L);
     int tables = lua_gettop(L);
-    attune_tensor *dq = push_tensor(L), *dk = push_tensor(L), *dv = push_tensor(L), *dsinks = push_tensor(L);
-    RUN(L, attune_attention_backward(in[0], in[1], in[2], in[3], in[4], in[5], &options, dq, dk, dv, dsinks));
+    attune_tensor *of_tables[MOST_TABLES], dtables[MOST_TABLES], *dq, *dk, *dv, *dsinks;
+    memset(of_tables, 0, sizeof of_tables);
+    const int first = lua_gettop(L) + 1, count = push_table_gradients(L, &options, of_tables);
+    dq = push_tensor(L), dk = push_tensor(L), dv = push_tensor(L), dsinks = push_tensor(L);
+    RUN(L, attune_attention_backward(in[0], in[1], in[2], in[3], in[4], in[5], &options, dq, dk, dv, dsinks, dtables));
+    for (int t = 0; t < count; t++) {
+        *of_tables[t] = dtables[t];
+        if (!dtables[t].data) continue;
+        lua_pushvalue(L, first + 2 * t);
+        lua_pushvalue(L, first + 2 * t + 1);
+        lua_settable(L, tables);
+    }
     if (options.sinks) {
         lua_getfield(L, 7, "sinks");
         lua_insert(L, -2);

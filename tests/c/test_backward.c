@@ -36,7 +36,7 @@ static void forward(problem *p, gradients *g) {
 
 static attune_status backward(problem *p, gradients *g, attune_engine engine) {
     p->options.engine = engine;
-    return attune_attention_backward(&g->d_o, &p->q, &p->k, &p->v, &g->o, &g->lse, &p->options, &g->d[0], &g->d[1], &g->d[2], &g->d[3]);
+    return attune_attention_backward(&g->d_o, &p->q, &p->k, &p->v, &g->o, &g->lse, &p->options, &g->d[0], &g->d[1], &g->d[2], &g->d[3], NULL);
 }
 
 static void close_gradients(gradients *g) {

@@ -80,28 +80,36 @@ static void apply(attune_op op, at_values a, at_values b, at_values c, float *to
     }
 }
 
+/* a b, and zero where a is: a gradient of nothing stays nothing, whatever the slope of a pair that is not seen. */
+AT_INLINE vf product(vf a, vf b) { return vf_select(vf_equal(a, vf_zero()), vf_zero(), vf_mul(a, b)); }
+
 static float sum_products(at_values a, at_values b, int n) {
     vf sum = vf_zero();
-    const vf left = vf_set1(*a.p), right = vf_set1(*b.p);
-    int i = 0;
-    for (; i + AT_LANES <= n; i += AT_LANES) sum = vf_fma(a.step ? vf_load(a.p + i) : left, b.step ? vf_load(b.p + i) : right, sum);
-    if (i < n) {
-        const int rest = n - i;
-        const vf x = a.step ? vf_load_part(a.p + i, rest) : left, y = b.step ? vf_load_part(b.p + i, rest) : right;
-        sum = vf_add(sum, vf_within(vf_mul(x, y), 0, rest, vf_zero()));
+    const vf right = vf_set1(*b.p);
+    for (int i = 0; i < n; i += AT_LANES) {
+        const vf x = n - i < AT_LANES ? vf_load_part(a.p + i, n - i) : vf_load(a.p + i);
+        sum = vf_add(sum, product(x, b.step ? vf_load(b.p + i) : right));
     }
     return vf_reduce_add(sum);
 }
 
 static void add_products(at_values a, at_values b, float *sums, int n) {
-    const vf left = vf_set1(*a.p), right = vf_set1(*b.p);
+    const vf right = vf_set1(*b.p);
     int i = 0;
-    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(sums + i, vf_fma(a.step ? vf_load(a.p + i) : left, b.step ? vf_load(b.p + i) : right, vf_load(sums + i)));
-    for (; i < n; i++) sums[i] += a.p[i * a.step] * b.p[i * b.step];
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(sums + i, vf_add(product(vf_load(a.p + i), b.step ? vf_load(b.p + i) : right), vf_load(sums + i)));
+    for (; i < n; i++) sums[i] += a.p[i] == 0 ? 0 : a.p[i] * b.p[i * b.step];
+}
+
+static void multiply(at_values slope, float factor, float *d, int n) {
+    const vf f = vf_set1(factor), one = vf_set1(*slope.p);
+    int i = 0;
+    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(d + i, vf_mul(product(vf_load(d + i), slope.step ? vf_load(slope.p + i) : one), f));
+    for (; i < n; i++) d[i] = d[i] == 0 ? 0 : d[i] * slope.p[i * slope.step] * factor;
 }
 
 void AT_KERNEL(program)(at_program_kernels *table) {
     table->apply = apply;
     table->sum_products = sum_products;
     table->add_products = add_products;
+    table->multiply = multiply;
 }
