@@ -230,11 +230,12 @@ local function watch_globals(fn)
     local name, value = debug.getupvalue(fn, n)
     if not name then break end
     if name == "_ENV" and type(value) == "table" then
-      local watched = setmetatable({}, {
+      local watched
+      watched = setmetatable({}, {
         __index = function(_, key)
-          local x = value[key]
+          if key == "_G" then return watched end
           globals[key] = {}
-          return x
+          return value[key]
         end,
         __newindex = function(_, key, x)
           value[key] = x

@@ -13,8 +13,7 @@ describe("golden attention", function()
   for _, name in ipairs(golden.files "attention") do
     local case, t = golden.load("attention/" .. name)
     local p = case.params
-    -- Scores as functions are not built yet.
-    if not p.score then
+    if not p.score then -- those are in program_spec.lua
       it(name, function()
         local options = {causal = p.causal or nil, window = p.window, scale = p.scale, softcap = p.softcap, lengths = p.lengths, sinks = t.sinks}
         local tried = 0

@@ -1,0 +1,135 @@
+--- Masks that have names. Each call gives a mask function, a few lines over traced values; write your own likewise.
+local masks = {}
+
+local function integer(name, x, least)
+  if math.type(x) ~= "integer" or x < least then error(("%s: expected an integer of at least %d, got %s"):format(name, least, tostring(x)), 3) end
+  return x
+end
+
+--- A query sees itself and what comes before it.
+function masks.causal()
+  return function(at) return at.i:ge(at.j) end
+end
+
+--- A query sees itself and the w - 1 tokens before it (Mistral; Child et al. 2019, arXiv 1904.10509).
+---@param w integer
+function masks.sliding_window(w)
+  integer("w", w, 1)
+  return function(at) return at.i:ge(at.j) & (at.i - at.j):lt(w) end
+end
+
+--- The first n tokens are seen by all, the rest is causal (Raffel et al. 2020, arXiv 1910.10683, figure 4).
+---@param n integer|attune.Tensor one number for all batch rows, or one each
+function masks.prefix(n)
+  if type(n) == "number" then
+    integer("n", n, 0)
+    return function(at) return at.j:le(n) | at.i:ge(at.j) end
+  end
+  return function(at) return at.j:le(n[at.b]) | at.i:ge(at.j) end
+end
+
+--- Tokens see those of their own document. For causal ones: all(causal(), documents(ids)).
+---@param ids attune.Tensor|integer[] the document of each token, [tokens] or [batch, tokens]
+function masks.documents(ids)
+  local attune = require "attune.core"
+  if type(ids) == "table" then ids = attune.tensor(ids, {dtype = "i32"}) end
+  if #ids.shape == 2 then
+    return function(at) return ids[at.b][at.i]:eq(ids[at.b][at.j]) end
+  end
+  return function(at) return ids[at.i]:eq(ids[at.j]) end
+end
+
+--- Causal, every step-th token back, w of them (Longformer's dilated window; Beltagy et al. 2020, arXiv 2004.05150, section 3.1).
+---@param w integer
+---@param step integer
+function masks.dilated(w, step)
+  integer("w", w, 1)
+  integer("step", step, 1)
+  return function(at)
+    local d = at.i - at.j
+    return d:ge(0) & d:lt(w * step) & (d % step):eq(0)
+  end
+end
+
+--- A window of w tokens to each side, and `globals` first tokens that see all and are seen by all (Longformer, section 3.1).
+---@param globals integer
+---@param w integer
+function masks.global_local(globals, w)
+  integer("globals", globals, 0)
+  integer("w", w, 0)
+  return function(at) return (at.i - at.j):abs():le(w) | at.i:le(globals) | at.j:le(globals) end
+end
+
+--- Causal: the last `stride` tokens, and every stride-th before them (Child et al. 2019, arXiv 1904.10509, section 4.3, strided).
+---@param stride integer
+function masks.strided(stride)
+  integer("stride", stride, 1)
+  return function(at)
+    local d = at.i - at.j
+    return d:ge(0) & (d:lt(stride) | (d % stride):eq(0))
+  end
+end
+
+-- The first of the w places around x on a line of n: centred, and moved inwards at the ends.
+local function window_start(x, w, n) return (x - w // 2):clamp(0, n - w) end
+
+--- Neighborhood attention on a line: the w tokens around each; with the number of tokens known, moved inwards at the ends so that they stay w (Hassani et al. 2023, arXiv
+--- 2204.07143, section 3), else cut off there.
+---@param w integer odd
+---@param tokens? integer
+function masks.natten(w, tokens)
+  integer("w", w, 1)
+  if w % 2 == 0 then error(("w: expected an odd number, got %d"):format(w), 2) end
+  if not tokens then
+    return function(at) return (at.i - at.j):abs():le(w // 2) end
+  end
+  integer("tokens", tokens, w)
+  return function(at)
+    local first = window_start(at.i - 1, w, tokens) + 1
+    return at.j:ge(first) & at.j:lt(first + w)
+  end
+end
+
+--- Neighborhood attention on a grid of rows x columns tokens, row by row: w x w around each (Hassani et al. 2023).
+---@param rows integer
+---@param columns integer
+---@param w integer odd, at most rows and columns
+function masks.natten2d(rows, columns, w)
+  integer("rows", rows, 1)
+  integer("columns", columns, 1)
+  integer("w", w, 1)
+  if w % 2 == 0 or w > rows or w > columns then
+    error(("w: expected an odd number, at most rows and columns (%d, %d), got %d"):format(rows, columns, w), 2)
+  end
+  return function(at)
+    local row, column = (at.i - 1) // columns, (at.i - 1) % columns
+    local top, left = window_start(row, w, rows), window_start(column, w, columns)
+    local key_row, key_column = (at.j - 1) // columns, (at.j - 1) % columns
+    return key_row:ge(top) & key_row:lt(top + w) & key_column:ge(left) & key_column:lt(left + w)
+  end
+end
+
+local function joined(name, join, ...)
+  local parts = table.pack(...)
+  if parts.n == 0 then error(("%s: expected at least one mask, got none"):format(name), 3) end
+  for n = 1, parts.n do
+    if type(parts[n]) ~= "function" then error(("%s: expected mask functions, got a %s as number %d"):format(name, type(parts[n]), n), 3) end
+  end
+  return function(at)
+    local seen = parts[1](at)
+    for n = 2, parts.n do seen = join(seen, parts[n](at)) end
+    return seen
+  end
+end
+
+--- What all of these masks show.
+function masks.all(...)
+  return joined("all", function(x, y) return x & y end, ...)
+end
+
+--- What one of these masks shows.
+function masks.any(...)
+  return joined("any", function(x, y) return x | y end, ...)
+end
+
+return masks

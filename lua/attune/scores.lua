@@ -1,0 +1,47 @@
+--- Scores that have names. Each call gives a score function, a few lines over traced values; write your own likewise.
+local scores = {}
+
+--- s becomes c tanh(s / c): Gemma 2 (arXiv 2408.00118, section 2).
+---@param c number
+function scores.softcap(c)
+  if type(c) ~= "number" or not (c > 0) then error(("c: expected a positive number, got %s"):format(tostring(c)), 2) end
+  return function(s) return (s / c):tanh() * c end
+end
+
+--- Attention with linear biases: s - slope (i - j), to both sides with |i - j| (Press et al. 2022, arXiv 2108.12409, section 3).
+---@param slopes attune.Tensor [heads]
+---@param options? {symmetric?: boolean} symmetric: by |i - j|, for masks that are not causal
+function scores.alibi(slopes, options)
+  if options and options.symmetric then
+    return function(s, at) return s - slopes[at.h] * (at.i - at.j):abs() end
+  end
+  return function(s, at) return s - slopes[at.h] * (at.i - at.j) end
+end
+
+--- T5's relative position bias: s + table[bucket][head], buckets exact for near tokens and logarithmic up to max_distance (Raffel et al. 2020, arXiv 1910.10683, section 2.1).
+---@param table attune.Tensor [buckets, heads]
+---@param options? {max_distance?: integer, bidirectional?: boolean} 128, true
+function scores.t5(table, options)
+  options = options or {}
+  local buckets, max_distance, bidirectional = table.shape[1], options.max_distance or 128, options.bidirectional ~= false
+  local half = bidirectional and buckets // 2 or buckets
+  local exact = half // 2
+  return function(s, at)
+    local relative = at.j - at.i
+    local distance = bidirectional and relative:abs() or (-relative):max(0)
+    local scale = (half - exact) / math.log(max_distance / exact)
+    local far = ((distance:max(1) / exact):log() * scale):floor() + exact
+    local bucket = distance:lt(exact):where(distance, far:min(half - 1))
+    if bidirectional then bucket = bucket + relative:gt(0):where(half, 0) end
+    return s + table[bucket + 1][at.h]
+  end
+end
+
+--- s - slope |i - j|: farther tokens weigh less, for all heads alike.
+---@param slope number
+function scores.distance(slope)
+  if type(slope) ~= "number" then error(("slope: expected a number, got %s"):format(tostring(slope)), 2) end
+  return function(s, at) return s - slope * (at.i - at.j):abs() end
+end
+
+return scores

@@ -1,0 +1,396 @@
+local attune = require "attune"
+local golden = require "tests.support.golden"
+local plain = require "tests.support.plain"
+local random_programs = require "tests.support.random_programs"
+
+local function fails(pattern, fn)
+  local ok, message = pcall(fn)
+  assert.is_false(ok)
+  assert.truthy(tostring(message):find(pattern), ("expected a message with '%s', got: %s"):format(pattern, tostring(message)))
+  return message
+end
+
+-- The greatest difference of two tensors, beside the greatest value of the second.
+local function relative(a, b)
+  local scale = 1e-9
+  local function walk(x) for _, y in ipairs(x) do if type(y) == "table" then walk(y) else scale = math.max(scale, math.abs(y)) end end end
+  walk(b:tolist())
+  return golden.difference(a:to "f64", b:to "f64") / math.max(1, scale)
+end
+
+-- The functions that the golden files put in words.
+local scores = {
+  relative_bias = function(t)
+    local reach = (t.table.shape[2] - 1) // 2
+    return function(s, at) return s + t.table[at.h][(at.j - at.i):clamp(-reach, reach) + reach + 1] end, "table"
+  end,
+  learned_slope = function(t) return function(s, at) return s - t.slope[at.h] * (at.i - at.j) end, "slope" end,
+  key_bias = function(t) return function(s, at) return s + t.bias[at.b][at.j] end, "bias" end,
+  gate = function(t) return function(s, at) return s * t.gate[at.h][at.i]:sigmoid() end, "gate" end,
+  capped_outer = function(t) return function(s, at) return ((s + t.left[at.h][at.i] * t.right[at.h][at.j]) / 12):tanh() * 12 end, "left", "right" end,
+}
+
+describe("golden scores", function()
+  for _, name in ipairs(golden.files "attention") do
+    local case, t = golden.load("attention/" .. name)
+    local p = case.params
+    if p.score then
+      it(name, function()
+        local made = table.pack(scores[p.score](t))
+        local options = {causal = p.causal or nil, window = p.window, scale = p.scale, lengths = p.lengths, score = made[1]}
+        for _, engine in ipairs {"reference", "blis", "tiled"} do
+          options.engine = engine
+          local o, lse = attune.attention(t.q, t.k, t.v, options)
+          assert.is_true(golden.difference(o, t.o) <= case.bounds.o, engine .. " o")
+          assert.is_true(golden.difference(lse, t.lse) <= case.bounds.lse, engine .. " lse")
+          if engine ~= "blis" then
+            local dq, dk, dv, dtables = attune.attention_backward(t["do"], t.q, t.k, t.v, o, lse, options)
+            for gradient, d in pairs {dq = dq, dk = dk, dv = dv} do assert.is_true(golden.difference(d, t[gradient]) <= case.bounds[gradient], engine .. gradient) end
+            for n = 2, made.n do
+              local d = "d" .. made[n]
+              assert.is_true(golden.difference(dtables[t[made[n]]], t[d]) <= case.bounds[d], engine .. d)
+            end
+          end
+        end
+      end)
+    end
+  end
+end)
+
+local B, H, K, S, D = 2, 2, 1, 10, 4
+local q, k, v = attune.randn({B, H, S, D}, {seed = 1, dtype = "f64"}), attune.randn({B, K, S, D}, {seed = 2, dtype = "f64"}), attune.randn({B, K, S, D}, {seed = 3, dtype = "f64"})
+local lists = {vector = attune.randn({9}, {seed = 4}):tolist(), grid = attune.randn({3, 7}, {seed = 5}):tolist(), ids = {3, 1, 4, 1, 5, 9, 2, 6, 5}}
+local tensors = {vector = attune.tensor(lists.vector), grid = attune.tensor(lists.grid), ids = attune.tensor(lists.ids, {dtype = "i32"})}
+lists.vector, lists.grid = tensors.vector:tolist(), tensors.grid:tolist()
+local problem = {q = q:tolist(), k = k:tolist(), v = v:tolist(), B = B, H = H, K = K, Sq = S, Sk = S, D = D, scale = 0.5}
+
+describe("random programs", function()
+  it("are what plain Lua makes of them: 800 scores", function()
+    for seed = 1, 800 do
+      local body = random_programs.score(_G.test_seed * 100000 + seed, false)
+      local traced, direct = random_programs.compile(body, "s, at", tensors), random_programs.compile(body, "s, at", lists)
+      local expected = attune.tensor(plain.with(plain.attention, problem, direct), {dtype = "f64"})
+      local o = attune.attention(q, k, v, {scale = 0.5, score = traced})
+      local off = golden.difference(o, expected)
+      assert.is_true(off < 1e-9, ("%s is off by %g"):format(body, off))
+    end
+  end)
+
+  it("are what plain Lua makes of them: 400 masks, in every engine, and in their block maps", function()
+    for seed = 1, 400 do
+      local body = random_programs.mask(_G.test_seed * 100000 + seed)
+      local traced, direct = random_programs.compile(body, "at", tensors), random_programs.compile(body, "at", lists)
+      local expected = plain.with(plain.attention, problem, nil, direct)
+      for _, engine in ipairs {"reference", "tiled", "blis", "decode"} do
+        local o = engine == "reference" and attune.attention(q, k, v, {scale = 0.5, mask = traced})
+          or attune.attention(q:to "f32", k:to "f32", v:to "f32", {scale = 0.5, mask = traced, engine = engine})
+        local off = golden.difference(o:to "f64", attune.tensor(expected, {dtype = "f64"}))
+        assert.is_true(off < (engine == "reference" and 1e-9 or 1e-5), ("%s, %s is off by %g"):format(engine, body, off))
+      end
+    end
+  end)
+
+  it("run in tiled as in the reference, with their gradients: 300 smooth scores", function()
+    local q32, k32, v32, d = q:to "f32", k:to "f32", v:to "f32", attune.randn({B, H, S, D}, {seed = 6, dtype = "f64"})
+    for seed = 1, 300 do
+      local body = random_programs.score(_G.test_seed * 100000 + 5000 + seed, true)
+      local score = random_programs.compile(body, "s, at", tensors)
+      local options = {scale = 0.5, score = score, causal = seed % 2 == 0}
+      local o, lse = attune.attention(q, k, v, options)
+      local expected = {attune.attention_backward(d, q, k, v, o, lse, options)}
+      local o32, lse32 = attune.attention(q32, k32, v32, options)
+      assert.is_true(relative(o32, o) < 2e-4, body)
+      local got = {attune.attention_backward(d:to "f32", q32, k32, v32, o32, lse32, options)}
+      for n = 1, 3 do assert.is_true(relative(got[n], expected[n]) < 1e-3, ("%s: gradient %d"):format(body, n)) end
+      for tensor, gradient in pairs(expected[4]) do assert.is_true(relative(got[4][tensor], gradient) < 1e-3, body .. ": a table's gradient") end
+    end
+  end)
+
+  it("have the gradients that finite differences show: 150 smooth scores", function()
+    local d = attune.randn({B, H, S, D}, {seed = 7, dtype = "f64"})
+    local step = 1e-5
+    for seed = 1, 150 do
+      local body = random_programs.score(_G.test_seed * 100000 + 9000 + seed, true)
+      local vector = tensors.vector:to "f64"
+      local function loss(x, w)
+        local score = random_programs.compile(body, "s, at", {vector = w, grid = tensors.grid, ids = tensors.ids})
+        return (attune.attention(x, k, v, {scale = 0.5, score = score}) * d):sum():item()
+      end
+      local score = random_programs.compile(body, "s, at", {vector = vector, grid = tensors.grid, ids = tensors.ids})
+      local o, lse = attune.attention(q, k, v, {scale = 0.5, score = score})
+      local dq, _, _, tables = attune.attention_backward(d, q, k, v, o, lse, {scale = 0.5, score = score})
+      local direction = attune.randn({B, H, S, D}, {seed = seed, dtype = "f64"})
+      local measured = (loss(q + direction * step, vector) - loss(q - direction * step, vector)) / (2 * step)
+      local said = (dq * direction):sum():item()
+      assert.is_true(math.abs(measured - said) < 1e-4 * (1 + math.abs(said)), ("%s: %g by differences, %g by gradient"):format(body, measured, said))
+      if tables[vector] then
+        local way = attune.randn({9}, {seed = seed + 1, dtype = "f64"})
+        measured = (loss(q, vector + way * step) - loss(q, vector - way * step)) / (2 * step)
+        said = (tables[vector] * way):sum():item()
+        assert.is_true(math.abs(measured - said) < 1e-4 * (1 + math.abs(said)), ("%s, table: %g by differences, %g by gradient"):format(body, measured, said))
+      end
+    end
+  end)
+end)
+
+describe("block maps", function()
+  it("count what a brute force counts", function()
+    for seed = 1, 60 do
+      local body = random_programs.mask(_G.test_seed * 100000 + 20000 + seed)
+      local traced, direct = random_programs.compile(body, "at", tensors), random_programs.compile(body, "at", lists)
+      local Sq, Sk, heads = 70 + seed, 150, 2
+      local map = attune.block_map(traced, {heads = heads, queries = Sq, keys = Sk})
+      local seen, tiles = 0, {}
+      plain.with(function()
+        for h = 1, heads do
+          for row = 0, Sq - 1 do
+            for j = 0, Sk - 1 do
+              local tile = ((h - 1) * 100 + row // 64) * 100 + j // 64
+              tiles[tile] = tiles[tile] or {0, 0}
+              tiles[tile][2] = tiles[tile][2] + 1
+              if direct {b = 1, h = h, kv = h, i = row + Sk - Sq + 1, j = j + 1} then
+                seen = seen + 1
+                tiles[tile][1] = tiles[tile][1] + 1
+              end
+            end
+          end
+        end
+      end)
+      assert.is_true(math.abs(map.density - seen / (heads * Sq * Sk)) < 1e-12, body)
+      local blocks = {empty = 0, partial = 0, full = 0}
+      for _, tile in pairs(tiles) do
+        local kind = tile[1] == 0 and "empty" or tile[1] == tile[2] and "full" or "partial"
+        blocks[kind] = blocks[kind] + 1
+      end
+      for kind, n in pairs(blocks) do assert.same(n, map.blocks[kind] * heads // map.heads, body .. " " .. kind) end
+    end
+  end)
+
+  it("draw themselves", function()
+    local text = attune.block_map(attune.masks.causal(), {queries = 256}):draw()
+    assert.same("▒···\n█▒··\n██▒·\n███▒\n", text)
+    fails("head: expected from 1 to 1, got 2", function() attune.block_map(attune.masks.causal(), {queries = 64}):draw(2) end)
+    fails("unknown field 'querys' of shape; did you mean 'queries'", function() attune.block_map(attune.masks.causal(), {querys = 64}) end)
+  end)
+end)
+
+describe("tracing", function()
+  local x = {attune.randn({1, 2, 8, 4}, {seed = 1}), attune.randn({1, 2, 8, 4}, {seed = 2}), attune.randn({1, 2, 8, 4}, {seed = 3})}
+  local function run(score) return attune.attention(x[1], x[2], x[3], {score = score}) end
+
+  it("happens once", function()
+    local count = 0
+    local function score(s) count = count + 1 return s * 2 end
+    for _ = 1, 5 do run(score) end
+    assert.same(1, count)
+  end)
+
+  it("happens again when an upvalue, a global, or an upvalue of a function that is called has changed", function()
+    local factor, count = 2, 0
+    local function inner(s) return s * factor end
+    local function score(s) count = count + 1 return inner(s) end
+    local before = run(score)
+    factor = 3
+    local after = run(score)
+    assert.same(2, count)
+    assert.is_true(golden.difference(before, after) > 1e-3)
+    assert.same(0, golden.difference(after, run(function(s) return s * 3 end)))
+    _G.attune_test_factor = 1.5
+    local function with_global(s) return s * _G.attune_test_factor end
+    local function by_name(s) return s * attune_test_factor end -- luacheck: ignore
+    local first, second = run(with_global), run(by_name)
+    _G.attune_test_factor = 0.5
+    assert.is_true(golden.difference(first, run(with_global)) > 1e-3)
+    assert.is_true(golden.difference(second, run(by_name)) > 1e-3)
+    _G.attune_test_factor = nil
+  end)
+
+  it("says what cannot be traced, the line, and what to write", function()
+    local line = debug.getinfo(1, "l").currentline
+    fails("program_spec.lua:" .. line + 2 .. ": == between traced values cannot be traced; write x:eq", function() run(function(s, at)
+      return at.i == at.j and s or s * 2 end) end)
+    fails("a comparison is used nowhere in the result.*write c:where", function() run(function(s, at) if at.i:lt(3) then return s end return s * 2 end) end)
+    fails("a comparison is used nowhere", function() run(function(s, at) return at.i:lt(3) and s or -s end) end)
+    fails("cannot be traced; write .*x:max", function() run(function(s) return math.max(s, 0) end) end)
+    fails("math.exp takes numbers only; write the method, as x:exp", function() run(function(s) return math.exp(s) end) end)
+    fails("a comparison is no number; write c:where%(1, 0%)", function() run(function(s, at) return s + at.i:lt(3) end) end)
+    fails("& joins comparisons, got a traced value; write x:ne%(0%)", function() run(function(s) return s & 1 end) end)
+    fails("unknown method 'tan' of a traced value; did you mean 'tanh'", function() run(function(s) return s:tan() end) end)
+    fails("unknown field 'k' of at", function() run(function(s, at) return s + at.k end) end)
+    fails("expected the function to return a number.*got nothing", function() run(function() end) end)
+    fails("expected the function to return a number.*got a comparison", function() run(function(_, at) return at.i:lt(3) end) end)
+    fails("score: expected a number or a traced value, got \"x\"", function() run(function() return "x" end) end)
+    fails("mask: expected the function to return a comparison.*got a number", function() attune.attention(x[1], x[2], x[3], {mask = function(at) return at.i end}) end)
+    fails("got false: == and ~= with a number.*write x:eq", function() attune.attention(x[1], x[2], x[3], {mask = function(at) return at.i == 3 end}) end)
+    fails("score: expected a function %(s, at%)", function() run(3) end)
+    fails("< between values", function() run(function(s) return s < 3 end) end)
+    fails("cannot be indexed", function() local t = attune.ones {4} run(function(s, at) return s + t[at.h][at.i] end) end)
+    fails("has 2 axes and was read with 1", function() local t = attune.ones {4, 4} run(function(s, at) return s + t[at.h] end) end)
+    fails("expected an integer, got a fraction", function() local t = attune.ones {4} run(function(s, at) return s + t[at.i / 2] end) end)
+    fails("expected from 1 to 4 on axis 2 of the tensor, got 5", function() local t = attune.ones {4, 4} run(function(s, at) return s + t[at.h][5] end) end)
+  end)
+
+  it("refuses reads outside by pairs that are seen, and only by them", function()
+    local t = attune.ones {4}
+    fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key 1 of head 1 %(line %d+%)", function()
+      run(function(s, at) return s + t[at.i] end)
+    end)
+    local function by_distance(s, at) return s + t[at.i - at.j + 1] end
+    fails("got %[0%]", function() run(by_distance) end)
+    fails("got %[5%]", function() attune.attention(x[1], x[2], x[3], {score = by_distance, causal = true}) end)
+    for _, options in ipairs {
+      {score = by_distance, causal = true, window = 4},
+      {score = by_distance, mask = function(at) return at.i:ge(at.j) & (at.i - at.j):lt(4) end},
+      {score = by_distance, mask = function(at) local d = at.i - at.j return (d % 2):eq(0) & d:ge(0) & d:lt(4) end},
+      {score = by_distance, causal = true, lengths = {4, 4}},
+      {score = function(s, at) return s + t[at.i - at.j + at.h - 1] end, mask = function(at) local d = at.i - at.j + at.h - 1 return d:ge(1) & d:le(4) end},
+      {score = function(s, at) return s + t[at.i * at.j] end, mask = function(at) return (at.i * at.j):le(4) end},
+    } do
+      for _, engine in ipairs {"reference", "tiled", "blis"} do
+        options.engine = engine
+        assert.has_no.errors(function() attune.attention(x[1], x[2], x[3], options) end)
+      end
+    end
+    fails("got %[5%]", function() attune.attention(x[1], x[2], x[3], {score = function(s, at) return s + t[at.i * at.j] end, mask = function(at) return (at.i * at.j):le(6) end}) end)
+  end)
+
+  it("shows what became of a function", function()
+    local slope = attune.ones {2}
+    local text = attune.program(function(s, at) return s - slope[at.h] * (at.i - at.j) * (2 + 1) end):disassemble()
+    assert.truthy(text:find "distance, head")
+    assert.truthy(text:find "score")
+    assert.truthy(text:find "return %%%d+")
+    assert.truthy(tostring(attune.program(function(at) return at.i:ge(at.j) end)):find "mask program")
+  end)
+end)
+
+describe("the library", function()
+  local function seen(mask, tokens)
+    local map = {}
+    local t = {attune.zeros {1, 1, tokens, 1}, attune.zeros {1, 1, tokens, 1}}
+    local w = attune.attention_weights(t[1], t[2], {mask = mask}):tolist()[1][1]
+    for i = 1, tokens do
+      map[i] = {}
+      for j = 1, tokens do map[i][j] = w[i][j] > 0 and 1 or 0 end
+    end
+    return map
+  end
+  local function expect(mask, tokens, fn)
+    local expected = {}
+    for i = 1, tokens do
+      expected[i] = {}
+      for j = 1, tokens do expected[i][j] = fn(i, j) and 1 or 0 end
+    end
+    assert.same(expected, seen(mask, tokens))
+  end
+  local masks = attune.masks
+  it("has the masks by their definitions", function()
+    expect(masks.causal(), 9, function(i, j) return j <= i end)
+    expect(masks.sliding_window(3), 9, function(i, j) return j <= i and i - j < 3 end)
+    expect(masks.prefix(4), 9, function(i, j) return j <= 4 or j <= i end)
+    local ids = {1, 1, 1, 2, 2, 3, 3, 3, 3}
+    expect(masks.documents(ids), 9, function(i, j) return ids[i] == ids[j] end)
+    expect(masks.dilated(3, 2), 9, function(i, j) return j <= i and (i - j) % 2 == 0 and i - j < 6 end)
+    expect(masks.global_local(2, 1), 9, function(i, j) return math.abs(i - j) <= 1 or i <= 2 or j <= 2 end)
+    expect(masks.strided(3), 9, function(i, j) return j <= i and (i - j < 3 or (i - j) % 3 == 0) end)
+    expect(masks.natten(3), 9, function(i, j) return math.abs(i - j) <= 1 end)
+    expect(masks.natten(3, 9), 9, function(i, j)
+      local first = math.min(math.max(i - 1, 1), 7)
+      return j >= first and j < first + 3
+    end)
+    expect(masks.natten2d(3, 4, 3), 12, function(i, j)
+      local function near(x, y, n)
+        local first = math.min(math.max(x - 1, 0), n - 3)
+        return y >= first and y < first + 3
+      end
+      return near((i - 1) // 4, (j - 1) // 4, 3) and near((i - 1) % 4, (j - 1) % 4, 4)
+    end)
+    expect(masks.all(masks.causal(), masks.documents(ids)), 9, function(i, j) return j <= i and ids[i] == ids[j] end)
+    expect(masks.any(masks.causal(), masks.natten(3)), 9, function(i, j) return j <= i or math.abs(i - j) <= 1 end)
+    fails("w: expected an integer of at least 1, got 0", function() masks.sliding_window(0) end)
+    fails("all: expected mask functions, got a number as number 1", function() masks.all(3) end)
+  end)
+
+  it("has softcap as the option has it, and windows as the option has them", function()
+    local x = {attune.randn({1, 4, 100, 16}, {seed = 1}), attune.randn({1, 2, 100, 16}, {seed = 2}), attune.randn({1, 2, 100, 16}, {seed = 3})}
+    local a = attune.attention(x[1], x[2], x[3], {softcap = 2})
+    local b = attune.attention(x[1], x[2], x[3], {score = attune.scores.softcap(2)})
+    assert.is_true(golden.difference(a, b) < 2e-6)
+    a = attune.attention(x[1], x[2], x[3], {causal = true, window = 7})
+    b = attune.attention(x[1], x[2], x[3], {mask = masks.sliding_window(7)})
+    assert.is_true(golden.difference(a, b) < 1e-6)
+  end)
+end)
+
+describe("a cache with programs", function()
+  it("decodes as prefill does, rings and rows of different length too", function()
+    local Bc, Hc, Kc, n = 2, 4, 2, 90
+    local x = {attune.randn({Bc, Hc, n, 16}, {seed = 1}), attune.randn({Bc, Kc, n, 16}, {seed = 2}), attune.randn({Bc, Kc, n, 16}, {seed = 3})}
+    local bias = attune.randn({n}, {seed = 4})
+    local options = {score = function(s, at) return s + bias[at.j] - (at.i - at.j) * 0.1 * at.h + bias[at.i]:tanh() * s end, mask = function(at) return (at.j % 3):ne(1) | at.j:eq(at.i) end}
+    local prefill = attune.attention(x[1], x[2], x[3], {causal = true, score = options.score, mask = options.mask})
+    local cache = attune.cache {batch = Bc, kv_heads = Kc, head_dim = 16, capacity = 100}
+    for t = 1, n, 3 do
+      cache:append(x[2]:slice(3, t, t + 2), x[3]:slice(3, t, t + 2))
+      local o = cache:attend(x[1]:slice(3, t, t + 2), options)
+      assert.is_true(golden.difference(o, prefill:slice(3, t, t + 2)) < 3e-6)
+    end
+    local windowed = attune.attention(x[1], x[2], x[3], {causal = true, window = 20, score = options.score, mask = options.mask})
+    local ring = attune.cache {batch = Bc, kv_heads = Kc, head_dim = 16, window = 20}
+    for t = 1, n, 3 do
+      ring:append(x[2]:slice(3, t, t + 2), x[3]:slice(3, t, t + 2))
+      local o = ring:attend(x[1]:slice(3, t, t + 2), options)
+      assert.is_true(golden.difference(o, windowed:slice(3, t, t + 2)) < 3e-6)
+    end
+    local uneven = attune.cache {batch = Bc, kv_heads = Kc, head_dim = 16, capacity = 100}
+    uneven:append(x[2], x[3], {counts = {n, n - 30}})
+    local last = attune.zeros {Bc, Hc, 1, 16}
+    local o = uneven:attend(last, options)
+    for b, length in ipairs {n, n - 30} do
+      local function row(t) return t:slice(1, b, b):slice(3, 1, length) end
+      local one = attune.attention(last:slice(1, b, b), row(x[2]), row(x[3]), options)
+      assert.is_true(golden.difference(o:slice(1, b, b), one) < 3e-6)
+    end
+  end)
+end)
+
+describe("pack", function()
+  it("puts the longest first, each where it first fits, and says what is wasted", function()
+    local documents = {}
+    for n, size in ipairs {3, 7, 5, 2, 6, 1} do
+      documents[n] = {}
+      for p = 1, size do documents[n][p] = n * 10 + p end
+    end
+    local packed = attune.pack(documents, {capacity = 10})
+    assert.same({{2, 1}, {5, 4, 6}, {3}}, packed.documents)
+    assert.same({{7, 3}, {6, 2, 1, 1}, {5, 5}}, packed.lengths)
+    assert.same({3, 10}, packed.ids.shape)
+    assert.same({21, 22, 23, 24, 25, 26, 27, 11, 12, 13}, packed.ids:tolist()[1])
+    assert.same({0, 1, 2, 3, 4, 5, 0, 1, 0, 0}, packed.positions:tolist()[2])
+    assert.is_true(math.abs(packed.waste - 6 / 30) < 1e-12)
+    fails("documents: expected at most capacity, 4 tokens, got 7 in number 2", function() attune.pack(documents, {capacity = 4}) end)
+    fails("unknown option 'capacty'; did you mean 'capacity'", function() attune.pack(documents, {capacty = 4}) end)
+  end)
+
+  it("gives attention over packed documents as over each alone, forward and backward", function()
+    local sizes, tokens = {5, 9, 2}, 16
+    local x = {}
+    for n = 1, 4 do x[n] = attune.randn({1, 2, tokens, 8}, {seed = n}) end
+    local ids = {}
+    for d, size in ipairs(sizes) do for _ = 1, size do ids[#ids + 1] = d end end
+    local by_lengths, by_mask = {causal = true, lengths = sizes}, {causal = true, mask = attune.masks.documents(ids)}
+    for _, options in ipairs {by_lengths, by_mask} do
+      local o, lse = attune.attention(x[1], x[2], x[3], options)
+      local grads = {attune.attention_backward(x[4], x[1], x[2], x[3], o, lse, options)}
+      local first = 1
+      for _, size in ipairs(sizes) do
+        local function part(t) return t:slice(3, first, first + size - 1) end
+        local o1, lse1 = attune.attention(part(x[1]), part(x[2]), part(x[3]), {causal = true})
+        assert.is_true(golden.difference(part(o), o1) < 1e-6)
+        local alone = {attune.attention_backward(part(x[4]), part(x[1]), part(x[2]), part(x[3]), o1, lse1, {causal = true})}
+        for n = 1, 3 do assert.is_true(golden.difference(part(grads[n]), alone[n]) < 2e-6) end
+        first = first + size
+      end
+    end
+  end)
+end)
