@@ -147,8 +147,7 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     if (n > 0) {
         kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0}, (at_values){0}, s->before, n);
         if (p->softcap > 0) {
-            kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&inner, 0}, (at_values){0}, s->before, n);
-            kernels->apply(ATTUNE_OP_TANH, scores, scores, (at_values){0}, s->before, n);
+            kernels->apply(ATTUNE_OP_TANH, scores, (at_values){&inner, 0}, (at_values){&one, 0}, s->before, n);
             kernels->apply(ATTUNE_OP_MUL, scores, scores, (at_values){0}, s->slope, n);
             kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope, n);
             kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before, n);

@@ -175,6 +175,65 @@ static void look_for_great_integers(at_bound *bd, at_range *scratch) {
     }
 }
 
+/* ---- operations --------------------------------------------------------------------------------------------------- */
+
+static at_operand operand_of(const at_bound *bd, int32_t n) {
+    if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_operand){.slot = -2};
+    if (bd->slot[n] >= 0) return (at_operand){.slot = bd->slot[n]};
+    const at_table *t = &bd->table[n];
+    return (at_operand){.p = t->narrow, .b_stride = t->b_stride, .h_stride = t->h_stride, .slot = -1, .level = level(bd, n)};
+}
+
+static bool is_scaled(const at_bound *bd, int32_t n, int32_t *of, int32_t *by) {
+    const attune_instruction *in = &bd->program->code[n];
+    if (in->op != ATTUNE_OP_MUL) return false;
+    for (int k = 0; k < 2; k++) {
+        if (level(bd, in->a[k]) != AT_SCALAR) continue;
+        *by = in->a[k], *of = in->a[1 - k];
+        return true;
+    }
+    return false;
+}
+
+/* How often a value is used, outputs counted. */
+static int uses_of(const at_bound *bd, int32_t n, int wants) {
+    const attune_program *p = bd->program;
+    int uses = p->result == n;
+    if (wants & AT_WITH_GRADIENTS) {
+        uses += p->slope == n;
+        for (int32_t r = 0; r < p->reads; r++) uses += (p->adjoint[r] == n) + (p->read[r] == n);
+    }
+    for (int32_t k = 0; k < bd->pair_count; k++)
+        for (int a = 0, operands = at_operands(p, bd->pairs[k]); a < operands; a++) uses += p->code[bd->pairs[k]].a[a] == n;
+    return uses;
+}
+
+static const float ONE = 1;
+
+static void make_operations(at_bound *bd, int wants) {
+    const attune_program *p = bd->program;
+    for (int32_t k = 0; k < bd->pair_count; k++) {
+        const int32_t n = bd->pairs[k];
+        const attune_instruction *in = &p->code[n];
+        at_operation *o = &bd->operation[bd->operations];
+        int32_t of, by;
+        *o = (at_operation){.op = in->op, .n = n, .slot = bd->slot[n], .operands = at_operands(p, n)};
+        for (int a = 0; a < o->operands; a++) o->x[a] = operand_of(bd, in->a[a]);
+        if (in->op == ATTUNE_OP_TANH) {
+            o->x[1] = o->x[2] = (at_operand){.p = &ONE, .slot = -1};
+            at_operation *before = bd->operations > 0 ? o - 1 : NULL;
+            if (before && before->n == in->a[0] && uses_of(bd, before->n, wants) == 1 && is_scaled(bd, before->n, &of, &by)) {
+                o->x[0] = operand_of(bd, of), o->x[1] = operand_of(bd, by);
+                *before = *o, bd->operations--;
+            }
+        } else if (bd->operations > 0 && is_scaled(bd, n, &of, &by) && o[-1].op == ATTUNE_OP_TANH && o[-1].n == of && uses_of(bd, of, wants) == 1) {
+            o[-1].x[2] = operand_of(bd, by), o[-1].n = n, o[-1].slot = o->slot;
+            continue;
+        }
+        bd->operations++;
+    }
+}
+
 static attune_status make_all(at_bound *bd, int wants) {
     const attune_program *p = bd->program;
     for (int32_t n = 0; n < p->count; n++) {
@@ -197,6 +256,7 @@ static attune_status make_all(at_bound *bd, int wants) {
         for (int32_t r = 0; r < p->reads; r++)
             if (bd->table[p->adjoint[r]].wide) AT_TRY(narrow(bd, &bd->table[p->adjoint[r]]));
     }
+    make_operations(bd, wants);
     at_range *scratch = at_alloc(p->count * (int64_t)sizeof *scratch);
     if (!scratch) return ATTUNE_EMEMORY;
     look_for_great_integers(bd, scratch);
@@ -221,7 +281,8 @@ attune_status at_bind(const attune_program *p, const at_extent *extent, int want
     if (bd->used) bd->table = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->table);
     if (bd->table) bd->slot = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->slot);
     if (bd->slot) bd->pairs = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->pairs);
-    attune_status status = bd->pairs ? ATTUNE_OK : ATTUNE_EMEMORY;
+    if (bd->pairs) bd->operation = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->operation);
+    attune_status status = bd->operation ? ATTUNE_OK : ATTUNE_EMEMORY;
     if (status == ATTUNE_OK) {
         place_queries(bd);
         depend(bd);
@@ -249,6 +310,7 @@ void at_bound_free(at_bound *bd) {
     at_free(bd->table);
     at_free(bd->slot);
     at_free(bd->pairs);
+    at_free(bd->operation);
     memset(bd, 0, sizeof *bd);
 }
 

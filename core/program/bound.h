@@ -24,6 +24,22 @@ typedef struct at_table {
     bool *bad;       /* of a READ: which of its values lie outside; NULL: none */
 } at_table;
 
+/* Where an operand of a pair's instruction lies. */
+typedef struct at_operand {
+    const float *p; /* in a table */
+    int64_t b_stride, h_stride;
+    int32_t slot;   /* at least 0: in scratch; -1: in a table; -2: the score itself */
+    at_level level; /* of the table */
+} at_operand;
+
+/* A pair's instruction, ready to run. TANH multiplies its operand by x[1] and its value by x[2], so that a softcap is one pass. */
+typedef struct at_operation {
+    attune_op op;
+    int32_t n, slot; /* the instruction, and where its value goes */
+    int operands;
+    at_operand x[ATTUNE_MAX_RANK];
+} at_operation;
+
 typedef struct at_bound {
     const attune_program *program;
     at_extent extent;
@@ -36,6 +52,8 @@ typedef struct at_bound {
     int32_t *slot;     /* [count] where a pair's value lies in scratch; -1: in a table */
     int32_t *pairs;    /* instructions at AT_EACH_PAIR, in order, but SCORE */
     int32_t pair_count;
+    at_operation *operation; /* the same, some made one */
+    int32_t operations;
     bool wide;        /* f32 does not hold its integers: pairs run in double */
     bool reads_pairs; /* some READ stands at AT_EACH_PAIR */
 } at_bound;

@@ -66,6 +66,12 @@ static void apply_each(attune_op op, at_values a, at_values b, float *to, int n)
     }
 }
 
+static at_values find(const at_run *run, const at_operand *x, const int64_t along[AT_EACH_PAIR]) {
+    if (x->slot >= 0) return (at_values){(const float *)run->scratch + x->slot * AT_RUN, 1};
+    if (x->slot == -2) return (at_values){run->score, 1};
+    return (at_values){x->p + run->b * x->b_stride + run->h * x->h_stride + along[x->level], x->level >= AT_ALONG_KEYS};
+}
+
 static void run_in_double(const at_run *run, float *to) {
     const at_bound *bd = run->bound;
     const attune_program *p = bd->program;
@@ -88,22 +94,25 @@ void at_run_pairs(const at_run *run, float *to) {
         run_in_double(run, to);
         return;
     }
-    const int32_t last = bd->pair_count - 1;
-    for (int32_t k = 0; k <= last; k++) {
-        const int32_t n = bd->pairs[k];
-        const attune_instruction *in = &p->code[n];
-        const int operands = at_operands(p, n);
-        at_values x[ATTUNE_MAX_RANK] = {{0}};
-        for (int a = 0; a < operands; a++) x[a] = at_run_value(run, in->a[a]);
-        float *out = to && k == last && n == p->result ? to : slot(run, n);
-        if (in->op == ATTUNE_OP_READ)
-            gather(&p->tensors[in->tensor], x, out, run->n);
-        else if (in->op == ATTUNE_OP_LOG || in->op == ATTUNE_OP_POW)
-            apply_each(in->op, x[0], operands > 1 ? x[1] : x[0], out, run->n);
+    int64_t along[AT_EACH_PAIR];
+    along[AT_SCALAR] = 0, along[AT_ALONG_QUERIES] = run->i, along[AT_ALONG_KEYS] = run->key - bd->extent.from;
+    along[AT_ALONG_DISTANCES] = run->key - (bd->base[run->b] + run->i) - bd->nearest;
+    const at_operation *end = bd->operation + bd->operations;
+    for (const at_operation *o = bd->operation; o < end; o++) {
+        at_values x[ATTUNE_MAX_RANK];
+        const int operands = o->op == ATTUNE_OP_TANH ? 3 : o->operands;
+        x[1] = x[2] = (at_values){0};
+        for (int a = 0; a < operands; a++) x[a] = find(run, &o->x[a], along);
+        if (o->operands == 1 && operands == 1) x[1] = x[0];
+        float *out = to && o == end - 1 && o->n == p->result ? to : (float *)run->scratch + o->slot * AT_RUN;
+        if (o->op == ATTUNE_OP_READ)
+            gather(&p->tensors[p->code[o->n].tensor], x, out, run->n);
+        else if (o->op == ATTUNE_OP_LOG || o->op == ATTUNE_OP_POW)
+            apply_each(o->op, x[0], x[1], out, run->n);
         else
-            kernels->apply(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], out, run->n);
+            kernels->apply(o->op, x[0], x[1], x[2], out, run->n);
     }
-    if (to && (last < 0 || bd->pairs[last] != p->result)) { /* it lies elsewhere */
+    if (to && (bd->operations == 0 || end[-1].n != p->result)) { /* it lies elsewhere */
         const at_values from = at_run_value(run, p->result);
         for (int x = 0; x < run->n; x++) to[x] = from.p[x * from.step];
     }

@@ -139,6 +139,11 @@ function graph.new()
     if op == "mul" and is(x, 1) and (y.kind == "float" or x.kind == "int") then return y end
     if op == "mul" and is(y, 1) and (x.kind == "float" or y.kind == "int") then return x end
     if op == "mul" and x.kind == "int" and y.kind == "int" and (is(x, 0) or is(y, 0)) then return g.number(0) end
+    if op == "mul" and x.op == "number" and y.op ~= "number" and y.kind == "float" then x, y = y, x end
+    if op == "mul" and y.op == "number" and x.op == "mul" and x[2].op == "number" and x.kind == "float" then
+      return g.make("mul", x[1], g.number(x[2].number * y.number + 0.0))
+    end
+    if op == "mul" and y.op == "number" and y.number == -1 and x.kind == "float" then return g.make("neg", x) end
     if op == "div" and is(y, 1) and x.kind == "float" then return x end
     if op == "div" and y.op == "number" and x.kind == "float" and y.number ~= 0 then return g.make("mul", x, g.number(1.0 / y.number)) end
     if op == "pow" and is(y, 1) and x.kind == "float" then return x end
@@ -174,6 +179,8 @@ function graph.new()
       if difference.op == "number" then return g.make(op, difference, g.number(0)) end
       if difference.affine[1] == -difference.affine[2] then return g.raw(op, difference, g.number(0)) end
     end
+    -- Constants stand second, so that they meet.
+    if (op == "mul" or op == "add") and x.op == "number" then x, y = y, x end
     return g.raw(op, x, y, z)
   end
 

@@ -152,13 +152,13 @@ end
 
 function Program:__tostring() return ("%s program of %d instructions"):format(self.kind, #graph.order {self.result}) end
 
---- Traces fn: of one argument (at) as a mask, of two (s, at) as a score.
+--- Traces fn: of one argument (at) as a mask, of two (s, at), or of one that is called s, as a score.
 ---@param fn function
 ---@return attune.Program
 function program.new(fn)
   if type(fn) ~= "function" then error(("program: expected a function, got a %s"):format(type(fn)), 2) end
   local info = debug.getinfo(fn, "u")
-  local ok, result = pcall(program.of, fn, info.nparams == 1 and "mask" or "score")
+  local ok, result = pcall(program.of, fn, info.nparams == 1 and debug.getlocal(fn, 1) ~= "s" and "mask" or "score")
   if not ok then error(result, 2) end
   return result
 end

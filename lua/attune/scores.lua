@@ -5,7 +5,7 @@ local scores = {}
 ---@param c number
 function scores.softcap(c)
   if type(c) ~= "number" or not (c > 0) then error(("c: expected a positive number, got %s"):format(tostring(c)), 2) end
-  return function(s) return (s / c):tanh() * c end
+  return function(s, _) return (s / c):tanh() * c end
 end
 
 --- Attention with linear biases: s - slope (i - j), to both sides with |i - j| (Press et al. 2022, arXiv 2108.12409, section 3).

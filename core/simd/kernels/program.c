@@ -52,6 +52,16 @@ static void where(at_values a, at_values b, at_values c, float *to, int n) {
     }
 }
 
+static void tanh_scaled(at_values x, float inner, float outer, float *to, int n) {
+    const vf in = vf_set1(inner), out = vf_set1(outer);
+    int i = 0;
+    for (; i + 2 * AT_LANES <= n; i += 2 * AT_LANES) {
+        const vf first = vf_tanh(vf_mul(vf_load(x.p + i), in)), second = vf_tanh(vf_mul(vf_load(x.p + i + AT_LANES), in));
+        vf_store(to + i, vf_mul(first, out)), vf_store(to + i + AT_LANES, vf_mul(second, out));
+    }
+    for (; i < n; i += AT_LANES) vf_store(to + i, vf_mul(vf_tanh(vf_mul(vf_load(x.p + i), in)), out));
+}
+
 static void apply(attune_op op, at_values a, at_values b, at_values c, float *to, int n) {
     switch (op) {
     case ATTUNE_OP_ADD: EACH(vf_add(x, y))
@@ -72,7 +82,7 @@ static void apply(attune_op op, at_values a, at_values b, at_values c, float *to
     case ATTUNE_OP_ABS: EACH(vf_abs(x))
     case ATTUNE_OP_EXP: EACH(vf_exp(x))
     case ATTUNE_OP_SQRT: EACH(vf_sqrt(x))
-    case ATTUNE_OP_TANH: EACH(vf_tanh(x))
+    case ATTUNE_OP_TANH: tanh_scaled(a, *b.p, *c.p, to, n); break;
     case ATTUNE_OP_SIGMOID: EACH(vf_sigmoid(x))
     case ATTUNE_OP_FLOOR: EACH(vf_floor(x))
     case ATTUNE_OP_WHERE: where(a, b, c, to, n); break;
