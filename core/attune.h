@@ -321,15 +321,15 @@ typedef enum attune_scaling_type {
 typedef struct attune_rope_scaling {
     attune_scaling_type type;
     double factor;
-    int64_t original;                    /* tokens that the model was trained at */
-    int64_t length;                      /* dynamic and longrope choose by it; 0: by the largest position + 1 of each call */
-    double beta_fast, beta_slow;         /* 32, 1 */
-    double attention_factor;             /* on cosines and sines; else of mscale, mscale_all_dim, or 0.1 ln factor + 1 */
+    int64_t original;            /* tokens that the model was trained at */
+    int64_t length;              /* dynamic and longrope choose by it; 0: by the largest position + 1 of each call */
+    double beta_fast, beta_slow; /* 32, 1 */
+    double attention_factor;     /* on cosines and sines; else of mscale, mscale_all_dim, or 0.1 ln factor + 1 */
     double mscale, mscale_all_dim;
-    bool not_truncated;                  /* yarn's ramp begins and ends between pairs */
+    bool not_truncated; /* yarn's ramp begins and ends between pairs */
     const double *short_factors, *long_factors;
-    int64_t short_count, long_count;     /* dims / 2 each */
-    double low, high;                    /* 1, 4 */
+    int64_t short_count, long_count; /* dims / 2 each */
+    double low, high;                /* 1, 4 */
 } attune_rope_scaling;
 
 /* Rotary embedding (Su et al. 2021, arXiv 2104.09864). All zero but head_dim: the defaults. */

@@ -64,7 +64,7 @@ struct attune_position {
     double *inv_freq_long;
     void (*long_frequencies)(const attune_position *pe, int64_t length, double *out);
     attune_angles angles;
-    double growth; /* of dynamic: the factor */
+    double growth;          /* of dynamic: the factor */
     at_turn_table *kept[2]; /* positions 0, 1, .. that have been asked for: of q and k, or of short and long calls; sided encodings have no long ones */
 
     double scale_base, center; /* xpos */

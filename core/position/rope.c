@@ -3,11 +3,11 @@
  * Pair i of the dims turns by the angle t theta_i at position t, theta_i = base^(-2 i / dims), so that q . k after turning depends on the difference of
  * their positions only. With s the factor, L0 the trained length, L that of the call, d the dims:
  *   linear    theta_i / s                                          Chen et al. 2023, arXiv 2306.15595, equation 4
- *   ntk       base' = base s^(d / (d - 2))                         bloc97 2023; YaRN, equation 16
- *   dynamic   base' = base (s L / L0 - (s - 1))^(d / (d - 2)) where L > L0
- *   yarn      g theta_i + (1 - g) theta_i / s, g a ramp            Peng et al. 2023, arXiv 2309.00071, equations 17 to 23
+ *   ntk       base' = base s^(d / (d - 2))                         Peng et al. 2023 (YaRN), arXiv 2309.00071, section 3.1
+ *   dynamic   base' = base (s L / L0 - (s - 1))^(d / (d - 2)) where L > L0: section 3.3, in the form of Hugging Face's transformers
+ *   yarn      g theta_i + (1 - g) theta_i / s, g a ramp            sections 3.2 and 3.4
  *   longrope  theta_i / short_i, or theta_i / long_i where L > L0  Ding et al. 2024, arXiv 2402.13753
- *   llama3    by wavelength: theta_i, theta_i / s, or between      Llama 3.1 (arXiv 2407.21783) as published
+ *   llama3    by wavelength: theta_i, theta_i / s, or between      as Llama 3.1 (arXiv 2407.21783) was published
  */
 #include <math.h>
 #include <string.h>
@@ -172,9 +172,8 @@ static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
         break;
     case ATTUNE_SCALING_YARN:
         yarn_frequencies(pe, s, f);
-        pe->factor = s->attention_factor > 0
-                         ? s->attention_factor
-                         : yarn_temperature(s->factor, s->mscale != 0 ? s->mscale : 1) / yarn_temperature(s->factor, s->mscale_all_dim);
+        pe->factor = s->attention_factor > 0 ? s->attention_factor
+                                             : yarn_temperature(s->factor, s->mscale != 0 ? s->mscale : 1) / yarn_temperature(s->factor, s->mscale_all_dim);
         break;
     case ATTUNE_SCALING_LONGROPE:
         if (!s->length) {

@@ -42,8 +42,8 @@ static attune_status table_new(int64_t rows, int64_t pairs, at_turn_table **out)
 /* How one call turns. */
 typedef struct way {
     const double *frequencies;
-    int slot;    /* of pe->kept; -1: not kept */
-    double *own; /* frequencies of this call's alone */
+    int slot;     /* of pe->kept; -1: not kept */
+    double *own;  /* frequencies of this call's alone */
     double *wide; /* [2][pairs] for one row */
 } way;
 
@@ -130,7 +130,8 @@ int64_t at_positions_length(const attune_tensor *p) {
 }
 
 /* Tokens whose positions are not kept get a table of this call's own, a row a token. */
-static attune_status own_table(const attune_position *pe, const way *w, const attune_tensor *positions, attune_side side, int64_t lists, int64_t S, at_turns *t) {
+static attune_status own_table(const attune_position *pe, const way *w, const attune_tensor *positions, attune_side side, int64_t lists, int64_t S,
+                               at_turns *t) {
     AT_TRY(table_new(lists * S, pe->dims / 2, &t->table));
     for (int64_t n = 0; n < lists * S; n++) {
         int64_t at[2] = {t->row[n], 0};
@@ -201,11 +202,11 @@ typedef struct rotate_job {
     attune_position *pe;
     const attune_tensor *x, *positions, *out;
     attune_side side;
-    at_turns turns;   /* but for f64 */
-    way way;          /* of f64 */
-    double *cosine;   /* [threads][2][dims / 2], of f64 */
-    float sign;       /* -1: backwards */
-    float *wide;      /* [threads][head_dim] */
+    at_turns turns; /* but for f64 */
+    way way;        /* of f64 */
+    double *cosine; /* [threads][2][dims / 2], of f64 */
+    float sign;     /* -1: backwards */
+    float *wide;    /* [threads][head_dim] */
 } rotate_job;
 
 enum { TASK_ELEMENTS = 1 << 15 };

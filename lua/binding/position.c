@@ -74,10 +74,12 @@ static void read_positive(lua_State *L, int index, const char *name, double *out
 static void read_scaling(lua_State *L, int options, attune_rope_scaling *out) {
     static const char *const types[] = {"linear", "ntk", "dynamic", "yarn", "longrope", "llama3", NULL};
     static const char *const plain[] = {"type", "factor", "original", "length", NULL},
-                      *const yarn[] = {"type",      "factor",           "original", "length",         "beta_fast",
-                                       "beta_slow", "attention_factor", "mscale",   "mscale_all_dim", "truncate", NULL},
-                      *const longrope[] = {"type", "factor", "original", "length", "short", "long", NULL},
-                      *const llama3[] = {"type", "factor", "original", "length", "low", "high", NULL};
+                             *const yarn[] = {"type",   "factor",         "original", "length", "beta_fast", "beta_slow", "attention_factor",
+                                              "mscale", "mscale_all_dim", "truncate", NULL},
+                             *const longrope[] = {"type", "factor", "original", "length", "short", "long", NULL}, *const llama3[] = {"type",     "factor",
+                                                                                                                                     "original", "length",
+                                                                                                                                     "low",      "high",
+                                                                                                                                     NULL};
     static const char *const *const known[] = {plain, plain, plain, yarn, longrope, llama3};
     int type = -1;
     bool truncate = true;
@@ -224,8 +226,7 @@ static void make_t5(lua_State *L, int options) {
 }
 
 static const char *const names[] = {"none", "rope", "learned", "sinusoidal", "rope2d", "xpos", "alibi", "t5", NULL};
-static void (*const makers[])(lua_State *L, int options) = {make_none,   make_rope, make_learned, make_sinusoidal,
-                                                            make_rope2d, make_xpos, make_alibi,   make_t5};
+static void (*const makers[])(lua_State *L, int options) = {make_none, make_rope, make_learned, make_sinusoidal, make_rope2d, make_xpos, make_alibi, make_t5};
 
 static int position(lua_State *L) {
     lua_settop(L, 2);
@@ -355,7 +356,8 @@ static int p_tostring(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"rotate", p_rotate}, {"embed", p_embed}, {"parameters", p_parameters}, {"bucket", p_bucket}, {"close", p_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"rotate", p_rotate}, {"embed", p_embed}, {"parameters", p_parameters},
+                                   {"bucket", p_bucket}, {"close", p_close}, {NULL, NULL}};
 
 /* Upvalue 1: the methods. */
 static int p_index(lua_State *L) {
@@ -364,8 +366,7 @@ static int p_index(lua_State *L) {
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     attune_position *pe = check_position(L, 1, "position");
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"rotate", "embed",    "parameters", "bucket", "close",  "name",
-                                        "score",  "inv_freq", "factor",     "table",  "slopes", NULL};
+    static const char *const known[] = {"rotate", "embed", "parameters", "bucket", "close", "name", "score", "inv_freq", "factor", "table", "slopes", NULL};
     if (strcmp(name, "name") == 0)
         lua_pushstring(L, attune_position_name(pe));
     else if (strcmp(name, "score") == 0)

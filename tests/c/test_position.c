@@ -97,7 +97,8 @@ static void fused_gradients_agree(void **state) {
     for (int n = 0; n < ENCODINGS; n++) {
         attune_position *pe = encoding(n);
         const int64_t qs[4] = {2, 4, 11, DIM}, ks[4] = {2, 2, 13, DIM};
-        attune_tensor q, k, v, o, lse, d_o, got[3], exact[3], positions = positions_of(n, 2, 13, 1000 >> (n == 5 || n == 6 ? 5 : 0)), last, rq, rk, plain[4], dq, dk;
+        attune_tensor q, k, v, o, lse, d_o, got[3], exact[3], positions = positions_of(n, 2, 13, 1000 >> (n == 5 || n == 6 ? 5 : 0)), last, rq, rk, plain[4],
+                                                              dq, dk;
         random_tensor(1, qs, ATTUNE_F32, false, &q), random_tensor(2, ks, ATTUNE_F32, false, &k);
         random_tensor(3, ks, ATTUNE_F32, false, &v), random_tensor(4, qs, ATTUNE_F32, false, &d_o);
         attune_attention_options options = {.causal = true, .rotate = pe, .positions = &positions, .engine = ATTUNE_ENGINE_TILED};
