@@ -74,7 +74,8 @@ static attune_status reference_turned_back(const at_problem *p, const attune_att
     if (status == ATTUNE_OK) status = at_reference_backward(p, &wide);
     for (int i = 0; i < 2 && status == ATTUNE_OK; i++) {
         status = at_last_positions(p, options->positions, i ? p->Sk : p->Sq, &positions);
-        if (status == ATTUNE_OK) status = at_position_rotate_back(options->rotate, i ? &dk : &dq, &positions, &back);
+        if (status == ATTUNE_OK)
+            status = at_position_rotate_back(options->rotate, i ? &dk : &dq, &positions, i ? ATTUNE_KEY : ATTUNE_QUERY, p->position_length, &back);
         if (status == ATTUNE_OK) status = attune_tensor_copy(&back, i ? g->dk : g->dq);
         attune_tensor_close(&back);
         attune_tensor_close(&positions);

@@ -155,20 +155,34 @@ static attune_status narrowed(const attune_tensor *t, attune_tensor *out) {
     return t->dtype == ATTUNE_F64 ? attune_tensor_convert(t, ATTUNE_F32, out) : attune_tensor_share(t, out);
 }
 
+/* A cache's tokens stand at one number each. */
+static attune_status check_rotation(const attune_position *pe, int64_t head_dim) {
+    AT_TRY(at_check_rotation(pe, head_dim));
+    if (pe->axes < 2) return ATTUNE_OK;
+    return at_fail(ATTUNE_EVALUE, "rotate: expected an encoding by one number a token, as a cache counts them, got %s: rotate k and q beforehand", pe->name);
+}
+
 attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const attune_tensor *v, const int64_t *counts, attune_position *rotate) {
     const attune_cache_options *o = &c->options;
     AT_TRY(check_appended(c, "k", k, 0, o->head_dim));
     AT_TRY(check_appended(c, "v", v, k->shape[2], o->v_head_dim));
     const int64_t tokens = k->shape[2];
     AT_TRY(check_room(c, tokens, counts));
-    if (rotate) AT_TRY(at_check_rotation(rotate, o->head_dim));
+    if (rotate) AT_TRY(check_rotation(rotate, o->head_dim));
 
     attune_tensor narrow_k = {0}, narrow_v = {0};
     append_job job = {.cache = c, .k = &narrow_k, .v = &narrow_v, .counts = counts};
     job.stride = AT_TILE * (o->head_dim > o->v_head_dim ? o->head_dim : o->v_head_dim);
     attune_status status = narrowed(k, &narrow_k);
     if (status == ATTUNE_OK) status = narrowed(v, &narrow_v);
-    if (status == ATTUNE_OK && rotate) status = at_turns_make(rotate, NULL, c->length, o->batch, o->batch, tokens, &job.turns);
+    if (status == ATTUNE_OK && rotate) {
+        int64_t length = 1;
+        for (int64_t b = 0; b < o->batch; b++) {
+            const int64_t end = c->length[b] + (counts ? counts[b] : tokens);
+            if (end > length) length = end;
+        }
+        status = at_turns_make(rotate, NULL, c->length, o->batch, o->batch, tokens, ATTUNE_KEY, length, &job.turns);
+    }
     if (status == ATTUNE_OK) {
         job.wide = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof *job.wide, job.stride));
         /* Interrupted half-way, tiles past the length hold what nobody sees; a ring's oldest tokens, though, may be gone. */
@@ -229,7 +243,7 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q, 
     if (options->engine == ATTUNE_ENGINE_DECODE && Sq > AT_DECODE_QUERIES) {
         return at_fail(ATTUNE_EENGINE, "engine: decode takes at most %d queries, got %lld; expected tiled", AT_DECODE_QUERIES, (long long)Sq);
     }
-    if (options->rotate) AT_TRY(at_check_rotation(options->rotate, o->head_dim));
+    if (options->rotate) AT_TRY(check_rotation(options->rotate, o->head_dim));
     if (options->positions) return at_fail(ATTUNE_EVALUE, "positions: expected none, as a cache's tokens stand where they were appended");
     int64_t longest = attune_cache_length(c);
     if (Sq > longest) {
@@ -256,7 +270,7 @@ static attune_status turn_queries(const attune_cache *c, at_problem *p, attune_p
     int64_t *first = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *first));
     if (!first) return ATTUNE_EMEMORY;
     for (int64_t b = 0; b < p->B; b++) first[b] = c->length[b] - p->Sq;
-    attune_status status = at_turns_make(rotate, NULL, first, p->B, p->B, p->Sq, &p->q_turns);
+    attune_status status = at_turns_make(rotate, NULL, first, p->B, p->B, p->Sq, ATTUNE_QUERY, p->Sk, &p->q_turns);
     at_free(first);
     return status;
 }

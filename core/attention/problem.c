@@ -109,16 +109,20 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
 /* ---- rotation ---------------------------------------------------------------------------------------------------- */
 
 attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out) {
-    if (positions) return attune_tensor_slice(positions, positions->rank - 1, p->Sk - n, p->Sk, out);
+    if (positions) {
+        const int axis = positions->rank - (p->position_axes > 1 ? 2 : 1); /* of the tokens */
+        return attune_tensor_slice(positions, axis, p->Sk - n, p->Sk, out);
+    }
     AT_TRY(at_tensor_new(ATTUNE_I64, 1, &n, out));
     return attune_tensor_arange(out, (double)(p->Sk - n), 1);
 }
 
 /* t turned as a whole, in f64 for the reference and in f32 for the textbook; *view becomes it. */
-static attune_status turn_tensor(const at_problem *p, attune_position *pe, const attune_tensor *positions, attune_tensor *view, attune_tensor *own) {
+static attune_status turn_tensor(const at_problem *p, attune_position *pe, const attune_tensor *positions, attune_side side, attune_tensor *view,
+                                 attune_tensor *own) {
     attune_tensor wide;
     AT_TRY(attune_tensor_convert(view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &wide));
-    attune_status status = attune_position_rotate(pe, &wide, positions, own);
+    attune_status status = at_position_rotate(pe, &wide, positions, side, p->position_length, own);
     attune_tensor_close(&wide);
     if (status == ATTUNE_OK) *view = *own;
     return status;
@@ -127,20 +131,22 @@ static attune_status turn_tensor(const at_problem *p, attune_position *pe, const
 static attune_status make_turns(const attune_attention_options *o, at_problem *p) {
     if (!o->rotate) return o->positions ? at_fail(ATTUNE_EVALUE, "positions: expected with rotate only") : ATTUNE_OK;
     AT_TRY(at_check_rotation(o->rotate, p->D));
-    AT_TRY(at_check_positions(o->positions, p->B, p->Sk));
+    AT_TRY(at_check_positions(o->rotate, o->positions, p->B, p->Sk));
     if (o->positions && p->Sq > p->Sk) {
         return at_fail(ATTUNE_ESHAPE, "positions: expected no more queries than keys, got %lld and %lld", (long long)p->Sq, (long long)p->Sk);
     }
     if (!o->rotate->inv_freq) return ATTUNE_OK;
+    p->position_axes = o->rotate->axes;
+    p->position_length = p->position_axes > 1 ? 1 : o->positions ? at_positions_length(o->positions) : p->Sk;
     attune_tensor of_q = {0}, of_k = {0};
     attune_status status = at_last_positions(p, o->positions, p->Sq, &of_q);
     if (status == ATTUNE_OK) status = at_last_positions(p, o->positions, p->Sk, &of_k);
     if (p->engine == ATTUNE_ENGINE_REFERENCE || p->engine == ATTUNE_ENGINE_BLIS) {
-        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_q, &p->q, &p->turned_q);
-        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_k, &p->k, &p->turned_k);
+        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->q, &p->turned_q);
+        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_k, ATTUNE_KEY, &p->k, &p->turned_k);
     } else {
-        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, &p->q_turns);
-        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, &p->k_turns);
+        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, ATTUNE_QUERY, p->position_length, &p->q_turns);
+        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, ATTUNE_KEY, p->position_length, &p->k_turns);
     }
     attune_tensor_close(&of_q);
     attune_tensor_close(&of_k);

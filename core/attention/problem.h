@@ -25,6 +25,8 @@ typedef struct at_problem {
     bool gradients; /* what they need of the score program is wanted too */
     at_modifier modifier;
     at_turns q_turns, k_turns; /* without tables: nothing turns, or q and k are turned already */
+    int position_axes;         /* of rotate */
+    int64_t position_length;   /* the largest position + 1, which dynamic and longrope go by */
     float *sinks_copy;
     attune_tensor turned_q, turned_k; /* for the engines that do not turn on the way */
 } at_problem;
@@ -43,7 +45,7 @@ void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, 
 /* The same for a head, with the mask: the first and last key that is seen. */
 void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first, int64_t *last);
 
-/* Positions of the last n of the keys as a tensor i64 [n] or [B, n]; positions as options have them. */
+/* Positions of the last n of the keys as a tensor i64 [n] or [B, n] (rope2d: a last axis of 2 more); positions as options have them. */
 attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out);
 
 /* o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], not yet written. */

@@ -24,9 +24,7 @@ void attune_position_close(attune_position *pe) {
     if (!pe) return;
     if (pe->close) pe->close(pe);
     attune_tensor_close(&pe->table);
-    at_free(pe->inv_freq);
-    at_free(pe->cosine);
-    at_free(pe->sine);
+    at_rotary_close(pe);
     at_free(pe);
 }
 
@@ -36,9 +34,17 @@ double attune_position_factor(const attune_position *pe) { return pe->factor; }
 
 attune_status attune_position_table(const attune_position *pe, attune_tensor *out) {
     memset(out, 0, sizeof *out);
-    if (!pe->table.data) return at_fail(ATTUNE_EVALUE, "table: expected an encoding that has one, got %s", pe->name);
+    if (!pe->table.data || pe->table.rank != 2) return at_fail(ATTUNE_EVALUE, "table: expected an encoding that has one, got %s", pe->name);
     return attune_tensor_share(&pe->table, out);
 }
+
+attune_status attune_position_slopes(const attune_position *pe, attune_tensor *out) {
+    memset(out, 0, sizeof *out);
+    if (!pe->table.data || pe->table.rank != 1) return at_fail(ATTUNE_EVALUE, "slopes: expected alibi, got %s", pe->name);
+    return attune_tensor_share(&pe->table, out);
+}
+
+bool attune_position_sided(const attune_position *pe) { return pe->sided; }
 
 attune_status attune_position_inv_freq(const attune_position *pe, attune_tensor *out) {
     memset(out, 0, sizeof *out);
@@ -78,16 +84,43 @@ attune_status at_check_rotation(const attune_position *pe, int64_t head_dim) {
     return at_fail(ATTUNE_ESHAPE, "rotate: expected an encoding of head_dim %lld, got one of %lld", (long long)head_dim, (long long)pe->head_dim);
 }
 
-attune_status at_check_positions(const attune_tensor *positions, int64_t B, int64_t S) {
-    if (!positions) return ATTUNE_OK;
+attune_status at_check_positions(const attune_position *pe, const attune_tensor *positions, int64_t B, int64_t S) {
+    const bool pairs = pe && pe->axes > 1;
+    if (!positions) return pairs ? at_fail(ATTUNE_EVALUE, "positions: expected a row and a column for each token with %s, got none", pe->name) : ATTUNE_OK;
     if (!positions->data) return at_fail(ATTUNE_ECLOSED, "positions: expected an open tensor, got a closed one");
     if (positions->dtype != ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "positions: expected i64, got %s", attune_dtype_name(positions->dtype));
     const int64_t *p = positions->shape;
-    if (!(positions->rank == 1 && p[0] == S) && !(positions->rank == 2 && p[0] == B && p[1] == S)) {
-        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld] or [%lld, %lld], got %s", (long long)S, (long long)B, (long long)S,
+    const int rank = positions->rank - (pairs ? 1 : 0);
+    const bool shaped = (rank == 1 && p[0] == S) || (rank == 2 && p[0] == B && p[1] == S);
+    if (!shaped || (pairs && p[rank] != 2)) {
+        const char *last = pairs ? ", 2" : "";
+        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld%s] or [%lld, %lld%s], got %s", (long long)S, last, (long long)B, (long long)S, last,
                        at_shape_text(positions->rank, p));
     }
     return ATTUNE_OK;
+}
+
+attune_status attune_position_embed_backward(attune_position *pe, const attune_tensor *d_out, const attune_tensor *positions, attune_tensor *dtable) {
+    memset(dtable, 0, sizeof *dtable);
+    AT_TRY(at_check_open("d_out", d_out));
+    if (!pe->row || !pe->table.data) return at_fail(ATTUNE_EVALUE, "embed: expected an encoding that learns its rows, got %s", pe->name);
+    if (d_out->rank != 3 || d_out->shape[2] != pe->d_model) {
+        return at_fail(ATTUNE_ESHAPE, "d_out: expected [batch, tokens, %lld], got %s", (long long)pe->d_model, at_shape_text(d_out->rank, d_out->shape));
+    }
+    const int64_t B = d_out->shape[0], S = d_out->shape[1], shape[2] = {B, S};
+    AT_TRY(at_check_positions(pe, positions, B, S));
+    attune_tensor own = {0}, each = {0};
+    attune_status status = ATTUNE_OK;
+    if (!positions) {
+        status = at_tensor_new(ATTUNE_I64, 1, &S, &own);
+        if (status == ATTUNE_OK) status = attune_tensor_arange(&own, 0, 1);
+        positions = &own;
+    }
+    if (status == ATTUNE_OK) status = attune_tensor_expand(positions, 2, shape, &each);
+    if (status == ATTUNE_OK) status = attune_embedding_backward(d_out, &each, pe->table.shape[0], dtable);
+    attune_tensor_close(&each);
+    attune_tensor_close(&own);
+    return status;
 }
 
 attune_status attune_position_embed(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out) {
@@ -101,7 +134,7 @@ attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
     if (from.dtype == ATTUNE_I8 || from.dtype == ATTUNE_I32 || from.dtype == ATTUNE_I64) {
         return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s", attune_dtype_name(from.dtype));
     }
-    AT_TRY(at_check_positions(positions, from.shape[0], from.shape[1]));
+    AT_TRY(at_check_positions(pe, positions, from.shape[0], from.shape[1]));
     AT_TRY(at_tensor_new(from.dtype, 3, from.shape, out));
     embed_job job = {.pe = pe, .x = &from, .positions = positions, .out = out};
     job.scratch = at_alloc(at_checked_mul(at_threads() * 16, pe->d_model));

@@ -124,24 +124,47 @@ function Cache:truncate(n) end
 function Cache:reset() end
 function Cache:close() end
 
+---@alias attune.PositionName "none"|"rope"|"learned"|"sinusoidal"|"rope2d"|"xpos"|"alibi"|"t5"
+
+---@class attune.RopeScaling
+---@field type "linear"|"ntk"|"dynamic"|"yarn"|"longrope"|"llama3"
+---@field factor number at least 1
+---@field original? integer tokens that the model was trained at: all but linear and ntk need it
+---@field length? integer what dynamic and longrope choose by; else the largest position + 1 of each call
+---@field beta_fast? number yarn: 32
+---@field beta_slow? number yarn: 1
+---@field attention_factor? number yarn: on cosines and sines; 0.1 ln factor + 1
+---@field mscale? number yarn: with mscale_all_dim, a ratio in place of that
+---@field mscale_all_dim? number
+---@field truncate? boolean yarn: true
+---@field short? number[] longrope: dims / 2 each
+---@field long? number[]
+---@field low? number llama3: 1
+---@field high? number llama3: 4
+
 ---@class attune.Position
----@field name "none"|"rope"|"learned"|"sinusoidal"
----@field score nil no encoding of this version has a part in the scores
----@field inv_freq? attune.Tensor rope: [dims / 2] f64
----@field factor number rope: on cosines and sines
----@field table? attune.Tensor learned: [max_positions, d_model]
+---@field name attune.PositionName
+---@field score? fun(s: any, at: any): any alibi and t5: for attention's `score`, the same function each time
+---@field inv_freq? attune.Tensor of what rotates: [dims / 2] f64
+---@field factor number on cosines and sines
+---@field table? attune.Tensor learned: [max_positions, d_model]; t5: [buckets, heads]
+---@field slopes? attune.Tensor alibi: [heads]
 local Position = {}
 ---@param x attune.Tensor [batch, tokens, d_model]
 ---@param positions? integer[]|integer[][]|attune.Tensor [tokens] or [batch, tokens]; 0, 1, ..
 ---@return attune.Tensor x plus the positions' rows, or x itself
 function Position:embed(x, positions) end
 ---@param x attune.Tensor [batch, heads, tokens, head_dim]
----@param positions? integer[]|integer[][]|attune.Tensor
----@param which? "q"|"k"
+---@param positions? integer[]|integer[][]|attune.Tensor rope2d: {{row, column}, ..}, which it needs
+---@param which? "q"|"k" xpos tells them apart and needs it
 ---@return attune.Tensor turned, or x itself
 function Position:rotate(x, positions, which) end
----@return table<string, attune.Tensor>
+---@return table<string, attune.Tensor> what trains: {weight = table} of learned and t5
 function Position:parameters() end
+--- t5: the bucket of a key, from 0.
+---@param relative integer the key's position less the query's
+---@return integer
+function Position:bucket(relative) end
 function Position:close() end
 
 ---@class attune
@@ -219,13 +242,16 @@ function attune.merge(o1, lse1, o2, lse2) end
 ---@param options {batch?: integer, kv_heads: integer, head_dim: integer, v_head_dim?: integer, capacity?: integer, window?: integer, dtype?: "f32"|"bf16"|"f16"|"i8"}
 ---@return attune.Cache
 function attune.cache(options) end
----@param name "none"|"rope"|"learned"|"sinusoidal"
----@param options table rope {head_dim, base, dims, pairing}; learned {d_model, max_positions, seed | table}; sinusoidal {d_model, base, layout}
+--- rope {head_dim, base, dims, pairing, scaling, angles}; learned {d_model, max_positions, seed | table}; sinusoidal {d_model, base, layout};
+--- rope2d {head_dim, base, pairing}; xpos {head_dim, base, dims, scale_base, pairing, center}; alibi {heads, max_bias};
+--- t5 {heads, buckets, max_distance, bidirectional, seed | table}; none takes head_dim, d_model and heads and heeds none.
+---@param name attune.PositionName
+---@param options table
 ---@return attune.Position
 function attune.position(name, options) end
 --- Rotary embedding: Su et al. 2021 (arXiv 2104.09864), equation 34.
 ---@param x attune.Tensor [batch, heads, tokens, head_dim]
----@param options? {base?: number, dims?: integer, pairing?: "half"|"interleaved", positions?: integer[]|attune.Tensor}
+---@param options? {base?: number, dims?: integer, pairing?: "half"|"interleaved", positions?: integer[]|attune.Tensor, scaling?: attune.RopeScaling, angles?: "f64"|"f32"|"f16"}
 ---@return attune.Tensor
 function attune.rope(x, options) end
 --- safetensors. nil, message, code when the file cannot be read or is malformed.

@@ -1,4 +1,4 @@
-/* position.c - positional encodings. */
+/* position.c - positional encodings. A handle keeps two values: its table or slopes, so that each look gives the same tensor, and its score. */
 #include <string.h>
 
 #include "binding.h"
@@ -15,8 +15,10 @@ attune_position *check_position(lua_State *L, int index, const char *name) {
     return *pe;
 }
 
+enum { TABLE = 1, SCORE = 2 };
+
 static attune_position **push_position(lua_State *L) {
-    attune_position **pe = lua_newuserdatauv(L, sizeof *pe, 0);
+    attune_position **pe = lua_newuserdatauv(L, sizeof *pe, 2);
     *pe = NULL;
     luaL_setmetatable(L, POSITION_TYPE);
     return pe;
@@ -30,29 +32,117 @@ static int64_t required(lua_State *L, int options, const char *name) {
 
 static const char *const pairings[] = {"half", "interleaved", NULL};
 
-static void read_rope(lua_State *L, int index, attune_rope_options *out) {
-    int pairing = 0;
-    option_integer(L, index, "dims", 2, &out->dims);
-    if (option_number(L, index, "base", &out->base) && !(out->base > 0)) luaL_error(L, "base: expected a positive number, got %f", out->base);
+static void read_base(lua_State *L, int index, double *out) {
+    if (option_number(L, index, "base", out) && !(*out > 0)) luaL_error(L, "base: expected a positive number, got %f", *out);
+}
+
+static attune_pairing read_pairing(lua_State *L, int index, attune_pairing otherwise) {
+    int pairing = (int)otherwise;
     option_choice(L, index, "pairing", pairings, &pairing);
-    out->pairing = (attune_pairing)pairing;
+    return (attune_pairing)pairing;
+}
+
+/* A list of numbers at the field, or NULL; it lives in userdata that this pushes. */
+static double *read_numbers(lua_State *L, int index, const char *name, int64_t *count) {
+    if (lua_getfield(L, index, name) != LUA_TTABLE) {
+        raise_expected(L, name, "a list of numbers", -1);
+        return NULL;
+    }
+    const int list = lua_gettop(L);
+    *count = (int64_t)lua_rawlen(L, list);
+    double *out = lua_newuserdatauv(L, (size_t)(*count ? *count : 1) * sizeof *out, 0);
+    for (int64_t i = 0; i < *count; i++) {
+        lua_rawgeti(L, list, i + 1);
+        out[i] = check_number(L, -1, name);
+        lua_pop(L, 1);
+    }
+    return out;
+}
+
+static double required_number(lua_State *L, int index, const char *name) {
+    double x = 0;
+    if (!option_number(L, index, name, &x)) luaL_error(L, "%s: expected a number, got nil", name);
+    return x;
+}
+
+/* A number that must not be zero, which would mean the default. */
+static void read_positive(lua_State *L, int index, const char *name, double *out) {
+    if (option_number(L, index, name, out) && !(*out > 0)) luaL_error(L, "%s: expected a positive number, got %f", name, *out);
+}
+
+/* Scaling pushes what must stay until the encoding is made. */
+static void read_scaling(lua_State *L, int options, attune_rope_scaling *out) {
+    static const char *const types[] = {"linear", "ntk", "dynamic", "yarn", "longrope", "llama3", NULL};
+    static const char *const plain[] = {"type", "factor", "original", "length", NULL},
+                             *const yarn[] = {"type",   "factor",         "original", "length", "beta_fast", "beta_slow", "attention_factor",
+                                              "mscale", "mscale_all_dim", "truncate", NULL},
+                             *const longrope[] = {"type", "factor", "original", "length", "short", "long", NULL}, *const llama3[] = {"type",     "factor",
+                                                                                                                                     "original", "length",
+                                                                                                                                     "low",      "high",
+                                                                                                                                     NULL};
+    static const char *const *const known[] = {plain, plain, plain, yarn, longrope, llama3};
+    int type = -1;
+    bool truncate = true;
+    if (lua_isnil(L, options)) return;
+    lua_getfield(L, options, "scaling");
+    const int s = lua_gettop(L);
+    if (lua_isnil(L, s)) return;
+    if (!lua_istable(L, s)) raise_expected(L, "scaling", "a table such as {type = 'linear', factor = 8}", s);
+    option_choice(L, s, "type", types, &type);
+    if (type < 0) luaL_error(L, "type: expected the name of a scaling, such as 'yarn', got nil");
+    check_options(L, s, known[type]);
+    out->type = (attune_scaling_type)(type + 1);
+    out->factor = required_number(L, s, "factor");
+    if (!option_integer(L, s, "original", 1, &out->original) && out->type != ATTUNE_SCALING_LINEAR && out->type != ATTUNE_SCALING_NTK)
+        luaL_error(L, "original: expected an integer, got nil");
+    option_integer(L, s, "length", 1, &out->length);
+    read_positive(L, s, "beta_fast", &out->beta_fast);
+    read_positive(L, s, "beta_slow", &out->beta_slow);
+    read_positive(L, s, "attention_factor", &out->attention_factor);
+    option_number(L, s, "mscale", &out->mscale);
+    option_number(L, s, "mscale_all_dim", &out->mscale_all_dim);
+    option_boolean(L, s, "truncate", &truncate);
+    out->not_truncated = !truncate;
+    read_positive(L, s, "low", &out->low);
+    read_positive(L, s, "high", &out->high);
+    if (out->type == ATTUNE_SCALING_LONGROPE) {
+        out->short_factors = read_numbers(L, s, "short", &out->short_count);
+        out->long_factors = read_numbers(L, s, "long", &out->long_count);
+    }
+}
+
+static void read_rope(lua_State *L, int index, attune_rope_options *out) {
+    static const char *const precisions[] = {"f64", "f32", "f16", NULL};
+    int angles = 0;
+    option_integer(L, index, "dims", 2, &out->dims);
+    read_base(L, index, &out->base);
+    out->pairing = read_pairing(L, index, ATTUNE_HALF);
+    option_choice(L, index, "angles", precisions, &angles);
+    out->angles = (attune_angles)angles;
+    read_scaling(L, index, &out->scaling);
 }
 
 /* ---- making ------------------------------------------------------------------------------------------------------ */
 
 static void make_none(lua_State *L, int options) {
-    static const char *const known[] = {"head_dim", "d_model", NULL}; /* a sweep over names passes what the others need */
+    static const char *const known[] = {"head_dim", "d_model", "heads", NULL}; /* a sweep over names passes what the others need */
     check_options(L, options, known);
     RUN(L, attune_position_none(push_position(L)));
 }
 
 static void make_rope(lua_State *L, int options) {
-    static const char *const known[] = {"head_dim", "base", "dims", "pairing", NULL};
+    static const char *const known[] = {"head_dim", "base", "dims", "pairing", "angles", "scaling", NULL};
     attune_rope_options o = {0};
     check_options(L, options, known);
     o.head_dim = required(L, options, "head_dim");
     read_rope(L, options, &o);
     RUN(L, attune_position_rope(&o, push_position(L)));
+}
+
+/* The table that was given is the one that shows, not another handle on its memory. */
+static void keep_table(lua_State *L, int options) {
+    lua_getfield(L, options, "table");
+    lua_setiuservalue(L, -2, TABLE);
 }
 
 static void make_learned(lua_State *L, int options) {
@@ -62,6 +152,7 @@ static void make_learned(lua_State *L, int options) {
     if (!lua_isnil(L, options) && lua_getfield(L, options, "table") != LUA_TNIL) {
         attune_tensor *table = check_tensor(L, -1, "table");
         RUN(L, attune_position_learned(0, 0, 0, table, push_position(L)));
+        keep_table(L, options);
         return;
     }
     int64_t d_model = required(L, options, "d_model"), most = required(L, options, "max_positions");
@@ -80,8 +171,62 @@ static void make_sinusoidal(lua_State *L, int options) {
     RUN(L, attune_position_sinusoidal(d_model, base, layout == 1, push_position(L)));
 }
 
-static const char *const names[] = {"none", "rope", "learned", "sinusoidal", NULL};
-static void (*const makers[])(lua_State *L, int options) = {make_none, make_rope, make_learned, make_sinusoidal};
+static void make_rope2d(lua_State *L, int options) {
+    static const char *const known[] = {"head_dim", "base", "pairing", NULL};
+    double base = 0;
+    check_options(L, options, known);
+    int64_t head_dim = required(L, options, "head_dim");
+    read_base(L, options, &base);
+    attune_pairing pairing = read_pairing(L, options, ATTUNE_HALF);
+    RUN(L, attune_position_rope2d(head_dim, base, pairing, push_position(L)));
+}
+
+static void make_xpos(lua_State *L, int options) {
+    static const char *const known[] = {"head_dim", "base", "dims", "scale_base", "pairing", "center", NULL};
+    attune_xpos_options o = {0};
+    check_options(L, options, known);
+    o.head_dim = required(L, options, "head_dim");
+    option_integer(L, options, "dims", 2, &o.dims);
+    read_base(L, options, &o.base);
+    read_positive(L, options, "scale_base", &o.scale_base);
+    option_number(L, options, "center", &o.center);
+    o.pairing = read_pairing(L, options, ATTUNE_INTERLEAVED);
+    RUN(L, attune_position_xpos(&o, push_position(L)));
+}
+
+static void make_alibi(lua_State *L, int options) {
+    static const char *const known[] = {"heads", "max_bias", NULL};
+    double max_bias = 0;
+    check_options(L, options, known);
+    int64_t heads = required(L, options, "heads");
+    read_positive(L, options, "max_bias", &max_bias);
+    RUN(L, attune_position_alibi(heads, max_bias, push_position(L)));
+}
+
+static void make_t5(lua_State *L, int options) {
+    static const char *const known[] = {"heads", "buckets", "max_distance", "bidirectional", "seed", "table", NULL};
+    attune_t5_options o = {0};
+    bool bidirectional = true;
+    int64_t seed = 0;
+    check_options(L, options, known);
+    option_integer(L, options, "heads", 1, &o.heads);
+    option_integer(L, options, "buckets", 1, &o.buckets);
+    option_integer(L, options, "max_distance", 1, &o.max_distance);
+    option_boolean(L, options, "bidirectional", &bidirectional);
+    o.causal = !bidirectional;
+    if (!lua_isnil(L, options) && lua_getfield(L, options, "table") != LUA_TNIL) {
+        o.table = check_tensor(L, -1, "table");
+        RUN(L, attune_position_t5(&o, push_position(L)));
+        keep_table(L, options);
+        return;
+    }
+    required(L, options, "heads");
+    o.seed = option_integer(L, options, "seed", INT64_MIN, &seed) ? (uint64_t)seed : next_seed();
+    RUN(L, attune_position_t5(&o, push_position(L)));
+}
+
+static const char *const names[] = {"none", "rope", "learned", "sinusoidal", "rope2d", "xpos", "alibi", "t5", NULL};
+static void (*const makers[])(lua_State *L, int options) = {make_none, make_rope, make_learned, make_sinusoidal, make_rope2d, make_xpos, make_alibi, make_t5};
 
 static int position(lua_State *L) {
     lua_settop(L, 2);
@@ -103,9 +248,12 @@ static int p_rotate(lua_State *L) {
     lua_settop(L, 4);
     attune_position *pe = check_position(L, 1, "position");
     attune_tensor *x = check_tensor(L, 2, "x"), unused;
-    if (!lua_isnil(L, 4)) {
-        const char *which = lua_tostring(L, 4);
-        if (!which || (strcmp(which, "q") != 0 && strcmp(which, "k") != 0)) return raise_expected(L, "which", "'q' or 'k'", 4);
+    attune_side side = ATTUNE_QUERY;
+    if (!lua_isnil(L, 4) || attune_position_sided(pe)) {
+        const char *which = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
+        if (strcmp(which, "q") != 0 && strcmp(which, "k") != 0)
+            return raise_expected(L, "which", attune_position_sided(pe) ? "'q' or 'k', which xpos tells apart" : "'q' or 'k'", 4);
+        side = *which == 'q' ? ATTUNE_QUERY : ATTUNE_KEY;
     }
     if (attune_position_inv_freq(pe, &unused) != ATTUNE_OK) { /* no rotation: x itself */
         lua_settop(L, 2);
@@ -113,7 +261,7 @@ static int p_rotate(lua_State *L) {
     }
     attune_tensor_close(&unused);
     attune_tensor *positions = read_positions(L, 3);
-    RUN(L, attune_position_rotate(pe, x, positions, push_tensor(L)));
+    RUN(L, attune_position_rotate(pe, x, positions, side, push_tensor(L)));
     return 1;
 }
 
@@ -131,15 +279,68 @@ static int p_embed(lua_State *L) {
     return 1;
 }
 
-static int p_parameters(lua_State *L) {
+/* The table or the slopes of the handle at index 1, the same object each time; nil where it has none. Pushes one value. */
+static void push_kept(lua_State *L, attune_status (*get)(const attune_position *pe, attune_tensor *out)) {
+    attune_tensor unused;
     attune_position *pe = check_position(L, 1, "position");
+    if (get(pe, &unused) != ATTUNE_OK) {
+        lua_pushnil(L);
+        return;
+    }
+    attune_tensor_close(&unused);
+    if (lua_getiuservalue(L, 1, TABLE) != LUA_TNIL) return;
+    lua_pop(L, 1);
+    RUN(L, get(pe, push_tensor(L)));
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, TABLE);
+}
+
+static int p_parameters(lua_State *L) {
+    lua_settop(L, 1);
     lua_newtable(L);
-    attune_tensor *t = push_tensor(L);
-    if (attune_position_table(pe, t) == ATTUNE_OK)
-        lua_setfield(L, -2, "weight");
-    else
-        lua_pop(L, 1);
+    push_kept(L, attune_position_table);
+    lua_setfield(L, -2, "weight");
     return 1;
+}
+
+static int p_bucket(lua_State *L) {
+    attune_position *pe = check_position(L, 1, "position");
+    int64_t relative = check_integer(L, 2, "relative", INT64_MIN), bucket = 0;
+    RUN(L, attune_position_bucket(pe, relative, &bucket));
+    lua_pushinteger(L, bucket);
+    return 1;
+}
+
+/* The score function of attune.scores over the kept table or slopes, the same closure each time; nil where the encoding has no part in the scores. */
+static void push_score(lua_State *L) {
+    attune_position *pe = check_position(L, 1, "position");
+    const char *name = attune_position_name(pe);
+    const bool alibi = strcmp(name, "alibi") == 0, t5 = strcmp(name, "t5") == 0;
+    if (!alibi && !t5) {
+        lua_pushnil(L);
+        return;
+    }
+    if (lua_getiuservalue(L, 1, SCORE) != LUA_TNIL) return;
+    lua_pop(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "attune.scores");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, name);
+    lua_remove(L, -2);
+    push_kept(L, alibi ? attune_position_slopes : attune_position_table);
+    if (t5) {
+        int64_t max_distance = 0;
+        bool bidirectional = false;
+        attune_position_distances(pe, &max_distance, &bidirectional);
+        lua_createtable(L, 0, 2);
+        lua_pushinteger(L, max_distance);
+        lua_setfield(L, -2, "max_distance");
+        lua_pushboolean(L, bidirectional);
+        lua_setfield(L, -2, "bidirectional");
+    }
+    lua_call(L, alibi ? 1 : 2, 1);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, SCORE);
 }
 
 static int p_close(lua_State *L) {
@@ -155,7 +356,8 @@ static int p_tostring(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"rotate", p_rotate}, {"embed", p_embed}, {"parameters", p_parameters}, {"close", p_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"rotate", p_rotate}, {"embed", p_embed}, {"parameters", p_parameters},
+                                   {"bucket", p_bucket}, {"close", p_close}, {NULL, NULL}};
 
 /* Upvalue 1: the methods. */
 static int p_index(lua_State *L) {
@@ -164,24 +366,26 @@ static int p_index(lua_State *L) {
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     attune_position *pe = check_position(L, 1, "position");
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"rotate", "embed", "parameters", "close", "name", "score", "inv_freq", "factor", "table", NULL};
+    static const char *const known[] = {"rotate", "embed", "parameters", "bucket", "close", "name", "score", "inv_freq", "factor", "table", "slopes", NULL};
     if (strcmp(name, "name") == 0)
         lua_pushstring(L, attune_position_name(pe));
     else if (strcmp(name, "score") == 0)
-        lua_pushnil(L); /* none of these encodings has a part in the scores */
+        push_score(L);
     else if (strcmp(name, "factor") == 0)
         lua_pushnumber(L, attune_position_factor(pe));
+    else if (strcmp(name, "table") == 0)
+        push_kept(L, attune_position_table);
+    else if (strcmp(name, "slopes") == 0)
+        push_kept(L, attune_position_slopes);
     else if (strcmp(name, "inv_freq") == 0) {
         if (attune_position_inv_freq(pe, push_tensor(L)) != ATTUNE_OK) lua_pushnil(L);
-    } else if (strcmp(name, "table") == 0) {
-        if (attune_position_table(pe, push_tensor(L)) != ATTUNE_OK) lua_pushnil(L);
     } else
         raise_unknown(L, "method or field", name, known);
     return 1;
 }
 
 static int rope(lua_State *L) {
-    static const char *const known[] = {"base", "dims", "pairing", "positions", NULL};
+    static const char *const known[] = {"base", "dims", "pairing", "positions", "angles", "scaling", NULL};
     attune_rope_options o = {0};
     lua_settop(L, 2);
     attune_tensor *x = check_tensor(L, 1, "x"), *positions = NULL;
@@ -195,7 +399,7 @@ static int rope(lua_State *L) {
     }
     attune_position **pe = push_position(L);
     RUN(L, attune_position_rope(&o, pe));
-    RUN(L, attune_position_rotate(*pe, x, positions, push_tensor(L)));
+    RUN(L, attune_position_rotate(*pe, x, positions, ATTUNE_QUERY, push_tensor(L)));
     return 1;
 }
 

@@ -120,6 +120,17 @@ local function label_script(panel, r, gap)
   return table.concat(script, "\n"), #labels
 end
 
+-- Room for the ticks at the left and the labels at the right, as shares of the width; a letter is about 0.105 inch.
+local function margins(panels, r, unit, size)
+  local letters = 0
+  for _, panel in ipairs(panels) do
+    for _, line in ipairs(panel.lines) do letters = math.max(letters, line.label and utf8.len(line.label) or 0) end
+  end
+  local tiny = r.log_y and r.y1 < 1e-3 and 0.2 or 0
+  local left = 0.085 + (tiny + 0.105 * math.max(0, #(unit or "") - 3)) / size.width
+  return left, math.max(#panels > 1 and 0.075 or 0.11, (0.2 + 0.105 * math.min(letters, 24)) / size.width)
+end
+
 return function(results, spec, points)
   local panels = {}
   local facets = spec.facet and series.distinct(points, spec.facet) or {false}
@@ -147,12 +158,12 @@ return function(results, spec, points)
     r.log_x and "set logscale x\n" or "", r.log_y and "set logscale y\n" or "", number(r.x1), number(r.x2), number(r.y1), number(r.y2),
     spec.against and "'%g×'" or frame.ticks(unit), ticks and "set xtics " .. ticks .. "\n" or "", quote(spec.x))
   if #panels > 1 then script[#script + 1] = "set multiplot" end
-  local bottom, top, left = 0.72 / size.height, 1 - 1.0 / size.height, 0.085
+  local bottom, top, left, right = 0.72 / size.height, 1 - 1.0 / size.height, margins(panels, r, unit, size)
   local cell_w, cell_h = (1 - 0.01) / columns, top / rows
   for i, panel in ipairs(panels) do
     local column, row = (i - 1) % columns, (i - 1) // columns
     local x1 = column * cell_w + left
-    local x2 = (column + 1) * cell_w - (#panels > 1 and 0.075 or 0.11)
+    local x2 = (column + 1) * cell_w - right
     local y2 = top - row * cell_h - (panel.title and 0.28 / size.height or 0)
     local y1 = top - (row + 1) * cell_h + bottom
     script[#script + 1] = ("set lmargin at screen %.4f\nset rmargin at screen %.4f\nset bmargin at screen %.4f\nset tmargin at screen %.4f"):format(x1, x2, y1, y2)
