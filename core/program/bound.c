@@ -222,7 +222,7 @@ static void make_operations(at_bound *bd, int wants) {
         if (in->op == ATTUNE_OP_TANH) {
             o->x[1] = o->x[2] = (at_operand){.p = &ONE, .slot = -1};
             at_operation *before = bd->operations > 0 ? o - 1 : NULL;
-            if (before && before->n == in->a[0] && uses_of(bd, before->n, wants) == 1 && is_scaled(bd, before->n, &of, &by)) {
+            if (before && before->op == ATTUNE_OP_MUL && before->n == in->a[0] && uses_of(bd, before->n, wants) == 1 && is_scaled(bd, before->n, &of, &by)) {
                 o->x[0] = operand_of(bd, of), o->x[1] = operand_of(bd, by);
                 *before = *o, bd->operations--;
             }

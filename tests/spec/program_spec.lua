@@ -57,6 +57,36 @@ describe("golden scores", function()
   end
 end)
 
+describe("golden biases", function()
+  for _, name in ipairs {"alibi_mpt", "alibi_bloom", "t5_encoder", "t5_decoder"} do
+    it(name, function()
+      local case, t = golden.load("position/" .. name .. ".safetensors")
+      local p = case.params
+      local pe = t.table and attune.position("t5", {heads = t.table.shape[2], table = t.table, max_distance = p.max_distance, bidirectional = p.bidirectional})
+        or attune.position("alibi", {heads = t.q.shape[2], max_bias = p.max_bias})
+      for _, engine in ipairs {"reference", "blis", "tiled"} do
+        local o = attune.attention(t.q, t.k, t.v, {causal = p.causal or nil, scale = p.scale, score = pe.score, engine = engine})
+        assert.is_true(golden.difference(o, t.o) <= case.bounds.o, engine)
+      end
+      -- The bias itself: what the score adds to nothing.
+      local heads, tokens = t.bias.shape[1], t.bias.shape[2]
+      local q = attune.zeros {1, heads, tokens, 2}
+      if t.table then
+        local w = attune.attention_weights(q, q, {score = pe.score}):tolist()[1]
+        local bias = t.bias:tolist()
+        for h = 1, heads do
+          for i = 1, tokens do
+            for j = 1, tokens do
+              local expected = math.exp(bias[h][i][j] - bias[h][i][1])
+              if expected > 0 then assert.is_true(math.abs(w[h][i][j] / w[h][i][1] / expected - 1) < 1e-5) end
+            end
+          end
+        end
+      end
+    end)
+  end
+end)
+
 local B, H, K, S, D = 2, 2, 1, 10, 4
 local q, k, v = attune.randn({B, H, S, D}, {seed = 1, dtype = "f64"}), attune.randn({B, K, S, D}, {seed = 2, dtype = "f64"}), attune.randn({B, K, S, D}, {seed = 3, dtype = "f64"})
 local lists = {vector = attune.randn({9}, {seed = 4}):tolist(), grid = attune.randn({3, 7}, {seed = 5}):tolist(), ids = {3, 1, 4, 1, 5, 9, 2, 6, 5}}
