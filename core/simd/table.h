@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "simd/attention.h"
+#include "simd/linear.h"
 #include "simd/nn.h"
 #include "simd/panels.h"
 
@@ -39,6 +40,7 @@ typedef struct at_simd {
     at_attention_kernels attention;
     at_panel_kernels panels;
     at_nn_kernels nn;
+    at_linear_kernels linear;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */
