@@ -23,6 +23,9 @@ typedef struct at_linear {
     at_turns q_turns, k_turns;   /* f32; the queries are the last tokens */
 } at_linear;
 
+/* An encoding whose part is in the scores: it cannot be had without the matrix of them. */
+bool at_position_needs_scores(const attune_position *pe);
+
 /* rotate NULL or one that turns F features. */
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features);
 

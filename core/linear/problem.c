@@ -17,8 +17,6 @@ static attune_status check_tensor(const char *name, const attune_tensor *t, cons
     return ATTUNE_OK;
 }
 
-/* An encoding whose part is in the scores. */
-bool at_position_needs_scores(const attune_position *pe);
 bool at_position_needs_scores(const attune_position *pe) { return strcmp(pe->name, "alibi") == 0 || strcmp(pe->name, "t5") == 0; }
 
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features) {

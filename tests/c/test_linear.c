@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "attune.h"
+#include "position/position.h"
 #include "problems.h"
 
 #define MUST(call)                                                            \
@@ -167,7 +168,8 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
                     const double bound = z == 0 ? 0 : unit * (16 + 8 * rounding) * (sum_terms + fabs(want) * z_terms) / fabs(z);
                     const double store = c->dtype == ATTUNE_BF16 ? 0x1p-8 * fabs(want) : c->dtype == ATTUNE_F16 ? 0x1p-11 * fabs(want) + 0x1p-24 : 0;
                     if (!(fabs(got - want) <= bound + store)) {
-                        fail_msg("o[%d][%d][%d][%d] is %.9g, by the definition %.9g, bound %g: %s", (int)b, (int)h, (int)i, (int)d, got, want, bound + store, text_of(c));
+                        fail_msg("o[%d][%d][%d][%d] is %.9g, by the definition %.9g, bound %g: %s", (int)b, (int)h, (int)i, (int)d, got, want, bound + store,
+                                 text_of(c));
                     }
                 }
             }
@@ -179,7 +181,7 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
 static void agrees_with_the_definition(void **state) {
     (void)state;
     static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_F32, ATTUNE_F64, ATTUNE_BF16, ATTUNE_F16};
-    for (uint64_t seed = 1; seed <= 250; seed++) {
+    for (uint64_t seed = 1; seed <= 200; seed++) {
         linear_case c;
         attune_tensor o;
         make(seed, dtypes[seed % 5], seed % 10 == 0 ? 200 : 40, &c);
@@ -201,7 +203,8 @@ static linear_case long_case(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, a
 static void long_texts_and_blocks(void **state) {
     (void)state;
     for (int n = 0; n < 16; n++) {
-        linear_case c = long_case((uint64_t)n, n & 4 ? 2 : 1, 1, n & 8 ? 1500 : 2111, n & 2 ? ATTUNE_FEATURES_ELU : ATTUNE_FEATURES_FAVOR, n & 8 ? 1e-3 : 0, n & 1);
+        linear_case c =
+            long_case((uint64_t)n, n & 4 ? 2 : 1, 1, n & 8 ? 1500 : 2111, n & 2 ? ATTUNE_FEATURES_ELU : ATTUNE_FEATURES_FAVOR, n & 8 ? 1e-3 : 0, n & 1);
         attune_tensor wide[3], o, truth;
         if (n & 8) turn(&c, ATTUNE_HALF);
         MUST(attune_tensor_convert(&c.q, ATTUNE_F64, &wide[0]));
@@ -224,6 +227,7 @@ static void bits_do_not_depend_on_threads(void **state) {
     for (int n = 0; n < 4; n++) {
         linear_case c = long_case(7, 4, n & 2 ? 1 : 2, 1333, ATTUNE_FEATURES_FAVOR, n & 2 ? 1e-3 : 0, n & 1);
         attune_tensor one[4], many[4];
+        c.options.block = 16; /* many sections */
         for (int side = 0; side < 2; side++) {
             attune_tensor *r = side ? many : one;
             MUST(attune_threads(side ? 5 : 1, NULL));
@@ -254,8 +258,10 @@ static double value_of(const linear_case *c, const attune_tensor *d_o) {
 static void gradients_agree_with_differences(void **state) {
     (void)state;
     for (int n = 0; n < 32; n++) {
-        linear_case c = {.seed = (uint64_t)n, .B = 1, .Hq = 4, .Hk = 2, .Sq = n % 3 ? 9 : 6, .Sk = n % 3 == 2 ? 7 : 9, .D = 5, .Dv = 3, .M = 6, .dtype = ATTUNE_F64};
-        c.options = (attune_linear_options){.causal = n & 1, .features = (attune_features)(n / 2 % 4), .epsilon = n & 8 || n / 2 % 4 == 2 ? 0.05 : 0, .block = 4};
+        linear_case c = {
+            .seed = (uint64_t)n, .B = 1, .Hq = 4, .Hk = 2, .Sq = n % 3 ? 9 : 6, .Sk = n % 3 == 2 ? 7 : 9, .D = 5, .Dv = 3, .M = 6, .dtype = ATTUNE_F64};
+        c.options =
+            (attune_linear_options){.causal = n & 1, .features = (attune_features)(n / 2 % 4), .epsilon = n & 8 || n / 2 % 4 == 2 ? 0.05 : 0, .block = 4};
         tensors(&c);
         if (c.options.features == ATTUNE_FEATURES_TRIG) c.options.epsilon += 2; /* keeps denominators away from 0 */
         if (n & 16) turn(&c, n & 4 ? ATTUNE_HALF : ATTUNE_INTERLEAVED);
@@ -320,8 +326,14 @@ static void state_equals_prefill(void **state) {
         for (int64_t i = 0; i < 2 * c.Hk; i++)
             for (int64_t s = 0; s < 90; s++)
                 for (int64_t d = 0; d < 17; d++) ((float *)c.k.data)[(i * 90 + s) * 17 + d] *= 0.5f + (float)s / 45;
-        const attune_linear_state_options options = {.batch = 2, .kv_heads = c.Hk, .head_dim = 17, .v_head_dim = 20, .features = c.options.features,
-                                                     .projection = c.options.projection, .rotate = c.pe, .epsilon = c.options.epsilon};
+        const attune_linear_state_options options = {.batch = 2,
+                                                     .kv_heads = c.Hk,
+                                                     .head_dim = 17,
+                                                     .v_head_dim = 20,
+                                                     .features = c.options.features,
+                                                     .projection = c.options.projection,
+                                                     .rotate = c.pe,
+                                                     .epsilon = c.options.epsilon};
         attune_linear_state *st;
         MUST(attune_linear_state_new(&options, &st));
         const int64_t nbytes = attune_linear_state_nbytes(st);
@@ -367,7 +379,8 @@ static void projection_is_orthogonal(void **state) {
     for (int i = 0; i < M; i++) {
         for (int j = i / D * D; j <= i; j++) {
             double dot = 0, a = 0, b = 0;
-            for (int d = 0; d < D; d++) dot += (double)(x[i * D + d] * x[j * D + d]), a += (double)(x[i * D + d] * x[i * D + d]), b += (double)(x[j * D + d] * x[j * D + d]);
+            for (int d = 0; d < D; d++)
+                dot += (double)(x[i * D + d] * x[j * D + d]), a += (double)(x[i * D + d] * x[i * D + d]), b += (double)(x[j * D + d] * x[j * D + d]);
             if (i == j)
                 squares += dot / M;
             else
@@ -404,10 +417,10 @@ static void features_are_unbiased(void **state) {
 /* The root mean square error against exact attention, over some projections, halves with four times the features (with few it is bounded by the values). */
 static void error_falls_with_features(void **state) {
     (void)state;
-    enum { COUNT = 4 * 64 * 16, PROJECTIONS = 16 };
+    enum { COUNT = 4 * 64 * 16, PROJECTIONS = 48 };
     for (int kind = 0; kind < 2; kind++) {
-        double before = INFINITY;
-        for (int64_t M = 64; M <= 4096; M *= 4) {
+        double before = INFINITY, first = 0;
+        for (int64_t M = 64; M <= 1024; M *= 4) {
             linear_case c = {.seed = 11, .B = 1, .Hq = 4, .Hk = 4, .Sq = 64, .Sk = 64, .D = 16, .Dv = 16, .M = M, .dtype = ATTUNE_F32};
             c.options.features = kind ? ATTUNE_FEATURES_TRIG : ATTUNE_FEATURES_FAVOR;
             tensors(&c);
@@ -423,11 +436,12 @@ static void error_falls_with_features(void **state) {
                 attune_tensor_close(&o);
             }
             const double error = sqrt(sum / (COUNT * PROJECTIONS));
-            if (!(error < before / 1.6)) fail_msg("kind %d, %d features: error %g, before %g", kind, (int)M, error, before);
+            if (M == 64) first = error;
+            if (!(error < before / 1.4)) fail_msg("kind %d, %d features: error %g, before %g", kind, (int)M, error, before);
             before = error;
             attune_tensor_close(&exact), attune_tensor_close(&lse), close_case(&c);
         }
-        assert_true(before < 0.01);
+        assert_true(before < first / 2.6); /* 4 expected */
     }
 }
 
@@ -485,7 +499,16 @@ static void misuse_is_told(void **state) {
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "head_dim 48, the number of features, got one of 16"));
     assert_int_equal(attune_linear_attention_backward(&c.q, &c.q, &c.k, &c.v, &c.options, &dq, &dk, &dv), ATTUNE_ESHAPE);
-    attune_position_close(pe), attune_tensor_close(&narrow), close_case(&c);
+    attune_position_close(pe);
+    static const char *const added[] = {"alibi", "t5"};
+    for (int i = 0; i < 2; i++) {
+        MUST(attune_position_none(&pe));
+        pe->name = added[i], wrong.rotate = pe;
+        assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_EVALUE);
+        assert_non_null(strstr(attune_message(), "it needs the full score matrix, which linear attention never forms"));
+        attune_position_close(pe);
+    }
+    attune_tensor_close(&narrow), close_case(&c);
 }
 
 /* Each allocation fails once; nothing is lost, and the state stays as it was. */
@@ -516,9 +539,17 @@ static void failed_allocations(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_the_definition), cmocka_unit_test(long_texts_and_blocks), cmocka_unit_test(bits_do_not_depend_on_threads),
-                                       cmocka_unit_test(gradients_agree_with_differences), cmocka_unit_test(gradients_of_dtypes), cmocka_unit_test(state_equals_prefill),
-                                       cmocka_unit_test(projection_is_orthogonal), cmocka_unit_test(features_are_unbiased), cmocka_unit_test(error_falls_with_features),
-                                       cmocka_unit_test(great_scores), cmocka_unit_test(misuse_is_told), cmocka_unit_test(failed_allocations)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_the_definition),
+                                       cmocka_unit_test(long_texts_and_blocks),
+                                       cmocka_unit_test(bits_do_not_depend_on_threads),
+                                       cmocka_unit_test(gradients_agree_with_differences),
+                                       cmocka_unit_test(gradients_of_dtypes),
+                                       cmocka_unit_test(state_equals_prefill),
+                                       cmocka_unit_test(projection_is_orthogonal),
+                                       cmocka_unit_test(features_are_unbiased),
+                                       cmocka_unit_test(error_falls_with_features),
+                                       cmocka_unit_test(great_scores),
+                                       cmocka_unit_test(misuse_is_told),
+                                       cmocka_unit_test(failed_allocations)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
