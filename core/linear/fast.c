@@ -44,8 +44,8 @@ static void section_of(const fast_job *j, int64_t number, int64_t *from, int64_t
     *to = *from + j->section < j->p->Sk ? *from + j->section : j->p->Sk;
 }
 
-/* Features of the keys [first, first + count) of a kv head, relative to what sums are then relative to. */
-static void make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int64_t first, int64_t count, at_linear_sums *sums) {
+/* Features of the keys [first, first + count) of a kv head, relative to what sums are then relative to. Whether their values are finite. */
+static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int64_t first, int64_t count, at_linear_sums *sums) {
     const at_linear *p = j->p;
     int64_t stride;
     const float *k = at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
@@ -55,6 +55,9 @@ static void make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int
     at_linear_sums_rescale(&j->plan, sums, greatest);
     const float *v = at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
     at_simd_now()->panels.pack_rows(v, stride, count, p->Dv, j->plan.block, s->v);
+    bool finite = true;
+    for (int64_t r = 0; r < count && finite; r++) finite = at_simd_now()->elementwise.all_finite(v + r * stride, p->Dv);
+    return finite;
 }
 
 /* Rows of s->o over their denominators. */
@@ -174,11 +177,12 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* o += tril(q k^T) v, in strips as high as a register tile: row r sees the block's keys up to skip + r. */
-static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, int64_t skip) {
+/* o += tril(q k^T) v, in strips as high as a register tile: row r sees the block's keys up to skip + r. An Inf or NaN in v must not reach rows that do not see it,
+ * not even times zero: then each row goes by itself. */
+static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, int64_t skip, bool finite) {
     const at_simd *simd = at_simd_now();
     const at_linear_plan *plan = &j->plan;
-    const int64_t strip = simd->attention.rows[AT_FMA], width = at_round_up(plan->block, plan->panel) + 16;
+    const int64_t strip = finite ? simd->attention.rows[AT_FMA] : 1, width = at_round_up(plan->block, plan->panel) + 16;
     for (int64_t t = 0; t < rows; t += strip) {
         const int64_t n = rows - t < strip ? rows - t : strip, seen = skip + t + n;
         const at_panel_product scores = {.rows = n,
@@ -221,14 +225,14 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
     for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block, skip = offset > first ? offset - first : 0, rows = count - skip;
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
-        make_keys(j, s, head, first, count, &sums);
+        const bool finite = make_keys(j, s, head, first, count, &sums);
         if (rows > 0) simd->panels.pack_columns(s->k_turned, j->plan.stride, count, p->F, s->k_columns);
         for (int64_t g = 0; g < p->G && rows > 0; g++) {
             const int64_t h = head % p->Hk * p->G + g, i = first + skip - offset;
             const float *q = at_linear_rows(&p->q, b, h, i, rows, s->wide, &stride);
             at_linear_queries(&j->plan, s, q, stride, rows, turns_of(p, &p->q_turns), b, i);
             read_sums(j, s, rows, &sums);
-            within(j, s, rows, skip);
+            within(j, s, rows, skip, finite);
             memcpy(s->z, sums.z, (size_t)p->F * sizeof *s->z);
             simd->linear.sum(s->k, j->plan.stride, skip, p->F, s->z);
             simd->linear.prefix_dot(s->q, s->k + skip * j->plan.stride, j->plan.stride, rows, p->F, s->z, s->row);

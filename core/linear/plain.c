@@ -31,6 +31,7 @@ typedef struct plain_scratch {
     double *o, *dx;                      /* [n][Dv], [n][D] */
     double *s, *r, *z, *rz, *prefix;     /* [F][Dv] x 2, [F] x 3 */
     double *Z, *dZ;                      /* [G][Sq] */
+    bool finite;                         /* the values */
     void *all;
 } plain_scratch;
 
@@ -209,6 +210,8 @@ static void make_keys(const plain_job *j, plain_scratch *s, int64_t b, int64_t k
     load(&p->v, b, kv, k.first, k.n, s->v);
     make_features(p, s->kx, k.n, shift, s->kp, s->k, s->k_factor);
     turn_rows(p, s->k, k.n, k.first, 1, s->k_turned);
+    s->finite = true;
+    for (int64_t i = 0; i < k.n * p->Dv; i++) s->finite = s->finite && isfinite(s->v[i]);
 }
 
 static void make_queries(const plain_job *j, plain_scratch *s, int64_t b, int64_t h, span q) {
@@ -239,7 +242,10 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
     if (keys) {
         product(q.n, keys, p->F, s->q_turned, p->F, 1, s->k_turned, 1, p->F, 0, s->scores, keys);
         hide(s->scores, q.n, keys, skip);
-        product(q.n, p->Dv, keys, s->scores, keys, 1, s->v, p->Dv, 1, 1, s->o, p->Dv);
+        if (s->finite)
+            product(q.n, p->Dv, keys, s->scores, keys, 1, s->v, p->Dv, 1, 1, s->o, p->Dv);
+        else /* an Inf or NaN must not reach rows that do not see it */
+            for (int64_t r = 0; r < q.n; r++) product(1, p->Dv, skip + r + 1, s->scores + r * keys, keys, 1, s->v, p->Dv, 1, 1, s->o + r * p->Dv, p->Dv);
     }
     if (j->g) load(j->g->d_o, b, h, q.first, q.n, s->g);
     memcpy(s->prefix, s->z, (size_t)p->F * sizeof *s->z);

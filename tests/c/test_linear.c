@@ -474,6 +474,28 @@ static void great_scores(void **state) {
     }
 }
 
+/* What a row does not see cannot reach it. */
+static void later_tokens_do_not_count(void **state) {
+    (void)state;
+    for (int n = 0; n < 4; n++) {
+        linear_case c = {.seed = 31, .B = 1, .Hq = 2, .Hk = 1, .Sq = 100, .Sk = 100, .D = 16, .Dv = 20, .M = 40, .dtype = n & 1 ? ATTUNE_F64 : ATTUNE_F32};
+        c.options.causal = true;
+        tensors(&c);
+        attune_tensor before, after, early, late;
+        MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &before));
+        const int64_t index[4] = {0, 0, 77, 3};
+        MUST(attune_tensor_set(&c.v, index, n & 2 ? (double)INFINITY : NAN));
+        MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &after));
+        MUST(attune_tensor_slice(&before, 2, 0, 77, &early));
+        MUST(attune_tensor_slice(&after, 2, 0, 77, &late));
+        assert_true(difference(&early, &late) <= 1e-6);
+        assert_false(isfinite(at(&after, 0, 1, 77, 3)));
+        attune_tensor *all[] = {&before, &after, &early, &late};
+        for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
+        close_case(&c);
+    }
+}
+
 static void misuse_is_told(void **state) {
     (void)state;
     linear_case c = long_case(1, 4, 2, 20, ATTUNE_FEATURES_FAVOR, 0, true);
@@ -549,6 +571,7 @@ int main(void) {
                                        cmocka_unit_test(features_are_unbiased),
                                        cmocka_unit_test(error_falls_with_features),
                                        cmocka_unit_test(great_scores),
+                                       cmocka_unit_test(later_tokens_do_not_count),
                                        cmocka_unit_test(misuse_is_told),
                                        cmocka_unit_test(failed_allocations)};
     return cmocka_run_group_tests(tests, NULL, NULL);
