@@ -15,7 +15,7 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum { BLOCK = 64 };
+enum { BLOCK = 64, ALONE = 1 << 20 }; /* bytes that one thread reads while others would only be waking up */
 
 struct attune_linear_state {
     attune_linear_state_options options; /* v_head_dim as it is; projection NULL */
@@ -94,6 +94,7 @@ const attune_linear_state_options *attune_linear_state_describe(const attune_lin
 
 typedef struct state_job {
     attune_linear_state *st;
+    at_linear_plan plan; /* the state's, for blocks as long as this call needs */
     const attune_tensor *q, *k, *v, *o;
     at_turns turns;
     int64_t heads; /* query heads a kv head */
@@ -103,7 +104,7 @@ typedef struct state_job {
 static attune_status append_task(void *context, int64_t head, int thread) {
     state_job *j = context;
     attune_linear_state *st = j->st;
-    const at_linear_plan *plan = &st->plan;
+    const at_linear_plan *plan = &j->plan;
     at_linear_scratch *s = &j->thread[thread];
     const at_turns *turns = st->options.rotate ? &j->turns : NULL;
     const int64_t b = head / st->options.kv_heads, h = head % st->options.kv_heads, S = j->k->shape[2];
@@ -133,7 +134,7 @@ static attune_status append_task(void *context, int64_t head, int thread) {
 static attune_status attend_task(void *context, int64_t task, int thread) {
     state_job *j = context;
     const attune_linear_state *st = j->st;
-    const at_linear_plan *plan = &st->plan;
+    const at_linear_plan *plan = &j->plan;
     const at_simd *simd = at_simd_now();
     at_linear_scratch *s = &j->thread[thread];
     const int64_t Hq = j->q->shape[1], b = task / Hq, h = task % Hq, head = b * st->options.kv_heads + h / j->heads;
@@ -165,15 +166,19 @@ static attune_status attend_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static attune_status run(state_job *j, int64_t tasks, at_task task, int64_t first, int64_t S) {
-    const int threads = at_threads();
-    attune_linear_state *st = j->st;
+/* alone: on this thread, without an interrupt between two tasks. */
+static attune_status run(state_job *j, int64_t tasks, at_task task, int64_t first, int64_t S, bool alone) {
+    const int threads = alone ? 1 : at_threads();
+    const attune_linear_state *st = j->st;
+    j->plan = st->plan;
+    if (S < BLOCK) j->plan.block = S;
     attune_status status = ATTUNE_OK;
     if (st->options.rotate) AT_TRY(at_turns_make(st->options.rotate, NULL, &first, 1, st->options.batch, S, &j->turns));
     j->thread = at_alloc_zeroed(threads * (int64_t)sizeof *j->thread);
     if (!j->thread) status = ATTUNE_EMEMORY;
-    for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = at_linear_scratch_new(&st->plan, st->options.rotate != NULL, &j->thread[t]);
-    if (status == ATTUNE_OK) status = at_parallel(tasks, task, j);
+    for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = at_linear_scratch_new(&j->plan, st->options.rotate != NULL, &j->thread[t]);
+    if (status == ATTUNE_OK && !alone) status = at_parallel(tasks, task, j);
+    for (int64_t i = 0; i < tasks && status == ATTUNE_OK && alone; i++) status = task(j, i, 0);
     for (int t = 0; t < threads && j->thread; t++) at_linear_scratch_free(&j->thread[t]);
     at_free(j->thread);
     at_turns_free(&j->turns);
@@ -197,15 +202,20 @@ attune_status attune_linear_state_append(attune_linear_state *st, const attune_t
     const attune_linear_state_options *o = &st->options;
     AT_TRY(check("k", k, o->batch, o->kv_heads, 0, o->head_dim));
     AT_TRY(check("v", v, o->batch, o->kv_heads, k->shape[2], o->v_head_dim));
+    state_job j = {.st = st, .k = k, .v = v};
+    const int64_t bytes = attune_linear_state_nbytes(st), S = k->shape[2];
+    if (bytes * S <= ALONE) {
+        AT_TRY(run(&j, o->batch * o->kv_heads, append_task, st->length, S, true));
+        st->length += S;
+        return ATTUNE_OK;
+    }
     /* An interrupt may come between two heads: what they were is kept until all are done. */
-    const int64_t bytes = attune_linear_state_nbytes(st);
     float *before = at_alloc(bytes);
     if (!before) return ATTUNE_EMEMORY;
     memcpy(before, st->sums, (size_t)bytes);
-    state_job j = {.st = st, .k = k, .v = v};
-    attune_status status = run(&j, o->batch * o->kv_heads, append_task, st->length, k->shape[2]);
+    attune_status status = run(&j, o->batch * o->kv_heads, append_task, st->length, S, false);
     if (status == ATTUNE_OK)
-        st->length += k->shape[2];
+        st->length += S;
     else
         memcpy(st->sums, before, (size_t)bytes);
     at_free(before);
@@ -225,7 +235,7 @@ attune_status attune_linear_state_attend(attune_linear_state *st, const attune_t
     const attune_tensor from = *q;
     AT_TRY(at_tensor_new(from.dtype, 4, shape, o));
     state_job j = {.st = st, .q = &from, .o = o, .heads = shape[1] / options->kv_heads};
-    attune_status status = run(&j, options->batch * shape[1], attend_task, st->length - 1, 1);
+    attune_status status = run(&j, options->batch * shape[1], attend_task, st->length - 1, 1, attune_linear_state_nbytes(st) <= ALONE);
     if (status != ATTUNE_OK) attune_tensor_close(o);
     return status;
 }
