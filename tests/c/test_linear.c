@@ -192,19 +192,18 @@ static void agrees_with_the_definition(void **state) {
     }
 }
 
-static linear_case long_case(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_features features, double epsilon, bool causal) {
-    linear_case c = {.seed = seed, .B = 1, .Hq = Hq, .Hk = Hk, .Sq = S, .Sk = S, .D = 16, .Dv = 24, .M = 48, .dtype = ATTUNE_F32};
-    c.options.features = features, c.options.epsilon = epsilon, c.options.causal = causal;
-    tensors(&c);
-    return c;
+static void long_case(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_features features, double epsilon, bool causal, linear_case *c) {
+    *c = (linear_case){.seed = seed, .B = 1, .Hq = Hq, .Hk = Hk, .Sq = S, .Sk = S, .D = 16, .Dv = 24, .M = 48, .dtype = ATTUNE_F32};
+    c->options.features = features, c->options.epsilon = epsilon, c->options.causal = causal;
+    tensors(c);
 }
 
 /* Long enough for sections; against f64. */
 static void long_texts_and_blocks(void **state) {
     (void)state;
     for (int n = 0; n < 16; n++) {
-        linear_case c =
-            long_case((uint64_t)n, n & 4 ? 2 : 1, 1, n & 8 ? 1500 : 2111, n & 2 ? ATTUNE_FEATURES_ELU : ATTUNE_FEATURES_FAVOR, n & 8 ? 1e-3 : 0, n & 1);
+        linear_case c;
+        long_case((uint64_t)n, n & 4 ? 2 : 1, 1, n & 8 ? 1500 : 2111, n & 2 ? ATTUNE_FEATURES_ELU : ATTUNE_FEATURES_FAVOR, n & 8 ? 1e-3 : 0, n & 1, &c);
         attune_tensor wide[3], o, truth;
         if (n & 8) turn(&c, ATTUNE_HALF);
         MUST(attune_tensor_convert(&c.q, ATTUNE_F64, &wide[0]));
@@ -225,7 +224,8 @@ static void long_texts_and_blocks(void **state) {
 static void bits_do_not_depend_on_threads(void **state) {
     (void)state;
     for (int n = 0; n < 4; n++) {
-        linear_case c = long_case(7, 4, n & 2 ? 1 : 2, 1333, ATTUNE_FEATURES_FAVOR, n & 2 ? 1e-3 : 0, n & 1);
+        linear_case c;
+        long_case(7, 4, n & 2 ? 1 : 2, 1333, ATTUNE_FEATURES_FAVOR, n & 2 ? 1e-3 : 0, n & 1, &c);
         attune_tensor one[4], many[4];
         c.options.block = 16; /* many sections */
         for (int side = 0; side < 2; side++) {
@@ -498,7 +498,8 @@ static void later_tokens_do_not_count(void **state) {
 
 static void misuse_is_told(void **state) {
     (void)state;
-    linear_case c = long_case(1, 4, 2, 20, ATTUNE_FEATURES_FAVOR, 0, true);
+    linear_case c;
+    long_case(1, 4, 2, 20, ATTUNE_FEATURES_FAVOR, 0, true, &c);
     attune_tensor o, dq, dk, dv, narrow;
     attune_linear_options wrong = c.options;
     const struct {
@@ -536,7 +537,8 @@ static void misuse_is_told(void **state) {
 /* Each allocation fails once; nothing is lost, and the state stays as it was. */
 static void failed_allocations(void **state) {
     (void)state;
-    linear_case c = long_case(3, 2, 1, 300, ATTUNE_FEATURES_FAVOR, 1e-3, true);
+    linear_case c;
+    long_case(3, 2, 1, 300, ATTUNE_FEATURES_FAVOR, 1e-3, true, &c);
     const attune_linear_state_options options = {.batch = 1, .kv_heads = 1, .head_dim = 16, .v_head_dim = 24, .projection = &c.w, .epsilon = 1e-3};
     for (int n = 1, ended = 0; !ended; n++) {
         attune_tensor o = {0}, d[3] = {{0}, {0}, {0}};
