@@ -202,6 +202,31 @@ case {name = "block-map", ceilings = {"fma"}, make = function()
 end}
 figure {"tracing a mask of documents and its block map, S 8192", case = "block-map", told = "times in 5 ms", at_least = 1, ratio = function(sample) return 0.005 / sample.seconds end}
 
+-- ---- linear attention -----------------------------------------------------------------------------------------------
+
+-- 8 H S M D operations: two features products, the sums over keys, and reading them. Products within a causal block come on top and do not count.
+local function linear(p)
+  local name = ("linear-%s-%d"):format(p.causal and "causal" or "all", p.tokens)
+  case {name = name, ceilings = {"sgemm", "fma"}, make = function()
+    local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = p.tokens, dim = 64}
+    local options = {causal = p.causal, projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1}}
+    return {run = function() attune.linear_attention(q, k, v, options):close() end, flops = 8 * 8 * p.tokens * 256 * 64}
+  end}
+  return name
+end
+
+for _, causal in ipairs {false, true} do
+  local what = causal and "FAVOR+, causal" or "FAVOR+, all keys"
+  local short, long = linear {causal = causal, tokens = 4096}, linear {causal = causal, tokens = 65536}
+  figure {what .. ", f32, H 8, S 4096, D 64, 256 features", case = short, of = "sgemm", at_least = causal and 0.65 or 0.80}
+  figure {"the same, a token at S 65536 against one at S 4096: times as fast", case = long, needs = {short}, told = "of the time a token at 4096", at_least = 0.95, ratio = function(sample, samples)
+    for _, other in ipairs(samples[short]) do
+      -- each by the products of its own moment: the machine may have changed its speed in between
+      if other.round == sample.round and not other.void then return other.seconds * other.ceiling.sgemm / 4096 / (sample.seconds * sample.ceiling.sgemm / 65536) end
+    end
+  end}
+end
+
 -- ---- curves: no figures to reach, a picture -------------------------------------------------------------------------------
 
 for tokens = 8, 13 do
