@@ -51,7 +51,7 @@ local function describe(x)
     return kind == "bool" and "a comparison" or kind == "part" and "a tensor that has axes left to index" or "a traced value"
   end
   if getmetatable(x) == tensor_type then return "a tensor; read an element, table[at.h], or take a number, table[1]:item()" end
-  return type(x) == "string" and ("%q"):format(x) or type(x) == "number" and tostring(x) or type(x) == "nil" and "nil" or "a " .. type(x)
+  return type(x) == "string" and ("%q"):format(x) or type(x) == "number" and tostring(x) or x == nil and "nil (what a Lua table gives for a traced value: make it a tensor)" or "a " .. type(x)
 end
 
 local function number_kind(x, what)
