@@ -270,7 +270,7 @@ describe("tracing", function()
     fails("expected a Lua function, got one in C", function() run(math.exp) end)
     fails("chunk:2: unknown method 'foo'", function() run(load("local s = ...\nreturn s:foo()", "=chunk")) end)
     fails("< between values", function() run(function(s) pcall(function() return s < 3 end) return s end) end)
-    fails("called inside another one's tracing", function() run(function(s) run(function(x) return x * 2 end) return s end) end)
+    fails("called inside another one's tracing", function() run(function(s) run(function(y) return y * 2 end) return s end) end)
     local message = fails("tensor and a traced value", function() attune.program(function(s) return t * s end) end)
     assert.same(1, select(2, message:gsub("program_spec.lua", "")))
   end)
@@ -307,7 +307,7 @@ describe("tracing", function()
     local suspicious = require "attune.trace".suspicious
     local function equals(at) return at.i == 3 end
     local function joins(at) return at.i:lt(3) or at.j:lt(2) end
-    local function fine(at, x) return at.i:lt(x or 3) | at.j:eq(2) end
+    local function fine(at, n) return at.i:lt(n or 3) | at.j:eq(2) end
     assert.truthy(suspicious(equals)[1][3]:find "x:eq")
     assert.truthy(suspicious(joins)[1][3]:find "a | b")
     assert.same({}, suspicious(fine))
@@ -395,12 +395,12 @@ describe("the library", function()
     fails("all: expected mask functions, got a number as number 1", function() masks.all(3) end)
     fails("n: expected an integer or a tensor %[batch%], got nil", function() masks.prefix() end)
     fails("ids: expected a list of integers or a tensor, got nil", function() masks.documents() end)
-    local scores = attune.scores
-    fails("slopes: expected a tensor %[heads%], got nil", function() scores.alibi() end)
-    fails("unknown option 'symetric'; did you mean 'symmetric'", function() scores.alibi(attune.ones {2}, {symetric = true}) end)
-    fails("table: expected a tensor %[buckets, heads%]", function() scores.t5(attune.ones {2}) end)
-    fails("table: expected at least 4 buckets, got 2", function() scores.t5(attune.ones {2, 2}) end)
-    fails("max_distance: expected a number above 8", function() scores.t5(attune.ones {32, 2}, {max_distance = 8}) end)
+    local named = attune.scores
+    fails("slopes: expected a tensor %[heads%], got nil", function() named.alibi() end)
+    fails("unknown option 'symetric'; did you mean 'symmetric'", function() named.alibi(attune.ones {2}, {symetric = true}) end)
+    fails("table: expected a tensor %[buckets, heads%]", function() named.t5(attune.ones {2}) end)
+    fails("table: expected at least 4 buckets, got 2", function() named.t5(attune.ones {2, 2}) end)
+    fails("max_distance: expected a number above 8", function() named.t5(attune.ones {32, 2}, {max_distance = 8}) end)
   end)
 
   it("has softcap as the option has it, and windows as the option has them", function()
