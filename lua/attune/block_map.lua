@@ -63,7 +63,7 @@ return function(mask, shape)
   local heads = shape.heads or 1
   local ok, handle = pcall(program.handle, mask, "mask")
   if not ok then program.raise(handle) end
-  local m = core.program_map(handle, shape.batch or 1, heads, shape.kv_heads or heads, queries, shape.keys or queries)
+  local m = core._program_map(handle, shape.batch or 1, heads, shape.kv_heads or heads, queries, shape.keys or queries)
   return setmetatable({
     density = m.seen / m.pairs,
     blocks = {empty = m.empty, partial = m.partial, full = m.full},

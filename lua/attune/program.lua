@@ -120,7 +120,7 @@ function program.of(fn, kind)
   if entry and unchanged(fn, entry) then return entry.program end
   local g, result, globals = trace.run(fn, kind)
   local code, outputs = lower(g, kind, result)
-  local p = setmetatable({kind = kind, graph = g, result = result, tensors = g.tensors, handle = core.program_new(kind, code, g.tensors, outputs)}, Program)
+  local p = setmetatable({kind = kind, graph = g, result = result, tensors = g.tensors, handle = core._program_new(kind, code, g.tensors, outputs)}, Program)
   known[kind][fn] = {program = p, fingerprint = fingerprint(fn, globals), globals = globals}
   warn_of(fn)
   return p
