@@ -17,6 +17,7 @@
     void at_##isa##_backward(at_attention_kernels *table);      \
     void at_##isa##_nn(at_nn_kernels *table);                   \
     void at_##isa##_program(at_program_kernels *table);         \
+    void at_##isa##_linear(at_linear_kernels *table);           \
     static void fill_##isa(at_simd *s) {                        \
         at_##isa##_elementwise(&s->elementwise);                \
         at_##isa##_attention(&s->attention);                    \
@@ -26,6 +27,7 @@
         at_##isa##_backward(&s->attention);                     \
         at_##isa##_nn(&s->nn);                                  \
         at_##isa##_program(&s->program);                        \
+        at_##isa##_linear(&s->linear);                          \
     }
 
 /* Sets with tiles put theirs in the place of what their vectors do. */
