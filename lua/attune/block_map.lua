@@ -62,8 +62,8 @@ return function(mask, shape)
   if not queries then error("queries: expected an integer, got nil", 2) end
   local heads = shape.heads or 1
   local ok, handle = pcall(program.handle, mask, "mask")
-  if not ok then error(handle, 2) end
-  local m = core.program_map(handle, shape.batch or 1, heads, shape.kv_heads or heads, queries, shape.keys or queries)
+  if not ok then program.raise(handle) end
+  local m = core._program_map(handle, shape.batch or 1, heads, shape.kv_heads or heads, queries, shape.keys or queries)
   return setmetatable({
     density = m.seen / m.pairs,
     blocks = {empty = m.empty, partial = m.partial, full = m.full},

@@ -25,6 +25,7 @@ function masks.prefix(n)
     integer("n", n, 0)
     return function(at) return at.j:le(n) | at.i:ge(at.j) end
   end
+  if type(n) ~= "userdata" then error(("n: expected an integer or a tensor [batch], got %s"):format(tostring(n)), 2) end
   return function(at) return at.j:le(n[at.b]) | at.i:ge(at.j) end
 end
 
@@ -33,6 +34,7 @@ end
 function masks.documents(ids)
   local attune = require "attune.core"
   if type(ids) == "table" then ids = attune.tensor(ids, {dtype = "i32"}) end
+  if type(ids) ~= "userdata" then error(("ids: expected a list of integers or a tensor, got %s"):format(tostring(ids)), 2) end
   if #ids.shape == 2 then
     return function(at) return ids[at.b][at.i]:eq(ids[at.b][at.j]) end
   end

@@ -52,10 +52,13 @@ local function prints(fn, globals, visit)
         if not name then break end
         if name ~= "_ENV" then value(y, depth + 1) end
       end
-    elseif type(x) == "table" and not seen[x] and depth < 4 and x ~= core and x ~= _G then
+    elseif type(x) == "table" and not seen[x] and depth < 4 and not rawequal(x, core) and not rawequal(x, _G) and not trace.is_traced(x) then
       seen[x] = true
       if getmetatable(x) ~= Program then
-        for _, y in pairs(x) do value(y, depth + 1) end
+        for key, y in next, x do
+          visit(key)
+          value(y, depth + 1)
+        end
       end
     end
   end
@@ -77,7 +80,12 @@ local function fingerprint(fn, globals)
   return list
 end
 
+local function is_open(tensor) return tensor.dtype ~= nil end
+
 local function unchanged(fn, entry)
+  for _, tensor in ipairs(entry.program.tensors) do
+    if not pcall(is_open, tensor) then return false end
+  end
   local n, same, list = 0, true, entry.fingerprint
   prints(fn, entry.globals, function(x)
     n = n + 1
@@ -94,7 +102,7 @@ local function warn_of(fn)
   if warned[fn] then return end
   warned[fn] = true
   for _, line in ipairs(trace.suspicious(fn)) do
-    io.stderr:write(("attune: warning: line %d, %s: == and ~= on a traced value are answered by Lua itself; write x:eq(y) or x:ne(y)\n"):format(line[1], line[2]))
+    io.stderr:write(("attune: warning: line %d, %s: %s\n"):format(line[1], line[2], line[3]))
   end
 end
 
@@ -108,11 +116,12 @@ function program.of(fn, kind)
     return fn
   end
   if type(fn) ~= "function" then error(("%s: expected a function%s, got a %s"):format(kind, kind == "mask" and " (at)" or " (s, at)", type(fn)), 0) end
+  if debug.getinfo(fn, "S").what == "C" then error(("%s: expected a Lua function, got one in C, which cannot be traced"):format(kind), 0) end
   local entry = known[kind][fn]
   if entry and unchanged(fn, entry) then return entry.program end
   local g, result, globals = trace.run(fn, kind)
   local code, outputs = lower(g, kind, result)
-  local p = setmetatable({kind = kind, graph = g, result = result, tensors = g.tensors, handle = core.program_new(kind, code, g.tensors, outputs)}, Program)
+  local p = setmetatable({kind = kind, graph = g, result = result, tensors = g.tensors, handle = core._program_new(kind, code, g.tensors, outputs)}, Program)
   known[kind][fn] = {program = p, fingerprint = fingerprint(fn, globals), globals = globals}
   warn_of(fn)
   return p
@@ -153,6 +162,9 @@ end
 
 function Program:__tostring() return ("%s program of %d instructions"):format(self.kind, #graph.order {self.result}) end
 
+--- An error of the function's caller, unless it names a line already.
+function program.raise(message) error(message, type(message) == "string" and not message:find "^[^:]+:%d+: " and 3 or 0) end
+
 --- Traces fn: of one argument (at) as a mask, of two (s, at), or of one that is called s, as a score.
 ---@param fn function
 ---@return attune.Program
@@ -160,7 +172,7 @@ function program.new(fn)
   if type(fn) ~= "function" then error(("program: expected a function, got a %s"):format(type(fn)), 2) end
   local info = debug.getinfo(fn, "u")
   local ok, result = pcall(program.of, fn, info.nparams == 1 and debug.getlocal(fn, 1) ~= "s" and "mask" or "score")
-  if not ok then error(result, 2) end
+  if not ok then program.raise(result) end
   return result
 end
 

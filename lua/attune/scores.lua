@@ -1,5 +1,21 @@
 --- Scores that have names. Each call gives a score function, a few lines over traced values; write your own likewise.
+local suggest = require "attune.suggest"
+
 local scores = {}
+
+local function tensor(name, x, axes, form)
+  local ok, shape = pcall(function() return x.shape end)
+  if type(x) ~= "userdata" or not ok or #shape ~= axes then error(("%s: expected a tensor %s, got %s"):format(name, form, tostring(x)), 3) end
+end
+
+local function check_options(options, names)
+  if options ~= nil and type(options) ~= "table" then error(("options: expected a table, got a %s"):format(type(options)), 3) end
+  for name in pairs(options or {}) do
+    local known = false
+    for _, other in ipairs(names) do known = known or other == name end
+    if not known then error(("unknown option '%s'; %s"):format(tostring(name), suggest(tostring(name), names)), 3) end
+  end
+end
 
 --- s becomes c tanh(s / c): Gemma 2 (arXiv 2408.00118, section 2).
 ---@param c number
@@ -12,6 +28,8 @@ end
 ---@param slopes attune.Tensor [heads]
 ---@param options? {symmetric?: boolean} symmetric: by |i - j|, for masks that are not causal
 function scores.alibi(slopes, options)
+  tensor("slopes", slopes, 1, "[heads]")
+  check_options(options, {"symmetric"})
   if options and options.symmetric then
     return function(s, at) return s - slopes[at.h] * (at.i - at.j):abs() end
   end
@@ -22,10 +40,16 @@ end
 ---@param table attune.Tensor [buckets, heads]
 ---@param options? {max_distance?: integer, bidirectional?: boolean} 128, true
 function scores.t5(table, options)
+  tensor("table", table, 2, "[buckets, heads]")
+  check_options(options, {"bidirectional", "max_distance"})
   options = options or {}
   local buckets, max_distance, bidirectional = table.shape[1], options.max_distance or 128, options.bidirectional ~= false
   local half = bidirectional and buckets // 2 or buckets
   local exact = half // 2
+  if exact < 1 then error(("table: expected at least %d buckets, got %d"):format(bidirectional and 4 or 2, buckets), 2) end
+  if type(max_distance) ~= "number" or max_distance <= exact then
+    error(("max_distance: expected a number above %d, the distances that have a bucket of their own, got %s"):format(exact, tostring(max_distance)), 2)
+  end
   return function(s, at)
     local relative = at.j - at.i
     local distance = bidirectional and relative:abs() or (-relative):max(0)

@@ -2,6 +2,7 @@
 --
 -- A traced value remembers the operation that made it and the line it stands on. What Lua gives no hook for (`if`, `and`, `==` with a number) cannot be seen; it is found
 -- out afterwards, by comparisons that the result does not use, or by a look at the source.
+local core = require "attune.core"
 local suggest = require "attune.suggest"
 local graph = require "attune.graph"
 
@@ -9,6 +10,8 @@ local trace = {}
 
 local Value = {__name = "traced value"}
 local recording -- {values = {..}, fn = , source = , first = } while a function runs
+
+local tensor_type = getmetatable(core.zeros {1})
 
 local function is_traced(x) return getmetatable(x) == Value end
 trace.is_traced = is_traced
@@ -23,12 +26,17 @@ local function line_now()
   return recording.first
 end
 
+local kept = "a traced value was kept and used after its function had returned"
+
 local function fail(message, ...)
-  error({traced = true, line = recording and line_now(), message = message:format(...)}, 0)
+  if not recording then error(kept, 3) end
+  local failure = {traced = true, line = line_now(), message = message:format(...)}
+  recording.failure = recording.failure or failure -- a pcall in the function does not hide it
+  error(failure, 0)
 end
 
 local function new(op, ...)
-  if not recording then error("a traced value was kept and used after its function had returned", 3) end
+  if not recording then error(kept, 3) end
   local value = setmetatable({op = op, line = line_now(), ...}, Value)
   recording.values[#recording.values + 1] = value
   return value
@@ -42,7 +50,8 @@ local function describe(x)
     local kind = kinds[x]
     return kind == "bool" and "a comparison" or kind == "part" and "a tensor that has axes left to index" or "a traced value"
   end
-  return type(x) == "string" and ("%q"):format(x) or type(x) == "number" and tostring(x) or type(x) == "nil" and "nil" or "a " .. type(x)
+  if getmetatable(x) == tensor_type then return "a tensor; read an element, table[at.h], or take a number, table[1]:item()" end
+  return type(x) == "string" and ("%q"):format(x) or type(x) == "number" and tostring(x) or x == nil and "nil (what a Lua table gives for a traced value: make it a tensor)" or "a " .. type(x)
 end
 
 local function number_kind(x, what)
@@ -108,7 +117,7 @@ end
 Value.__eq = refused("== between traced values", "x:eq(y), or x:ne(y) for ~=")
 Value.__lt, Value.__le = refused("< between values (and math.max or math.min, which need it)", "x:lt(y) or x:gt(y), x:max(y) or x:min(y)"), refused("<= between values", "x:le(y), or x:ge(y) for >=")
 Value.__concat, Value.__len, Value.__call = refused("..", "numbers only"), refused("#", "#tensor outside"), refused("a call of a traced value", "x:method()")
-Value.__bxor, Value.__shl, Value.__shr = refused("~ between values", "x:ne(y)"), refused("<<", "* 2 ^ n"), refused(">>", "// 2 ^ n")
+Value.__bxor, Value.__shl, Value.__shr = refused("~ between values", "x:ne(y), or (a & ~b) | (~a & b) between comparisons"), refused("<<", "* 2 ^ n"), refused(">>", "// 2 ^ n")
 Value.__tostring = function(x) return ("traced value (%s)"):format(x.op) end
 Value.__newindex = function() fail "a traced value has no fields to set; a score or mask only computes" end
 
@@ -187,7 +196,7 @@ function trace.read(tensor, key)
     for k, index in ipairs(tensor.indices) do indices[k] = index end
     tensor = tensor.tensor
   end
-  if not recording then error("a traced value was kept and used after its function had returned", 2) end
+  if not recording then error(kept, 2) end
   local kind = number_kind(key, "index")
   if kind ~= "int" and not (math.type(key) == "float" and math.tointeger(key)) then
     fail("index: expected an integer, got a fraction; write x:floor() or a // b")
@@ -223,38 +232,52 @@ local function new_at()
   })
 end
 
--- Reads of globals are noted, so that a changed one is noticed.
+-- Reads of globals are noted, so that a changed one is noticed: by fn and by the functions that it calls as upvalues.
 local function watch_globals(fn)
-  local globals, restore = {}, function() end
-  for n = 1, 255 do
-    local name, value = debug.getupvalue(fn, n)
-    if not name then break end
-    if name == "_ENV" and type(value) == "table" then
-      local watched
-      watched = setmetatable({}, {
-        __index = function(_, key)
-          if key == "_G" then return watched end
-          globals[key] = {}
-          return value[key]
-        end,
-        __newindex = function(_, key, x)
-          value[key] = x
-          globals[key] = {}
-        end,
-      })
-      debug.setupvalue(fn, n, watched)
-      restore = function() debug.setupvalue(fn, n, value) end
-      globals = setmetatable(globals, {env = value})
+  local globals, restores, seen, env = {}, {}, {}, nil
+  local function watch(f)
+    seen[f] = true
+    for n = 1, 255 do
+      local name, value = debug.getupvalue(f, n)
+      if not name then break end
+      if name == "_ENV" and type(value) == "table" and not seen[value] and (env == nil or rawequal(value, env)) then
+        env = value
+        local watched
+        watched = setmetatable({}, {
+          __index = function(_, key)
+            if key == "_G" then return watched end
+            globals[key] = {}
+            return value[key]
+          end,
+          __newindex = function(_, key, x)
+            value[key] = x
+            globals[key] = {}
+          end,
+        })
+        seen[watched] = true
+        debug.setupvalue(f, n, watched)
+        restores[#restores + 1] = function() debug.setupvalue(f, n, value) end
+      elseif type(value) == "function" and not seen[value] then
+        watch(value)
+      end
     end
   end
-  return globals, restore
+  watch(fn)
+  return setmetatable(globals, {env = env}), function()
+    for n = #restores, 1, -1 do restores[n]() end
+  end
 end
 
 -- What Lua's own messages mean here.
 local function explain(message)
+  if message:find("'for'", 1, true) and message:find("got traced value", 1, true) then return "a loop cannot run to a traced value; loop over numbers" end
+  if message:find("operand: expected a number, got a table", 1, true) then
+    return "arithmetic of a whole tensor and a traced value cannot be traced; read an element, table[at.h], or take a number, table[1]:item()"
+  end
   if message:find("number expected, got traced value", 1, true) or message:find("number expected, got table", 1, true) then
-    local name = message:match "to '([%w_%.]+)'" or "a function"
-    return ("math.%s takes numbers only; write the method, as x:%s(%s)"):format(name, methods[name] and name or "max", (name == "max" or name == "min") and "y" or "")
+    local name = message:match "to '([%w_%.]+)'" or "the function"
+    if not methods[name] or not math[name] then return name .. " takes numbers only; a traced value stands for the values of all pairs" end
+    return ("math.%s takes numbers only; write the method, as x:%s(%s)"):format(name, name, (name == "max" or name == "min") and "y" or "")
   end
   return message
 end
@@ -314,12 +337,15 @@ local function check_comparisons(kind, result)
   end
 end
 
+-- A whole chunk, as load gives it, has no lines of its own.
+local function last_line(info) return info.what == "main" and math.huge or info.lastlinedefined end
+
 -- The function's lines, where they can be had.
 local function source_lines(info)
   local lines, n = {}, 0
   local function take(line)
     n = n + 1
-    if n >= info.linedefined and n <= info.lastlinedefined then lines[n] = line end
+    if n >= info.linedefined and n <= last_line(info) then lines[n] = line end
   end
   if info.source:sub(1, 1) == "@" then
     local file = io.open(info.source:sub(2))
@@ -332,12 +358,16 @@ local function source_lines(info)
   return lines
 end
 
---- Lines where Lua itself may answer a comparison that was meant to be traced: {{line, text}, ..}.
+--- Lines where Lua itself may answer what was meant to be traced: {{line, text, advice}, ..}.
 function trace.suspicious(fn)
   local found, info = {}, debug.getinfo(fn, "S")
   for n, text in pairs(source_lines(info)) do
     local code = text:gsub("%-%-.*", ""):gsub('"[^"]*"', '""'):gsub("'[^']*'", "''")
-    if code:find "at%.%a+%s*[=~]=" or code:find "[=~]=%s*at%.%a" or code:find "%f[%w_]s%s*[=~]=" or code:find "[=~]=%s*s%f[^%w_]" then found[#found + 1] = {n, (text:gsub("^%s+", ""))} end
+    if code:find "at%.%a+%s*[=~]=" or code:find "[=~]=%s*at%.%a" or code:find "%f[%w_]s%s*[=~]=" or code:find "[=~]=%s*s%f[^%w_]" then
+      found[#found + 1] = {n, (text:gsub("^%s+", "")), "== and ~= on a traced value are answered by Lua itself; write x:eq(y) or x:ne(y)"}
+    elseif code:find ":[lg][te]%b().*%f[%w_]or%f[^%w_]" or code:find ":eq%b().*%f[%w_]or%f[^%w_]" or code:find ":ne%b().*%f[%w_]or%f[^%w_]" then
+      found[#found + 1] = {n, (text:gsub("^%s+", "")), "`or` after a comparison takes the comparison and never what follows; write a | b"}
+    end
   end
   table.sort(found, function(a, b) return a[1] < b[1] end)
   return found
@@ -348,9 +378,9 @@ end
 ---@param kind "score"|"mask"
 function trace.run(fn, kind)
   local info = debug.getinfo(fn, "S")
-  if recording then error("a score or mask function was called inside another one's tracing; call it with (s, at) there", 2) end
+  if recording then fail "a score or mask function was called inside another one's tracing; call it with (s, at) there" end
   local globals, restore = watch_globals(fn)
-  recording = {values = {}, source = info.source, first = info.linedefined, last = info.lastlinedefined}
+  recording = {values = {}, source = info.source, first = math.max(info.linedefined, 1), last = last_line(info)}
   local line
   local ok, result = xpcall(function()
     local at = new_at()
@@ -362,6 +392,7 @@ function trace.run(fn, kind)
       kinds[s] = "float"
       out = fn(s, at)
     end
+    if recording.failure then error(recording.failure, 0) end
     check_result(kind, out)
     check_comparisons(kind, out)
     return out

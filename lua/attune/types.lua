@@ -11,6 +11,7 @@
 ---@field dtype attune.dtype
 ---@field nbytes integer count times element size
 ---@field [integer] attune.Tensor the i-th along the first axis
+---@field [attune.Traced] attune.Traced in a score or mask function, an index for each axis: places from 1
 ---@operator add(attune.operand): attune.Tensor
 ---@operator sub(attune.operand): attune.Tensor
 ---@operator mul(attune.operand): attune.Tensor
@@ -75,6 +76,105 @@ function Tensor:softmax(axis) end
 --- Gives the memory back now. Idempotent; using the tensor afterwards raises.
 function Tensor:close() end
 
+--- What a score or mask function gets in place of numbers: docs/programs.md. ==, <, if, and, or, not cannot be used on it.
+---@class attune.Traced
+---@operator add(attune.Traced|number): attune.Traced
+---@operator sub(attune.Traced|number): attune.Traced
+---@operator mul(attune.Traced|number): attune.Traced
+---@operator div(attune.Traced|number): attune.Traced
+---@operator idiv(attune.Traced|number): attune.Traced
+---@operator mod(attune.Traced|number): attune.Traced
+---@operator pow(attune.Traced|number): attune.Traced
+---@operator unm: attune.Traced
+local Traced = {}
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:lt(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:le(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:gt(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:ge(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:eq(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:ne(y) end
+--- of equal ones the first has the gradient
+---@param y attune.Traced|number
+---@return attune.Traced
+function Traced:min(y) end
+---@param y attune.Traced|number
+---@return attune.Traced
+function Traced:max(y) end
+---@param low attune.Traced|number
+---@param high attune.Traced|number
+---@return attune.Traced
+function Traced:clamp(low, high) end
+---@return attune.Traced
+function Traced:abs() end
+---@return attune.Traced
+function Traced:exp() end
+---@return attune.Traced
+function Traced:log() end
+---@return attune.Traced
+function Traced:sqrt() end
+---@return attune.Traced
+function Traced:tanh() end
+---@return attune.Traced
+function Traced:sigmoid() end
+--- an integer
+---@return attune.Traced
+function Traced:floor() end
+
+--- A comparison of traced values.
+---@class attune.TracedTruth
+---@operator band(attune.TracedTruth): attune.TracedTruth
+---@operator bor(attune.TracedTruth): attune.TracedTruth
+---@operator bnot: attune.TracedTruth
+local TracedTruth = {}
+--- x where it holds, else y; both numbers, or both comparisons.
+---@generic T: attune.Traced|attune.TracedTruth
+---@param x T|number
+---@param y T|number
+---@return T
+function TracedTruth:where(x, y) end
+
+--- The pair that a score or mask function is asked about, from 1. The last query is the last key's token.
+---@class attune.At
+---@field b attune.Traced batch row
+---@field h attune.Traced query head
+---@field kv attune.Traced kv head
+---@field i attune.Traced query token
+---@field j attune.Traced key token
+
+---@alias attune.ScoreFunction fun(s: attune.Traced, at: attune.At): attune.Traced|number
+---@alias attune.MaskFunction fun(at: attune.At): attune.TracedTruth
+
+--- A traced function; stands where the function may, for as long as nothing that it uses changes.
+---@class attune.Program
+---@field kind "score"|"mask"
+---@field tensors attune.Tensor[] that it reads
+local Program = {}
+---@return string an instruction a line, and what it is computed for: once, a row, a column, a distance, every pair
+function Program:disassemble() end
+
+---@class attune.BlockMap
+---@field density number share of all pairs that are seen
+---@field blocks {empty: integer, partial: integer, full: integer} tiles of 64 x 64, over all heads that differ
+---@field heads integer 1 where the mask is the same for all heads and batch rows
+---@field rows string[] a row of tiles each: bytes 0 empty, 1 partial, 2 full
+local BlockMap = {}
+--- A character a tile, large maps coarser.
+---@param head? integer of those that differ: 1
+---@return string
+function BlockMap:draw(head) end
+
 ---@class attune.AttentionOptions
 ---@field causal? boolean the last query is the last key's token; a query sees no later one
 ---@field window? integer a query sees itself and window - 1 tokens before it (not causal: also after)
@@ -82,6 +182,8 @@ function Tensor:close() end
 ---@field softcap? number s becomes softcap * tanh(s / softcap): Gemma 2
 ---@field lengths? integer[]|integer[][] tokens of each packed document, for all batch rows or one list a row
 ---@field sinks? attune.Tensor [heads] f32: a logit a head that joins the softmax's denominator
+---@field score? attune.ScoreFunction|attune.Program what becomes of each score, after softcap
+---@field mask? attune.MaskFunction|attune.Program which pairs are seen, beside causal, window and lengths
 ---@field rotate? attune.Position q and k are turned on the way in, as its rotate does
 ---@field positions? integer[]|integer[][]|attune.Tensor with rotate: of the keys, [keys] or [batch, keys]; the queries are the last; 0, 1, ..
 ---@field engine? "reference"|"blis"|"tiled"|"decode" that one or an error
@@ -91,6 +193,8 @@ function Tensor:close() end
 ---@field scale? number
 ---@field softcap? number
 ---@field sinks? attune.Tensor
+---@field score? attune.ScoreFunction|attune.Program what becomes of each score, after softcap
+---@field mask? attune.MaskFunction|attune.Program which pairs are seen, beside causal, window and lengths
 ---@field rotate? attune.Position turns q on the way in, by the queries' places
 ---@field engine? "tiled"|"decode"
 
@@ -144,7 +248,7 @@ function Cache:close() end
 
 ---@class attune.Position
 ---@field name attune.PositionName
----@field score? fun(s: any, at: any): any alibi and t5: for attention's `score`, the same function each time
+---@field score? attune.ScoreFunction alibi and t5: for attention's `score`, the same function each time
 ---@field inv_freq? attune.Tensor of what rotates: [dims / 2] f64
 ---@field factor number on cosines and sines
 ---@field table? attune.Tensor learned: [max_positions, d_model]; t5: [buckets, heads]
@@ -237,7 +341,7 @@ function attune.uniform(shape, options) end
 ---@param b attune.Tensor
 ---@return attune.Tensor
 function attune.matmul(a, b) end
---- softmax(mask(softcap(scale q k^T))) v.
+--- softmax(mask(score(softcap(scale q k^T)))) v.
 ---@param q attune.Tensor [batch, heads, queries, head_dim]
 ---@param k attune.Tensor [batch, kv_heads, keys, head_dim]; kv_heads divides heads
 ---@param v attune.Tensor [batch, kv_heads, keys, v_head_dim]
@@ -256,7 +360,7 @@ function attune.attention(q, k, v, options) end
 ---@return attune.Tensor dq in q's dtype
 ---@return attune.Tensor dk
 ---@return attune.Tensor dv
----@return table<attune.Tensor, attune.Tensor> dtables of sinks, keyed by the tensor
+---@return table<attune.Tensor, attune.Tensor> dtables of each float tensor that the score reads, and of sinks, keyed by the tensor
 function attune.attention_backward(d_o, q, k, v, o, lse, options) end
 ---@param q attune.Tensor
 ---@param k attune.Tensor
@@ -305,6 +409,77 @@ function attune.linear_state(options) end
 ---@param options table
 ---@return attune.Position
 function attune.position(name, options) end
+--- Traces a function of one argument as a mask, of (s, at), or of one that is called s, as a score.
+---@param fn attune.ScoreFunction|attune.MaskFunction
+---@return attune.Program
+function attune.program(fn) end
+--- Which tiles of 64 queries by 64 keys a mask shows. keys: as many as queries; the rest 1; kv_heads: heads.
+---@param mask attune.MaskFunction|attune.Program
+---@param shape {queries?: integer, keys?: integer, heads?: integer, kv_heads?: integer, batch?: integer}
+---@return attune.BlockMap
+function attune.block_map(mask, shape) end
+--- Rows of capacity tokens that hold the documents: longest first, each in the first row with room. What is left of a row is its last "document", ids 0.
+---@param documents integer[][] ids
+---@param options {capacity: integer}
+---@return {ids: attune.Tensor, positions: attune.Tensor, lengths: integer[][], documents: integer[][], waste: number} ids, positions (from 0 in each document): [rows, capacity] i64; documents: which stand in each row
+function attune.pack(documents, options) end
+--- Mask functions: docs/programs.md has their definitions.
+attune.masks = {
+  ---@return attune.MaskFunction
+  causal = function() end,
+  ---@param w integer
+  ---@return attune.MaskFunction
+  sliding_window = function(w) end,
+  ---@param n integer|attune.Tensor [batch]
+  ---@return attune.MaskFunction
+  prefix = function(n) end,
+  ---@param ids integer[]|attune.Tensor [tokens] or [batch, tokens]
+  ---@return attune.MaskFunction
+  documents = function(ids) end,
+  ---@param w integer
+  ---@param step integer
+  ---@return attune.MaskFunction
+  dilated = function(w, step) end,
+  ---@param globals integer
+  ---@param w integer
+  ---@return attune.MaskFunction
+  global_local = function(globals, w) end,
+  ---@param stride integer
+  ---@return attune.MaskFunction
+  strided = function(stride) end,
+  ---@param w integer odd
+  ---@param tokens? integer with it the window moves inwards at the ends, else it is cut off
+  ---@return attune.MaskFunction
+  natten = function(w, tokens) end,
+  ---@param rows integer
+  ---@param columns integer
+  ---@param w integer odd
+  ---@return attune.MaskFunction
+  natten2d = function(rows, columns, w) end,
+  ---@param ... attune.MaskFunction
+  ---@return attune.MaskFunction
+  all = function(...) end,
+  ---@param ... attune.MaskFunction
+  ---@return attune.MaskFunction
+  any = function(...) end,
+}
+--- Score functions: docs/programs.md.
+attune.scores = {
+  ---@param c number
+  ---@return attune.ScoreFunction
+  softcap = function(c) end,
+  ---@param slopes attune.Tensor [heads]
+  ---@param options? {symmetric?: boolean} by |i - j|
+  ---@return attune.ScoreFunction
+  alibi = function(slopes, options) end,
+  ---@param table attune.Tensor [buckets, heads]
+  ---@param options? {max_distance?: integer, bidirectional?: boolean} 128, true
+  ---@return attune.ScoreFunction
+  t5 = function(table, options) end,
+  ---@param slope number
+  ---@return attune.ScoreFunction
+  distance = function(slope) end,
+}
 --- Rotary embedding: Su et al. 2021 (arXiv 2104.09864), equation 34.
 ---@param x attune.Tensor [batch, heads, tokens, head_dim]
 ---@param options? {base?: number, dims?: integer, pairing?: "half"|"interleaved", positions?: integer[]|attune.Tensor, scaling?: attune.RopeScaling, angles?: "f64"|"f32"|"f16"}

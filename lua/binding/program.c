@@ -113,7 +113,7 @@ static int p_close(lua_State *L) {
 }
 
 void open_program(lua_State *L) {
-    static const luaL_Reg functions[] = {{"program_new", program_new}, {"program_map", program_map}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"_program_new", program_new}, {"_program_map", program_map}, {NULL, NULL}};
     luaL_newmetatable(L, PROGRAM_TYPE);
     lua_pushcfunction(L, p_close);
     lua_setfield(L, -2, "__gc");

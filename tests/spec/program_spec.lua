@@ -260,6 +260,60 @@ describe("tracing", function()
     fails("expected from 1 to 4 on axis 2 of the tensor, got 5", function() local t = attune.ones {4, 4} run(function(s, at) return s + t[at.h][5] end) end)
   end)
 
+  it("says it of tensors in arithmetic, loops, functions in C, whole chunks and what a pcall swallows", function()
+    local t = attune.ones {8}
+    fails("got a tensor; read an element, table%[at.h%]", function() run(function(s) return s + t end) end)
+    fails("arithmetic of a whole tensor and a traced value", function() run(function(s) return t * s end) end)
+    fails("make it a tensor", function() local list = {1, 2} run(function(s, at) return s * list[at.h] end) end)
+    fails("a loop cannot run to a traced value", function() run(function(s, at) for _ = 1, at.i do s = s * 2 end return s end) end)
+    fails("format takes numbers only", function() run(function(s, at) return s + ("%d"):format(at.i) end) end)
+    fails("expected a Lua function, got one in C", function() run(math.exp) end)
+    fails("chunk:2: unknown method 'foo'", function() run(load("local s = ...\nreturn s:foo()", "=chunk")) end)
+    fails("< between values", function() run(function(s) pcall(function() return s < 3 end) return s end) end)
+    fails("called inside another one's tracing", function() run(function(s) run(function(y) return y * 2 end) return s end) end)
+    local message = fails("tensor and a traced value", function() attune.program(function(s) return t * s end) end)
+    assert.same(1, select(2, message:gsub("program_spec.lua", "")))
+  end)
+
+  it("keeps traced values from being used later", function()
+    local kept
+    local function score(s) kept = s return s * 2 end
+    run(score)
+    fails("used after its function had returned", function() return kept + 1 end)
+    fails("used after its function had returned", function() return kept.foo end)
+    assert.has_no.errors(function() run(score) end)
+  end)
+
+  it("notices a closed tensor, a renamed field, and a global of a function that is called", function()
+    local t, options = attune.ones {8}, {a = 2}
+    local function reads(s, at) return s + t[at.i] end
+    run(reads)
+    t:close()
+    fails("closed tensor", function() run(reads) end)
+    local function renamed(s) return s * (options.a or 5) end
+    local before = run(renamed)
+    options.a, options.b = nil, 2
+    assert.is_true(golden.difference(before, run(renamed)) > 1e-3)
+    _G.attune_test_factor = 2
+    local function inner(s) return s * attune_test_factor end -- luacheck: ignore
+    local function outer(s) return inner(s) end
+    before = run(outer)
+    _G.attune_test_factor = 5
+    assert.is_true(golden.difference(before, run(outer)) > 1e-3)
+    _G.attune_test_factor = nil
+  end)
+
+  it("finds lines that Lua itself answers", function()
+    local suspicious = require "attune.trace".suspicious
+    local function equals(at) return at.i == 3 end
+    local function joins(at) return at.i:lt(3) or at.j:lt(2) end
+    local function fine(at, n) return at.i:lt(n or 3) | at.j:eq(2) end
+    assert.truthy(suspicious(equals)[1][3]:find "x:eq")
+    assert.truthy(suspicious(joins)[1][3]:find "a | b")
+    assert.same({}, suspicious(fine))
+    assert.same(2, suspicious(load "local at = ...\nreturn at.i == 3")[1][1])
+  end)
+
   it("refuses reads outside by pairs that are seen, and only by them", function()
     local t = attune.ones {4}
     fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key 1 of head 1 %(line %d+%)", function()
@@ -339,6 +393,14 @@ describe("the library", function()
     expect(masks.any(masks.causal(), masks.natten(3)), 9, function(i, j) return j <= i or math.abs(i - j) <= 1 end)
     fails("w: expected an integer of at least 1, got 0", function() masks.sliding_window(0) end)
     fails("all: expected mask functions, got a number as number 1", function() masks.all(3) end)
+    fails("n: expected an integer or a tensor %[batch%], got nil", function() masks.prefix() end)
+    fails("ids: expected a list of integers or a tensor, got nil", function() masks.documents() end)
+    local named = attune.scores
+    fails("slopes: expected a tensor %[heads%], got nil", function() named.alibi() end)
+    fails("unknown option 'symetric'; did you mean 'symmetric'", function() named.alibi(attune.ones {2}, {symetric = true}) end)
+    fails("table: expected a tensor %[buckets, heads%]", function() named.t5(attune.ones {2}) end)
+    fails("table: expected at least 4 buckets, got 2", function() named.t5(attune.ones {2, 2}) end)
+    fails("max_distance: expected a number above 8", function() named.t5(attune.ones {32, 2}, {max_distance = 8}) end)
   end)
 
   it("has softcap as the option has it, and windows as the option has them", function()
