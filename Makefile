@@ -12,7 +12,7 @@ endif
 comma := ,
 ifdef SAN
 SAN_FLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
-CFLAGS := -O1 -g
+CFLAGS := -O1 -g1
 BUILD := build/san-$(subst $(comma),-,$(SAN))
 endif
 
