@@ -21,6 +21,7 @@ function text.quantity(x, unit)
     return ("%.4g"):format(x)
   end
   if x == 0 then return "0 " .. unit end
+  if unit == "%" then return (math.abs(x) >= 99.95 and "%.4g %%" or "%.3g %%"):format(x) end
   for _, p in ipairs(unit == "B" and binary or prefixes) do
     if math.abs(x) >= p[1] * 0.9995 then
       local scaled = x / p[1]
