@@ -157,7 +157,7 @@ return require "attune.experiment" {
   name = "packing",
   about = "Is attention over packed documents the same as over each alone, for every encoding, and what does packing save over padding?",
   fixed = {},
-  grid = {encoding = order, positions = {"restarted", "running"}, apart = {"lengths", "mask", "no"}, lengths = {"log-normal", "uniform", "equal"}, capacity = {256, 512, 1024, 2048, 4096, 8192}},
+  grid = {encoding = order, positions = {"restarted", "running"}, apart = {"lengths", "mask", "no"}, lengths = {"log-normal", "uniform", "equal"}, capacity = {256, 512, 1024, 2048, 4096}},
   -- Attention with one capacity and one kind of lengths; the waste depends on these alone.
   where = function(p) return p.capacity == 512 and p.lengths == "log-normal" or p.encoding == "none" and p.positions == "restarted" and p.apart == "lengths" end,
   derived = {documents = function(p) return p.capacity == 512 and p.lengths == "log-normal" and attended or counted end},
@@ -184,7 +184,7 @@ return require "attune.experiment" {
     {kind = "heat", name = "restarted", title = "Restarted positions: difference of outputs", x = "apart", y = "encoding", value = "forward", where = {positions = "restarted", documents = attended},
       caption = "Kept apart, nothing differs, whatever the encoding. Not kept apart, queries see the documents before theirs."},
     {kind = "heat", name = "gradients", title = "Running positions: difference of the input's gradients", x = "apart", y = "encoding", value = "backward", where = {positions = "running", documents = attended}},
-    {kind = "bars", name = "products", title = "Products of q and k inside a document, not kept apart", x = "encoding", y = "products", by = "positions", where = {apart = "no", documents = attended},
+    {kind = "bars", name = "products", title = "Change of the products of q and k inside a document, not kept apart", x = "encoding", y = "products", by = "positions", where = {apart = "no", documents = attended},
       caption = "What other documents do to a document's own scores: nothing, but for absolute encodings whose positions run on."},
     {kind = "line", name = "waste", title = "Tokens wasted: packed, and padded to one row a document", x = "capacity", y = "waste", also = "padding", by = "lengths", log = "x",
       where = {encoding = "none", positions = "restarted", apart = "lengths"}, caption = "First-fit decreasing, 1000 documents of at most 256 tokens."},

@@ -13,7 +13,7 @@ end
 --- The format of a unit's ticks, with SI prefixes.
 function frame.ticks(unit)
   if unit == "B" then return "'%.0b %BB'" end
-  if unit == "%" then return "'%g %%'" end
+  if unit == "%" then return "'%g%%'" end
   if unit and unit ~= "" and unit ~= "1" then return gnuplot.quote("%.0s %c" .. unit) end
   return "'%g'"
 end
