@@ -3,6 +3,7 @@
 -- Each trial times plain causal attention and attention with one change, call by call in turns, forward and backward, and gives the ratio: so a machine
 -- that slows down slows both. A score's ratio is its cost, 1 for none. A mask's ratio is how many times as fast as causal attention it is; beside it
 -- stands what the share of seen pairs allows, causal's share over the mask's, and what the share of computed tiles (64 x 64 pairs) allows.
+-- A dense bias is read once a pair, from memory, and has a gradient of its own for each pair: write what you can as a formula or a smaller table.
 -- For an experiment of your own add a line to `scores` or `masks`.
 local attune = require "attune"
 
@@ -141,13 +142,15 @@ return require "attune.experiment" {
     return {speedup = speedups, allowed = causal.density / map.density, allowed_by_tiles = computed(causal) / computed(map), reached = reached}
   end,
   plots = {
-    {kind = "bars", name = "cost", title = "Time of attention with a score, times that without", x = "change", y = "cost", by = "direction", order = {"forward", "backward"},
+    {kind = "bars", name = "cost", title = "Time of attention with a score, over that without", x = "change", y = "cost", by = "direction", order = {"forward", "backward"},
       where = {change = score_order, size = "small"}, caption = "Measured in turns with plain causal attention. scale: an option that costs nothing, and so shows the noise."},
-    {kind = "line", name = "speedup", title = "How many times as fast as causal attention a mask is", x = "seen", y = "speedup", by = "family", facet = "direction", order = families,
-      also = "allowed", where = {kind = "mask", size = "small", family = families}, log = "xy",
-      caption = "seen: per cent of the pairs. Dashed: what the share of seen pairs allows. Tiles of 64 x 64 pairs are computed or not: masks that leave few pairs in many tiles gain little."},
-    {kind = "line", name = "tiles", title = "The same beside what the computed tiles allow", x = "seen", y = "speedup", by = "family", facet = "direction", order = families,
-      also = "allowed_by_tiles", where = {kind = "mask", size = "small", family = families}, log = "xy"},
+    {kind = "line", name = "speedup", title = "How many times as fast as causal attention a mask is", x = "seen", y = "speedup", by = "family", order = families, also = "allowed",
+      where = {kind = "mask", size = "small", family = families, direction = "forward"}, log = "xy", caption = "seen: per cent of the pairs. Dashed: what that share allows. "
+        .. "Tiles of 64 x 64 pairs are computed or not: a mask that leaves few pairs in many tiles gains little."},
+    {kind = "line", name = "speedup-backward", title = "The same, backward", x = "seen", y = "speedup", by = "family", order = families, also = "allowed",
+      where = {kind = "mask", size = "small", family = families, direction = "backward"}, log = "xy"},
+    {kind = "line", name = "tiles", title = "Forward, beside what the computed tiles allow", x = "seen", y = "speedup", by = "family", order = families, also = "allowed_by_tiles",
+      where = {kind = "mask", size = "small", family = families, direction = "forward"}, log = "xy"},
   },
   claims = {
     {"No score but a dense bias costs more than half of plain attention forward, or doubles it backward", function(r)
@@ -155,9 +158,9 @@ return require "attune.experiment" {
       local forward, backward = extremes(r, "cost", keep "forward"), extremes(r, "cost", keep "backward")
       return forward[1] < 1.5 and backward[1] < 2, ("at most %.2f (%s), %.2f (%s)"):format(forward[1], forward[2], backward[1], backward[2])
     end},
-    {"Causal as a mask program is within a quarter of causal as an option", function(r)
+    {"Causal as a mask program is slower than causal as an option by less than a third", function(r)
       local _, least = extremes(r, "speedup", function(p) return p.change == "causal" end)
-      return least[1] > 0.8, ("%.2f times as fast (%s)"):format(least[1], least[2])
+      return least[1] > 0.75, ("%.2f times as fast (%s)"):format(least[1], least[2])
     end},
     {"No mask is slower than causal attention by more than a third", function(r)
       local _, least = extremes(r, "speedup", function() return true end)
