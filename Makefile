@@ -29,6 +29,11 @@ LUA_CFLAGS := -I/usr/include/lua5.4
 ISAS_x86_64 := c amx_emulated sse2 avx2 avx512 avx512_bf16 amx
 ISAS_aarch64 := c amx_emulated neon
 ISAS = $(or $(ISAS_$(ARCH)),c amx_emulated)
+# Threads are the same over any instruction set, and instrumented kernels take minutes to compile: AT_FEW_SETS says so to core/simd/dispatch.c.
+ifeq ($(SAN),thread)
+ISAS_x86_64 := c amx_emulated avx2
+SAN_FLAGS += -DAT_FEW_SETS
+endif
 ISA_FLAGS_f64 :=
 ISA_FLAGS_c :=
 ISA_FLAGS_amx_emulated :=

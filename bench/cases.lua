@@ -138,6 +138,95 @@ for _, dim in ipairs {64, 128} do
   end
 end
 
+-- ---- programs: what a score or a mask costs beside causal attention without it ---------------------------------------------
+
+-- pairs: how many a mask shows, of one head; a figure "of" another case compares what both do a second.
+local function modified(name, p)
+  local tokens, pairs_seen = p.tokens, p.pairs or p.tokens * (p.tokens + 1) / 2
+  case {name = name, ceilings = {"sgemm", "fma"}, make = function()
+    local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = tokens, dim = 64}
+    local options = p.options()
+    local o, lse = attune.attention(q, k, v, options)
+    local d_o = attune.randn({1, 8, tokens, 64}, {seed = 4})
+    return {run = function()
+      local results = p.backward and {attune.attention_backward(d_o, q, k, v, o, lse, options)} or {attune.attention(q, k, v, options)}
+      for _, t in ipairs(results) do
+        if type(t) == "userdata" then t:close() end
+      end
+    end, flops = (p.backward and 10 or 4) * 8 * pairs_seen * 64}
+  end}
+end
+
+local with_programs = {
+  {"plain", function() return {causal = true} end},
+  {"alibi", function() return {causal = true, score = attune.position("alibi", {heads = 8}).score} end, 1.10, 1.15, "ALiBi as a program"},
+  {"softcap", function() return {causal = true, softcap = 20} end, 1.15, 1.15, "softcap, the option"},
+  {"softcap-program", function() return {causal = true, score = attune.scores.softcap(20)} end, 1.15, 1.15, "softcap as a program"},
+  {"t5", function() return {causal = true, score = attune.position("t5", {heads = 8, bidirectional = false, seed = 1}).score} end, 1.25, nil, "T5's bias: a table read by distance"},
+  {"mask-causal", function() return {mask = attune.masks.causal()} end, 1.05, nil, "causal as a mask program"},
+}
+for _, backward in ipairs {false, true} do
+  local direction = backward and "backward" or "forward"
+  for _, program in ipairs(with_programs) do
+    local name, most = ("program-%s-%s"):format(direction, program[1]), program[backward and 4 or 3]
+    if program[1] == "plain" or most then modified(name, {tokens = 4096, options = program[2], backward = backward}) end
+    if most then
+      figure {("%s, %s, f32, H 8, S 4096, D 64: against attention without it"):format(program[5], direction), case = name, of = ("program-%s-plain"):format(direction), at_least = 1 / most}
+    end
+  end
+end
+
+local function documents_of(size, tokens)
+  local ids = {}
+  for n = 1, tokens do ids[n] = (n - 1) // size end
+  return ids
+end
+modified("mask-plain-8192", {tokens = 8192, options = function() return {causal = true} end})
+modified("mask-window-8192", {tokens = 8192, pairs = 8192 * 256 - 256 * 255 / 2, options = function() return {mask = attune.masks.sliding_window(256)} end})
+modified("mask-documents-8192", {tokens = 8192, pairs = 8192 * 513 / 2, options = function() return {mask = attune.masks.all(attune.masks.causal(), attune.masks.documents(documents_of(512, 8192)))} end})
+-- What the share of seen pairs allows: as many pairs a second as causal attention.
+local function by_density(text, name, at_least)
+  figure {text, case = name, needs = {"mask-plain-8192"}, told = "of what the share of seen pairs allows", at_least = at_least, ratio = function(sample, samples)
+    for _, other in ipairs(samples["mask-plain-8192"]) do
+      if other.round == sample.round and not other.void then return sample.flops / sample.seconds / (other.flops / other.seconds) end
+    end
+  end}
+end
+by_density("mask: window of 256 at S 8192", "mask-window-8192", 0.70)
+by_density("mask: causal documents of 512 at S 8192", "mask-documents-8192", 0.80)
+
+-- Tracing a mask and making its block map, 5 ms at most: how many times that fits.
+case {name = "block-map", ceilings = {"fma"}, make = function()
+  local ids = attune.tensor(documents_of(500, 8192), {dtype = "i32"})
+  return {run = function() attune.block_map(attune.masks.all(attune.masks.causal(), attune.masks.documents(ids)), {heads = 8, queries = 8192}) end}
+end}
+figure {"tracing a mask of documents and its block map, S 8192", case = "block-map", told = "times in 5 ms", at_least = 1, ratio = function(sample) return 0.005 / sample.seconds end}
+
+-- ---- linear attention -----------------------------------------------------------------------------------------------
+
+-- 8 H S M D operations: two features products, the sums over keys, and reading them. Products within a causal block come on top and do not count.
+local function linear(p)
+  local name = ("linear-%s-%d"):format(p.causal and "causal" or "all", p.tokens)
+  case {name = name, ceilings = {"sgemm", "fma"}, make = function()
+    local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = p.tokens, dim = 64}
+    local options = {causal = p.causal, projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1}}
+    return {run = function() attune.linear_attention(q, k, v, options):close() end, flops = 8 * 8 * p.tokens * 256 * 64}
+  end}
+  return name
+end
+
+for _, causal in ipairs {false, true} do
+  local what = causal and "FAVOR+, causal" or "FAVOR+, all keys"
+  local short, long = linear {causal = causal, tokens = 4096}, linear {causal = causal, tokens = 65536}
+  figure {what .. ", f32, H 8, S 4096, D 64, 256 features", case = short, of = "sgemm", at_least = causal and 0.65 or 0.80}
+  figure {"the same, a token at S 65536 against one at S 4096: times as fast", case = long, needs = {short}, told = "of the time a token at 4096", at_least = 0.95, ratio = function(sample, samples)
+    for _, other in ipairs(samples[short]) do
+      -- each by the products of its own moment: the machine may have changed its speed in between
+      if other.round == sample.round and not other.void then return other.seconds * other.ceiling.sgemm / 4096 / (sample.seconds * sample.ceiling.sgemm / 65536) end
+    end
+  end}
+end
+
 -- ---- curves: no figures to reach, a picture -------------------------------------------------------------------------------
 
 for tokens = 8, 13 do

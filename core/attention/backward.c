@@ -152,9 +152,10 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
             kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope, n);
             kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before, n);
         }
-        if (m->score.program) at_run_pairs(&run, NULL);
-        const at_values result = m->score.program ? at_run_value(&run, m->score.program->result) : scores;
-        kernels->apply(ATTUNE_OP_MUL, result, (at_values){&one, 0}, (at_values){0}, x + first, n);
+        if (m->score.program)
+            at_run_pairs(&run, x + first);
+        else
+            memcpy(x + first, s->before, (size_t)n * sizeof *x);
         at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first, (char *)s->modifier + at_modifier_scratch(m));
     }
     at_gradient_step plain = *step;

@@ -29,6 +29,9 @@ attune_status at_turns_make(attune_position *pe, const attune_tensor *positions,
                             int64_t length, at_turns *out);
 void at_turns_free(at_turns *turns);
 
+/* Cosines, then sines, of the tokens first, first + 1, ..: out [S][2][dims / 2]. For encodings of one axis. */
+attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64_t S, attune_side side, int64_t length, double *out);
+
 /* One token's head_dim elements; x may be out. at_turn_back is its transpose, which gradients go through: backwards, factor and scale once more. */
 void at_turn(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);
 void at_turn_back(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);

@@ -71,6 +71,18 @@ static attune_status way_make(const attune_position *pe, int64_t length, attune_
     return ATTUNE_OK;
 }
 
+attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64_t S, attune_side side, int64_t length, double *out) {
+    const int64_t pairs = pe->dims / 2;
+    way w;
+    AT_TRY(way_make(pe, length, side, &w));
+    attune_status status = ATTUNE_OK;
+    for (int64_t i = 0, at = first; i < S && status == ATTUNE_OK; i++, at++) {
+        status = pe->turn(pe, w.frequencies, &at, side, out + i * 2 * pairs, out + (i * 2 + 1) * pairs);
+    }
+    way_close(&w);
+    return status;
+}
+
 static attune_status fill_row(const attune_position *pe, const way *w, const int64_t *at, attune_side side, at_turn_table *t, int64_t row) {
     const int64_t pairs = pe->dims / 2;
     AT_TRY(pe->turn(pe, w->frequencies, at, side, w->wide, w->wide + pairs));

@@ -17,6 +17,7 @@
     void at_##isa##_backward(at_attention_kernels *table);      \
     void at_##isa##_nn(at_nn_kernels *table);                   \
     void at_##isa##_program(at_program_kernels *table);         \
+    void at_##isa##_linear(at_linear_kernels *table);           \
     static void fill_##isa(at_simd *s) {                        \
         at_##isa##_elementwise(&s->elementwise);                \
         at_##isa##_attention(&s->attention);                    \
@@ -26,6 +27,7 @@
         at_##isa##_backward(&s->attention);                     \
         at_##isa##_nn(&s->nn);                                  \
         at_##isa##_program(&s->program);                        \
+        at_##isa##_linear(&s->linear);                          \
     }
 
 /* Sets with tiles put theirs in the place of what their vectors do. */
@@ -46,11 +48,7 @@ AT_SET_WITH_TILES(amx_emulated)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-AT_SET_KERNELS(sse2)
 AT_SET_KERNELS(avx2)
-AT_SET_KERNELS(avx512)
-AT_SET_KERNELS(avx512_bf16)
-AT_SET_WITH_TILES(amx)
 
 /* clang 14's __builtin_cpu_supports does not know all of these. */
 static unsigned cpuid_word(unsigned leaf, unsigned subleaf, int word) {
@@ -59,6 +57,12 @@ static unsigned cpuid_word(unsigned leaf, unsigned subleaf, int word) {
 }
 
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (cpuid_word(1, 0, 2) & bit_F16C); }
+
+#if !defined AT_FEW_SETS
+AT_SET_KERNELS(sse2)
+AT_SET_KERNELS(avx512)
+AT_SET_KERNELS(avx512_bf16)
+AT_SET_WITH_TILES(amx)
 
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -73,6 +77,7 @@ static bool has_amx(void) {
     const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
     return has_avx512_bf16() && (cpuid_word(7, 0, 3) & wanted) == wanted && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
+#endif
 #elif defined __aarch64__
 AT_SET_KERNELS(neon)
 #endif
@@ -88,7 +93,7 @@ static const struct set {
 } sets[] = {
     {"amx_emulated", 8, always, fill_amx_emulated_with_tiles, true},
     {"c", 8, always, fill_c, false},
-#if defined __x86_64__
+#if defined __x86_64__ && !defined AT_FEW_SETS
     {"sse2", 4, always, fill_sse2, false},
     {"avx2", 8, has_avx2, fill_avx2, false},
     {"avx512", 16, has_avx512, fill_avx512, false},
@@ -96,7 +101,11 @@ static const struct set {
     {"amx", 16, has_amx, fill_amx_with_tiles, false},
 #else
     {"sse2", 4, NULL, NULL, false},
+#if defined __x86_64__
+    {"avx2", 8, has_avx2, fill_avx2, false},
+#else
     {"avx2", 8, NULL, NULL, false},
+#endif
     {"avx512", 16, NULL, NULL, false},
     {"avx512_bf16", 16, NULL, NULL, false},
     {"amx", 16, NULL, NULL, false},

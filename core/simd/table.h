@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "simd/attention.h"
+#include "simd/linear.h"
 #include "simd/nn.h"
 #include "simd/panels.h"
 #include "simd/program.h"
@@ -41,6 +42,7 @@ typedef struct at_simd {
     at_panel_kernels panels;
     at_nn_kernels nn;
     at_program_kernels program;
+    at_linear_kernels linear;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

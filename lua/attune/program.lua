@@ -16,7 +16,7 @@ for n, op in ipairs(graph.operations) do number_of[op] = n - 1 end
 -- Instructions as the core takes them: {op, line, integer, number, tensor, operands ..}.
 local function lower(g, kind, result)
   local slope, reads, derivatives = nil, {}, {}
-  local roots = {result}
+  local roots = {} -- the result last: it is then written where it is wanted
   if kind == "score" then
     slope, reads, derivatives = graph.derive(g, result)
     roots[#roots + 1] = slope
@@ -25,6 +25,7 @@ local function lower(g, kind, result)
       roots[#roots + 1] = derivatives[k]
     end
   end
+  roots[#roots + 1] = result
   local order, place, code = graph.order(roots), {}, {}
   for n, node in ipairs(order) do
     place[node] = n - 1

@@ -167,6 +167,34 @@ function Position:parameters() end
 function Position:bucket(relative) end
 function Position:close() end
 
+---@class attune.LinearOptions
+---@field causal? boolean the last query is the last key's token; a query sees no later token
+---@field features? "favor+"|"trig"|"relu"|"elu" favor+ by default
+---@field projection? attune.Tensor [features, head_dim]; elu needs none. trig makes two features of each row
+---@field rotate? attune.Position turns features in the numerator only; its head_dim is the number of features
+---@field epsilon? number added to each feature, 0
+
+---@class attune.LinearState
+---@field length integer tokens appended
+---@field nbytes integer what it keeps, however many tokens
+---@field batch integer
+---@field kv_heads integer
+---@field head_dim integer
+---@field v_head_dim integer
+---@field features "favor+"|"trig"|"relu"|"elu"
+local LinearState = {}
+---@param k attune.Tensor [batch, kv_heads, tokens, head_dim]
+---@param v attune.Tensor [batch, kv_heads, tokens, v_head_dim]
+---@return attune.LinearState self
+function LinearState:append(k, v) end
+--- The query is the last token appended.
+---@param q attune.Tensor [batch, heads, 1, head_dim]
+---@return attune.Tensor o [batch, heads, 1, v_head_dim] in q's dtype
+function LinearState:attend(q) end
+---@return attune.LinearState self
+function LinearState:reset() end
+function LinearState:close() end
+
 ---@class attune
 ---@field version string
 ---@field build string compiler and flags
@@ -242,6 +270,34 @@ function attune.merge(o1, lse1, o2, lse2) end
 ---@param options {batch?: integer, kv_heads: integer, head_dim: integer, v_head_dim?: integer, capacity?: integer, window?: integer, dtype?: "f32"|"bf16"|"f16"|"i8"}
 ---@return attune.Cache
 function attune.cache(options) end
+--- Attention through features: Choromanski et al. 2021 (arXiv 2009.14794), Katharopoulos et al. 2020 (arXiv 2006.16236). Not causal unless asked.
+---@param q attune.Tensor [batch, heads, queries, head_dim]
+---@param k attune.Tensor [batch, kv_heads, keys, head_dim]; kv_heads divides heads
+---@param v attune.Tensor [batch, kv_heads, keys, v_head_dim]
+---@param options attune.LinearOptions
+---@return attune.Tensor o [batch, heads, queries, v_head_dim] in q's dtype
+function attune.linear_attention(q, k, v, options) end
+---@param d_o attune.Tensor [batch, heads, queries, v_head_dim]
+---@param q attune.Tensor
+---@param k attune.Tensor
+---@param v attune.Tensor
+---@param options attune.LinearOptions
+---@return attune.Tensor dq
+---@return attune.Tensor dk
+---@return attune.Tensor dv
+function attune.linear_attention_backward(d_o, q, k, v, options) end
+--- Blocks of orthogonal rows with the lengths of normal vectors.
+---@param options {head_dim: integer, features: integer, seed?: integer}
+---@return attune.Tensor [features, head_dim] f32
+function attune.favor_projection(options) end
+--- Positive random features, times features^(-1/2); minus each query's greatest exponent, or the greatest of a head's keys.
+---@param x attune.Tensor [batch, heads, tokens, head_dim]
+---@param options {projection: attune.Tensor, query?: boolean, epsilon?: number}
+---@return attune.Tensor [batch, heads, tokens, features] in x's dtype
+function attune.favor_features(x, options) end
+---@param options {batch?: integer, kv_heads: integer, head_dim: integer, v_head_dim?: integer, projection?: attune.Tensor, features?: string, rotate?: attune.Position, epsilon?: number}
+---@return attune.LinearState
+function attune.linear_state(options) end
 --- rope {head_dim, base, dims, pairing, scaling, angles}; learned {d_model, max_positions, seed | table}; sinusoidal {d_model, base, layout};
 --- rope2d {head_dim, base, pairing}; xpos {head_dim, base, dims, scale_base, pairing, center}; alibi {heads, max_bias};
 --- t5 {heads, buckets, max_distance, bidirectional, seed | table}; none takes head_dim, d_model and heads and heeds none.

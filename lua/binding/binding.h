@@ -96,6 +96,7 @@ void open_tensor(lua_State *L); /* each adds its functions to the module table o
 void open_make(lua_State *L);
 void open_attention(lua_State *L);
 void open_cache(lua_State *L);
+void open_linear(lua_State *L);
 void open_position(lua_State *L);
 void open_program(lua_State *L);
 void open_files(lua_State *L);

@@ -48,6 +48,7 @@ int luaopen_attune_core(lua_State *L) {
     open_make(L);
     open_attention(L);
     open_cache(L);
+    open_linear(L);
     open_position(L);
     open_program(L);
     open_files(L);

@@ -332,6 +332,56 @@ static void rotation_turns(void **state) {
     }
 }
 
+/* Rows of features, each kernel against a plain loop. */
+static void features_follow_the_formulas(void **state) {
+    (void)state;
+    enum { ROWS = 5, STRIDE = 112 };
+    const at_linear_kernels *kernels = &set.linear;
+    for (int64_t n = 1; n <= 100; n += n < 40 ? 1 : 13) {
+        float x[ROWS * STRIDE], y[ROWS * STRIDE], z[ROWS * STRIDE], sums[STRIDE], greatest[ROWS], products[ROWS], squares[ROWS], through[ROWS];
+        draw_numbers(x, ROWS * STRIDE), draw_numbers(y, ROWS * STRIDE), draw_numbers(sums, STRIDE);
+        for (int i = 0; i < ROWS * STRIDE; i++) x[i] *= 8;
+        kernels->greatest(x, STRIDE, ROWS, n, greatest);
+        kernels->dot(x, STRIDE, ROWS, n, y, products);
+        kernels->squares(x, STRIDE, ROWS, n, 0.25f, squares);
+        for (int r = 0; r < ROWS; r++) {
+            double best = -INFINITY, dot = 0, square = 0;
+            for (int64_t i = 0; i < n; i++) {
+                const double a = (double)x[r * STRIDE + i];
+                best = fmax(best, a), dot += a * (double)y[i], square += 0.25 * a * a;
+            }
+            assert_true((double)greatest[r] == best);
+            assert_true(fabs((double)products[r] - dot) <= 1e-3 && fabs((double)squares[r] - square) <= 1e-5 * square);
+        }
+        for (int kind = 0; kind < 3; kind++) {
+            memcpy(z, x, sizeof z);
+            if (kind == 0) kernels->exp(z, STRIDE, ROWS, n, greatest, 0.125f);
+            if (kind == 1) kernels->relu(z, STRIDE, ROWS, n, 0.125f);
+            if (kind == 2) kernels->elu(x, STRIDE, ROWS, n, 0.125f, z, STRIDE);
+            for (int i = 0; i < ROWS * STRIDE; i++) {
+                const double a = (double)x[i], e = kind == 0 ? exp(a - (double)greatest[i / STRIDE]) : kind == 1 ? fmax(a, 0) : a > 0 ? a + 1 : exp(a);
+                if (i % STRIDE >= n)
+                    assert_true(z[i] == x[i]); /* beyond the row nothing is written */
+                else if (!(fabs((double)z[i] - 0.125 - e) <= 4e-6 * (1 + e)))
+                    fail_msg("%s: kind %d, n %d, element %d: %g, expected %g", set_name, kind, (int)n, i, (double)z[i] - 0.125, e);
+            }
+        }
+        memcpy(z, sums, sizeof sums);
+        kernels->sum(y, STRIDE, ROWS, n, z);
+        kernels->prefix_dot(x, y, STRIDE, ROWS, n, sums, through);
+        for (int64_t i = 0; i < STRIDE; i++) assert_true(fabsf(z[i] - sums[i]) <= 1e-5f);
+        for (int r = 0; r < ROWS; r++) {
+            double dot = 0;
+            for (int64_t i = 0; i < n; i++) {
+                double prefix = (double)sums[i];
+                for (int later = r + 1; later < ROWS; later++) prefix -= (double)y[later * STRIDE + i];
+                dot += (double)x[r * STRIDE + i] * prefix;
+            }
+            assert_true(fabs((double)through[r] - dot) <= 2e-3);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(steps_follow_the_formula),
                                        cmocka_unit_test(panels_multiply),
@@ -339,7 +389,8 @@ int main(void) {
                                        cmocka_unit_test(exp2_is_within_3_units),
                                        cmocka_unit_test(exp_is_within_2_units),
                                        cmocka_unit_test(sixteen_bits_convert),
-                                       cmocka_unit_test(rotation_turns)};
+                                       cmocka_unit_test(rotation_turns),
+                                       cmocka_unit_test(features_follow_the_formulas)};
     const char *names[12];
     int count = at_simd_available(names, 11), failed = 0;
     names[count++] = "amx_emulated";

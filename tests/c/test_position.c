@@ -103,9 +103,9 @@ static void fused_gradients_agree(void **state) {
         random_tensor(3, ks, ATTUNE_F32, false, &v), random_tensor(4, qs, ATTUNE_F32, false, &d_o);
         attune_attention_options options = {.causal = true, .rotate = pe, .positions = &positions, .engine = ATTUNE_ENGINE_TILED};
         MUST(attune_attention(&q, &k, &v, &options, &o, &lse));
-        MUST(attune_attention_backward(&d_o, &q, &k, &v, &o, &lse, &options, &got[0], &got[1], &got[2], NULL));
+        MUST(attune_attention_backward(&d_o, &q, &k, &v, &o, &lse, &options, &got[0], &got[1], &got[2], NULL, NULL));
         options.engine = ATTUNE_ENGINE_REFERENCE;
-        MUST(attune_attention_backward(&d_o, &q, &k, &v, &o, &lse, &options, &exact[0], &exact[1], &exact[2], NULL));
+        MUST(attune_attention_backward(&d_o, &q, &k, &v, &o, &lse, &options, &exact[0], &exact[1], &exact[2], NULL, NULL));
         for (int t = 0; t < 3; t++) {
             const double d = difference(&got[t], &exact[t]);
             if (!(d <= 2e-4)) fail_msg("encoding %d gradient %d differs by %g", n, t, d);
@@ -115,7 +115,7 @@ static void fused_gradients_agree(void **state) {
             MUST(attune_position_rotate(pe, &q, &last, ATTUNE_QUERY, &rq));
             MUST(attune_position_rotate(pe, &k, &positions, ATTUNE_KEY, &rk));
             attune_attention_options unfused = {.causal = true, .engine = ATTUNE_ENGINE_REFERENCE};
-            MUST(attune_attention_backward(&d_o, &rq, &rk, &v, &o, &lse, &unfused, &plain[0], &plain[1], &plain[2], NULL));
+            MUST(attune_attention_backward(&d_o, &rq, &rk, &v, &o, &lse, &unfused, &plain[0], &plain[1], &plain[2], NULL, NULL));
             MUST(attune_position_rotate_backward(pe, &plain[0], &last, ATTUNE_QUERY, &dq));
             MUST(attune_position_rotate_backward(pe, &plain[1], &positions, ATTUNE_KEY, &dk));
             assert_true(difference(&dq, &exact[0]) <= 2e-4);

@@ -1,0 +1,215 @@
+/* block.c - features of a block of tokens, and sums over keys. */
+#include "linear/block.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "simd/table.h"
+#include "tensor/tensor.h"
+
+/* ---- plan and scratch -------------------------------------------------------------------------------------------- */
+
+attune_status at_linear_plan_new(attune_features kind, const attune_tensor *projection, int64_t D, int64_t Dv, int64_t F, double epsilon, int64_t block,
+                                 at_linear_plan *out) {
+    const at_simd *simd = at_simd_now();
+    const int64_t panel = simd->attention.panel, M = projection->data ? projection->shape[0] : 0;
+    *out = (at_linear_plan){.features = kind, .D = D, .Dv = Dv, .M = M, .F = F, .block = block, .panel = panel, .epsilon = (float)epsilon};
+    out->columns = at_round_up(M, panel / 2), out->Dvp = at_round_up(Dv, panel / 2);
+    /* the 16 keep rows off one another's cache sets */
+    out->stride = at_round_up(out->columns > F ? out->columns : F, AT_DIM) + 16;
+    if (M == 0) return ATTUNE_OK;
+    const int64_t floats = at_checked_mul(at_round_up(M, panel), at_round_up(D, AT_DIM));
+    float *w = at_alloc(at_checked_mul(M * D, (int64_t)sizeof *w));
+    out->projection = w ? at_alloc(at_checked_mul(floats, (int64_t)sizeof *w)) : NULL;
+    if (out->projection) {
+        for (int64_t i = 0; i < M * D; i++) w[i] = (float)((const double *)projection->data)[i];
+        simd->panels.pack_columns(w, D, M, D, out->projection);
+    }
+    at_free(w);
+    return out->projection ? ATTUNE_OK : ATTUNE_EMEMORY;
+}
+
+void at_linear_plan_free(at_linear_plan *plan) {
+    at_free(plan->projection);
+    plan->projection = NULL;
+}
+
+attune_status at_linear_scratch_new(const at_linear_plan *p, bool turned, at_linear_scratch *s) {
+    memset(s, 0, sizeof *s);
+    const int64_t rows = p->block, features = rows * p->stride, widest = p->D > p->Dv ? p->D : p->Dv, vp = at_round_up(p->Dv, p->panel);
+    const int64_t sizes[] = {features,
+                             turned ? features : 0,
+                             features,
+                             turned ? features : 0,
+                             at_round_up(rows, p->panel) * at_round_up(p->F, AT_DIM),
+                             vp * rows,
+                             rows * (at_round_up(rows, p->panel) + 16),
+                             rows * p->Dvp,
+                             rows * widest,
+                             rows,
+                             rows,
+                             p->F};
+    float **const parts[] = {&s->k, &s->k_turned, &s->q, &s->q_turned, &s->k_columns, &s->v, &s->scores, &s->o, &s->wide, &s->row, &s->other, &s->z};
+    int64_t total = 0;
+    for (int i = 0; i < 12; i++) total += at_round_up(sizes[i], 16);
+    float *at = s->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof(float)));
+    if (!at) return ATTUNE_EMEMORY;
+    for (int i = 0; i < 12; i++) *parts[i] = at, at += at_round_up(sizes[i], 16);
+    if (!turned) s->k_turned = s->k, s->q_turned = s->q;
+    return ATTUNE_OK;
+}
+
+void at_linear_scratch_free(at_linear_scratch *s) { at_free(s->all); }
+
+const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first, int64_t count, float *wide, int64_t *stride) {
+    const int64_t *s = t->stride, n = t->shape[3], offset = b * s[0] + h * s[1] + first * s[2];
+    if (t->dtype == ATTUNE_F32 && s[3] == 1) {
+        *stride = s[2];
+        return (const float *)t->data + offset;
+    }
+    for (int64_t i = 0; i < count; i++) at_load_row(t, offset + i * s[2], s[3], n, wide + i * n);
+    *stride = n;
+    return wide;
+}
+
+/* ---- features ---------------------------------------------------------------------------------------------------- */
+
+static void project(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count, float *to) {
+    const at_panel_product product = {.rows = count,
+                                      .columns = p->columns,
+                                      .depth = p->D,
+                                      .a = x,
+                                      .a_row = x_stride,
+                                      .a_step = 1,
+                                      .b = p->projection,
+                                      .b_panel = p->panel * at_round_up(p->D, AT_DIM),
+                                      .c = to,
+                                      .c_row = p->stride};
+    at_simd_now()->panels.multiply(&product);
+}
+
+/* |x'|^2 / 2 of each row. */
+static void half_squares(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count, float *out) {
+    at_simd_now()->linear.squares(x, x_stride, count, p->D, (float)(0.5 / sqrt((double)p->D)), out);
+}
+
+/* e^(n - shift) (sin, cos) of M columns. shift NULL: without the exponential. */
+static void trigonometric(const at_linear_plan *p, float *f, int64_t count, const float *n, float shift, float add) {
+    for (int64_t r = 0; r < count; r++, f += p->stride) {
+        const float factor = n ? expf(n[r] - shift) : 1;
+        for (int64_t m = 0; m < p->M; m++) {
+            const float x = f[m];
+            f[m] = factor * sinf(x) + add, f[p->M + m] = factor * cosf(x) + add;
+        }
+    }
+}
+
+static void turn_rows(const at_linear_plan *p, const float *x, int64_t count, const at_turns *turns, int64_t b, int64_t first, float *out) {
+    if (!turns) return;
+    for (int64_t r = 0; r < count; r++) at_turn(turns, b, first + r, x + r * p->stride, out + r * p->stride);
+}
+
+void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
+                       int64_t first) {
+    const at_linear_kernels *kernels = &at_simd_now()->linear;
+    if (p->M) project(p, x, x_stride, count, s->q);
+    switch (p->features) {
+    case ATTUNE_FEATURES_FAVOR:
+        kernels->greatest(s->q, p->stride, count, p->M, s->row);
+        if (p->epsilon > 0) {
+            half_squares(p, x, x_stride, count, s->other);
+            for (int64_t r = 0; r < count; r++) s->row[r] += s->other[r];
+        }
+        kernels->exp(s->q, p->stride, count, p->M, s->row, p->epsilon);
+        break;
+    case ATTUNE_FEATURES_TRIG: trigonometric(p, s->q, count, NULL, 0, p->epsilon); break;
+    case ATTUNE_FEATURES_RELU: kernels->relu(s->q, p->stride, count, p->M, p->epsilon); break;
+    default: kernels->elu(x, x_stride, count, p->D, p->epsilon, s->q, p->stride); break;
+    }
+    turn_rows(p, s->q, count, turns, b, first, s->q_turned);
+}
+
+float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride, int64_t count, bool whole) {
+    float best = -INFINITY;
+    if (p->features == ATTUNE_FEATURES_FAVOR) {
+        project(p, x, x_stride, count, s->k);
+        at_simd_now()->linear.greatest(s->k, p->stride, count, p->M, s->row);
+        if (whole) half_squares(p, x, x_stride, count, s->other);
+        for (int64_t r = 0; r < count; r++) best = fmaxf(best, whole ? s->row[r] - s->other[r] : s->row[r]);
+    } else if (p->features == ATTUNE_FEATURES_TRIG) {
+        half_squares(p, x, x_stride, count, s->other);
+        for (int64_t r = 0; r < count; r++) best = fmaxf(best, s->other[r]);
+    }
+    return best;
+}
+
+void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
+                    int64_t first, bool running, float *greatest, float add) {
+    const at_linear_kernels *kernels = &at_simd_now()->linear;
+    if (p->M) project(p, x, x_stride, count, s->k);
+    if (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG) half_squares(p, x, x_stride, count, s->other);
+    switch (p->features) {
+    case ATTUNE_FEATURES_FAVOR:
+        if (running) {
+            kernels->greatest(s->k, p->stride, count, p->M, s->row);
+            /* with epsilon the stabiliser is the greatest w . x' alone, as the definition says */
+            for (int64_t r = 0; r < count; r++) *greatest = fmaxf(*greatest, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);
+        }
+        for (int64_t r = 0; r < count; r++) s->row[r] = s->other[r] + *greatest;
+        kernels->exp(s->k, p->stride, count, p->M, s->row, add);
+        break;
+    case ATTUNE_FEATURES_TRIG:
+        for (int64_t r = 0; running && r < count; r++) *greatest = fmaxf(*greatest, s->other[r]);
+        trigonometric(p, s->k, count, s->other, *greatest, add);
+        break;
+    case ATTUNE_FEATURES_RELU: kernels->relu(s->k, p->stride, count, p->M, add); break;
+    default: kernels->elu(x, x_stride, count, p->D, add, s->k, p->stride); break;
+    }
+    turn_rows(p, s->k, count, turns, b, first, s->k_turned);
+}
+
+/* ---- sums -------------------------------------------------------------------------------------------------------- */
+
+static int64_t products(const at_linear_plan *p) { return p->F * at_round_up(p->Dv, p->panel); }
+
+int64_t at_linear_sums_floats(const at_linear_plan *p) { return 16 + at_round_up(p->F, 16) + at_round_up(products(p), 16); }
+
+at_linear_sums at_linear_sums_at(const at_linear_plan *p, float *memory) {
+    return (at_linear_sums){.greatest = memory[0], .z = memory + 16, .s = memory + 16 + at_round_up(p->F, 16)};
+}
+
+void at_linear_sums_clear(const at_linear_plan *p, at_linear_sums *sums) {
+    sums->greatest = -INFINITY;
+    memset(sums->z, 0, (size_t)p->F * sizeof *sums->z);
+    memset(sums->s, 0, (size_t)products(p) * sizeof *sums->s);
+}
+
+void at_linear_sums_rescale(const at_linear_plan *p, at_linear_sums *sums, float greatest) {
+    const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
+    if (greatest == sums->greatest) return;
+    const float factor = sums->greatest == -INFINITY ? 0 : expf(sums->greatest - greatest);
+    kernels->scale(sums->z, factor, sums->z, p->F);
+    kernels->scale(sums->s, factor, sums->s, products(p));
+    sums->greatest = greatest;
+}
+
+void at_linear_sums_merge(const at_linear_plan *p, at_linear_sums *into, const at_linear_sums *from) {
+    const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
+    const float greatest = fmaxf(into->greatest, from->greatest), factor = from->greatest == greatest ? 1 : expf(from->greatest - greatest);
+    at_linear_sums_rescale(p, into, greatest);
+    kernels->add_scaled(from->z, factor, into->z, p->F);
+    kernels->add_scaled(from->s, factor, into->s, products(p));
+}
+
+void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int64_t count, at_linear_sums *sums) {
+    const at_simd *simd = at_simd_now();
+    simd->linear.sum(s->k, p->stride, count, p->F, sums->z);
+    at_panel_product product = {.rows = p->F, .depth = count, .a = s->k_turned, .a_row = 1, .a_step = p->stride, .b_panel = p->block * p->panel, .add = true};
+    for (int64_t d = 0; d < p->Dvp; d += p->panel) {
+        product.columns = p->Dvp - d < p->panel ? p->Dvp - d : p->panel;
+        product.b = s->v + d * p->block, product.c = sums->s + d * p->F, product.c_row = p->panel;
+        simd->panels.multiply(&product);
+    }
+}

@@ -1,0 +1,580 @@
+/* test_linear.c - linear attention against its definition term by term, its gradients against differences, its state against all tokens at once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attune.h"
+#include "position/position.h"
+#include "problems.h"
+
+#define MUST(call)                                                            \
+    do {                                                                      \
+        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
+    } while (0)
+
+typedef struct linear_case {
+    uint64_t seed;
+    int64_t B, Hq, Hk, Sq, Sk, D, Dv, M, F;
+    attune_dtype dtype;
+    bool strided;
+    attune_linear_options options;
+    attune_tensor q, k, v, w;
+    attune_position *pe;
+} linear_case;
+
+static const char *text_of(const linear_case *c) {
+    static char text[256];
+    snprintf(text, sizeof text, "seed %llu: B %lld, Hq %lld, Hk %lld, Sq %lld, Sk %lld, D %lld, Dv %lld, M %lld, features %d, %s%s%s%s, epsilon %g, block %lld",
+             (unsigned long long)c->seed, (long long)c->B, (long long)c->Hq, (long long)c->Hk, (long long)c->Sq, (long long)c->Sk, (long long)c->D,
+             (long long)c->Dv, (long long)c->M, (int)c->options.features, attune_dtype_name(c->dtype), c->strided ? ", strided" : "",
+             c->options.causal ? ", causal" : "", c->pe ? ", turned" : "", c->options.epsilon, (long long)c->options.block);
+    return text;
+}
+
+static void tensors(linear_case *c) {
+    const int64_t q[4] = {c->B, c->Hq, c->Sq, c->D}, k[4] = {c->B, c->Hk, c->Sk, c->D}, v[4] = {c->B, c->Hk, c->Sk, c->Dv};
+    random_tensor(c->seed * 4, q, c->dtype, c->strided, &c->q);
+    random_tensor(c->seed * 4 + 1, k, c->dtype, c->strided, &c->k);
+    random_tensor(c->seed * 4 + 2, v, c->dtype, c->strided, &c->v);
+    c->F = c->options.features == ATTUNE_FEATURES_ELU ? c->D : c->options.features == ATTUNE_FEATURES_TRIG ? 2 * c->M : c->M;
+    MUST(attune_favor_projection(c->D, c->M, c->seed, &c->w));
+    if (c->options.features != ATTUNE_FEATURES_ELU) c->options.projection = &c->w;
+}
+
+static void turn(linear_case *c, attune_pairing pairing) {
+    const attune_rope_options rope = {.head_dim = c->F, .dims = c->F / 4 * 2 > 0 ? c->F / 4 * 2 : 2, .pairing = pairing};
+    MUST(attune_position_rope(&rope, &c->pe));
+    c->options.rotate = c->pe;
+}
+
+static void make(uint64_t seed, attune_dtype dtype, int64_t most, linear_case *c) {
+    static const int64_t groups[] = {1, 1, 2, 3, 8}, dims[] = {1, 3, 8, 16, 17, 32, 40, 64}, rows[] = {1, 2, 8, 24, 31, 48, 64, 100};
+    *c = (linear_case){.seed = seed, .dtype = dtype, .strided = draw(seed, 0, 3) == 0};
+    c->B = 1 + draw(seed, 1, 2), c->Hk = 1 + draw(seed, 2, 3), c->Hq = c->Hk * groups[draw(seed, 3, 5)];
+    c->D = dims[draw(seed, 4, 8)], c->Dv = draw(seed, 5, 2) ? c->D : dims[draw(seed, 6, 8)], c->M = rows[draw(seed, 7, 8)];
+    c->Sk = 1 + draw(seed, 8, most), c->Sq = draw(seed, 9, 2) ? c->Sk : 1 + draw(seed, 10, most);
+    c->options.causal = draw(seed, 11, 2);
+    c->options.features = (attune_features)draw(seed, 12, 4);
+    if (draw(seed, 13, 2) || c->options.features == ATTUNE_FEATURES_RELU) c->options.epsilon = draw(seed, 14, 2) ? 1e-3 : 0.1;
+    c->options.block = draw(seed, 15, 3) == 0 ? 1 + draw(seed, 16, 40) : 0;
+    tensors(c);
+    if (draw(seed, 17, 3) == 0 && c->F >= 2) turn(c, draw(seed, 18, 2) ? ATTUNE_HALF : ATTUNE_INTERLEAVED);
+}
+
+static void close_case(linear_case *c) {
+    attune_tensor *all[] = {&c->q, &c->k, &c->v, &c->w};
+    for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
+    attune_position_close(c->pe);
+}
+
+static double at(const attune_tensor *t, int64_t a, int64_t b, int64_t i, int64_t d) {
+    double x = 0;
+    const int64_t index[4] = {a, b, i, d};
+    MUST(attune_tensor_get(t, index, &x));
+    return x;
+}
+
+/* w . x' of each row of the projection, and |x'|^2 / 2. *rounding: the greatest sum of |w x'| and that half. */
+static double exponents(const linear_case *c, const double *x, double *e, double *rounding) {
+    double half = 0;
+    for (int64_t d = 0; d < c->D; d++) half += x[d] * x[d] / 2 / sqrt((double)c->D);
+    for (int64_t m = 0; m < c->M; m++) {
+        double sum = 0, terms = 0;
+        for (int64_t d = 0; d < c->D; d++) {
+            const double term = (double)((const float *)c->w.data)[m * c->D + d] * pow((double)c->D, -0.25) * x[d];
+            sum += term, terms += fabs(term);
+        }
+        e[m] = sum;
+        *rounding = fmax(*rounding, terms + half);
+    }
+    return half;
+}
+
+/* Features by the definition. greatest: of the keys; NAN: x is a query. */
+static void features(const linear_case *c, const double *x, double greatest, double *e, double *f, double *rounding) {
+    const double half = exponents(c, x, e, rounding), epsilon = c->options.epsilon;
+    double own = -INFINITY;
+    for (int64_t m = 0; m < c->M; m++) own = fmax(own, e[m]);
+    for (int64_t m = 0; m < c->F; m++) {
+        switch (c->options.features) {
+        case ATTUNE_FEATURES_FAVOR: f[m] = exp(e[m] - half - (isnan(greatest) ? own : greatest)) + epsilon; break;
+        case ATTUNE_FEATURES_TRIG: f[m] = (isnan(greatest) ? 1 : exp(half - greatest)) * (m < c->M ? sin(e[m]) : cos(e[m - c->M])) + epsilon; break;
+        case ATTUNE_FEATURES_RELU: f[m] = fmax(e[m], 0) + epsilon; break;
+        default: f[m] = (x[m] > 0 ? x[m] + 1 : exp(x[m])) + epsilon; break;
+        }
+    }
+}
+
+static void turned(const linear_case *c, const double *f, int64_t place, double *out) {
+    attune_tensor x, positions, y;
+    const int64_t shape[4] = {1, 1, 1, c->F}, one[1] = {1};
+    memcpy(out, f, (size_t)c->F * sizeof *f);
+    if (!c->pe) return;
+    MUST(attune_tensor_wrap(ATTUNE_F64, 4, shape, NULL, (void *)f, &x));
+    MUST(attune_tensor_wrap(ATTUNE_I64, 1, one, NULL, &place, &positions));
+    MUST(attune_position_rotate(c->pe, &x, &positions, ATTUNE_QUERY, &y));
+    memcpy(out, y.data, (size_t)c->F * sizeof *f);
+    attune_tensor_close(&y);
+}
+
+/* Compares o with the definition; bound of each element: units times the roundings of exponents and sums, as far as the quotient makes them grow. */
+static void check(const linear_case *c, const attune_tensor *o, double unit) {
+    const int64_t D = c->D, F = c->F;
+    double *qf = malloc((size_t)(2 * F) * sizeof *qf), *kf = malloc((size_t)(2 * F * c->Sk) * sizeof *kf), *e = malloc((size_t)(c->M + 1) * sizeof *e);
+    double *x = malloc((size_t)D * sizeof *x), *weight = malloc((size_t)c->Sk * sizeof *weight);
+    for (int64_t b = 0; b < c->B; b++) {
+        for (int64_t h = 0; h < c->Hq; h++) {
+            const int64_t kv = h / (c->Hq / c->Hk), offset = c->Sk - c->Sq;
+            double greatest = -INFINITY, rounding = 0;
+            for (int64_t j = 0; j < c->Sk; j++) {
+                for (int64_t d = 0; d < D; d++) x[d] = at(&c->k, b, kv, j, d);
+                const double half = exponents(c, x, e, &rounding);
+                for (int64_t m = 0; m < c->M; m++) greatest = fmax(greatest, c->options.features == ATTUNE_FEATURES_TRIG ? half : e[m]);
+            }
+            for (int64_t j = 0; j < c->Sk; j++) {
+                for (int64_t d = 0; d < D; d++) x[d] = at(&c->k, b, kv, j, d);
+                features(c, x, greatest, e, kf + j * 2 * F, &rounding);
+                turned(c, kf + j * 2 * F, j, kf + j * 2 * F + F);
+            }
+            for (int64_t i = 0; i < c->Sq; i++) {
+                for (int64_t d = 0; d < D; d++) x[d] = at(&c->q, b, h, i, d);
+                features(c, x, NAN, e, qf, &rounding);
+                turned(c, qf, i + offset, qf + F);
+                double z = 0, z_terms = 0;
+                const int64_t seen = c->options.causal ? i + offset + 1 : c->Sk;
+                for (int64_t j = 0; j < seen; j++) {
+                    double terms = 0;
+                    weight[j] = 0;
+                    for (int64_t f = 0; f < F; f++) {
+                        const double one = qf[f] * kf[j * 2 * F + f];
+                        z += one, z_terms += fabs(one);
+                        weight[j] += qf[F + f] * kf[j * 2 * F + F + f], terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
+                    }
+                }
+                for (int64_t d = 0; d < c->Dv; d++) {
+                    double sum = 0, sum_terms = 0, got = at(o, b, h, i, d);
+                    for (int64_t j = 0; j < seen; j++) {
+                        double terms = 0, value = at(&c->v, b, kv, j, d);
+                        for (int64_t f = 0; f < F; f++) terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
+                        sum += weight[j] * value, sum_terms += terms * fabs(value);
+                    }
+                    const double want = z == 0 ? 0 : sum / z;
+                    const double bound = z == 0 ? 0 : unit * (16 + 8 * rounding) * (sum_terms + fabs(want) * z_terms) / fabs(z);
+                    const double store = c->dtype == ATTUNE_BF16 ? 0x1p-8 * fabs(want) : c->dtype == ATTUNE_F16 ? 0x1p-11 * fabs(want) + 0x1p-24 : 0;
+                    if (!(fabs(got - want) <= bound + store)) {
+                        fail_msg("o[%d][%d][%d][%d] is %.9g, by the definition %.9g, bound %g: %s", (int)b, (int)h, (int)i, (int)d, got, want, bound + store,
+                                 text_of(c));
+                    }
+                }
+            }
+        }
+    }
+    free(qf), free(kf), free(e), free(x), free(weight);
+}
+
+static void agrees_with_the_definition(void **state) {
+    (void)state;
+    static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_F32, ATTUNE_F64, ATTUNE_BF16, ATTUNE_F16};
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        linear_case c;
+        attune_tensor o;
+        make(seed, dtypes[seed % 5], seed % 10 == 0 ? 200 : 40, &c);
+        MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o));
+        assert_int_equal(o.dtype, c.dtype);
+        check(&c, &o, c.dtype == ATTUNE_F64 ? 0x1p-50 : 0x1p-24);
+        attune_tensor_close(&o), close_case(&c);
+    }
+}
+
+static void long_case(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_features features, double epsilon, bool causal, linear_case *c) {
+    *c = (linear_case){.seed = seed, .B = 1, .Hq = Hq, .Hk = Hk, .Sq = S, .Sk = S, .D = 16, .Dv = 24, .M = 48, .dtype = ATTUNE_F32};
+    c->options.features = features, c->options.epsilon = epsilon, c->options.causal = causal;
+    tensors(c);
+}
+
+/* Long enough for sections; against f64. */
+static void long_texts_and_blocks(void **state) {
+    (void)state;
+    for (int n = 0; n < 16; n++) {
+        linear_case c;
+        long_case((uint64_t)n, n & 4 ? 2 : 1, 1, n & 8 ? 1500 : 2111, n & 2 ? ATTUNE_FEATURES_ELU : ATTUNE_FEATURES_FAVOR, n & 8 ? 1e-3 : 0, n & 1, &c);
+        attune_tensor wide[3], o, truth;
+        if (n & 8) turn(&c, ATTUNE_HALF);
+        MUST(attune_tensor_convert(&c.q, ATTUNE_F64, &wide[0]));
+        MUST(attune_tensor_convert(&c.k, ATTUNE_F64, &wide[1]));
+        MUST(attune_tensor_convert(&c.v, ATTUNE_F64, &wide[2]));
+        MUST(attune_linear_attention(&wide[0], &wide[1], &wide[2], &c.options, &truth));
+        for (int64_t block = 0; block < 4; block++) {
+            c.options.block = block * block * block * 5;
+            MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o));
+            if (!(difference(&o, &truth) <= 1e-5)) fail_msg("differs by %g: %s", difference(&o, &truth), text_of(&c));
+            attune_tensor_close(&o);
+        }
+        for (int i = 0; i < 3; i++) attune_tensor_close(&wide[i]);
+        attune_tensor_close(&truth), close_case(&c);
+    }
+}
+
+static void bits_do_not_depend_on_threads(void **state) {
+    (void)state;
+    for (int n = 0; n < 4; n++) {
+        linear_case c;
+        long_case(7, 4, n & 2 ? 1 : 2, 1333, ATTUNE_FEATURES_FAVOR, n & 2 ? 1e-3 : 0, n & 1, &c);
+        attune_tensor one[4], many[4];
+        c.options.block = 16; /* many sections */
+        for (int side = 0; side < 2; side++) {
+            attune_tensor *r = side ? many : one;
+            MUST(attune_threads(side ? 5 : 1, NULL));
+            MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &r[0]));
+            MUST(attune_linear_attention_backward(&r[0], &c.q, &c.k, &c.v, &c.options, &r[1], &r[2], &r[3]));
+        }
+        MUST(attune_threads(2, NULL));
+        for (int t = 0; t < 4; t++) {
+            assert_memory_equal(one[t].data, many[t].data, (size_t)attune_tensor_nbytes(&one[t]));
+            attune_tensor_close(&one[t]), attune_tensor_close(&many[t]);
+        }
+        close_case(&c);
+    }
+}
+
+/* ---- gradients --------------------------------------------------------------------------------------------------- */
+
+static double value_of(const linear_case *c, const attune_tensor *d_o) {
+    attune_tensor o, g;
+    double sum = 0;
+    MUST(attune_linear_attention(&c->q, &c->k, &c->v, &c->options, &o));
+    MUST(attune_tensor_contiguous(d_o, &g));
+    for (int64_t i = 0, n = attune_tensor_count(&o); i < n; i++) sum += ((const double *)o.data)[i] * ((const double *)g.data)[i];
+    attune_tensor_close(&o), attune_tensor_close(&g);
+    return sum;
+}
+
+static void gradients_agree_with_differences(void **state) {
+    (void)state;
+    for (int n = 0; n < 32; n++) {
+        linear_case c = {
+            .seed = (uint64_t)n, .B = 1, .Hq = 4, .Hk = 2, .Sq = n % 3 ? 9 : 6, .Sk = n % 3 == 2 ? 7 : 9, .D = 5, .Dv = 3, .M = 6, .dtype = ATTUNE_F64};
+        c.options =
+            (attune_linear_options){.causal = n & 1, .features = (attune_features)(n / 2 % 4), .epsilon = n & 8 || n / 2 % 4 == 2 ? 0.05 : 0, .block = 4};
+        tensors(&c);
+        if (c.options.features == ATTUNE_FEATURES_TRIG) c.options.epsilon += 2; /* keeps denominators away from 0 */
+        if (n & 16) turn(&c, n & 4 ? ATTUNE_HALF : ATTUNE_INTERLEAVED);
+        const int64_t shape[4] = {1, 4, c.Sq, 3};
+        attune_tensor d_o, d[3], *in[3] = {&c.q, &c.k, &c.v};
+        random_tensor(99, shape, ATTUNE_F64, true, &d_o);
+        MUST(attune_linear_attention_backward(&d_o, &c.q, &c.k, &c.v, &c.options, &d[0], &d[1], &d[2]));
+        for (int t = 0; t < 3; t++) {
+            for (int64_t i = 0, count = attune_tensor_count(in[t]); i < count; i++) {
+                double *x = (double *)in[t]->data + i, before = *x, value[2];
+                for (int side = 0; side < 2; side++) *x = before + (side ? 1e-5 : -1e-5), value[side] = value_of(&c, &d_o);
+                *x = before;
+                const double slope = (value[1] - value[0]) / 2e-5, got = ((const double *)d[t].data)[i];
+                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope)))) fail_msg("gradient %d, element %d: %g, got %g: %s", t, (int)i, slope, got, text_of(&c));
+            }
+            attune_tensor_close(&d[t]);
+        }
+        attune_tensor_close(&d_o), close_case(&c);
+    }
+}
+
+static void gradients_of_dtypes(void **state) {
+    (void)state;
+    static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_BF16};
+    for (int n = 0; n < 2; n++) {
+        linear_case c = {.seed = 5, .B = 2, .Hq = 4, .Hk = 2, .Sq = 150, .Sk = 150, .D = 16, .Dv = 16, .M = 32, .dtype = dtypes[n], .strided = true};
+        c.options.causal = true;
+        tensors(&c);
+        linear_case wide = c;
+        attune_tensor d_o, g, d[3], e[3];
+        const int64_t shape[4] = {2, 4, 150, 16};
+        random_tensor(98, shape, dtypes[n], false, &d_o);
+        MUST(attune_tensor_convert(&d_o, ATTUNE_F64, &g));
+        MUST(attune_tensor_convert(&c.q, ATTUNE_F64, &wide.q));
+        MUST(attune_tensor_convert(&c.k, ATTUNE_F64, &wide.k));
+        MUST(attune_tensor_convert(&c.v, ATTUNE_F64, &wide.v));
+        MUST(attune_linear_attention_backward(&d_o, &c.q, &c.k, &c.v, &c.options, &d[0], &d[1], &d[2]));
+        MUST(attune_linear_attention_backward(&g, &wide.q, &wide.k, &wide.v, &c.options, &e[0], &e[1], &e[2]));
+        for (int t = 0; t < 3; t++) {
+            assert_int_equal(d[t].dtype, dtypes[n]);
+            assert_true(difference(&d[t], &e[t]) <= (n ? 0.05 : 1e-6));
+            attune_tensor_close(&d[t]), attune_tensor_close(&e[t]);
+        }
+        attune_tensor *all[] = {&d_o, &g, &wide.q, &wide.k, &wide.v};
+        for (int i = 0; i < 5; i++) attune_tensor_close(all[i]);
+        close_case(&c);
+    }
+}
+
+/* ---- the state --------------------------------------------------------------------------------------------------- */
+
+static void state_equals_prefill(void **state) {
+    (void)state;
+    for (int n = 0; n < 16; n++) {
+        linear_case c = {.seed = (uint64_t)n, .B = 2, .Hq = 6, .Hk = n & 1 ? 2 : 6, .Sq = 90, .Sk = 90, .D = 17, .Dv = 20, .M = 30, .dtype = ATTUNE_F32};
+        c.options = (attune_linear_options){.causal = true, .features = (attune_features)(n / 2 % 4), .epsilon = n & 8 ? 0.01 : 0};
+        tensors(&c);
+        if (c.options.features == ATTUNE_FEATURES_RELU) c.options.epsilon = 1e-3;
+        if (c.options.features == ATTUNE_FEATURES_TRIG) c.options.epsilon = 1; /* else denominators near 0 have no digits to compare */
+        if (n % 3 == 0) turn(&c, ATTUNE_INTERLEAVED);
+        /* growing keys: the stabiliser must follow */
+        for (int64_t i = 0; i < 2 * c.Hk; i++)
+            for (int64_t s = 0; s < 90; s++)
+                for (int64_t d = 0; d < 17; d++) ((float *)c.k.data)[(i * 90 + s) * 17 + d] *= 0.5f + (float)s / 45;
+        const attune_linear_state_options options = {.batch = 2,
+                                                     .kv_heads = c.Hk,
+                                                     .head_dim = 17,
+                                                     .v_head_dim = 20,
+                                                     .features = c.options.features,
+                                                     .projection = c.options.projection,
+                                                     .rotate = c.pe,
+                                                     .epsilon = c.options.epsilon};
+        attune_linear_state *st;
+        MUST(attune_linear_state_new(&options, &st));
+        const int64_t nbytes = attune_linear_state_nbytes(st);
+        for (int again = 0; again < 2; again++) {
+            static const int64_t cuts[] = {0, 1, 2, 5, 70, 90};
+            for (int i = 0; i < 5; i++) {
+                attune_tensor k, v, q, o, all_k, all_v, all_q, all, last;
+                MUST(attune_tensor_slice(&c.k, 2, cuts[i], cuts[i + 1], &k));
+                MUST(attune_tensor_slice(&c.v, 2, cuts[i], cuts[i + 1], &v));
+                MUST(attune_tensor_slice(&c.q, 2, cuts[i + 1] - 1, cuts[i + 1], &q));
+                MUST(attune_tensor_slice(&c.k, 2, 0, cuts[i + 1], &all_k));
+                MUST(attune_tensor_slice(&c.v, 2, 0, cuts[i + 1], &all_v));
+                MUST(attune_tensor_slice(&c.q, 2, 0, cuts[i + 1], &all_q));
+                MUST(attune_linear_state_append(st, &k, &v));
+                MUST(attune_linear_state_attend(st, &q, &o));
+                MUST(attune_linear_attention(&all_q, &all_k, &all_v, &c.options, &all));
+                MUST(attune_tensor_slice(&all, 2, cuts[i + 1] - 1, cuts[i + 1], &last));
+                if (!(difference(&o, &last) <= 2e-5)) fail_msg("after %d tokens o differs by %g: %s", (int)cuts[i + 1], difference(&o, &last), text_of(&c));
+                attune_tensor *used[] = {&k, &v, &q, &o, &all_k, &all_v, &all_q, &all, &last};
+                for (int t = 0; t < 9; t++) attune_tensor_close(used[t]);
+            }
+            assert_int_equal(attune_linear_state_length(st), 90);
+            attune_linear_state_reset(st);
+            assert_int_equal(attune_linear_state_length(st), 0);
+        }
+        assert_int_equal(attune_linear_state_nbytes(st), nbytes);
+        attune_linear_state_close(st);
+        close_case(&c);
+    }
+}
+
+/* ---- what favor promises ----------------------------------------------------------------------------------------- */
+
+static void projection_is_orthogonal(void **state) {
+    (void)state;
+    attune_tensor w, again;
+    enum { D = 24, M = 64 };
+    double squares = 0;
+    MUST(attune_favor_projection(D, M, 3, &w));
+    MUST(attune_favor_projection(D, M, 3, &again));
+    assert_memory_equal(w.data, again.data, sizeof(float) * D * M);
+    const float *x = w.data;
+    for (int i = 0; i < M; i++) {
+        for (int j = i / D * D; j <= i; j++) {
+            double dot = 0, a = 0, b = 0;
+            for (int d = 0; d < D; d++)
+                dot += (double)(x[i * D + d] * x[j * D + d]), a += (double)(x[i * D + d] * x[i * D + d]), b += (double)(x[j * D + d] * x[j * D + d]);
+            if (i == j)
+                squares += dot / M;
+            else
+                assert_true(fabs(dot) <= 1e-6 * sqrt(a * b));
+        }
+    }
+    assert_true(fabs(squares - D) < 4 * sqrt(2.0 * D / M)); /* chi-squared: mean D, variance 2 D */
+    attune_tensor_close(&w), attune_tensor_close(&again);
+}
+
+/* The mean of exp(w.(x + y) - (|x|^2 + |y|^2) / 2) over projections is exp(x.y), within four standard errors. */
+static void features_are_unbiased(void **state) {
+    (void)state;
+    enum { D = 8, M = 8, DRAWS = 4000 };
+    double x[D], y[D], dot = 0, half = 0, sum = 0, squares = 0;
+    for (int d = 0; d < D; d++) x[d] = 0.25 * sin(d + 1), y[d] = 0.25 * cos(2 * d), dot += x[d] * y[d], half += (x[d] * x[d] + y[d] * y[d]) / 2;
+    for (uint64_t seed = 0; seed < DRAWS; seed++) {
+        attune_tensor w;
+        double mean = 0;
+        MUST(attune_favor_projection(D, M, seed, &w));
+        for (int m = 0; m < M; m++) {
+            double e = -half;
+            for (int d = 0; d < D; d++) e += (double)((const float *)w.data)[m * D + d] * (x[d] + y[d]);
+            mean += exp(e) / M;
+        }
+        sum += mean, squares += mean * mean;
+        attune_tensor_close(&w);
+    }
+    const double mean = sum / DRAWS, error = sqrt((squares / DRAWS - mean * mean) / DRAWS);
+    if (!(fabs(mean - exp(dot)) <= 4 * error)) fail_msg("mean %g, expected %g, standard error %g", mean, exp(dot), error);
+    assert_true(error < 0.01);
+}
+
+/* The root mean square error against exact attention, over some projections, halves with four times the features (with few it is bounded by the values). */
+static void error_falls_with_features(void **state) {
+    (void)state;
+    enum { COUNT = 4 * 64 * 16, PROJECTIONS = 48 };
+    for (int kind = 0; kind < 2; kind++) {
+        double before = INFINITY, first = 0;
+        for (int64_t M = 64; M <= 1024; M *= 4) {
+            linear_case c = {.seed = 11, .B = 1, .Hq = 4, .Hk = 4, .Sq = 64, .Sk = 64, .D = 16, .Dv = 16, .M = M, .dtype = ATTUNE_F32};
+            c.options.features = kind ? ATTUNE_FEATURES_TRIG : ATTUNE_FEATURES_FAVOR;
+            tensors(&c);
+            attune_tensor o, exact, lse;
+            double sum = 0;
+            for (int64_t i = 0; i < COUNT; i++) ((float *)c.q.data)[i] *= 0.5f, ((float *)c.k.data)[i] *= 0.5f;
+            MUST(attune_attention(&c.q, &c.k, &c.v, NULL, &exact, &lse));
+            for (uint64_t seed = 0; seed < PROJECTIONS; seed++) {
+                attune_tensor_close(&c.w);
+                MUST(attune_favor_projection(c.D, M, seed, &c.w));
+                MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o));
+                for (int64_t i = 0; i < COUNT; i++) sum += pow((double)(((float *)o.data)[i] - ((float *)exact.data)[i]), 2);
+                attune_tensor_close(&o);
+            }
+            const double error = sqrt(sum / (COUNT * PROJECTIONS));
+            if (M == 64) first = error;
+            if (!(error < before / 1.4)) fail_msg("kind %d, %d features: error %g, before %g", kind, (int)M, error, before);
+            before = error;
+            attune_tensor_close(&exact), attune_tensor_close(&lse), close_case(&c);
+        }
+        assert_true(before < first / 2.6); /* 4 expected */
+    }
+}
+
+/* Scores of 50 and more, in both directions, neither overflow nor vanish: a single key is what each query gets back. */
+static void great_scores(void **state) {
+    (void)state;
+    for (int n = 0; n < 4; n++) {
+        linear_case c = {.seed = 21, .B = 1, .Hq = 2, .Hk = 1, .Sq = 70, .Sk = 70, .D = 64, .Dv = 8, .M = 128, .dtype = n & 2 ? ATTUNE_F64 : ATTUNE_F32};
+        c.options.causal = n & 1;
+        tensors(&c);
+        for (int64_t i = 0, count = attune_tensor_count(&c.q); i < count; i++) {
+            double x = at(&c.q, 0, i / (70 * 64), i / 64 % 70, i % 64) * 4;
+            const int64_t index[4] = {0, i / (70 * 64), i / 64 % 70, i % 64};
+            MUST(attune_tensor_set(&c.q, index, x));
+        }
+        for (int64_t i = 0, count = attune_tensor_count(&c.k); i < count; i++) {
+            const int64_t index[4] = {0, 0, i / 64, i % 64};
+            MUST(attune_tensor_set(&c.k, index, at(&c.k, 0, 0, i / 64, i % 64) * 4));
+        }
+        attune_tensor o;
+        MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o));
+        for (int64_t h = 0; h < 2; h++)
+            for (int64_t i = 0; i < 70; i++)
+                for (int64_t d = 0; d < 8; d++) {
+                    const double x = at(&o, 0, h, i, d);
+                    assert_true(isfinite(x) && fabs(x) < 6);
+                    if (i == 0 && c.options.causal) assert_true(fabs(x - at(&c.v, 0, 0, 0, d)) < 1e-5);
+                }
+        attune_tensor_close(&o), close_case(&c);
+    }
+}
+
+/* What a row does not see cannot reach it. */
+static void later_tokens_do_not_count(void **state) {
+    (void)state;
+    for (int n = 0; n < 4; n++) {
+        linear_case c = {.seed = 31, .B = 1, .Hq = 2, .Hk = 1, .Sq = 100, .Sk = 100, .D = 16, .Dv = 20, .M = 40, .dtype = n & 1 ? ATTUNE_F64 : ATTUNE_F32};
+        c.options.causal = true;
+        tensors(&c);
+        attune_tensor before, after, early, late;
+        MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &before));
+        const int64_t index[4] = {0, 0, 77, 3};
+        MUST(attune_tensor_set(&c.v, index, n & 2 ? (double)INFINITY : NAN));
+        MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &after));
+        MUST(attune_tensor_slice(&before, 2, 0, 77, &early));
+        MUST(attune_tensor_slice(&after, 2, 0, 77, &late));
+        assert_true(difference(&early, &late) <= 1e-6);
+        assert_false(isfinite(at(&after, 0, 1, 77, 3)));
+        attune_tensor *all[] = {&before, &after, &early, &late};
+        for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
+        close_case(&c);
+    }
+}
+
+static void misuse_is_told(void **state) {
+    (void)state;
+    linear_case c;
+    long_case(1, 4, 2, 20, ATTUNE_FEATURES_FAVOR, 0, true, &c);
+    attune_tensor o, dq, dk, dv, narrow;
+    attune_linear_options wrong = c.options;
+    const struct {
+        const char *said;
+        attune_status status;
+    } none = {"projection: expected a tensor [features, 16] for favor+, got none", ATTUNE_EVALUE};
+    wrong.projection = NULL;
+    assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), none.status);
+    assert_string_equal(attune_message(), none.said);
+    wrong = c.options, wrong.epsilon = -1;
+    assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_EVALUE);
+    MUST(attune_favor_projection(8, 8, 1, &narrow));
+    wrong = c.options, wrong.projection = &narrow;
+    assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_ESHAPE);
+    assert_non_null(strstr(attune_message(), "projection: expected [features, 16]"));
+    const attune_rope_options rope = {.head_dim = 16};
+    attune_position *pe;
+    MUST(attune_position_rope(&rope, &pe));
+    wrong = c.options, wrong.rotate = pe;
+    assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_ESHAPE);
+    assert_non_null(strstr(attune_message(), "head_dim 48, the number of features, got one of 16"));
+    assert_int_equal(attune_linear_attention_backward(&c.q, &c.q, &c.k, &c.v, &c.options, &dq, &dk, &dv), ATTUNE_ESHAPE);
+    attune_position_close(pe);
+    static const char *const added[] = {"alibi", "t5"};
+    for (int i = 0; i < 2; i++) {
+        MUST(attune_position_none(&pe));
+        pe->name = added[i], wrong.rotate = pe;
+        assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_EVALUE);
+        assert_non_null(strstr(attune_message(), "it needs the full score matrix, which linear attention never forms"));
+        attune_position_close(pe);
+    }
+    attune_tensor_close(&narrow), close_case(&c);
+}
+
+/* Each allocation fails once; nothing is lost, and the state stays as it was. */
+static void failed_allocations(void **state) {
+    (void)state;
+    linear_case c;
+    long_case(3, 2, 1, 300, ATTUNE_FEATURES_FAVOR, 1e-3, true, &c);
+    const attune_linear_state_options options = {.batch = 1, .kv_heads = 1, .head_dim = 16, .v_head_dim = 24, .projection = &c.w, .epsilon = 1e-3};
+    for (int n = 1, ended = 0; !ended; n++) {
+        attune_tensor o = {0}, d[3] = {{0}, {0}, {0}};
+        attune_linear_state *st = NULL;
+        const int64_t before = attune_memory().bytes;
+        attune_memory_fail_at(n);
+        attune_status status = attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o);
+        if (status == ATTUNE_OK) status = attune_linear_attention_backward(&o, &c.q, &c.k, &c.v, &c.options, &d[0], &d[1], &d[2]);
+        if (status == ATTUNE_OK) status = attune_linear_state_new(&options, &st);
+        if (status == ATTUNE_OK) status = attune_linear_state_append(st, &c.k, &c.v);
+        attune_memory_fail_at(0);
+        if (st && status != ATTUNE_OK) assert_int_equal(attune_linear_state_length(st), 0);
+        assert_true(status == ATTUNE_OK || status == ATTUNE_EMEMORY);
+        ended = status == ATTUNE_OK;
+        attune_tensor_close(&o);
+        for (int i = 0; i < 3; i++) attune_tensor_close(&d[i]);
+        attune_linear_state_close(st);
+        assert_int_equal(attune_memory().bytes, before);
+        assert_true(n < 100);
+    }
+    close_case(&c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_the_definition),
+                                       cmocka_unit_test(long_texts_and_blocks),
+                                       cmocka_unit_test(bits_do_not_depend_on_threads),
+                                       cmocka_unit_test(gradients_agree_with_differences),
+                                       cmocka_unit_test(gradients_of_dtypes),
+                                       cmocka_unit_test(state_equals_prefill),
+                                       cmocka_unit_test(projection_is_orthogonal),
+                                       cmocka_unit_test(features_are_unbiased),
+                                       cmocka_unit_test(error_falls_with_features),
+                                       cmocka_unit_test(great_scores),
+                                       cmocka_unit_test(later_tokens_do_not_count),
+                                       cmocka_unit_test(misuse_is_told),
+                                       cmocka_unit_test(failed_allocations)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
