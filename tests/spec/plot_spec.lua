@@ -54,7 +54,7 @@ describe("plots", function()
     local dir, made, warnings = drawn(r)
     assert.same(3, #made, table.concat(warnings, "; "))
     local svg = files.read(dir .. "/plots/01-y.svg"):lower()
-    local function count(colour) return select(2, svg:gsub(("rgb%%(%%s*%d,%%s*%d,%%s*%d%%)"):format(table.unpack(colour)), "")) end
+    local function count(colour) return select(2, svg:gsub(("polygon fill = .rgb%%(%%s*%d,%%s*%d,%%s*%d%%)"):format(table.unpack(colour)), "")) end
     assert.same({2, 1, 2}, {count {233, 238, 243}, count {117, 176, 211}, count {0, 114, 178}})
     assert.truthy(svg:find("two", 1, true) and svg:find("8 z", 1, true))
     r.points[2].metrics.y.samples = {{0, 0, 0}}
