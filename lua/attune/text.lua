@@ -21,6 +21,7 @@ function text.quantity(x, unit)
     return ("%.4g"):format(x)
   end
   if x == 0 then return "0 " .. unit end
+  if unit == "%" then return (math.abs(x) >= 99.95 and "%.4g%%" or "%.3g%%"):format(x) end
   for _, p in ipairs(unit == "B" and binary or prefixes) do
     if math.abs(x) >= p[1] * 0.9995 then
       local scaled = x / p[1]
@@ -29,6 +30,12 @@ function text.quantity(x, unit)
     end
   end
   return ("%.3g %s"):format(x, unit)
+end
+
+--- A quantity where there is little room: at most three digits, one below a thousandth.
+function text.short(x, unit)
+  if x and (not unit or unit == "" or unit == "1") and x ~= math.floor(x) then return (math.abs(x) < 1e-3 and "%.0e" or "%.3g"):format(x) end
+  return text.quantity(x, unit)
 end
 
 --- A parameter's or reason's value as one line.

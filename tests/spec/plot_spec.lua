@@ -48,6 +48,21 @@ describe("plots", function()
     assert.truthy(files.read(dir .. "/plots/03-y.svg"):find "4.10 s")
     run.remove(dir)
   end)
+  it("of pixels show a list of numbers as a square, light where it is 0", function()
+    local r = results({{{a = 1, m = "one"}, {y = 0.5, z = 7}}, {{a = 1, m = "two"}, {y = 1, z = 8}}}, {{kind = "pixels", x = "m", y = "y", also = "z"}})
+    r.points[1].metrics.y.samples, r.points[2].metrics.y.samples = {{9, 9, 9, 9}, {0, 1, 2, 2}}, {{0, 0, 0, 0}}
+    local dir, made, warnings = drawn(r)
+    assert.same(3, #made, table.concat(warnings, "; "))
+    local svg = files.read(dir .. "/plots/01-y.svg"):lower()
+    local function count(colour) return select(2, svg:gsub(("polygon fill = .rgb%%(%%s*%d,%%s*%d,%%s*%d%%)"):format(table.unpack(colour)), "")) end
+    assert.same({2, 1, 2}, {count {233, 238, 243}, count {117, 176, 211}, count {0, 114, 178}})
+    assert.truthy(svg:find("two", 1, true) and svg:find("8 z", 1, true))
+    r.points[2].metrics.y.samples = {{0, 0, 0}}
+    local _, none, why = drawn(r)
+    assert.is_nil(none)
+    assert.truthy(why:find "expected as many numbers as a square has, got 3")
+    run.remove(dir)
+  end)
   it("that cannot be drawn are left out with a reason", function()
     local zero = {{{a = 1, m = "x"}, {y = 0, z = 0}}, {{a = 2, m = "x"}, {y = 1, z = 0}}}
     local dir, made, warnings = drawn(results(zero, {{kind = "line", x = "a", y = "y", log = "y"}, {kind = "line", x = "a", y = "y"}, {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}}}))

@@ -23,7 +23,7 @@ return function(results, spec, points)
             local place = g + (b - (#bars + 1) / 2) * width
             values[#values + 1] = v.hi or v.median
             block[#block + 1] = ("%s %s %s %s %s"):format(number(place), number(v.median), number(v.lo ~= v.hi and v.lo or nil), number(v.lo ~= v.hi and v.hi or nil),
-              gnuplot.field(spec.against and ("%.3g×"):format(v.median) or text.quantity(v.median, metric.unit)))
+              gnuplot.field(spec.against and ("%.3g×"):format(v.median) or text.short(v.median, metric.unit)))
             break
           end
         end

@@ -3,8 +3,22 @@ local gnuplot = require "attune.plot.gnuplot"
 
 local frame = {}
 
+local separator = " · "
+
+-- Two lines of conditions: what does not fit into the first goes before the second. An inch holds about 11 letters.
+local function wrapped(first, second, width)
+  local room, kept, rest = math.floor(11 * width), {}, {}
+  for part in (first .. separator):gmatch("(.-)" .. separator) do
+    local to = #rest == 0 and utf8.len(table.concat(kept, separator) .. separator .. part, 1, -1, true) <= room and kept or rest
+    to[#to + 1] = part
+  end
+  rest[#rest + 1] = second
+  return table.concat(kept, separator), table.concat(rest, separator)
+end
+
 --- Title and two lines of conditions above a figure, as gnuplot labels on the whole screen. They take the top 0.95 inch.
 function frame.title(title, first, second, size)
+  first, second = wrapped(first, second, size.width)
   local function at(inches) return 1 - inches / size.height end
   return ("set label 100 %s at screen 0.02,%.4f left font ',17' textcolor rgb ink\nset label 101 %s at screen 0.02,%.4f left font ',11' textcolor rgb quiet\nset label 102 %s at screen 0.02,%.4f left font ',11' textcolor rgb quiet\n"):format(
     gnuplot.quote(title), at(0.30), gnuplot.quote(first), at(0.58), gnuplot.quote(second), at(0.78))
@@ -13,6 +27,7 @@ end
 --- The format of a unit's ticks, with SI prefixes.
 function frame.ticks(unit)
   if unit == "B" then return "'%.0b %BB'" end
+  if unit == "%" then return "'%g%%'" end
   if unit and unit ~= "" and unit ~= "1" then return gnuplot.quote("%.0s %c" .. unit) end
   return "'%g'"
 end

@@ -47,7 +47,7 @@ return function(results, spec, points)
       blocks[1][#blocks[1] + 1] = ("%d %d %s"):format(x, y, number(v))
       local light = v and high > low and (v - low) / (high - low) > 0.55
       local shade = blocks[light and 3 or 2]
-      if v then shade[#shade + 1] = ("%d %d %s"):format(x, y, gnuplot.field(spec.against and ("%.3g×"):format(v) or text.quantity(v, metric.unit))) end
+      if v then shade[#shade + 1] = ("%d %d %s"):format(x, y, gnuplot.field(spec.against and ("%.3g×"):format(v) or text.short(v, metric.unit))) end
     end
   end
   local data = {}

@@ -2,16 +2,16 @@
 local suggest = require "attune.suggest"
 
 ---@class attune.PlotSpec
----@field kind "line"|"bars"|"heat"
+---@field kind "line"|"bars"|"heat"|"pixels"
 ---@field x string a parameter
 ---@field y string a metric (heat: a parameter)
 ---@field value? string heat: the metric in the cells
 ---@field by? string a parameter: a line, or a bar of each group, for each of its values
----@field order? any[] the values of `by` in the order in which they are drawn
+---@field order? any[] the values of `by` (pixels: of x) in the order in which they are drawn
 ---@field facet? string a parameter: a panel for each of its values
 ---@field where? table<string, any> only points with these values
 ---@field log? "x"|"y"|"xy"
----@field also? string another metric, drawn dashed beside each line
+---@field also? string another metric, drawn dashed beside each line (pixels: written above each picture)
 ---@field against? table<string, any> y becomes a factor: the point with these values over (better = "lower") or under each point
 ---@field title? string
 ---@field name? string of the files
@@ -19,7 +19,7 @@ local suggest = require "attune.suggest"
 
 local fields = {kind = "string", x = "string", y = "string", value = "string", by = "string", order = "table", facet = "string", where = "table", log = "string", also = "string",
   against = "table", title = "string", name = "string", caption = "string"}
-local kinds = {line = true, bars = true, heat = true}
+local kinds = {line = true, bars = true, heat = true, pixels = true}
 
 local function keys(t)
   local list = {}
