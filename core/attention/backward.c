@@ -47,6 +47,7 @@ typedef struct backward_job {
     float *dq;          /* [B * Hq * Sq][dq_stride], sums */
     int64_t dq_stride;
     atomic_int *turn;       /* [B * Hq][row_blocks]: how many tasks have added theirs */
+    atomic_int *direct;     /* [key_blocks] how many tasks of these keys have added directly to the tables' sums; NULL: none does */
     atomic_int tables_done; /* how many tasks have added theirs to the tables' sums */
     atomic_bool given_up;
     block_scratch *thread;
@@ -351,6 +352,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
     at_part_begin(&s->part, k.b, k.kv * p->G, k.key);
+    if (j->direct && !wait_for_turn(j, &j->direct[number], (int)(task / j->key_blocks))) return at_interrupted_status();
     for (k.h = k.kv * p->G; k.h < (k.kv + 1) * p->G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
             int64_t from, to;
@@ -370,6 +372,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
             atomic_fetch_add_explicit(turn, 1, memory_order_release);
         }
     }
+    if (j->direct) atomic_fetch_add_explicit(&j->direct[number], 1, memory_order_release);
     store_keys(j, s, &k);
     if (!s->part.of) return ATTUNE_OK;
     if (!wait_for_turn(j, &j->tables_done, (int)task)) return at_interrupted_status();
@@ -448,7 +451,9 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     j.dq = direct ? g->dq->data : at_alloc_zeroed(at_checked_mul(at_checked_mul(rows, j.dq_stride), (int64_t)sizeof *j.dq));
     if (j.dq) j.lse = at_alloc(at_checked_mul(2 * rows, (int64_t)sizeof *j.lse));
     if (j.lse) j.turn = at_alloc_zeroed(at_checked_mul(turns, (int64_t)sizeof *j.turn));
-    if (j.turn) j.thread = at_alloc_zeroed(threads * (int64_t)sizeof *j.thread);
+    const bool direct_sums = g->tables && at_table_gradients_are_direct(g->tables);
+    if (j.turn && direct_sums) j.direct = at_alloc_zeroed(j.key_blocks * (int64_t)sizeof *j.direct);
+    if (j.turn && (j.direct || !direct_sums)) j.thread = at_alloc_zeroed(threads * (int64_t)sizeof *j.thread);
     attune_status status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
     for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = make_scratch(&j, &j.thread[t]);
     if (status == ATTUNE_OK) j.delta = j.lse + rows, status = run(&j);
@@ -456,6 +461,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     if (!direct) at_free(j.dq);
     at_free(j.lse);
     at_free(j.turn);
+    at_free(j.direct);
     at_free(j.thread);
     return status;
 }

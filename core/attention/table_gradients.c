@@ -45,11 +45,36 @@ attune_status at_table_gradients_store(const at_table_gradients *g, attune_tenso
     return ATTUNE_OK;
 }
 
+/* A leaf, or a leaf and a constant. */
+static bool is_shifted(const attune_program *p, int32_t n, attune_op leaf) {
+    const attune_instruction *in = &p->code[n];
+    if (in->op == leaf) return true;
+    if (in->op != ATTUNE_OP_ADD && in->op != ATTUNE_OP_SUB) return false;
+    const attune_op x = p->code[in->a[0]].op, y = p->code[in->a[1]].op;
+    return (x == leaf && y == ATTUNE_OP_NUMBER) || (y == leaf && x == ATTUNE_OP_NUMBER);
+}
+
+static bool is_direct(const attune_program *p, int32_t read) {
+    bool query = false, key = false;
+    for (int k = 0; k < tensor_of(p, read)->rank; k++) {
+        const int32_t index = p->code[p->read[read]].a[k];
+        query = query || is_shifted(p, index, ATTUNE_OP_QUERY), key = key || is_shifted(p, index, ATTUNE_OP_KEY);
+    }
+    return query && key;
+}
+
+bool at_table_gradients_are_direct(const at_table_gradients *g) {
+    for (int32_t r = 0; g->score && r < g->score->program->reads; r++)
+        if (is_direct(g->score->program, r)) return true;
+    return false;
+}
+
 enum { LARGE = 1 << 21 };
 
 bool at_table_gradients_are_large(const at_modifier *m) {
     for (int32_t r = 0; m->score.program && r < m->score.program->reads; r++)
-        if (level_of(&m->score, r) == AT_EACH_PAIR && attune_tensor_count(tensor_of(m->score.program, r)) > LARGE) return true;
+        if (level_of(&m->score, r) == AT_EACH_PAIR && !is_direct(m->score.program, r) && attune_tensor_count(tensor_of(m->score.program, r)) > LARGE)
+            return true;
     return false;
 }
 
@@ -67,6 +92,7 @@ attune_status at_part_new(const at_table_gradients *g, int64_t heads, int64_t ke
     if (!out->many) return ATTUNE_EMEMORY;
     for (int32_t r = 0; r < reads; r++) {
         const at_level l = level_of(bd, r);
+        if (is_direct(bd->program, r)) continue;
         const bool single = l == AT_SCALAR || l == AT_ALONG_QUERIES;
         out->length[r] = l == AT_SCALAR            ? 1
                          : l == AT_ALONG_QUERIES   ? bd->extent.Sq
@@ -118,6 +144,7 @@ void at_part_add(at_part *part, const at_run *run, const float *d) {
     const attune_program *p = bd->program;
     for (int32_t r = 0; r < p->reads; r++) {
         const at_values slope = at_run_value(run, p->adjoint[r]), gradient = {d, 1};
+        double *sums = part->of->sums[p->code[p->read[r]].tensor];
         const int64_t row = by_head(bd, r) ? (run->h - part->h) * part->length[r] : 0;
         switch (level_of(bd, r)) {
         case AT_SCALAR: part->single[r][row] += (double)kernels->sum_products(gradient, slope, run->n); break;
@@ -131,7 +158,12 @@ void at_part_add(at_part *part, const at_run *run, const float *d) {
         case AT_EACH_PAIR:
             for (int x = 0; x < run->n; x++) {
                 const int64_t place = at_run_place(run, p->read[r], x);
-                if (place >= 0) part->many[r][place] += d[x] * slope.p[x * slope.step];
+                if (place < 0 || d[x] == 0) continue;
+                const float product = d[x] * slope.p[x * slope.step];
+                if (part->many[r])
+                    part->many[r][place] += product;
+                else
+                    sums[place] += (double)product;
             }
         }
     }
@@ -145,6 +177,7 @@ void at_part_end(const at_part *part) {
         const at_level l = level_of(bd, r);
         double *sums = part->of->sums[p->code[p->read[r]].tensor];
         if (l == AT_EACH_PAIR) {
+            if (!part->many[r]) continue;
             for (int64_t x = 0; x < part->length[r]; x++) sums[x] += (double)part->many[r][x];
             continue;
         }

@@ -163,6 +163,30 @@ describe("random programs", function()
   end)
 end)
 
+describe("a bias of each pair", function()
+  it("has the reference's gradient, whether shared by heads and batch rows or not, and whatever the threads", function()
+    local tokens = 200
+    local x = {}
+    for n = 1, 4 do x[n] = attune.randn({2, 4, tokens, 8}, {seed = n}) end
+    local shared, own = attune.randn({tokens, tokens + 3}, {seed = 5}), attune.randn({2, 4, tokens, tokens}, {seed = 6})
+    for _, score in ipairs {function(s, at) return s + shared[at.i][at.j + 3] end, function(s, at) return s * 0.5 + own[at.b][at.h][at.i][at.j] * s end} do
+      local options = {causal = true, score = score, engine = "tiled"}
+      local o, lse = attune.attention(x[1], x[2], x[3], options)
+      local before = attune.threads()
+      local _, _, _, one = attune.attention_backward(x[4], x[1], x[2], x[3], o, lse, options)
+      attune.threads(before == 1 and 2 or 1)
+      local _, _, _, two = attune.attention_backward(x[4], x[1], x[2], x[3], o, lse, options)
+      attune.threads(before)
+      options.engine = "reference"
+      local _, _, _, exact = attune.attention_backward(x[4], x[1], x[2], x[3], o, lse, options)
+      for tensor, gradient in pairs(exact) do
+        assert.is_true(relative(one[tensor], gradient) < 1e-5)
+        assert.same(0, golden.difference(one[tensor], two[tensor]))
+      end
+    end
+  end)
+end)
+
 describe("block maps", function()
   it("count what a brute force counts", function()
     for seed = 1, 60 do
