@@ -16,9 +16,9 @@
     } while (0)
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { PROBLEMS = 60, MOST_TOKENS = 150 };
+enum { PROBLEMS = 24, MOST_TOKENS = 150 };
 #else
-enum { PROBLEMS = 240, MOST_TOKENS = 300 };
+enum { PROBLEMS = 126, MOST_TOKENS = 200 };
 #endif
 
 /* ---- writing programs --------------------------------------------------------------------------------------------- */
