@@ -18,6 +18,12 @@
         if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+enum { PROBLEMS = 50 };
+#else
+enum { PROBLEMS = 200 };
+#endif
+
 typedef struct linear_case {
     uint64_t seed;
     int64_t B, Hq, Hk, Sq, Sk, D, Dv, M, F;
@@ -181,7 +187,7 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
 static void agrees_with_the_definition(void **state) {
     (void)state;
     static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_F32, ATTUNE_F64, ATTUNE_BF16, ATTUNE_F16};
-    for (uint64_t seed = 1; seed <= 200; seed++) {
+    for (uint64_t seed = 1; seed <= PROBLEMS; seed++) {
         linear_case c;
         attune_tensor o;
         make(seed, dtypes[seed % 5], seed % 10 == 0 ? 200 : 40, &c);
