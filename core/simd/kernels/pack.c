@@ -168,7 +168,7 @@ static void queries_for_quads(const float *x, int64_t stride, int rows, int64_t 
         const float digits = finite && greatest > 0x1p-100f ? (float)most / greatest : 0;
         q_scale[r] = !finite ? NAN : digits > 0 ? greatest / (float)most : 0;
         for (int64_t d = 0; d < at_round_up(D, 4); d++) {
-            const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0, high = (n + 64) >> 7, low = n - (high << 7);
+            const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0, high = (n + 64) >> 7, low = n - high * 128;
             int8_t *at = to + (d / 4 * 2 * rows + 2 * r) * 4 + d % 4;
             at[0] = (int8_t)high, at[4] = (int8_t)low;
             sums[0] += high, sums[1] += low;
