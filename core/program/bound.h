@@ -63,6 +63,16 @@ enum { AT_WITH_GRADIENTS = 1, AT_IN_DOUBLE = 2 };
 attune_status at_bind(const attune_program *program, const at_extent *extent, int wants, at_bound *out);
 void at_bound_free(at_bound *bound);
 
+/* How far along a table of that level the value for query i and key `key` of batch row b lies. */
+static inline int64_t at_along(const at_bound *bound, at_level level, int64_t b, int64_t i, int64_t key) {
+    switch (level) {
+    case AT_ALONG_QUERIES: return i;
+    case AT_ALONG_KEYS: return key - bound->extent.from;
+    case AT_ALONG_DISTANCES: return key - (bound->base[b] + i) - bound->nearest;
+    default: return 0;
+    }
+}
+
 /* Columns of a run, at most. */
 enum { AT_RUN = AT_SCORE_STRIDE };
 

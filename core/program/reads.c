@@ -36,10 +36,7 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
         } else { /* its table may be gone or never have been narrow: the bad one says enough */
             const at_table *table = &bd->table[in->a[k]];
             const at_level l = at_level_of(bd->deps[in->a[k]]);
-            int64_t place = b * table->b_stride + h * table->h_stride;
-            if (l == AT_ALONG_QUERIES) place += i;
-            if (l == AT_ALONG_KEYS) place += key - bd->extent.from;
-            if (l == AT_ALONG_DISTANCES) place += key - (bd->base[b] + i) - bd->nearest;
+            const int64_t place = b * table->b_stride + h * table->h_stride + at_along(bd, l, b, i, key);
             index = table->wide ? table->wide[place] : (double)table->narrow[place];
         }
         used += snprintf(at + used, sizeof at - (size_t)used, "%s%.14g", k ? ", " : "", index);
@@ -65,11 +62,7 @@ static bool bad_place(const check *c, int64_t b, int64_t h, int64_t i, int64_t k
     const at_bound *bd = c->bd;
     const at_table *t = &bd->table[c->n];
     const at_level l = at_level_of(bd->deps[c->n]);
-    int64_t place = b * t->b_stride + h * t->h_stride;
-    if (l == AT_ALONG_QUERIES) place += i;
-    if (l == AT_ALONG_KEYS) place += key - bd->extent.from;
-    if (l == AT_ALONG_DISTANCES) place += key - (bd->base[b] + i) - bd->nearest;
-    return t->bad[place];
+    return t->bad[b * t->b_stride + h * t->h_stride + at_along(bd, l, b, i, key)];
 }
 
 /* Keys [first, last) of a query, one by one, without those that the mask hides. */

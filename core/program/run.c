@@ -24,12 +24,8 @@ static int64_t place_in(const at_run *run, int32_t n, int *step) {
     const at_bound *bd = run->bound;
     const at_table *t = &bd->table[n];
     const at_level l = level(bd, n);
-    int64_t place = run->b * t->b_stride + run->h * t->h_stride;
     *step = l == AT_ALONG_KEYS || l == AT_ALONG_DISTANCES;
-    if (l == AT_ALONG_QUERIES) place += run->i;
-    if (l == AT_ALONG_KEYS) place += run->key - bd->extent.from;
-    if (l == AT_ALONG_DISTANCES) place += run->key - (bd->base[run->b] + run->i) - bd->nearest;
-    return place;
+    return run->b * t->b_stride + run->h * t->h_stride + at_along(bd, l, run->b, run->i, run->key);
 }
 
 at_values at_run_value(const at_run *run, int32_t n) {
@@ -95,8 +91,7 @@ void at_run_pairs(const at_run *run, float *to) {
         return;
     }
     int64_t along[AT_EACH_PAIR];
-    along[AT_SCALAR] = 0, along[AT_ALONG_QUERIES] = run->i, along[AT_ALONG_KEYS] = run->key - bd->extent.from;
-    along[AT_ALONG_DISTANCES] = run->key - (bd->base[run->b] + run->i) - bd->nearest;
+    for (at_level l = AT_SCALAR; l < AT_EACH_PAIR; l++) along[l] = at_along(bd, l, run->b, run->i, run->key);
     const at_operation *end = bd->operation + bd->operations;
     for (const at_operation *o = bd->operation; o < end; o++) {
         at_values x[ATTUNE_MAX_RANK];
