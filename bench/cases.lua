@@ -108,11 +108,8 @@ figure {"decode, f32, G 32: with RoPE on q against without", case = "decode-f32-
 -- What the roofline says of the speed-up of one kv head over 32.
 local function speed_up(text, fast, slow, at_least)
   figure {text, case = fast, needs = {slow}, told = "of the roofline's speed-up", at_least = at_least, ratio = function(sample, samples)
-    for _, other in ipairs(samples[slow]) do
-      if other.round == sample.round and not other.void then
-        return other.seconds / sample.seconds / (rounds.least_seconds(other) / rounds.least_seconds(sample))
-      end
-    end
+    local other = rounds.beside(sample, samples, slow)
+    return other and other.seconds / sample.seconds / (rounds.least_seconds(other) / rounds.least_seconds(sample))
   end}
 end
 speed_up("MQA against MHA, decode, f32, H 32, S 8192", "decode-f32-g32", "decode-f32-g1", 0.85)
@@ -187,9 +184,8 @@ modified("mask-documents-8192", {tokens = 8192, pairs = 8192 * 513 / 2, options 
 -- What the share of seen pairs allows: as many pairs a second as causal attention.
 local function by_density(text, name, at_least)
   figure {text, case = name, needs = {"mask-plain-8192"}, told = "of what the share of seen pairs allows", at_least = at_least, ratio = function(sample, samples)
-    for _, other in ipairs(samples["mask-plain-8192"]) do
-      if other.round == sample.round and not other.void then return sample.flops / sample.seconds / (other.flops / other.seconds) end
-    end
+    local other = rounds.beside(sample, samples, "mask-plain-8192")
+    return other and sample.flops / sample.seconds / (other.flops / other.seconds)
   end}
 end
 by_density("mask: window of 256 at S 8192", "mask-window-8192", 0.70)
@@ -220,10 +216,9 @@ for _, causal in ipairs {false, true} do
   local short, long = linear {causal = causal, tokens = 4096}, linear {causal = causal, tokens = 65536}
   figure {what .. ", f32, H 8, S 4096, D 64, 256 features", case = short, of = "sgemm", at_least = causal and 0.65 or 0.80}
   figure {"the same, a token at S 65536 against one at S 4096: times as fast", case = long, needs = {short}, told = "of the time a token at 4096", at_least = 0.95, ratio = function(sample, samples)
-    for _, other in ipairs(samples[short]) do
-      -- each by the products of its own moment: the machine may have changed its speed in between
-      if other.round == sample.round and not other.void then return other.seconds * other.ceiling.sgemm / 4096 / (sample.seconds * sample.ceiling.sgemm / 65536) end
-    end
+    local other = rounds.beside(sample, samples, short)
+    -- each by the products of its own moment: the machine may have changed its speed in between
+    return other and other.seconds * other.ceiling.sgemm / 4096 / (sample.seconds * sample.ceiling.sgemm / 65536)
   end}
 end
 

@@ -84,13 +84,19 @@ function rounds.measure(cases, count, told)
   return samples
 end
 
+--- Another case's sample of the same round; nil where there is none, or it is void.
+function rounds.beside(sample, samples, name)
+  for _, other in ipairs(samples[name] or {}) do
+    if other.round == sample.round and not other.void then return other end
+  end
+end
+
 -- One sample's ratio to what `of` names: a ceiling, "roofline", or another case of the same round.
 local function ratio(sample, of, samples)
   if of == "roofline" then return rounds.least_seconds(sample) / sample.seconds end
   if ceilings.list[of] then return (ceilings.list[of].unit == "B/s" and sample.bytes or sample.flops) / sample.seconds / sample.ceiling[of] end
-  for _, other in ipairs(samples[of] or {}) do
-    if other.round == sample.round and not other.void then return other.seconds / sample.seconds end
-  end
+  local other = rounds.beside(sample, samples, of)
+  return other and other.seconds / sample.seconds
 end
 
 --- A figure's ratios over the rounds: {median, low, high (quartiles), n, void}.

@@ -374,12 +374,10 @@ at_range at_bound_range(const at_bound *bd, int32_t n, int64_t b, int64_t h, int
 int64_t at_read_place(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t place) {
     const attune_instruction *in = &bd->program->code[n];
     const attune_tensor *t = &bd->program->tensors[in->tensor];
-    int64_t flat = 0;
+    double at[ATTUNE_MAX_RANK];
     for (int k = 0; k < t->rank; k++) {
         const at_wide index = row_of(bd, in->a[k], b, h);
-        const double at = index.p[place * index.step];
-        if (!(at >= 1 && at <= (double)t->shape[k])) return -1;
-        flat = flat * t->shape[k] + (int64_t)at - 1;
+        at[k] = index.p[place * index.step];
     }
-    return flat;
+    return at_flat_place(t, at);
 }

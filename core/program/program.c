@@ -14,6 +14,15 @@ int at_operands(const attune_program *p, int32_t n) {
     return op < ATTUNE_OP_READ ? 0 : op < ATTUNE_OP_NOT ? 2 : op == ATTUNE_OP_WHERE ? 3 : 1;
 }
 
+int64_t at_flat_place(const attune_tensor *t, const double *index) {
+    int64_t place = 0;
+    for (int k = 0; k < t->rank; k++) {
+        if (!(index[k] >= 1 && index[k] <= (double)t->shape[k])) return -1;
+        place = place * t->shape[k] + (int64_t)index[k] - 1;
+    }
+    return place;
+}
+
 at_level at_level_of(int deps) {
     switch (deps & (AT_ON_QUERY | AT_ON_KEY | AT_ON_DISTANCE | AT_ON_SCORE)) {
     case 0: return AT_SCALAR;

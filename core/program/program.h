@@ -33,6 +33,9 @@ struct attune_program {
 int at_operands(const attune_program *p, int32_t n); /* how many of a[] are in use */
 at_level at_level_of(int deps);
 
+/* The place of an element at these indices, which count from 1, in elements of a contiguous tensor; -1: outside. */
+int64_t at_flat_place(const attune_tensor *t, const double *index);
+
 /* n values of an operation but READ and the leaves; an operand's values lie step (0 or 1) apart. */
 typedef struct at_wide {
     const double *p;

@@ -149,16 +149,6 @@ void at_run_wide(const at_run *run, const double *score, int32_t outputs, const 
     }
 }
 
-/* Indices count from 1. */
-static int64_t flat(const attune_tensor *t, const double *index) {
-    int64_t place = 0;
-    for (int k = 0; k < t->rank; k++) {
-        if (!(index[k] >= 1 && index[k] <= (double)t->shape[k])) return -1;
-        place = place * t->shape[k] + (int64_t)index[k] - 1;
-    }
-    return place;
-}
-
 int64_t at_run_place(const at_run *run, int32_t n, int x) {
     const attune_program *p = run->bound->program;
     const attune_tensor *t = &p->tensors[p->code[n].tensor];
@@ -167,7 +157,7 @@ int64_t at_run_place(const at_run *run, int32_t n, int x) {
         const at_values v = at_run_value(run, p->code[n].a[k]);
         index[k] = (double)v.p[x * v.step];
     }
-    return flat(t, index);
+    return at_flat_place(t, index);
 }
 
 int64_t at_run_place_wide(const at_run *run, const double *score, int32_t n, int x) {
@@ -178,5 +168,5 @@ int64_t at_run_place_wide(const at_run *run, const double *score, int32_t n, int
         const at_wide v = wide_value(run, score, p->code[n].a[k]);
         index[k] = v.p[x * v.step];
     }
-    return flat(t, index);
+    return at_flat_place(t, index);
 }
