@@ -23,7 +23,7 @@ attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *ls
                     .modifier = at_modifies(&p->modifier) ? &p->modifier : NULL,
                     .sinks = p->sinks,
                     .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
-                    .raw = true,
+                    .raw = 1,
                     .context = p,
                     .sees = sees,
                     .keys = keys_of};

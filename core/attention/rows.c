@@ -26,9 +26,9 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
  * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows read memory as fast as
  * it comes: the processor's own prefetching does that best when it is left alone with one tile at a time. */
-at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, bool raw) {
+at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    at_row_plan plan = {.product = kernels->product(layout->dtype, q), .Dvp = at_round_up(layout->Dv, AT_DIM), .layout = *layout, .raw = raw};
+    at_row_plan plan = {.product = kernels->product(layout->dtype, q), .Dvp = at_round_up(layout->Dv, AT_DIM), .layout = *layout};
     const int64_t dims = at_round_up(layout->D, AT_DIM) + plan.Dvp;
     plan.tile_rows = kernels->rows[plan.product];
     int64_t panels = (64 * 1024) / dims / plan.tile_rows;
@@ -39,12 +39,13 @@ at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, 
     plan.fetch_ahead = 2 * plan.rows > plan.tile_rows;
     const int64_t tiles = 256 * 1024 / layout->bytes;
     plan.block_tiles = tiles < 1 || !plan.fetch_ahead ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
+    plan.kept = raw && raw < plan.block_tiles ? plan.block_tiles : raw;
     return plan;
 }
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
     const int64_t rows = plan->rows, D = plan->layout.D, wide = D > plan->layout.Dv ? D : plan->layout.Dv, f = (int64_t)sizeof(float);
-    const int64_t tiles = plan->raw ? plan->block_tiles : 0, wide_rows = plan->tile_rows > AT_TILE ? plan->tile_rows : AT_TILE;
+    const int64_t tiles = plan->kept, wide_rows = plan->tile_rows > AT_TILE ? plan->tile_rows : AT_TILE;
     const int64_t bytes[] = {rows * plan->Dvp * f,                  /* sums.o */
                              rows * f,                              /* sums.max */
                              rows * f,                              /* sums.sum */
@@ -55,23 +56,29 @@ attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
                              wide_rows * wide * f,                  /* wide */
                              rows * (int64_t)sizeof(int32_t),       /* first */
                              rows * (int64_t)sizeof(int32_t),       /* last */
+                             rows * (int64_t)sizeof(int32_t),       /* panel */
                              tiles * plan->layout.bytes,            /* block */
+                             tiles * (int64_t)sizeof(int64_t),      /* held */
+                             tiles,                                 /* unfinite */
                              plan->modifier_bytes};
     enum { PARTS = sizeof bytes / sizeof bytes[0] };
-    int64_t total = AT_BLOCK_TILES, offset[PARTS];
+    int64_t total = 0, offset[PARTS];
     for (int i = 0; i < PARTS; i++) offset[i] = total = at_round_up(total, AT_ALIGNMENT), total += bytes[i];
     char *all = at_alloc(total);
     memset(out, 0, sizeof *out);
     if (!all) return ATTUNE_EMEMORY;
-    if (tiles) memset(all + offset[10], 0, (size_t)bytes[10]); /* what pads a tile must be finite */
+    if (tiles) memset(all + offset[11], 0, (size_t)bytes[11]); /* what pads a tile must be finite */
+    if (tiles) memset(all + offset[12], -1, (size_t)bytes[12]);
     out->all = all;
     out->sums = (at_sums){.o = (float *)(all + offset[0]), .max = (float *)(all + offset[1]), .sum = (float *)(all + offset[2])};
     out->q = (float *)(all + offset[3]), out->q_scale = (float *)(all + offset[4]);
     out->scores = (float *)(all + offset[5]), out->weights = (float *)(all + offset[6]), out->wide = (float *)(all + offset[7]);
     out->first = (int32_t *)(all + offset[8]), out->last = (int32_t *)(all + offset[9]);
     out->packed[3] = -1;
-    out->modifier = all + offset[11];
-    out->block = (at_keys){.layout = plan->layout, .places = all + offset[10], .unfinite = (uint8_t *)all};
+    out->panel = (int32_t *)(all + offset[10]);
+    out->held = (int64_t *)(all + offset[12]);
+    out->modifier = all + offset[14];
+    out->block = (at_keys){.layout = plan->layout, .places = all + offset[11], .unfinite = (uint8_t *)(all + offset[13])};
     return ATTUNE_OK;
 }
 
@@ -134,10 +141,11 @@ void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source 
     if (!kernels->pack_values(x, stride, slot, (int)count, l->Dv, l->dtype, at + l->v, scales ? scales + AT_TILE : NULL)) keys->unfinite[place] = 1;
 }
 
-/* Panels of nearly equal height: 32 rows are 11, 11 and 10, not 14, 14 and 4. */
-static int panel_rows(int64_t count, int64_t panels, int64_t panel) { return (int)(count / panels + (panel < count % panels)); }
-
-static int64_t panels_of(const at_row_plan *plan, int64_t count) { return (count + plan->tile_rows - 1) / plan->tile_rows; }
+/* `count` rows more, in panels of nearly equal height: 32 rows are 11, 11 and 10, not 14, 14 and 4. */
+static void add_panels(const at_row_plan *plan, int64_t count, at_row_scratch *scratch) {
+    const int64_t panels = (count + plan->tile_rows - 1) / plan->tile_rows;
+    for (int64_t p = 0; p < panels; p++) scratch->panel[scratch->panels++] = (int32_t)(count / panels + (p < count % panels));
+}
 
 /* The softmax multiplies by the scale, but for its sign: the greatest score is to be the one of the greatest exponent. */
 static float sign_of(double scale) { return scale > 0 ? 1.0f : scale < 0 ? -1.0f : 0.0f; }
@@ -149,18 +157,20 @@ static bool scaled_ahead(const at_row_plan *plan, const at_rows *rows) { return 
 /* Packs the rows' q panel by panel, unless scratch holds them since an earlier run of keys. */
 static void pack_queries(const at_row_plan *plan, const at_rows *rows, at_row_scratch *scratch) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, panels = panels_of(plan, rows->count), D = plan->layout.D,
-                  Dp = at_round_up(D, AT_DIM);
+    const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, D = plan->layout.D, Dp = at_round_up(D, AT_DIM);
     const float factor = scaled_ahead(plan, rows) ? (float)rows->scale : sign_of(rows->scale);
     if (memcmp(wanted, scratch->packed, sizeof wanted) == 0) return;
     memcpy(scratch->packed, wanted, sizeof wanted);
-    for (int64_t p = 0, r = 0; p < panels; p++) {
-        const int count = panel_rows(rows->count, panels, p);
-        for (int i = 0; i < count; i++) {
+    for (int64_t p = 0, r = 0; p < scratch->panels; p++) {
+        const int count = scratch->panel[p];
+        int64_t stride = D;
+        const float *x = scratch->wide;
+        if (rows->G == 1) x = widen_rows(rows->q, rows->turns, rows->b, rows->h, rows->begin + r, count, scratch->wide, &stride);
+        for (int i = 0; i < count && rows->G > 1; i++) {
             const int64_t row = rows->begin + r + i;
             turned_row(rows->q, rows->turns, rows->b, rows->h * rows->G + row % rows->G, row / rows->G, scratch->wide + i * D);
         }
-        kernels->pack_queries(plan->product, scratch->wide, D, count, D, factor, scratch->q + r * Dp, scratch->q_scale + 3 * r);
+        kernels->pack_queries(plan->product, x, stride, count, D, factor, scratch->q + r * Dp, scratch->q_scale + 3 * r);
         r += count;
     }
 }
@@ -180,24 +190,30 @@ static void point_at(const at_keys *keys, int64_t place, int t, at_step *step) {
     if (keys->unfinite && keys->unfinite[place]) step->v_finite = false;
 }
 
-/* Tiles packed on the way, into the scratch's own block. */
-static void pack_block(const at_keys *keys, int64_t tile, int tiles, at_row_scratch *scratch) {
-    const int64_t bytes = keys->layout.bytes;
+/* Tiles packed on the way, into the scratch's own block, unless they are there. */
+static void pack_block(const at_row_plan *plan, const at_keys *keys, int64_t tile, int tiles, at_row_scratch *scratch, at_step *step) {
+    const at_source *from = &keys->source;
+    const int64_t tokens = from->k->shape[2], head = from->b * from->k->shape[1] + from->h, all = (tokens + AT_TILE - 1) / AT_TILE;
     for (int t = 0; t < tiles; t++) {
-        const int64_t first = (tile + t) * AT_TILE, left = keys->source.k->shape[2] - first, count = left < AT_TILE ? left : AT_TILE;
-        if (count < AT_TILE) memset(scratch->block.places + t * bytes, 0, (size_t)bytes); /* an Inf of an earlier tile must not stay behind the last token */
-        scratch->block.unfinite[t] = 0;
-        at_pack_tile(&scratch->block, t, 0, &keys->source, first, count, scratch->wide);
+        const int64_t place = (tile + t) % plan->kept, number = head * all + tile + t, first = (tile + t) * AT_TILE, left = tokens - first,
+                      count = left < AT_TILE ? left : AT_TILE;
+        if (scratch->held[place] != number) {
+            /* An Inf of an earlier tile must not stay behind the last token. */
+            if (count < AT_TILE) memset(scratch->block.places + place * keys->layout.bytes, 0, (size_t)keys->layout.bytes);
+            scratch->block.unfinite[place] = 0;
+            at_pack_tile(&scratch->block, place, 0, from, first, count, scratch->wide);
+            scratch->held[place] = number;
+        }
+        point_at(&scratch->block, place, t, step);
     }
 }
 
 /* Tiles tile .. tile + tiles - 1 into the step, and what follows before tile `end` as tiles ahead. */
-static void fill_block(const at_keys *keys, int64_t tile, int tiles, int64_t end, at_row_scratch *scratch, at_step *step) {
+static void fill_block(const at_row_plan *plan, const at_keys *keys, int64_t tile, int tiles, int64_t end, at_row_scratch *scratch, at_step *step) {
     step->tiles = tiles;
     step->v_finite = true;
     if (!keys->places) {
-        pack_block(keys, tile, tiles, scratch);
-        for (int t = 0; t < tiles; t++) point_at(&scratch->block, t, t, step);
+        pack_block(plan, keys, tile, tiles, scratch, step);
         return;
     }
     for (int t = 0; t < tiles; t++) {
@@ -208,14 +224,19 @@ static void fill_block(const at_keys *keys, int64_t tile, int tiles, int64_t end
     }
 }
 
-/* What each row sees of the keys [from, to), counted from `from`; gives all rows' first and last key, counted from 0. */
-static void look(const at_rows *rows, int64_t from, int64_t to, at_row_scratch *scratch, int64_t *first_seen, int64_t *last_seen) {
+/* What each row sees of the keys [from, to), counted from `from`; gives all rows' first and last key, counted from 0. Makes the panels: where a row sees nothing of what
+ * the row before it sees, as a document begins, a panel does too, and does not go over the keys of both. */
+static void look(const at_row_plan *plan, const at_rows *rows, int64_t from, int64_t to, at_row_scratch *scratch, int64_t *first_seen, int64_t *last_seen) {
+    int64_t begin = 0, seen_before = INT64_MAX;
     *first_seen = to, *last_seen = from;
+    scratch->panels = 0;
     for (int64_t r = 0; r < rows->count; r++) {
         int64_t first, last;
         const int64_t i = (rows->begin + r) / rows->G;
         rows->sees(rows->context, rows->b, i, &first, &last);
         if (rows->modifier) at_modifier_sees(rows->modifier, rows->b, rows->h * rows->G + (rows->begin + r) % rows->G, i, &first, &last);
+        if (first >= seen_before && first < last && r - begin >= plan->tile_rows / 2) add_panels(plan, r - begin, scratch), begin = r;
+        if (first < last) seen_before = last;
         if (first < from) first = from;
         if (last > to) last = to;
         if (first < last) {
@@ -226,6 +247,7 @@ static void look(const at_rows *rows, int64_t from, int64_t to, at_row_scratch *
         }
         scratch->first[r] = (int32_t)(first - from), scratch->last[r] = (int32_t)(last - from);
     }
+    add_panels(plan, rows->count - begin, scratch);
 }
 
 /* Rows r .. r + count - 1 of the scratch become the step's; begin: the block's first key, counted as first and last are. */
@@ -300,9 +322,8 @@ static void modify(const at_rows *rows, int64_t r, int64_t key, at_row_scratch *
 attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch,
                              at_sums *sums) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t panels = panels_of(plan, rows->count);
     int64_t first_seen, last_seen;
-    look(rows, from, to, scratch, &first_seen, &last_seen);
+    look(plan, rows, from, to, scratch, &first_seen, &last_seen);
     memset(sums->o, 0, (size_t)(rows->count * plan->Dvp) * sizeof(float));
     for (int64_t r = 0; r < rows->count; r++) sums->max[r] = -INFINITY, sums->sum[r] = 0;
     pack_queries(plan, rows, scratch);
@@ -313,7 +334,7 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
                     .dtype = plan->layout.dtype,
                     .D = plan->layout.D,
                     .Dv = plan->layout.Dv,
-                    .shares = (int)panels,
+                    .shares = scratch->panels,
                     .factor = (float)(rows->softcap > 0 || modified ? LOG2_E : scale * LOG2_E),
                     .scale = (float)scale,
                     .softcap = (float)rows->softcap,
@@ -322,10 +343,10 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
     const int64_t end = (last_seen + AT_TILE - 1) / AT_TILE, worth = keys->fetch_end ? (keys->fetch_end + AT_TILE - 1) / AT_TILE : end;
     step.masked = rows->modifier && at_has_gaps(rows->modifier);
     for (int64_t tile = first_seen / AT_TILE; (tile = next_shown(rows, tile, end)) < end; tile += step.tiles) {
-        fill_block(keys, tile, tiles_shown(plan, rows, tile, end), plan->fetch_ahead ? worth : 0, scratch, &step);
-        for (int64_t p = 0, r = 0; p < panels; p++) {
-            const int count = panel_rows(rows->count, panels, p);
-            step.share = (int)p;
+        fill_block(plan, keys, tile, tiles_shown(plan, rows, tile, end), plan->fetch_ahead ? worth : 0, scratch, &step);
+        for (int p = 0, r = 0; p < scratch->panels; p++) {
+            const int count = scratch->panel[p];
+            step.share = p;
             take_rows(plan, scratch, sums, r, count, tile * AT_TILE - from, &step);
             if (step.masked && step.from < step.to) trim(rows, r, tile * AT_TILE, &step);
             if (step.from < step.to) {

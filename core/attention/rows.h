@@ -67,21 +67,24 @@ typedef struct at_row_plan {
     bool fetch_ahead;
     int64_t Dvp;
     at_layout layout;
-    bool raw;
+    int64_t kept; /* tiles packed on the way that a thread keeps; 0: tiles are packed already */
     int64_t modifier_bytes;
 } at_row_plan;
 
-/* most: rows there are; q: their dtype; raw: tiles are packed on the way. */
-at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, bool raw);
+/* most: rows there are; q: their dtype; raw: tiles are packed on the way, and so many kept, at least a block's; 0: not. */
+at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw);
 
 /* What one thread needs, for any row block of a plan. */
 typedef struct at_row_scratch {
     at_sums sums;
     float *q, *q_scale, *scores, *weights, *wide;
     int32_t *first, *last;
+    int32_t *panel; /* rows of each panel */
+    int panels;
     int64_t packed[4]; /* which rows q holds: b, h, begin, count */
     void *modifier;    /* [modifier_bytes] */
-    at_keys block;     /* for tiles packed on the way */
+    at_keys block;     /* for tiles packed on the way: tile t of a kv head in place t % kept */
+    int64_t *held;     /* [kept]: which tile, of all kv heads'; -1: none */
     void *all;
 } at_row_scratch;
 

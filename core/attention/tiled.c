@@ -1,6 +1,7 @@
 /* tiled.c - prefill: row blocks over packed kv heads.
  *
- * Kv heads go in waves of as many as there are threads, so that no more packed copies exist than threads. Each wave packs its
+ * Where row blocks see few keys, as through a window or within short documents, tiles are packed on the way, and each thread keeps what the next row block sees too:
+ * they stay in its own cache, and memory never sees them. Else kv heads go in waves of as many as there are threads, so that no more packed copies exist than threads. Each wave packs its
  * heads tile by tile, then takes all their row blocks; every row block is one task from beginning to end.
  */
 #include <string.h>
@@ -20,10 +21,18 @@ typedef struct tiled_job {
     int64_t first_head, heads; /* of this wave */
 } tiled_job;
 
-enum { PACK_TILES = 16 }; /* a packing task's worth */
+enum { PACK_TILES = 16 /* a packing task's worth */, KEPT_BYTES = 1 << 20 /* of tiles that a thread keeps, at most */ };
+
+static at_source source_of(const at_problem *p, int64_t b, int64_t h) {
+    return (at_source){.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h};
+}
 
 static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     const tiled_job *j = context;
+    if (j->walk.raw) {
+        *out = (at_keys){.layout = j->walk.layout, .source = source_of(j->p, b, h)};
+        return;
+    }
     const int64_t slot = b * j->p->Hk + h - j->first_head;
     *out = (at_keys){.layout = j->walk.layout, .places = j->packed + slot * j->tiles * j->walk.layout.bytes, .unfinite = j->unfinite + slot * j->tiles};
 }
@@ -37,7 +46,7 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     int64_t per_head = (j->tiles + PACK_TILES - 1) / PACK_TILES, slot = task / per_head, head = j->first_head + slot;
     int64_t t = task % per_head * PACK_TILES, end = t + PACK_TILES < j->tiles ? t + PACK_TILES : j->tiles;
-    const at_source source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = head / p->Hk, .h = head % p->Hk};
+    const at_source source = source_of(p, head / p->Hk, head % p->Hk);
     at_keys keys;
     keys_of(j, source.b, source.h, &keys);
     for (; t < end; t++) {
@@ -80,9 +89,13 @@ attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse
                        .keys = keys_of};
     j.tiles = (p->Sk + AT_TILE - 1) / AT_TILE;
     j.heads = p->B * p->Hk < at_threads() ? p->B * p->Hk : at_threads();
+    const int64_t reach = at_walk_reach(&j.walk);
+    if (2 * reach <= j.tiles && reach * j.walk.layout.bytes <= KEPT_BYTES) j.walk.raw = reach > 0 ? reach : 1;
 
     attune_status status = at_walk_scratch_new(&j.walk, &j.scratch);
-    if (status == ATTUNE_OK) {
+    if (status == ATTUNE_OK && j.walk.raw) {
+        status = at_walk_rows(&j.walk, &j.scratch, 0, p->B * p->Hk);
+    } else if (status == ATTUNE_OK) {
         j.unfinite = at_alloc_zeroed(j.heads * j.tiles);
         if (j.unfinite) j.packed = at_alloc(at_checked_mul(at_checked_mul(j.heads, j.tiles), j.walk.layout.bytes));
         status = j.packed ? run_waves(&j) : ATTUNE_EMEMORY;

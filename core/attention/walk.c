@@ -57,6 +57,36 @@ static void seen_by_any(const at_walk *w, int64_t b, int64_t *from, int64_t *to)
     *from = *from / AT_TILE * AT_TILE;
 }
 
+/* The keys from the first to the last that a block of rows of batch row b sees. */
+static int64_t reach_of_block(const at_walk *w, int64_t b, int64_t i, int64_t i_end) {
+    int64_t from, to, unused, first = INT64_MAX, last = 0;
+    const at_map *m = w->modifier ? w->modifier->map : NULL;
+    w->sees(w->context, b, i, &from, &unused);
+    w->sees(w->context, b, i_end - 1, &unused, &to);
+    for (int64_t h = 0; m && h < m->rows_h; h++)
+        for (int64_t at = i; at < i_end; at++) {
+            int64_t begin = from, end = to;
+            at_map_sees(m, b, h, at, &begin, &end);
+            if (begin >= end) continue;
+            if (begin < first) first = begin;
+            if (end > last) last = end;
+        }
+    if (m) from = first, to = last;
+    return from < to ? (to + AT_TILE - 1) / AT_TILE - from / AT_TILE : 0;
+}
+
+int64_t at_walk_reach(const at_walk *w) {
+    const at_row_plan plan = at_plan_rows(w->Sq * w->G, &w->layout, w->q->dtype, 0);
+    const int64_t rows = w->Sq * w->G;
+    int64_t most = 0;
+    for (int64_t b = 0; b < w->B; b++)
+        for (int64_t r = 0; r < rows; r += plan.rows) {
+            const int64_t end = r + plan.rows < rows ? r + plan.rows : rows, reach = reach_of_block(w, b, r / w->G, (end - 1) / w->G + 1);
+            if (reach > most) most = reach;
+        }
+    return most;
+}
+
 /* ---- by rows ----------------------------------------------------------------------------------------------------- */
 
 typedef struct rows_job {
@@ -69,8 +99,9 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     rows_job *j = context;
     const at_walk *w = j->walk;
     const at_row_plan *plan = &j->scratch->plan;
-    /* When causal the last row blocks see the most keys: all heads' last ones come first, so that the end is even. */
-    int64_t head = j->first_head + task % j->heads, block = j->blocks - 1 - task / j->heads, from, to;
+    /* When causal the last row blocks see the most keys: all heads' last ones come first, so that the end is even. Where tiles are packed on the way neighbours
+     * share them. */
+    int64_t head = j->first_head + (w->raw ? task / j->blocks : task % j->heads), block = w->raw ? task % j->blocks : j->blocks - 1 - task / j->heads, from, to;
     at_rows rows = rows_of(w, head, block * plan->rows, plan->rows);
     at_row_scratch *s = &j->scratch->thread[thread];
     at_keys keys;
@@ -84,7 +115,7 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
 attune_status at_walk_rows(const at_walk *walk, at_walk_scratch *scratch, int64_t first_head, int64_t heads) {
     const int64_t rows = scratch->plan.rows;
     rows_job job = {.walk = walk, .scratch = scratch, .first_head = first_head, .heads = heads, .blocks = (walk->Sq * walk->G + rows - 1) / rows};
-    return at_parallel(heads * job.blocks, rows_task, &job);
+    return (walk->raw ? at_parallel_shares : at_parallel)(heads * job.blocks, rows_task, &job);
 }
 
 /* ---- by keys ----------------------------------------------------------------------------------------------------- */

@@ -17,7 +17,7 @@ typedef struct at_walk {
     double scale, softcap;
     const at_modifier *modifier; /* NULL: none */
     const float *sinks;          /* [Hq], or NULL */
-    bool raw;                    /* tiles are packed on the way */
+    int64_t raw;                 /* tiles are packed on the way, and so many kept by each thread; 0: not */
     const void *context;
     void (*sees)(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last);
     void (*keys)(const void *context, int64_t b, int64_t h, at_keys *out);
@@ -32,6 +32,9 @@ typedef struct at_walk_scratch {
 
 attune_status at_walk_scratch_new(const at_walk *walk, at_walk_scratch *out);
 void at_walk_scratch_free(at_walk_scratch *scratch);
+
+/* The most tiles from the first to the last key that a row block sees. */
+int64_t at_walk_reach(const at_walk *walk);
 
 /* Of the kv heads [first_head, first_head + heads): number n is batch row n / Hk, head n % Hk. */
 attune_status at_walk_rows(const at_walk *walk, at_walk_scratch *scratch, int64_t first_head, int64_t heads);

@@ -21,13 +21,13 @@ AT_INLINE int lines_of(operand kind) { return kind == QUADS ? 2 : 1; }
 
 /* ---- scores ------------------------------------------------------------------------------------------------------ */
 
-AT_INLINE void store_scores(int rows, operand kind, const at_step *s, int column, vf acc[AT_ROWS][2]) {
+AT_INLINE void store_scores(int rows, int vectors, operand kind, const at_step *s, int column, vf acc[AT_ROWS][2]) {
     float *to = s->scores + column;
     const float *scale = kind == I8 || kind == QUADS ? s->k_scale[column / AT_TILE] + column % AT_TILE : NULL;
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r += kind == QUADS ? 2 : 1) {
 #pragma GCC unroll 2
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < vectors; j++) {
             vf x = acc[r][j];
             if (kind == I8) x = vf_mul(x, vf_load(scale + j * AT_LANES));
 #if AT_HAS_DOT
@@ -41,19 +41,44 @@ AT_INLINE void store_scores(int rows, operand kind, const at_step *s, int column
     }
 }
 
+AT_INLINE int64_t steps_of(operand kind, const at_step *s) {
+    const int64_t steps = (s->D + depth_of(kind) - 1) / depth_of(kind);
+    return kind == BF16 ? at_round_up(steps, 2) : steps;
+}
+
+AT_INLINE void start_scores(int rows, operand kind, const at_step *s, vf acc[AT_ROWS][2]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = kind == QUADS ? vf_set1(s->q_scale[s->rows + r]) : vf_zero();
+}
+
+/* Half a panel, where no row sees anything of the other half. */
+AT_INLINE void scores_of_half(int rows, operand kind, const at_step *s, int column) {
+    const int panel = column / AT_PANEL * AT_PANEL, width = kind == BF16 ? 4 : bytes_of(kind);
+    const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind);
+    const char *k = (const char *)s->k[panel / AT_TILE] + panel % AT_TILE * row_bytes + (column - panel) * width;
+    vf acc[AT_ROWS][2];
+    start_scores(rows, kind, s, acc);
+    accumulate(rows, 1, AT_PANEL, kind, false, 1, rows, s->q, k, 0, steps_of(kind, s), acc, NULL);
+    store_scores(rows, 1, kind, s, column, acc);
+}
+
 /* scores[r][j] = sum over d of q[d][r] k[d][j]. rows: of the register tile. */
 AT_INLINE void scores_of(int rows, operand kind, const at_step *s) {
-    const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind), steps = (s->D + depth_of(kind) - 1) / depth_of(kind);
+    const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind);
     for (int column = left_of(s); column < right_of(s); column += AT_PANEL) {
+        const bool left = s->from<column + AT_LANES, right = s->to> column + AT_LANES;
+        if (!left || !right) {
+            scores_of_half(rows, kind, s, left ? column : column + AT_LANES);
+            continue;
+        }
         const int tile = column / AT_TILE;
         const int64_t offset = column % AT_TILE * row_bytes;
         const bool fetch = s->k_ahead[tile] && column / AT_PANEL % s->shares == s->share;
         vf acc[AT_ROWS][2];
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = kind == QUADS ? vf_set1(s->q_scale[s->rows + r]) : vf_zero();
-        accumulate_and_fetch(rows, 2, kind, false, 1, rows, s->q, (const char *)s->k[tile] + offset, 0, kind == BF16 ? at_round_up(steps, 2) : steps, acc,
+        start_scores(rows, kind, s, acc);
+        accumulate_and_fetch(rows, 2, kind, false, 1, rows, s->q, (const char *)s->k[tile] + offset, 0, steps_of(kind, s), acc,
                              fetch ? (const char *)s->k_ahead[tile] + offset : NULL);
-        store_scores(rows, kind, s, column, acc);
+        store_scores(rows, 2, kind, s, column, acc);
     }
 }
 

@@ -53,6 +53,11 @@ static float digits_of(const float *x, int64_t n, float *scale) {
     return digits;
 }
 
+/* Where tiles are packed as rows come to them, the next block is read from memory while this one is multiplied. What lies beyond the tensor does no harm. */
+static void fetch_next_block(const float *at, int64_t stride) {
+    __builtin_prefetch((const void *)((uintptr_t)at + (uintptr_t)(AT_TILE * AT_BLOCK_TILES * stride) * sizeof *at), 0, 2);
+}
+
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
 /* A vector of tokens, [AT_LANES][D], into the columns from `column` on of a panel: square by square. */
@@ -62,6 +67,7 @@ static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype 
         vf rows[AT_LANES];
         const int64_t n = D - d < AT_LANES ? D - d : AT_LANES;
         for (int i = 0; i < AT_LANES; i++) {
+            fetch_next_block(x + i * stride + d, stride);
             rows[i] = n < AT_LANES ? vf_load_part(x + i * stride + d, (int)n) : vf_load(x + i * stride + d);
             if (dtype == ATTUNE_I8) rows[i] = vf_mul(rows[i], vf_set1(digits[i]));
         }
@@ -113,11 +119,14 @@ static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv
 static bool pack_values(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile, float *scale) {
     const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
     const int group = group_of(dtype);
-    bool all_finite = true;
     float digits[AT_TILE];
+    vf finite = vf_zero();
     for (int i = 0; i < tokens; i++) {
-        all_finite = vec_all_finite(x + i * stride, Dv) && all_finite;
-        if (dtype == ATTUNE_I8) digits[i] = digits_of(x + i * stride, Dv, scale + first + i);
+        const float *row = x + i * stride;
+        for (int64_t d = 0; d < Dv && tokens == AT_TILE; d += 16) fetch_next_block(row + d, stride);
+        for (int64_t d = 0; d < Dv; d += AT_LANES)
+            finite = vf_fma(Dv - d < AT_LANES ? vf_load_part(row + d, (int)(Dv - d)) : vf_load(row + d), vf_zero(), finite);
+        if (dtype == ATTUNE_I8) digits[i] = digits_of(row, Dv, scale + first + i);
     }
     for (int i = 0; i < tokens;) {
         const int j = first + i;
@@ -133,15 +142,27 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
         }
         i++;
     }
-    return all_finite;
+    return vf_reduce_add(finite) == 0.0f;
 }
 
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 
 /* [D][rows], dims outside: a step of the product broadcasts one dim of each row. bf16 columns are read by pairs of dims, hence the even number. */
 static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D, float factor, float *to) {
-    for (int64_t d = 0; d < D; d++)
-        for (int r = 0; r < rows; r++) to[d * rows + r] = x[r * stride + d] * factor;
+    for (int r = 0; r < rows; r += AT_LANES) {
+        const int n = rows - r < AT_LANES ? rows - r : AT_LANES;
+        for (int64_t d = 0; d < D; d += AT_LANES) {
+            const int64_t dims = D - d < AT_LANES ? D - d : AT_LANES;
+            vf square[AT_LANES];
+            for (int i = 0; i < AT_LANES; i++) {
+                const float *at = x + (r + (i < n ? i : 0)) * stride + d;
+                fetch_next_block(at, stride);
+                square[i] = vf_mul(dims < AT_LANES ? vf_load_part(at, (int)dims) : vf_load(at), vf_set1(factor));
+            }
+            vf_transpose(square);
+            for (int64_t i = 0; i < dims; i++) vf_store_part(to + (d + i) * rows + r, square[i], n);
+        }
+    }
     if (D % 2) memset(to + D * rows, 0, (size_t)rows * sizeof *to);
 }
 
