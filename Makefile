@@ -239,7 +239,7 @@ install: all
 	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} $(abspath $(LUA_SHARE))/{} \;
 	install -m 644 lua/bin/attune $(SHARE)/attune/bin/attune
 	for folder in plots experiments; do install -d $(SHARE)/attune/$$folder && install -m 644 $$folder/* $(SHARE)/attune/$$folder/ || exit 1; done
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/attune/
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg $(SHARE)/doc/attune/
 	$(call wrapper,$(PREFIX)/share/lua/5.4,$(PREFIX)/lib/lua/5.4,$(PREFIX)/share/attune/bin/attune,$(PREFIX)/bin/attune) >$(DESTDIR)$(PREFIX)/bin/attune
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/attune
 

@@ -11,7 +11,7 @@ unset key
 set border 3 linecolor rgb '#555555'
 set tics nomirror out textcolor rgb '#333333' scale 0.6
 set grid linecolor rgb '#E4E4E4' linewidth 0.5 linetype 1
-set pointsize 0.8
+set pointsize (format eq 'svg' ? 0.5 : 0.8) # the svg terminal draws them larger
 array colour[8] = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#7F7F7F']
 array shape[8] = [7, 5, 9, 13, 11, 15, 6, 4]
 ink = '#222222'

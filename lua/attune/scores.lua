@@ -54,7 +54,8 @@ function scores.t5(table, options)
     local relative = at.j - at.i
     local distance = bidirectional and relative:abs() or (-relative):max(0)
     local scale = (half - exact) / math.log(max_distance / exact)
-    local far = ((distance:max(1) / exact):log() * scale):floor() + exact
+    -- A distance on an edge belongs to the bucket that begins there, as pe:bucket has it, whatever the last bits of a logarithm in f32.
+    local far = ((distance:max(1) / exact):log() * scale + 1e-6 * half):floor() + exact
     local bucket = distance:lt(exact):where(distance, far:min(half - 1))
     if bidirectional then bucket = bucket + relative:gt(0):where(half, 0) end
     return s + table[bucket + 1][at.h]

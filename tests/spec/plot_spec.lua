@@ -63,6 +63,39 @@ describe("plots", function()
     assert.truthy(why:find "expected as many numbers as a square has, got 3")
     run.remove(dir)
   end)
+  it("of pixels are orange below 0, say what goes where, and are images where they have many cells", function()
+    local r = results({{{a = 1, m = "one"}, {y = 0}}}, {{kind = "pixels", x = "m", y = "y", across = "the <position>", down = "the dim"}})
+    local function svg_of(cells)
+      r.points[1].metrics.y.samples = {cells}
+      local dir, made, warnings = drawn(r)
+      assert.same(3, #made, table.concat(warnings, "; "))
+      local svg = files.read(dir .. "/plots/01-y.svg")
+      run.remove(dir)
+      return svg
+    end
+    local svg = svg_of {-4, 0, 0, 2}
+    -- the ground, half of the blue and all of the orange: shares of the number that is farthest from 0
+    for _, colour in ipairs {"233, 238, 243", "117, 176, 211", "213,  94,   0"} do
+      assert.same(1, select(2, svg:gsub("polygon fill = .rgb%(" .. colour .. "%)", "")), colour)
+    end
+    for _, text in ipairs {"the &lt;position", "the dim", ">−4<", ">0<", ">4<"} do assert.truthy(svg:find(text, 1, true), text) end
+    assert.is_nil(svg:find "<image")
+    local many = {}
+    for n = 1, 50 * 50 do many[n] = n % 7 end
+    svg = svg_of(many)
+    assert.truthy(svg:find "<image")
+    assert.is_nil(svg:find(">−6<", 1, true))
+    assert.truthy(#svg < 40000, #svg)
+  end)
+  it("of lines draw an interval only where there is one", function()
+    local function strokes(values)
+      local dir = drawn(results({{{a = 1, m = "x"}, {y = values}}, {{a = 2, m = "x"}, {y = values}}}, {{kind = "line", x = "a", y = "y"}}))
+      local svg = files.read(dir .. "/plots/01-y.svg")
+      run.remove(dir)
+      return select(2, svg:gsub("path stroke='rgb%(  0, 114, 178%)'", ""))
+    end
+    assert.same({1, 2}, {strokes {2, 2, 2}, strokes {1, 2, 3}})
+  end)
   it("that cannot be drawn are left out with a reason", function()
     local zero = {{{a = 1, m = "x"}, {y = 0, z = 0}}, {{a = 2, m = "x"}, {y = 1, z = 0}}}
     local dir, made, warnings = drawn(results(zero, {{kind = "line", x = "a", y = "y", log = "y"}, {kind = "line", x = "a", y = "y"}, {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}}}))

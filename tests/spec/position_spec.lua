@@ -375,6 +375,20 @@ describe("biases", function()
     for _, name in ipairs {"rope", "rope2d", "xpos"} do assert.is_nil(attune.position(name, {head_dim = 8}).score) end
     assert.same("none", attune.position("none", {heads = 4, head_dim = 8, d_model = 8}).name)
   end)
+  it("give scores the bucket that pe:bucket gives, at the edges too", function()
+    for _, case in ipairs {{32, 128, true}, {32, 128, false}, {64, 256, true}, {8, 20, true}, {32, 1024, true}, {8, 32, false}} do
+      local buckets, max_distance, bidirectional = table.unpack(case)
+      local rows, tokens = {}, 300
+      for n = 1, buckets do rows[n] = {(n - 1) / 4} end
+      local pe = attune.position("t5", {table = attune.tensor(rows), max_distance = max_distance, bidirectional = bidirectional})
+      local q = attune.zeros({1, 1, tokens, 8}, {dtype = "f64"})
+      local weights = attune.attention_weights(q, q, {score = pe.score}):tolist()[1][1]
+      for _, i in ipairs {1, tokens} do
+        -- of equal scores the weights tell the biases, a quarter of the bucket
+        for j = 1, tokens do assert.near(pe:bucket(j - i), 4 * math.log(weights[i][j] / weights[i][i]), 1e-3, ("%d buckets, distance %d"):format(buckets, i - j)) end
+      end
+    end
+  end)
   it("bucket far keys, both ways", function()
     local both = attune.position("t5", {heads = 1, buckets = 8, max_distance = 20, seed = 1})
     local before = attune.position("t5", {heads = 1, buckets = 8, max_distance = 20, bidirectional = false, seed = 1})

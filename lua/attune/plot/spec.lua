@@ -13,12 +13,14 @@ local suggest = require "attune.suggest"
 ---@field log? "x"|"y"|"xy"
 ---@field also? string another metric, drawn dashed beside each line (pixels: written above each picture)
 ---@field against? table<string, any> y becomes a factor: the point with these values over (better = "lower") or under each point
+---@field across? string pixels: what goes to the right, written below each picture
+---@field down? string pixels: what goes down, beside it
 ---@field title? string
 ---@field name? string of the files
 ---@field caption? string a sentence below the figure in the report
 
 local fields = {kind = "string", x = "string", y = "string", value = "string", by = "string", order = "table", facet = "string", where = "table", log = "string", also = "string",
-  against = "table", title = "string", name = "string", caption = "string"}
+  against = "table", across = "string", down = "string", title = "string", name = "string", caption = "string"}
 local kinds = {line = true, bars = true, heat = true, pixels = true}
 
 local function keys(t)
