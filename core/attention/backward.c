@@ -41,11 +41,13 @@ typedef struct backward_job {
     const at_gradients *g;
     int64_t rows, keys;             /* of a block, at most */
     int64_t row_blocks, key_blocks; /* of a query head, of a kv head */
+    int64_t together;               /* kv heads whose tasks take turns */
     int64_t Dp, Dvp;                /* D and Dv in whole panels */
     int64_t stride;
     float *lse, *delta; /* [B * Hq * Sq]: lse as an exponent of 2 */
     float *dq;          /* [B * Hq * Sq][dq_stride], sums */
     int64_t dq_stride;
+    int32_t *span;          /* [B * Hq][row_blocks][2]: the key blocks [from, to) that some row sees */
     atomic_int *turn;       /* [B * Hq][row_blocks]: how many tasks have added theirs */
     atomic_int *direct;     /* [key_blocks] how many tasks of these keys have added directly to the tables' sums; NULL: none does */
     atomic_int tables_done; /* how many tasks have added theirs to the tables' sums */
@@ -55,7 +57,7 @@ typedef struct backward_job {
 
 /* ---- before: delta and lse --------------------------------------------------------------------------------------- */
 
-enum { PREPARE_ROWS = 64 };
+enum { PREPARE_ROWS = 64, HEADS_TOGETHER = 4 };
 
 static attune_status prepare_rows(void *context, int64_t task, int thread) {
     const backward_job *j = context;
@@ -86,6 +88,23 @@ static attune_status sum_sinks(void *context, int64_t h, int thread) {
             sum -= exp2((double)p->sinks[h] * LOG2_E - (double)j->lse[row]) * (double)j->delta[row];
     }
     at_store(j->g->dsinks, h, sum);
+    return ATTUNE_OK;
+}
+
+static attune_status span_of_block(void *context, int64_t task, int thread) {
+    backward_job *j = context;
+    const at_problem *p = j->p;
+    const int64_t token = task % j->row_blocks * j->rows, end = token + j->rows < p->Sq ? token + j->rows : p->Sq, head = task / j->row_blocks;
+    int64_t first = p->Sk, last = 0;
+    (void)thread;
+    for (int64_t i = token; i < end; i++) {
+        int64_t f, l;
+        at_problem_sees_of(p, head / p->Hq, head % p->Hq, i, &f, &l);
+        if (f >= l) continue;
+        if (f < first) first = f;
+        if (l > last) last = l;
+    }
+    j->span[2 * task] = (int32_t)(first / j->keys), j->span[2 * task + 1] = (int32_t)(first < last ? (last + j->keys - 1) / j->keys : first / j->keys);
     return ATTUNE_OK;
 }
 
@@ -311,19 +330,6 @@ static bool wait_for_turn(backward_job *j, atomic_int *turn, int mine) {
     return true;
 }
 
-/* The key blocks that some row of the row block sees: [*from, *to). */
-static void key_blocks_of(const backward_job *j, int64_t b, int64_t h, int64_t token, int64_t rows, int64_t *from, int64_t *to) {
-    int64_t first = j->p->Sk, last = 0;
-    for (int64_t i = token; i < token + rows; i++) {
-        int64_t f, l;
-        at_problem_sees_of(j->p, b, h, i, &f, &l);
-        if (f >= l) continue;
-        if (f < first) first = f;
-        if (l > last) last = l;
-    }
-    *from = first / j->keys, *to = first < last ? (last + j->keys - 1) / j->keys : *from;
-}
-
 static void store_keys(const backward_job *j, const block_scratch *s, const block *k) {
     const at_problem *p = j->p;
     const at_turns *turns = at_turns_or_null(&p->k_turns);
@@ -343,26 +349,34 @@ static bool block_shown(const at_problem *p, const block *k) {
     return false;
 }
 
+/* Kv heads go some at a time: their first blocks, their second ones, ..: neighbouring tasks seldom wait for one another, and long ones come first. */
+static int64_t head_of_task(const backward_job *j, int64_t task, int64_t *number) {
+    const int64_t heads = j->p->B * j->p->Hk, first = task / (j->together * j->key_blocks) * j->together, left = heads - first,
+                  together = left < j->together ? left : j->together, place = task - first * j->key_blocks;
+    *number = place / together;
+    return first + place % together;
+}
+
 static attune_status key_block_task(void *context, int64_t task, int thread) {
     backward_job *j = context;
     const at_problem *p = j->p;
     block_scratch *s = &j->thread[thread];
-    const int64_t number = task % j->key_blocks;
-    block k = {.b = task / j->key_blocks / p->Hk, .kv = task / j->key_blocks % p->Hk, .key = number * j->keys};
+    int64_t number;
+    const int64_t head = head_of_task(j, task, &number);
+    block k = {.b = head / p->Hk, .kv = head % p->Hk, .key = number * j->keys};
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
     at_part_begin(&s->part, k.b, k.kv * p->G, k.key);
-    if (j->direct && !wait_for_turn(j, &j->direct[number], (int)(task / j->key_blocks))) return at_interrupted_status();
+    if (j->direct && !wait_for_turn(j, &j->direct[number], (int)head)) return at_interrupted_status();
     for (k.h = k.kv * p->G; k.h < (k.kv + 1) * p->G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
-            int64_t from, to;
-            k.token = i * j->rows, k.rows = p->Sq - k.token < j->rows ? p->Sq - k.token : j->rows;
-            key_blocks_of(j, k.b, k.h, k.token, k.rows, &from, &to);
+            const int64_t place = (k.b * p->Hq + k.h) * j->row_blocks + i, from = j->span[2 * place], to = j->span[2 * place + 1];
             if (number < from || number >= to) continue;
+            k.token = i * j->rows, k.rows = p->Sq - k.token < j->rows ? p->Sq - k.token : j->rows;
             see(p, &k);
             const bool shown = block_shown(p, &k);
             if (shown) run_block(j, s, &k);
-            atomic_int *turn = &j->turn[(k.b * p->Hq + k.h) * j->row_blocks + i];
+            atomic_int *turn = &j->turn[place];
             if (at_interrupted() || !wait_for_turn(j, turn, (int)(number - from))) {
                 atomic_store(&j->given_up, true);
                 return at_interrupted_status();
@@ -430,6 +444,7 @@ static attune_status run(backward_job *j) {
     const at_problem *p = j->p;
     const int64_t rows = p->B * p->Hq * p->Sq, pieces = (rows + PREPARE_ROWS - 1) / PREPARE_ROWS;
     AT_TRY(at_parallel(pieces, prepare_rows, j));
+    AT_TRY(at_parallel(p->B * p->Hq * j->row_blocks, span_of_block, j));
     if (p->sinks && j->g->dsinks) AT_TRY(at_parallel(p->Hq, sum_sinks, j));
     AT_TRY(at_parallel(p->B * p->Hk * j->key_blocks, key_block_task, j));
     const bool done = j->dq == j->g->dq->data && !p->q_turns.cosine;
@@ -451,9 +466,12 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     j.dq = direct ? g->dq->data : at_alloc_zeroed(at_checked_mul(at_checked_mul(rows, j.dq_stride), (int64_t)sizeof *j.dq));
     if (j.dq) j.lse = at_alloc(at_checked_mul(2 * rows, (int64_t)sizeof *j.lse));
     if (j.lse) j.turn = at_alloc_zeroed(at_checked_mul(turns, (int64_t)sizeof *j.turn));
+    if (j.turn) j.span = at_alloc(at_checked_mul(turns, 2 * (int64_t)sizeof *j.span));
     const bool direct_sums = g->tables && at_table_gradients_are_direct(g->tables);
-    if (j.turn && direct_sums) j.direct = at_alloc_zeroed(j.key_blocks * (int64_t)sizeof *j.direct);
-    if (j.turn && (j.direct || !direct_sums)) j.thread = at_alloc_zeroed(threads * (int64_t)sizeof *j.thread);
+    /* Where tasks of other heads are waited for they come later. */
+    j.together = direct_sums ? 1 : HEADS_TOGETHER;
+    if (j.span && direct_sums) j.direct = at_alloc_zeroed(j.key_blocks * (int64_t)sizeof *j.direct);
+    if (j.span && (j.direct || !direct_sums)) j.thread = at_alloc_zeroed(threads * (int64_t)sizeof *j.thread);
     attune_status status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
     for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = make_scratch(&j, &j.thread[t]);
     if (status == ATTUNE_OK) j.delta = j.lse + rows, status = run(&j);
@@ -461,6 +479,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     if (!direct) at_free(j.dq);
     at_free(j.lse);
     at_free(j.turn);
+    at_free(j.span);
     at_free(j.direct);
     at_free(j.thread);
     return status;
