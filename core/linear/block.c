@@ -9,7 +9,7 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum { CAUSAL_BLOCK = 64, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, LEAST_BLOCKS = 8 };
+enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, LEAST_BLOCKS = 8 };
 
 /* ---- sections ---------------------------------------------------------------------------------------------------- */
 

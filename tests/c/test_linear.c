@@ -429,7 +429,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_the_definition),
                                        cmocka_unit_test(long_texts_and_blocks),
                                        cmocka_unit_test(bits_do_not_depend_on_threads),
-                                                                              cmocka_unit_test(state_equals_prefill),
+                                       cmocka_unit_test(state_equals_prefill),
                                        cmocka_unit_test(projection_is_orthogonal),
                                        cmocka_unit_test(features_are_unbiased),
                                        cmocka_unit_test(error_falls_with_features),

@@ -46,7 +46,8 @@ static void gradients_agree_with_differences(void **state) {
                 for (int side = 0; side < 2; side++) *x = before + (side ? 1e-5 : -1e-5), value[side] = value_of(&c, &d_o);
                 *x = before;
                 const double slope = (value[1] - value[0]) / 2e-5, got = ((const double *)d[t].data)[i];
-                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope)))) fail_msg("gradient %d, element %d: %g, got %g: %s", t, (int)i, slope, got, linear_text(&c));
+                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope))))
+                    fail_msg("gradient %d, element %d: %g, got %g: %s", t, (int)i, slope, got, linear_text(&c));
             }
             attune_tensor_close(&d[t]);
         }
@@ -64,10 +65,10 @@ static void gradients_agree_with_differences(void **state) {
 
 typedef struct token {
     double *x, *value, *size, *turned; /* [D], [F]: features, their absolute values at most, and turned ones' */
-    double *row;               /* [M] what a gradient of a feature is multiplied by on the way to w . x' */
-    bool *unsure;              /* [M] */
-    int64_t best;              /* of w . x' */
-    double greatest;           /* w . x', or, trig, |x'|^2 / 2 */
+    double *row;                       /* [M] what a gradient of a feature is multiplied by on the way to w . x' */
+    bool *unsure;                      /* [M] */
+    int64_t best;                      /* of w . x' */
+    double greatest;                   /* w . x', or, trig, |x'|^2 / 2 */
 } token;
 
 typedef struct bounds {
@@ -93,7 +94,8 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
     const linear_case *c = s->c;
     const double epsilon = c->options.epsilon;
     double half = 0, *e = room(c->M), *terms = room(c->M);
-    out->x = room(c->D), out->value = room(c->F), out->size = room(c->F), out->turned = room(c->F), out->row = room(c->M), out->unsure = room(c->M), out->best = 0;
+    out->x = room(c->D), out->value = room(c->F), out->size = room(c->F), out->turned = room(c->F), out->row = room(c->M), out->unsure = room(c->M),
+    out->best = 0;
     for (int64_t d = 0; d < c->D; d++) out->x[d] = linear_at(t, b, h, i, d), half += out->x[d] * out->x[d] / 2 / sqrt((double)c->D);
     for (int64_t m = 0; m < c->M; m++) {
         for (int64_t d = 0; d < c->D; d++) e[m] += s->w[m * c->D + d] * out->x[d], terms[m] += fabs(s->w[m * c->D + d] * out->x[d]);
@@ -147,8 +149,8 @@ static double through(const bounds *s, const token *t, const double *df, bool ke
 }
 
 /* A query's part: its dq, and what it gives to the keys that it sees. */
-static void query_bounds(const bounds *s, const token *q, const token *keys, int64_t seen, const double *d_o, const double *v,
-                         double *dq, double *dk, double *dk_flat, double *dv) {
+static void query_bounds(const bounds *s, const token *q, const token *keys, int64_t seen, const double *d_o, const double *v, double *dq, double *dk,
+                         double *dk_flat, double *dv) {
     const linear_case *c = s->c;
     const int64_t F = c->F, Dv = c->Dv;
     double Z = 0, Z_terms = 0, along = 0, *da = room(F), *sum = room(F), *slopes = room(seen);
@@ -173,7 +175,8 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
 }
 
 /* v is contiguous. The bounds of dq, dk and dv of a kv head, and in *beyond, for 16 bits, what is rounded a second time in dk. */
-static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *d_o, int64_t b, int64_t kv, double *dq, double *dk, double *dv, double *beyond) {
+static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *d_o, int64_t b, int64_t kv, double *dq, double *dk, double *dv,
+                        double *beyond) {
     const linear_case *c = s->c;
     const int64_t G = c->Hq / c->Hk, F = c->F;
     token *keys = calloc((size_t)c->Sk, sizeof *keys), *queries = calloc((size_t)(G * c->Sq), sizeof *queries);
@@ -190,7 +193,8 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
     for (int64_t n = 0; n < G * c->Sq; n++) {
         const int64_t i = n % c->Sq, seen = c->options.causal ? i + 1 + c->Sk - c->Sq : c->Sk;
         for (int64_t d = 0; d < c->Dv; d++) slope[d] = linear_at(d_o, b, kv * G + n / c->Sq, i, d);
-        if (seen > 0) query_bounds(s, &queries[n], keys, seen, slope, (const double *)v->data + (b * c->Hk + kv) * c->Sk * c->Dv, dq + n * c->D, turned, flat, dv);
+        if (seen > 0)
+            query_bounds(s, &queries[n], keys, seen, slope, (const double *)v->data + (b * c->Hk + kv) * c->Sk * c->Dv, dq + n * c->D, turned, flat, dv);
     }
     for (int64_t j = 0; j < c->Sk; j++) {
         turn_sizes(c, turned + j * F, s->back);
@@ -387,9 +391,12 @@ static void memory_is_linear(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_agree_with_differences), cmocka_unit_test(gradients_agree_with_f64),
-                                       cmocka_unit_test(long_texts),                       cmocka_unit_test(great_scores),
-                                       cmocka_unit_test(later_values_do_not_count),        cmocka_unit_test(bits_do_not_depend_on_threads),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_agree_with_differences),
+                                       cmocka_unit_test(gradients_agree_with_f64),
+                                       cmocka_unit_test(long_texts),
+                                       cmocka_unit_test(great_scores),
+                                       cmocka_unit_test(later_values_do_not_count),
+                                       cmocka_unit_test(bits_do_not_depend_on_threads),
                                        cmocka_unit_test(memory_is_linear)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
