@@ -139,13 +139,22 @@ static void denominators(const at_back_job *j, at_back_scratch *t, const at_toke
     kernels->prefix_dot(t->s.q, t->s.k + q->skip * plan->stride, plan->stride, q->count, plan->F, t->s.z, Z);
 }
 
-/* dA += tril(dN v^T) B. What a row does not see is set to zero before it is multiplied by features: an Inf or NaN in v stays with the rows that see it. */
+/* Rows of a triangle's strip. An Inf or NaN in what the triangle is multiplied by, x [rows][n], must not reach rows that do not see it, not even times zero: then each
+ * row goes by itself. */
+static int64_t strip_of(const float *x, int64_t stride, int64_t rows, int64_t n) {
+    const at_simd *simd = at_simd_now();
+    for (int64_t r = 0; r < rows; r++)
+        if (!simd->elementwise.all_finite(x + r * stride, n)) return 1;
+    return simd->attention.rows[AT_FMA];
+}
+
+/* dA += tril(dN v^T) B. An Inf or NaN in v stays with the rows that see it, as what they do not see is set to zero before it is multiplied. */
 static void within_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q, const at_tokens *keys) {
     const at_linear_plan *plan = &j->plan;
     const at_linear_triangle triangle = {.rows = q->count,
                                          .columns = keys->count,
                                          .skip = q->skip,
-                                         .strip = at_simd_now()->attention.rows[AT_FMA],
+                                         .strip = strip_of(t->s.k, plan->stride, keys->count, plan->F),
                                          .a = t->g,
                                          .a_row = plan->Dv,
                                          .depth = plan->Dv,
@@ -210,7 +219,7 @@ static void add_later(const at_back_job *j, at_back_scratch *t, const at_tokens 
     }
 }
 
-/* dv += triu(B A^T) dN and dB += triu(v dN^T) A: key i meets the block's queries from i - skip on. */
+/* dv += triu(B A^T) dN and dB += triu(v dN^T) A: key i meets the block's queries from i - skip on. Where a query's features are not finite, Z and dN are not. */
 static void within_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k, const at_tokens *q) {
     const at_linear_plan *plan = &j->plan;
     const at_panel_kernels *panels = &at_simd_now()->panels;
@@ -221,7 +230,7 @@ static void within_keys(const at_back_job *j, at_back_scratch *t, const at_token
                                    .rows = k->count,
                                    .columns = q->count,
                                    .skip = q->skip,
-                                   .strip = at_simd_now()->attention.rows[AT_FMA],
+                                   .strip = strip_of(t->g, plan->Dv, q->count, plan->Dv),
                                    .a = t->s.k_turned,
                                    .a_row = plan->stride,
                                    .depth = plan->F,
