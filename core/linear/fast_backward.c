@@ -149,11 +149,11 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
     const int64_t number = task % j->keys.sections, head = task / j->keys.sections, offset = p->Sk - p->Sq;
     const int64_t blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
     const bool running = !(p->epsilon > 0);
-    at_linear_sums s = sums_at(j, j->s, task), r = sums_at(j, j->r, number > 0 ? task - 1 : task);
+    at_linear_sums s = sums_at(j, j->s, task), r = {0};
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     if (j->keys.sections == 1) at_linear_sums_clear(&j->plan, &s);
-    if (number > 0) at_linear_sums_clear(&j->plan, &r);
+    if (number > 0) r = sums_at(j, j->r, task - 1), at_linear_sums_clear(&j->plan, &r);
     float c = running ? s.greatest : j->greatest[head * j->keys.sections].greatest;
     for (int64_t first = from; first < to; first += j->plan.block) {
         if (at_interrupted()) return at_interrupted_status();
