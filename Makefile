@@ -50,7 +50,7 @@ BASE_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Icore $
 CORE_SOURCES := $(wildcard core/*/*.c)
 KERNEL_SOURCES := $(wildcard core/simd/kernels/*.c)
 BINDING_SOURCES := $(wildcard lua/binding/*.c)
-TEST_SUPPORT := tests/c/problems.c
+TEST_SUPPORT := tests/c/problems.c tests/c/linear_cases.c
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(BUILD)/obj/%.o)
 # Of the f64 instance only what core/nn needs.
 KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(isa)/%.o)) $(BUILD)/obj/core/simd/f64/nn.o

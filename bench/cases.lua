@@ -211,6 +211,20 @@ local function linear(p)
   return name
 end
 
+-- 18 H S M D operations: features of q and of k, S, R, and gradients of both features, both tokens and v. Nothing that is made twice counts.
+local function linear_backward(causal)
+  local name = causal and "linear-backward-causal" or "linear-backward-all"
+  case {name = name, ceilings = {"sgemm", "fma"}, make = function()
+    local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = 4096, dim = 64}
+    local slopes = attune.randn({1, 8, 4096, 64}, {seed = 4})
+    local options = {causal = causal, projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1}}
+    return {run = function()
+      for _, gradient in ipairs {attune.linear_attention_backward(slopes, q, k, v, options)} do gradient:close() end
+    end, flops = 18 * 8 * 4096 * 256 * 64}
+  end}
+  return name
+end
+
 for _, causal in ipairs {false, true} do
   local what = causal and "FAVOR+, causal" or "FAVOR+, all keys"
   local short, long = linear {causal = causal, tokens = 4096}, linear {causal = causal, tokens = 65536}
@@ -220,6 +234,7 @@ for _, causal in ipairs {false, true} do
     -- each by the products of its own moment: the machine may have changed its speed in between
     return other and other.seconds * other.ceiling.sgemm / 4096 / (sample.seconds * sample.ceiling.sgemm / 65536)
   end}
+  figure {what .. ", backward, f32, H 8, S 4096, D 64, 256 features", case = linear_backward(causal), of = "sgemm", at_least = causal and 0.55 or 0.70}
 end
 
 -- ---- curves: no figures to reach, a picture -------------------------------------------------------------------------------

@@ -400,7 +400,7 @@ typedef struct attune_linear_options {
  * f32, bf16, f16 (in f32) or all f64; any strides. A query whose denominator is 0 (it sees nothing, or all its features vanish) gives zeros. */
 ATTUNE_API attune_status attune_linear_attention(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_linear_options *options,
                                                  attune_tensor *o);
-/* Gradients of q, k and v, computed in f64 whatever the dtypes. The stabiliser is part of the function: with epsilon > 0 gradients pass through it. */
+/* Gradients of q, k and v, in f32 blocks, of f64 in f64. The stabiliser is part of the function: with epsilon > 0 gradients pass through it. */
 ATTUNE_API attune_status attune_linear_attention_backward(const attune_tensor *d_o, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
                                                           const attune_linear_options *options, attune_tensor *dq, attune_tensor *dk, attune_tensor *dv);
 

@@ -9,6 +9,37 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
+enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, LEAST_BLOCKS = 8 };
+
+/* ---- sections ---------------------------------------------------------------------------------------------------- */
+
+static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
+    const int64_t most = p->causal || p->Sq < p->Sk ? p->Sk : p->Sq, block = p->block ? p->block : p->causal ? CAUSAL_BLOCK : BLOCK;
+    at_linear_cut out = {.block = block < most ? block : most};
+    out.section = at_round_up((tokens + wanted - 1) / wanted, out.block);
+    if (wanted > 1 && out.section < LEAST_BLOCKS * out.block) out.section = LEAST_BLOCKS * out.block;
+    out.sections = (tokens + out.section - 1) / out.section;
+    return out;
+}
+
+at_linear_cut at_linear_cut_keys(const at_linear *p) {
+    const int64_t heads = p->B * p->Hk;
+    /* Causal sections make their keys' features twice: only where heads alone would leave processors idle. */
+    return cut(p, p->Sk, p->causal && heads >= CAUSAL_HEADS ? 1 : (TASKS + heads - 1) / heads);
+}
+
+at_linear_cut at_linear_cut_queries(const at_linear *p) { return cut(p, p->Sq, (TASKS + p->B * p->Hk - 1) / (p->B * p->Hk)); }
+
+void at_linear_section(const at_linear_cut *cut, int64_t number, int64_t tokens, int64_t *from, int64_t *to) {
+    *from = number * cut->section;
+    *to = *from + cut->section < tokens ? *from + cut->section : tokens;
+}
+
+void at_linear_clear_early(const at_linear *p, attune_tensor *rows) {
+    const int64_t early = p->Sq - p->Sk, size = attune_dtype_size(rows->dtype) * rows->shape[3];
+    for (int64_t head = 0; head < p->B * p->Hq && early > 0; head++) memset((char *)rows->data + head * p->Sq * size, 0, (size_t)(early * size));
+}
+
 /* ---- plan and scratch -------------------------------------------------------------------------------------------- */
 
 attune_status at_linear_plan_new(attune_features kind, const attune_tensor *projection, int64_t D, int64_t Dv, int64_t F, double epsilon, int64_t block,
@@ -17,6 +48,7 @@ attune_status at_linear_plan_new(attune_features kind, const attune_tensor *proj
     const int64_t panel = simd->attention.panel, M = projection->data ? projection->shape[0] : 0;
     *out = (at_linear_plan){.features = kind, .D = D, .Dv = Dv, .M = M, .F = F, .block = block, .panel = panel, .epsilon = (float)epsilon};
     out->columns = at_round_up(M, panel / 2), out->Dvp = at_round_up(Dv, panel / 2);
+    out->products = F * at_round_up(Dv, panel);
     /* the 16 keep rows off one another's cache sets */
     out->stride = at_round_up(out->columns > F ? out->columns : F, AT_DIM) + 16;
     if (M == 0) return ATTUNE_OK;
@@ -106,6 +138,14 @@ static void trigonometric(const at_linear_plan *p, float *f, int64_t count, cons
     }
 }
 
+static void find_places(const at_linear_plan *p, const float *f, int64_t count, const float *greatest, int64_t *places) {
+    for (int64_t r = 0; r < count; r++, f += p->stride) {
+        int64_t m = 0;
+        while (m < p->M && f[m] != greatest[r]) m++;
+        places[r] = m < p->M ? m : 0; /* NaN */
+    }
+}
+
 static void turn_rows(const at_linear_plan *p, const float *x, int64_t count, const at_turns *turns, int64_t b, int64_t first, float *out) {
     if (!turns) return;
     for (int64_t r = 0; r < count; r++) at_turn(turns, b, first + r, x + r * p->stride, out + r * p->stride);
@@ -118,6 +158,7 @@ void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const floa
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
         kernels->greatest(s->q, p->stride, count, p->M, s->row);
+        if (s->best) find_places(p, s->q, count, s->row, s->best);
         if (p->epsilon > 0) {
             half_squares(p, x, x_stride, count, s->other);
             for (int64_t r = 0; r < count; r++) s->row[r] += s->other[r];
@@ -172,9 +213,7 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
 
 /* ---- sums -------------------------------------------------------------------------------------------------------- */
 
-static int64_t products(const at_linear_plan *p) { return p->F * at_round_up(p->Dv, p->panel); }
-
-int64_t at_linear_sums_floats(const at_linear_plan *p) { return 16 + at_round_up(p->F, 16) + at_round_up(products(p), 16); }
+int64_t at_linear_sums_floats(const at_linear_plan *p) { return 16 + at_round_up(p->F, 16) + at_round_up(p->products, 16); }
 
 at_linear_sums at_linear_sums_at(const at_linear_plan *p, float *memory) {
     return (at_linear_sums){.greatest = memory[0], .z = memory + 16, .s = memory + 16 + at_round_up(p->F, 16)};
@@ -183,7 +222,7 @@ at_linear_sums at_linear_sums_at(const at_linear_plan *p, float *memory) {
 void at_linear_sums_clear(const at_linear_plan *p, at_linear_sums *sums) {
     sums->greatest = -INFINITY;
     memset(sums->z, 0, (size_t)p->F * sizeof *sums->z);
-    memset(sums->s, 0, (size_t)products(p) * sizeof *sums->s);
+    memset(sums->s, 0, (size_t)p->products * sizeof *sums->s);
 }
 
 void at_linear_sums_rescale(const at_linear_plan *p, at_linear_sums *sums, float greatest) {
@@ -191,7 +230,7 @@ void at_linear_sums_rescale(const at_linear_plan *p, at_linear_sums *sums, float
     if (greatest == sums->greatest) return;
     const float factor = sums->greatest == -INFINITY ? 0 : expf(sums->greatest - greatest);
     kernels->scale(sums->z, factor, sums->z, p->F);
-    kernels->scale(sums->s, factor, sums->s, products(p));
+    kernels->scale(sums->s, factor, sums->s, p->products);
     sums->greatest = greatest;
 }
 
@@ -200,7 +239,7 @@ void at_linear_sums_merge(const at_linear_plan *p, at_linear_sums *into, const a
     const float greatest = fmaxf(into->greatest, from->greatest), factor = from->greatest == greatest ? 1 : expf(from->greatest - greatest);
     at_linear_sums_rescale(p, into, greatest);
     kernels->add_scaled(from->z, factor, into->z, p->F);
-    kernels->add_scaled(from->s, factor, into->s, products(p));
+    kernels->add_scaled(from->s, factor, into->s, p->products);
 }
 
 void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int64_t count, at_linear_sums *sums) {
@@ -211,5 +250,53 @@ void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int
         product.columns = p->Dvp - d < p->panel ? p->Dvp - d : p->panel;
         product.b = s->v + d * p->block, product.c = sums->s + d * p->F, product.c_row = p->panel;
         simd->panels.multiply(&product);
+    }
+}
+
+/* ---- triangles --------------------------------------------------------------------------------------------------- */
+
+/* The columns that row r has: from *from to *to - 1. */
+static void seen(const at_linear_triangle *t, int64_t r, int64_t *from, int64_t *to) {
+    *from = t->later && r > t->skip ? r - t->skip : 0;
+    *to = t->later || t->skip + r + 1 > t->columns ? t->columns : t->skip + r + 1;
+}
+
+void at_linear_add_triangle(const at_linear_plan *p, const at_linear_triangle *t, float *scores) {
+    const at_simd *simd = at_simd_now();
+    const int64_t width = at_round_up(p->block, p->panel) + 16;
+    for (int64_t first = 0, n; first < t->rows; first += n) {
+        int64_t from, to, own, end;
+        n = t->rows - first < t->strip ? t->rows - first : t->strip;
+        seen(t, first, &from, &end);
+        seen(t, first + n - 1, &own, &to);
+        const int64_t start = from / p->panel * p->panel;
+        const at_panel_product products = {.rows = n,
+                                           .columns = at_round_up(to - start, p->panel / 2),
+                                           .depth = t->depth,
+                                           .a = t->a + first * t->a_row,
+                                           .a_row = t->a_row,
+                                           .a_step = 1,
+                                           .b = t->b + start / p->panel * t->b_panel,
+                                           .b_panel = t->b_panel,
+                                           .c = scores + start,
+                                           .c_row = width};
+        simd->panels.multiply(&products);
+        for (int64_t r = 0; r < n; r++) {
+            seen(t, first + r, &own, &end);
+            memset(scores + r * width + from, 0, (size_t)(own - from) * sizeof *scores);
+            memset(scores + r * width + end, 0, (size_t)(to - end) * sizeof *scores);
+        }
+        const at_panel_product sums = {.rows = n,
+                                       .columns = t->width,
+                                       .depth = to - from,
+                                       .a = scores + from,
+                                       .a_row = width,
+                                       .a_step = 1,
+                                       .b = t->v + from * p->panel,
+                                       .b_panel = t->v_panel,
+                                       .c = t->c + first * t->c_row,
+                                       .c_row = t->c_row,
+                                       .add = true};
+        simd->panels.multiply(&sums);
     }
 }

@@ -8,6 +8,7 @@
 typedef struct at_linear_plan {
     attune_features features;
     int64_t D, Dv, M, F, block, panel, stride, columns, Dvp; /* columns: M in whole half panels; Dvp: Dv likewise */
+    int64_t products;                                        /* floats of a sum of features times values */
     float epsilon;
     float *projection; /* packed as columns: the right side of x w^T */
 } at_linear_plan;
@@ -16,11 +17,20 @@ attune_status at_linear_plan_new(attune_features kind, const attune_tensor *proj
                                  at_linear_plan *out);
 void at_linear_plan_free(at_linear_plan *plan);
 
+/* The tokens of a head in sections of whole blocks: by the problem alone, so that bits do not depend on the number of threads. */
+typedef struct at_linear_cut {
+    int64_t block, sections, section; /* section: tokens */
+} at_linear_cut;
+at_linear_cut at_linear_cut_keys(const at_linear *p);
+at_linear_cut at_linear_cut_queries(const at_linear *p); /* not causal */
+/* Tokens of a section: from .. to - 1. */
+void at_linear_section(const at_linear_cut *cut, int64_t number, int64_t tokens, int64_t *from, int64_t *to);
+
 /* Sums over keys, each times e^-greatest: keys' features are relative to the greatest exponent that came so far. */
 typedef struct at_linear_sums {
     float greatest;
     float *z; /* [F] features */
-    float *s; /* [Dvp / panel][F][panel] features times values, turned */
+    float *s; /* [Dvp / panel][F][panel] features times values, turned; gradients keep [F / panel, rounded up][Dv][panel] */
 } at_linear_sums;
 int64_t at_linear_sums_floats(const at_linear_plan *plan);
 at_linear_sums at_linear_sums_at(const at_linear_plan *plan, float *memory); /* greatest lies first */
@@ -37,6 +47,7 @@ typedef struct at_linear_scratch {
     float *o;                           /* [block][Dvp] */
     float *wide;                        /* [block][max(D, Dv)] */
     float *row, *other, *z;             /* [block], [block], [F] */
+    int64_t *best;                      /* [block] where wanted: the place of each query's greatest w . x' */
     void *all;
 } at_linear_scratch;
 attune_status at_linear_scratch_new(const at_linear_plan *plan, bool turned, at_linear_scratch *out);
@@ -57,5 +68,26 @@ void at_linear_keys(const at_linear_plan *plan, at_linear_scratch *s, const floa
                     int64_t first, bool running, float *greatest, float add);
 /* sums += s->k's features and their products with s->v. */
 void at_linear_sums_add(const at_linear_plan *plan, const at_linear_scratch *s, int64_t count, at_linear_sums *sums);
+
+/* C += T V, T the part of A B within a triangle, [rows][columns]: row r has the columns up to skip + r, or, later, those from r - skip on. In strips of rows,
+ * high as a register tile; an Inf or NaN in a row of V reaches only strips that have it: strip 1 where that matters. */
+typedef struct at_linear_triangle {
+    bool later;
+    int64_t rows, columns, skip, strip;
+    const float *a; /* [rows][depth] */
+    int64_t a_row, depth;
+    const float *b; /* panels of columns */
+    int64_t b_panel;
+    const float *v; /* panels [columns][panel] */
+    int64_t v_panel, width;
+    float *c; /* [rows][width] */
+    int64_t c_row;
+} at_linear_triangle;
+void at_linear_add_triangle(const at_linear_plan *plan, const at_linear_triangle *t, float *scores);
+
+/* Rows of queries before the first key, which see nothing, become zero. */
+void at_linear_clear_early(const at_linear *p, attune_tensor *rows);
+
+static inline const at_turns *at_linear_turns(const at_linear *p, const at_turns *turns) { return p->turn ? turns : NULL; }
 
 #endif

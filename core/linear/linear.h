@@ -45,6 +45,7 @@ typedef struct at_linear_gradients {
     const attune_tensor *d_o;
     attune_tensor *dq, *dk, *dv;
 } at_linear_gradients;
+attune_status at_linear_fast_backward(const at_linear *p, const at_linear_gradients *g);
 attune_status at_linear_plain_backward(at_linear *p, const at_linear_gradients *g);
 
 #endif

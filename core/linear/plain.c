@@ -1,4 +1,4 @@
-/* plain.c - linear attention in double precision and its gradients, blocks through BLIS: what the fast form is checked against.
+/* plain.c - linear attention in double precision and its gradients, blocks through BLIS: what the fast forms are checked against.
  *
  * With a_i, b_j the features of query i and key j, A_i, B_j the same turned, N_i = sum_j (A_i . B_j) v_j, Z_i = sum_j a_i . b_j and o_i = N_i / Z_i, gradients are
  *

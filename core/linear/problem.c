@@ -151,7 +151,7 @@ attune_status attune_linear_attention_backward(const attune_tensor *d_o, const a
     const attune_tensor *like[3] = {&p.q, &p.k, &p.v};
     for (int i = 0; i < 3 && status == ATTUNE_OK; i++) status = at_tensor_new(like[i]->dtype, 4, like[i]->shape, out[i]);
     const at_linear_gradients g = {.d_o = d_o, .dq = dq, .dk = dk, .dv = dv};
-    if (status == ATTUNE_OK) status = at_linear_plain_backward(&p, &g);
+    if (status == ATTUNE_OK) status = p.in_f64 ? at_linear_plain_backward(&p, &g) : at_linear_fast_backward(&p, &g);
     for (int i = 0; i < 3 && status != ATTUNE_OK; i++) attune_tensor_close(out[i]);
     at_linear_close(&p);
     return status;

@@ -15,6 +15,11 @@ typedef struct at_linear_kernels {
     void (*squares)(const float *x, int64_t stride, int64_t rows, int64_t n, float factor, float *out); /* out[r] = factor times the sum of squares */
     /* out[r] = row r of q . sum, after row r of k was added to sum */
     void (*prefix_dot)(const float *q, const float *k, int64_t stride, int64_t rows, int64_t n, float *sum, float *out);
+    void (*dots)(const float *x, const float *y, int64_t stride, int64_t rows, int64_t n, float *out); /* out[r] = row r of x . row r of y */
+    /* Gradients d of features f = (what the kernel is named after) + add, to those of what the features are of. */
+    void (*exp_backward)(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add, float *sums); /* sums[r]: of row r's results */
+    void (*relu_backward)(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add);
+    void (*elu_backward)(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add);
 } at_linear_kernels;
 
 #endif

@@ -366,6 +366,31 @@ static void features_follow_the_formulas(void **state) {
                     fail_msg("%s: kind %d, n %d, element %d: %g, expected %g", set_name, kind, (int)n, i, (double)z[i] - 0.125, e);
             }
         }
+        for (int kind = 0; kind < 3; kind++) {
+            memcpy(z, y, sizeof z);
+            if (kind == 0) kernels->exp_backward(z, x, STRIDE, ROWS, n, 0.125f, through);
+            if (kind == 1) kernels->relu_backward(z, x, STRIDE, ROWS, n, 0.125f);
+            if (kind == 2) kernels->elu_backward(z, x, STRIDE, ROWS, n, 0.125f);
+            for (int r = 0; r < ROWS; r++) {
+                double sum = 0;
+                for (int64_t i = r * STRIDE; i < (r + 1) * STRIDE; i++) {
+                    const double f = (double)x[i] - 0.125, want = i - r * STRIDE >= n ? (double)y[i]
+                                                                                      : (double)y[i] * (kind == 0   ? f
+                                                                                                        : kind == 1 ? f > 0
+                                                                                                                    : fmin(f, 1));
+                    if (!(fabs((double)z[i] - want) <= 1e-6 * (1 + fabs(want))))
+                        fail_msg("%s: backward of kind %d, n %d: %g, expected %g", set_name, kind, (int)n, (double)z[i], want);
+                    if (i - r * STRIDE < n) sum += want;
+                }
+                if (kind == 0) assert_true(fabs((double)through[r] - sum) <= 1e-3);
+            }
+        }
+        kernels->dots(x, y, STRIDE, ROWS, n, through);
+        for (int r = 0; r < ROWS; r++) {
+            double dot = 0;
+            for (int64_t i = r * STRIDE; i < r * STRIDE + n; i++) dot += (double)x[i] * (double)y[i];
+            assert_true(fabs((double)through[r] - dot) <= 1e-3);
+        }
         memcpy(z, sums, sizeof sums);
         kernels->sum(y, STRIDE, ROWS, n, z);
         kernels->prefix_dot(x, y, STRIDE, ROWS, n, sums, through);

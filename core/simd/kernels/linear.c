@@ -105,7 +105,59 @@ static void prefix_dot(const float *q, const float *k, int64_t stride, int64_t r
     }
 }
 
+static void dots(const float *x, const float *y, int64_t stride, int64_t rows, int64_t n, float *out) {
+    for (int64_t r = 0; r < rows; r++) out[r] = product_of(x + r * stride, y + r * stride, n);
+}
+
+static void exp_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add, float *sums) {
+    const vf more = vf_set1(add);
+    for (int64_t r = 0; r < rows; r++, d += stride, f += stride) {
+        vf sum[2] = {vf_zero(), vf_zero()};
+        int64_t i = 0;
+        for (; i + 2 * AT_LANES <= n; i += 2 * AT_LANES) {
+#pragma GCC unroll 2
+            for (int j = 0; j < 2; j++) {
+                const int64_t at = i + j * AT_LANES;
+                const vf x = vf_mul(vf_load(d + at), vf_sub(vf_load(f + at), more));
+                vf_store(d + at, x);
+                sum[j] = vf_add(sum[j], x);
+            }
+        }
+        for (int64_t there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
+            const vf x = vf_mul(load(d + i, there), vf_sub(load(f + i, there), more));
+            store(d + i, there, x);
+            sum[0] = vf_add(sum[0], x);
+        }
+        sums[r] = vf_reduce_add(vf_add(sum[0], sum[1]));
+    }
+}
+
+static void relu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add) {
+    const vf more = vf_set1(add);
+    for (int64_t r = 0; r < rows; r++, d += stride, f += stride)
+        for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
+            store(d + i, there, vf_keep(vf_less(more, load(f + i, there)), load(d + i, there)));
+}
+
+/* The slope is e^x up to 0, where it is 1, and f - add is not below 1 from there on. */
+static void elu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add) {
+    const vf one = vf_set1(1), more = vf_set1(add);
+    for (int64_t r = 0; r < rows; r++, d += stride, f += stride)
+        for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
+            store(d + i, there, vf_mul(load(d + i, there), vf_min(one, vf_sub(load(f + i, there), more))));
+}
+
 void AT_KERNEL(linear)(at_linear_kernels *table) {
-    *table = (at_linear_kernels){
-        .greatest = greatest, .exp = exp_rows, .relu = relu, .elu = elu, .sum = sum_rows, .dot = dot_rows, .squares = squares, .prefix_dot = prefix_dot};
+    *table = (at_linear_kernels){.greatest = greatest,
+                                 .exp = exp_rows,
+                                 .relu = relu,
+                                 .elu = elu,
+                                 .sum = sum_rows,
+                                 .dot = dot_rows,
+                                 .squares = squares,
+                                 .prefix_dot = prefix_dot,
+                                 .dots = dots,
+                                 .exp_backward = exp_backward,
+                                 .relu_backward = relu_backward,
+                                 .elu_backward = elu_backward};
 }

@@ -1,0 +1,39 @@
+/* linear_cases.h - random problems of linear attention. */
+#ifndef TEST_LINEAR_CASES_H
+#define TEST_LINEAR_CASES_H
+
+#include "attune.h"
+#include "position/position.h"
+#include "problems.h"
+
+#define MUST(call)                                                            \
+    do {                                                                      \
+        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
+    } while (0)
+
+typedef struct linear_case {
+    uint64_t seed;
+    int64_t B, Hq, Hk, Sq, Sk, D, Dv, M, F;
+    attune_dtype dtype;
+    bool strided;
+    attune_linear_options options;
+    attune_tensor q, k, v, w;
+    attune_position *pe;
+} linear_case;
+
+/* "seed 7: B 1, .." in a static buffer. */
+const char *linear_text(const linear_case *c);
+
+/* What the fields ask for: tensors and the projection; then features turned by RoPE on half of their dims. */
+void linear_tensors(linear_case *c);
+void linear_turn(linear_case *c, attune_pairing pairing);
+
+/* All of it follows from the seed. most: tokens at most. */
+void linear_make(uint64_t seed, attune_dtype dtype, int64_t most, linear_case *c);
+/* Long enough for sections. */
+void linear_long(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_features features, double epsilon, bool causal, linear_case *c);
+void linear_close(linear_case *c);
+
+double linear_at(const attune_tensor *t, int64_t a, int64_t b, int64_t i, int64_t d);
+
+#endif
