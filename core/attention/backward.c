@@ -51,7 +51,6 @@ typedef struct backward_job {
     atomic_int *turn;       /* [B * Hq][row_blocks]: how many tasks have added theirs */
     atomic_int *direct;     /* [key_blocks] how many tasks of these keys have added directly to the tables' sums; NULL: none does */
     atomic_int tables_done; /* how many tasks have added theirs to the tables' sums */
-    atomic_bool given_up;
     block_scratch *thread;
 } backward_job;
 
@@ -321,10 +320,10 @@ static void run_block(const backward_job *j, block_scratch *s, const block *k) {
     for (int64_t c = 0; c < k->keys; c += key_strip) gradients_of_keys(j, s, k, c, c + key_strip < k->keys ? c + key_strip : k->keys);
 }
 
-/* Waits until the tasks before this one have added theirs to the row block. false: one of them gave up. */
-static bool wait_for_turn(backward_job *j, atomic_int *turn, int mine) {
+/* Waits until the tasks before this one have added theirs to what they share. false: one of them never will. */
+static bool wait_for_turn(atomic_int *turn, int mine) {
     for (int spins = 0; atomic_load_explicit(turn, memory_order_acquire) != mine; spins++) {
-        if (atomic_load_explicit(&j->given_up, memory_order_relaxed)) return false;
+        if (at_stopping()) return false;
         if (spins > 1000) sched_yield();
     }
     return true;
@@ -367,7 +366,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
     at_part_begin(&s->part, k.b, k.kv * p->G, k.key);
-    if (j->direct && !wait_for_turn(j, &j->direct[number], (int)head)) return at_interrupted_status();
+    if (j->direct && !wait_for_turn(&j->direct[number], (int)head)) return at_interrupted_status();
     for (k.h = k.kv * p->G; k.h < (k.kv + 1) * p->G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
             const int64_t place = (k.b * p->Hq + k.h) * j->row_blocks + i, from = j->span[2 * place], to = j->span[2 * place + 1];
@@ -377,10 +376,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
             const bool shown = block_shown(p, &k);
             if (shown) run_block(j, s, &k);
             atomic_int *turn = &j->turn[place];
-            if (at_interrupted() || !wait_for_turn(j, turn, (int)(number - from))) {
-                atomic_store(&j->given_up, true);
-                return at_interrupted_status();
-            }
+            if (at_interrupted() || !wait_for_turn(turn, (int)(number - from))) return at_interrupted_status();
             const int64_t strip = k.whole ? k.rows : at_simd_now()->attention.rows[AT_FMA];
             for (int64_t r = 0; r < k.rows && shown; r += strip) gradients_of_rows(j, s, &k, r, r + strip < k.rows ? r + strip : k.rows);
             atomic_fetch_add_explicit(turn, 1, memory_order_release);
@@ -389,7 +385,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     if (j->direct) atomic_fetch_add_explicit(&j->direct[number], 1, memory_order_release);
     store_keys(j, s, &k);
     if (!s->part.of) return ATTUNE_OK;
-    if (!wait_for_turn(j, &j->tables_done, (int)task)) return at_interrupted_status();
+    if (!wait_for_turn(&j->tables_done, (int)task)) return at_interrupted_status();
     at_part_end(&s->part);
     atomic_fetch_add_explicit(&j->tables_done, 1, memory_order_release);
     return ATTUNE_OK;

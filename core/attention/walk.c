@@ -127,7 +127,7 @@ typedef struct split_job {
     const at_walk *walk;
     at_walk_scratch *scratch;
     int64_t parts, part_tokens; /* of each kv head */
-    int64_t rows;               /* Sq * G */
+    int64_t rows, merged;       /* Sq * G; of a merging task */
     at_sums sums;               /* [heads][parts][rows] */
 } split_job;
 
@@ -162,9 +162,9 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
     split_job *j = context;
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const at_row_plan *plan = &j->scratch->plan;
-    const int64_t chunks = (j->rows + MERGE_ROWS - 1) / MERGE_ROWS, head = task / chunks, begin = task % chunks * MERGE_ROWS;
+    const int64_t chunks = (j->rows + j->merged - 1) / j->merged, head = task / chunks, begin = task % chunks * j->merged;
     at_sums merged = j->scratch->thread[thread].sums;
-    const at_rows rows = rows_of(j->walk, head, begin, MERGE_ROWS < plan->rows ? MERGE_ROWS : plan->rows);
+    const at_rows rows = rows_of(j->walk, head, begin, j->merged);
     for (int64_t r = 0; r < rows.count; r++) {
         const int64_t place = head * j->parts * j->rows + begin + r;
         float greatest = -INFINITY, sum = 0, *o = merged.o + r * plan->Dvp;
@@ -185,7 +185,7 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
 
 attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     const int64_t heads = walk->B * walk->Hk;
-    split_job j = {.walk = walk, .scratch = scratch, .rows = walk->Sq * walk->G};
+    split_job j = {.walk = walk, .scratch = scratch, .rows = walk->Sq * walk->G, .merged = MERGE_ROWS < scratch->plan.rows ? MERGE_ROWS : scratch->plan.rows};
     int64_t tokens = 0;
     for (int64_t b = 0; b < walk->B; b++) {
         int64_t from, to;
@@ -203,7 +203,7 @@ attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     if (!all) return ATTUNE_EMEMORY;
     j.sums = (at_sums){.o = all, .max = all + places * scratch->plan.Dvp, .sum = all + places * (scratch->plan.Dvp + 1)};
     attune_status status = at_parallel_shares(heads * j.parts, split_task, &j);
-    if (status == ATTUNE_OK) status = at_parallel(heads * ((j.rows + MERGE_ROWS - 1) / MERGE_ROWS), merge_task, &j);
+    if (status == ATTUNE_OK) status = at_parallel(heads * ((j.rows + j.merged - 1) / j.merged), merge_task, &j);
     at_free(all);
     return status;
 }

@@ -149,6 +149,9 @@ void *at_alloc(int64_t bytes) {
     }
     header_of(p)->bytes = bytes;
     raise_peak(now);
+#if defined __SANITIZE_ADDRESS__
+    memset(p, 0xff, (size_t)bytes); /* NaN: what reads memory that was never written shows it */
+#endif
     return p;
 }
 

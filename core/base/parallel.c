@@ -48,13 +48,15 @@ static struct {
 
 static atomic_int threads_set;
 static atomic_bool interrupted;
-static _Thread_local bool inside;
+static _Thread_local loop *inside; /* the loop that this thread runs tasks of */
 
 /* ---- interrupt --------------------------------------------------------------------------------------------------- */
 
 void attune_interrupt(void) { atomic_store(&interrupted, true); }
 
 void attune_interrupt_clear(void) { atomic_store(&interrupted, false); }
+
+bool at_stopping(void) { return inside && atomic_load_explicit(&inside->stop, memory_order_relaxed); }
 
 bool at_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_relaxed); }
 
@@ -114,10 +116,10 @@ static void note_failure(loop *l, int64_t i, attune_status status) {
 }
 
 static void run_tasks(loop *l, int thread) {
-    inside = true;
+    inside = l;
     for (int s = 0; s < l->count && !atomic_load_explicit(&l->stop, memory_order_relaxed);) {
         share *from = &l->shares[(thread + s) % l->count];
-        int64_t i = atomic_fetch_add(&from->next, 1);
+        const int64_t i = atomic_fetch_add(&from->next, 1);
         if (i >= from->end) {
             s++;
             continue;
@@ -125,7 +127,7 @@ static void run_tasks(loop *l, int thread) {
         attune_status status = at_interrupted() ? at_interrupted_status() : l->task(l->context, i, thread);
         if (status != ATTUNE_OK) note_failure(l, i, status);
     }
-    inside = false;
+    inside = NULL;
 }
 
 static void relax(void) {
@@ -158,7 +160,7 @@ static void forget_workers(void) {
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
     pool.started = 0, pool.current = NULL;
-    inside = false;
+    inside = NULL;
 }
 
 /* Fewer threads than wanted are no failure: the tasks get done. */

@@ -18,6 +18,9 @@ attune_status at_parallel(int64_t tasks, at_task task, void *context);
  * memory one after the other. */
 attune_status at_parallel_shares(int64_t tasks, at_task task, void *context);
 
+/* Inside a task: another task of the loop has failed or was interrupted, and will never finish. A task that waits for another one looks at it. */
+bool at_stopping(void);
+
 int at_threads(void);
 int at_cores(void); /* what affinity and the cgroup allow this process */
 

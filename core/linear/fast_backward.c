@@ -225,6 +225,7 @@ static attune_status run(at_back_job *j) {
     const at_linear *p = j->p;
     const int64_t heads = p->B * p->Hk, sections = j->keys.sections;
     const bool stabilised = p->epsilon > 0 && at_linear_exponential(p);
+    for (int64_t n = 0; n < heads * sections && !stabilised; n++) j->greatest[n].greatest = -INFINITY;
     if (stabilised) {
         AT_TRY(at_parallel(heads * sections, greatest_task, j));
         for (int64_t head = 0; head < heads; head++)

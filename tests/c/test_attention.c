@@ -69,10 +69,10 @@ static void engines_agree_with_reference(void **state) {
 
 static void long_keys_agree_with_reference(void **state) {
     (void)state;
-    /* Enough keys for several blocks and parts, at the group sizes that matter. */
-    static const int64_t cases[][5] = {{71, 1, 3, 700, 64},  {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128},
-                                       {48, 1, 16, 900, 32}, {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64}};
-    for (int n = 0; n < 6; n++) {
+    /* Enough keys for several blocks and parts, at the group sizes that matter, and so many dims that a row block is one panel. */
+    static const int64_t cases[][5] = {{71, 1, 3, 700, 64},   {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128}, {48, 1, 16, 900, 32},
+                                       {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64},  {16, 1, 1, 600, 3000}};
+    for (int n = 0; n < 7; n++) {
         problem p = {.seed = (uint64_t)n + 90000,
                      .B = 1,
                      .Hq = cases[n][0],
