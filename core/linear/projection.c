@@ -53,10 +53,11 @@ attune_status attune_favor_projection(int64_t head_dim, int64_t features, uint64
     if (head_dim < 1 || head_dim > 1 << 14) return at_fail(ATTUNE_EVALUE, "head_dim: expected from 1 to 16384, got %lld", (long long)head_dim);
     if (features < 1 || features > 1 << 24) return at_fail(ATTUNE_EVALUE, "features: expected from 1 to 2^24, got %lld", (long long)features);
     const int64_t blocks = (features + head_dim - 1) / head_dim, cubes[3] = {blocks, head_dim, head_dim}, shape[2] = {features, head_dim};
+    /* Streams of their own: queries and keys drawn from the same seed must not lie along the projection. */
     attune_tensor lengths = {0};
     projection_job j = {.head_dim = head_dim, .features = features, .lengths = &lengths, .out = out};
     attune_status status = attune_tensor_new(ATTUNE_F64, 3, cubes, &j.blocks);
-    if (status == ATTUNE_OK) status = attune_tensor_normal(&j.blocks, seed, 0, 1);
+    if (status == ATTUNE_OK) status = attune_tensor_normal(&j.blocks, seed ^ 0xd1b54a32d192ed03u, 0, 1);
     if (status == ATTUNE_OK) status = attune_tensor_new(ATTUNE_F64, 2, shape, &lengths);
     if (status == ATTUNE_OK) status = attune_tensor_normal(&lengths, seed ^ 0x9e3779b97f4a7c15u, 0, 1);
     if (status == ATTUNE_OK) status = at_tensor_new(ATTUNE_F32, 2, shape, out);
