@@ -421,7 +421,7 @@ describe("encodings refuse", function()
   refuses("buckets: expected an even number of at least 4, got 7", "t5", {heads = 4, buckets = 7})
   refuses("max_distance: expected more than the 8 buckets of one distance, got 8", "t5", {heads = 4, max_distance = 8})
   refuses("table: expected %[buckets, heads%], got %[4%]", "t5", {table = attune.ones {4}})
-  refuses("table: expected %[8, 5%], got %[8, 4%]", "t5", {heads = 5, table = attune.ones {8, 4}})
+  refuses("table: expected %[buckets, 5%], got %[8, 4%]", "t5", {heads = 5, table = attune.ones {8, 4}})
   refuses("scale_base: expected a positive number", "xpos", {head_dim = 8, scale_base = 0})
 end)
 
