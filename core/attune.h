@@ -495,7 +495,7 @@ typedef struct attune_t5_options {
 
 ATTUNE_API attune_status attune_position_none(attune_position **out);
 ATTUNE_API attune_status attune_position_rope(const attune_rope_options *options, attune_position **out);
-/* A table [max_positions, d_model] of normal values times 0.02, or the one given (shared, not copied). */
+/* A table [max_positions, d_model] of normal values times 0.02, or the one given (shared, not copied); d_model and max_positions are then 0, or must be its. */
 ATTUNE_API attune_status attune_position_learned(int64_t d_model, int64_t max_positions, uint64_t seed, const attune_tensor *table, attune_position **out);
 /* Vaswani et al. 2017, section 3.5. halves: all sines, then all cosines; else interleaved. base 0: 10000. */
 ATTUNE_API attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halves, attune_position **out);

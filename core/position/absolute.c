@@ -44,6 +44,10 @@ attune_status attune_position_learned(int64_t d_model, int64_t max_positions, ui
     if (table) {
         AT_TRY(at_check_open("table", table));
         if (table->rank != 2) return at_fail(ATTUNE_ESHAPE, "table: expected [max_positions, d_model], got %s", at_shape_text(table->rank, table->shape));
+        if ((max_positions && max_positions != table->shape[0]) || (d_model && d_model != table->shape[1])) {
+            return at_fail(ATTUNE_ESHAPE, "table: expected %s, got %s", at_expected_text("max_positions", max_positions, "d_model", d_model),
+                           at_shape_text(2, table->shape));
+        }
         max_positions = table->shape[0], d_model = table->shape[1];
     }
     if (d_model < 1) return at_fail(ATTUNE_EVALUE, "d_model: expected at least 1, got %lld", (long long)d_model);

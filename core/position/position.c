@@ -1,6 +1,7 @@
 /* position.c - what all encodings share: making, closing, and adding rows to embeddings. */
 #include "position/position.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -82,6 +83,22 @@ static attune_status embed_task(void *context, int64_t task, int thread) {
 attune_status at_check_rotation(const attune_position *pe, int64_t head_dim) {
     if (!pe->inv_freq || pe->head_dim == head_dim) return ATTUNE_OK;
     return at_fail(ATTUNE_ESHAPE, "rotate: expected an encoding of head_dim %lld, got one of %lld", (long long)head_dim, (long long)pe->head_dim);
+}
+
+static void extent_text(const char *name, int64_t count, char *to, size_t size) {
+    if (count)
+        snprintf(to, size, "%lld", (long long)count);
+    else
+        snprintf(to, size, "%s", name);
+}
+
+const char *at_expected_text(const char *rows, int64_t row_count, const char *columns, int64_t column_count) {
+    static _Thread_local char text[80];
+    char row[32], column[32];
+    extent_text(rows, row_count, row, sizeof row);
+    extent_text(columns, column_count, column, sizeof column);
+    snprintf(text, sizeof text, "[%s, %s]", row, column);
+    return text;
 }
 
 attune_status at_check_positions(const attune_position *pe, const attune_tensor *positions, int64_t B, int64_t S) {

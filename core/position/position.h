@@ -85,6 +85,9 @@ attune_status at_check_positions(const attune_position *pe, const attune_tensor 
 /* base, and dims of head_dim, as several encodings take them: zeros become defaults. */
 attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base, attune_pairing pairing);
 
+/* "[buckets, 2]": a table's shape in words, extents that were not given (0) by name. One buffer a thread. */
+const char *at_expected_text(const char *rows, int64_t row_count, const char *columns, int64_t column_count);
+
 /* A zeroed position of that name; EMEMORY. */
 attune_status at_position_new(const char *name, attune_position **out);
 /* One that rotates, with room for its frequencies; at_rotary_close frees what rotation takes, if any. */

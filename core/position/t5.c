@@ -40,10 +40,12 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
     if (o.table) {
         AT_TRY(at_check_open("table", o.table));
         if (o.table->rank != 2) return at_fail(ATTUNE_ESHAPE, "table: expected [buckets, heads], got %s", at_shape_text(o.table->rank, o.table->shape));
+        const attune_dtype dtype = o.table->dtype;
+        if (dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64)
+            return at_fail(ATTUNE_EDTYPE, "table: expected a tensor of floats, got %s", attune_dtype_name(dtype));
         const int64_t *shape = o.table->shape;
         if ((o.buckets && o.buckets != shape[0]) || (o.heads && o.heads != shape[1])) {
-            return at_fail(ATTUNE_ESHAPE, "table: expected [%lld, %lld], got %s", (long long)(o.buckets ? o.buckets : shape[0]),
-                           (long long)(o.heads ? o.heads : shape[1]), at_shape_text(2, shape));
+            return at_fail(ATTUNE_ESHAPE, "table: expected %s, got %s", at_expected_text("buckets", o.buckets, "heads", o.heads), at_shape_text(2, shape));
         }
         o.buckets = shape[0], o.heads = shape[1];
     }

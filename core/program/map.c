@@ -250,6 +250,11 @@ attune_status at_map_of(attune_program *mask, const at_bound *bd, const at_map *
     return ATTUNE_OK;
 }
 
+static void all_keys(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+    (void)b, (void)i;
+    *first = 0, *last = *(const int64_t *)context;
+}
+
 attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, int64_t Hk, int64_t Sq, int64_t Sk, attune_block_map *out) {
     memset(out, 0, sizeof *out);
     if (B < 1 || Hq < 1 || Hk < 1 || Hq % Hk || Sq < 1 || Sk < 1)
@@ -259,6 +264,7 @@ attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, in
     const at_map *m = NULL;
     AT_TRY(at_bind(mask, &e, 0, &bd));
     attune_status status = at_map_of(mask, &bd, &m);
+    if (status == ATTUNE_OK) status = at_check_reads(&bd, &bd, m, all_keys, &Sk);
     if (status == ATTUNE_OK) {
         out->heads = m->rows_b * m->rows_h, out->row_blocks = m->row_blocks, out->key_blocks = m->key_blocks;
         out->pairs = m->pairs, out->seen = m->seen, out->states = m->state;

@@ -1,4 +1,6 @@
 --- Masks that have names. Each call gives a mask function, a few lines over traced values; write your own likewise.
+local trace = require "attune.trace"
+
 local masks = {}
 
 local function integer(name, x, least)
@@ -29,11 +31,28 @@ function masks.prefix(n)
   return function(at) return at.j:le(n[at.b]) | at.i:ge(at.j) end
 end
 
+-- A list of integers, or of such lists, all as long; not deeper.
+local function check_ids(ids, rows)
+  if #ids == 0 then error("ids: expected at least one integer, got an empty list", 0) end
+  for _, x in ipairs(ids) do
+    if rows and type(x) == "table" and type(ids[1]) == "table" then
+      if #x ~= #ids[1] then error(("ids: expected lists of %d integers each, got one of %d"):format(#ids[1], #x), 0) end
+      check_ids(x, false)
+    elseif type(x) ~= "number" or not math.tointeger(x) then
+      error(("ids: expected integers, got %s"):format(type(x) == "string" and ("'%s'"):format(x) or type(x) == "table" and "a table" or tostring(x)), 0)
+    end
+  end
+end
+
 --- Tokens see those of their own document. For causal ones: all(causal(), documents(ids)).
 ---@param ids attune.Tensor|integer[] the document of each token, [tokens] or [batch, tokens]
 function masks.documents(ids)
   local attune = require "attune.core"
-  if type(ids) == "table" then ids = attune.tensor(ids, {dtype = "i32"}) end
+  if type(ids) == "table" then
+    local ok, message = pcall(check_ids, ids, true)
+    if not ok then error(message, 2) end
+    ids = attune.tensor(ids, {dtype = "i32"})
+  end
   if type(ids) ~= "userdata" then error(("ids: expected a list of integers or a tensor, got %s"):format(tostring(ids)), 2) end
   if #ids.shape == 2 then
     return function(at) return ids[at.b][at.i]:eq(ids[at.b][at.j]) end
@@ -111,15 +130,17 @@ function masks.natten2d(rows, columns, w)
   end
 end
 
+-- all and any call it as their last, so that level 2 is their caller.
 local function joined(name, join, ...)
+  local call = trace.part
   local parts = table.pack(...)
-  if parts.n == 0 then error(("%s: expected at least one mask, got none"):format(name), 3) end
+  if parts.n == 0 then error(("%s: expected at least one mask, got none"):format(name), 2) end
   for n = 1, parts.n do
-    if type(parts[n]) ~= "function" then error(("%s: expected mask functions, got a %s as number %d"):format(name, type(parts[n]), n), 3) end
+    if type(parts[n]) ~= "function" then error(("%s: expected mask functions, got a %s as number %d"):format(name, type(parts[n]), n), 2) end
   end
   return function(at)
-    local seen = parts[1](at)
-    for n = 2, parts.n do seen = join(seen, parts[n](at)) end
+    local seen = call(parts[1], at)
+    for n = 2, parts.n do seen = join(seen, call(parts[n], at)) end
     return seen
   end
 end

@@ -45,7 +45,7 @@ local function prints(fn, globals, visit)
   local seen = {}
   local function value(x, depth)
     visit(x)
-    if type(x) == "function" and not seen[x] then
+    if type(x) == "function" and not seen[x] and x ~= trace.part then
       seen[x] = true
       for n = 1, 255 do
         local name, y = debug.getupvalue(x, n)
@@ -89,7 +89,8 @@ local function unchanged(fn, entry)
   local n, same, list = 0, true, entry.fingerprint
   prints(fn, entry.globals, function(x)
     n = n + 1
-    if same and not rawequal(list[n], x == nil and program or x) then same = false end
+    local y = list[n]
+    if same and not rawequal(y, x == nil and program or x) and (x == x or y == y or type(x) ~= "number" or type(y) ~= "number") then same = false end -- NaN is as NaN was
   end)
   return same and n == list.n
 end
@@ -99,10 +100,9 @@ local known = {score = setmetatable({}, {__mode = "k"}), mask = setmetatable({},
 local warned = setmetatable({}, {__mode = "k"})
 
 local function warn_of(fn)
-  if warned[fn] then return end
-  warned[fn] = true
-  for _, line in ipairs(trace.suspicious(fn)) do
-    io.stderr:write(("attune: warning: line %d, %s: %s\n"):format(line[1], line[2], line[3]))
+  for _, line in ipairs(trace.suspicious(fn, warned)) do
+    local where = line[4] and ("%s:%d"):format(line[4], line[1]) or ("line %d"):format(line[1])
+    io.stderr:write(("attune: warning: %s, %s: %s\n"):format(where, line[2], line[3]))
   end
 end
 

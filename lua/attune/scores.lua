@@ -17,10 +17,15 @@ local function check_options(options, names)
   end
 end
 
+local function truth(options, name)
+  local x = options and options[name]
+  if x ~= nil and type(x) ~= "boolean" then error(("%s: expected true or false, got %s"):format(name, type(x) == "string" and ("'%s'"):format(x) or tostring(x)), 3) end
+end
+
 --- s becomes c tanh(s / c): Gemma 2 (arXiv 2408.00118, section 2).
 ---@param c number
 function scores.softcap(c)
-  if type(c) ~= "number" or not (c > 0) then error(("c: expected a positive number, got %s"):format(tostring(c)), 2) end
+  if type(c) ~= "number" or not (c > 0 and c < math.huge) then error(("c: expected a positive number, got %s"):format(tostring(c)), 2) end
   return function(s, _) return (s / c):tanh() * c end
 end
 
@@ -30,6 +35,7 @@ end
 function scores.alibi(slopes, options)
   tensor("slopes", slopes, 1, "[heads]")
   check_options(options, {"symmetric"})
+  truth(options, "symmetric")
   if options and options.symmetric then
     return function(s, at) return s - slopes[at.h] * (at.i - at.j):abs() end
   end
@@ -42,13 +48,15 @@ end
 function scores.t5(table, options)
   tensor("table", table, 2, "[buckets, heads]")
   check_options(options, {"bidirectional", "max_distance"})
+  truth(options, "bidirectional")
   options = options or {}
   local buckets, max_distance, bidirectional = table.shape[1], options.max_distance or 128, options.bidirectional ~= false
   local half = bidirectional and buckets // 2 or buckets
   local exact = half // 2
   if exact < 1 then error(("table: expected at least %d buckets, got %d"):format(bidirectional and 4 or 2, buckets), 2) end
-  if type(max_distance) ~= "number" or max_distance <= exact then
-    error(("max_distance: expected a number above %d, the distances that have a bucket of their own, got %s"):format(exact, tostring(max_distance)), 2)
+  if bidirectional and buckets % 2 == 1 then error(("table: expected an even number of buckets where bidirectional, got %d"):format(buckets), 2) end
+  if type(max_distance) ~= "number" or not (max_distance > exact and max_distance < math.huge) then
+    error(("max_distance: expected a finite number above %d, the distances that have a bucket of their own, got %s"):format(exact, tostring(max_distance)), 2)
   end
   return function(s, at)
     local relative = at.j - at.i
@@ -65,7 +73,7 @@ end
 --- s - slope |i - j|: farther tokens weigh less, for all heads alike.
 ---@param slope number
 function scores.distance(slope)
-  if type(slope) ~= "number" then error(("slope: expected a number, got %s"):format(tostring(slope)), 2) end
+  if type(slope) ~= "number" or not (math.abs(slope) < math.huge) then error(("slope: expected a finite number, got %s"):format(tostring(slope)), 2) end
   return function(s, at) return s - slope * (at.i - at.j):abs() end
 end
 

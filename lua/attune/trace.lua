@@ -9,35 +9,59 @@ local graph = require "attune.graph"
 local trace = {}
 
 local Value = {__name = "traced value"}
-local recording -- {values = {..}, fn = , source = , first = } while a function runs
+local recording -- {values = {..}, runner =, own = {file, line} or nil} while a function runs
 
 local tensor_type = getmetatable(core.zeros {1})
 
 local function is_traced(x) return getmetatable(x) == Value end
 trace.is_traced = is_traced
 
--- The line of the function's own source that runs now, or its first.
-local function line_now()
-  for level = 3, 60 do
-    local info = debug.getinfo(level, "Sl")
-    if not info then break end
-    if info.source == recording.source and info.currentline >= recording.first and info.currentline <= recording.last then return info.currentline end
+local here = debug.getinfo(1, "S").source:match "^(@.*/)" or "@attune/"
+
+local function is_library(info) return info.source:sub(1, #here) == here end
+
+-- Where a function begins; nil for the library's own.
+local function beginning(fn)
+  local info = debug.getinfo(fn, "S")
+  if not is_library(info) then return {info.short_src, math.max(info.linedefined, 1)} end
+end
+
+-- The file and the line that run now: of the innermost function that is not the library's, or where the user's function began that has returned, or made a tail call;
+-- nil where only the library runs.
+local function place_now()
+  for level = 3, math.huge do
+    local info = debug.getinfo(level, "Slf")
+    if not info or info.func == recording.runner then break end
+    if info.currentline > 0 and not is_library(info) then return info.short_src, info.currentline end
   end
-  return recording.first
+  if recording.own then return recording.own[1], recording.own[2] end
+end
+
+-- Who asked for the trace, where the function is the library's.
+local function asked_from()
+  for level = 3, math.huge do
+    local info = debug.getinfo(level, "Sl")
+    if not info then return "attune", 0 end
+    if info.currentline > 0 and not is_library(info) then return info.short_src, info.currentline end
+  end
 end
 
 local kept = "a traced value was kept and used after its function had returned"
 
 local function fail(message, ...)
   if not recording then error(kept, 3) end
-  local failure = {traced = true, line = line_now(), message = message:format(...)}
+  local failure = {traced = true, message = message:format(...)}
+  failure.file, failure.line = place_now()
   recording.failure = recording.failure or failure -- a pcall in the function does not hide it
   error(failure, 0)
 end
 
 local function new(op, ...)
   if not recording then error(kept, 3) end
-  local value = setmetatable({op = op, line = line_now(), ...}, Value)
+  local value = setmetatable({op = op, ...}, Value)
+  local file, line = place_now()
+  rawset(value, "file", file)
+  rawset(value, "line", line or 0)
   recording.values[#recording.values + 1] = value
   return value
 end
@@ -232,37 +256,53 @@ local function new_at()
   })
 end
 
--- Reads of globals are noted, so that a changed one is noticed: by fn and by the functions that it calls as upvalues.
-local function watch_globals(fn)
-  local globals, restores, seen, env = {}, {}, {}, nil
-  local function watch(f)
+-- fn, the functions among its upvalues, theirs, and those in lists that the library's functions hold, as masks.all does.
+local function reached(fn)
+  local list, seen = {}, {[trace.part] = true}
+  local function visit(f)
+    if seen[f] then return end
     seen[f] = true
-    for n = 1, 255 do
+    list[#list + 1] = f
+    local info = debug.getinfo(f, "S")
+    for n = 1, info.what == "C" and 0 or 255 do
       local name, value = debug.getupvalue(f, n)
       if not name then break end
-      if name == "_ENV" and type(value) == "table" and not seen[value] and (env == nil or rawequal(value, env)) then
-        env = value
-        local watched
-        watched = setmetatable({}, {
-          __index = function(_, key)
-            if key == "_G" then return watched end
-            globals[key] = {}
-            return value[key]
-          end,
-          __newindex = function(_, key, x)
-            value[key] = x
-            globals[key] = {}
-          end,
-        })
-        seen[watched] = true
-        debug.setupvalue(f, n, watched)
-        restores[#restores + 1] = function() debug.setupvalue(f, n, value) end
-      elseif type(value) == "function" and not seen[value] then
-        watch(value)
+      if type(value) == "function" then
+        visit(value)
+      elseif name == "parts" and type(value) == "table" and is_library(info) then
+        for _, part in ipairs(value) do visit(part) end
       end
     end
   end
-  watch(fn)
+  visit(fn)
+  return list
+end
+
+-- Reads of globals are noted, so that a changed one is noticed: by fn and by the functions that it reaches.
+local function watch_globals(fn)
+  local globals, restores, env, watched = {}, {}, nil, nil
+  watched = setmetatable({}, {
+    __index = function(_, key)
+      if key == "_G" then return watched end
+      globals[key] = {}
+      return env[key]
+    end,
+    __newindex = function(_, key, x)
+      env[key] = x
+      globals[key] = {}
+    end,
+  })
+  for _, f in ipairs(reached(fn)) do
+    for n = 1, 255 do
+      local name, value = debug.getupvalue(f, n)
+      if not name then break end
+      if name == "_ENV" and type(value) == "table" and not rawequal(value, watched) and (env == nil or rawequal(value, env)) then
+        env = value
+        debug.setupvalue(f, n, watched)
+        restores[#restores + 1] = function() debug.setupvalue(f, n, value) end
+      end
+    end
+  end
   return setmetatable(globals, {env = env}), function()
     for n = #restores, 1, -1 do restores[n]() end
   end
@@ -331,42 +371,79 @@ local function check_comparisons(kind, result)
   reach(result, seen)
   for _, value in ipairs(recording.values) do
     if rawget(value, "compares") and not seen[value] then
-      error({traced = true, line = value.line, message = ("%s: a comparison is used nowhere in the result: `if`, `and`, `or` and `not` cannot see traced values; "
+      error({traced = true, file = value.file, line = value.line, message = ("%s: a comparison is used nowhere in the result: `if`, `and`, `or` and `not` cannot see traced values; "
         .. "write c:where(a, b), and & | ~ between comparisons"):format(kind)}, 0)
     end
   end
 end
 
--- A whole chunk, as load gives it, has no lines of its own.
-local function last_line(info) return info.what == "main" and math.huge or info.lastlinedefined end
+--- Calls one of the masks that a mask of the library joins, and checks what it returns.
+---@param mask function
+function trace.part(mask, at)
+  if not recording then return mask(at) end
+  local outer = recording.own
+  recording.own = beginning(mask)
+  local seen = mask(at)
+  check_result("mask", seen)
+  recording.own = outer
+  return seen
+end
 
--- The function's lines, where they can be had.
-local function source_lines(info)
-  local lines, n = {}, 0
-  local function take(line)
-    n = n + 1
-    if n >= info.linedefined and n <= last_line(info) then lines[n] = line end
-  end
-  if info.source:sub(1, 1) == "@" then
-    local file = io.open(info.source:sub(2))
+-- The lines of a function's source, where they can be had: all of its file.
+local function source_lines(source)
+  local lines = {}
+  if source:sub(1, 1) == "@" then
+    local file = io.open(source:sub(2))
     if not file then return lines end
-    for line in file:lines() do take(line) end
+    for line in file:lines() do lines[#lines + 1] = line end
     file:close()
-  elseif info.source:sub(1, 1) ~= "=" then
-    for line in (info.source .. "\n"):gmatch "(.-)\n" do take(line) end
+  elseif source:sub(1, 1) ~= "=" then
+    for line in (source .. "\n"):gmatch "(.-)\n" do lines[#lines + 1] = line end
   end
   return lines
 end
 
---- Lines where Lua itself may answer what was meant to be traced: {{line, text, advice}, ..}.
-function trace.suspicious(fn)
-  local found, info = {}, debug.getinfo(fn, "S")
-  for n, text in pairs(source_lines(info)) do
-    local code = text:gsub("%-%-.*", ""):gsub('"[^"]*"', '""'):gsub("'[^']*'", "''")
-    if code:find "at%.%a+%s*[=~]=" or code:find "[=~]=%s*at%.%a" or code:find "%f[%w_]s%s*[=~]=" or code:find "[=~]=%s*s%f[^%w_]" then
-      found[#found + 1] = {n, (text:gsub("^%s+", "")), "== and ~= on a traced value are answered by Lua itself; write x:eq(y) or x:ne(y)"}
-    elseif code:find ":[lg][te]%b().*%f[%w_]or%f[^%w_]" or code:find ":eq%b().*%f[%w_]or%f[^%w_]" or code:find ":ne%b().*%f[%w_]or%f[^%w_]" then
-      found[#found + 1] = {n, (text:gsub("^%s+", "")), "`or` after a comparison takes the comparison and never what follows; write a | b"}
+-- Whether code compares a field of at, or the score, with == or ~=. called: their names.
+local function compares(code, called)
+  code = code:gsub("[=~]=%s*nil%f[^%w_]", "")
+  if not code:find "[=~]=" then return false end
+  for name in pairs(called.at) do
+    for _, form in ipairs {"%f[%w_]" .. name .. "%.(%a+)%s*[=~]=", "[=~]=%s*" .. name .. "%.(%a+)"} do
+      local field = code:match(form)
+      if field and at_fields[field] then return true end
+    end
+  end
+  for name in pairs(called.score) do
+    if code:find("%f[%w_]" .. name .. "%s*[=~]=") or code:find("[=~]=%s*" .. name .. "%f[^%w_]") then return true end
+  end
+  return false
+end
+
+--- Lines where Lua itself may answer what was meant to be traced, in fn and what it reaches: {{line, text, advice, file, or nil for fn's own}, ..}.
+---@param fn function
+---@param done? table functions that were looked at before; filled
+function trace.suspicious(fn, done)
+  local found, files, own = {}, {}, debug.getinfo(fn, "S").source
+  done = done or {}
+  for _, f in ipairs(reached(fn)) do
+    local info = debug.getinfo(f, "Su")
+    if not done[f] and info.what ~= "C" and not is_library(info) then
+      done[f] = true
+      files[info.source] = files[info.source] or source_lines(info.source)
+      local lines, called = files[info.source], {at = {at = true}, score = {s = true}}
+      for n = 1, math.min(info.nparams, 2) do called.at[debug.getlocal(f, n)] = true end
+      if rawequal(f, fn) and info.nparams == 2 then called.score[debug.getlocal(f, 1)] = true end
+      for n = math.max(info.linedefined, 1), info.what == "main" and #lines or math.min(info.lastlinedefined, #lines) do
+        local text = lines[n]
+        local code = text:gsub("%-%-.*", ""):gsub('"[^"]*"', '""'):gsub("'[^']*'", "''")
+        local advice
+        if compares(code, called) then
+          advice = "== and ~= on a traced value are answered by Lua itself; write x:eq(y) or x:ne(y)"
+        elseif code:find ":[lg][te]%b().*%f[%w_]or%f[^%w_]" or code:find ":eq%b().*%f[%w_]or%f[^%w_]" or code:find ":ne%b().*%f[%w_]or%f[^%w_]" then
+          advice = "`or` after a comparison takes the comparison and never what follows; write a | b"
+        end
+        if advice then found[#found + 1] = {n, (text:gsub("^%s+", "")), advice, info.source ~= own and info.short_src or nil} end
+      end
     end
   end
   table.sort(found, function(a, b) return a[1] < b[1] end)
@@ -377,12 +454,11 @@ end
 ---@param fn function
 ---@param kind "score"|"mask"
 function trace.run(fn, kind)
-  local info = debug.getinfo(fn, "S")
   if recording then fail "a score or mask function was called inside another one's tracing; call it with (s, at) there" end
   local globals, restore = watch_globals(fn)
-  recording = {values = {}, source = info.source, first = math.max(info.linedefined, 1), last = last_line(info)}
-  local line
-  local ok, result = xpcall(function()
+  recording = {values = {}, own = beginning(fn)}
+  local file, line
+  local function runner()
     local at = new_at()
     local out
     if kind == "mask" then
@@ -396,15 +472,18 @@ function trace.run(fn, kind)
     check_result(kind, out)
     check_comparisons(kind, out)
     return out
-  end, function(e)
-    line = line_now()
+  end
+  recording.runner = runner
+  local ok, result = xpcall(runner, function(e)
+    file, line = place_now()
     return e
   end)
   restore()
-  local first = recording.first
   recording = nil
   if not ok then
-    local where = ("%s:%d"):format(info.short_src, type(result) == "table" and result.line or line or first)
+    if type(result) == "table" and result.traced then file, line = result.file, result.line end
+    if not file then file, line = asked_from() end
+    local where = ("%s:%d"):format(file, line)
     if type(result) == "table" and result.traced then error(("%s: %s"):format(where, result.message), 0) end
     local message = tostring(result)
     local explained = explain(message)

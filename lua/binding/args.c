@@ -169,10 +169,25 @@ int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_
     return (int)rank;
 }
 
+/* Floats that are whole numbers, each. */
+static void check_whole(lua_State *L, const attune_tensor *t, const char *name) {
+    attune_tensor *wide = push_tensor(L);
+    RUN(L, attune_tensor_convert(t, ATTUNE_F64, wide));
+    const double *x = wide->data;
+    for (int64_t i = 0, n = attune_tensor_count(wide); i < n; i++) {
+        if (x[i] >= -0x1p63 && x[i] < 0x1p63 && x[i] == floor(x[i])) continue;
+        lua_pushnumber(L, x[i]);
+        raise_expected(L, name, "an integer", -1);
+    }
+    attune_tensor_close(wide);
+    lua_pop(L, 1);
+}
+
 attune_tensor *push_integers(lua_State *L, int index, const char *name) {
     attune_tensor *t = test_tensor(L, index), *out;
     if (t) {
         check_tensor(L, index, name);
+        if (t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64 || t->dtype == ATTUNE_BF16 || t->dtype == ATTUNE_F16) check_whole(L, t, name);
         out = push_tensor(L);
         RUN(L, attune_tensor_convert(t, ATTUNE_I64, out));
         return out;

@@ -25,10 +25,23 @@ static attune_position *read_rotate(lua_State *L, int index) {
     return check_position(L, -1, "rotate");
 }
 
+/* What attention has and this cannot have: the reason, rather than an unknown name. */
+static void refuse_scores(lua_State *L, int index) {
+    static const char *const without[][2] = {{"score", "change"}, {"mask", "hide"}, {"softcap", "cap"}, {"window", "hide"}};
+    for (size_t n = 0; n < sizeof without / sizeof *without && lua_istable(L, index); n++) {
+        if (lua_getfield(L, index, without[n][0]) != LUA_TNIL) {
+            luaL_error(L, "%s: linear attention never forms the scores q . k that it would %s; leave it out, or use attune.attention", without[n][0],
+                       without[n][1]);
+        }
+        lua_pop(L, 1);
+    }
+}
+
 static void read_options(lua_State *L, int index, attune_linear_options *out) {
     static const char *const known[] = {"causal", "features", "projection", "rotate", "epsilon", NULL};
     int kind = 0;
     *out = (attune_linear_options){0};
+    refuse_scores(L, index);
     check_options(L, index, known);
     option_boolean(L, index, "causal", &out->causal);
     option_choice(L, index, "features", features, &kind);

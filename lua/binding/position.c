@@ -151,7 +151,10 @@ static void make_learned(lua_State *L, int options) {
     check_options(L, options, known);
     if (!lua_isnil(L, options) && lua_getfield(L, options, "table") != LUA_TNIL) {
         attune_tensor *table = check_tensor(L, -1, "table");
-        RUN(L, attune_position_learned(0, 0, 0, table, push_position(L)));
+        int64_t d_model = 0, most = 0;
+        option_integer(L, options, "d_model", 1, &d_model);
+        option_integer(L, options, "max_positions", 1, &most);
+        RUN(L, attune_position_learned(d_model, most, 0, table, push_position(L)));
         keep_table(L, options);
         return;
     }
@@ -166,7 +169,7 @@ static void make_sinusoidal(lua_State *L, int options) {
     double base = 0;
     check_options(L, options, known);
     int64_t d_model = required(L, options, "d_model");
-    option_number(L, options, "base", &base);
+    read_base(L, options, &base);
     option_choice(L, options, "layout", layouts, &layout);
     RUN(L, attune_position_sinusoidal(d_model, base, layout == 1, push_position(L)));
 }

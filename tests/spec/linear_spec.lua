@@ -215,3 +215,16 @@ describe("the linear state", function()
     fails("rotate: expected an open positional encoding, got a closed one", function() turned:append(k, v) end)
   end)
 end)
+
+describe("options of attention that need the scores", function()
+  it("are refused with the reason", function()
+    local x = attune.randn({1, 1, 4, 4}, {seed = 1})
+    for name, value in pairs {score = function(s) return s end, mask = function(at) return at.i:ge(at.j) end, softcap = 3, window = 2} do
+      for _, run in ipairs {function(o) attune.linear_attention(x, x, x, o) end, function(o) attune.linear_attention_backward(x, x, x, x, o) end} do
+        local ok, message = pcall(run, {features = "elu", [name] = value})
+        assert.is_false(ok)
+        assert.truthy(message:find(name .. ": linear attention never forms the scores q . k that it would %a+; leave it out, or use attune.attention"), message)
+      end
+    end
+  end)
+end)

@@ -421,7 +421,7 @@ describe("encodings refuse", function()
   refuses("buckets: expected an even number of at least 4, got 7", "t5", {heads = 4, buckets = 7})
   refuses("max_distance: expected more than the 8 buckets of one distance, got 8", "t5", {heads = 4, max_distance = 8})
   refuses("table: expected %[buckets, heads%], got %[4%]", "t5", {table = attune.ones {4}})
-  refuses("table: expected %[8, 5%], got %[8, 4%]", "t5", {heads = 5, table = attune.ones {8, 4}})
+  refuses("table: expected %[buckets, 5%], got %[8, 4%]", "t5", {heads = 5, table = attune.ones {8, 4}})
   refuses("scale_base: expected a positive number", "xpos", {head_dim = 8, scale_base = 0})
 end)
 
@@ -448,5 +448,32 @@ describe("absolute positions", function()
     assert.equal(y, none:embed(y))
     assert.equal(y, attune.position("rope", {head_dim = 8}):embed(y))
     assert.same({}, none:parameters())
+  end)
+end)
+
+describe("what encodings refuse", function()
+  it("is positions in tensors that are no integers, as in lists", function()
+    local x, h = attune.randn({1, 2, 2, 4}, {seed = 1}), attune.randn({1, 2, 4}, {seed = 2})
+    local rope, sinusoidal = attune.position("rope", {head_dim = 4}), attune.position("sinusoidal", {d_model = 4})
+    for _, dtype in ipairs {"f32", "f64", "bf16", "f16"} do
+      for bad, said in pairs {[4.5] = "4.5", [math.huge] = "inf", [-math.huge] = "-inf"} do
+        local positions = attune.tensor({1, bad}, {dtype = dtype})
+        fails("positions: expected an integer, got " .. said:gsub("%-", "%%-"), function() rope:rotate(x, positions) end)
+        fails("positions: expected an integer, got " .. said:gsub("%-", "%%-"), function() sinusoidal:embed(h, positions) end)
+        fails("positions: expected an integer, got " .. said:gsub("%-", "%%-"), function() attune.attention(x, x, x, {rotate = rope, positions = positions}) end)
+      end
+      fails("positions: expected an integer, got %-?nan", function() rope:rotate(x, attune.tensor({0 / 0, 1}, {dtype = dtype})) end)
+      assert.same(0, golden.difference(rope:rotate(x, {3, 5}), rope:rotate(x, attune.tensor({3, 5}, {dtype = dtype}))))
+    end
+  end)
+
+  it("is a base of 0, and tables that contradict the other options", function()
+    fails("base: expected a positive number, got 0", function() attune.position("sinusoidal", {d_model = 8, base = 0}) end)
+    local table = attune.ones {2, 32}
+    fails("table: expected %[3, d_model%], got %[2, 32%]", function() attune.position("learned", {table = table, max_positions = 3}) end)
+    fails("table: expected %[max_positions, 8%], got %[2, 32%]", function() attune.position("learned", {table = table, d_model = 8}) end)
+    assert.has_no.errors(function() attune.position("learned", {table = table, d_model = 32, max_positions = 2}) end)
+    fails("table: expected %[buckets, 2%], got %[2, 32%]", function() attune.position("t5", {heads = 2, table = table}) end)
+    fails("table: expected a tensor of floats, got i32", function() attune.position("t5", {heads = 2, table = attune.ones({32, 2}, {dtype = "i32"})}) end)
   end)
 end)

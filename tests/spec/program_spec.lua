@@ -224,6 +224,16 @@ describe("block maps", function()
     local text = attune.block_map(attune.masks.causal(), {queries = 256}):draw()
     assert.same("▒···\n█▒··\n██▒·\n███▒\n", text)
     fails("head: expected from 1 to 1, got 2", function() attune.block_map(attune.masks.causal(), {queries = 64}):draw(2) end)
+    fails("program_spec.lua:%d+: mask: expected a place inside the tensor %[3%], from 1, got %[4%]", function()
+      local map = attune.block_map(attune.masks.documents {1, 1, 2}, {queries = 9})
+      return map
+    end)
+    local t = attune.ones {3}
+    assert.has_no.errors(function() attune.block_map(function(at) return t[at.i]:eq(1) end, {queries = 3}) end)
+    fails("program_spec.lua:%d+: heads: expected a multiple of kv_heads, 2, got 3", function()
+      local map = attune.block_map(attune.masks.causal(), {queries = 64, heads = 3, kv_heads = 2})
+      return map
+    end)
     fails("unknown field 'querys' of shape; did you mean 'queries'", function() attune.block_map(attune.masks.causal(), {querys = 64}) end)
   end)
 end)
@@ -338,6 +348,63 @@ describe("tracing", function()
     assert.same(2, suspicious(load "local at = ...\nreturn at.i == 3")[1][1])
   end)
 
+  it("names the user's line in masks that all and any join, and in what the library's functions read", function()
+    local causal, all, any = attune.masks.causal, attune.masks.all, attune.masks.any
+    local function mask(m) return attune.attention(x[1], x[2], x[3], {mask = m}) end
+    local line = debug.getinfo(1, "l").currentline
+    local function at_line(n, pattern, fn) fails("program_spec.lua:" .. line + n .. ": " .. pattern, function() mask(all(causal(), fn)) end) end
+    at_line(2, "== between traced values", function(at) return at.i == at.j end)
+    at_line(3, "& joins comparisons", function(at) return at.i & 1 end)
+    at_line(4, "mask: a comparison is used nowhere", function(at) if at.i:lt(3) then return at.j:lt(2) end return at.i:eq(1) end)
+    at_line(5, "mask: expected the function to return a comparison.*got false", function(at) return not at.i:lt(3) end)
+    at_line(6, "mask: expected the function to return a comparison.*got nothing", function() end)
+    at_line(7, "mask: expected the function to return a comparison.*got a number", function(at) return at.i end)
+    at_line(8, "mask: expected the function to return a comparison.*got 3", function() return 3 end)
+    at_line(9, "unknown field 'k' of at", function(at) return at.k:lt(3) end)
+    fails("program_spec.lua:" .. line + 11 .. ": mask: .*got nothing", function() mask(any(causal(),
+      all(function() end, causal()))) end)
+    fails("program_spec.lua:" .. line + 12 .. ": all: expected at least one mask", function() local m = all() return m end)
+    fails("program_spec.lua:" .. line + 13 .. ": any: expected mask functions, got a number as number 2", function() local m = any(causal(), 3) return m end)
+    local t = attune.ones {3}
+    fails("of head 1 %(line " .. line + 15 .. "%)", function() mask(all(causal(), function(at) return t[at.i]:eq(t[at.j]) end)) end)
+    fails("of head 1$", function() mask(all(causal(), attune.masks.documents {1, 2, 3})) end)
+    fails("of head 2$", function() run(attune.position("alibi", {heads = 1}).score) end)
+  end)
+
+  it("notices globals of masks that all joins, and takes NaN for unchanged", function()
+    _G.attune_test_factor = 2
+    local m = attune.masks.all(function(at) return (at.i - at.j):lt(attune_test_factor) end) -- luacheck: ignore
+    local before = attune.block_map(m, {queries = 8}).density
+    _G.attune_test_factor = 5
+    assert.is_true(attune.block_map(m, {queries = 8}).density > before)
+    _G.attune_test_factor = nil
+    local count, nan = 0, {0 / 0, math.huge}
+    local function score(s) count = count + 1 return s * (nan[1] == 1 and 2 or 3) end
+    for _ = 1, 3 do run(score) end
+    assert.same(1, count)
+    nan[1] = 1
+    run(score)
+    assert.same(2, count)
+  end)
+
+  it("looks for what Lua answers in functions that are reached, by their parameters' names, and never in the library", function()
+    local suspicious = require "attune.trace".suspicious
+    local function inner(a) return a.i == 3 and a.i:lt(2) or a.i:lt(5) end
+    local line = debug.getinfo(inner, "S").linedefined
+    local function outer(a) return inner(a) end
+    for _, fn in ipairs {inner, outer, attune.masks.all(attune.masks.causal(), inner), attune.masks.any(attune.masks.all(inner), attune.masks.causal())} do
+      local found = suspicious(fn)
+      assert.same(1, #found)
+      assert.same(line, found[1][1])
+    end
+    assert.same(1, #suspicious(function(x1, a) if a.i == 3 then return x1 end return x1 * 2 end))
+    assert.same(1, #suspicious(function(x1, _) return x1 == 3 and 1 or 2 end))
+    assert.same(0, #suspicious(function(x1, a) if a.option == 3 or a == nil then return x1 end return x1 * 2 end))
+    for _, fn in ipairs {attune.masks.natten2d(3, 4, 3), attune.masks.all(attune.masks.strided(3), attune.masks.documents {1, 2}), attune.scores.alibi(attune.ones {2})} do
+      assert.same({}, suspicious(fn))
+    end
+  end)
+
   it("refuses reads outside by pairs that are seen, and only by them", function()
     local t = attune.ones {4}
     fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key 1 of head 1 %(line %d+%)", function()
@@ -419,12 +486,27 @@ describe("the library", function()
     fails("all: expected mask functions, got a number as number 1", function() masks.all(3) end)
     fails("n: expected an integer or a tensor %[batch%], got nil", function() masks.prefix() end)
     fails("ids: expected a list of integers or a tensor, got nil", function() masks.documents() end)
+    for list, pattern in pairs {
+      [{1, 1.5}] = "integers, got 1.5", [{}] = "at least one integer, got an empty list", [{"a"}] = "integers, got 'a'", [{{1, 2}, {1, 2.5}}] = "integers, got 2.5",
+      [{{1, 2}, {1}}] = "lists of 2 integers each, got one of 1", [{1, {2}}] = "integers, got a table",
+    } do
+      local line = debug.getinfo(1, "l").currentline + 1
+      fails("program_spec.lua:" .. line .. ": ids: expected " .. pattern, function() local m = masks.documents(list) return m end)
+    end
+    assert.has_no.errors(function() masks.documents {{1, 2.0}, {3, 3}} end)
     local named = attune.scores
     fails("slopes: expected a tensor %[heads%], got nil", function() named.alibi() end)
     fails("unknown option 'symetric'; did you mean 'symmetric'", function() named.alibi(attune.ones {2}, {symetric = true}) end)
     fails("table: expected a tensor %[buckets, heads%]", function() named.t5(attune.ones {2}) end)
     fails("table: expected at least 4 buckets, got 2", function() named.t5(attune.ones {2, 2}) end)
-    fails("max_distance: expected a number above 8", function() named.t5(attune.ones {32, 2}, {max_distance = 8}) end)
+    fails("table: expected an even number of buckets where bidirectional, got 33", function() named.t5(attune.ones {33, 2}) end)
+    assert.has_no.errors(function() named.t5(attune.ones {33, 2}, {bidirectional = false}) end)
+    fails("bidirectional: expected true or false, got 'x'", function() named.t5(attune.ones {32, 2}, {bidirectional = "x"}) end)
+    fails("symmetric: expected true or false, got 1", function() named.alibi(attune.ones {2}, {symmetric = 1}) end)
+    fails("max_distance: expected a finite number above 8.*got inf", function() named.t5(attune.ones {32, 2}, {max_distance = math.huge}) end)
+    fails("c: expected a positive number, got inf", function() named.softcap(math.huge) end)
+    fails("slope: expected a finite number, got %-?nan", function() named.distance(0 / 0) end)
+    fails("max_distance: expected a finite number above 8", function() named.t5(attune.ones {32, 2}, {max_distance = 8}) end)
   end)
 
   it("has softcap as the option has it, and windows as the option has them", function()
