@@ -92,8 +92,8 @@ describe("linear attention", function()
     assert.same(attune.favor_projection({head_dim = 4, features = 6, seed = 7}):tolist(), attune.favor_projection({head_dim = 4, features = 6, seed = 7}):tolist())
     assert.are_not.same(attune.favor_projection({head_dim = 4, features = 6, seed = 7}):tolist(), attune.favor_projection({head_dim = 4, features = 6, seed = 8}):tolist())
     -- what is drawn from the same seed does not lie along it
-    local x, w = attune.randn({16}, {seed = 7}), attune.favor_projection({head_dim = 16, features = 1, seed = 7}):view {16}
-    local cosine = (x * w):sum():item() / math.sqrt((x * x):sum():item() * (w * w):sum():item())
+    local x, row = attune.randn({16}, {seed = 7}), attune.favor_projection({head_dim = 16, features = 1, seed = 7}):view {16}
+    local cosine = (x * row):sum():item() / math.sqrt((x * x):sum():item() * (row * row):sum():item())
     assert.is_true(math.abs(cosine) < 0.9)
     local function drawn()
       attune.set_seed(5)
