@@ -242,6 +242,29 @@ void at_linear_sums_merge(const at_linear_plan *p, at_linear_sums *into, const a
     kernels->add_scaled(from->s, factor, into->s, p->products);
 }
 
+at_linear_sums at_linear_sums_in(const at_linear_plan *p, float *list, int64_t place) { return at_linear_sums_at(p, list + place * at_linear_sums_floats(p)); }
+
+void at_linear_sums_keep(const at_linear_plan *p, float *list, int64_t place, const at_linear_sums *sums) {
+    list[place * at_linear_sums_floats(p)] = sums->greatest;
+}
+
+void at_linear_sums_empty(const at_linear_plan *p, float *list, int64_t place) {
+    at_linear_sums sums = at_linear_sums_in(p, list, place);
+    at_linear_sums_clear(p, &sums);
+    at_linear_sums_keep(p, list, place, &sums);
+}
+
+void at_linear_sums_join(const at_linear_plan *p, float *list, int64_t into, int64_t from) {
+    at_linear_sums a = at_linear_sums_in(p, list, into), b = at_linear_sums_in(p, list, from);
+    at_linear_sums_merge(p, &a, &b);
+    at_linear_sums_keep(p, list, into, &a);
+}
+
+void at_linear_sums_gather(const at_linear_plan *p, float *list, int64_t sections, bool causal) {
+    if (causal) at_linear_sums_empty(p, list, 0);
+    for (int64_t n = causal ? 2 : 1; n < sections; n++) at_linear_sums_join(p, list, causal ? n : 0, causal ? n - 1 : n);
+}
+
 void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int64_t count, at_linear_sums *sums) {
     const at_simd *simd = at_simd_now();
     simd->linear.sum(s->k, p->stride, count, p->F, sums->z);

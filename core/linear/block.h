@@ -39,6 +39,14 @@ void at_linear_sums_rescale(const at_linear_plan *plan, at_linear_sums *sums, fl
 /* into += from, each at the greater stabiliser. */
 void at_linear_sums_merge(const at_linear_plan *plan, at_linear_sums *into, const at_linear_sums *from);
 
+/* Lists of sums, those of a place after those of the place before it. What becomes of greatest must be kept. */
+at_linear_sums at_linear_sums_in(const at_linear_plan *plan, float *list, int64_t place);
+void at_linear_sums_keep(const at_linear_plan *plan, float *list, int64_t place, const at_linear_sums *sums);
+void at_linear_sums_empty(const at_linear_plan *plan, float *list, int64_t place);
+void at_linear_sums_join(const at_linear_plan *plan, float *list, int64_t into, int64_t from);
+/* A head's list, a place a section: all into the first; causal, where a section's sums lie in the next one's place: each gets those before it. */
+void at_linear_sums_gather(const at_linear_plan *plan, float *list, int64_t sections, bool causal);
+
 typedef struct at_linear_scratch {
     float *k, *k_turned, *q, *q_turned; /* [block][stride]; turned is the other one where nothing turns */
     float *k_columns;                   /* k turned, as panels of tokens */

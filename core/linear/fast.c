@@ -29,13 +29,7 @@ typedef struct fast_job {
     at_linear_scratch *thread;
 } fast_job;
 
-static at_linear_sums sums_of(const fast_job *j, int64_t head, int64_t section) {
-    return at_linear_sums_at(&j->plan, j->sums + (head * j->cut.sections + section) * at_linear_sums_floats(&j->plan));
-}
-
-static void keep(const fast_job *j, int64_t head, int64_t section, const at_linear_sums *sums) {
-    j->sums[(head * j->cut.sections + section) * at_linear_sums_floats(&j->plan)] = sums->greatest;
-}
+static float *list_of(const fast_job *j, int64_t head) { return j->sums + head * j->cut.sections * at_linear_sums_floats(&j->plan); }
 
 /* Features of the keys [first, first + count) of a kv head, relative to what sums are then relative to. Whether their values are finite. */
 static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int64_t first, int64_t count, at_linear_sums *sums) {
@@ -111,7 +105,7 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
     fast_job *j = context;
     at_linear_scratch *s = &j->thread[thread];
     const int64_t summed = j->p->causal ? j->cut.sections - 1 : j->cut.sections, head = task / summed, number = task % summed, place = number + j->p->causal;
-    at_linear_sums sums = sums_of(j, head, place);
+    at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, head), place);
     int64_t from, to;
     at_linear_section(&j->cut, number, j->p->Sk, &from, &to);
     at_linear_sums_clear(&j->plan, &sums);
@@ -121,31 +115,14 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
         make_keys(j, s, head, first, count, &sums);
         at_linear_sums_add(&j->plan, s, count, &sums);
     }
-    keep(j, head, place, &sums);
+    at_linear_sums_keep(&j->plan, list_of(j, head), place, &sums);
     return ATTUNE_OK;
 }
 
-/* All sections into the first; causal: each gets those before it. */
 static attune_status merge_task(void *context, int64_t head, int thread) {
     fast_job *j = context;
     (void)thread;
-    if (j->p->causal) {
-        at_linear_sums first = sums_of(j, head, 0);
-        at_linear_sums_clear(&j->plan, &first);
-        keep(j, head, 0, &first);
-        for (int64_t n = 2; n < j->cut.sections; n++) {
-            at_linear_sums into = sums_of(j, head, n), from = sums_of(j, head, n - 1);
-            at_linear_sums_merge(&j->plan, &into, &from);
-            keep(j, head, n, &into);
-        }
-    } else {
-        at_linear_sums into = sums_of(j, head, 0);
-        for (int64_t n = 1; n < j->cut.sections; n++) {
-            at_linear_sums from = sums_of(j, head, n);
-            at_linear_sums_merge(&j->plan, &into, &from);
-        }
-        keep(j, head, 0, &into);
-    }
+    at_linear_sums_gather(&j->plan, list_of(j, head), j->cut.sections, j->p->causal);
     return ATTUNE_OK;
 }
 
@@ -157,7 +134,7 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     at_linear_scratch *s = &j->thread[thread];
     const int64_t head = task / j->row_tasks, b = head / p->Hq, h = head % p->Hq, kv = b * p->Hk + h / p->G;
     const int64_t from = task % j->row_tasks * QUERY_BLOCKS * j->plan.block;
-    const at_linear_sums sums = sums_of(j, kv, 0);
+    const at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, kv), 0);
     for (int64_t first = from; first < p->Sq && first < from + QUERY_BLOCKS * j->plan.block; first += j->plan.block) {
         const int64_t count = p->Sq - first < j->plan.block ? p->Sq - first : j->plan.block;
         int64_t stride;
@@ -197,7 +174,7 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
     const at_simd *simd = at_simd_now();
     at_linear_scratch *s = &j->thread[thread];
     const int64_t head = task / j->cut.sections, b = head / p->Hk, offset = p->Sk - p->Sq; /* query i is token i + offset */
-    at_linear_sums sums = sums_of(j, head, task % j->cut.sections);
+    at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, head), task % j->cut.sections);
     int64_t from, to, stride;
     at_linear_section(&j->cut, task % j->cut.sections, j->p->Sk, &from, &to);
     if (j->cut.sections == 1) at_linear_sums_clear(&j->plan, &sums);

@@ -23,13 +23,6 @@
 
 enum { PARTS = 10 };
 
-static at_linear_sums sums_at(const at_back_job *j, float *base, int64_t place) {
-    return at_linear_sums_at(&j->plan, base + place * at_linear_sums_floats(&j->plan));
-}
-static void keep(const at_back_job *j, float *base, int64_t place, const at_linear_sums *sums) {
-    base[place * at_linear_sums_floats(&j->plan)] = sums->greatest;
-}
-
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -65,7 +58,7 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
     const int64_t all = j->keys.sections, summed = p->causal ? all - 1 : all, head = task / summed, number = task % summed,
                   place = head * all + number + p->causal;
     const bool running = !(p->epsilon > 0);
-    at_linear_sums sums = sums_at(j, j->s, place);
+    at_linear_sums sums = at_linear_sums_in(&j->plan, j->s, place);
     float c = running ? -INFINITY : j->greatest[head * all].greatest;
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
@@ -77,29 +70,15 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
         at_back_pack_features(j, t->s.k_turned, k.count, t->k_rows);
         at_back_add_keys(j, t, &k, &sums);
     }
-    keep(j, j->s, place, &sums);
+    at_linear_sums_keep(&j->plan, j->s, place, &sums);
     return ATTUNE_OK;
 }
 
-static void merge(const at_back_job *j, float *base, int64_t into, int64_t from) {
-    at_linear_sums a = sums_at(j, base, into), b = sums_at(j, base, from);
-    at_linear_sums_merge(&j->plan, &a, &b);
-    keep(j, base, into, &a);
-}
-
-static void clear(const at_back_job *j, float *base, int64_t place) {
-    at_linear_sums sums = sums_at(j, base, place);
-    at_linear_sums_clear(&j->plan, &sums);
-    keep(j, base, place, &sums);
-}
-
-/* All sections into the first; causal: each gets those before it. */
 static attune_status merge_keys_task(void *context, int64_t head, int thread) {
     at_back_job *j = context;
-    const int64_t n = j->keys.sections, place = head * n;
+    const int64_t sections = j->keys.sections;
     (void)thread;
-    if (j->p->causal) clear(j, j->s, place);
-    for (int64_t i = j->p->causal ? 2 : 1; i < n; i++) merge(j, j->s, place + (j->p->causal ? i : 0), place + (j->p->causal ? i - 1 : i));
+    at_linear_sums_gather(&j->plan, j->s + head * sections * at_linear_sums_floats(&j->plan), sections, j->p->causal);
     return ATTUNE_OK;
 }
 
@@ -109,10 +88,10 @@ static attune_status merge_queries_task(void *context, int64_t head, int thread)
     const int64_t n = j->p->causal ? j->keys.sections : j->queries.sections, place = head * n;
     (void)thread;
     if (j->p->causal) {
-        clear(j, j->r, place + n - 1);
-        for (int64_t i = n - 3; i >= 0; i--) merge(j, j->r, place + i, place + i + 1);
+        at_linear_sums_empty(&j->plan, j->r, place + n - 1);
+        for (int64_t i = n - 3; i >= 0; i--) at_linear_sums_join(&j->plan, j->r, place + i, place + i + 1);
     } else {
-        for (int64_t i = 1; i < n; i++) merge(j, j->r, place, place + i);
+        for (int64_t i = 1; i < n; i++) at_linear_sums_join(&j->plan, j->r, place, place + i);
     }
     return ATTUNE_OK;
 }
@@ -123,8 +102,8 @@ static attune_status queries_task(void *context, int64_t task, int thread) {
     const at_linear *p = j->p;
     at_back_scratch *t = &j->thread[thread];
     const int64_t head = task / j->queries.sections;
-    const at_linear_sums s = sums_at(j, j->s, head * j->keys.sections);
-    at_linear_sums r = sums_at(j, j->r, task);
+    const at_linear_sums s = at_linear_sums_in(&j->plan, j->s, head * j->keys.sections);
+    at_linear_sums r = at_linear_sums_in(&j->plan, j->r, task);
     int64_t from, to;
     at_linear_section(&j->queries, task % j->queries.sections, p->Sq, &from, &to);
     at_linear_sums_clear(&j->plan, &r);
@@ -137,7 +116,7 @@ static attune_status queries_task(void *context, int64_t task, int thread) {
             at_back_add_queries(j, t, &q, s.greatest, &r);
         }
     }
-    keep(j, j->r, task, &r);
+    at_linear_sums_keep(&j->plan, j->r, task, &r);
     return ATTUNE_OK;
 }
 
@@ -149,11 +128,11 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
     const int64_t number = task % j->keys.sections, head = task / j->keys.sections, offset = p->Sk - p->Sq;
     const int64_t blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
     const bool running = !(p->epsilon > 0);
-    at_linear_sums s = sums_at(j, j->s, task), r = {0};
+    at_linear_sums s = at_linear_sums_in(&j->plan, j->s, task), r = {0};
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     if (j->keys.sections == 1) at_linear_sums_clear(&j->plan, &s);
-    if (number > 0) r = sums_at(j, j->r, task - 1), at_linear_sums_clear(&j->plan, &r);
+    if (number > 0) r = at_linear_sums_in(&j->plan, j->r, task - 1), at_linear_sums_clear(&j->plan, &r);
     float c = running ? s.greatest : j->greatest[head * j->keys.sections].greatest;
     for (int64_t first = from; first < to; first += j->plan.block) {
         if (at_interrupted()) return at_interrupted_status();
@@ -172,7 +151,7 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
         }
         at_back_add_keys(j, t, &k, &s);
     }
-    if (number > 0) keep(j, j->r, task - 1, &r);
+    if (number > 0) at_linear_sums_keep(&j->plan, j->r, task - 1, &r);
     return ATTUNE_OK;
 }
 
@@ -182,8 +161,8 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
     const at_linear *p = j->p;
     at_back_scratch *t = &j->thread[thread];
     const int64_t number = task % j->keys.sections, head = task / j->keys.sections, blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
-    at_linear_sums r = sums_at(j, j->r, p->causal ? task : head * j->queries.sections);
-    float c = p->causal ? 0 : sums_at(j, j->s, head * j->keys.sections).greatest;
+    at_linear_sums r = at_linear_sums_in(&j->plan, j->r, p->causal ? task : head * j->queries.sections);
+    float c = p->causal ? 0 : at_linear_sums_in(&j->plan, j->s, head * j->keys.sections).greatest;
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     if (p->causal && j->keys.sections == 1) at_linear_sums_clear(&j->plan, &r);
@@ -225,8 +204,7 @@ static attune_status run(at_back_job *j) {
     const at_linear *p = j->p;
     const int64_t heads = p->B * p->Hk, sections = j->keys.sections;
     const bool stabilised = p->epsilon > 0 && at_linear_exponential(p);
-    for (int64_t n = 0; n < heads * sections && !stabilised; n++) j->greatest[n].greatest = -INFINITY;
-    if (stabilised) {
+    if (p->epsilon > 0) { /* without exponentials: -inf */
         AT_TRY(at_parallel(heads * sections, greatest_task, j));
         for (int64_t head = 0; head < heads; head++)
             for (int64_t n = 1; n < sections; n++)
