@@ -407,6 +407,18 @@ static void features_follow_the_formulas(void **state) {
     }
 }
 
+/* Each product that the set has multiplies as many times as it says, and leaves the processor as it was. */
+static void peaks_run(void **state) {
+    (void)state;
+    for (int product = 0; product < AT_PRODUCTS; product++) {
+        double (*peak)(int64_t) = set.attention.peak[product];
+        assert_true(product != AT_FMA || peak);
+        if (!peak) continue;
+        const double one = peak(1);
+        assert_true(one > 0 && peak(1000) == 1000 * one);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(steps_follow_the_formula),
                                        cmocka_unit_test(panels_multiply),
@@ -415,7 +427,8 @@ int main(void) {
                                        cmocka_unit_test(exp_is_within_2_units),
                                        cmocka_unit_test(sixteen_bits_convert),
                                        cmocka_unit_test(rotation_turns),
-                                       cmocka_unit_test(features_follow_the_formulas)};
+                                       cmocka_unit_test(features_follow_the_formulas),
+                                       cmocka_unit_test(peaks_run)};
     const char *names[12];
     int count = at_simd_available(names, 11), failed = 0;
     names[count++] = "amx_emulated";

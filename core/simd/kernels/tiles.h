@@ -16,10 +16,11 @@ typedef struct tile_shapes {
 #if defined AT_ISA_amx
 #include <immintrin.h>
 
-#define TILE_CONFIGURE(shapes) _tile_loadconfig(shapes)
+/* Said to the compiler in full: gcc 12's own intrinsics do not tell it that these read all 64 bytes of the shapes, or memory at all, so it drops or moves what was stored there. */
+#define TILE_CONFIGURE(shapes) __asm__ volatile("ldtilecfg %0" ::"m"(*(shapes)))
+#define TILE_LOAD(t, p, stride) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((int64_t)(stride)) : "memory")
+#define TILE_STORE(t, p, stride) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((int64_t)(stride)) : "memory")
 #define TILE_RELEASE() _tile_release()
-#define TILE_LOAD(t, p, stride) _tile_loadd(t, p, stride)
-#define TILE_STORE(t, p, stride) _tile_stored(t, p, stride)
 #define TILE_ZERO(t) _tile_zero(t)
 #define TILE_DOT_BF16(c, a, b) _tile_dpbf16ps(c, a, b)
 #define TILE_DOT_S8U8(c, a, b) _tile_dpbsud(c, a, b)
