@@ -31,11 +31,14 @@ local function inputs(p)
 end
 
 local function prefill(name, p)
-  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.ceilings or {"sgemm", "fma"}, dots = p.dtype == "bf16" and with_dots, make = function()
+  case {name = name, isa = p.isa, arithmetic = p.threads and "fma_one", point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.ceilings or {"sgemm", "fma"}, dots = p.dtype == "bf16" and with_dots, make = function()
     local q, k, v = inputs(p)
     local options = {causal = true, engine = p.engine or "tiled", rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
+    local all = attune.threads()
     return {run = function()
+      if p.threads then attune.threads(p.threads) end
       local o, lse = attune.attention(q, k, v, options)
+      if p.threads then attune.threads(all) end
       o:close()
       lse:close()
     end, flops = 2 * p.heads * p.tokens ^ 2 * p.dim, bytes = 2 * (p.heads + p.kv_heads) * p.tokens * p.dim * bytes_of[p.dtype or "f32"]}
@@ -53,6 +56,13 @@ figure {"prefill, f32, H 8, D 128: one kv head against 8", case = "prefill-f32-1
 prefill("prefill-bf16-128", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, dtype = "bf16", ceilings = {"fma", "bf16"}, point = "prefill bf16, D 128"})
 if with_dots then figure {"prefill, bf16, causal, H 8, S 4096, D 128", case = "prefill-bf16-128", of = "bf16", at_least = 0.75} end
 figure {"the same against f32", case = "prefill-bf16-128", of = "prefill-f32-128", at_least = with_dots and 1.6 or 0.9}
+prefill("prefill-f32-128-avx2", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, isa = "avx2", ceilings = {"fma"}})
+figure {"prefill, f32, causal, H 8, S 4096, D 128, with ATTUNE_ISA=avx2", case = "prefill-f32-128-avx2", isa = "avx2", of = "fma", at_least = 0.80}
+prefill("prefill-f32-128-one", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, threads = 1, ceilings = {"fma_one"}})
+figure {"prefill, f32, D 128: all threads against one", case = "prefill-f32-128", needs = {"prefill-f32-128-one"}, told = "of what the peak gains", at_least = 0.97, ratio = function(sample, samples)
+  local other = rounds.beside(sample, samples, "prefill-f32-128-one")
+  return other and other.seconds / sample.seconds / (sample.ceiling.fma / other.ceiling.fma_one)
+end}
 prefill("prefill-f32-128-rope", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, rotate = true})
 figure {"prefill, f32, D 128: with RoPE on the way in against without", case = "prefill-f32-128-rope", of = "prefill-f32-128", at_least = 0.97}
 

@@ -17,6 +17,13 @@ end
 --- name = {reading = function(seconds) -> a second, unit, about, peak = true where nothing can exceed it}
 ceilings.list = {
   fma = {unit = "FLOP/s", peak = true, about = "f32 multiply-adds of the instruction set in use, all threads", reading = function(seconds) return attune.measure.peak(seconds) end},
+  fma_one = {unit = "FLOP/s", peak = true, about = "the same, one thread", reading = function(seconds)
+    local all = attune.threads()
+    attune.threads(1)
+    local rate = attune.measure.peak(seconds)
+    attune.threads(all)
+    return rate
+  end},
   bf16 = {unit = "FLOP/s", peak = true, about = "bf16 dot products of the set in use, all threads", reading = function(seconds) return attune.measure.peak(seconds, "bf16") end},
   sgemm = {unit = "FLOP/s", about = "BLIS sgemm, 2048 cubed, all threads", reading = function(seconds)
     local rate = attune.measure.sgemm(seconds, 2048)
@@ -31,6 +38,6 @@ ceilings.list = {
 }
 
 --- Names in the order in which they are told.
-ceilings.names = {"fma", "bf16", "sgemm", "read"}
+ceilings.names = {"fma", "fma_one", "bf16", "sgemm", "read"}
 
 return ceilings

@@ -1,4 +1,4 @@
---- What attune itself costs beside the work: figures in seconds, as users feel them.
+--- What attune itself costs beside the work: time as users feel it, and memory.
 local attune = require "attune"
 local stats = require "attune.stats"
 local uv = require "luv"
@@ -59,13 +59,40 @@ local function runner()
   return stats.median(differences)
 end
 
---- {text, seconds, at_most}
+-- Bytes a thread that a call takes beside its results, and beside one packed copy of a kv head's keys and values a thread (forward) or lse and delta (backward).
+local function scratch(tokens, dim, backward)
+  local function draw(seed) return attune.randn({1, 8, tokens, dim}, {seed = seed}) end
+  local q, k, v, d_o = draw(1), draw(2), draw(3), draw(4)
+  local o, lse = attune.attention(q, k, v, {causal = true})
+  collectgarbage()
+  collectgarbage()
+  attune.memory {reset_peak = true}
+  local results = backward and {attune.attention_backward(d_o, q, k, v, o, lse, {causal = true})} or {attune.attention(q, k, v, {causal = true, engine = "tiled"})}
+  local memory = attune.memory()
+  local apart = backward and 2 * 8 * tokens * 4 or attune.threads() * 2 * tokens * dim * 4
+  local bytes = (memory.peak - memory.bytes - apart) / attune.threads()
+  for _, t in ipairs(results) do
+    if type(t) == "userdata" then t:close() end
+  end
+  return bytes
+end
+
+--- {text, value, at_most, unit}
 function overheads.measure()
-  return {
-    {"one attention call on tiny tensors, from Lua", call(), 5e-6},
-    {"`attune --version`", version(), 30e-3},
-    {"a trial, beside starting its worker", runner(), 5e-3},
+  local rows = {
+    {"one attention call on tiny tensors, from Lua", call(), 5e-6, "s"},
+    {"`attune --version`", version(), 30e-3, "s"},
+    {"a trial, beside starting its worker", runner(), 5e-3, "s"},
   }
+  for _, backward in ipairs {false, true} do
+    for _, dim in ipairs {64, 128} do
+      for _, tokens in ipairs {2048, 16384} do
+        rows[#rows + 1] = {("scratch a thread, %s, f32, H 8, S %d, D %d, beside %s"):format(backward and "backward" or "prefill", tokens, dim,
+          backward and "lse and delta" or "a packed copy of a head's K and V"), scratch(tokens, dim, backward), backward and 4 << 20 or 2 << 20, "B"}
+      end
+    end
+  end
+  return rows
 end
 
 return overheads

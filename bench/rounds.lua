@@ -1,6 +1,6 @@
 --- Interleaved measurement: in each round every case runs between readings of the ceilings that it is compared with.
 --
--- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = , times = calls in a run}}; dots: its arithmetic is bf16's dot products; heavy: made
+-- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = , times = calls in a run}}; dots: its arithmetic is bf16's dot products, arithmetic: names another ceiling than fma for it; heavy: made
 -- anew each round; cold: its bytes come from memory, from `memory` where make returns that. flops and bytes are those that a call cannot do without. Both sides of a
 -- ratio are the best of what fits a slot of the same length. A round of a case is void where the case exceeds a peak: then another program had the processor
 -- while the peak was read, or memory changed its speed in between.
@@ -75,7 +75,7 @@ function rounds.measure(cases, count, told)
       local read = {}
       local seconds, flops, bytes = rounds.seconds_of(case, function(memory) read[#read + 1] = readings(case.ceilings, memory) end)
       local ceiling = around(read[1], read[2])
-      local sample = {round = round, seconds = seconds, ceiling = ceiling, flops = flops, bytes = bytes, arithmetic = case.dots and "bf16" or "fma"}
+      local sample = {round = round, seconds = seconds, ceiling = ceiling, flops = flops, bytes = bytes, arithmetic = case.arithmetic or case.dots and "bf16" or "fma"}
       sample.void = exceeded(case, sample)
       table.insert(samples[case.name], sample)
       if told then told(round, case) end

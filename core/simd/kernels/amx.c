@@ -50,30 +50,35 @@ static void configure(int lines) {
     TILE_CONFIGURE(&shapes);
 }
 
-/* The sums of one step of the depth, for one or two tiles of lines and of columns. */
-#define STEP(dot, lower, right)           \
-    do {                                  \
-        dot(0, 4, 6);                     \
-        if (right) dot(1, 4, 7);          \
-        if (lower) dot(2, 5, 6);          \
-        if (lower && right) dot(3, 5, 7); \
+/* One step of the depth, for one or two tiles of lines and of columns; each tile is loaded just before it is needed first. */
+#define STEP(dot, lines, stride, columns, column_stride, lower, right) \
+    do {                                                               \
+        TILE_LOAD(4, lines, stride);                                   \
+        TILE_LOAD(6, columns, column_stride);                          \
+        dot(0, 4, 6);                                                  \
+        if (right) {                                                   \
+            TILE_LOAD(7, (columns) + TILE_BYTES, column_stride);       \
+            dot(1, 4, 7);                                              \
+        }                                                              \
+        if (lower) {                                                   \
+            TILE_LOAD(5, (lines) + 16 * (stride), stride);             \
+            dot(2, 5, 6);                                              \
+            if (right) dot(3, 5, 7);                                   \
+        }                                                              \
     } while (0)
-
-static void load_lines(const char *lines, int64_t stride, bool lower) {
-    TILE_LOAD(4, lines, stride);
-    if (lower) TILE_LOAD(5, lines + 16 * stride, stride);
-}
-
-static void load_columns(const char *columns, int64_t stride, bool right) {
-    TILE_LOAD(6, columns, stride);
-    if (right) TILE_LOAD(7, columns + TILE_BYTES, stride);
-}
 
 static void store_sums(float *to, int64_t stride, bool lower, bool right) {
     TILE_STORE(0, to, stride * 4);
     if (right) TILE_STORE(1, to + TILE_COLUMNS, stride * 4);
     if (lower) TILE_STORE(2, to + 16 * stride, stride * 4);
     if (lower && right) TILE_STORE(3, to + 16 * stride + TILE_COLUMNS, stride * 4);
+}
+
+static void load_sums(const float *from, int64_t stride, bool lower, bool right) {
+    TILE_LOAD(0, from, stride * 4);
+    if (right) TILE_LOAD(1, from + TILE_COLUMNS, stride * 4);
+    if (lower) TILE_LOAD(2, from + 16 * stride, stride * 4);
+    if (lower && right) TILE_LOAD(3, from + 16 * stride + TILE_COLUMNS, stride * 4);
 }
 
 static void zero_sums(void) {
@@ -113,15 +118,13 @@ static void scores(at_step *s) {
     const int64_t line_bytes = i8 ? s->D : 2 * s->D, panel_bytes = AT_PANEL * 4; /* of a step of the depth, over a panel */
     configure(lines);
     for (int column = left; column < right; column += AT_PANEL) {
-        const char *k = (const char *)s->k[column / AT_TILE] + column % AT_TILE * at_round_up(s->D, AT_DIM) * (i8 ? 1 : 2);
+        const char *k = (const char *)s->k[column / AT_TILE] + column % AT_TILE * at_round_up(s->D, AT_DIM) * (i8 ? 1 : 2), *q = s->q;
         zero_sums();
         for (int64_t at = 0; at < line_bytes; at += TILE_BYTES) {
-            load_lines((const char *)s->q + at, line_bytes, lower);
-            load_columns(k + at / 4 * panel_bytes, panel_bytes, two);
             if (i8)
-                STEP(TILE_DOT_S8U8, lower, two);
+                STEP(TILE_DOT_S8U8, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes, lower, two);
             else
-                STEP(TILE_DOT_BF16, lower, two);
+                STEP(TILE_DOT_BF16, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes, lower, two);
         }
         if (i8) {
             float sums[LINES * AT_PANEL];
@@ -157,40 +160,48 @@ static void add_i8_values(const at_step *s, const float *sums, int64_t d, int64_
     }
 }
 
+/* Most rows have seen their greatest score before long, and alpha is 1. */
+static void scale_sums(const at_step *s, int64_t Dvp) {
+    for (int r = 0; r < s->rows; r++) {
+        if (s->alpha[r] == 1.0f) continue;
+        const vf alpha = vf_set1(s->alpha[r]);
+        for (float *o = s->o + r * Dvp, *end = o + Dvp; o < end; o += AT_LANES) vf_store(o, vf_mul(alpha, vf_load(o)));
+    }
+}
+
 static void values(at_step *s) {
     if (s->product == AT_FMA || !s->v_finite) {
         otherwise.values(s);
         return;
     }
     const bool i8 = s->product == AT_DOT_I8;
-    const int64_t Dvp = at_round_up(s->Dv, AT_DIM), bytes = i8 ? 1 : 2, depth = tile_depth(s->product);
-    const int lines = lines_of(s), begin = (int)(s->from / depth * depth), end = (int)at_round_up(s->to, depth);
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM), bytes = i8 ? 1 : 2, stride = AT_SCORE_STRIDE * bytes;
+    const int lines = lines_of(s), depth = (int)tile_depth(s->product), begin = s->from / depth * depth, end = (int)at_round_up(s->to, depth);
     const bool lower = lines > 16;
     widen_weights(s, lines, bytes, begin, end);
+    if (!i8) scale_sums(s, Dvp);
     configure(lines);
     for (int64_t d = 0; d < Dvp; d += AT_PANEL) {
         const int64_t width = Dvp - d < AT_PANEL ? Dvp - d : AT_PANEL, step_bytes = width * 4;
         const bool two = width > TILE_COLUMNS;
-        float sums[LINES * AT_PANEL];
-        zero_sums();
-        for (int j = begin; j < end; j += (int)depth) {
+        if (i8)
+            zero_sums();
+        else
+            load_sums(s->o + d, Dvp, lower, two);
+        for (int j = begin; j < end; j += depth) {
             const char *v = (const char *)s->v[j / AT_TILE] + d * AT_TILE * bytes + j % AT_TILE * bytes / 4 * step_bytes;
-            load_lines((const char *)s->weights + j * bytes, AT_SCORE_STRIDE * bytes, lower);
-            load_columns(v, step_bytes, two);
+            const char *weights = (const char *)s->weights + j * bytes;
             if (i8)
-                STEP(TILE_DOT_U8S8, lower, two);
+                STEP(TILE_DOT_U8S8, weights, stride, v, step_bytes, lower, two);
             else
-                STEP(TILE_DOT_BF16, lower, two);
+                STEP(TILE_DOT_BF16, weights, stride, v, step_bytes, lower, two);
         }
-        store_sums(sums, AT_PANEL, lower, two);
         if (i8) {
+            float sums[LINES * AT_PANEL];
+            store_sums(sums, AT_PANEL, lower, two);
             add_i8_values(s, sums, d, width, Dvp);
-            continue;
-        }
-        for (int r = 0; r < s->rows; r++) {
-            float *o = s->o + r * Dvp + d;
-            const vf alpha = vf_set1(s->alpha[r]);
-            for (int64_t j = 0; j < width; j += AT_LANES) vf_store(o + j, vf_fma(alpha, vf_load(o + j), vf_load(sums + r * AT_PANEL + j)));
+        } else {
+            store_sums(s->o + d, Dvp, lower, two);
         }
     }
     TILE_RELEASE();
@@ -226,11 +237,16 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
 static double peak(int64_t steps) {
     configure(LINES);
     zero_sums();
-    static const char nothing[TILE_BYTES];
-    load_lines(nothing, 0, true);
-    load_columns(nothing, 0, false);
-    TILE_LOAD(7, nothing, 0);
-    for (int64_t i = 0; i < steps; i++) STEP(TILE_DOT_BF16, true, true);
+    TILE_ZERO(4);
+    TILE_ZERO(5);
+    TILE_ZERO(6);
+    TILE_ZERO(7);
+    for (int64_t i = 0; i < steps; i++) {
+        TILE_DOT_BF16(0, 4, 6);
+        TILE_DOT_BF16(1, 4, 7);
+        TILE_DOT_BF16(2, 5, 6);
+        TILE_DOT_BF16(3, 5, 7);
+    }
     TILE_RELEASE();
     return (double)steps * 4 * 16 * 16 * 32 * 2;
 }

@@ -192,9 +192,16 @@ static void store_zeros(float *x, int from, int to) {
     for (int j = from; j < to; j += AT_LANES) vf_store(x + j, vf_zero());
 }
 
-/* Scores become weights 2^(score factor - origin), zero where nothing is seen; returns their sum. Weights for i8 values are multiplied by the values' scales, and
- * *greatest becomes the greatest of them. */
-AT_INLINE float weights_of_row(const at_step *s, int r, float origin, bool scaled, float *greatest) {
+/* How weights are left: in place; in place, times the scales of i8 values; or as pairs of bf16 alone. */
+typedef enum weighing { PLAIN, SCALED, PAIRED } weighing;
+
+static void store_zero_pairs(const at_step *s, int r, int from, int to) {
+    uint16_t *x = (uint16_t *)s->weights + r * AT_SCORE_STRIDE;
+    memset(x + from, 0, (size_t)(to - from) * sizeof *x);
+}
+
+/* Scores become weights 2^(score factor - origin), zero where nothing is seen; returns their sum. SCALED: *greatest becomes the greatest weight. */
+AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing as, float *greatest) {
     const int left = s->first[r] / AT_LANES * AT_LANES, right = (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES;
     const vf factor = vf_set1(s->factor), o = vf_set1(-origin);
     float *x = s->scores + r * AT_SCORE_STRIDE;
@@ -203,7 +210,13 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, bool scale
     for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
         vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o)), p1 = vf_exp2(vf_fma(vf_load(x + j + AT_LANES), factor, o));
         l0 = vf_add(l0, p0), l1 = vf_add(l1, p1);
-        if (scaled) {
+#if AT_HAS_DOT
+        if (as == PAIRED) {
+            vf_store_bf16_two((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0, p1);
+            continue;
+        }
+#endif
+        if (as == SCALED) {
             const float *scale = s->v_scale[j / AT_TILE] + j % AT_TILE;
             p0 = vf_mul(p0, vf_load(scale)), m = vf_max(p0, m);
             scale = s->v_scale[(j + AT_LANES) / AT_TILE] + (j + AT_LANES) % AT_TILE;
@@ -214,22 +227,24 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, bool scale
     if (j < right) {
         vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o));
         l0 = vf_add(l0, p0);
-        if (scaled) p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE)), m = vf_max(p0, m);
-        vf_store(x + j, p0);
+        if (as == SCALED) p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE)), m = vf_max(p0, m);
+        if (as == PAIRED)
+            vf_store_bf16((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0);
+        else
+            vf_store(x + j, p0);
     }
-    store_zeros(x, left_of(s), left);
-    store_zeros(x, right, right_of(s));
-    if (scaled) *greatest = vf_reduce_max(m);
+    if (as == PAIRED) {
+        store_zero_pairs(s, r, left_of(s), left);
+        store_zero_pairs(s, r, right, right_of(s));
+    } else {
+        store_zeros(x, left_of(s), left);
+        store_zeros(x, right, right_of(s));
+    }
+    if (as == SCALED) *greatest = vf_reduce_max(m);
     return vf_reduce_add(vf_add(l0, l1));
 }
 
 #if AT_HAS_DOT
-static void weights_as_pairs(at_step *s, int r) {
-    const float *x = s->scores + r * AT_SCORE_STRIDE;
-    uint16_t *to = (uint16_t *)s->weights + r * AT_SCORE_STRIDE;
-    for (int j = left_of(s), right = right_of(s); j < right; j += 2 * AT_LANES) vf_store_bf16_two(to + j, vf_load(x + j), vf_load(x + j + AT_LANES));
-}
-
 /* A scale of its own for each row and block, so that small weights far from the greatest one keep their digits. */
 static void weights_as_digits(at_step *s, int r, float greatest) {
     const float *x = s->scores + r * AT_SCORE_STRIDE;
@@ -255,17 +270,23 @@ static void softmax(at_step *s) {
         vf_store(s->alpha + r, vf_select(vf_equal(before, now), vf_set1(1.0f), alpha));
         vf_store_part(s->max + r, vf_load(greatest + r), n);
     }
+    /* Values that are not finite are weighed in f32, term by term. */
+    const bool paired = s->product == AT_DOT_BF16 && s->v_finite;
     for (int r = 0; r < s->rows; r++) {
         float scaled = 0, sum = 0;
-        if (s->first[r] >= s->last[r])
+        const bool any = s->first[r] < s->last[r];
+        if (!any && paired)
+            store_zero_pairs(s, r, left_of(s), right_of(s));
+        else if (!any)
             store_zeros(s->scores + r * AT_SCORE_STRIDE, left_of(s), right_of(s));
         else if (s->dtype == ATTUNE_I8)
-            sum = weights_of_row(s, r, origin[r], true, &scaled);
+            sum = weights_of_row(s, r, origin[r], SCALED, &scaled);
+        else if (paired)
+            sum = weights_of_row(s, r, origin[r], PAIRED, NULL);
         else
-            sum = weights_of_row(s, r, origin[r], false, NULL);
+            sum = weights_of_row(s, r, origin[r], PLAIN, NULL);
         s->sum[r] = s->sum[r] * s->alpha[r] + sum;
 #if AT_HAS_DOT
-        if (s->product == AT_DOT_BF16) weights_as_pairs(s, r);
         if (s->product == AT_DOT_I8) weights_as_digits(s, r, scaled);
 #endif
     }
