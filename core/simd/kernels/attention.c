@@ -58,7 +58,7 @@ AT_INLINE void scores_of_half(int rows, operand kind, const at_step *s, int colu
     const char *k = (const char *)s->k[panel / AT_TILE] + panel % AT_TILE * row_bytes + (column - panel) * width;
     vf acc[AT_ROWS][2];
     start_scores(rows, kind, s, acc);
-    accumulate(rows, 1, AT_PANEL, kind, false, 1, rows, s->q, k, 0, steps_of(kind, s), acc, NULL);
+    accumulate(rows, 1, AT_PANEL, kind, false, 1, rows, s->q, k, 0, steps_of(kind, s), acc, NULL, 0);
     store_scores(rows, 1, kind, s, column, acc);
 }
 
@@ -73,11 +73,10 @@ AT_INLINE void scores_of(int rows, operand kind, const at_step *s) {
         }
         const int tile = column / AT_TILE;
         const int64_t offset = column % AT_TILE * row_bytes;
-        const bool fetch = s->k_ahead[tile] && column / AT_PANEL % s->shares == s->share;
         vf acc[AT_ROWS][2];
         start_scores(rows, kind, s, acc);
         accumulate_and_fetch(rows, 2, kind, false, 1, rows, s->q, (const char *)s->k[tile] + offset, 0, steps_of(kind, s), acc,
-                             fetch ? (const char *)s->k_ahead[tile] + offset : NULL);
+                             s->k_ahead[tile] ? (const char *)s->k_ahead[tile] + offset : NULL, s->share, s->shares);
         store_scores(rows, 2, kind, s, column, acc);
     }
 }
@@ -97,9 +96,8 @@ AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_ste
     for (int t = from / AT_TILE; t * AT_TILE < to; t++) {
         const int base = t * AT_TILE, begin = from > base ? from - base : 0, end = to - base < AT_TILE ? to - base : AT_TILE, depth = depth_of(kind);
         const int64_t offset = d * AT_TILE * bytes_of(kind) / depth;
-        const bool fetch = s->v_ahead[t] && d / AT_PANEL % s->shares == s->share;
         accumulate_and_fetch(rows, vectors, kind, true, weight_stride(kind), 1, weights + base / depth, (const char *)s->v[t] + offset, begin / depth,
-                             end / depth, acc, fetch ? (const char *)s->v_ahead[t] + offset : NULL);
+                             end / depth, acc, s->v_ahead[t] ? (const char *)s->v_ahead[t] + offset : NULL, s->share, s->shares);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r += kind == QUADS ? 2 : 1) {

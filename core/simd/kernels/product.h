@@ -41,11 +41,11 @@ AT_INLINE void fetch_step(const char *ahead, int64_t k, int bytes) {
 /* acc[r][j] += a(r, k) * b(k, j) for steps k in [from, to). a(r, k) are the 32 bits at a[r * row + k * step]; a step of b is `width` columns. ahead NULL: nothing
  * to fetch. bf16 columns that are widened come by two steps: from and to are even. */
 AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b,
-                          int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
+                          int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead, int fetched) {
     if (kind == BF16) {
         for (int64_t k = from; k < to; k += 2) {
             vf even[2], odd[2];
-            if (ahead) fetch_step(ahead, k / 2, 4 * width);
+            if (ahead) fetch_step(ahead, (k - from) / 2, 2 * fetched);
 #pragma GCC unroll 2
             for (int j = 0; j < vectors; j++) vf_load_bf16_pairs((const uint16_t *)b + k * width + 2 * j * AT_LANES, &even[j], &odd[j]);
 #pragma GCC unroll 16
@@ -65,7 +65,7 @@ AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool u
     }
     for (int64_t k = from; k < to; k++) {
         vf column[2];
-        if (ahead) fetch_step(ahead, k, bytes_of(kind) * width);
+        if (ahead) fetch_step(ahead, k - from, fetched);
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) column[j] = load_column(kind, b, k * width + j * AT_LANES);
 #pragma GCC unroll 16
@@ -77,13 +77,19 @@ AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool u
     }
 }
 
-/* As above, with ahead looked at once and not at every step. */
+/* As above, fetching a part of what lies beyond ahead as these columns lie beyond b: the share-th of so many equal parts, a line or two a step from the first step on. */
 AT_INLINE void accumulate_and_fetch(int rows, int vectors, operand kind, bool unsigned_rows, int64_t row, int64_t step, const float *a, const void *b,
-                                    int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead) {
-    if (ahead)
-        accumulate(rows, vectors, vectors * AT_LANES, kind, unsigned_rows, row, step, a, b, from, to, acc, ahead);
-    else
-        accumulate(rows, vectors, vectors * AT_LANES, kind, unsigned_rows, row, step, a, b, from, to, acc, NULL);
+                                    int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead, int share, int shares) {
+    const int width = vectors * AT_LANES, size = width * (kind == BF16 ? 2 : bytes_of(kind)); /* of a step */
+    int64_t middle = from;
+    if (ahead) {
+        const int fetched = shares > 1 || size < 64 ? 64 : size;
+        const int64_t part = ((to - from) * size / 64 + shares - 1) / shares * 64;
+        middle = from + (part / fetched + 1) / 2 * 2;
+        if (middle > to) middle = to;
+        accumulate(rows, vectors, width, kind, unsigned_rows, row, step, a, b, from, middle, acc, ahead + from * size + share * part, fetched);
+    }
+    accumulate(rows, vectors, width, kind, unsigned_rows, row, step, a, b, middle, to, acc, NULL, 0);
 }
 
 #endif
