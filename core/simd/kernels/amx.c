@@ -14,14 +14,15 @@
 
 void AT_KERNEL(amx)(at_attention_kernels *table);
 
-enum { LINES = 32, TILE_COLUMNS = 16, TILE_BYTES = 64, PANEL_TILES = AT_PANEL / TILE_COLUMNS };
+enum { LINES = 32, TILE_COLUMNS = 16, TILE_BYTES = 64, PANEL_TILES = AT_PANEL / TILE_COLUMNS, LEAST_ROWS = 8 };
 
 static at_attention_kernels otherwise; /* what the set's own vectors do */
 
 /* Elements of the depth in a row of a tile. */
 static int64_t tile_depth(at_product product) { return product == AT_DOT_I8 ? 64 : 32; }
 static int lines_of(const at_step *s) { return s->product == AT_DOT_I8 ? 2 * s->rows : s->rows; }
-static bool takes_keys(at_product product, int64_t D) { return product != AT_FMA && D % tile_depth(product) == 0 && D <= 512; }
+/* Few rows leave most of a tile empty, and the vectors read memory faster. */
+static bool takes(at_product product, int rows, int64_t D) { return product != AT_FMA && rows >= LEAST_ROWS && D % tile_depth(product) == 0 && D <= 512; }
 
 /* The set's own vectors, which take fewer rows at a time. */
 static void in_groups(at_step *s, void (*kernel)(at_step *)) {
@@ -90,16 +91,18 @@ static void zero_sums(void) {
 
 /* ---- scores ------------------------------------------------------------------------------------------------------ */
 
-/* Digits and scales into scores; of each row the two lines of sums lie in `sums`, [lines][AT_PANEL]. */
+/* Digits and scales into scores; of each row the two lines of sums lie in `sums`, [lines][AT_PANEL]. Sums and biases are whole numbers below 2^24: exact in f32. */
 static void store_i8_scores(const at_step *s, const float *sums, int column) {
     const float *scale = s->k_scale[column / AT_TILE] + column % AT_TILE;
     for (int r = 0; r < s->rows; r++) {
-        for (int j = 0; j < AT_PANEL; j++) {
-            int32_t digit[2], bias[2];
-            memcpy(&digit[0], &sums[2 * r * AT_PANEL + j], 4), memcpy(&digit[1], &sums[(2 * r + 1) * AT_PANEL + j], 4);
-            memcpy(bias, &s->q_scale[s->rows + 2 * r], 8);
-            const float high = (float)(digit[0] + bias[0]), low = (float)(digit[1] + bias[1]);
-            s->scores[r * AT_SCORE_STRIDE + column + j] = (high * 128.0f + low) * s->q_scale[r] * scale[j];
+        int32_t bias[2];
+        memcpy(bias, &s->q_scale[s->rows + 2 * r], 8);
+        const vf high_bias = vf_set1((float)bias[0]), low_bias = vf_set1((float)bias[1]), row_scale = vf_set1(s->q_scale[r]);
+        for (int j = 0; j < AT_PANEL; j += AT_LANES) {
+            const vf high = vf_add(vf_of_i32(vf_load(sums + 2 * r * AT_PANEL + j)), high_bias);
+            const vf low = vf_add(vf_of_i32(vf_load(sums + (2 * r + 1) * AT_PANEL + j)), low_bias);
+            const vf x = vf_fma(high, vf_set1(128.0f), low);
+            vf_store(s->scores + r * AT_SCORE_STRIDE + column + j, vf_mul(vf_mul(x, row_scale), vf_load(scale + j)));
         }
     }
 }
@@ -109,7 +112,7 @@ static void scores(at_step *s) {
         otherwise.scores(s);
         return;
     }
-    if (!takes_keys(s->product, s->D)) {
+    if (!takes(s->product, s->rows, s->D)) {
         in_groups(s, otherwise.scores);
         return;
     }
@@ -151,11 +154,11 @@ static void widen_weights(const at_step *s, int lines, int64_t bytes, int begin,
 
 static void add_i8_values(const at_step *s, const float *sums, int64_t d, int64_t width, int64_t Dvp) {
     for (int r = 0; r < s->rows; r++) {
-        float *o = s->o + r * Dvp + d;
-        for (int64_t j = 0; j < width; j++) {
-            int32_t digit[2];
-            memcpy(&digit[0], &sums[2 * r * AT_PANEL + j], 4), memcpy(&digit[1], &sums[(2 * r + 1) * AT_PANEL + j], 4);
-            o[j] = s->alpha[r] * o[j] + ((float)digit[0] * 256.0f + (float)digit[1]) * s->weight_scale[r];
+        const vf alpha = vf_set1(s->alpha[r]), scale = vf_set1(s->weight_scale[r]);
+        for (int64_t j = 0; j < width; j += AT_LANES) {
+            float *o = s->o + r * Dvp + d + j;
+            const vf high = vf_of_i32(vf_load(sums + 2 * r * AT_PANEL + j)), low = vf_of_i32(vf_load(sums + (2 * r + 1) * AT_PANEL + j));
+            vf_store(o, vf_fma(vf_fma(high, vf_set1(256.0f), low), scale, vf_mul(alpha, vf_load(o))));
         }
     }
 }
@@ -170,7 +173,7 @@ static void scale_sums(const at_step *s, int64_t Dvp) {
 }
 
 static void values(at_step *s) {
-    if (s->product == AT_FMA || !s->v_finite) {
+    if (s->product == AT_FMA || s->rows < LEAST_ROWS || !s->v_finite) {
         otherwise.values(s);
         return;
     }
@@ -210,7 +213,7 @@ static void values(at_step *s) {
 /* ---- rows -------------------------------------------------------------------------------------------------------- */
 
 static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale) {
-    if (!takes_keys(product, D)) {
+    if (!takes(product, rows, D)) {
         const int most = otherwise.rows[product];
         for (int r = 0; r < rows; r += most)
             otherwise.pack_queries(product, x + r * stride, stride, rows - r < most ? rows - r : most, D, factor, (float *)to + r * at_round_up(D, AT_DIM),
