@@ -173,8 +173,12 @@ static void scale_sums(const at_step *s, int64_t Dvp) {
 }
 
 static void values(at_step *s) {
-    if (s->product == AT_FMA || s->rows < LEAST_ROWS || !s->v_finite) {
+    if (s->product == AT_FMA || !s->v_finite) {
         otherwise.values(s);
+        return;
+    }
+    if (s->rows < LEAST_ROWS) {
+        in_groups(s, otherwise.values);
         return;
     }
     const bool i8 = s->product == AT_DOT_I8;
