@@ -25,7 +25,8 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && 
 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
  * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows read memory as fast as
- * it comes: the processor's own prefetching does that best when it is left alone with one tile at a time. */
+ * it comes, one tile at a time, fetching what comes FETCH_BYTES later in that one stream: the processor's own prefetching pauses at every softmax. */
+enum { FETCH_BYTES = 4096 };
 at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     at_row_plan plan = {.product = kernels->product(layout->dtype, q), .Dvp = at_round_up(layout->Dv, AT_DIM), .layout = *layout};
@@ -208,6 +209,9 @@ static void pack_block(const at_row_plan *plan, const at_keys *keys, int64_t til
     }
 }
 
+/* To fetch, wherever it may lie. */
+static const void *later(const void *p, int64_t bytes) { return (const void *)((uintptr_t)p + (uintptr_t)bytes); }
+
 /* Tiles tile .. tile + tiles - 1 into the step, and what follows before tile `end` as tiles ahead. */
 static void fill_block(const at_row_plan *plan, const at_keys *keys, int64_t tile, int tiles, int64_t end, at_row_scratch *scratch, at_step *step) {
     step->tiles = tiles;
@@ -219,6 +223,10 @@ static void fill_block(const at_row_plan *plan, const at_keys *keys, int64_t til
     for (int t = 0; t < tiles; t++) {
         const int64_t next = tile + tiles + t;
         point_at(keys, keys->ring ? (tile + t) % keys->ring : tile + t, t, step);
+        if (!plan->fetch_ahead) {
+            step->k_ahead[t] = later(step->k[t], FETCH_BYTES), step->v_ahead[t] = later(step->v[t], FETCH_BYTES);
+            continue;
+        }
         const char *ahead = next < end ? keys->places + (keys->ring ? next % keys->ring : next) * keys->layout.bytes : NULL;
         step->k_ahead[t] = ahead, step->v_ahead[t] = ahead ? ahead + keys->layout.v : NULL;
     }
