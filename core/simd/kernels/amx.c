@@ -89,6 +89,12 @@ static void zero_sums(void) {
     TILE_ZERO(3);
 }
 
+/* These rows' part of what lies as far beyond ahead as a step's columns beyond their tile: every shares-th line. */
+static void fetch_part(const at_step *s, const void *ahead, int64_t offset, int64_t bytes) {
+    if (!ahead) return;
+    for (int64_t at = s->share * 64; at < bytes; at += s->shares * 64) __builtin_prefetch((const char *)ahead + offset + at, 0, 2);
+}
+
 /* ---- scores ------------------------------------------------------------------------------------------------------ */
 
 /* Digits and scales into scores; of each row the two lines of sums lie in `sums`, [lines][AT_PANEL]. Sums and biases are whole numbers below 2^24: exact in f32. */
@@ -121,13 +127,15 @@ static void scores(at_step *s) {
     const int64_t line_bytes = i8 ? s->D : 2 * s->D, panel_bytes = AT_PANEL * 4; /* of a step of the depth, over a panel */
     configure(lines);
     for (int column = left; column < right; column += AT_PANEL) {
-        const char *k = (const char *)s->k[column / AT_TILE] + column % AT_TILE * at_round_up(s->D, AT_DIM) * (i8 ? 1 : 2), *q = s->q;
+        const int64_t offset = column % AT_TILE * at_round_up(s->D, AT_DIM) * (i8 ? 1 : 2);
+        const char *k = (const char *)s->k[column / AT_TILE] + offset, *q = s->q;
         zero_sums();
         for (int64_t at = 0; at < line_bytes; at += TILE_BYTES) {
             if (i8)
                 STEP(TILE_DOT_S8U8, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes, lower, two);
             else
                 STEP(TILE_DOT_BF16, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes, lower, two);
+            fetch_part(s, s->k_ahead[column / AT_TILE], offset + at / 4 * panel_bytes, TILE_BYTES / 4 * panel_bytes);
         }
         if (i8) {
             float sums[LINES * AT_PANEL];
@@ -196,12 +204,14 @@ static void values(at_step *s) {
         else
             load_sums(s->o + d, Dvp, lower, two);
         for (int j = begin; j < end; j += depth) {
-            const char *v = (const char *)s->v[j / AT_TILE] + d * AT_TILE * bytes + j % AT_TILE * bytes / 4 * step_bytes;
+            const int64_t offset = d * AT_TILE * bytes + j % AT_TILE * bytes / 4 * step_bytes;
+            const char *v = (const char *)s->v[j / AT_TILE] + offset;
             const char *weights = (const char *)s->weights + j * bytes;
             if (i8)
                 STEP(TILE_DOT_U8S8, weights, stride, v, step_bytes, lower, two);
             else
                 STEP(TILE_DOT_BF16, weights, stride, v, step_bytes, lower, two);
+            fetch_part(s, s->v_ahead[j / AT_TILE], offset, TILE_BYTES / 4 * step_bytes);
         }
         if (i8) {
             float sums[LINES * AT_PANEL];
