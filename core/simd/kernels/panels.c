@@ -13,11 +13,11 @@ AT_INLINE void multiply_tile(int rows, int vectors, const at_panel_product *p, c
         for (int j = 0; j < vectors; j++) acc[r][j] = p->add ? vf_load(c + r * p->c_row + j * AT_LANES) : vf_zero();
     }
     if (p->a_panel == 0) {
-        accumulate(rows, vectors, AT_PANEL, F32, false, p->a_row, p->a_step, a, b, 0, p->depth, acc, NULL);
+        accumulate(rows, vectors, AT_PANEL, F32, false, p->a_row, p->a_step, a, b, 0, p->depth, acc, NULL, 0);
     } else {
         for (int64_t t = 0; t < p->depth; t += AT_PANEL) {
             const int64_t n = p->depth - t < AT_PANEL ? p->depth - t : AT_PANEL;
-            accumulate(rows, vectors, AT_PANEL, F32, false, AT_PANEL, 1, a + t / AT_PANEL * p->a_panel, b + t * AT_PANEL, 0, n, acc, NULL);
+            accumulate(rows, vectors, AT_PANEL, F32, false, AT_PANEL, 1, a + t / AT_PANEL * p->a_panel, b + t * AT_PANEL, 0, n, acc, NULL, 0);
         }
     }
 #pragma GCC unroll 16
