@@ -56,9 +56,9 @@ typedef struct at_step {
     const void *k[AT_BLOCK_TILES], *v[AT_BLOCK_TILES];
     const float *k_scale[AT_BLOCK_TILES], *v_scale[AT_BLOCK_TILES]; /* [AT_TILE] each, i8 */
     bool v_finite;                                                  /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
-    const void *k_ahead[AT_BLOCK_TILES], *v_ahead[AT_BLOCK_TILES];  /* tiles that come next, to be fetched into the cache; NULL: none */
+    const void *k_ahead[AT_BLOCK_TILES], *v_ahead[AT_BLOCK_TILES];  /* what comes later, to be fetched into the cache; NULL: nothing */
     bool masked;                                                    /* scores may be -inf where a row sees nothing, between the columns that it sees */
-    int share, shares;                                              /* .. of which these rows fetch every shares-th panel, from share on */
+    int share, shares;                                              /* .. of which these rows fetch their part, the share-th of so many */
 
     /* who sees whom: row r the columns first[r] .. last[r] - 1, all rows together those in from .. to - 1 */
     int first[AT_MAX_ROWS], last[AT_MAX_ROWS], from, to;
