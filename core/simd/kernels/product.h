@@ -33,9 +33,14 @@ AT_INLINE vf multiply(operand kind, bool unsigned_rows, vf x, vf column, vf sum)
     return vf_fma(x, column, sum);
 }
 
-/* Fetches what lies as far beyond `ahead` as step k's columns lie beyond b. */
-AT_INLINE void fetch_step(const char *ahead, int64_t k, int bytes) {
-    for (int line = 0; line < bytes; line += 64) __builtin_prefetch(ahead + k * bytes + line, 0, 2);
+/* Fetches what lies as far beyond `ahead` as step k's columns lie beyond b: for few rows, which come to it soon, into the first cache. */
+AT_INLINE void fetch_step(int rows, const char *ahead, int64_t k, int bytes) {
+    for (int line = 0; line < bytes; line += 64) {
+        if (2 * rows <= AT_ROWS)
+            __builtin_prefetch(ahead + k * bytes + line, 0, 3);
+        else
+            __builtin_prefetch(ahead + k * bytes + line, 0, 2);
+    }
 }
 
 /* acc[r][j] += a(r, k) * b(k, j) for steps k in [from, to). a(r, k) are the 32 bits at a[r * row + k * step]; a step of b is `width` columns. ahead NULL: nothing
@@ -45,7 +50,7 @@ AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool u
     if (kind == BF16) {
         for (int64_t k = from; k < to; k += 2) {
             vf even[2], odd[2];
-            if (ahead) fetch_step(ahead, (k - from) / 2, 2 * fetched);
+            if (ahead) fetch_step(rows, ahead, (k - from) / 2, 2 * fetched);
 #pragma GCC unroll 2
             for (int j = 0; j < vectors; j++) vf_load_bf16_pairs((const uint16_t *)b + k * width + 2 * j * AT_LANES, &even[j], &odd[j]);
 #pragma GCC unroll 16
@@ -65,7 +70,7 @@ AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool u
     }
     for (int64_t k = from; k < to; k++) {
         vf column[2];
-        if (ahead) fetch_step(ahead, k - from, fetched);
+        if (ahead) fetch_step(rows, ahead, k - from, fetched);
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) column[j] = load_column(kind, b, k * width + j * AT_LANES);
 #pragma GCC unroll 16
