@@ -235,8 +235,12 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
         return;
     }
     if (product == AT_DOT_BF16) {
+        const vf by = vf_set1(factor);
         for (int r = 0; r < rows; r++)
-            for (int64_t d = 0; d < D; d++) ((uint16_t *)to)[r * D + d] = at_f32_to_bf16(x[r * stride + d] * factor);
+            for (int64_t d = 0; d < D; d += 2 * AT_LANES) {
+                const float *from = x + r * stride + d;
+                vf_store_bf16_two((uint16_t *)to + r * D + d, vf_mul(vf_load(from), by), vf_mul(vf_load(from + AT_LANES), by));
+            }
         return;
     }
     /* The digits as the other sets make them, a row at a time, each quad of a line put where the line wants it. */
