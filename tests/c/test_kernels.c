@@ -407,7 +407,7 @@ static void features_follow_the_formulas(void **state) {
     }
 }
 
-/* Each product that the set has multiplies as many times as it says, and leaves the processor as it was. */
+/* Each product that the set has runs, and counts its operations by steps. */
 static void peaks_run(void **state) {
     (void)state;
     for (int product = 0; product < AT_PRODUCTS; product++) {
