@@ -9,8 +9,8 @@
  *
  * Dp and Dvp are D and Dv rounded up to AT_DIM. bf16 interleaves two steps of the product, [.. / 2][panel][2], so that a 32-bit
  * lane holds what a bf16 dot product multiplies, and a shift or a mask widens either. i8 interleaves four, [.. / 4][panel][4], in the sets that have
- * 8-bit dot products, where keys are kept as k + 128, since those instructions multiply an unsigned by a signed number. f32, f16 and i8 elsewhere are
- * plain. What pads is zero.
+ * 8-bit dot products, where keys are kept as k + 128, since those instructions multiply an unsigned by a signed number, and two, [.. / 2][panel][2], in the others, which
+ * multiply pairs of 16-bit integers. f32 and f16 are plain. What pads is zero.
  *
  * An i8 tile comes with a scale a token: the value is the integer times that.
  */
@@ -33,7 +33,9 @@ static inline int64_t at_round_up(int64_t n, int64_t multiple) { return (n + mul
 typedef enum at_product {
     AT_FMA,      /* f32 multiply-adds; tiles of other dtypes are widened on the way */
     AT_DOT_BF16, /* pairs of bf16 summed into f32: for bf16 tiles and bf16 rows, whose weights are rounded to bf16 too */
-    AT_DOT_I8,   /* quads of 8-bit integers summed into i32: rows and weights go as two digits each, 14 and 16 bits, with a scale a row */
+    /* Integers summed into i32, with a scale a row. Quads of 8 bits: rows and weights go as two digits each, 14 and 16 bits. Where a set has none, pairs of
+     * 16 bits, 15 of them magnitude. */
+    AT_DOT_I8,
     AT_PRODUCTS
 } at_product;
 
@@ -69,7 +71,7 @@ typedef struct at_step {
     float *scores;                   /* [rows][AT_SCORE_STRIDE]: q . k, then weights; for i8 times the values' scales */
     void *weights;                   /* of the same size: weights as a dot product takes them */
     float alpha[AT_MAX_ROWS];        /* what o is multiplied by first */
-    float weight_scale[AT_MAX_ROWS]; /* AT_DOT_I8: of the two digits */
+    float weight_scale[AT_MAX_ROWS]; /* AT_DOT_I8: of the integers */
 } at_step;
 
 /* Gradients of some rows against a block of keys: both buffers are [rows][stride], and so many columns of each row are written. */

@@ -14,7 +14,11 @@ static int left_of(const at_step *s) { return s->from / AT_PANEL * AT_PANEL; }
 static int right_of(const at_step *s) { return (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL; }
 
 /* Floats between rows of weights as the product takes them. A row of quads goes as two rows of bytes. */
-AT_INLINE int64_t weight_stride(operand kind) { return kind == PAIRS ? AT_SCORE_STRIDE / 2 : kind == QUADS ? AT_SCORE_STRIDE / 4 : AT_SCORE_STRIDE; }
+AT_INLINE int64_t weight_stride(operand kind) {
+    return kind == PAIRS || kind == WORDS ? AT_SCORE_STRIDE / 2 : kind == QUADS ? AT_SCORE_STRIDE / 4 : AT_SCORE_STRIDE;
+}
+
+AT_INLINE bool is_integer(operand kind) { return kind == WORDS || kind == QUADS; }
 
 /* Rows of the register tile that a row takes: of quads one for each digit. */
 AT_INLINE int lines_of(operand kind) { return kind == QUADS ? 2 : 1; }
@@ -23,20 +27,18 @@ AT_INLINE int lines_of(operand kind) { return kind == QUADS ? 2 : 1; }
 
 AT_INLINE void store_scores(int rows, int vectors, operand kind, const at_step *s, int column, vf acc[AT_ROWS][2]) {
     float *to = s->scores + column;
-    const float *scale = kind == I8 || kind == QUADS ? s->k_scale[column / AT_TILE] + column % AT_TILE : NULL;
+    const float *scale = is_integer(kind) ? s->k_scale[column / AT_TILE] + column % AT_TILE : NULL;
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r += kind == QUADS ? 2 : 1) {
+    for (int r = 0; r < rows; r += lines_of(kind)) {
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) {
             vf x = acc[r][j];
-            if (kind == I8) x = vf_mul(x, vf_load(scale + j * AT_LANES));
-#if AT_HAS_DOT
-            if (kind == QUADS) {
-                x = vf_fma(vf_of_i32(x), vf_set1(128.0f), vf_of_i32(acc[r + 1][j]));
-                x = vf_mul(vf_mul(x, vf_set1(s->q_scale[r / 2])), vf_load(scale + j * AT_LANES));
+            if (is_integer(kind)) {
+                x = vf_of_i32(x);
+                if (kind == QUADS) x = vf_fma(x, vf_set1(128.0f), vf_of_i32(acc[r + 1][j]));
+                x = vf_mul(vf_mul(x, vf_set1(s->q_scale[r / lines_of(kind)])), vf_load(scale + j * AT_LANES));
             }
-#endif
-            vf_store(to + (kind == QUADS ? r / 2 : r) * AT_SCORE_STRIDE + j * AT_LANES, x);
+            vf_store(to + r / lines_of(kind) * AT_SCORE_STRIDE + j * AT_LANES, x);
         }
     }
 }
@@ -91,7 +93,7 @@ AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_ste
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++) acc[r][j] = kind == QUADS ? vf_zero() : vf_mul(vf_set1(s->alpha[r]), vf_load(s->o + r * Dvp + d + j * AT_LANES));
+        for (int j = 0; j < vectors; j++) acc[r][j] = is_integer(kind) ? vf_zero() : vf_mul(vf_set1(s->alpha[r]), vf_load(s->o + r * Dvp + d + j * AT_LANES));
     }
     for (int t = from / AT_TILE; t * AT_TILE < to; t++) {
         const int base = t * AT_TILE, begin = from > base ? from - base : 0, end = to - base < AT_TILE ? to - base : AT_TILE, depth = depth_of(kind);
@@ -100,17 +102,17 @@ AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_ste
                              end / depth, acc, s->v_ahead[t] ? (const char *)s->v_ahead[t] + offset : NULL, s->share, s->shares);
     }
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r += kind == QUADS ? 2 : 1) {
+    for (int r = 0; r < rows; r += lines_of(kind)) {
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) {
-            float *o = s->o + (kind == QUADS ? r / 2 : r) * Dvp + d + j * AT_LANES;
+            const int row = r / lines_of(kind);
+            float *o = s->o + row * Dvp + d + j * AT_LANES;
             vf x = acc[r][j];
-#if AT_HAS_DOT
-            if (kind == QUADS) {
-                x = vf_fma(vf_of_i32(x), vf_set1(256.0f), vf_of_i32(acc[r + 1][j]));
-                x = vf_fma(x, vf_set1(s->weight_scale[r / 2]), vf_mul(vf_set1(s->alpha[r / 2]), vf_load(o)));
+            if (is_integer(kind)) {
+                x = vf_of_i32(x);
+                if (kind == QUADS) x = vf_fma(x, vf_set1(256.0f), vf_of_i32(acc[r + 1][j]));
+                x = vf_fma(x, vf_set1(s->weight_scale[row]), vf_mul(vf_set1(s->alpha[row]), vf_load(o)));
             }
-#endif
             vf_store(o, x);
         }
     }
@@ -137,7 +139,7 @@ AT_EACH_ROW(FUNCTIONS, F16)
 AT_EACH_ROW(FUNCTIONS, PAIRS)
 AT_EACH_HALF(FUNCTIONS, QUADS)
 #else
-AT_EACH_ROW(FUNCTIONS, I8)
+AT_EACH_ROW(FUNCTIONS, WORDS)
 #endif
 
 /* Indexed by operand, then by rows - 1. */
@@ -146,7 +148,7 @@ AT_EACH_ROW(FUNCTIONS, I8)
 #if AT_HAS_DOT
 #define OTHERS(which) [PAIRS] = {AT_EACH_ROW(which, PAIRS)}, [QUADS] = {AT_EACH_HALF(which, QUADS)}
 #else
-#define OTHERS(which) [I8] = {AT_EACH_ROW(which, I8)}
+#define OTHERS(which) [WORDS] = {AT_EACH_ROW(which, WORDS)}
 #endif
 #define TABLE(which) \
     { [F32] = {AT_EACH_ROW(which, F32)}, [BF16] = {AT_EACH_ROW(which, BF16)}, [F16] = {AT_EACH_ROW(which, F16)}, OTHERS(which) }
@@ -154,8 +156,8 @@ static const step_function scores_table[][AT_ROWS] = TABLE(SCORES), values_table
 
 static operand kind_of(const at_step *s) {
     if (s->product == AT_DOT_BF16) return PAIRS;
-    if (s->product == AT_DOT_I8) return QUADS;
-    return s->dtype == ATTUNE_F32 ? F32 : s->dtype == ATTUNE_BF16 ? BF16 : s->dtype == ATTUNE_F16 ? F16 : I8;
+    if (s->product == AT_DOT_I8) return AT_HAS_DOT ? QUADS : WORDS;
+    return s->dtype == ATTUNE_F32 ? F32 : s->dtype == ATTUNE_BF16 ? BF16 : F16;
 }
 
 static void scores(at_step *s) { scores_table[kind_of(s)][s->rows - 1](s); }
@@ -242,17 +244,20 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
     return vf_reduce_add(vf_add(l0, l1));
 }
 
-#if AT_HAS_DOT
 /* A scale of its own for each row and block, so that small weights far from the greatest one keep their digits. */
-static void weights_as_digits(at_step *s, int r, float greatest) {
-    const float *x = s->scores + r * AT_SCORE_STRIDE;
-    uint8_t *high = (uint8_t *)s->weights + 2 * r * AT_SCORE_STRIDE, *low = high + AT_SCORE_STRIDE;
+static void weights_as_integers(at_step *s, int r, float greatest) {
+    const float *x = s->scores + r * AT_SCORE_STRIDE, most = AT_HAS_DOT ? 65535.0f : 32767.0f;
     const bool any = greatest > 0x1p-100f;
-    const vf digits = vf_set1(any ? 65535.0f / greatest : 0.0f);
-    s->weight_scale[r] = any ? greatest / 65535.0f : 0.0f;
+    const vf digits = vf_set1(any ? most / greatest : 0.0f);
+    s->weight_scale[r] = any ? greatest / most : 0.0f;
+#if AT_HAS_DOT
+    uint8_t *high = (uint8_t *)s->weights + 2 * r * AT_SCORE_STRIDE, *low = high + AT_SCORE_STRIDE;
     for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES) vf_store_digits(high + j, low + j, vf_mul(vf_load(x + j), digits));
-}
+#else
+    int16_t *to = (int16_t *)s->weights + r * AT_SCORE_STRIDE;
+    for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES) vf_store_i16(to + j, vf_mul(vf_load(x + j), digits));
 #endif
+}
 
 /* Lest memory rests during the softmax: about as many lines as come in the time that a row takes. Tiles of f32 take so long to read that it does not show. */
 static void fetch_meanwhile(const at_step *s, int r) {
@@ -291,9 +296,7 @@ static void softmax(at_step *s) {
         else
             sum = weights_of_row(s, r, origin[r], PLAIN, NULL);
         s->sum[r] = s->sum[r] * s->alpha[r] + sum;
-#if AT_HAS_DOT
-        if (s->product == AT_DOT_I8) weights_as_digits(s, r, scaled);
-#endif
+        if (s->product == AT_DOT_I8) weights_as_integers(s, r, scaled);
     }
 }
 
@@ -305,8 +308,8 @@ static float value_at(const at_step *s, const char *panel, int width, int token,
     case ATTUNE_F16: return at_f16_to_f32(((const uint16_t *)panel)[token * width + dim]);
     case ATTUNE_BF16: return at_bf16_to_f32(((const uint16_t *)panel)[(token / 2 * width + dim) * 2 + token % 2]);
     default: {
-        const int quad = AT_HAS_DOT ? 4 : 1;
-        return (float)((const int8_t *)panel)[(token / quad * width + dim) * quad + token % quad]; /* the weight has the scale in it */
+        const int group = AT_HAS_DOT ? 4 : 2;
+        return (float)((const int8_t *)panel)[(token / group * width + dim) * group + token % group]; /* the weight has the scale in it */
     }
     }
 }
@@ -338,14 +341,14 @@ static void values(at_step *s) {
 }
 
 static at_product product(attune_dtype tile, attune_dtype rows) {
-    if (AT_HAS_DOT && tile == ATTUNE_I8) return AT_DOT_I8;
+    if (tile == ATTUNE_I8) return AT_DOT_I8;
     return AT_HAS_DOT && tile == ATTUNE_BF16 && rows == ATTUNE_BF16 ? AT_DOT_BF16 : AT_FMA;
 }
 
 void AT_KERNEL(attention)(at_attention_kernels *table) {
     table->rows[AT_FMA] = AT_ROWS;
     table->rows[AT_DOT_BF16] = AT_HAS_DOT ? AT_ROWS : 0;
-    table->rows[AT_DOT_I8] = AT_HAS_DOT ? AT_ROWS / 2 : 0;
+    table->rows[AT_DOT_I8] = AT_HAS_DOT ? AT_ROWS / 2 : AT_ROWS;
     table->panel = AT_PANEL;
     table->product = product;
     table->scores = scores;

@@ -5,7 +5,7 @@
 void AT_KERNEL(pack)(at_attention_kernels *table);
 
 /* Elements of the depth that lie side by side. */
-static int group_of(attune_dtype dtype) { return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 && AT_HAS_DOT ? 4 : 1; }
+static int group_of(attune_dtype dtype) { return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 ? (AT_HAS_DOT ? 4 : 2) : 1; }
 
 /* One element of a panel: number `depth` of the product's depth, column `column` of `width`. */
 static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column, float x, int bias) {
@@ -21,17 +21,17 @@ static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, i
 
 /* A vector of columns from `column` on, of the group of the depth that begins at `depth`; x holds a vector for each of the group. */
 static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column, const vf *x, int bias) {
-    const int64_t at = depth * width + column;
+    const int64_t at = depth * width + column * group_of(dtype);
     switch (dtype) {
     case ATTUNE_F32: vf_store((float *)panel + at, x[0]); break;
-    case ATTUNE_BF16: vf_store((float *)panel + depth / 2 * width + column, vf_pairs(x[0], x[1])); break;
+    case ATTUNE_BF16: vf_store((float *)panel + at / 2, vf_pairs(x[0], x[1])); break;
     case ATTUNE_F16: vf_store_f16((uint16_t *)panel + at, x[0]); break;
     default:
 #if AT_HAS_DOT
-        vf_store((float *)panel + depth / 4 * width + column, vf_quads(x[0], x[1], x[2], x[3], bias));
+        vf_store((float *)panel + at / 4, vf_quads(x[0], x[1], x[2], x[3], bias));
 #else
         (void)bias;
-        vf_store_i8((int8_t *)panel + at, x[0]);
+        vf_store_i8_pairs((int8_t *)panel + at, x[0], x[1]);
 #endif
     }
 }
@@ -166,6 +166,20 @@ static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D,
     if (D % 2) memset(to + D * rows, 0, (size_t)rows * sizeof *to);
 }
 
+/* What rows are multiplied by to become integers of at most `most`, and the scale that undoes it: NaN where the row holds an Inf or NaN. */
+static float query_digits(const float *x, int64_t D, float factor, int most, float *scale) {
+    float greatest = 0;
+    bool finite = true;
+    for (int64_t d = 0; d < D; d++) {
+        const float a = fabsf(x[d] * factor);
+        finite = finite && a <= 3.4e38f;
+        if (a > greatest) greatest = a;
+    }
+    const float digits = finite && greatest > 0x1p-100f ? (float)most / greatest : 0;
+    *scale = !finite ? NAN : digits > 0 ? greatest / (float)most : 0;
+    return digits;
+}
+
 #if AT_HAS_DOT
 /* [D / 2][rows] pairs of bf16. */
 static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t D, float factor, uint16_t *to) {
@@ -175,19 +189,10 @@ static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t 
 
 /* [D / 4][2 rows] quads: each row as two rows of digits, 128 high + low, both from -64 to 127. q_scale: [rows] of the digits, then for each row of
  * digits what undoes the 128 that keys are kept with, as the bits of an i32. */
-static void queries_for_quads(const float *x, int64_t stride, int rows, int64_t D, float factor, int8_t *to, float *q_scale) {
-    const int most = 127 * 128 + 63;
+static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor, int8_t *to, float *q_scale) {
     for (int r = 0; r < rows; r++) {
-        float greatest = 0;
+        const float digits = query_digits(x + r * stride, D, factor, 127 * 128 + 63, q_scale + r);
         int sums[2] = {0, 0};
-        bool finite = true;
-        for (int64_t d = 0; d < D; d++) {
-            const float a = fabsf(x[r * stride + d] * factor);
-            finite = finite && a <= 3.4e38f;
-            if (a > greatest) greatest = a;
-        }
-        const float digits = finite && greatest > 0x1p-100f ? (float)most / greatest : 0;
-        q_scale[r] = !finite ? NAN : digits > 0 ? greatest / (float)most : 0;
         for (int64_t d = 0; d < at_round_up(D, 4); d++) {
             const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0, high = (n + 64) >> 7, low = n - high * 128;
             int8_t *at = to + (d / 4 * 2 * rows + 2 * r) * 4 + d % 4;
@@ -197,14 +202,23 @@ static void queries_for_quads(const float *x, int64_t stride, int rows, int64_t 
         for (int i = 0; i < 2; i++) q_scale[rows + 2 * r + i] = at_f32_of_bits((uint32_t)(-128 * sums[i]));
     }
 }
+#else
+/* [D / 2][rows] pairs of 16-bit integers, so large that no sum of D products with 8-bit ones leaves 32 bits. q_scale: [rows] of the integers. */
+static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor, int16_t *to, float *q_scale) {
+    const int64_t fits = INT32_MAX / (127 * D);
+    for (int r = 0; r < rows; r++) {
+        const float digits = query_digits(x + r * stride, D, factor, fits < INT16_MAX ? (int)fits : INT16_MAX, q_scale + r);
+        for (int64_t d = 0; d < at_round_up(D, 2); d++)
+            to[(d / 2 * rows + r) * 2 + d % 2] = (int16_t)(d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0);
+    }
+}
 #endif
 
 static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale) {
-    (void)product, (void)q_scale;
 #if AT_HAS_DOT
     if (product == AT_DOT_BF16) queries_for_pairs(x, stride, rows, D, factor, to);
-    if (product == AT_DOT_I8) queries_for_quads(x, stride, rows, D, factor, to, q_scale);
 #endif
+    if (product == AT_DOT_I8) queries_for_integers(x, stride, rows, D, factor, to, q_scale);
     if (product == AT_FMA) queries_for_fma(x, stride, rows, D, factor, to);
 }
 

@@ -9,17 +9,20 @@
 
 enum { AT_PANEL = 2 * AT_LANES };
 
-/* What the columns are. PAIRS and QUADS are dot products: a step is that many elements of the depth, packed into 32 bits. */
-typedef enum operand { F32, BF16, F16, I8, PAIRS, QUADS } operand;
+/* What the columns are. PAIRS, WORDS and QUADS are dot products: a step is so many elements of the depth, which a row has in 32 bits: two bf16, two integers of 16 bits,
+ * four of 8. Columns of WORDS have 8 bits and are widened. */
+typedef enum operand { F32, BF16, F16, PAIRS, WORDS, QUADS } operand;
 
 /* Elements of the depth in a step, and bytes of a column's step. */
-AT_INLINE int depth_of(operand kind) { return kind == PAIRS ? 2 : kind == QUADS ? 4 : 1; }
-AT_INLINE int bytes_of(operand kind) { return kind == F32 || kind == PAIRS || kind == QUADS ? 4 : kind == I8 ? 1 : 2; }
+AT_INLINE int depth_of(operand kind) { return kind == PAIRS || kind == WORDS ? 2 : kind == QUADS ? 4 : 1; }
+AT_INLINE int bytes_of(operand kind) { return kind == F32 || kind == PAIRS || kind == QUADS ? 4 : 2; }
 
 AT_INLINE vf load_column(operand kind, const void *b, int64_t at) {
     switch (kind) {
     case F16: return vf_load_f16((const uint16_t *)b + at);
-    case I8: return vf_load_i8((const int8_t *)b + at);
+#if !AT_HAS_DOT
+    case WORDS: return vf_load_words((const int8_t *)b + 2 * at);
+#endif
     default: return vf_load((const float *)b + at); /* of a dot product: whatever the 32 bits are */
     }
 }
@@ -28,6 +31,8 @@ AT_INLINE vf multiply(operand kind, bool unsigned_rows, vf x, vf column, vf sum)
 #if AT_HAS_DOT
     if (kind == PAIRS) return vf_dot_bf16(x, column, sum);
     if (kind == QUADS) return unsigned_rows ? vf_dot_u8s8(x, column, sum) : vf_dot_u8s8(column, x, sum);
+#else
+    if (kind == WORDS) return vf_dot_words(x, column, sum);
 #endif
     (void)kind, (void)unsigned_rows;
     return vf_fma(x, column, sum);

@@ -89,12 +89,22 @@ AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {
     _mm_storeu_si128((__m128i *)p, _mm256_castsi256_si128(packed));
 }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
-AT_INLINE vf vf_load_i8(const int8_t *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))); }
-/* To nearest even; |a| is at most 127. */
-AT_INLINE void vf_store_i8(int8_t *p, vf a) {
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), _mm256_madd_epi16(_mm256_castps_si256(x), _mm256_castps_si256(y))));
+}
+AT_INLINE vf vf_of_i32(vf a) { return _mm256_cvtepi32_ps(_mm256_castps_si256(a)); }
+/* 2 AT_LANES of 8 bits, widened to 16. */
+AT_INLINE vf vf_load_words(const int8_t *p) { return _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p))); }
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
+    __m256i words = _mm256_or_si256(_mm256_and_si256(_mm256_cvtps_epi32(a), _mm256_set1_epi32(0xffff)), _mm256_slli_epi32(_mm256_cvtps_epi32(b), 16));
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+/* To nearest even; |a| is at most 32767. */
+AT_INLINE void vf_store_i16(int16_t *p, vf a) {
     __m256i u = _mm256_cvtps_epi32(a);
-    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1));
-    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi32(_mm256_castsi256_si128(u), _mm256_extracti128_si256(u, 1)));
 }
 
 /* x[i] lane j becomes x[j] lane i. */

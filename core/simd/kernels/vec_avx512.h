@@ -74,9 +74,7 @@ AT_INLINE vf vf_pairs(vf even, vf odd) {
 AT_INLINE vf vf_load_f16(const uint16_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(vec_round_bf16(a), 16))); }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
-AT_INLINE vf vf_load_i8(const int8_t *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p))); }
-/* To nearest even; |a| is at most 127. */
-AT_INLINE void vf_store_i8(int8_t *p, vf a) { _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a))); }
+AT_INLINE vf vf_of_i32(vf a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a)); }
 
 /* x[i] lane j becomes x[j] lane i: pairs of rows, then of pairs, of quads, of halves. */
 AT_INLINE void vf_transpose(vf x[AT_LANES]) {
@@ -109,7 +107,6 @@ AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
     return sum;
 }
-AT_INLINE vf vf_of_i32(vf a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a)); }
 AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
     const __m512bh two = _mm512_cvtne2ps_pbh(b, a);
     memcpy(p, &two, sizeof two);
@@ -132,6 +129,19 @@ AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
 }
 #else
 #define AT_HAS_DOT 0
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sum), _mm512_madd_epi16(_mm512_castps_si512(x), _mm512_castps_si512(y))));
+}
+/* 2 AT_LANES of 8 bits, widened to 16. */
+AT_INLINE vf vf_load_words(const int8_t *p) { return _mm512_castsi512_ps(_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p))); }
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
+    const __m512i words = _mm512_or_si512(_mm512_and_si512(_mm512_cvtps_epi32(a), _mm512_set1_epi32(0xffff)), _mm512_slli_epi32(_mm512_cvtps_epi32(b), 16));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi16_epi8(words));
+}
+/* To nearest even; |a| is at most 32767. */
+AT_INLINE void vf_store_i16(int16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a))); }
 #endif
 
 #endif

@@ -138,15 +138,13 @@ AT_INLINE vf vf_load_f16(const uint16_t *p) {
 }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { AT_EACH p[i] = at_f32_to_bf16(a.x[i]); }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { AT_EACH p[i] = at_f32_to_f16(a.x[i]); }
-AT_INLINE vf vf_load_i8(const int8_t *p) {
-    vf r;
-    AT_EACH r.x[i] = (float)p[i];
-    return r;
-}
-/* To nearest even; |a| is at most 127. */
-AT_INLINE void vf_store_i8(int8_t *p, vf a) {
-    a = vf_round(a);
-    AT_EACH p[i] = (int8_t)(a.x[i] == a.x[i] ? a.x[i] : 0);
+AT_INLINE vf vf_of_i32(vf a) {
+    AT_EACH {
+        int32_t n;
+        memcpy(&n, &a.x[i], 4);
+        a.x[i] = (float)n;
+    }
+    return a;
 }
 
 /* x[i] lane j becomes x[j] lane i. */
@@ -179,14 +177,6 @@ AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
     }
     return sum;
 }
-AT_INLINE vf vf_of_i32(vf a) {
-    AT_EACH {
-        int32_t n;
-        memcpy(&n, &a.x[i], 4);
-        a.x[i] = (float)n;
-    }
-    return a;
-}
 AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) { vf_store_bf16(p, a), vf_store_bf16(p + AT_LANES, b); }
 /* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
 AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
@@ -205,6 +195,32 @@ AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
         high[i] = (uint8_t)(n >> 8), low[i] = (uint8_t)n;
     }
 }
+#else
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
+    AT_EACH {
+        int16_t a[2], b[2];
+        int32_t total;
+        memcpy(a, &x.x[i], 4), memcpy(b, &y.x[i], 4), memcpy(&total, &sum.x[i], 4);
+        total += a[0] * b[0] + a[1] * b[1];
+        memcpy(&sum.x[i], &total, 4);
+    }
+    return sum;
+}
+/* 2 AT_LANES of 8 bits, widened to 16. */
+AT_INLINE vf vf_load_words(const int8_t *p) {
+    vf r;
+    AT_EACH {
+        const int16_t two[2] = {p[2 * i], p[2 * i + 1]};
+        memcpy(&r.x[i], two, 4);
+    }
+    return r;
+}
+AT_INLINE int vec_nearest(float x) { return x == x ? (int)rintf(x) : 0; }
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) { AT_EACH p[2 * i] = (int8_t)vec_nearest(a.x[i]), p[2 * i + 1] = (int8_t)vec_nearest(b.x[i]); }
+/* To nearest even; |a| is at most 32767. */
+AT_INLINE void vf_store_i16(int16_t *p, vf a) { AT_EACH p[i] = (int16_t)vec_nearest(a.x[i]); }
 #endif
 
 #undef AT_EACH

@@ -75,18 +75,22 @@ AT_INLINE vf vf_pairs(vf even, vf odd) {
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { vst1_u16(p, vshrn_n_u32(vec_round_bf16(a), 16)); }
 AT_INLINE vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 AT_INLINE void vf_store_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
-AT_INLINE vf vf_load_i8(const int8_t *p) {
-    int8_t x[8] = {0};
-    memcpy(x, p, 4);
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(x)))));
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
+    const int16x8_t a = vreinterpretq_s16_f32(x), b = vreinterpretq_s16_f32(y);
+    const int32x4_t low = vmull_s16(vget_low_s16(a), vget_low_s16(b)), high = vmull_high_s16(a, b);
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(sum), vpaddq_s32(low, high)));
 }
-/* To nearest even; |a| is at most 127. */
-AT_INLINE void vf_store_i8(int8_t *p, vf a) {
-    const int16x4_t words = vqmovn_s32(vcvtnq_s32_f32(a));
-    int8_t x[8];
-    vst1_s8(x, vqmovn_s16(vcombine_s16(words, words)));
-    memcpy(p, x, 4);
+AT_INLINE vf vf_of_i32(vf a) { return vcvtq_f32_s32(vreinterpretq_s32_f32(a)); }
+/* 2 AT_LANES of 8 bits, widened to 16. */
+AT_INLINE vf vf_load_words(const int8_t *p) { return vreinterpretq_f32_s16(vmovl_s8(vld1_s8(p))); }
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
+    const int32x4_t words = vorrq_s32(vandq_s32(vcvtnq_s32_f32(a), vdupq_n_s32(0xffff)), vshlq_n_s32(vcvtnq_s32_f32(b), 16));
+    vst1_s8(p, vqmovn_s16(vreinterpretq_s16_s32(words)));
 }
+/* To nearest even; |a| is at most 32767. */
+AT_INLINE void vf_store_i16(int16_t *p, vf a) { vst1_s16(p, vqmovn_s32(vcvtnq_s32_f32(a))); }
 
 /* x[i] lane j becomes x[j] lane i. */
 AT_INLINE void vf_transpose(vf x[AT_LANES]) {

@@ -100,18 +100,25 @@ AT_INLINE void vf_store_f16(uint16_t *p, vf a) {
     _mm_storeu_ps(x, a);
     for (int i = 0; i < 4; i++) p[i] = at_f32_to_f16(x[i]);
 }
-AT_INLINE vf vf_load_i8(const int8_t *p) {
-    int32_t four;
-    memcpy(&four, p, sizeof four);
-    __m128i x = _mm_cvtsi32_si128(four);
-    x = _mm_unpacklo_epi8(x, x);
-    return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(x, x), 24));
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
+    return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(sum), _mm_madd_epi16(_mm_castps_si128(x), _mm_castps_si128(y))));
 }
-/* To nearest even; |a| is at most 127. */
-AT_INLINE void vf_store_i8(int8_t *p, vf a) {
-    const __m128i words = _mm_packs_epi32(_mm_cvtps_epi32(a), _mm_setzero_si128());
-    const int32_t four = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
-    memcpy(p, &four, sizeof four);
+AT_INLINE vf vf_of_i32(vf a) { return _mm_cvtepi32_ps(_mm_castps_si128(a)); }
+/* 2 AT_LANES of 8 bits, widened to 16. */
+AT_INLINE vf vf_load_words(const int8_t *p) {
+    const __m128i x = _mm_loadl_epi64((const __m128i *)p);
+    return _mm_castsi128_ps(_mm_srai_epi16(_mm_unpacklo_epi8(x, x), 8));
+}
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
+    const __m128i words = _mm_or_si128(_mm_and_si128(_mm_cvtps_epi32(a), _mm_set1_epi32(0xffff)), _mm_slli_epi32(_mm_cvtps_epi32(b), 16));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+}
+/* To nearest even; |a| is at most 32767. */
+AT_INLINE void vf_store_i16(int16_t *p, vf a) {
+    const __m128i u = _mm_cvtps_epi32(a);
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi32(u, u));
 }
 
 /* x[i] lane j becomes x[j] lane i. */
