@@ -25,8 +25,9 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && 
 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
  * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows read memory as fast as
- * it comes, one tile at a time, fetching what comes FETCH_BYTES later in that one stream: the processor's own prefetching pauses at every softmax. */
-enum { FETCH_BYTES = 4096 };
+ * it comes, one tile at a time, fetching what comes FETCH_BYTES later in that one stream: the processor's own prefetching pauses at every softmax. One row alone over
+ * f32 seldom makes it pause. */
+enum { FETCH_BYTES = 8192 };
 at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     at_row_plan plan = {.product = kernels->product(layout->dtype, q), .Dvp = at_round_up(layout->Dv, AT_DIM), .layout = *layout};
@@ -224,6 +225,7 @@ static void fill_block(const at_row_plan *plan, const at_keys *keys, int64_t til
         const int64_t next = tile + tiles + t;
         point_at(keys, keys->ring ? (tile + t) % keys->ring : tile + t, t, step);
         if (!plan->fetch_ahead) {
+            if (plan->rows == 1 && plan->layout.dtype == ATTUNE_F32) continue;
             step->k_ahead[t] = later(step->k[t], FETCH_BYTES), step->v_ahead[t] = later(step->v[t], FETCH_BYTES);
             continue;
         }
