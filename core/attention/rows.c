@@ -24,10 +24,10 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && 
 /* ---- plan and scratch -------------------------------------------------------------------------------------------- */
 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
- * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows read memory as fast as
+ * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows, at most FEW or half a panel, read memory as fast as
  * it comes, one tile at a time, fetching what comes FETCH_BYTES later in that one stream: the processor's own prefetching pauses at every softmax. One row alone over
  * f32 seldom makes it pause. */
-enum { FETCH_BYTES = 8192 };
+enum { FEW = 4, FETCH_BYTES = 8192 };
 at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     at_row_plan plan = {.product = kernels->product(layout->dtype, q), .Dvp = at_round_up(layout->Dv, AT_DIM), .layout = *layout};
@@ -38,7 +38,7 @@ at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, 
     if (panels < 1) panels = 1;
     plan.rows = panels * plan.tile_rows;
     if (plan.rows > most) plan.rows = most;
-    plan.fetch_ahead = 2 * plan.rows > plan.tile_rows;
+    plan.fetch_ahead = plan.rows > FEW && 2 * plan.rows > plan.tile_rows;
     const int64_t tiles = 256 * 1024 / layout->bytes;
     plan.block_tiles = tiles < 1 || !plan.fetch_ahead ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
     plan.kept = raw && raw < plan.block_tiles ? plan.block_tiles : raw;
