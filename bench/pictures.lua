@@ -27,13 +27,13 @@ local function draw(folder, name, script, data)
   end
 end
 
--- Medians of all readings of a ceiling.
+-- The median of all readings of a ceiling; nil where there are none.
 local function ceiling(name, cases, samples)
   local values = {}
   for _, c in ipairs(cases) do
     for _, s in ipairs(samples[c.name]) do values[#values + 1] = s.ceiling[name] end
   end
-  return stats.median(values)
+  return #values > 0 and stats.median(values) or nil
 end
 
 local function roofline(folder, cases, samples)
