@@ -71,9 +71,10 @@ figure {"prefill, f32, D 128: with RoPE on the way in against without", case = "
 -- One token over each of some caches, which together take as much memory as the readings of bandwidth do: each finds its cache in memory, no more of it by chance
 -- in the last level than those do, and both are timed over as many bytes.
 local function decode(name, p)
+  local dots = p.dots and with_dots
   local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype] + (p.dtype == "i8" and 8 * p.kv_heads * p.tokens or 0)
-  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.dots and with_dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = p.dots and with_dots,
-    arithmetic = p.dtype == "i8" and not with_dots and "integers" or nil, make = function() -- faster than f32, and no ceiling is read for it
+  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = dots,
+    arithmetic = p.dtype == "i8" and not dots and "integers" or nil, make = function() -- faster than f32, and no ceiling is read for it
     local caches, k = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1})
     for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
       caches[i] = attune.cache {kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype}

@@ -24,9 +24,9 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v) { return k == v && 
 /* ---- plan and scratch -------------------------------------------------------------------------------------------- */
 
 /* A key block (K and V, 256 tokens of 128 dims in f32: 256 KiB) and the rows' q and o (252 rows: another 256 KiB) stay in
- * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. A few rows, at most FEW or half a panel, read memory as fast as
- * it comes, one tile at a time, fetching what comes FETCH_BYTES later in that one stream: the processor's own prefetching pauses at every softmax. One row alone over
- * f32 seldom makes it pause. */
+ * L2 together while each panel of rows walks over the block, and the next block is fetched meanwhile; more dims make both shorter. Few rows, at most FEW
+ * or half a panel, read memory as fast as it comes, one tile at a time, fetching what comes FETCH_BYTES later in that one stream: the processor's own
+ * prefetching pauses at every softmax. One row over f32 was faster without. */
 enum { FEW = 4, FETCH_BYTES = 8192 };
 at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
@@ -38,9 +38,10 @@ at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, 
     if (panels < 1) panels = 1;
     plan.rows = panels * plan.tile_rows;
     if (plan.rows > most) plan.rows = most;
-    plan.fetch_ahead = plan.rows > FEW && 2 * plan.rows > plan.tile_rows;
+    plan.few = plan.rows <= FEW || 2 * plan.rows <= plan.tile_rows;
+    plan.fetch_bytes = !plan.few || (plan.rows == 1 && layout->dtype == ATTUNE_F32) ? 0 : FETCH_BYTES;
     const int64_t tiles = 256 * 1024 / layout->bytes;
-    plan.block_tiles = tiles < 1 || !plan.fetch_ahead ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
+    plan.block_tiles = tiles < 1 || plan.few ? 1 : tiles > AT_BLOCK_TILES ? AT_BLOCK_TILES : (int)tiles;
     plan.kept = raw && raw < plan.block_tiles ? plan.block_tiles : raw;
     return plan;
 }
@@ -224,9 +225,8 @@ static void fill_block(const at_row_plan *plan, const at_keys *keys, int64_t til
     for (int t = 0; t < tiles; t++) {
         const int64_t next = tile + tiles + t;
         point_at(keys, keys->ring ? (tile + t) % keys->ring : tile + t, t, step);
-        if (!plan->fetch_ahead) {
-            if (plan->rows == 1 && plan->layout.dtype == ATTUNE_F32) continue;
-            step->k_ahead[t] = later(step->k[t], FETCH_BYTES), step->v_ahead[t] = later(step->v[t], FETCH_BYTES);
+        if (plan->few) {
+            if (plan->fetch_bytes) step->k_ahead[t] = later(step->k[t], plan->fetch_bytes), step->v_ahead[t] = later(step->v[t], plan->fetch_bytes);
             continue;
         }
         const char *ahead = next < end ? keys->places + (keys->ring ? next % keys->ring : next) * keys->layout.bytes : NULL;
@@ -353,7 +353,7 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const
     const int64_t end = (last_seen + AT_TILE - 1) / AT_TILE, worth = keys->fetch_end ? (keys->fetch_end + AT_TILE - 1) / AT_TILE : end;
     step.masked = rows->modifier && at_has_gaps(rows->modifier);
     for (int64_t tile = first_seen / AT_TILE; (tile = next_shown(rows, tile, end)) < end; tile += step.tiles) {
-        fill_block(plan, keys, tile, tiles_shown(plan, rows, tile, end), plan->fetch_ahead ? worth : 0, scratch, &step);
+        fill_block(plan, keys, tile, tiles_shown(plan, rows, tile, end), plan->few ? 0 : worth, scratch, &step);
         for (int p = 0, r = 0; p < scratch->panels; p++) {
             const int count = scratch->panel[p];
             step.share = p;

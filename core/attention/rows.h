@@ -61,10 +61,11 @@ typedef struct at_sums {
 /* How rows and keys are cut so that what is used together stays in a core's own cache. */
 typedef struct at_row_plan {
     at_product product;
-    int64_t rows;    /* of a row block, at most */
-    int tile_rows;   /* of a panel, at most */
-    int block_tiles; /* tiles of a key block */
-    bool fetch_ahead;
+    int64_t rows;        /* of a row block, at most */
+    int tile_rows;       /* of a panel, at most */
+    int block_tiles;     /* tiles of a key block */
+    bool few;            /* rows: memory is read as they go, not a block ahead of them */
+    int64_t fetch_bytes; /* with few: what is fetched lies so much later; 0: nothing is */
     int64_t Dvp;
     at_layout layout;
     int64_t kept; /* tiles packed on the way that a thread keeps; 0: tiles are packed already */

@@ -166,6 +166,34 @@ static void steps_follow_the_formula(void **state) {
     }
 }
 
+/* However many dims: here each adds the most that it can, in i32 where a set multiplies 8 bits so. */
+static void long_i8_scores_do_not_overflow(void **state) {
+    (void)state;
+    enum { DIMS = 2048 };
+    const at_product product = set.attention.product(ATTUNE_I8, ATTUNE_F32);
+    float *x = malloc(DIMS * sizeof *x), *q = malloc((size_t)at_queries_bytes(1, DIMS)), q_scale[3], k_scale[AT_TILE] = {0};
+    float *scores = aligned_alloc(64, AT_SCORE_STRIDE * 4);
+    char *k = calloc(AT_TILE, DIMS);
+    for (int d = 0; d < DIMS; d++) x[d] = 1;
+    set.attention.pack_keys(x, DIMS, 0, 1, DIMS, ATTUNE_I8, k, k_scale);
+    set.attention.pack_queries(product, x, DIMS, 1, DIMS, 1, q, q_scale);
+    at_step step = {.product = product,
+                    .rows = 1,
+                    .q = q,
+                    .q_scale = q_scale,
+                    .dtype = ATTUNE_I8,
+                    .D = DIMS,
+                    .Dv = DIMS,
+                    .tiles = 1,
+                    .shares = 1,
+                    .scores = scores,
+                    .to = 1};
+    step.k[0] = k, step.k_scale[0] = k_scale, step.last[0] = 1;
+    set.attention.scores(&step);
+    if (!(fabsf(scores[0] - DIMS) <= 0x1p-13f * DIMS)) fail_msg("%s: %g, wanted %d", set_name, (double)scores[0], DIMS);
+    free(x), free(q), free(scores), free(k);
+}
+
 /* ---- gradients and panels ---------------------------------------------------------------------------------------- */
 
 static void panels_multiply(void **state) {
@@ -421,6 +449,7 @@ static void peaks_run(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(steps_follow_the_formula),
+                                       cmocka_unit_test(long_i8_scores_do_not_overflow),
                                        cmocka_unit_test(panels_multiply),
                                        cmocka_unit_test(gradients_go_through_the_softmax),
                                        cmocka_unit_test(exp2_is_within_3_units),
