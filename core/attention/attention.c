@@ -8,12 +8,18 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-static attune_status same_shape(const char *name, const attune_tensor *t, int rank, const int64_t *shape) {
-    if (!t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, at_shape_text(rank, shape));
+static attune_status same_shape(const char *name, const attune_tensor *t, int rank,
+                                const int64_t *shape) {
+    if (!t->data)
+        return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name,
+                       at_shape_text(rank, shape));
     if (t->rank != rank || memcmp(t->shape, shape, (size_t)rank * sizeof *shape) != 0) {
-        return at_fail(ATTUNE_ESHAPE, "%s: expected %s, got %s", name, at_shape_text(rank, shape), at_shape_text(t->rank, t->shape));
+        return at_fail(ATTUNE_ESHAPE, "%s: expected %s, got %s", name, at_shape_text(rank, shape),
+                       at_shape_text(t->rank, t->shape));
     }
-    if (!at_is_float(t->dtype)) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name, attune_dtype_name(t->dtype));
+    if (!at_is_float(t->dtype))
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name,
+                       attune_dtype_name(t->dtype));
     return ATTUNE_OK;
 }
 
@@ -28,12 +34,15 @@ static attune_status run_engine(const at_problem *p, attune_tensor *o, attune_te
     return at_tiled(p, o, lse);
 }
 
-attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options,
+attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
+                               const attune_tensor *v, const attune_attention_options *options,
                                attune_tensor *o, attune_tensor *lse) {
     at_problem p;
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
-    if (!v) return at_fail(ATTUNE_ECLOSED, "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
+    if (!v)
+        return at_fail(ATTUNE_ECLOSED,
+                       "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
     AT_TRY(at_problem_make(q, k, v, options, false, &p));
     attune_status status = at_problem_results(&p, o, lse);
     if (status == ATTUNE_OK) {
@@ -44,18 +53,24 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k, c
     return status;
 }
 
-/* ---- backward ---------------------------------------------------------------------------------------------------- */
+/* ---- backward
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-static attune_status check_like(const char *name, const attune_tensor *t, int rank, const int64_t *shape, bool f64) {
+static attune_status check_like(const char *name, const attune_tensor *t, int rank,
+                                const int64_t *shape, bool f64) {
     AT_TRY(same_shape(name, t, rank, shape));
     if ((t->dtype == ATTUNE_F64) == f64) return ATTUNE_OK;
-    return at_fail(ATTUNE_EDTYPE, "%s: expected %s to go with q, got %s", name, f64 ? "f64" : "f32, bf16 or f16", attune_dtype_name(t->dtype));
+    return at_fail(ATTUNE_EDTYPE, "%s: expected %s to go with q, got %s", name,
+                   f64 ? "f64" : "f32, bf16 or f16", attune_dtype_name(t->dtype));
 }
 
 /* Term by term where something is not finite: only then can 0 times it leave zero. */
-static attune_status choose_backward(const at_problem *p, const at_gradients *g, bool *term_by_term) {
+static attune_status choose_backward(const at_problem *p, const at_gradients *g,
+                                     bool *term_by_term) {
     const attune_tensor *all[] = {&p->q, &p->k, &p->v, g->d_o, g->o};
-    *term_by_term = p->engine == ATTUNE_ENGINE_REFERENCE || at_table_gradients_are_large(&p->modifier);
+    *term_by_term =
+        p->engine == ATTUNE_ENGINE_REFERENCE || at_table_gradients_are_large(&p->modifier);
     for (int i = 0; i < 5 && !*term_by_term; i++) {
         bool finite;
         AT_TRY(at_all_finite(all[i], &finite));
@@ -64,8 +79,11 @@ static attune_status choose_backward(const at_problem *p, const at_gradients *g,
     return ATTUNE_OK;
 }
 
-/* The reference's gradients are of q and k as they were turned, in f64: turned back they are rounded once. */
-static attune_status reference_turned_back(const at_problem *p, const attune_attention_options *options, const at_gradients *g) {
+/* The reference's gradients are of q and k as they were turned, in f64: turned back they are
+ * rounded once. */
+static attune_status reference_turned_back(const at_problem *p,
+                                           const attune_attention_options *options,
+                                           const at_gradients *g) {
     at_gradients wide = *g;
     attune_tensor dq = {0}, dk = {0}, back = {0}, positions = {0};
     wide.dq = &dq, wide.dk = &dk;
@@ -75,7 +93,9 @@ static attune_status reference_turned_back(const at_problem *p, const attune_att
     for (int i = 0; i < 2 && status == ATTUNE_OK; i++) {
         status = at_last_positions(p, options->positions, i ? p->Sk : p->Sq, &positions);
         if (status == ATTUNE_OK)
-            status = at_position_rotate_back(options->rotate, i ? &dk : &dq, &positions, i ? ATTUNE_KEY : ATTUNE_QUERY, p->position_length, &back);
+            status =
+                at_position_rotate_back(options->rotate, i ? &dk : &dq, &positions,
+                                        i ? ATTUNE_KEY : ATTUNE_QUERY, p->position_length, &back);
         if (status == ATTUNE_OK) status = attune_tensor_copy(&back, i ? g->dk : g->dq);
         attune_tensor_close(&back);
         attune_tensor_close(&positions);
@@ -85,35 +105,46 @@ static attune_status reference_turned_back(const at_problem *p, const attune_att
     return status;
 }
 
-static attune_status run_backward(at_problem *p, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
-                                  const attune_attention_options *options, const at_gradients *g) {
+static attune_status run_backward(at_problem *p, const attune_tensor *q, const attune_tensor *k,
+                                  const attune_tensor *v, const attune_attention_options *options,
+                                  const at_gradients *g) {
     bool term_by_term;
     AT_TRY(choose_backward(p, g, &term_by_term));
     if (!term_by_term) return at_tiled_backward(p, g);
     const bool turns = options && options->rotate && options->rotate->inv_freq;
-    if (p->engine == ATTUNE_ENGINE_REFERENCE) return turns ? reference_turned_back(p, options, g) : at_reference_backward(p, g);
+    if (p->engine == ATTUNE_ENGINE_REFERENCE)
+        return turns ? reference_turned_back(p, options, g) : at_reference_backward(p, g);
     at_problem exact; /* turned as the reference does it */
     attune_attention_options again = options ? *options : (attune_attention_options){0};
     again.engine = ATTUNE_ENGINE_REFERENCE;
     AT_TRY(at_problem_make(q, k, v, &again, true, &exact));
-    attune_status status = turns ? reference_turned_back(&exact, &again, g) : at_reference_backward(&exact, g);
+    attune_status status =
+        turns ? reference_turned_back(&exact, &again, g) : at_reference_backward(&exact, g);
     at_problem_close(&exact);
     return status;
 }
 
-attune_status attune_attention_backward(const attune_tensor *d_o, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
-                                        const attune_tensor *o, const attune_tensor *lse, const attune_attention_options *options, attune_tensor *dq,
-                                        attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks, attune_tensor *dtables) {
+attune_status attune_attention_backward(const attune_tensor *d_o, const attune_tensor *q,
+                                        const attune_tensor *k, const attune_tensor *v,
+                                        const attune_tensor *o, const attune_tensor *lse,
+                                        const attune_attention_options *options, attune_tensor *dq,
+                                        attune_tensor *dk, attune_tensor *dv, attune_tensor *dsinks,
+                                        attune_tensor *dtables) {
     attune_tensor unused = {0}, *all[] = {dq, dk, dv, dsinks ? dsinks : &unused};
     at_problem p;
     for (int i = 0; i < 4; i++) memset(all[i], 0, sizeof *all[i]);
     attune_attention_options wanted = options ? *options : (attune_attention_options){0};
-    if (dtables && wanted.score) memset(dtables, 0, (size_t)wanted.score->tensor_count * sizeof *dtables);
+    if (dtables && wanted.score)
+        memset(dtables, 0, (size_t)wanted.score->tensor_count * sizeof *dtables);
     if (wanted.engine == ATTUNE_ENGINE_BLIS || wanted.engine == ATTUNE_ENGINE_DECODE) {
-        return at_fail(ATTUNE_EENGINE, "engine: expected tiled or reference, which compute gradients");
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: expected tiled or reference, which compute gradients");
     }
-    if (wanted.engine == ATTUNE_ENGINE_DEFAULT && q && q->dtype != ATTUNE_F64) wanted.engine = ATTUNE_ENGINE_TILED;
-    if (!v) return at_fail(ATTUNE_ECLOSED, "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
+    if (wanted.engine == ATTUNE_ENGINE_DEFAULT && q && q->dtype != ATTUNE_F64)
+        wanted.engine = ATTUNE_ENGINE_TILED;
+    if (!v)
+        return at_fail(ATTUNE_ECLOSED,
+                       "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
     AT_TRY(at_problem_make(q, k, v, &wanted, true, &p));
     const int64_t o_shape[4] = {p.B, p.Hq, p.Sq, p.Dv};
     const bool f64 = q->dtype == ATTUNE_F64;
@@ -126,7 +157,14 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     if (status == ATTUNE_OK && p.sinks) status = attune_tensor_new(p.lse_dtype, 1, &p.Hq, all[3]);
     at_table_gradients tables = {0};
     if (status == ATTUNE_OK && dtables) status = at_table_gradients_new(&p.modifier, &tables);
-    const at_gradients g = {.d_o = d_o, .o = o, .lse = lse, .dq = dq, .dk = dk, .dv = dv, .dsinks = p.sinks ? all[3] : NULL, .tables = &tables};
+    const at_gradients g = {.d_o = d_o,
+                            .o = o,
+                            .lse = lse,
+                            .dq = dq,
+                            .dk = dk,
+                            .dv = dv,
+                            .dsinks = p.sinks ? all[3] : NULL,
+                            .tables = &tables};
     if (status == ATTUNE_OK) status = run_backward(&p, q, k, v, &wanted, &g);
     if (status == ATTUNE_OK && dtables) status = at_table_gradients_store(&tables, dtables);
     const int32_t count = dtables && wanted.score ? wanted.score->tensor_count : 0;
@@ -138,7 +176,9 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     return status;
 }
 
-attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k, const attune_attention_options *options, attune_tensor *weights) {
+attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k,
+                                       const attune_attention_options *options,
+                                       attune_tensor *weights) {
     at_problem p;
     memset(weights, 0, sizeof *weights);
     attune_attention_options exact = options ? *options : (attune_attention_options){0};
@@ -154,7 +194,9 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     return status;
 }
 
-/* ---- merge ------------------------------------------------------------------------------------------------------- */
+/* ---- merge
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct merge_job {
     attune_tensor o1, lse1, o2, lse2; /* contiguous; o in f32 or f64, lse likewise */
@@ -164,7 +206,10 @@ typedef struct merge_job {
 
 enum { MERGE_ROWS = 256 };
 
-static double element(const attune_tensor *t, int64_t i) { return t->dtype == ATTUNE_F64 ? ((const double *)t->data)[i] : (double)((const float *)t->data)[i]; }
+static double element(const attune_tensor *t, int64_t i) {
+    return t->dtype == ATTUNE_F64 ? ((const double *)t->data)[i]
+                                  : (double)((const float *)t->data)[i];
+}
 
 static void put(attune_tensor *t, int64_t i, double x) {
     if (t->dtype == ATTUNE_F64)
@@ -188,8 +233,10 @@ static attune_status merge_rows(void *context, int64_t task, int thread) {
             wa /= sum, wb /= sum;
         }
         for (int64_t d = 0; d < j->Dv; d++) {
-            /* A part that saw nothing is all zeros and has no say, even beside an Inf of the other. */
-            double x = (wa != 0 ? wa * element(&j->o1, r * j->Dv + d) : 0) + (wb != 0 ? wb * element(&j->o2, r * j->Dv + d) : 0);
+            /* A part that saw nothing is all zeros and has no say, even beside an Inf of the other.
+             */
+            double x = (wa != 0 ? wa * element(&j->o1, r * j->Dv + d) : 0) +
+                       (wb != 0 ? wb * element(&j->o2, r * j->Dv + d) : 0);
             put(j->o, r * j->Dv + d, x);
         }
         put(j->lse, r, lse);
@@ -205,19 +252,22 @@ static attune_status widened(const attune_tensor *t, attune_dtype dtype, attune_
     return status;
 }
 
-attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1, const attune_tensor *o2, const attune_tensor *lse2, attune_tensor *o,
-                                     attune_tensor *lse) {
+attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1,
+                                     const attune_tensor *o2, const attune_tensor *lse2,
+                                     attune_tensor *o, attune_tensor *lse) {
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
     if (!o1->data || o1->rank != 4) {
-        return at_fail(ATTUNE_ESHAPE, "o1: expected [batch, heads, queries, head_dim], got %s", at_shape_text(o1->rank, o1->shape));
+        return at_fail(ATTUNE_ESHAPE, "o1: expected [batch, heads, queries, head_dim], got %s",
+                       at_shape_text(o1->rank, o1->shape));
     }
     AT_TRY(same_shape("o1", o1, 4, o1->shape));
     AT_TRY(same_shape("lse1", lse1, 3, o1->shape));
     AT_TRY(same_shape("o2", o2, 4, o1->shape));
     AT_TRY(same_shape("lse2", lse2, 3, o1->shape));
     if (o2->dtype != o1->dtype) {
-        return at_fail(ATTUNE_EDTYPE, "o2: expected %s, as o1, got %s", attune_dtype_name(o1->dtype), attune_dtype_name(o2->dtype));
+        return at_fail(ATTUNE_EDTYPE, "o2: expected %s, as o1, got %s",
+                       attune_dtype_name(o1->dtype), attune_dtype_name(o2->dtype));
     }
     merge_job job = {.rows = o1->shape[0] * o1->shape[1] * o1->shape[2], .Dv = o1->shape[3]};
     attune_dtype wide = o1->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32;
@@ -229,7 +279,8 @@ attune_status attune_attention_merge(const attune_tensor *o1, const attune_tenso
     if (status == ATTUNE_OK) status = at_tensor_new(wide, 4, o1->shape, &o_wide);
     if (status == ATTUNE_OK) status = at_tensor_new(wide, 3, o1->shape, &lse_wide);
     job.o = &o_wide, job.lse = &lse_wide;
-    if (status == ATTUNE_OK) status = at_parallel((job.rows + MERGE_ROWS - 1) / MERGE_ROWS, merge_rows, &job);
+    if (status == ATTUNE_OK)
+        status = at_parallel((job.rows + MERGE_ROWS - 1) / MERGE_ROWS, merge_rows, &job);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&o_wide, o1->dtype, o);
     if (status == ATTUNE_OK) status = attune_tensor_share(&lse_wide, lse);
     attune_tensor *all[] = {&job.o1, &job.lse1, &job.o2, &job.lse2, &o_wide, &lse_wide};

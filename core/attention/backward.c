@@ -1,13 +1,17 @@
-/* backward.c - gradients over tiles: Dao et al. 2022 (arXiv 2205.14135), algorithm 4, and Dao 2023 (arXiv 2307.08691), algorithm 2.
+/* backward.c - gradients over tiles: Dao et al. 2022 (arXiv 2205.14135), algorithm 4, and Dao 2023
+ * (arXiv 2307.08691), algorithm 2.
  *
- * A task is a block of keys of one kv head. It packs them once, goes over all rows that see one of them (the query heads of the group, one after the other), and
- * keeps dk and dv of its keys to itself: they are summed over heads and tokens in one order. With S = q k^T computed anew, P and dS as in
- * simd/kernels/backward.c:
+ * A task is a block of keys of one kv head. It packs them once, goes over all rows that see one of
+ * them (the query heads of the group, one after the other), and keeps dk and dv of its keys to
+ * itself: they are summed over heads and tokens in one order. With S = q k^T computed anew, P and
+ * dS as in simd/kernels/backward.c:
  *
  *   dv += P^T d_o      dP = d_o v^T      dk += dS^T q      dq += dS k
  *
- * dq belongs to rows, which several tasks share. Each row block takes the tasks' parts in the order of the keys: a task waits for its turn there. Tasks are started
- * in that order too, so that the one that is waited for always runs. Nothing depends on the number of threads but who waits for whom.
+ * dq belongs to rows, which several tasks share. Each row block takes the tasks' parts in the order
+ * of the keys: a task waits for its turn there. Tasks are started in that order too, so that the
+ * one that is waited for always runs. Nothing depends on the number of threads but who waits for
+ * whom.
  */
 #include <math.h>
 #include <sched.h>
@@ -24,13 +28,15 @@
 static const double LOG2_E = 1.44269504088896340736;
 
 typedef struct block_scratch {
-    float *k_columns, *v_columns; /* keys as columns: panels of keys, [dims rounded up to AT_DIM][panel] */
-    float *k_rows;                /* keys as rows: panels of dims, [keys][panel] */
-    float *q_rows, *o_rows;       /* q and d_o of a row block, likewise */
-    float *weights, *scores;      /* [rows][stride] */
-    float *dk, *dv;               /* [keys][Dp], [keys][Dvp] */
-    float *wide;                  /* [max(rows, keys)][max(D, Dv)] */
-    float *before, *slope;        /* [AT_RUN] a row's scores before the program, and the softcap's slopes */
+    float *k_columns,
+        *v_columns; /* keys as columns: panels of keys, [dims rounded up to AT_DIM][panel] */
+    float *k_rows;  /* keys as rows: panels of dims, [keys][panel] */
+    float *q_rows, *o_rows;  /* q and d_o of a row block, likewise */
+    float *weights, *scores; /* [rows][stride] */
+    float *dk, *dv;          /* [keys][Dp], [keys][Dvp] */
+    float *wide;             /* [max(rows, keys)][max(D, Dv)] */
+    float *before,
+        *slope; /* [AT_RUN] a row's scores before the program, and the softcap's slopes */
     void *modifier;
     at_part part;
     void *all;
@@ -47,14 +53,16 @@ typedef struct backward_job {
     float *lse, *delta; /* [B * Hq * Sq]: lse as an exponent of 2 */
     float *dq;          /* [B * Hq * Sq][dq_stride], sums */
     int64_t dq_stride;
-    int32_t *span;          /* [B * Hq][row_blocks][2]: the key blocks [from, to) that some row sees */
-    atomic_int *turn;       /* [B * Hq][row_blocks]: how many tasks have added theirs */
-    atomic_int *direct;     /* [key_blocks] how many tasks of these keys have added directly to the tables' sums; NULL: none does */
+    int32_t *span;      /* [B * Hq][row_blocks][2]: the key blocks [from, to) that some row sees */
+    atomic_int *turn;   /* [B * Hq][row_blocks]: how many tasks have added theirs */
+    atomic_int *direct; /* [key_blocks] how many tasks of these keys have added directly to the
+                           tables' sums; NULL: none does */
     atomic_int tables_done; /* how many tasks have added theirs to the tables' sums */
     block_scratch *thread;
 } backward_job;
 
-/* ---- before: delta and lse --------------------------------------------------------------------------------------- */
+/* ---- before: delta and lse
+ * --------------------------------------------------------------------------------------- */
 
 enum { PREPARE_ROWS = 64, HEADS_TOGETHER = 4 };
 
@@ -67,8 +75,10 @@ static attune_status prepare_rows(void *context, int64_t task, int thread) {
     for (int64_t row = task * PREPARE_ROWS; row < (task + 1) * PREPARE_ROWS && row < rows; row++) {
         const int64_t i = row % p->Sq, h = row / p->Sq % p->Hq, b = row / p->Sq / p->Hq;
         double sum = 0;
-        at_load_row(d_o, b * d_o->stride[0] + h * d_o->stride[1] + i * d_o->stride[2], d_o->stride[3], p->Dv, x);
-        at_load_row(o, b * o->stride[0] + h * o->stride[1] + i * o->stride[2], o->stride[3], p->Dv, y);
+        at_load_row(d_o, b * d_o->stride[0] + h * d_o->stride[1] + i * d_o->stride[2],
+                    d_o->stride[3], p->Dv, x);
+        at_load_row(o, b * o->stride[0] + h * o->stride[1] + i * o->stride[2], o->stride[3], p->Dv,
+                    y);
         for (int64_t d = 0; d < p->Dv; d++) sum += (double)x[d] * (double)y[d];
         j->delta[row] = (float)sum;
         const double l = at_load(lse, b * lse->stride[0] + h * lse->stride[1] + i * lse->stride[2]);
@@ -93,7 +103,9 @@ static attune_status sum_sinks(void *context, int64_t h, int thread) {
 static attune_status span_of_block(void *context, int64_t task, int thread) {
     backward_job *j = context;
     const at_problem *p = j->p;
-    const int64_t token = task % j->row_blocks * j->rows, end = token + j->rows < p->Sq ? token + j->rows : p->Sq, head = task / j->row_blocks;
+    const int64_t token = task % j->row_blocks * j->rows,
+                  end = token + j->rows < p->Sq ? token + j->rows : p->Sq,
+                  head = task / j->row_blocks;
     int64_t first = p->Sk, last = 0;
     (void)thread;
     for (int64_t i = token; i < end; i++) {
@@ -103,11 +115,14 @@ static attune_status span_of_block(void *context, int64_t task, int thread) {
         if (f < first) first = f;
         if (l > last) last = l;
     }
-    j->span[2 * task] = (int32_t)(first / j->keys), j->span[2 * task + 1] = (int32_t)(first < last ? (last + j->keys - 1) / j->keys : first / j->keys);
+    j->span[2 * task] = (int32_t)(first / j->keys),
+                j->span[2 * task + 1] =
+                    (int32_t)(first < last ? (last + j->keys - 1) / j->keys : first / j->keys);
     return ATTUNE_OK;
 }
 
-/* ---- one block of rows against one of keys ----------------------------------------------------------------------- */
+/* ---- one block of rows against one of keys
+ * ----------------------------------------------------------------------- */
 
 typedef struct block {
     int64_t b, h, kv;          /* query head, kv head */
@@ -122,7 +137,8 @@ static void see(const at_problem *p, block *k) {
     for (int64_t r = 0; r < k->rows; r++) {
         int64_t first, last;
         at_problem_sees_of(p, k->b, k->h, k->token + r, &first, &last);
-        first = first > k->key ? first - k->key : 0, last = last - k->key < k->keys ? last - k->key : k->keys;
+        first = first > k->key ? first - k->key : 0,
+        last = last - k->key < k->keys ? last - k->key : k->keys;
         if (first >= last) first = last = 0;
         k->first[r] = (int)first, k->last[r] = (int)last;
         k->whole = k->whole && first == 0 && last == k->keys;
@@ -130,7 +146,8 @@ static void see(const at_problem *p, block *k) {
 }
 
 /* The columns that rows [from, to) see, in whole half panels; false: none. */
-static bool columns_of(const block *k, int64_t from, int64_t to, int64_t panel, int64_t *left, int64_t *right) {
+static bool columns_of(const block *k, int64_t from, int64_t to, int64_t panel, int64_t *left,
+                       int64_t *right) {
     *left = k->keys, *right = 0;
     for (int64_t r = from; r < to; r++) {
         if (k->first[r] >= k->last[r]) continue;
@@ -153,7 +170,8 @@ static bool rows_of(const block *k, int64_t from, int64_t to, int64_t *top, int6
 }
 
 /* P and dS of row r of a step, which is row `row` of the block, through the programs. */
-static void gradients_of_program(const backward_job *j, block_scratch *s, const block *k, int64_t row, const at_gradient_step *step, int r) {
+static void gradients_of_program(const backward_job *j, block_scratch *s, const block *k,
+                                 int64_t row, const at_gradient_step *step, int r) {
     const at_program_kernels *kernels = &at_simd_now()->program;
     const at_problem *p = j->p;
     const at_modifier *m = &p->modifier;
@@ -162,33 +180,48 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     const float one = 1, cap = (float)p->softcap, inner = (float)(1 / p->softcap);
     const float scale = step->scale;
     const at_values scores = {s->before, 1}, slopes = {s->slope, 1};
-    at_run run = {.bound = &m->score, .b = k->b, .h = k->h, .i = k->token + row, .key = k->key + first, .n = n, .score = s->before, .scratch = s->modifier};
+    at_run run = {.bound = &m->score,
+                  .b = k->b,
+                  .h = k->h,
+                  .i = k->token + row,
+                  .key = k->key + first,
+                  .n = n,
+                  .score = s->before,
+                  .scratch = s->modifier};
     if (n > 0) {
-        kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0}, (at_values){0}, s->before, n);
+        kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0},
+                       (at_values){0}, s->before, n);
         if (p->softcap > 0) {
-            kernels->apply(ATTUNE_OP_TANH, scores, (at_values){&inner, 0}, (at_values){&one, 0}, s->before, n);
+            kernels->apply(ATTUNE_OP_TANH, scores, (at_values){&inner, 0}, (at_values){&one, 0},
+                           s->before, n);
             kernels->apply(ATTUNE_OP_MUL, scores, scores, (at_values){0}, s->slope, n);
-            kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope, n);
-            kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before, n);
+            kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope,
+                           n);
+            kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before,
+                           n);
         }
         if (m->score.program)
             at_run_pairs(&run, x + first);
         else
             memcpy(x + first, s->before, (size_t)n * sizeof *x);
-        at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first, (char *)s->modifier + at_modifier_scratch(m));
+        at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first,
+                (char *)s->modifier + at_modifier_scratch(m));
     }
     at_gradient_step plain = *step;
-    plain.rows = 1, plain.weights = x, plain.scores = d, plain.first += r, plain.last += r, plain.lse += r, plain.delta += r, plain.scale = 1,
-    plain.softcap = 0;
+    plain.rows = 1, plain.weights = x, plain.scores = d, plain.first += r, plain.last += r,
+    plain.lse += r, plain.delta += r, plain.scale = 1, plain.softcap = 0;
     at_simd_now()->attention.gradients(&plain);
     if (n <= 0) return;
     if (s->part.of) at_part_add(&s->part, &run, d + first);
-    kernels->multiply(m->score.program ? at_run_value(&run, m->score.program->slope) : (at_values){&one, 0}, scale, d + first, n);
+    kernels->multiply(m->score.program ? at_run_value(&run, m->score.program->slope)
+                                       : (at_values){&one, 0},
+                      scale, d + first, n);
     if (p->softcap > 0) kernels->multiply(slopes, 1, d + first, n);
 }
 
 /* S and dP of rows [from, to), then P and dS. */
-static void scores_of_rows(const backward_job *j, block_scratch *s, const block *k, int64_t from, int64_t to) {
+static void scores_of_rows(const backward_job *j, block_scratch *s, const block *k, int64_t from,
+                           int64_t to) {
     const at_simd *simd = at_simd_now();
     const at_problem *p = j->p;
     const int64_t panel = simd->attention.panel, place = (k->b * p->Hq + k->h) * p->Sq + k->token;
@@ -206,7 +239,8 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
                                     .c_row = j->stride};
         simd->panels.multiply(&product);
         product.depth = p->Dv, product.a = s->o_rows + from * panel;
-        product.b = s->v_columns + left * at_round_up(p->Dv, AT_DIM), product.b_panel = panel * at_round_up(p->Dv, AT_DIM);
+        product.b = s->v_columns + left * at_round_up(p->Dv, AT_DIM),
+        product.b_panel = panel * at_round_up(p->Dv, AT_DIM);
         product.c = s->scores + from * j->stride + left;
         simd->panels.multiply(&product);
     }
@@ -229,7 +263,8 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
 }
 
 /* dv and dk of the columns [from, to). */
-static void gradients_of_keys(const backward_job *j, const block_scratch *s, const block *k, int64_t from, int64_t to) {
+static void gradients_of_keys(const backward_job *j, const block_scratch *s, const block *k,
+                              int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
     const int64_t panel = simd->attention.panel;
     int64_t top, bottom;
@@ -246,15 +281,18 @@ static void gradients_of_keys(const backward_job *j, const block_scratch *s, con
                                 .c_row = j->Dvp,
                                 .add = true};
     simd->panels.multiply(&product);
-    product.columns = j->Dp, product.a = s->scores + top * j->stride + from, product.b = s->q_rows + top * panel;
+    product.columns = j->Dp, product.a = s->scores + top * j->stride + from,
+    product.b = s->q_rows + top * panel;
     product.c = s->dk + from * j->Dp, product.c_row = j->Dp;
     simd->panels.multiply(&product);
 }
 
 /* dq of rows [from, to). */
-static void gradients_of_rows(const backward_job *j, const block_scratch *s, const block *k, int64_t from, int64_t to) {
+static void gradients_of_rows(const backward_job *j, const block_scratch *s, const block *k,
+                              int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
-    const int64_t panel = simd->attention.panel, place = (k->b * j->p->Hq + k->h) * j->p->Sq + k->token;
+    const int64_t panel = simd->attention.panel,
+                  place = (k->b * j->p->Hq + k->h) * j->p->Sq + k->token;
     int64_t left, right;
     if (!columns_of(k, from, to, 1, &left, &right)) return;
     const at_panel_product product = {.rows = to - from,
@@ -271,10 +309,13 @@ static void gradients_of_rows(const backward_job *j, const block_scratch *s, con
     simd->panels.multiply(&product);
 }
 
-/* ---- a task ------------------------------------------------------------------------------------------------------ */
+/* ---- a task
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* Tokens of head (b, h) as f32 rows, turned. */
-static const float *rows_of_tensor(const attune_tensor *t, const at_turns *turns, int64_t b, int64_t h, int64_t token, int64_t count, float *wide,
+static const float *rows_of_tensor(const attune_tensor *t, const at_turns *turns, int64_t b,
+                                   int64_t h, int64_t token, int64_t count, float *wide,
                                    int64_t *stride) {
     const int64_t *s = t->stride, n = t->shape[3], offset = b * s[0] + h * s[1] + token * s[2];
     if (!turns && t->dtype == ATTUNE_F32 && s[3] == 1) {
@@ -293,7 +334,8 @@ static void pack_keys(const backward_job *j, block_scratch *s, const block *k) {
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
-    const float *x = rows_of_tensor(&p->k, at_turns_or_null(&p->k_turns), k->b, k->kv, k->key, k->keys, s->wide, &stride);
+    const float *x = rows_of_tensor(&p->k, at_turns_or_null(&p->k_turns), k->b, k->kv, k->key,
+                                    k->keys, s->wide, &stride);
     kernels->pack_columns(x, stride, k->keys, p->D, s->k_columns);
     kernels->pack_rows(x, stride, k->keys, p->D, j->keys, s->k_rows);
     x = rows_of_tensor(&p->v, NULL, k->b, k->kv, k->key, k->keys, s->wide, &stride);
@@ -306,21 +348,27 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const block
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
-    const float *x = rows_of_tensor(&p->q, at_turns_or_null(&p->q_turns), k->b, k->h, k->token, k->rows, s->wide, &stride);
+    const float *x = rows_of_tensor(&p->q, at_turns_or_null(&p->q_turns), k->b, k->h, k->token,
+                                    k->rows, s->wide, &stride);
     kernels->pack_rows(x, stride, k->rows, p->D, j->rows, s->q_rows);
     x = rows_of_tensor(j->g->d_o, NULL, k->b, k->h, k->token, k->rows, s->wide, &stride);
     kernels->pack_rows(x, stride, k->rows, p->Dv, j->rows, s->o_rows);
 }
 
-/* Blocks are whole products where all is seen; at the edges they go in strips as high as a register tile, each as wide as it sees. */
+/* Blocks are whole products where all is seen; at the edges they go in strips as high as a register
+ * tile, each as wide as it sees. */
 static void run_block(const backward_job *j, block_scratch *s, const block *k) {
-    const int64_t strip = k->whole ? k->rows : at_simd_now()->attention.rows[AT_FMA], key_strip = k->whole ? k->keys : strip;
+    const int64_t strip = k->whole ? k->rows : at_simd_now()->attention.rows[AT_FMA],
+                  key_strip = k->whole ? k->keys : strip;
     pack_block_rows(j, s, k);
-    for (int64_t r = 0; r < k->rows; r += strip) scores_of_rows(j, s, k, r, r + strip < k->rows ? r + strip : k->rows);
-    for (int64_t c = 0; c < k->keys; c += key_strip) gradients_of_keys(j, s, k, c, c + key_strip < k->keys ? c + key_strip : k->keys);
+    for (int64_t r = 0; r < k->rows; r += strip)
+        scores_of_rows(j, s, k, r, r + strip < k->rows ? r + strip : k->rows);
+    for (int64_t c = 0; c < k->keys; c += key_strip)
+        gradients_of_keys(j, s, k, c, c + key_strip < k->keys ? c + key_strip : k->keys);
 }
 
-/* Waits until the tasks before this one have added theirs to what they share. false: one of them never will. */
+/* Waits until the tasks before this one have added theirs to what they share. false: one of them
+ * never will. */
 static bool wait_for_turn(atomic_int *turn, int mine) {
     for (int spins = 0; atomic_load_explicit(turn, memory_order_acquire) != mine; spins++) {
         if (at_stopping()) return false;
@@ -344,14 +392,18 @@ static void store_keys(const backward_job *j, const block_scratch *s, const bloc
 static bool block_shown(const at_problem *p, const block *k) {
     if (!at_has_gaps(&p->modifier)) return true;
     for (int64_t key = k->key; key < k->key + k->keys; key += AT_TILE)
-        if (at_modifier_shows(&p->modifier, k->b, k->h, k->token, k->token + k->rows, key)) return true;
+        if (at_modifier_shows(&p->modifier, k->b, k->h, k->token, k->token + k->rows, key))
+            return true;
     return false;
 }
 
-/* Kv heads go some at a time: their first blocks, their second ones, ..: neighbouring tasks seldom wait for one another, and long ones come first. */
+/* Kv heads go some at a time: their first blocks, their second ones, ..: neighbouring tasks seldom
+ * wait for one another, and long ones come first. */
 static int64_t head_of_task(const backward_job *j, int64_t task, int64_t *number) {
-    const int64_t heads = j->p->B * j->p->Hk, first = task / (j->together * j->key_blocks) * j->together, left = heads - first,
-                  together = left < j->together ? left : j->together, place = task - first * j->key_blocks;
+    const int64_t heads = j->p->B * j->p->Hk,
+                  first = task / (j->together * j->key_blocks) * j->together, left = heads - first,
+                  together = left < j->together ? left : j->together,
+                  place = task - first * j->key_blocks;
     *number = place / together;
     return first + place % together;
 }
@@ -369,16 +421,19 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     if (j->direct && !wait_for_turn(&j->direct[number], (int)head)) return at_interrupted_status();
     for (k.h = k.kv * p->G; k.h < (k.kv + 1) * p->G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
-            const int64_t place = (k.b * p->Hq + k.h) * j->row_blocks + i, from = j->span[2 * place], to = j->span[2 * place + 1];
+            const int64_t place = (k.b * p->Hq + k.h) * j->row_blocks + i,
+                          from = j->span[2 * place], to = j->span[2 * place + 1];
             if (number < from || number >= to) continue;
             k.token = i * j->rows, k.rows = p->Sq - k.token < j->rows ? p->Sq - k.token : j->rows;
             see(p, &k);
             const bool shown = block_shown(p, &k);
             if (shown) run_block(j, s, &k);
             atomic_int *turn = &j->turn[place];
-            if (at_interrupted() || !wait_for_turn(turn, (int)(number - from))) return at_interrupted_status();
+            if (at_interrupted() || !wait_for_turn(turn, (int)(number - from)))
+                return at_interrupted_status();
             const int64_t strip = k.whole ? k.rows : at_simd_now()->attention.rows[AT_FMA];
-            for (int64_t r = 0; r < k.rows && shown; r += strip) gradients_of_rows(j, s, &k, r, r + strip < k.rows ? r + strip : k.rows);
+            for (int64_t r = 0; r < k.rows && shown; r += strip)
+                gradients_of_rows(j, s, &k, r, r + strip < k.rows ? r + strip : k.rows);
             atomic_fetch_add_explicit(turn, 1, memory_order_release);
         }
     }
@@ -406,7 +461,9 @@ static attune_status finish_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- the whole
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static attune_status make_scratch(const backward_job *j, block_scratch *s) {
     const at_problem *p = j->p;
@@ -425,8 +482,9 @@ static attune_status make_scratch(const backward_job *j, block_scratch *s) {
                               AT_RUN,
                               2 * at_modifier_scratch(&p->modifier) / (int64_t)sizeof(float)};
     float *modifier;
-    float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows, &s->weights, &s->scores,
-                       &s->dk,        &s->dv,        &s->wide,   &s->before, &s->slope,  &modifier};
+    float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows,
+                       &s->weights,   &s->scores,    &s->dk,     &s->dv,     &s->wide,
+                       &s->before,    &s->slope,     &modifier};
     int64_t total = 0;
     for (int i = 0; i < 13; i++) total += at_round_up(floats[i], 16);
     float *all = s->all = at_alloc(total * (int64_t)sizeof(float));
@@ -449,8 +507,12 @@ static attune_status run(backward_job *j) {
 
 attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t panel = kernels->panel, rows = p->B * p->Hq * p->Sq, wide = p->D > p->Dv ? p->D : p->Dv, strip = kernels->rows[AT_FMA];
-    backward_job j = {.p = p, .g = g, .keys = wide <= 128 ? 128 : 64, .rows = (wide <= 128 ? 112 : 56) / strip * strip};
+    const int64_t panel = kernels->panel, rows = p->B * p->Hq * p->Sq,
+                  wide = p->D > p->Dv ? p->D : p->Dv, strip = kernels->rows[AT_FMA];
+    backward_job j = {.p = p,
+                      .g = g,
+                      .keys = wide <= 128 ? 128 : 64,
+                      .rows = (wide <= 128 ? 112 : 56) / strip * strip};
     j.Dp = at_round_up(p->D, panel), j.Dvp = at_round_up(p->Dv, panel), j.stride = j.keys + 16;
     j.row_blocks = (p->Sq + j.rows - 1) / j.rows, j.key_blocks = (p->Sk + j.keys - 1) / j.keys;
 
@@ -459,7 +521,9 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     const int64_t turns = at_checked_mul(p->B * p->Hq, j.row_blocks);
     const int threads = at_threads();
     j.dq_stride = direct ? p->D : at_round_up(p->D, AT_DIM);
-    j.dq = direct ? g->dq->data : at_alloc_zeroed(at_checked_mul(at_checked_mul(rows, j.dq_stride), (int64_t)sizeof *j.dq));
+    j.dq = direct ? g->dq->data
+                  : at_alloc_zeroed(
+                        at_checked_mul(at_checked_mul(rows, j.dq_stride), (int64_t)sizeof *j.dq));
     if (j.dq) j.lse = at_alloc(at_checked_mul(2 * rows, (int64_t)sizeof *j.lse));
     if (j.lse) j.turn = at_alloc_zeroed(at_checked_mul(turns, (int64_t)sizeof *j.turn));
     if (j.turn) j.span = at_alloc(at_checked_mul(turns, 2 * (int64_t)sizeof *j.span));
@@ -467,11 +531,14 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     /* Where tasks of other heads are waited for they come later. */
     j.together = direct_sums ? 1 : HEADS_TOGETHER;
     if (j.span && direct_sums) j.direct = at_alloc_zeroed(j.key_blocks * (int64_t)sizeof *j.direct);
-    if (j.span && (j.direct || !direct_sums)) j.thread = at_alloc_zeroed(threads * (int64_t)sizeof *j.thread);
+    if (j.span && (j.direct || !direct_sums))
+        j.thread = at_alloc_zeroed(threads * (int64_t)sizeof *j.thread);
     attune_status status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
-    for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = make_scratch(&j, &j.thread[t]);
+    for (int t = 0; t < threads && status == ATTUNE_OK; t++)
+        status = make_scratch(&j, &j.thread[t]);
     if (status == ATTUNE_OK) j.delta = j.lse + rows, status = run(&j);
-    for (int t = 0; t < threads && j.thread; t++) at_free(j.thread[t].all), at_part_free(&j.thread[t].part);
+    for (int t = 0; t < threads && j.thread; t++)
+        at_free(j.thread[t].all), at_part_free(&j.thread[t].part);
     if (!direct) at_free(j.dq);
     at_free(j.lse);
     at_free(j.turn);

@@ -1,8 +1,9 @@
 /* cache.c - the key-value cache: tiles packed at append, read as they lie at attend.
  *
- * Each (batch row, kv head) has its tiles of keys one after the other, likewise of values. With a window the tiles are a ring: token t lies in
- * tile t / AT_TILE, at place (t / AT_TILE) % tiles. The ring holds window + 63 tokens or more, so that up to AT_TILE queries at once find every
- * key that they see.
+ * Each (batch row, kv head) has its tiles of keys one after the other, likewise of values. With a
+ * window the tiles are a ring: token t lies in tile t / AT_TILE, at place (t / AT_TILE) % tiles.
+ * The ring holds window + 63 tokens or more, so that up to AT_TILE queries at once find every key
+ * that they see.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,13 +21,15 @@ struct attune_cache {
     float *scales;     /* [B][Hk][tiles][2][AT_TILE], i8; else NULL */
     uint8_t *unfinite; /* [B][Hk][tiles]: the tile's V holds, or held, an Inf or NaN */
     int64_t *length;   /* [B] tokens appended */
-    int64_t *oldest;   /* [B] the first token that a ring still holds; truncation does not bring older ones back */
+    int64_t *oldest; /* [B] the first token that a ring still holds; truncation does not bring older
+                        ones back */
 };
 
 enum { SCALES = 2 * AT_TILE * (int)sizeof(float) }; /* bytes a place */
 
 static attune_status at_least_one(const char *name, int64_t n) {
-    return n >= 1 ? ATTUNE_OK : at_fail(ATTUNE_EVALUE, "%s: expected at least 1, got %lld", name, (long long)n);
+    return n >= 1 ? ATTUNE_OK
+                  : at_fail(ATTUNE_EVALUE, "%s: expected at least 1, got %lld", name, (long long)n);
 }
 
 attune_status attune_cache_new(const attune_cache_options *options, attune_cache **out) {
@@ -38,13 +41,18 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
     AT_TRY(at_least_one("head_dim", o.head_dim));
     if (o.v_head_dim == 0) o.v_head_dim = o.head_dim;
     AT_TRY(at_least_one("v_head_dim", o.v_head_dim));
-    if (o.window < 0) return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld", (long long)o.window);
-    if (o.dtype != ATTUNE_F32 && o.dtype != ATTUNE_BF16 && o.dtype != ATTUNE_F16 && o.dtype != ATTUNE_I8) {
-        return at_fail(ATTUNE_EDTYPE, "dtype: expected f32, bf16, f16 or i8, got %s", attune_dtype_name(o.dtype));
+    if (o.window < 0)
+        return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
+                       (long long)o.window);
+    if (o.dtype != ATTUNE_F32 && o.dtype != ATTUNE_BF16 && o.dtype != ATTUNE_F16 &&
+        o.dtype != ATTUNE_I8) {
+        return at_fail(ATTUNE_EDTYPE, "dtype: expected f32, bf16, f16 or i8, got %s",
+                       attune_dtype_name(o.dtype));
     }
     if (o.window == 0) AT_TRY(at_least_one("capacity", o.capacity));
     const int64_t greatest = (int64_t)1 << 40;
-    if (o.window > greatest || o.capacity > greatest || o.head_dim > greatest || o.v_head_dim > greatest) {
+    if (o.window > greatest || o.capacity > greatest || o.head_dim > greatest ||
+        o.v_head_dim > greatest) {
         return at_fail(ATTUNE_EVALUE, "%s: expected at most 2^40, got %lld",
                        o.window > greatest     ? "window"
                        : o.capacity > greatest ? "capacity"
@@ -66,7 +74,8 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
     c->places = at_alloc_zeroed(at_checked_mul(all, c->layout.bytes));
     if (c->places && o.dtype == ATTUNE_I8) c->scales = at_alloc_zeroed(at_checked_mul(all, SCALES));
     if (c->places && (c->scales || o.dtype != ATTUNE_I8)) c->unfinite = at_alloc_zeroed(all);
-    if (c->unfinite) c->length = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->length));
+    if (c->unfinite)
+        c->length = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->length));
     if (c->length) c->oldest = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->oldest));
     if (!c->oldest) {
         attune_cache_close(c);
@@ -96,7 +105,9 @@ static at_keys keys_of_head(const attune_cache *c, int64_t head) {
                      .unfinite = c->unfinite + place};
 }
 
-/* ---- append ------------------------------------------------------------------------------------------------------ */
+/* ---- append
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct append_job {
     attune_cache *cache;
@@ -111,26 +122,38 @@ static attune_status append_head(void *context, int64_t head, int thread) {
     append_job *j = context;
     attune_cache *c = j->cache;
     const at_keys keys = keys_of_head(c, head);
-    const at_source source = {.k = j->k, .v = j->v, .turns = at_turns_or_null(&j->turns), .b = head / c->options.kv_heads, .h = head % c->options.kv_heads};
+    const at_source source = {.k = j->k,
+                              .v = j->v,
+                              .turns = at_turns_or_null(&j->turns),
+                              .b = head / c->options.kv_heads,
+                              .h = head % c->options.kv_heads};
     const int64_t count = j->counts ? j->counts[source.b] : j->k->shape[2];
     for (int64_t i = 0; i < count;) {
-        const int64_t token = c->length[source.b] + i, slot = token % AT_TILE, n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
-        at_pack_tile(&keys, token / AT_TILE % c->tiles, (int)slot, &source, i, n, j->wide + thread * j->stride);
+        const int64_t token = c->length[source.b] + i, slot = token % AT_TILE,
+                      n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
+        at_pack_tile(&keys, token / AT_TILE % c->tiles, (int)slot, &source, i, n,
+                     j->wide + thread * j->stride);
         i += n;
     }
     return ATTUNE_OK;
 }
 
-static attune_status check_appended(const attune_cache *c, const char *name, const attune_tensor *t, int64_t tokens, int64_t dim) {
+static attune_status check_appended(const attune_cache *c, const char *name, const attune_tensor *t,
+                                    int64_t tokens, int64_t dim) {
     const attune_cache_options *o = &c->options;
-    if (!t || !t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor, got a closed one", name);
-    if (t->rank != 4 || t->shape[0] != o->batch || t->shape[1] != o->kv_heads || t->shape[3] != dim || (tokens && t->shape[2] != tokens)) {
+    if (!t || !t->data)
+        return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor, got a closed one", name);
+    if (t->rank != 4 || t->shape[0] != o->batch || t->shape[1] != o->kv_heads ||
+        t->shape[3] != dim || (tokens && t->shape[2] != tokens)) {
         char count[32] = "tokens";
         if (tokens) snprintf(count, sizeof count, "%lld", (long long)tokens);
-        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %lld, %s, %lld], got %s", name, (long long)o->batch, (long long)o->kv_heads, count, (long long)dim,
+        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %lld, %s, %lld], got %s", name,
+                       (long long)o->batch, (long long)o->kv_heads, count, (long long)dim,
                        at_shape_text(t->rank, t->shape));
     }
-    if (!at_is_float(t->dtype)) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name, attune_dtype_name(t->dtype));
+    if (!at_is_float(t->dtype))
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name,
+                       attune_dtype_name(t->dtype));
     return ATTUNE_OK;
 }
 
@@ -139,12 +162,16 @@ static attune_status check_room(const attune_cache *c, int64_t tokens, const int
     for (int64_t b = 0; b < o->batch; b++) {
         int64_t n = counts ? counts[b] : tokens;
         if (n < 0 || n > tokens) {
-            return at_fail(ATTUNE_EVALUE, "counts: expected from 0 to %lld tokens, got %lld for batch row %lld", (long long)tokens, (long long)n,
-                           (long long)b + 1);
+            return at_fail(ATTUNE_EVALUE,
+                           "counts: expected from 0 to %lld tokens, got %lld for batch row %lld",
+                           (long long)tokens, (long long)n, (long long)b + 1);
         }
         if (o->window == 0 && n > o->capacity - c->length[b]) {
-            return at_fail(ATTUNE_ECAPACITY, "k: expected at most %lld more tokens (capacity %lld, length %lld), got %lld",
-                           (long long)(o->capacity - c->length[b]), (long long)o->capacity, (long long)c->length[b], (long long)n);
+            return at_fail(
+                ATTUNE_ECAPACITY,
+                "k: expected at most %lld more tokens (capacity %lld, length %lld), got %lld",
+                (long long)(o->capacity - c->length[b]), (long long)o->capacity,
+                (long long)c->length[b], (long long)n);
         }
     }
     return ATTUNE_OK;
@@ -152,17 +179,22 @@ static attune_status check_room(const attune_cache *c, int64_t tokens, const int
 
 /* f64 comes as f32. */
 static attune_status narrowed(const attune_tensor *t, attune_tensor *out) {
-    return t->dtype == ATTUNE_F64 ? attune_tensor_convert(t, ATTUNE_F32, out) : attune_tensor_share(t, out);
+    return t->dtype == ATTUNE_F64 ? attune_tensor_convert(t, ATTUNE_F32, out)
+                                  : attune_tensor_share(t, out);
 }
 
 /* A cache's tokens stand at one number each. */
 static attune_status check_rotation(const attune_position *pe, int64_t head_dim) {
     AT_TRY(at_check_rotation(pe, head_dim));
     if (pe->axes < 2) return ATTUNE_OK;
-    return at_fail(ATTUNE_EVALUE, "rotate: expected an encoding by one number a token, as a cache counts them, got %s: rotate k and q beforehand", pe->name);
+    return at_fail(ATTUNE_EVALUE,
+                   "rotate: expected an encoding by one number a token, as a cache counts them, "
+                   "got %s: rotate k and q beforehand",
+                   pe->name);
 }
 
-attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const attune_tensor *v, const int64_t *counts, attune_position *rotate) {
+attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const attune_tensor *v,
+                                  const int64_t *counts, attune_position *rotate) {
     const attune_cache_options *o = &c->options;
     AT_TRY(check_appended(c, "k", k, 0, o->head_dim));
     AT_TRY(check_appended(c, "v", v, k->shape[2], o->v_head_dim));
@@ -181,15 +213,18 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
             const int64_t end = c->length[b] + (counts ? counts[b] : tokens);
             if (end > length) length = end;
         }
-        status = at_turns_make(rotate, NULL, c->length, o->batch, o->batch, tokens, ATTUNE_KEY, length, &job.turns);
+        status = at_turns_make(rotate, NULL, c->length, o->batch, o->batch, tokens, ATTUNE_KEY,
+                               length, &job.turns);
     }
     if (status == ATTUNE_OK) {
         job.wide = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof *job.wide, job.stride));
-        /* Interrupted half-way, tiles past the length hold what nobody sees; a ring's oldest tokens, though, may be gone. */
+        /* Interrupted half-way, tiles past the length hold what nobody sees; a ring's oldest
+         * tokens, though, may be gone. */
         status = job.wide ? at_parallel(o->batch * o->kv_heads, append_head, &job) : ATTUNE_EMEMORY;
     }
     for (int64_t b = 0; b < o->batch; b++) {
-        int64_t length = c->length[b] + (counts ? counts[b] : tokens), lost = length - c->tiles * AT_TILE;
+        int64_t length = c->length[b] + (counts ? counts[b] : tokens),
+                lost = length - c->tiles * AT_TILE;
         if (status == ATTUNE_OK) c->length[b] = length;
         if (o->window && lost > c->oldest[b]) c->oldest[b] = lost;
     }
@@ -200,7 +235,9 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
     return status;
 }
 
-/* ---- attend ------------------------------------------------------------------------------------------------------ */
+/* ---- attend
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct attend_job {
     const attune_cache *cache;
@@ -220,48 +257,74 @@ static void cache_keys(const void *context, int64_t b, int64_t h, at_keys *out) 
     *out = keys_of_head(c, b * c->options.kv_heads + h);
 }
 
-static attune_status check_query(const attune_cache *c, const attune_tensor *q, const attune_attention_options *options) {
+static attune_status check_query(const attune_cache *c, const attune_tensor *q,
+                                 const attune_attention_options *options) {
     const attune_cache_options *o = &c->options;
-    if (!q || !q->data) return at_fail(ATTUNE_ECLOSED, "q: expected a tensor [batch, heads, queries, head_dim], got a closed one");
-    if (q->rank != 4 || q->shape[0] != o->batch || q->shape[3] != o->head_dim || q->shape[1] % o->kv_heads != 0) {
-        return at_fail(ATTUNE_ESHAPE, "q: expected [%lld, a multiple of %lld heads, queries, %lld], got %s", (long long)o->batch, (long long)o->kv_heads,
-                       (long long)o->head_dim, at_shape_text(q->rank, q->shape));
+    if (!q || !q->data)
+        return at_fail(ATTUNE_ECLOSED,
+                       "q: expected a tensor [batch, heads, queries, head_dim], got a closed one");
+    if (q->rank != 4 || q->shape[0] != o->batch || q->shape[3] != o->head_dim ||
+        q->shape[1] % o->kv_heads != 0) {
+        return at_fail(ATTUNE_ESHAPE,
+                       "q: expected [%lld, a multiple of %lld heads, queries, %lld], got %s",
+                       (long long)o->batch, (long long)o->kv_heads, (long long)o->head_dim,
+                       at_shape_text(q->rank, q->shape));
     }
-    if (!at_is_float(q->dtype)) return at_fail(ATTUNE_EDTYPE, "q: expected a float dtype, got %s", attune_dtype_name(q->dtype));
+    if (!at_is_float(q->dtype))
+        return at_fail(ATTUNE_EDTYPE, "q: expected a float dtype, got %s",
+                       attune_dtype_name(q->dtype));
     AT_TRY(at_check_options(options));
     const int64_t Sq = q->shape[2];
     if (o->window && Sq > AT_TILE) {
-        return at_fail(ATTUNE_EVALUE, "q: expected at most %d queries at once with a window, got %lld", AT_TILE, (long long)Sq);
+        return at_fail(ATTUNE_EVALUE,
+                       "q: expected at most %d queries at once with a window, got %lld", AT_TILE,
+                       (long long)Sq);
     }
     if (o->window && options->window > o->window) {
-        return at_fail(ATTUNE_EVALUE, "window: expected at most the cache's %lld, got %lld", (long long)o->window, (long long)options->window);
+        return at_fail(ATTUNE_EVALUE, "window: expected at most the cache's %lld, got %lld",
+                       (long long)o->window, (long long)options->window);
     }
-    if (options->lengths.rows) return at_fail(ATTUNE_EVALUE, "lengths: a cache holds one document a batch row; expected none");
+    if (options->lengths.rows)
+        return at_fail(ATTUNE_EVALUE,
+                       "lengths: a cache holds one document a batch row; expected none");
     if (options->engine == ATTUNE_ENGINE_REFERENCE || options->engine == ATTUNE_ENGINE_BLIS) {
         return at_fail(ATTUNE_EENGINE, "engine: expected tiled or decode over a cache");
     }
     if (options->engine == ATTUNE_ENGINE_DECODE && Sq > AT_DECODE_QUERIES) {
-        return at_fail(ATTUNE_EENGINE, "engine: decode takes at most %d queries, got %lld; expected tiled", AT_DECODE_QUERIES, (long long)Sq);
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: decode takes at most %d queries, got %lld; expected tiled",
+                       AT_DECODE_QUERIES, (long long)Sq);
     }
     if (options->rotate) AT_TRY(check_rotation(options->rotate, o->head_dim));
-    if (options->positions) return at_fail(ATTUNE_EVALUE, "positions: expected none, as a cache's tokens stand where they were appended");
+    if (options->positions)
+        return at_fail(
+            ATTUNE_EVALUE,
+            "positions: expected none, as a cache's tokens stand where they were appended");
     int64_t longest = attune_cache_length(c);
     if (Sq > longest) {
-        return at_fail(ATTUNE_EVALUE, "q: expected at most as many queries as tokens appended, %lld, got %lld", (long long)longest, (long long)Sq);
+        return at_fail(ATTUNE_EVALUE,
+                       "q: expected at most as many queries as tokens appended, %lld, got %lld",
+                       (long long)longest, (long long)Sq);
     }
     return ATTUNE_OK;
 }
 
-/* The problem's parts that the cache shares with attune_attention: sinks and results. A tensor of one key stands for the cache's. */
-static attune_status prepare(const attune_cache *c, const attune_tensor *q, const attune_attention_options *options, at_problem *p) {
+/* The problem's parts that the cache shares with attune_attention: sinks and results. A tensor of
+ * one key stands for the cache's. */
+static attune_status prepare(const attune_cache *c, const attune_tensor *q,
+                             const attune_attention_options *options, at_problem *p) {
     const attune_cache_options *o = &c->options;
     float nothing = 0;
-    const int64_t k_shape[4] = {o->batch, o->kv_heads, 1, o->head_dim}, v_shape[4] = {o->batch, o->kv_heads, 1, o->v_head_dim}, stride[4] = {0};
+    const int64_t k_shape[4] = {o->batch, o->kv_heads, 1, o->head_dim},
+                  v_shape[4] = {o->batch, o->kv_heads, 1, o->v_head_dim}, stride[4] = {0};
     attune_tensor k, v;
     AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, k_shape, stride, &nothing, &k));
     AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, v_shape, stride, &nothing, &v));
-    attune_attention_options shared = {
-        .scale_given = options->scale_given, .scale = options->scale, .softcap = options->softcap, .sinks = options->sinks, .engine = ATTUNE_ENGINE_TILED};
+    attune_attention_options shared = {.scale_given = options->scale_given,
+                                       .scale = options->scale,
+                                       .softcap = options->softcap,
+                                       .sinks = options->sinks,
+                                       .engine = ATTUNE_ENGINE_TILED};
     return at_problem_make(q, &k, &v, &shared, false, p);
 }
 
@@ -270,13 +333,15 @@ static attune_status turn_queries(const attune_cache *c, at_problem *p, attune_p
     int64_t *first = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *first));
     if (!first) return ATTUNE_EMEMORY;
     for (int64_t b = 0; b < p->B; b++) first[b] = c->length[b] - p->Sq;
-    attune_status status = at_turns_make(rotate, NULL, first, p->B, p->B, p->Sq, ATTUNE_QUERY, p->Sk, &p->q_turns);
+    attune_status status =
+        at_turns_make(rotate, NULL, first, p->B, p->B, p->Sq, ATTUNE_QUERY, p->Sk, &p->q_turns);
     at_free(first);
     return status;
 }
 
 /* Programs see the tokens from the first that some query may see on. */
-static attune_status modify_queries(const attend_job *job, const attune_attention_options *options, at_problem *p) {
+static attune_status modify_queries(const attend_job *job, const attune_attention_options *options,
+                                    at_problem *p) {
     if (!options->score && !options->mask) return ATTUNE_OK;
     at_extent extent = {.B = p->B, .Hq = p->Hq, .G = p->G, .Sq = p->Sq, .from = p->Sk, .to = p->Sk};
     int64_t *base = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *base));
@@ -288,12 +353,15 @@ static attune_status modify_queries(const attend_job *job, const attune_attentio
         base[b] = job->cache->length[b] - p->Sq;
     }
     extent.base = base, extent.from = extent.from / AT_TILE * AT_TILE;
-    attune_status status = at_modifier_make(options->score, options->mask, &extent, 0, cache_sees, job, &p->modifier);
+    attune_status status =
+        at_modifier_make(options->score, options->mask, &extent, 0, cache_sees, job, &p->modifier);
     at_free(base);
     return status;
 }
 
-attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const attune_attention_options *options, attune_tensor *o, attune_tensor *lse) {
+attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
+                                  const attune_attention_options *options, attune_tensor *o,
+                                  attune_tensor *lse) {
     static const attune_attention_options defaults = {0};
     if (!options) options = &defaults;
     memset(o, 0, sizeof *o);
@@ -308,7 +376,8 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
         p.Sk = attune_cache_length(c);
         status = at_problem_results(&p, o, lse);
     }
-    attend_job job = {.cache = c, .Sq = p.Sq, .window = options->window ? options->window : c->options.window};
+    attend_job job = {
+        .cache = c, .Sq = p.Sq, .window = options->window ? options->window : c->options.window};
     if (status == ATTUNE_OK && options->rotate) status = turn_queries(c, &p, options->rotate);
     if (status == ATTUNE_OK) status = modify_queries(&job, options, &p);
     if (status == ATTUNE_OK) {
@@ -328,9 +397,12 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
                         .context = &job,
                         .sees = cache_sees,
                         .keys = cache_keys};
-        bool split = options->engine == ATTUNE_ENGINE_DECODE || (options->engine == ATTUNE_ENGINE_DEFAULT && p.Sq <= AT_DECODE_QUERIES);
+        bool split = options->engine == ATTUNE_ENGINE_DECODE ||
+                     (options->engine == ATTUNE_ENGINE_DEFAULT && p.Sq <= AT_DECODE_QUERIES);
         status = at_walk_scratch_new(&walk, &scratch);
-        if (status == ATTUNE_OK) status = split ? at_walk_split(&walk, &scratch) : at_walk_rows(&walk, &scratch, 0, p.B * p.Hk);
+        if (status == ATTUNE_OK)
+            status = split ? at_walk_split(&walk, &scratch)
+                           : at_walk_rows(&walk, &scratch, 0, p.B * p.Hk);
     }
     if (status == ATTUNE_OK && q->dtype == ATTUNE_F64) {
         attune_tensor wide;
@@ -345,10 +417,13 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q, const
     return status;
 }
 
-/* ---- the rest ---------------------------------------------------------------------------------------------------- */
+/* ---- the rest
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
-    if (n < 0) return at_fail(ATTUNE_EVALUE, "n: expected at least 0 tokens, got %lld", (long long)n);
+    if (n < 0)
+        return at_fail(ATTUNE_EVALUE, "n: expected at least 0 tokens, got %lld", (long long)n);
     if (n == 0) {
         attune_cache_reset(c);
         return ATTUNE_OK;
@@ -358,8 +433,11 @@ attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
         /* The next query, at n, looks back window - 1 tokens. */
         int64_t needed = n - window + 1 > 0 ? n - window + 1 : 0;
         if (n < c->length[b] && needed < c->oldest[b]) {
-            return at_fail(ATTUNE_EVALUE, "n: expected at least %lld, as the ring holds no token before %lld any more, got %lld",
-                           (long long)(c->oldest[b] + window - 1), (long long)c->oldest[b], (long long)n);
+            return at_fail(ATTUNE_EVALUE,
+                           "n: expected at least %lld, as the ring holds no token before %lld any "
+                           "more, got %lld",
+                           (long long)(c->oldest[b] + window - 1), (long long)c->oldest[b],
+                           (long long)n);
         }
     }
     for (int64_t b = 0; b < c->options.batch; b++)
@@ -385,7 +463,9 @@ int64_t attune_cache_length(const attune_cache *c) {
     return longest;
 }
 
-int64_t attune_cache_row_length(const attune_cache *c, int64_t row) { return row >= 0 && row < c->options.batch ? c->length[row] : -1; }
+int64_t attune_cache_row_length(const attune_cache *c, int64_t row) {
+    return row >= 0 && row < c->options.batch ? c->length[row] : -1;
+}
 
 int64_t attune_cache_nbytes(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
@@ -394,7 +474,8 @@ int64_t attune_cache_nbytes(const attune_cache *c) {
 
 attune_span attune_cache_memory(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    return (attune_span){.data = c->places, .bytes = o->batch * o->kv_heads * c->tiles * c->layout.bytes};
+    return (attune_span){.data = c->places,
+                         .bytes = o->batch * o->kv_heads * c->tiles * c->layout.bytes};
 }
 
 const attune_cache_options *attune_cache_describe(const attune_cache *c) { return &c->options; }

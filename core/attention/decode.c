@@ -1,13 +1,17 @@
-/* decode.c - few queries against keys and values as they lie in plain tensors: tiles are packed on the way. */
+/* decode.c - few queries against keys and values as they lie in plain tensors: tiles are packed on
+ * the way. */
 #include "attention/walk.h"
 
 static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     const at_problem *p = context;
-    *out = (at_keys){.layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
-                     .source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h}};
+    *out = (at_keys){
+        .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
+        .source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h}};
 }
 
-static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) { at_problem_sees(context, b, i, first, last); }
+static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+    at_problem_sees(context, b, i, first, last);
+}
 
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     at_walk walk = {.q = &p->q,

@@ -8,44 +8,62 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-bool at_is_float(attune_dtype dtype) { return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16; }
+bool at_is_float(attune_dtype dtype) {
+    return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 ||
+           dtype == ATTUNE_F16;
+}
 
 static attune_status check_tensor(const char *name, const attune_tensor *t, const char *layout) {
-    if (!t || !t->data) return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, layout);
+    if (!t || !t->data)
+        return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, layout);
     if (t->rank != 4) {
-        return at_fail(ATTUNE_ESHAPE, "%s: expected 4 axes, %s, got %d, %s", name, layout, t->rank, at_shape_text(t->rank, t->shape));
+        return at_fail(ATTUNE_ESHAPE, "%s: expected 4 axes, %s, got %d, %s", name, layout, t->rank,
+                       at_shape_text(t->rank, t->shape));
     }
     if (!at_is_float(t->dtype)) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected f32, bf16, f16 or f64, got %s", name, attune_dtype_name(t->dtype));
+        return at_fail(ATTUNE_EDTYPE, "%s: expected f32, bf16, f16 or f64, got %s", name,
+                       attune_dtype_name(t->dtype));
     }
     return ATTUNE_OK;
 }
 
 attune_status at_check_options(const attune_attention_options *o) {
-    if (o->window < 0) return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld", (long long)o->window);
-    if (o->scale_given && !isfinite(o->scale)) return at_fail(ATTUNE_EVALUE, "scale: expected a finite number, got %g", o->scale);
+    if (o->window < 0)
+        return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
+                       (long long)o->window);
+    if (o->scale_given && !isfinite(o->scale))
+        return at_fail(ATTUNE_EVALUE, "scale: expected a finite number, got %g", o->scale);
     if (!(o->softcap >= 0) || isinf(o->softcap)) {
-        return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g", o->softcap);
+        return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g",
+                       o->softcap);
     }
     if (o->engine > ATTUNE_ENGINE_DECODE) {
-        return at_fail(ATTUNE_EVALUE, "engine: expected reference, blis, tiled or decode, got number %d", (int)o->engine);
+        return at_fail(ATTUNE_EVALUE,
+                       "engine: expected reference, blis, tiled or decode, got number %d",
+                       (int)o->engine);
     }
     return ATTUNE_OK;
 }
 
-static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v) {
+static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k,
+                                  const attune_tensor *v) {
     const int64_t *a = q->shape, *b = k->shape;
     if (a[0] != b[0] || a[3] != b[3]) {
-        return at_fail(ATTUNE_ESHAPE, "k: expected [%lld, kv_heads, keys, %lld] to go with q %s, got %s", (long long)a[0], (long long)a[3], at_shape_text(4, a),
-                       at_shape_text(4, b));
+        return at_fail(ATTUNE_ESHAPE,
+                       "k: expected [%lld, kv_heads, keys, %lld] to go with q %s, got %s",
+                       (long long)a[0], (long long)a[3], at_shape_text(4, a), at_shape_text(4, b));
     }
     if (a[1] % b[1] != 0) {
-        return at_fail(ATTUNE_ESHAPE, "k: expected a number of kv heads that divides q's %lld heads, got %lld (q %s, k %s)", (long long)a[1], (long long)b[1],
-                       at_shape_text(4, a), at_shape_text(4, b));
+        return at_fail(
+            ATTUNE_ESHAPE,
+            "k: expected a number of kv heads that divides q's %lld heads, got %lld (q %s, k %s)",
+            (long long)a[1], (long long)b[1], at_shape_text(4, a), at_shape_text(4, b));
     }
     if (v && (v->shape[0] != b[0] || v->shape[1] != b[1] || v->shape[2] != b[2])) {
-        return at_fail(ATTUNE_ESHAPE, "v: expected [%lld, %lld, %lld, head_dim] to go with k %s, got %s", (long long)b[0], (long long)b[1], (long long)b[2],
-                       at_shape_text(4, b), at_shape_text(4, v->shape));
+        return at_fail(ATTUNE_ESHAPE,
+                       "v: expected [%lld, %lld, %lld, head_dim] to go with k %s, got %s",
+                       (long long)b[0], (long long)b[1], (long long)b[2], at_shape_text(4, b),
+                       at_shape_text(4, v->shape));
     }
     return ATTUNE_OK;
 }
@@ -54,11 +72,15 @@ static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k
 static attune_status make_documents(const attune_lengths *lengths, at_problem *p) {
     if (lengths->rows == 0) return ATTUNE_OK;
     if (lengths->rows != 1 && lengths->rows != p->B) {
-        return at_fail(ATTUNE_ESHAPE, "lengths: expected one list, or one for each of %lld batch rows, got %lld lists", (long long)p->B,
-                       (long long)lengths->rows);
+        return at_fail(
+            ATTUNE_ESHAPE,
+            "lengths: expected one list, or one for each of %lld batch rows, got %lld lists",
+            (long long)p->B, (long long)lengths->rows);
     }
     if (p->Sq > p->Sk) {
-        return at_fail(ATTUNE_ESHAPE, "lengths: expected no more queries than keys, got %lld and %lld", (long long)p->Sq, (long long)p->Sk);
+        return at_fail(ATTUNE_ESHAPE,
+                       "lengths: expected no more queries than keys, got %lld and %lld",
+                       (long long)p->Sq, (long long)p->Sk);
     }
     int64_t tokens = at_checked_mul(lengths->rows, p->Sk);
     p->document = at_alloc(at_checked_mul(tokens, 2 * (int64_t)sizeof(int64_t)));
@@ -70,10 +92,13 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
         for (int64_t n = 0; n < lengths->count[row]; n++) {
             int64_t length = *value++;
             if (length < 1) {
-                return at_fail(ATTUNE_EVALUE, "lengths: expected documents of at least 1 token, got %lld", (long long)length);
+                return at_fail(ATTUNE_EVALUE,
+                               "lengths: expected documents of at least 1 token, got %lld",
+                               (long long)length);
             }
             if (length > p->Sk - token) token = p->Sk + 1, length = 0; /* too long: told below */
-            for (int64_t end = token + length, t = token; t < end; t++) span[2 * t] = token, span[2 * t + 1] = end;
+            for (int64_t end = token + length, t = token; t < end; t++)
+                span[2 * t] = token, span[2 * t + 1] = end;
             token += length;
             if (token > p->Sk) break;
         }
@@ -82,7 +107,9 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
             const int64_t *list = lengths->value;
             for (int64_t r = 0; r < row; r++) list += lengths->count[r];
             for (int64_t n = 0; n < lengths->count[row]; n++) sum += list[n];
-            return at_fail(ATTUNE_ESHAPE, "lengths: expected a sum of %lld tokens, got %lld (list %lld)", (long long)p->Sk, (long long)sum, (long long)row + 1);
+            return at_fail(ATTUNE_ESHAPE,
+                           "lengths: expected a sum of %lld tokens, got %lld (list %lld)",
+                           (long long)p->Sk, (long long)sum, (long long)row + 1);
         }
     }
     return ATTUNE_OK;
@@ -90,11 +117,16 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
 
 static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
     if (!sinks) return ATTUNE_OK;
-    if (!sinks->data) return at_fail(ATTUNE_ECLOSED, "sinks: expected a tensor [%lld], got a closed one", (long long)p->Hq);
+    if (!sinks->data)
+        return at_fail(ATTUNE_ECLOSED, "sinks: expected a tensor [%lld], got a closed one",
+                       (long long)p->Hq);
     if (sinks->rank != 1 || sinks->shape[0] != p->Hq) {
-        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit a query head, got %s", (long long)p->Hq, at_shape_text(sinks->rank, sinks->shape));
+        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit a query head, got %s",
+                       (long long)p->Hq, at_shape_text(sinks->rank, sinks->shape));
     }
-    if (!at_is_float(sinks->dtype)) return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s", attune_dtype_name(sinks->dtype));
+    if (!at_is_float(sinks->dtype))
+        return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s",
+                       attune_dtype_name(sinks->dtype));
     float *copy = at_alloc(p->Hq * (int64_t)sizeof(float));
     if (!copy) return ATTUNE_EMEMORY;
     for (int64_t h = 0; h < p->Hq; h++) {
@@ -106,9 +138,12 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
     return ATTUNE_OK;
 }
 
-/* ---- rotation ---------------------------------------------------------------------------------------------------- */
+/* ---- rotation
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out) {
+attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n,
+                                attune_tensor *out) {
     if (positions) {
         const int axis = positions->rank - (p->position_axes > 1 ? 2 : 1); /* of the tokens */
         return attune_tensor_slice(positions, axis, p->Sk - n, p->Sk, out);
@@ -118,10 +153,12 @@ attune_status at_last_positions(const at_problem *p, const attune_tensor *positi
 }
 
 /* t turned as a whole, in f64 for the reference and in f32 for the textbook; *view becomes it. */
-static attune_status turn_tensor(const at_problem *p, attune_position *pe, const attune_tensor *positions, attune_side side, attune_tensor *view,
-                                 attune_tensor *own) {
+static attune_status turn_tensor(const at_problem *p, attune_position *pe,
+                                 const attune_tensor *positions, attune_side side,
+                                 attune_tensor *view, attune_tensor *own) {
     attune_tensor wide;
-    AT_TRY(attune_tensor_convert(view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &wide));
+    AT_TRY(attune_tensor_convert(
+        view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &wide));
     attune_status status = at_position_rotate(pe, &wide, positions, side, p->position_length, own);
     attune_tensor_close(&wide);
     if (status == ATTUNE_OK) *view = *own;
@@ -129,41 +166,58 @@ static attune_status turn_tensor(const at_problem *p, attune_position *pe, const
 }
 
 static attune_status make_turns(const attune_attention_options *o, at_problem *p) {
-    if (!o->rotate) return o->positions ? at_fail(ATTUNE_EVALUE, "positions: expected with rotate only") : ATTUNE_OK;
+    if (!o->rotate)
+        return o->positions ? at_fail(ATTUNE_EVALUE, "positions: expected with rotate only")
+                            : ATTUNE_OK;
     AT_TRY(at_check_rotation(o->rotate, p->D));
     AT_TRY(at_check_positions(o->rotate, o->positions, p->B, p->Sk));
     if (o->positions && p->Sq > p->Sk) {
-        return at_fail(ATTUNE_ESHAPE, "positions: expected no more queries than keys, got %lld and %lld", (long long)p->Sq, (long long)p->Sk);
+        return at_fail(ATTUNE_ESHAPE,
+                       "positions: expected no more queries than keys, got %lld and %lld",
+                       (long long)p->Sq, (long long)p->Sk);
     }
     if (!o->rotate->inv_freq) return ATTUNE_OK;
     p->position_axes = o->rotate->axes;
-    p->position_length = p->position_axes > 1 ? 1 : o->positions ? at_positions_length(o->positions) : p->Sk;
+    p->position_length = p->position_axes > 1 ? 1
+                         : o->positions       ? at_positions_length(o->positions)
+                                              : p->Sk;
     attune_tensor of_q = {0}, of_k = {0};
     attune_status status = at_last_positions(p, o->positions, p->Sq, &of_q);
     if (status == ATTUNE_OK) status = at_last_positions(p, o->positions, p->Sk, &of_k);
     if (p->engine == ATTUNE_ENGINE_REFERENCE || p->engine == ATTUNE_ENGINE_BLIS) {
-        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->q, &p->turned_q);
-        if (status == ATTUNE_OK) status = turn_tensor(p, o->rotate, &of_k, ATTUNE_KEY, &p->k, &p->turned_k);
+        if (status == ATTUNE_OK)
+            status = turn_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->q, &p->turned_q);
+        if (status == ATTUNE_OK)
+            status = turn_tensor(p, o->rotate, &of_k, ATTUNE_KEY, &p->k, &p->turned_k);
     } else {
-        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, ATTUNE_QUERY, p->position_length, &p->q_turns);
-        if (status == ATTUNE_OK) status = at_turns_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, ATTUNE_KEY, p->position_length, &p->k_turns);
+        if (status == ATTUNE_OK)
+            status = at_turns_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, ATTUNE_QUERY,
+                                   p->position_length, &p->q_turns);
+        if (status == ATTUNE_OK)
+            status = at_turns_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, ATTUNE_KEY,
+                                   p->position_length, &p->k_turns);
     }
     attune_tensor_close(&of_q);
     attune_tensor_close(&of_k);
     return status;
 }
 
-static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) { at_problem_sees(context, b, i, first, last); }
+static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+    at_problem_sees(context, b, i, first, last);
+}
 
 static attune_status make_modifier(const attune_attention_options *o, at_problem *p) {
     if (!o->score && !o->mask) return ATTUNE_OK;
     const at_extent extent = {.B = p->B, .Hq = p->Hq, .G = p->G, .Sq = p->Sq, .to = p->Sk};
-    return at_modifier_make(o->score, o->mask, &extent, (p->gradients ? AT_WITH_GRADIENTS : 0) | (p->engine == ATTUNE_ENGINE_REFERENCE ? AT_IN_DOUBLE : 0),
+    return at_modifier_make(o->score, o->mask, &extent,
+                            (p->gradients ? AT_WITH_GRADIENTS : 0) |
+                                (p->engine == ATTUNE_ENGINE_REFERENCE ? AT_IN_DOUBLE : 0),
                             sees, p, &p->modifier);
 }
 
-attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, bool gradients,
-                              at_problem *out) {
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
+                              const attune_tensor *v, const attune_attention_options *options,
+                              bool gradients, at_problem *out) {
     static const attune_attention_options defaults = {0};
     const attune_attention_options *o = options ? options : &defaults;
     memset(out, 0, sizeof *out);
@@ -176,7 +230,8 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, co
     const attune_tensor *others[] = {k, v ? v : k};
     for (int i = 0; i < 2; i++) {
         if ((q->dtype == ATTUNE_F64) != (others[i]->dtype == ATTUNE_F64)) {
-            return at_fail(ATTUNE_EDTYPE, "%s: expected %s to go with q %s, got %s", i ? "v" : "k", q->dtype == ATTUNE_F64 ? "f64" : "f32, bf16 or f16",
+            return at_fail(ATTUNE_EDTYPE, "%s: expected %s to go with q %s, got %s", i ? "v" : "k",
+                           q->dtype == ATTUNE_F64 ? "f64" : "f32, bf16 or f16",
                            attune_dtype_name(q->dtype), attune_dtype_name(others[i]->dtype));
         }
     }
@@ -195,15 +250,22 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, co
     p->engine = o->engine;
     if (p->engine == ATTUNE_ENGINE_DEFAULT) {
         bool few = p->Sq <= AT_DECODE_QUERIES && o->lengths.rows == 0;
-        p->engine = q->dtype == ATTUNE_F64 ? ATTUNE_ENGINE_REFERENCE : few ? ATTUNE_ENGINE_DECODE : ATTUNE_ENGINE_TILED;
+        p->engine = q->dtype == ATTUNE_F64 ? ATTUNE_ENGINE_REFERENCE
+                    : few                  ? ATTUNE_ENGINE_DECODE
+                                           : ATTUNE_ENGINE_TILED;
     }
     if (q->dtype == ATTUNE_F64 && p->engine != ATTUNE_ENGINE_REFERENCE) {
-        return at_fail(ATTUNE_EENGINE, "engine: expected reference for f64, which the others do not take");
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: expected reference for f64, which the others do not take");
     }
     if (p->engine == ATTUNE_ENGINE_DECODE && (p->Sq > AT_DECODE_QUERIES || o->lengths.rows)) {
-        return o->lengths.rows ? at_fail(ATTUNE_EENGINE, "engine: decode takes no lengths; expected tiled, blis or reference")
-                               : at_fail(ATTUNE_EENGINE, "engine: decode takes at most %d queries, got %lld; expected tiled, blis or reference",
-                                         AT_DECODE_QUERIES, (long long)p->Sq);
+        return o->lengths.rows
+                   ? at_fail(ATTUNE_EENGINE,
+                             "engine: decode takes no lengths; expected tiled, blis or reference")
+                   : at_fail(ATTUNE_EENGINE,
+                             "engine: decode takes at most %d queries, got %lld; expected tiled, "
+                             "blis or reference",
+                             AT_DECODE_QUERIES, (long long)p->Sq);
     }
     attune_status status = make_documents(&o->lengths, p);
     if (status == ATTUNE_OK) status = make_sinks(o->sinks, p);
@@ -225,12 +287,14 @@ void at_problem_close(at_problem *p) {
 }
 
 void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    int64_t at = i + p->Sk - p->Sq; /* the query's place among the keys; below 0 it stands before them all */
+    int64_t at =
+        i + p->Sk - p->Sq; /* the query's place among the keys; below 0 it stands before them all */
     int64_t begin = 0, end = p->Sk;
     if (p->causal && at + 1 < end) end = at + 1;
     if (p->window) {
         if (at - p->window + 1 > begin) begin = at - p->window + 1;
-        if (p->window <= p->Sk && at + p->window < end) end = at + p->window; /* causal: no tighter than the line above */
+        if (p->window <= p->Sk && at + p->window < end)
+            end = at + p->window; /* causal: no tighter than the line above */
     }
     if (p->document) {
         const int64_t *span = p->document + ((p->document_rows == 1 ? 0 : b) * p->Sk + at) * 2;
@@ -240,7 +304,8 @@ void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, 
     *first = begin, *last = end;
 }
 
-void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first, int64_t *last) {
+void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first,
+                        int64_t *last) {
     at_problem_sees(p, b, i, first, last);
     at_modifier_sees(&p->modifier, b, h, i, first, last);
 }

@@ -1,7 +1,8 @@
 /* problem.h - an attention problem, validated once. Engines take it as true.
  *
- * Shapes as attune.h names them. Rows: the G query heads of a kv head and the query tokens make Sq * G rows, token by token,
- * that all read the same keys: row r is token r / G and head r % G of the group.
+ * Shapes as attune.h names them. Rows: the G query heads of a kv head and the query tokens make Sq
+ * * G rows, token by token, that all read the same keys: row r is token r / G and head r % G of the
+ * group.
  */
 #ifndef AT_ATTENTION_PROBLEM_H
 #define AT_ATTENTION_PROBLEM_H
@@ -19,7 +20,8 @@ typedef struct at_problem {
     int64_t window;        /* 0: none */
     const float *sinks;    /* [Hq], or NULL */
     int64_t document_rows; /* 0: no packing; 1: one list for all; B: a list a batch row */
-    int64_t *document;     /* [document_rows][Sk][2]: first and one past the last token of each token's document */
+    int64_t *document; /* [document_rows][Sk][2]: first and one past the last token of each token's
+                          document */
     attune_engine engine;
     attune_dtype o_dtype, lse_dtype;
     bool gradients; /* what they need of the score program is wanted too */
@@ -32,21 +34,28 @@ typedef struct at_problem {
 } at_problem;
 
 /* NULL where nothing turns. */
-static inline const at_turns *at_turns_or_null(const at_turns *turns) { return turns->cosine ? turns : NULL; }
+static inline const at_turns *at_turns_or_null(const at_turns *turns) {
+    return turns->cosine ? turns : NULL;
+}
 
 /* v NULL: for weights alone. On success at_problem_close is due. */
-attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_attention_options *options, bool gradients,
-                              at_problem *out);
+attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
+                              const attune_tensor *v, const attune_attention_options *options,
+                              bool gradients, at_problem *out);
 void at_problem_close(at_problem *p);
 
-/* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >= last: none. The mask is not looked at. */
+/* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >=
+ * last: none. The mask is not looked at. */
 void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last);
 
 /* The same for a head, with the mask: the first and last key that is seen. */
-void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first, int64_t *last);
+void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first,
+                        int64_t *last);
 
-/* Positions of the last n of the keys as a tensor i64 [n] or [B, n] (rope2d: a last axis of 2 more); positions as options have them. */
-attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n, attune_tensor *out);
+/* Positions of the last n of the keys as a tensor i64 [n] or [B, n] (rope2d: a last axis of 2
+ * more); positions as options have them. */
+attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n,
+                                attune_tensor *out);
 
 /* o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], not yet written. */
 attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse);
@@ -57,7 +66,8 @@ attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 
-/* Gradients for d_o [B, Hq, Sq, Dv], from o and lse as forward gave them. dq, dk, dv are new, contiguous and zero; dsinks [Hq] f32 or f64 likewise, or NULL. */
+/* Gradients for d_o [B, Hq, Sq, Dv], from o and lse as forward gave them. dq, dk, dv are new,
+ * contiguous and zero; dsinks [Hq] f32 or f64 likewise, or NULL. */
 typedef struct at_gradients {
     const attune_tensor *d_o, *o, *lse;
     attune_tensor *dq, *dk, *dv, *dsinks;

@@ -1,7 +1,8 @@
-/* reference.c - attention term by term in double precision: what every other engine is checked against.
+/* reference.c - attention term by term in double precision: what every other engine is checked
+ * against.
  *
- *   s_j = scale q . k_j       s_j = c tanh(s_j / c)       programs       lse = log(sum of e^s_j over the keys seen, and e^sink)
- *   o = sum of e^(s_j - lse) v_j
+ *   s_j = scale q . k_j       s_j = c tanh(s_j / c)       programs       lse = log(sum of e^s_j
+ * over the keys seen, and e^sink) o = sum of e^(s_j - lse) v_j
  */
 #include <math.h>
 
@@ -37,7 +38,8 @@ static void store(attune_tensor *t, int64_t offset, double x) {
 }
 
 /* Scores of one row over the keys [first, last); returns the log of its denominator. */
-static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t first, int64_t last, double *s, double *q, void *scratch) {
+static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t first,
+                        int64_t last, double *s, double *q, void *scratch) {
     const int64_t *qs = p->q.stride, *ks = p->k.stride;
     int64_t from = b * qs[0] + h * qs[1] + i * qs[2], kv = b * ks[0] + h / p->G * ks[1];
     for (int64_t d = 0; d < p->D; d++) q[d] = load(&p->q, from + d * qs[3]);
@@ -49,7 +51,8 @@ static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, in
         if (p->softcap > 0) x = p->softcap * tanh(x / p->softcap);
         s[j] = x;
     }
-    if (at_modifies(&p->modifier) && first < last) at_modify_wide(&p->modifier, b, h, i, first, last - first, s + first, scratch);
+    if (at_modifies(&p->modifier) && first < last)
+        at_modify_wide(&p->modifier, b, h, i, first, last - first, s + first, scratch);
     for (int64_t j = first; j < last; j++) max = s[j] > max ? s[j] : max;
     double origin = max == -INFINITY ? 0 : max;
     double sum = p->sinks ? exp((double)p->sinks[h] - origin) : 0;
@@ -66,23 +69,28 @@ static attune_status reference_rows(void *context, int64_t task, int thread) {
     at_problem_sees_of(p, b, h, i, &first, &last);
     double lse = score_row(p, b, h, i, first, last, s, q, o + p->Dv);
     if (j->weights) {
-        for (int64_t k = first; k < last; k++) store(j->weights, task * p->Sk + k, lse == -INFINITY ? 0 : exp(s[k] - lse));
+        for (int64_t k = first; k < last; k++)
+            store(j->weights, task * p->Sk + k, lse == -INFINITY ? 0 : exp(s[k] - lse));
         return ATTUNE_OK;
     }
     const int64_t *vs = p->v.stride, kv = b * vs[0] + h / p->G * vs[1];
     for (int64_t d = 0; d < p->Dv; d++) o[d] = 0;
     for (int64_t k = first; k < last && lse != -INFINITY; k++) {
         double weight = exp(s[k] - lse);
-        if (at_has_gaps(&p->modifier) && s[k] == -INFINITY) continue; /* hidden: it may not even touch an Inf */
-        for (int64_t d = 0; d < p->Dv; d++) o[d] += weight * load(&p->v, kv + k * vs[2] + d * vs[3]);
+        if (at_has_gaps(&p->modifier) && s[k] == -INFINITY)
+            continue; /* hidden: it may not even touch an Inf */
+        for (int64_t d = 0; d < p->Dv; d++)
+            o[d] += weight * load(&p->v, kv + k * vs[2] + d * vs[3]);
     }
     for (int64_t d = 0; d < p->Dv; d++) store(j->o, task * p->Dv + d, o[d]);
     store(j->lse, task, lse);
     return ATTUNE_OK;
 }
 
-static attune_status run(const at_problem *p, attune_tensor *o, attune_tensor *lse, attune_tensor *weights) {
-    reference_job job = {.p = p, .o = o, .lse = lse, .weights = weights, .stride = p->Sk + p->D + p->Dv};
+static attune_status run(const at_problem *p, attune_tensor *o, attune_tensor *lse,
+                         attune_tensor *weights) {
+    reference_job job = {
+        .p = p, .o = o, .lse = lse, .weights = weights, .stride = p->Sk + p->D + p->Dv};
     job.stride += at_modifier_scratch(&p->modifier) / (int64_t)sizeof(double);
     job.scores = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof(double), job.stride));
     if (!job.scores) return ATTUNE_EMEMORY;
@@ -91,6 +99,10 @@ static attune_status run(const at_problem *p, attune_tensor *o, attune_tensor *l
     return status;
 }
 
-attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse) { return run(p, o, lse, NULL); }
+attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+    return run(p, o, lse, NULL);
+}
 
-attune_status at_reference_weights(const at_problem *p, attune_tensor *weights) { return run(p, NULL, NULL, weights); }
+attune_status at_reference_weights(const at_problem *p, attune_tensor *weights) {
+    return run(p, NULL, NULL, weights);
+}

@@ -1,8 +1,9 @@
-/* reference_backward.c - gradients term by term in double precision: what tiled's backward is checked against, and what takes f64.
+/* reference_backward.c - gradients term by term in double precision: what tiled's backward is
+ * checked against, and what takes f64.
  *
- *   p_ij = e^(s_ij - lse_i)       dv_j = sum_i p_ij d_o_i       dp_ij = d_o_i . v_j       delta_i = d_o_i . o_i
- *   ds_ij = p_ij (dp_ij - delta_i), times the softcap's slope      dq_i = scale sum_j ds_ij k_j      dk_j = scale sum_i ds_ij q_i
- *   dsink_h = - sum_i e^(sink_h - lse_i) delta_i
+ *   p_ij = e^(s_ij - lse_i)       dv_j = sum_i p_ij d_o_i       dp_ij = d_o_i . v_j       delta_i =
+ * d_o_i . o_i ds_ij = p_ij (dp_ij - delta_i), times the softcap's slope      dq_i = scale sum_j
+ * ds_ij k_j      dk_j = scale sum_i ds_ij q_i dsink_h = - sum_i e^(sink_h - lse_i) delta_i
  */
 #include <math.h>
 #include <string.h>
@@ -23,7 +24,8 @@ typedef struct backward_job {
 } backward_job;
 
 static void load_row(const attune_tensor *t, int64_t b, int64_t h, int64_t i, double *out) {
-    at_load_row_f64(t, b * t->stride[0] + h * t->stride[1] + i * t->stride[2], t->stride[3], t->shape[3], out);
+    at_load_row_f64(t, b * t->stride[0] + h * t->stride[1] + i * t->stride[2], t->stride[3],
+                    t->shape[3], out);
 }
 
 static double dot(const double *x, const double *y, int64_t n) {
@@ -37,13 +39,16 @@ static double lse_of(const backward_job *j, int64_t b, int64_t h, int64_t i) {
     return at_load(t, b * t->stride[0] + h * t->stride[1] + i * t->stride[2]);
 }
 
-/* The pairs of a query: s [5 or more of Sk]: scores as the softmax takes them, their derivatives by q . k, then for each READ its adjoint and its place. */
+/* The pairs of a query: s [5 or more of Sk]: scores as the softmax takes them, their derivatives by
+ * q . k, then for each READ its adjoint and its place. */
 typedef struct row {
     int64_t b, h, i, first, n;
     double *s;
 } row;
 
-static int32_t reads(const backward_job *j) { return j->g->tables && j->g->tables->score ? j->g->tables->score->program->reads : 0; }
+static int32_t reads(const backward_job *j) {
+    return j->g->tables && j->g->tables->score ? j->g->tables->score->program->reads : 0;
+}
 
 static void add_to_tables(const backward_job *j, const row *r, int64_t x, double d) {
     for (int32_t k = 0; k < reads(j); k++) {
@@ -54,14 +59,21 @@ static void add_to_tables(const backward_job *j, const row *r, int64_t x, double
     }
 }
 
-/* Runs the score program over some pairs: scores s become its results, slopes are multiplied by its own. */
+/* Runs the score program over some pairs: scores s become its results, slopes are multiplied by its
+ * own. */
 static void run_program(const backward_job *j, const row *r, int64_t from, int n) {
     const at_problem *p = j->p;
     const attune_program *program = p->modifier.score.program;
     double *s = r->s + from, *slope = s + p->Sk, before[AT_RUN], slopes[AT_RUN];
     void *scratch = r->s + (2 + 2 * reads(j)) * p->Sk;
     memcpy(before, s, (size_t)n * sizeof *s);
-    const at_run run = {.bound = &p->modifier.score, .b = r->b, .h = r->h, .i = r->i, .key = r->first + from, .n = n, .scratch = scratch};
+    const at_run run = {.bound = &p->modifier.score,
+                        .b = r->b,
+                        .h = r->h,
+                        .i = r->i,
+                        .key = r->first + from,
+                        .n = n,
+                        .scratch = scratch};
     const int32_t outputs[2] = {program->result, program->slope};
     double *const to[2] = {s, slopes};
     at_run_wide(&run, before, program->slope < 0 ? 1 : 2, outputs, to);
@@ -88,14 +100,18 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
             r->s[x] = p->softcap * t, slope[x] *= 1 - t * t;
         }
     }
-    for (int64_t x = 0; x < r->n && p->modifier.score.program; x += CHUNK) run_program(j, r, x, (int)(r->n - x < CHUNK ? r->n - x : CHUNK));
-    at_hide_wide(&p->modifier, r->b, r->h, r->i, r->first, r->n, r->s, r->s + (2 + 2 * reads(j)) * p->Sk);
+    for (int64_t x = 0; x < r->n && p->modifier.score.program; x += CHUNK)
+        run_program(j, r, x, (int)(r->n - x < CHUNK ? r->n - x : CHUNK));
+    at_hide_wide(&p->modifier, r->b, r->h, r->i, r->first, r->n, r->s,
+                 r->s + (2 + 2 * reads(j)) * p->Sk);
 }
 
 /* One query row of head (b, h): adds to dk and dv, writes dq; returns its part of dsink. */
-static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t i, double *dk, double *dv, double *scratch) {
+static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t i, double *dk,
+                           double *dv, double *scratch) {
     const at_problem *p = j->p;
-    double *q = scratch, *dq = q + p->D, *k = dq + p->D, *d_o = k + p->D, *o = d_o + p->Dv, *v = o + p->Dv;
+    double *q = scratch, *dq = q + p->D, *k = dq + p->D, *d_o = k + p->D, *o = d_o + p->Dv,
+           *v = o + p->Dv;
     const double lse = lse_of(j, b, h, i);
     int64_t first, last;
     load_row(&p->q, b, h, i, q);
@@ -104,14 +120,20 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
     memset(dq, 0, (size_t)p->D * sizeof *dq);
     const double delta = dot(d_o, o, p->Dv);
     at_problem_sees_of(p, b, h, i, &first, &last);
-    const row r = {.b = b, .h = h, .i = i, .first = first, .n = last - first, .s = scratch + 3 * (p->D + p->Dv)};
+    const row r = {.b = b,
+                   .h = h,
+                   .i = i,
+                   .first = first,
+                   .n = last - first,
+                   .s = scratch + 3 * (p->D + p->Dv)};
     if (r.n > 0 && lse != -INFINITY) score_row(j, &r, q, k);
     for (int64_t key = first; key < last && lse != -INFINITY; key++) {
         const double s = r.s[key - first];
         if (at_has_gaps(&p->modifier) && s == -INFINITY) continue; /* hidden */
         load_row(&p->k, b, h / p->G, key, k);
         load_row(&p->v, b, h / p->G, key, v);
-        const double weight = exp(s - lse), outer = weight * (dot(d_o, v, p->Dv) - delta), ds = outer * r.s[p->Sk + key - first];
+        const double weight = exp(s - lse), outer = weight * (dot(d_o, v, p->Dv) - delta),
+                     ds = outer * r.s[p->Sk + key - first];
         if (reads(j) > 0) add_to_tables(j, &r, key - first, outer);
         for (int64_t d = 0; d < p->Dv; d++) dv[key * p->Dv + d] += weight * d_o[d];
         for (int64_t d = 0; d < p->D; d++) dq[d] += ds * k[d], dk[key * p->D + d] += ds * q[d];
@@ -124,7 +146,8 @@ static attune_status backward_head(void *context, int64_t task, int thread) {
     const backward_job *j = context;
     const at_problem *p = j->p;
     const int64_t b = task / p->Hk, kv = task % p->Hk;
-    double *dk = j->dk + thread * p->Sk * p->D, *dv = j->dv + thread * p->Sk * p->Dv, *scratch = j->rows + thread * j->row_doubles;
+    double *dk = j->dk + thread * p->Sk * p->D, *dv = j->dv + thread * p->Sk * p->Dv,
+           *scratch = j->rows + thread * j->row_doubles;
     memset(dk, 0, (size_t)(p->Sk * p->D) * sizeof *dk);
     memset(dv, 0, (size_t)(p->Sk * p->Dv) * sizeof *dv);
     for (int64_t h = kv * p->G; h < (kv + 1) * p->G; h++) {
@@ -145,16 +168,22 @@ static attune_status backward_head(void *context, int64_t task, int thread) {
 attune_status at_reference_backward(const at_problem *p, const at_gradients *g) {
     /* Sums of tables know one order: one thread adds to them. */
     const bool alone = g->tables && g->tables->score;
-    const int64_t reads = alone ? g->tables->score->program->reads : 0, threads = alone ? 1 : at_threads(),
-                  doubles = 3 * (p->D + p->Dv) + (2 + 2 * reads) * p->Sk + at_modifier_scratch(&p->modifier) / 8;
-    const int64_t dk = at_checked_mul(at_checked_mul(threads, p->Sk), p->D), dv = at_checked_mul(at_checked_mul(threads, p->Sk), p->Dv);
+    const int64_t reads = alone ? g->tables->score->program->reads : 0,
+                  threads = alone ? 1 : at_threads(),
+                  doubles = 3 * (p->D + p->Dv) + (2 + 2 * reads) * p->Sk +
+                            at_modifier_scratch(&p->modifier) / 8;
+    const int64_t dk = at_checked_mul(at_checked_mul(threads, p->Sk), p->D),
+                  dv = at_checked_mul(at_checked_mul(threads, p->Sk), p->Dv);
     backward_job j = {.p = p, .g = g, .row_doubles = doubles};
     j.dk = at_alloc(at_checked_mul(dk, 8));
     if (j.dk) j.dv = at_alloc(at_checked_mul(dv, 8));
     if (j.dv) j.rows = at_alloc(at_checked_mul(threads, 8 * doubles));
     if (j.rows) j.dsinks = at_alloc_zeroed(at_checked_mul(p->B, 8 * p->Hq));
-    attune_status status = !j.dsinks ? ATTUNE_EMEMORY : alone ? ATTUNE_OK : at_parallel(p->B * p->Hk, backward_head, &j);
-    for (int64_t task = 0; task < p->B * p->Hk && alone && status == ATTUNE_OK; task++) status = backward_head(&j, task, 0);
+    attune_status status = !j.dsinks ? ATTUNE_EMEMORY
+                           : alone   ? ATTUNE_OK
+                                     : at_parallel(p->B * p->Hk, backward_head, &j);
+    for (int64_t task = 0; task < p->B * p->Hk && alone && status == ATTUNE_OK; task++)
+        status = backward_head(&j, task, 0);
     for (int64_t h = 0; h < p->Hq && status == ATTUNE_OK && g->dsinks && p->sinks; h++) {
         double sum = 0;
         for (int64_t b = 0; b < p->B; b++) sum += j.dsinks[b * p->Hq + h];

@@ -1,6 +1,8 @@
-/* rows.h - a block of rows on its way over the keys of its kv head: what tiled, decode and the cache share.
+/* rows.h - a block of rows on its way over the keys of its kv head: what tiled, decode and the
+ * cache share.
  *
- * They differ in how work is cut into tasks and in where packed tiles come from, and in nothing else.
+ * They differ in how work is cut into tasks and in where packed tiles come from, and in nothing
+ * else.
  */
 #ifndef AT_ATTENTION_ROWS_H
 #define AT_ATTENTION_ROWS_H
@@ -10,8 +12,8 @@
 #include "position/position.h"
 #include "simd/attention.h"
 
-/* 64 tokens of a kv head: their K tile and their V tile, one after the other in one place, so that decoding reads memory in one stream. Offset of V and size, in
- * bytes. */
+/* 64 tokens of a kv head: their K tile and their V tile, one after the other in one place, so that
+ * decoding reads memory in one stream. Offset of V and size, in bytes. */
 typedef struct at_layout {
     attune_dtype dtype;
     int64_t D, Dv;
@@ -19,7 +21,8 @@ typedef struct at_layout {
 } at_layout;
 at_layout at_layout_of(attune_dtype dtype, int64_t D, int64_t Dv);
 
-/* Tokens of one kv head as they lie in plain tensors, keys turned on their way where turns is not NULL. */
+/* Tokens of one kv head as they lie in plain tensors, keys turned on their way where turns is not
+ * NULL. */
 typedef struct at_source {
     const attune_tensor *k, *v; /* [B, Hk, S, dims], any float but f64, any strides */
     const at_turns *turns;
@@ -29,18 +32,22 @@ typedef struct at_source {
 /* The keys and values of one kv head, as packed tiles; tile t holds tokens AT_TILE t on. */
 typedef struct at_keys {
     at_layout layout;
-    char *places;      /* one after the other; NULL: pack tiles on the way, from source */
-    float *scales;     /* [places][2][AT_TILE], of each token's key and value, where the dtype is i8 */
-    int64_t ring;      /* tile t lies in place t % ring; 0: in place t */
+    char *places;  /* one after the other; NULL: pack tiles on the way, from source */
+    float *scales; /* [places][2][AT_TILE], of each token's key and value, where the dtype is i8 */
+    int64_t ring;  /* tile t lies in place t % ring; 0: in place t */
     uint8_t *unfinite; /* a byte a place: its V holds an Inf or NaN; NULL: none does */
     at_source source;
-    int64_t fetch_end; /* tokens that are worth fetching into the cache ahead of their use; 0: as far as rows go */
+    int64_t fetch_end; /* tokens that are worth fetching into the cache ahead of their use; 0: as
+                          far as rows go */
 } at_keys;
 
-/* Packs the source's tokens [first, first + count) into the tile at `place`, slots slot on. wide: scratch [AT_TILE][max(D, Dv)]. */
-void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source *source, int64_t first, int64_t count, float *wide);
+/* Packs the source's tokens [first, first + count) into the tile at `place`, slots slot on. wide:
+ * scratch [AT_TILE][max(D, Dv)]. */
+void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source *source,
+                  int64_t first, int64_t count, float *wide);
 
-/* Rows [begin, begin + count) of one kv head: row r is query token r / G, head r % G of the group. */
+/* Rows [begin, begin + count) of one kv head: row r is query token r / G, head r % G of the group.
+ */
 typedef struct at_rows {
     const attune_tensor *q; /* [B, Hq, Sq, D], any strides */
     const at_turns *turns;  /* NULL: as they are */
@@ -72,7 +79,8 @@ typedef struct at_row_plan {
     int64_t modifier_bytes;
 } at_row_plan;
 
-/* most: rows there are; q: their dtype; raw: tiles are packed on the way, and so many kept, at least a block's; 0: not. */
+/* most: rows there are; q: their dtype; raw: tiles are packed on the way, and so many kept, at
+ * least a block's; 0: not. */
 at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw);
 
 /* What one thread needs, for any row block of a plan. */
@@ -93,11 +101,13 @@ attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out);
 void at_row_scratch_free(at_row_scratch *scratch);
 
 /* Rows over those of the keys [from, to) that they see; from is a multiple of AT_TILE. */
-attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys, int64_t from, int64_t to, at_row_scratch *scratch,
-                             at_sums *sums);
+attune_status at_attend_rows(const at_row_plan *plan, const at_rows *rows, const at_keys *keys,
+                             int64_t from, int64_t to, at_row_scratch *scratch, at_sums *sums);
 
-/* Divides by the sums (a sink joins them) and stores the rows as o's and lse's. sinks NULL: none; else [Hq]. */
-void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks, const at_sums *sums, attune_tensor *o, attune_tensor *lse);
+/* Divides by the sums (a sink joins them) and stores the rows as o's and lse's. sinks NULL: none;
+ * else [Hq]. */
+void at_finish_rows(const at_row_plan *plan, const at_rows *rows, const float *sinks,
+                    const at_sums *sums, attune_tensor *o, attune_tensor *lse);
 
 /* The packed dtype for tensors of these dtypes: the one they share, else f32. */
 attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v);

@@ -8,11 +8,17 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-static const attune_tensor *tensor_of(const attune_program *p, int32_t read) { return &p->tensors[p->code[p->read[read]].tensor]; }
+static const attune_tensor *tensor_of(const attune_program *p, int32_t read) {
+    return &p->tensors[p->code[p->read[read]].tensor];
+}
 
-static at_level level_of(const at_bound *bd, int32_t read) { return at_level_of(bd->deps[bd->program->read[read]]); }
+static at_level level_of(const at_bound *bd, int32_t read) {
+    return at_level_of(bd->deps[bd->program->read[read]]);
+}
 
-static bool by_head(const at_bound *bd, int32_t read) { return bd->deps[bd->program->read[read]] & AT_ON_HEAD; }
+static bool by_head(const at_bound *bd, int32_t read) {
+    return bd->deps[bd->program->read[read]] & AT_ON_HEAD;
+}
 
 attune_status at_table_gradients_new(const at_modifier *m, at_table_gradients *out) {
     memset(out, 0, sizeof *out);
@@ -23,7 +29,9 @@ attune_status at_table_gradients_new(const at_modifier *m, at_table_gradients *o
     if (!out->sums) return ATTUNE_EMEMORY;
     for (int32_t r = 0; r < p->reads; r++) {
         double **sums = &out->sums[p->code[p->read[r]].tensor];
-        if (!*sums) *sums = at_alloc_zeroed(at_checked_mul(attune_tensor_count(tensor_of(p, r)), (int64_t)sizeof **sums));
+        if (!*sums)
+            *sums = at_alloc_zeroed(
+                at_checked_mul(attune_tensor_count(tensor_of(p, r)), (int64_t)sizeof **sums));
         if (!*sums) return ATTUNE_EMEMORY;
     }
     return ATTUNE_OK;
@@ -58,7 +66,8 @@ static bool is_direct(const attune_program *p, int32_t read) {
     bool query = false, key = false;
     for (int k = 0; k < tensor_of(p, read)->rank; k++) {
         const int32_t index = p->code[p->read[read]].a[k];
-        query = query || is_shifted(p, index, ATTUNE_OP_QUERY), key = key || is_shifted(p, index, ATTUNE_OP_KEY);
+        query = query || is_shifted(p, index, ATTUNE_OP_QUERY),
+        key = key || is_shifted(p, index, ATTUNE_OP_KEY);
     }
     return query && key;
 }
@@ -73,12 +82,15 @@ enum { LARGE = 1 << 21 };
 
 bool at_table_gradients_are_large(const at_modifier *m) {
     for (int32_t r = 0; m->score.program && r < m->score.program->reads; r++)
-        if (level_of(&m->score, r) == AT_EACH_PAIR && !is_direct(m->score.program, r) && attune_tensor_count(tensor_of(m->score.program, r)) > LARGE)
+        if (level_of(&m->score, r) == AT_EACH_PAIR && !is_direct(m->score.program, r) &&
+            attune_tensor_count(tensor_of(m->score.program, r)) > LARGE)
             return true;
     return false;
 }
 
-/* ---- a task's part ------------------------------------------------------------------------------------------------ */
+/* ---- a task's part
+ * ------------------------------------------------------------------------------------------------
+ */
 
 attune_status at_part_new(const at_table_gradients *g, int64_t heads, int64_t keys, at_part *out) {
     memset(out, 0, sizeof *out);
@@ -100,7 +112,8 @@ attune_status at_part_new(const at_table_gradients *g, int64_t heads, int64_t ke
                          : l == AT_ALONG_DISTANCES ? bd->extent.Sq + keys
                                                    : attune_tensor_count(tensor_of(bd->program, r));
         /* A copy of the tensor holds all heads; other places are the heads' own. */
-        const int64_t rows = by_head(bd, r) && l != AT_EACH_PAIR ? heads : 1, n = at_checked_mul(rows, out->length[r]);
+        const int64_t rows = by_head(bd, r) && l != AT_EACH_PAIR ? heads : 1,
+                      n = at_checked_mul(rows, out->length[r]);
         if (single)
             out->single[r] = at_alloc(at_checked_mul(n, (int64_t)sizeof(double)));
         else
@@ -126,7 +139,8 @@ void at_part_begin(at_part *part, int64_t b, int64_t h, int64_t key) {
     const at_bound *bd = part->of->score;
     part->b = b, part->h = h, part->key = key;
     for (int32_t r = 0; r < bd->program->reads; r++) {
-        const int64_t n = (by_head(bd, r) && level_of(bd, r) != AT_EACH_PAIR ? part->heads : 1) * part->length[r];
+        const int64_t n =
+            (by_head(bd, r) && level_of(bd, r) != AT_EACH_PAIR ? part->heads : 1) * part->length[r];
         if (part->single[r]) memset(part->single[r], 0, (size_t)n * sizeof(double));
         if (part->many[r]) memset(part->many[r], 0, (size_t)n * sizeof(float));
     }
@@ -147,11 +161,19 @@ void at_part_add(at_part *part, const at_run *run, const float *d) {
         double *sums = part->of->sums[p->code[p->read[r]].tensor];
         const int64_t row = by_head(bd, r) ? (run->h - part->h) * part->length[r] : 0;
         switch (level_of(bd, r)) {
-        case AT_SCALAR: part->single[r][row] += (double)kernels->sum_products(gradient, slope, run->n); break;
-        case AT_ALONG_QUERIES: part->single[r][row + run->i] += (double)kernels->sum_products(gradient, slope, run->n); break;
-        case AT_ALONG_KEYS: kernels->add_products(gradient, slope, part->many[r] + row + run->key - part->key, run->n); break;
+        case AT_SCALAR:
+            part->single[r][row] += (double)kernels->sum_products(gradient, slope, run->n);
+            break;
+        case AT_ALONG_QUERIES:
+            part->single[r][row + run->i] += (double)kernels->sum_products(gradient, slope, run->n);
+            break;
+        case AT_ALONG_KEYS:
+            kernels->add_products(gradient, slope, part->many[r] + row + run->key - part->key,
+                                  run->n);
+            break;
         case AT_ALONG_DISTANCES: {
-            const int64_t place = run->key - (bd->base[run->b] + run->i) - bd->nearest - first_distance(part);
+            const int64_t place =
+                run->key - (bd->base[run->b] + run->i) - bd->nearest - first_distance(part);
             kernels->add_products(gradient, slope, part->many[r] + row + place, run->n);
             break;
         }
@@ -182,11 +204,17 @@ void at_part_end(const at_part *part) {
             continue;
         }
         const int64_t heads = by_head(bd, r) ? part->heads : 1;
-        const int64_t shift = l == AT_ALONG_KEYS ? part->key - bd->extent.from : l == AT_ALONG_DISTANCES ? first_distance(part) : 0;
+        const int64_t shift = l == AT_ALONG_KEYS        ? part->key - bd->extent.from
+                              : l == AT_ALONG_DISTANCES ? first_distance(part)
+                                                        : 0;
         for (int64_t h = 0; h < heads; h++) {
             for (int64_t x = 0; x < part->length[r]; x++) {
-                const double d = part->single[r] ? part->single[r][h * part->length[r] + x] : (double)part->many[r][h * part->length[r] + x];
-                if (d != 0) at_table_gradients_add(part->of, r, at_read_place(bd, p->read[r], part->b, part->h + h, x + shift), d);
+                const double d = part->single[r] ? part->single[r][h * part->length[r] + x]
+                                                 : (double)part->many[r][h * part->length[r] + x];
+                if (d != 0)
+                    at_table_gradients_add(
+                        part->of, r, at_read_place(bd, p->read[r], part->b, part->h + h, x + shift),
+                        d);
             }
         }
     }

@@ -1,7 +1,10 @@
-/* table_gradients.h - gradients of what a score program reads: sums over all pairs, the same whatever the threads.
+/* table_gradients.h - gradients of what a score program reads: sums over all pairs, the same
+ * whatever the threads.
  *
- * A task of tiled's backward adds up its own pairs, for each READ along what its place depends on: one number, one a query, a key or a distance, or the tensor
- * itself, or, where places are the pairs' own, nowhere but in the sums. When it is done, it adds them to the sums of all, in the order of the tasks.
+ * A task of tiled's backward adds up its own pairs, for each READ along what its place depends on:
+ * one number, one a query, a key or a distance, or the tensor itself, or, where places are the
+ * pairs' own, nowhere but in the sums. When it is done, it adds them to the sums of all, in the
+ * order of the tasks.
  */
 #ifndef AT_ATTENTION_TABLE_GRADIENTS_H
 #define AT_ATTENTION_TABLE_GRADIENTS_H
@@ -21,8 +24,8 @@ attune_status at_table_gradients_store(const at_table_gradients *g, attune_tenso
 /* Whether some READ wants a copy of its tensor for each thread that is too large for that. */
 bool at_table_gradients_are_large(const at_modifier *m);
 
-/* Whether some READ adds to the sums directly: its place names query and key, so that one head's pairs all have places of their own. Tasks of the same keys then
- * take turns. */
+/* Whether some READ adds to the sums directly: its place names query and key, so that one head's
+ * pairs all have places of their own. Tasks of the same keys then take turns. */
 bool at_table_gradients_are_direct(const at_table_gradients *g);
 
 /* What one task adds up, over the G heads of a kv head. */
@@ -43,8 +46,10 @@ void at_part_add(at_part *part, const at_run *run, const float *d);
 void at_part_end(const at_part *part);
 
 /* One pair of the reference: d times an adjoint, at a place. */
-static inline void at_table_gradients_add(const at_table_gradients *g, int32_t read, int64_t place, double d) {
-    if (place >= 0) g->sums[g->score->program->code[g->score->program->read[read]].tensor][place] += d;
+static inline void at_table_gradients_add(const at_table_gradients *g, int32_t read, int64_t place,
+                                          double d) {
+    if (place >= 0)
+        g->sums[g->score->program->code[g->score->program->read[read]].tensor][place] += d;
 }
 
 #endif

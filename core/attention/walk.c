@@ -27,7 +27,8 @@ attune_status at_walk_scratch_new(const at_walk *walk, at_walk_scratch *out) {
 }
 
 void at_walk_scratch_free(at_walk_scratch *scratch) {
-    for (int t = 0; scratch->thread && t < scratch->threads; t++) at_row_scratch_free(&scratch->thread[t]);
+    for (int t = 0; scratch->thread && t < scratch->threads; t++)
+        at_row_scratch_free(&scratch->thread[t]);
     at_free(scratch->thread);
     scratch->thread = NULL;
 }
@@ -48,7 +49,8 @@ static at_rows rows_of(const at_walk *w, int64_t head, int64_t begin, int64_t mo
                      .context = w->context};
 }
 
-/* The keys that some query of batch row b sees. What a query sees begins and ends no earlier than what the one before it sees. */
+/* The keys that some query of batch row b sees. What a query sees begins and ends no earlier than
+ * what the one before it sees. */
 static void seen_by_any(const at_walk *w, int64_t b, int64_t *from, int64_t *to) {
     int64_t unused;
     w->sees(w->context, b, 0, from, &unused);
@@ -81,13 +83,16 @@ int64_t at_walk_reach(const at_walk *w) {
     int64_t most = 0;
     for (int64_t b = 0; b < w->B; b++)
         for (int64_t r = 0; r < rows; r += plan.rows) {
-            const int64_t end = r + plan.rows < rows ? r + plan.rows : rows, reach = reach_of_block(w, b, r / w->G, (end - 1) / w->G + 1);
+            const int64_t end = r + plan.rows < rows ? r + plan.rows : rows,
+                          reach = reach_of_block(w, b, r / w->G, (end - 1) / w->G + 1);
             if (reach > most) most = reach;
         }
     return most;
 }
 
-/* ---- by rows ----------------------------------------------------------------------------------------------------- */
+/* ---- by rows
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 typedef struct rows_job {
     const at_walk *walk;
@@ -99,9 +104,10 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     rows_job *j = context;
     const at_walk *w = j->walk;
     const at_row_plan *plan = &j->scratch->plan;
-    /* When causal the last row blocks see the most keys: all heads' last ones come first, so that the end is even. Where tiles are packed on the way neighbours
-     * share them. */
-    int64_t head = j->first_head + (w->raw ? task / j->blocks : task % j->heads), block = w->raw ? task % j->blocks : j->blocks - 1 - task / j->heads, from, to;
+    /* When causal the last row blocks see the most keys: all heads' last ones come first, so that
+     * the end is even. Where tiles are packed on the way neighbours share them. */
+    int64_t head = j->first_head + (w->raw ? task / j->blocks : task % j->heads),
+            block = w->raw ? task % j->blocks : j->blocks - 1 - task / j->heads, from, to;
     at_rows rows = rows_of(w, head, block * plan->rows, plan->rows);
     at_row_scratch *s = &j->scratch->thread[thread];
     at_keys keys;
@@ -112,15 +118,23 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-attune_status at_walk_rows(const at_walk *walk, at_walk_scratch *scratch, int64_t first_head, int64_t heads) {
+attune_status at_walk_rows(const at_walk *walk, at_walk_scratch *scratch, int64_t first_head,
+                           int64_t heads) {
     const int64_t rows = scratch->plan.rows;
-    rows_job job = {.walk = walk, .scratch = scratch, .first_head = first_head, .heads = heads, .blocks = (walk->Sq * walk->G + rows - 1) / rows};
+    rows_job job = {.walk = walk,
+                    .scratch = scratch,
+                    .first_head = first_head,
+                    .heads = heads,
+                    .blocks = (walk->Sq * walk->G + rows - 1) / rows};
     return (walk->raw ? at_parallel_shares : at_parallel)(heads * job.blocks, rows_task, &job);
 }
 
-/* ---- by keys ----------------------------------------------------------------------------------------------------- */
+/* ---- by keys
+ * -----------------------------------------------------------------------------------------------------
+ */
 
-/* About this many tasks: enough for many threads to end together, few enough that merging costs nothing. */
+/* About this many tasks: enough for many threads to end together, few enough that merging costs
+ * nothing. */
 enum { SPLIT_TASKS = 64, SPLIT_LEAST = AT_TILE * 4, MERGE_ROWS = 8 };
 
 typedef struct split_job {
@@ -132,7 +146,9 @@ typedef struct split_job {
 } split_job;
 
 static at_sums sums_at(const split_job *j, int64_t place) {
-    return (at_sums){.max = j->sums.max + place, .sum = j->sums.sum + place, .o = j->sums.o + place * j->scratch->plan.Dvp};
+    return (at_sums){.max = j->sums.max + place,
+                     .sum = j->sums.sum + place,
+                     .o = j->sums.o + place * j->scratch->plan.Dvp};
 }
 
 static attune_status split_task(void *context, int64_t task, int thread) {
@@ -157,18 +173,21 @@ static attune_status split_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* The parts of some rows of a kv head, in their order: o and sum of each weigh 2^(its max - the greatest). */
+/* The parts of some rows of a kv head, in their order: o and sum of each weigh 2^(its max - the
+ * greatest). */
 static attune_status merge_task(void *context, int64_t task, int thread) {
     split_job *j = context;
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const at_row_plan *plan = &j->scratch->plan;
-    const int64_t chunks = (j->rows + j->merged - 1) / j->merged, head = task / chunks, begin = task % chunks * j->merged;
+    const int64_t chunks = (j->rows + j->merged - 1) / j->merged, head = task / chunks,
+                  begin = task % chunks * j->merged;
     at_sums merged = j->scratch->thread[thread].sums;
     const at_rows rows = rows_of(j->walk, head, begin, j->merged);
     for (int64_t r = 0; r < rows.count; r++) {
         const int64_t place = head * j->parts * j->rows + begin + r;
         float greatest = -INFINITY, sum = 0, *o = merged.o + r * plan->Dvp;
-        for (int64_t part = 0; part < j->parts; part++) greatest = fmaxf(greatest, j->sums.max[place + part * j->rows]);
+        for (int64_t part = 0; part < j->parts; part++)
+            greatest = fmaxf(greatest, j->sums.max[place + part * j->rows]);
         memset(o, 0, (size_t)plan->Dvp * sizeof *o);
         for (int64_t part = 0; part < j->parts; part++) {
             const at_sums of = sums_at(j, place + part * j->rows);
@@ -185,7 +204,10 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
 
 attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     const int64_t heads = walk->B * walk->Hk;
-    split_job j = {.walk = walk, .scratch = scratch, .rows = walk->Sq * walk->G, .merged = MERGE_ROWS < scratch->plan.rows ? MERGE_ROWS : scratch->plan.rows};
+    split_job j = {.walk = walk,
+                   .scratch = scratch,
+                   .rows = walk->Sq * walk->G,
+                   .merged = MERGE_ROWS < scratch->plan.rows ? MERGE_ROWS : scratch->plan.rows};
     int64_t tokens = 0;
     for (int64_t b = 0; b < walk->B; b++) {
         int64_t from, to;
@@ -201,9 +223,12 @@ attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     const int64_t places = heads * j.parts * j.rows;
     float *all = at_alloc(at_checked_mul(places, (scratch->plan.Dvp + 2) * (int64_t)sizeof(float)));
     if (!all) return ATTUNE_EMEMORY;
-    j.sums = (at_sums){.o = all, .max = all + places * scratch->plan.Dvp, .sum = all + places * (scratch->plan.Dvp + 1)};
+    j.sums = (at_sums){.o = all,
+                       .max = all + places * scratch->plan.Dvp,
+                       .sum = all + places * (scratch->plan.Dvp + 1)};
     attune_status status = at_parallel_shares(heads * j.parts, split_task, &j);
-    if (status == ATTUNE_OK) status = at_parallel(heads * ((j.rows + j.merged - 1) / j.merged), merge_task, &j);
+    if (status == ATTUNE_OK)
+        status = at_parallel(heads * ((j.rows + j.merged - 1) / j.merged), merge_task, &j);
     at_free(all);
     return status;
 }

@@ -1,7 +1,8 @@
 /* memory.c - counted, aligned allocation.
  *
- * Each block is preceded by a header of one alignment unit that holds its size, so that freeing needs no other record. Large blocks that are freed are
- * kept for a while: the system would clear their pages anew for each scratch buffer and each result.
+ * Each block is preceded by a header of one alignment unit that holds its size, so that freeing
+ * needs no other record. Large blocks that are freed are kept for a while: the system would clear
+ * their pages anew for each scratch buffer and each result.
  */
 #include "base/memory.h"
 
@@ -21,7 +22,9 @@ typedef struct header {
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
 
-/* ---- blocks kept ------------------------------------------------------------------------------------------------- */
+/* ---- blocks kept
+ * -------------------------------------------------------------------------------------------------
+ */
 
 /* A sanitizer is to see every block's true life. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
@@ -47,7 +50,8 @@ static void *remove_kept(int i) {
     return p;
 }
 
-/* The smallest kept block that fits without wasting more than half, the newest of several; NULL: none. */
+/* The smallest kept block that fits without wasting more than half, the newest of several; NULL:
+ * none. */
 static void *take_kept(int64_t bytes) {
     int best = -1;
     if (bytes < KEEP_FROM) return NULL;
@@ -65,7 +69,8 @@ static void *take_kept(int64_t bytes) {
 /* Frees kept blocks until at most that many bytes remain. */
 static void trim_kept(int64_t most) {
     pthread_mutex_lock(&kept.lock);
-    while (kept.count > 0 && (kept.bytes > most || kept.count == KEPT)) free(header_of(remove_kept(0))->block);
+    while (kept.count > 0 && (kept.bytes > most || kept.count == KEPT))
+        free(header_of(remove_kept(0))->block);
     pthread_mutex_unlock(&kept.lock);
 }
 
@@ -80,7 +85,9 @@ static bool keep(void *p) {
     return room;
 }
 
-/* ---- counted ----------------------------------------------------------------------------------------------------- */
+/* ---- counted
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static _Atomic int64_t in_use, peak, limit, fail_countdown;
 
@@ -89,7 +96,8 @@ int64_t at_checked_mul(int64_t a, int64_t b) {
     return a < 0 || b < 0 || __builtin_mul_overflow(a, b, &r) ? -1 : r;
 }
 
-/* Bytes that the machine could still give: overcommit lets a huge malloc succeed and kills the process later. */
+/* Bytes that the machine could still give: overcommit lets a huge malloc succeed and kills the
+ * process later. */
 static int64_t available(void) {
     char line[128];
     long long kilobytes = -1;
@@ -109,7 +117,8 @@ static void *refuse(int64_t bytes, const char *why) {
     int64_t most = atomic_load(&limit);
     char set[64] = "no limit is set";
     if (most) snprintf(set, sizeof set, "the limit is %lld", (long long)most);
-    at_fail(ATTUNE_EMEMORY, "out of memory: %s: asked for %lld bytes beside %lld in use, %s", why, (long long)bytes, (long long)atomic_load(&in_use), set);
+    at_fail(ATTUNE_EMEMORY, "out of memory: %s: asked for %lld bytes beside %lld in use, %s", why,
+            (long long)bytes, (long long)atomic_load(&in_use), set);
     return NULL;
 }
 
@@ -125,7 +134,8 @@ static const char *new_block(int64_t bytes, void **p) {
     if (bytes > INT64_MAX - 2 * HUGE_PAGE) return "the system has no more";
     if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0) {
         trim_kept(0);
-        if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0) return "the system has no more";
+        if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0)
+            return "the system has no more";
     }
     if (huge) madvise(block, (size_t)(bytes + alignment), MADV_HUGEPAGE);
     *p = block + alignment;
@@ -138,7 +148,8 @@ void *at_alloc(int64_t bytes) {
         at_fail(ATTUNE_EMEMORY, "out of memory: the size asked for overflows");
         return NULL;
     }
-    if (atomic_load(&fail_countdown) > 0 && atomic_fetch_sub(&fail_countdown, 1) == 1) return refuse(bytes, "a test made this allocation fail");
+    if (atomic_load(&fail_countdown) > 0 && atomic_fetch_sub(&fail_countdown, 1) == 1)
+        return refuse(bytes, "a test made this allocation fail");
     int64_t most = atomic_load(&limit), now = atomic_fetch_add(&in_use, bytes) + bytes;
     const char *why = most && now > most ? "past the limit" : NULL;
     char *p = why ? NULL : take_kept(bytes);
@@ -167,10 +178,15 @@ void at_free(void *p) {
     if (!keep(p)) free(header_of(p)->block);
 }
 
-attune_memory_info attune_memory(void) { return (attune_memory_info){.bytes = atomic_load(&in_use), .peak = atomic_load(&peak), .limit = atomic_load(&limit)}; }
+attune_memory_info attune_memory(void) {
+    return (attune_memory_info){
+        .bytes = atomic_load(&in_use), .peak = atomic_load(&peak), .limit = atomic_load(&limit)};
+}
 
 attune_status attune_memory_limit(int64_t bytes) {
-    if (bytes < 0) return at_fail(ATTUNE_EVALUE, "limit: expected at least 0 bytes (0: none), got %lld", (long long)bytes);
+    if (bytes < 0)
+        return at_fail(ATTUNE_EVALUE, "limit: expected at least 0 bytes (0: none), got %lld",
+                       (long long)bytes);
     atomic_store(&limit, bytes);
     return ATTUNE_OK;
 }

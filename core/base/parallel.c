@@ -1,7 +1,8 @@
 /* parallel.c - a pool of threads that share loops over tasks.
  *
- * Workers are started when first wanted and wait for the next loop: they watch for it for a few microseconds, as attention comes in bursts, then
- * sleep on a condition. A loop's tasks are claimed in order from one counter, by the caller too; or from a counter a thread, its own first.
+ * Workers are started when first wanted and wait for the next loop: they watch for it for a few
+ * microseconds, as attention comes in bursts, then sleep on a condition. A loop's tasks are claimed
+ * in order from one counter, by the caller too; or from a counter a thread, its own first.
  */
 #include "base/parallel.h"
 
@@ -44,19 +45,25 @@ static struct {
     loop *current;
     int wanted, started; /* threads beside the caller: for this loop, and alive */
     bool fork_handled;
-} pool = {.use = PTHREAD_MUTEX_INITIALIZER, .lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} pool = {.use = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER};
 
 static atomic_int threads_set;
 static atomic_bool interrupted;
 static _Thread_local loop *inside; /* the loop that this thread runs tasks of */
 
-/* ---- interrupt --------------------------------------------------------------------------------------------------- */
+/* ---- interrupt
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 void attune_interrupt(void) { atomic_store(&interrupted, true); }
 
 void attune_interrupt_clear(void) { atomic_store(&interrupted, false); }
 
-bool at_stopping(void) { return inside && atomic_load_explicit(&inside->stop, memory_order_relaxed); }
+bool at_stopping(void) {
+    return inside && atomic_load_explicit(&inside->stop, memory_order_relaxed);
+}
 
 bool at_interrupted(void) { return atomic_load_explicit(&interrupted, memory_order_relaxed); }
 
@@ -65,7 +72,9 @@ attune_status at_interrupted_status(void) {
     return at_fail(ATTUNE_EINTERRUPT, "interrupted");
 }
 
-/* ---- how many ---------------------------------------------------------------------------------------------------- */
+/* ---- how many
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 /* CPUs' worth of time that a cgroup allows, rounded up; 0: no limit. */
 static int quota(void) {
@@ -80,7 +89,9 @@ static int quota(void) {
 
 int at_cores(void) {
     cpu_set_t allowed;
-    int n = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int n = sched_getaffinity(0, sizeof allowed, &allowed) == 0
+                ? CPU_COUNT(&allowed)
+                : (int)sysconf(_SC_NPROCESSORS_ONLN);
     int most = quota();
     if (most && most < n) n = most;
     return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : n;
@@ -97,13 +108,16 @@ int at_threads(void) {
 }
 
 attune_status attune_threads(int n, int *now) {
-    if (n < 0 || n > MOST_THREADS) return at_fail(ATTUNE_EVALUE, "threads: expected from 1 to %d, got %d", MOST_THREADS, n);
+    if (n < 0 || n > MOST_THREADS)
+        return at_fail(ATTUNE_EVALUE, "threads: expected from 1 to %d, got %d", MOST_THREADS, n);
     if (n) atomic_store(&threads_set, n);
     if (now) *now = at_threads();
     return ATTUNE_OK;
 }
 
-/* ---- loops ------------------------------------------------------------------------------------------------------- */
+/* ---- loops
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void note_failure(loop *l, int64_t i, attune_status status) {
     pthread_mutex_lock(&l->failure_lock);
@@ -124,7 +138,8 @@ static void run_tasks(loop *l, int thread) {
             s++;
             continue;
         }
-        attune_status status = at_interrupted() ? at_interrupted_status() : l->task(l->context, i, thread);
+        attune_status status =
+            at_interrupted() ? at_interrupted_status() : l->task(l->context, i, thread);
         if (status != ATTUNE_OK) note_failure(l, i, status);
     }
     inside = NULL;
@@ -207,7 +222,11 @@ static attune_status run_loop(int64_t tasks, at_task task, void *context, bool s
     if (tasks <= 0) return ATTUNE_OK;
     int helpers = at_threads() - 1;
     if (helpers > tasks - 1) helpers = (int)(tasks - 1);
-    loop l = {.task = task, .context = context, .shares = shares, .count = shared_out ? helpers + 1 : 1, .failure_lock = PTHREAD_MUTEX_INITIALIZER};
+    loop l = {.task = task,
+              .context = context,
+              .shares = shares,
+              .count = shared_out ? helpers + 1 : 1,
+              .failure_lock = PTHREAD_MUTEX_INITIALIZER};
     for (int s = 0; s < l.count; s++) {
         atomic_init(&shares[s].next, tasks * s / l.count);
         shares[s].end = tasks * (s + 1) / l.count;
@@ -222,6 +241,10 @@ static attune_status run_loop(int64_t tasks, at_task task, void *context, bool s
     return l.status == ATTUNE_OK ? ATTUNE_OK : at_fail(l.status, "%s", l.message);
 }
 
-attune_status at_parallel(int64_t tasks, at_task task, void *context) { return run_loop(tasks, task, context, false); }
+attune_status at_parallel(int64_t tasks, at_task task, void *context) {
+    return run_loop(tasks, task, context, false);
+}
 
-attune_status at_parallel_shares(int64_t tasks, at_task task, void *context) { return run_loop(tasks, task, context, true); }
+attune_status at_parallel_shares(int64_t tasks, at_task task, void *context) {
+    return run_loop(tasks, task, context, true);
+}

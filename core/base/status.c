@@ -45,7 +45,9 @@ const char *at_shape_text(int rank, const int64_t *shape) {
     char *text = ring[next++ % 8];
     size_t used = 0, size = sizeof ring[0];
     used += (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < rank && i < ATTUNE_MAX_RANK; i++) used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    for (int i = 0; i < rank && i < ATTUNE_MAX_RANK; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "",
+                                 (long long)shape[i]);
     snprintf(text + used, size - used, "]");
     return text;
 }

@@ -1,7 +1,10 @@
-/* safetensors.c - named tensors in one file: 8 bytes of header length (little-endian), a JSON header, the data.
+/* safetensors.c - named tensors in one file: 8 bytes of header length (little-endian), a JSON
+ * header, the data.
  *
- * Files come from strangers. Nothing is believed before it is checked: the header is at most 100,000,000 bytes and never more than the file, names are
- * unique UTF-8, and the tensors cover the data without holes or overlaps. Nothing is allocated by what a file claims, only by what it holds.
+ * Files come from strangers. Nothing is believed before it is checked: the header is at most
+ * 100,000,000 bytes and never more than the file, names are unique UTF-8, and the tensors cover the
+ * data without holes or overlaps. Nothing is allocated by what a file claims, only by what it
+ * holds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -48,13 +51,16 @@ static char *copy_text(const char *text) {
     return copy;
 }
 
-/* ---- loading ----------------------------------------------------------------------------------------------------- */
+/* ---- loading
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *name;
     attune_dtype dtype;
-} dtype_names[] = {{"F32", ATTUNE_F32}, {"F64", ATTUNE_F64}, {"BF16", ATTUNE_BF16}, {"F16", ATTUNE_F16},
-                   {"I8", ATTUNE_I8},   {"I32", ATTUNE_I32}, {"I64", ATTUNE_I64}};
+} dtype_names[] = {{"F32", ATTUNE_F32}, {"F64", ATTUNE_F64}, {"BF16", ATTUNE_BF16},
+                   {"F16", ATTUNE_F16}, {"I8", ATTUNE_I8},   {"I32", ATTUNE_I32},
+                   {"I64", ATTUNE_I64}};
 
 typedef struct reader {
     const char *path;
@@ -68,10 +74,12 @@ typedef struct span {
 } span;
 
 static attune_status malformed(const reader *r, const char *name, const char *what) {
-    return name ? at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': %s", r->path, name, what) : at_fail(ATTUNE_EFORMAT, "%s: %s", r->path, what);
+    return name ? at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': %s", r->path, name, what)
+                : at_fail(ATTUNE_EFORMAT, "%s: %s", r->path, what);
 }
 
-static attune_status parse_dtype(const reader *r, const char *name, const json_t *entry, attune_dtype *out) {
+static attune_status parse_dtype(const reader *r, const char *name, const json_t *entry,
+                                 attune_dtype *out) {
     const char *text = json_string_value(json_object_get(entry, "dtype"));
     if (!text) return malformed(r, name, "expected a dtype");
     for (size_t i = 0; i < sizeof dtype_names / sizeof *dtype_names; i++) {
@@ -80,53 +88,72 @@ static attune_status parse_dtype(const reader *r, const char *name, const json_t
             return ATTUNE_OK;
         }
     }
-    return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': expected dtype F32, F64, BF16, F16, I8, I32 or I64, got '%.32s'", r->path, name, text);
+    return at_fail(
+        ATTUNE_EFORMAT,
+        "%s: tensor '%.100s': expected dtype F32, F64, BF16, F16, I8, I32 or I64, got '%.32s'",
+        r->path, name, text);
 }
 
-static attune_status parse_tensor(const reader *r, const char *name, const json_t *entry, attune_tensor *out, span *where) {
+static attune_status parse_tensor(const reader *r, const char *name, const json_t *entry,
+                                  attune_tensor *out, span *where) {
     attune_dtype dtype = ATTUNE_F32;
     if (!json_is_object(entry)) return malformed(r, name, "expected an object");
     AT_TRY(parse_dtype(r, name, entry, &dtype));
-    const json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
-    if (!json_is_array(shape) || json_array_size(shape) > ATTUNE_MAX_RANK) return malformed(r, name, "expected a shape of at most 6 axes");
+    const json_t *shape = json_object_get(entry, "shape"),
+                 *offsets = json_object_get(entry, "data_offsets");
+    if (!json_is_array(shape) || json_array_size(shape) > ATTUNE_MAX_RANK)
+        return malformed(r, name, "expected a shape of at most 6 axes");
     int64_t axes[ATTUNE_MAX_RANK] = {0}, bytes = attune_dtype_size(dtype);
     const int rank = (int)json_array_size(shape);
     for (int i = 0; i < rank; i++) {
         const json_t *n = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(n) || json_integer_value(n) < 1) return malformed(r, name, "expected a shape of integers of at least 1");
+        if (!json_is_integer(n) || json_integer_value(n) < 1)
+            return malformed(r, name, "expected a shape of integers of at least 1");
         axes[i] = json_integer_value(n);
         bytes = at_checked_mul(bytes, axes[i]);
         if (bytes < 0) return malformed(r, name, "its shape overflows");
     }
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
+    if (!json_is_array(offsets) || json_array_size(offsets) != 2 ||
+        !json_is_integer(json_array_get(offsets, 0)) ||
         !json_is_integer(json_array_get(offsets, 1))) {
         return malformed(r, name, "expected data_offsets of two integers");
     }
-    *where = (span){.begin = json_integer_value(json_array_get(offsets, 0)), .end = json_integer_value(json_array_get(offsets, 1)), .name = name};
+    *where = (span){.begin = json_integer_value(json_array_get(offsets, 0)),
+                    .end = json_integer_value(json_array_get(offsets, 1)),
+                    .name = name};
     if (where->begin < 0 || where->end < where->begin || where->end > r->data_bytes) {
-        return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': expected data_offsets within the %lld bytes of data, got %lld and %lld", r->path, name,
-                       (long long)r->data_bytes, (long long)where->begin, (long long)where->end);
+        return at_fail(ATTUNE_EFORMAT,
+                       "%s: tensor '%.100s': expected data_offsets within the %lld bytes of data, "
+                       "got %lld and %lld",
+                       r->path, name, (long long)r->data_bytes, (long long)where->begin,
+                       (long long)where->end);
     }
     if (where->end - where->begin != bytes) {
-        return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': expected %lld bytes for %s %s, got %lld", r->path, name, (long long)bytes,
-                       attune_dtype_name(dtype), at_shape_text(rank, axes), (long long)(where->end - where->begin));
+        return at_fail(ATTUNE_EFORMAT,
+                       "%s: tensor '%.100s': expected %lld bytes for %s %s, got %lld", r->path,
+                       name, (long long)bytes, attune_dtype_name(dtype), at_shape_text(rank, axes),
+                       (long long)(where->end - where->begin));
     }
     AT_TRY(at_tensor_new(dtype, rank, axes, out));
-    if (fseeko(r->file, r->data_begin + where->begin, SEEK_SET) != 0) return io_failure("seeking", r->path);
+    if (fseeko(r->file, r->data_begin + where->begin, SEEK_SET) != 0)
+        return io_failure("seeking", r->path);
     if (fread(out->data, 1, (size_t)bytes, r->file) != (size_t)bytes)
-        return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, name, "the file ends inside its data");
+        return ferror(r->file) ? io_failure("reading", r->path)
+                               : malformed(r, name, "the file ends inside its data");
     return ATTUNE_OK;
 }
 
 static attune_status parse_texts(const reader *r, json_t *texts, attune_archive *out) {
     const char *key;
     json_t *value;
-    if (!json_is_object(texts)) return malformed(r, NULL, "expected __metadata__ to be an object of texts");
+    if (!json_is_object(texts))
+        return malformed(r, NULL, "expected __metadata__ to be an object of texts");
     if (json_object_size(texts) == 0) return ATTUNE_OK;
     out->text = at_alloc_zeroed((int64_t)(json_object_size(texts) * sizeof *out->text));
     if (!out->text) return ATTUNE_EMEMORY;
     json_object_foreach(texts, key, value) {
-        if (!json_is_string(value)) return malformed(r, NULL, "expected __metadata__ to be an object of texts");
+        if (!json_is_string(value))
+            return malformed(r, NULL, "expected __metadata__ to be an object of texts");
         attune_text_pair *pair = &out->text[out->texts++];
         pair->key = copy_text(key), pair->value = copy_text(json_string_value(value));
         if (!pair->key || !pair->value) return ATTUNE_EMEMORY;
@@ -136,25 +163,31 @@ static attune_status parse_texts(const reader *r, json_t *texts, attune_archive 
 
 static int by_begin(const void *a, const void *b) {
     const span *x = a, *y = b;
-    return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : (x->end > y->end) - (x->end < y->end);
+    return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin)
+                                : (x->end > y->end) - (x->end < y->end);
 }
 
 static attune_status check_cover(const reader *r, span *spans, int64_t n) {
     int64_t at = 0;
     if (n) qsort(spans, (size_t)n, sizeof *spans, by_begin);
     for (int64_t i = 0; i < n; i++) {
-        if (spans[i].begin < at) return malformed(r, spans[i].name, "its bytes overlap another tensor's");
-        if (spans[i].begin > at) return malformed(r, spans[i].name, "the bytes before it belong to no tensor");
+        if (spans[i].begin < at)
+            return malformed(r, spans[i].name, "its bytes overlap another tensor's");
+        if (spans[i].begin > at)
+            return malformed(r, spans[i].name, "the bytes before it belong to no tensor");
         at = spans[i].end;
     }
-    return at == r->data_bytes ? ATTUNE_OK : malformed(r, NULL, "the last bytes of the file belong to no tensor");
+    return at == r->data_bytes
+               ? ATTUNE_OK
+               : malformed(r, NULL, "the last bytes of the file belong to no tensor");
 }
 
 static attune_status parse_header(const reader *r, json_t *header, attune_archive *out) {
     const char *key;
     json_t *value;
     const int64_t most = (int64_t)json_object_size(header);
-    if (most == 0) return r->data_bytes ? malformed(r, NULL, "the header names no tensor") : ATTUNE_OK;
+    if (most == 0)
+        return r->data_bytes ? malformed(r, NULL, "the header names no tensor") : ATTUNE_OK;
     span *spans = at_alloc(most * (int64_t)sizeof *spans);
     out->tensor = spans ? at_alloc_zeroed(most * (int64_t)sizeof *out->tensor) : NULL;
     attune_status status = out->tensor ? ATTUNE_OK : ATTUNE_EMEMORY;
@@ -166,7 +199,8 @@ static attune_status parse_header(const reader *r, json_t *header, attune_archiv
         }
         attune_named_tensor *t = &out->tensor[out->tensors];
         t->name = copy_text(key);
-        status = t->name ? parse_tensor(r, key, value, &t->tensor, &spans[out->tensors]) : ATTUNE_EMEMORY;
+        status = t->name ? parse_tensor(r, key, value, &t->tensor, &spans[out->tensors])
+                         : ATTUNE_EMEMORY;
         out->tensors++;
     }
     if (status == ATTUNE_OK) status = check_cover(r, spans, out->tensors);
@@ -183,12 +217,15 @@ static attune_status read_header(reader *r, attune_archive *out) {
         return io_failure("reading", r->path);
     }
     if (fread(word, 1, 8, r->file) != 8)
-        return ferror(r->file) ? io_failure("reading", r->path) : malformed(r, NULL, "expected a header, got fewer than 8 bytes");
+        return ferror(r->file) ? io_failure("reading", r->path)
+                               : malformed(r, NULL, "expected a header, got fewer than 8 bytes");
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | word[i];
     if (length > MOST_HEADER)
-        return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu", r->path, MOST_HEADER, (unsigned long long)length);
-    if ((int64_t)length > info.st_size - 8) return malformed(r, NULL, "the file ends inside the header");
+        return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu",
+                       r->path, MOST_HEADER, (unsigned long long)length);
+    if ((int64_t)length > info.st_size - 8)
+        return malformed(r, NULL, "the file ends inside the header");
     if (length < 2) return malformed(r, NULL, "expected a JSON header, got nothing");
     r->data_begin = 8 + (int64_t)length, r->data_bytes = info.st_size - r->data_begin;
     char *text = at_alloc((int64_t)length);
@@ -200,7 +237,9 @@ static attune_status read_header(reader *r, attune_archive *out) {
     if (status == ATTUNE_OK) {
         header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
         if (!header)
-            status = at_fail(ATTUNE_EFORMAT, "%s: the header is no valid JSON of unique UTF-8 names: %s (byte %d)", r->path, error.text, error.position);
+            status = at_fail(ATTUNE_EFORMAT,
+                             "%s: the header is no valid JSON of unique UTF-8 names: %s (byte %d)",
+                             r->path, error.text, error.position);
         else if (!json_is_object(header))
             status = malformed(r, NULL, "expected the header to be a JSON object");
     }
@@ -220,7 +259,9 @@ attune_status attune_archive_load(const char *path, attune_archive *out) {
     return status;
 }
 
-/* ---- saving ------------------------------------------------------------------------------------------------------ */
+/* ---- saving
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static const char *dtype_text(attune_dtype dtype) {
     for (size_t i = 0; i < sizeof dtype_names / sizeof *dtype_names; i++)
@@ -235,21 +276,30 @@ static attune_status make_header(const attune_archive *a, json_t *header) {
         json_object_set_new(header, "__metadata__", texts);
         for (int64_t i = 0; i < a->texts; i++) {
             if (json_object_set_new(texts, a->text[i].key, json_string(a->text[i].value)) != 0) {
-                return at_fail(ATTUNE_EVALUE, "metadata: expected UTF-8 texts, got something else under '%.100s'", a->text[i].key);
+                return at_fail(ATTUNE_EVALUE,
+                               "metadata: expected UTF-8 texts, got something else under '%.100s'",
+                               a->text[i].key);
             }
         }
     }
     for (int64_t i = 0; i < a->tensors; i++) {
         const attune_named_tensor *t = &a->tensor[i];
-        if (!t->tensor.data) return at_fail(ATTUNE_ECLOSED, "tensors: expected open tensors, got a closed one, '%.100s'", t->name);
-        if (strcmp(t->name, "__metadata__") == 0) return at_fail(ATTUNE_EVALUE, "tensors: expected any name but __metadata__");
-        if (json_object_get(header, t->name)) return at_fail(ATTUNE_EVALUE, "tensors: expected unique names, got '%.100s' twice", t->name);
+        if (!t->tensor.data)
+            return at_fail(ATTUNE_ECLOSED,
+                           "tensors: expected open tensors, got a closed one, '%.100s'", t->name);
+        if (strcmp(t->name, "__metadata__") == 0)
+            return at_fail(ATTUNE_EVALUE, "tensors: expected any name but __metadata__");
+        if (json_object_get(header, t->name))
+            return at_fail(ATTUNE_EVALUE, "tensors: expected unique names, got '%.100s' twice",
+                           t->name);
         json_t *shape = json_array();
-        for (int d = 0; d < t->tensor.rank; d++) json_array_append_new(shape, json_integer(t->tensor.shape[d]));
+        for (int d = 0; d < t->tensor.rank; d++)
+            json_array_append_new(shape, json_integer(t->tensor.shape[d]));
         const int64_t end = at + attune_tensor_nbytes(&t->tensor);
-        json_t *entry =
-            json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype), "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
-        if (!entry || json_object_set_new(header, t->name, entry) != 0) return at_fail(ATTUNE_EVALUE, "tensors: expected UTF-8 names, got '%.100s'", t->name);
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype),
+                                  "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
+        if (!entry || json_object_set_new(header, t->name, entry) != 0)
+            return at_fail(ATTUNE_EVALUE, "tensors: expected UTF-8 names, got '%.100s'", t->name);
         at = end;
     }
     return ATTUNE_OK;
@@ -259,16 +309,21 @@ static attune_status write_data(FILE *f, const char *path, const attune_tensor *
     attune_tensor flat;
     AT_TRY(attune_tensor_contiguous(t, &flat));
     size_t bytes = (size_t)attune_tensor_nbytes(&flat);
-    attune_status status = fwrite(flat.data, 1, bytes, f) == bytes ? ATTUNE_OK : io_failure("writing", path);
+    attune_status status =
+        fwrite(flat.data, 1, bytes, f) == bytes ? ATTUNE_OK : io_failure("writing", path);
     attune_tensor_close(&flat);
     return status;
 }
 
-static attune_status write_all(FILE *f, const char *path, const attune_archive *a, const char *header) {
-    size_t length = strlen(header), padding = (8 - length % 8) % 8; /* data begins at a multiple of 8 */
+static attune_status write_all(FILE *f, const char *path, const attune_archive *a,
+                               const char *header) {
+    size_t length = strlen(header),
+           padding = (8 - length % 8) % 8; /* data begins at a multiple of 8 */
     unsigned char word[8];
     for (int i = 0; i < 8; i++) word[i] = (unsigned char)((length + padding) >> (8 * i));
-    if (fwrite(word, 1, 8, f) != 8 || fwrite(header, 1, length, f) != length || fwrite("       ", 1, padding, f) != padding) return io_failure("writing", path);
+    if (fwrite(word, 1, 8, f) != 8 || fwrite(header, 1, length, f) != length ||
+        fwrite("       ", 1, padding, f) != padding)
+        return io_failure("writing", path);
     for (int64_t i = 0; i < a->tensors; i++) AT_TRY(write_data(f, path, &a->tensor[i].tensor));
     if (fflush(f) != 0 || fsync(fileno(f)) != 0) return io_failure("writing", path);
     return ATTUNE_OK;
@@ -280,10 +335,13 @@ attune_status attune_archive_save(const char *path, const attune_archive *archiv
     attune_status status = make_header(archive, header);
     if (status == ATTUNE_OK) {
         text = json_dumps(header, JSON_COMPACT);
-        if (!text) status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors", (long long)archive->tensors);
+        if (!text)
+            status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors",
+                             (long long)archive->tensors);
     }
     json_decref(header);
-    if (status == ATTUNE_OK && snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
+    if (status == ATTUNE_OK &&
+        snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
         errno = ENAMETOOLONG, status = io_failure("naming", path);
     if (status == ATTUNE_OK) {
         int fd = mkstemp(temporary);
@@ -296,7 +354,8 @@ attune_status attune_archive_save(const char *path, const attune_archive *archiv
             FILE *f = fdopen(fd, "wb");
             status = write_all(f, path, archive, text);
             if (fclose(f) != 0 && status == ATTUNE_OK) status = io_failure("writing", path);
-            if (status == ATTUNE_OK && rename(temporary, path) != 0) status = io_failure("renaming", path);
+            if (status == ATTUNE_OK && rename(temporary, path) != 0)
+                status = io_failure("renaming", path);
             if (status != ATTUNE_OK) unlink(temporary);
         }
     }

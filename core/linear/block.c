@@ -11,42 +11,62 @@
 
 enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, LEAST_BLOCKS = 8 };
 
-/* ---- sections ---------------------------------------------------------------------------------------------------- */
+/* ---- sections
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
-    const int64_t most = p->causal || p->Sq < p->Sk ? p->Sk : p->Sq, block = p->block ? p->block : p->causal ? CAUSAL_BLOCK : BLOCK;
+    const int64_t most = p->causal || p->Sq < p->Sk ? p->Sk : p->Sq, block = p->block ? p->block
+                                                                             : p->causal
+                                                                                 ? CAUSAL_BLOCK
+                                                                                 : BLOCK;
     at_linear_cut out = {.block = block < most ? block : most};
     out.section = at_round_up((tokens + wanted - 1) / wanted, out.block);
-    if (wanted > 1 && out.section < LEAST_BLOCKS * out.block) out.section = LEAST_BLOCKS * out.block;
+    if (wanted > 1 && out.section < LEAST_BLOCKS * out.block)
+        out.section = LEAST_BLOCKS * out.block;
     out.sections = (tokens + out.section - 1) / out.section;
     return out;
 }
 
 at_linear_cut at_linear_cut_keys(const at_linear *p) {
     const int64_t heads = p->B * p->Hk;
-    /* Causal sections make their keys' features twice: only where heads alone would leave processors idle. */
+    /* Causal sections make their keys' features twice: only where heads alone would leave
+     * processors idle. */
     return cut(p, p->Sk, p->causal && heads >= CAUSAL_HEADS ? 1 : (TASKS + heads - 1) / heads);
 }
 
-at_linear_cut at_linear_cut_queries(const at_linear *p) { return cut(p, p->Sq, (TASKS + p->B * p->Hk - 1) / (p->B * p->Hk)); }
+at_linear_cut at_linear_cut_queries(const at_linear *p) {
+    return cut(p, p->Sq, (TASKS + p->B * p->Hk - 1) / (p->B * p->Hk));
+}
 
-void at_linear_section(const at_linear_cut *cut, int64_t number, int64_t tokens, int64_t *from, int64_t *to) {
+void at_linear_section(const at_linear_cut *cut, int64_t number, int64_t tokens, int64_t *from,
+                       int64_t *to) {
     *from = number * cut->section;
     *to = *from + cut->section < tokens ? *from + cut->section : tokens;
 }
 
 void at_linear_clear_early(const at_linear *p, attune_tensor *rows) {
     const int64_t early = p->Sq - p->Sk, size = attune_dtype_size(rows->dtype) * rows->shape[3];
-    for (int64_t head = 0; head < p->B * p->Hq && early > 0; head++) memset((char *)rows->data + head * p->Sq * size, 0, (size_t)(early * size));
+    for (int64_t head = 0; head < p->B * p->Hq && early > 0; head++)
+        memset((char *)rows->data + head * p->Sq * size, 0, (size_t)(early * size));
 }
 
-/* ---- plan and scratch -------------------------------------------------------------------------------------------- */
+/* ---- plan and scratch
+ * -------------------------------------------------------------------------------------------- */
 
-attune_status at_linear_plan_new(attune_features kind, const attune_tensor *projection, int64_t D, int64_t Dv, int64_t F, double epsilon, int64_t block,
+attune_status at_linear_plan_new(attune_features kind, const attune_tensor *projection, int64_t D,
+                                 int64_t Dv, int64_t F, double epsilon, int64_t block,
                                  at_linear_plan *out) {
     const at_simd *simd = at_simd_now();
     const int64_t panel = simd->attention.panel, M = projection->data ? projection->shape[0] : 0;
-    *out = (at_linear_plan){.features = kind, .D = D, .Dv = Dv, .M = M, .F = F, .block = block, .panel = panel, .epsilon = (float)epsilon};
+    *out = (at_linear_plan){.features = kind,
+                            .D = D,
+                            .Dv = Dv,
+                            .M = M,
+                            .F = F,
+                            .block = block,
+                            .panel = panel,
+                            .epsilon = (float)epsilon};
     out->columns = at_round_up(M, panel / 2), out->Dvp = at_round_up(Dv, panel / 2);
     out->products = F * at_round_up(Dv, panel);
     /* the 16 keep rows off one another's cache sets */
@@ -70,7 +90,8 @@ void at_linear_plan_free(at_linear_plan *plan) {
 
 attune_status at_linear_scratch_new(const at_linear_plan *p, bool turned, at_linear_scratch *s) {
     memset(s, 0, sizeof *s);
-    const int64_t rows = p->block, features = rows * p->stride, widest = p->D > p->Dv ? p->D : p->Dv, vp = at_round_up(p->Dv, p->panel);
+    const int64_t rows = p->block, features = rows * p->stride,
+                  widest = p->D > p->Dv ? p->D : p->Dv, vp = at_round_up(p->Dv, p->panel);
     const int64_t sizes[] = {features,
                              turned ? features : 0,
                              features,
@@ -83,7 +104,9 @@ attune_status at_linear_scratch_new(const at_linear_plan *p, bool turned, at_lin
                              rows,
                              rows,
                              p->F};
-    float **const parts[] = {&s->k, &s->k_turned, &s->q, &s->q_turned, &s->k_columns, &s->v, &s->scores, &s->o, &s->wide, &s->row, &s->other, &s->z};
+    float **const parts[] = {&s->k,         &s->k_turned, &s->q,      &s->q_turned,
+                             &s->k_columns, &s->v,        &s->scores, &s->o,
+                             &s->wide,      &s->row,      &s->other,  &s->z};
     int64_t total = 0;
     for (int i = 0; i < 12; i++) total += at_round_up(sizes[i], 16);
     float *at = s->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof(float)));
@@ -95,7 +118,8 @@ attune_status at_linear_scratch_new(const at_linear_plan *p, bool turned, at_lin
 
 void at_linear_scratch_free(at_linear_scratch *s) { at_free(s->all); }
 
-const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first, int64_t count, float *wide, int64_t *stride) {
+const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first,
+                            int64_t count, float *wide, int64_t *stride) {
     const int64_t *s = t->stride, n = t->shape[3], offset = b * s[0] + h * s[1] + first * s[2];
     if (t->dtype == ATTUNE_F32 && s[3] == 1) {
         *stride = s[2];
@@ -106,9 +130,12 @@ const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_
     return wide;
 }
 
-/* ---- features ---------------------------------------------------------------------------------------------------- */
+/* ---- features
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-static void project(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count, float *to) {
+static void project(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count,
+                    float *to) {
     const at_panel_product product = {.rows = count,
                                       .columns = p->columns,
                                       .depth = p->D,
@@ -123,12 +150,14 @@ static void project(const at_linear_plan *p, const float *x, int64_t x_stride, i
 }
 
 /* |x'|^2 / 2 of each row. */
-static void half_squares(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count, float *out) {
+static void half_squares(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count,
+                         float *out) {
     at_simd_now()->linear.squares(x, x_stride, count, p->D, (float)(0.5 / sqrt((double)p->D)), out);
 }
 
 /* e^(n - shift) (sin, cos) of M columns. shift NULL: without the exponential. */
-static void trigonometric(const at_linear_plan *p, float *f, int64_t count, const float *n, float shift, float add) {
+static void trigonometric(const at_linear_plan *p, float *f, int64_t count, const float *n,
+                          float shift, float add) {
     for (int64_t r = 0; r < count; r++, f += p->stride) {
         const float factor = n ? expf(n[r] - shift) : 1;
         for (int64_t m = 0; m < p->M; m++) {
@@ -138,7 +167,8 @@ static void trigonometric(const at_linear_plan *p, float *f, int64_t count, cons
     }
 }
 
-static void find_places(const at_linear_plan *p, const float *f, int64_t count, const float *greatest, int64_t *places) {
+static void find_places(const at_linear_plan *p, const float *f, int64_t count,
+                        const float *greatest, int64_t *places) {
     for (int64_t r = 0; r < count; r++, f += p->stride) {
         int64_t m = 0;
         while (m < p->M && f[m] != greatest[r]) m++;
@@ -146,12 +176,15 @@ static void find_places(const at_linear_plan *p, const float *f, int64_t count, 
     }
 }
 
-static void turn_rows(const at_linear_plan *p, const float *x, int64_t count, const at_turns *turns, int64_t b, int64_t first, float *out) {
+static void turn_rows(const at_linear_plan *p, const float *x, int64_t count, const at_turns *turns,
+                      int64_t b, int64_t first, float *out) {
     if (!turns) return;
-    for (int64_t r = 0; r < count; r++) at_turn(turns, b, first + r, x + r * p->stride, out + r * p->stride);
+    for (int64_t r = 0; r < count; r++)
+        at_turn(turns, b, first + r, x + r * p->stride, out + r * p->stride);
 }
 
-void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
+void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const float *x,
+                       int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
                        int64_t first) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     if (p->M) project(p, x, x_stride, count, s->q);
@@ -172,13 +205,15 @@ void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const floa
     turn_rows(p, s->q, count, turns, b, first, s->q_turned);
 }
 
-float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride, int64_t count, bool whole) {
+float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const float *x,
+                         int64_t x_stride, int64_t count, bool whole) {
     float best = -INFINITY;
     if (p->features == ATTUNE_FEATURES_FAVOR) {
         project(p, x, x_stride, count, s->k);
         at_simd_now()->linear.greatest(s->k, p->stride, count, p->M, s->row);
         if (whole) half_squares(p, x, x_stride, count, s->other);
-        for (int64_t r = 0; r < count; r++) best = fmaxf(best, whole ? s->row[r] - s->other[r] : s->row[r]);
+        for (int64_t r = 0; r < count; r++)
+            best = fmaxf(best, whole ? s->row[r] - s->other[r] : s->row[r]);
     } else if (p->features == ATTUNE_FEATURES_TRIG) {
         half_squares(p, x, x_stride, count, s->other);
         for (int64_t r = 0; r < count; r++) best = fmaxf(best, s->other[r]);
@@ -186,17 +221,20 @@ float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const fl
     return best;
 }
 
-void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
-                    int64_t first, bool running, float *greatest, float add) {
+void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride,
+                    int64_t count, const at_turns *turns, int64_t b, int64_t first, bool running,
+                    float *greatest, float add) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     if (p->M) project(p, x, x_stride, count, s->k);
-    if (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG) half_squares(p, x, x_stride, count, s->other);
+    if (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG)
+        half_squares(p, x, x_stride, count, s->other);
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
         if (running) {
             kernels->greatest(s->k, p->stride, count, p->M, s->row);
             /* with epsilon the stabiliser is the greatest w . x' alone, as the definition says */
-            for (int64_t r = 0; r < count; r++) *greatest = fmaxf(*greatest, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);
+            for (int64_t r = 0; r < count; r++)
+                *greatest = fmaxf(*greatest, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);
         }
         for (int64_t r = 0; r < count; r++) s->row[r] = s->other[r] + *greatest;
         kernels->exp(s->k, p->stride, count, p->M, s->row, add);
@@ -211,12 +249,17 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
     turn_rows(p, s->k, count, turns, b, first, s->k_turned);
 }
 
-/* ---- sums -------------------------------------------------------------------------------------------------------- */
+/* ---- sums
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-int64_t at_linear_sums_floats(const at_linear_plan *p) { return 16 + at_round_up(p->F, 16) + at_round_up(p->products, 16); }
+int64_t at_linear_sums_floats(const at_linear_plan *p) {
+    return 16 + at_round_up(p->F, 16) + at_round_up(p->products, 16);
+}
 
 at_linear_sums at_linear_sums_at(const at_linear_plan *p, float *memory) {
-    return (at_linear_sums){.greatest = memory[0], .z = memory + 16, .s = memory + 16 + at_round_up(p->F, 16)};
+    return (at_linear_sums){
+        .greatest = memory[0], .z = memory + 16, .s = memory + 16 + at_round_up(p->F, 16)};
 }
 
 void at_linear_sums_clear(const at_linear_plan *p, at_linear_sums *sums) {
@@ -234,17 +277,22 @@ void at_linear_sums_rescale(const at_linear_plan *p, at_linear_sums *sums, float
     sums->greatest = greatest;
 }
 
-void at_linear_sums_merge(const at_linear_plan *p, at_linear_sums *into, const at_linear_sums *from) {
+void at_linear_sums_merge(const at_linear_plan *p, at_linear_sums *into,
+                          const at_linear_sums *from) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    const float greatest = fmaxf(into->greatest, from->greatest), factor = from->greatest == greatest ? 1 : expf(from->greatest - greatest);
+    const float greatest = fmaxf(into->greatest, from->greatest),
+                factor = from->greatest == greatest ? 1 : expf(from->greatest - greatest);
     at_linear_sums_rescale(p, into, greatest);
     kernels->add_scaled(from->z, factor, into->z, p->F);
     kernels->add_scaled(from->s, factor, into->s, p->products);
 }
 
-at_linear_sums at_linear_sums_in(const at_linear_plan *p, float *list, int64_t place) { return at_linear_sums_at(p, list + place * at_linear_sums_floats(p)); }
+at_linear_sums at_linear_sums_in(const at_linear_plan *p, float *list, int64_t place) {
+    return at_linear_sums_at(p, list + place * at_linear_sums_floats(p));
+}
 
-void at_linear_sums_keep(const at_linear_plan *p, float *list, int64_t place, const at_linear_sums *sums) {
+void at_linear_sums_keep(const at_linear_plan *p, float *list, int64_t place,
+                         const at_linear_sums *sums) {
     list[place * at_linear_sums_floats(p)] = sums->greatest;
 }
 
@@ -262,13 +310,21 @@ void at_linear_sums_join(const at_linear_plan *p, float *list, int64_t into, int
 
 void at_linear_sums_gather(const at_linear_plan *p, float *list, int64_t sections, bool causal) {
     if (causal) at_linear_sums_empty(p, list, 0);
-    for (int64_t n = causal ? 2 : 1; n < sections; n++) at_linear_sums_join(p, list, causal ? n : 0, causal ? n - 1 : n);
+    for (int64_t n = causal ? 2 : 1; n < sections; n++)
+        at_linear_sums_join(p, list, causal ? n : 0, causal ? n - 1 : n);
 }
 
-void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int64_t count, at_linear_sums *sums) {
+void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int64_t count,
+                        at_linear_sums *sums) {
     const at_simd *simd = at_simd_now();
     simd->linear.sum(s->k, p->stride, count, p->F, sums->z);
-    at_panel_product product = {.rows = p->F, .depth = count, .a = s->k_turned, .a_row = 1, .a_step = p->stride, .b_panel = p->block * p->panel, .add = true};
+    at_panel_product product = {.rows = p->F,
+                                .depth = count,
+                                .a = s->k_turned,
+                                .a_row = 1,
+                                .a_step = p->stride,
+                                .b_panel = p->block * p->panel,
+                                .add = true};
     for (int64_t d = 0; d < p->Dvp; d += p->panel) {
         product.columns = p->Dvp - d < p->panel ? p->Dvp - d : p->panel;
         product.b = s->v + d * p->block, product.c = sums->s + d * p->F, product.c_row = p->panel;
@@ -276,7 +332,9 @@ void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int
     }
 }
 
-/* ---- triangles --------------------------------------------------------------------------------------------------- */
+/* ---- triangles
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 /* The columns that row r has: from *from to *to - 1. */
 static void seen(const at_linear_triangle *t, int64_t r, int64_t *from, int64_t *to) {

@@ -1,5 +1,5 @@
-/* block_backward.c - what a block of tokens has to do with gradients: its features, its part of S and R, and its gradients through both. fast_backward.c says what they
- * are. */
+/* block_backward.c - what a block of tokens has to do with gradients: its features, its part of S
+ * and R, and its gradients through both. fast_backward.c says what they are. */
 #include <math.h>
 #include <string.h>
 
@@ -8,28 +8,42 @@
 #include "tensor/tensor.h"
 
 /* C = A B for A [rows][depth] and panels B of columns. */
-static void multiply(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row, const float *b, int64_t b_panel, float *c, int64_t c_row) {
-    const at_panel_product product = {
-        .rows = rows, .columns = columns, .depth = depth, .a = a, .a_row = a_row, .a_step = 1, .b = b, .b_panel = b_panel, .c = c, .c_row = c_row};
+static void multiply(int64_t rows, int64_t columns, int64_t depth, const float *a, int64_t a_row,
+                     const float *b, int64_t b_panel, float *c, int64_t c_row) {
+    const at_panel_product product = {.rows = rows,
+                                      .columns = columns,
+                                      .depth = depth,
+                                      .a = a,
+                                      .a_row = a_row,
+                                      .a_step = 1,
+                                      .b = b,
+                                      .b_panel = b_panel,
+                                      .c = c,
+                                      .c_row = c_row};
     at_simd_now()->panels.multiply(&product);
 }
 
-/* ---- tokens and sums --------------------------------------------------------------------------------------------- */
+/* ---- tokens and sums
+ * --------------------------------------------------------------------------------------------- */
 
-at_tokens at_back_keys(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first, int64_t count, bool running, float *c) {
+at_tokens at_back_keys(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first,
+                       int64_t count, bool running, float *c) {
     const at_linear *p = j->p;
     at_tokens k = {.b = head / p->Hk, .head = head, .first = first, .count = count};
     k.x = at_linear_rows(&p->k, k.b, head % p->Hk, first, count, t->x, &k.x_stride);
     k.v = at_linear_rows(&p->v, k.b, head % p->Hk, first, count, t->v, &k.v_stride);
-    at_linear_keys(&j->plan, &t->s, k.x, k.x_stride, count, at_linear_turns(p, &p->k_turns), k.b, first, running, c, j->plan.epsilon);
+    at_linear_keys(&j->plan, &t->s, k.x, k.x_stride, count, at_linear_turns(p, &p->k_turns), k.b,
+                   first, running, c, j->plan.epsilon);
     return k;
 }
 
-at_tokens at_back_queries(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first, int64_t count, int64_t skip) {
+at_tokens at_back_queries(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first,
+                          int64_t count, int64_t skip) {
     const at_linear *p = j->p;
     at_tokens q = {.b = head / p->Hq, .head = head, .first = first, .count = count, .skip = skip};
     q.x = at_linear_rows(&p->q, q.b, head % p->Hq, first, count, t->s.wide, &q.x_stride);
-    at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count, at_linear_turns(p, &p->q_turns), q.b, first);
+    at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count, at_linear_turns(p, &p->q_turns), q.b,
+                      first);
     return q;
 }
 
@@ -42,7 +56,8 @@ static void load_slopes(const at_back_job *j, at_back_scratch *t, const at_token
     const int64_t Dv = j->plan.Dv;
     const float *Z = j->Z + q->head * j->p->Sq + q->first;
     int64_t stride;
-    const float *d_o = at_linear_rows(j->g->d_o, q->b, q->head % j->p->Hq, q->first, q->count, t->g, &stride);
+    const float *d_o =
+        at_linear_rows(j->g->d_o, q->b, q->head % j->p->Hq, q->first, q->count, t->g, &stride);
     for (int64_t r = 0; r < q->count; r++) {
         if (Z[r] == 0)
             memset(t->g + r * Dv, 0, (size_t)Dv * sizeof *t->g);
@@ -52,32 +67,44 @@ static void load_slopes(const at_back_job *j, at_back_scratch *t, const at_token
 }
 
 /* sums' products += x^T times features in panels; x [count][Dv]. */
-static void add_products(const at_back_job *j, const float *x, int64_t x_stride, const float *features, int64_t count, at_linear_sums *sums) {
+static void add_products(const at_back_job *j, const float *x, int64_t x_stride,
+                         const float *features, int64_t count, at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
-    at_panel_product product = {.rows = plan->Dv, .depth = count, .a = x, .a_row = 1, .a_step = x_stride, .c_row = plan->panel, .add = true};
+    at_panel_product product = {.rows = plan->Dv,
+                                .depth = count,
+                                .a = x,
+                                .a_row = 1,
+                                .a_step = x_stride,
+                                .c_row = plan->panel,
+                                .add = true};
     for (int64_t f = 0; f < plan->F; f += plan->panel) {
-        product.columns = at_round_up(plan->F - f < plan->panel ? plan->F - f : plan->panel, plan->panel / 2);
+        product.columns =
+            at_round_up(plan->F - f < plan->panel ? plan->F - f : plan->panel, plan->panel / 2);
         product.b = features + f * plan->block, product.c = sums->s + f * plan->Dv;
         at_simd_now()->panels.multiply(&product);
     }
 }
 
-void at_back_add_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k, at_linear_sums *sums) {
+void at_back_add_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k,
+                      at_linear_sums *sums) {
     at_simd_now()->linear.sum(t->s.k, j->plan.stride, k->count, j->plan.F, sums->z);
     add_products(j, k->v, k->v_stride, t->k_rows, k->count, sums);
 }
 
-void at_back_add_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q, float c, at_linear_sums *sums) {
+void at_back_add_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q, float c,
+                         at_linear_sums *sums) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const float at = at_back_opposite(j, c), *dZ = j->dZ + q->head * j->p->Sq + q->first;
     if (at > sums->greatest) at_linear_sums_rescale(&j->plan, sums, at);
     const float factor = at == sums->greatest ? 1 : expf(at - sums->greatest);
     if (factor != 1) kernels->scale(t->g, factor, t->g, q->count * j->plan.Dv);
-    for (int64_t r = 0; r < q->count; r++) kernels->add_scaled(t->s.q + r * j->plan.stride, factor * dZ[r], sums->z, j->plan.F);
+    for (int64_t r = 0; r < q->count; r++)
+        kernels->add_scaled(t->s.q + r * j->plan.stride, factor * dZ[r], sums->z, j->plan.F);
     add_products(j, t->g, j->plan.Dv, t->q_rows, q->count, sums);
 }
 
-static double trigonometric_backward(const at_linear_plan *p, float *d, const float *f, int64_t count, float *sums) {
+static double trigonometric_backward(const at_linear_plan *p, float *d, const float *f,
+                                     int64_t count, float *sums) {
     double total = 0;
     for (int64_t r = 0; r < count; r++, d += p->stride, f += p->stride) {
         float sum = 0;
@@ -91,9 +118,11 @@ static double trigonometric_backward(const at_linear_plan *p, float *d, const fl
     return total;
 }
 
-/* From t->d, the gradients of features f of tokens, to theirs, which go to `to`. key: with an exponent of |x'|^2 / 2, and a stabiliser that others share: what it
- * gets, negative, is returned. */
-static double features_backward(const at_back_job *j, at_back_scratch *t, const at_tokens *x, const float *f, bool key, attune_tensor *to) {
+/* From t->d, the gradients of features f of tokens, to theirs, which go to `to`. key: with an
+ * exponent of |x'|^2 / 2, and a stabiliser that others share: what it gets, negative, is returned.
+ */
+static double features_backward(const at_back_job *j, at_back_scratch *t, const at_tokens *x,
+                                const float *f, bool key, attune_tensor *to) {
     const at_linear_plan *p = &j->plan;
     const at_simd *simd = at_simd_now();
     const int64_t n = x->count, width = at_round_up(p->D, p->panel / 2);
@@ -105,28 +134,38 @@ static double features_backward(const at_back_job *j, at_back_scratch *t, const 
         simd->linear.exp_backward(t->d, f, p->stride, n, p->M, p->epsilon, sums);
         for (int64_t r = 0; r < n; r++) total += (double)sums[r];
         /* a query's own stabiliser, which cancels without epsilon */
-        for (int64_t r = 0; r < n && !key && t->s.best; r++) t->d[r * p->stride + t->s.best[r]] -= sums[r];
+        for (int64_t r = 0; r < n && !key && t->s.best; r++)
+            t->d[r * p->stride + t->s.best[r]] -= sums[r];
         if (key || p->epsilon > 0) along = -c;
         break;
     case ATTUNE_FEATURES_TRIG:
         total = trigonometric_backward(p, t->d, f, n, sums);
         if (key) along = c;
         break;
-    case ATTUNE_FEATURES_RELU: simd->linear.relu_backward(t->d, f, p->stride, n, p->F, p->epsilon); break;
+    case ATTUNE_FEATURES_RELU:
+        simd->linear.relu_backward(t->d, f, p->stride, n, p->F, p->epsilon);
+        break;
     default: simd->linear.elu_backward(t->d, f, p->stride, n, p->F, p->epsilon); break;
     }
     const float *dx = p->M ? t->dx : t->d;
     const int64_t dx_row = p->M ? width : p->stride;
     if (p->M) multiply(n, width, p->M, t->d, p->stride, j->weights, p->M * p->panel, t->dx, width);
-    for (int64_t r = 0; r < n && along != 0; r++) simd->elementwise.add_scaled(x->x + r * x->x_stride, (float)along * sums[r], t->dx + r * width, p->D);
-    for (int64_t r = 0; r < n; r++) at_store_row(to, ((x->head * to->shape[2]) + x->first + r) * p->D, 1, p->D, dx + r * dx_row);
+    for (int64_t r = 0; r < n && along != 0; r++)
+        simd->elementwise.add_scaled(x->x + r * x->x_stride, (float)along * sums[r],
+                                     t->dx + r * width, p->D);
+    for (int64_t r = 0; r < n; r++)
+        at_store_row(to, ((x->head * to->shape[2]) + x->first + r) * p->D, 1, p->D,
+                     dx + r * dx_row);
     return total;
 }
 
-/* ---- queries ----------------------------------------------------------------------------------------------------- */
+/* ---- queries
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 /* Z of the queries against S, and, where keys is not NULL, the block's own keys up to each. */
-static void denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q, const at_tokens *keys, const at_linear_sums *sums) {
+static void denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
+                         const at_tokens *keys, const at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     float *Z = j->Z + q->head * j->p->Sq + q->first;
@@ -136,11 +175,12 @@ static void denominators(const at_back_job *j, at_back_scratch *t, const at_toke
     }
     memcpy(t->s.z, sums->z, (size_t)plan->F * sizeof *t->s.z);
     kernels->sum(t->s.k, plan->stride, q->skip, plan->F, t->s.z);
-    kernels->prefix_dot(t->s.q, t->s.k + q->skip * plan->stride, plan->stride, q->count, plan->F, t->s.z, Z);
+    kernels->prefix_dot(t->s.q, t->s.k + q->skip * plan->stride, plan->stride, q->count, plan->F,
+                        t->s.z, Z);
 }
 
-/* Rows of a triangle's strip. An Inf or NaN in what the triangle is multiplied by, x [rows][n], must not reach rows that do not see it, not even times zero: then each
- * row goes by itself. */
+/* Rows of a triangle's strip. An Inf or NaN in what the triangle is multiplied by, x [rows][n],
+ * must not reach rows that do not see it, not even times zero: then each row goes by itself. */
 static int64_t strip_of(const float *x, int64_t stride, int64_t rows, int64_t n) {
     const at_simd *simd = at_simd_now();
     for (int64_t r = 0; r < rows; r++)
@@ -148,13 +188,16 @@ static int64_t strip_of(const float *x, int64_t stride, int64_t rows, int64_t n)
     return simd->attention.rows[AT_FMA];
 }
 
-/* dA += tril(dN v^T) B. An Inf or NaN in v stays with the rows that see it, as what they do not see is set to zero before it is multiplied. */
-static void within_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q, const at_tokens *keys) {
+/* dA += tril(dN v^T) B. An Inf or NaN in v stays with the rows that see it, as what they do not see
+ * is set to zero before it is multiplied. */
+static void within_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
+                           const at_tokens *keys) {
     const at_linear_plan *plan = &j->plan;
     const at_linear_triangle triangle = {.rows = q->count,
                                          .columns = keys->count,
                                          .skip = q->skip,
-                                         .strip = strip_of(t->s.k, plan->stride, keys->count, plan->F),
+                                         .strip =
+                                             strip_of(t->s.k, plan->stride, keys->count, plan->F),
                                          .a = t->g,
                                          .a_row = plan->Dv,
                                          .depth = plan->Dv,
@@ -168,14 +211,16 @@ static void within_queries(const at_back_job *j, at_back_scratch *t, const at_to
     at_linear_add_triangle(plan, &triangle, t->s.scores);
 }
 
-void at_back_through_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q, const at_tokens *keys, const at_linear_sums *sums) {
+void at_back_through_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
+                             const at_tokens *keys, const at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const float *Z = j->Z + q->head * j->p->Sq + q->first;
     float *dZ = j->dZ + q->head * j->p->Sq + q->first, *z = t->s.z;
     denominators(j, t, q, keys, sums);
     load_slopes(j, t, q);
-    multiply(q->count, at_round_up(plan->F, plan->panel / 2), plan->Dv, t->g, plan->Dv, sums->s, plan->Dv * plan->panel, t->d, plan->stride);
+    multiply(q->count, at_round_up(plan->F, plan->panel / 2), plan->Dv, t->g, plan->Dv, sums->s,
+             plan->Dv * plan->panel, t->d, plan->stride);
     if (keys) within_queries(j, t, q, keys);
     at_simd_now()->linear.dots(t->s.q_turned, t->d, plan->stride, q->count, plan->F, t->s.other);
     memcpy(z, sums->z, (size_t)plan->F * sizeof *z);
@@ -190,21 +235,27 @@ void at_back_through_queries(const at_back_job *j, at_back_scratch *t, const at_
     features_backward(j, t, q, t->s.q, false, j->g->dq);
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------- */
+/* ---- keys
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 void at_back_turn_sums(const at_back_job *j, const at_linear_sums *sums, float *to) {
     const at_linear_plan *plan = &j->plan;
     const int64_t panel = plan->panel;
     for (int64_t f = 0; f < plan->F; f += panel) {
         for (int64_t d = 0; d < plan->Dv; d += panel) {
-            const int64_t rows = plan->Dv - d < panel ? plan->Dv - d : panel, columns = plan->F - f < panel ? plan->F - f : panel;
-            at_simd_now()->panels.pack_columns(sums->s + f * plan->Dv + d * panel, panel, rows, columns, to + d * plan->F + f * panel);
+            const int64_t rows = plan->Dv - d < panel ? plan->Dv - d : panel,
+                          columns = plan->F - f < panel ? plan->F - f : panel;
+            at_simd_now()->panels.pack_columns(sums->s + f * plan->Dv + d * panel, panel, rows,
+                                               columns, to + d * plan->F + f * panel);
         }
     }
 }
 
-/* Each key's sum of dZ_i a_i: over later blocks where first, and over this block's queries, if any, from the key on. */
-static void add_later(const at_back_job *j, at_back_scratch *t, const at_tokens *k, const at_tokens *q, bool first, at_linear_sums *sums) {
+/* Each key's sum of dZ_i a_i: over later blocks where first, and over this block's queries, if any,
+ * from the key on. */
+static void add_later(const at_back_job *j, at_back_scratch *t, const at_tokens *k,
+                      const at_tokens *q, bool first, at_linear_sums *sums) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const int64_t F = j->plan.F, stride = j->plan.stride;
     const float *dZ = j->dZ + q->head * j->p->Sq + q->first;
@@ -214,13 +265,16 @@ static void add_later(const at_back_job *j, at_back_scratch *t, const at_tokens 
     else
         memset(z, 0, (size_t)F * sizeof *z);
     for (int64_t i = k->count - 1, r = q->count - 1; i >= 0; i--) {
-        for (; r >= 0 && q->skip + r >= i; r--) kernels->add_scaled(t->s.q + r * stride, dZ[r], z, F);
+        for (; r >= 0 && q->skip + r >= i; r--)
+            kernels->add_scaled(t->s.q + r * stride, dZ[r], z, F);
         kernels->add_scaled(z, 1, t->d_flat + i * stride, F);
     }
 }
 
-/* dv += triu(B A^T) dN and dB += triu(v dN^T) A: key i meets the block's queries from i - skip on. Where a query's features are not finite, Z and dN are not. */
-static void within_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k, const at_tokens *q) {
+/* dv += triu(B A^T) dN and dB += triu(v dN^T) A: key i meets the block's queries from i - skip on.
+ * Where a query's features are not finite, Z and dN are not. */
+static void within_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k,
+                        const at_tokens *q) {
     const at_linear_plan *plan = &j->plan;
     const at_panel_kernels *panels = &at_simd_now()->panels;
     panels->pack_columns(t->s.q_turned, plan->stride, q->count, plan->F, t->s.k_columns);
@@ -244,20 +298,26 @@ static void within_keys(const at_back_job *j, at_back_scratch *t, const at_token
     at_linear_add_triangle(plan, &triangle, t->s.scores);
     triangle.a = k->v, triangle.a_row = k->v_stride, triangle.depth = plan->Dv;
     triangle.b = t->columns, triangle.b_panel = plan->panel * at_round_up(plan->Dv, AT_DIM);
-    triangle.v = t->q_rows, triangle.width = at_round_up(plan->F, plan->panel / 2), triangle.c = t->d, triangle.c_row = plan->stride;
+    triangle.v = t->q_rows, triangle.width = at_round_up(plan->F, plan->panel / 2),
+    triangle.c = t->d, triangle.c_row = plan->stride;
     at_linear_add_triangle(plan, &triangle, t->s.scores);
 }
 
-double at_back_through_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k, float c, at_linear_sums *sums) {
+double at_back_through_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k, float c,
+                            at_linear_sums *sums) {
     const at_linear *p = j->p;
     const at_linear_plan *plan = &j->plan;
-    const int64_t offset = p->Sk - p->Sq, skip = offset > k->first ? offset - k->first : 0, rows = p->causal ? k->count - skip : 0;
-    multiply(k->count, plan->Dvp, plan->F, t->s.k_turned, plan->stride, t->r, plan->F * plan->panel, t->s.o, plan->Dvp);
-    multiply(k->count, at_round_up(plan->F, plan->panel / 2), plan->Dv, k->v, k->v_stride, sums->s, plan->Dv * plan->panel, t->d, plan->stride);
+    const int64_t offset = p->Sk - p->Sq, skip = offset > k->first ? offset - k->first : 0,
+                  rows = p->causal ? k->count - skip : 0;
+    multiply(k->count, plan->Dvp, plan->F, t->s.k_turned, plan->stride, t->r, plan->F * plan->panel,
+             t->s.o, plan->Dvp);
+    multiply(k->count, at_round_up(plan->F, plan->panel / 2), plan->Dv, k->v, k->v_stride, sums->s,
+             plan->Dv * plan->panel, t->d, plan->stride);
     if (p->turn) memset(t->d_flat, 0, (size_t)(k->count * plan->stride) * sizeof *t->d_flat);
     if (rows <= 0) add_later(j, t, k, &(at_tokens){0}, true, sums);
     for (int64_t g = 0; g < p->G && rows > 0; g++) {
-        const at_tokens q = at_back_queries(j, t, k->b * p->Hq + k->head % p->Hk * p->G + g, k->first + skip - offset, rows, skip);
+        const at_tokens q = at_back_queries(j, t, k->b * p->Hq + k->head % p->Hk * p->G + g,
+                                            k->first + skip - offset, rows, skip);
         load_slopes(j, t, &q);
         at_back_pack_features(j, t->s.q_turned, rows, t->q_rows);
         within_keys(j, t, k, &q);
@@ -269,6 +329,8 @@ double at_back_through_keys(const at_back_job *j, at_back_scratch *t, const at_t
         at_turn_back(&p->k_turns, k->b, k->first + i, d, d);
         at_simd_now()->elementwise.add_scaled(t->d_flat + i * plan->stride, 1, d, plan->F);
     }
-    for (int64_t i = 0; i < k->count; i++) at_store_row(j->g->dv, (k->head * p->Sk + k->first + i) * p->Dv, 1, p->Dv, t->s.o + i * plan->Dvp);
+    for (int64_t i = 0; i < k->count; i++)
+        at_store_row(j->g->dv, (k->head * p->Sk + k->first + i) * p->Dv, 1, p->Dv,
+                     t->s.o + i * plan->Dvp);
     return features_backward(j, t, k, t->s.k, true, j->g->dk);
 }

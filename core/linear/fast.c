@@ -1,8 +1,10 @@
-/* fast.c - linear attention in f32, a block of tokens after the other: features are made where they are used and never stored.
+/* fast.c - linear attention in f32, a block of tokens after the other: features are made where they
+ * are used and never stored.
  *
  * All keys:  sums over sections of keys, merged, then blocks of queries read them.
- * Causal:    o = Q S + tril(Q K^T) V within a block, S the sums over all blocks before (Katharopoulos et al. 2020, section 3.3, in blocks). Where there are few
- *            heads the tokens are cut in sections: their sums first, then what comes before each, then each section from there on.
+ * Causal:    o = Q S + tril(Q K^T) V within a block, S the sums over all blocks before
+ * (Katharopoulos et al. 2020, section 3.3, in blocks). Where there are few heads the tokens are cut
+ * in sections: their sums first, then what comes before each, then each section from there on.
  *
  * Sections follow from the problem alone, so that the bits do.
  */
@@ -25,30 +27,40 @@ typedef struct fast_job {
     at_linear_cut cut;
     int64_t row_tasks; /* of a query head */
     float *sums;       /* [kv heads][sections] */
-    float *greatest;   /* [kv heads][sections]: with epsilon, of all keys of a head, in its first place */
+    float *greatest;   /* [kv heads][sections]: with epsilon, of all keys of a head, in its first
+                          place */
     at_linear_scratch *thread;
 } fast_job;
 
-static float *list_of(const fast_job *j, int64_t head) { return j->sums + head * j->cut.sections * at_linear_sums_floats(&j->plan); }
+static float *list_of(const fast_job *j, int64_t head) {
+    return j->sums + head * j->cut.sections * at_linear_sums_floats(&j->plan);
+}
 
-/* Features of the keys [first, first + count) of a kv head, relative to what sums are then relative to. Whether their values are finite. */
-static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int64_t first, int64_t count, at_linear_sums *sums) {
+/* Features of the keys [first, first + count) of a kv head, relative to what sums are then relative
+ * to. Whether their values are finite. */
+static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int64_t first,
+                      int64_t count, at_linear_sums *sums) {
     const at_linear *p = j->p;
     int64_t stride;
-    const float *k = at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
+    const float *k =
+        at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
     const bool running = !(p->epsilon > 0);
     float greatest = running ? sums->greatest : j->greatest[head * j->cut.sections];
-    at_linear_keys(&j->plan, s, k, stride, count, at_linear_turns(p, &p->k_turns), head / p->Hk, first, running, &greatest, (float)p->epsilon);
+    at_linear_keys(&j->plan, s, k, stride, count, at_linear_turns(p, &p->k_turns), head / p->Hk,
+                   first, running, &greatest, (float)p->epsilon);
     at_linear_sums_rescale(&j->plan, sums, greatest);
-    const float *v = at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
+    const float *v =
+        at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
     at_simd_now()->panels.pack_rows(v, stride, count, p->Dv, j->plan.block, s->v);
     bool finite = true;
-    for (int64_t r = 0; r < count && finite; r++) finite = at_simd_now()->elementwise.all_finite(v + r * stride, p->Dv);
+    for (int64_t r = 0; r < count && finite; r++)
+        finite = at_simd_now()->elementwise.all_finite(v + r * stride, p->Dv);
     return finite;
 }
 
 /* Rows of s->o over their denominators. */
-static void store(const fast_job *j, const at_linear_scratch *s, int64_t head, int64_t first, int64_t count, const float *denominators) {
+static void store(const fast_job *j, const at_linear_scratch *s, int64_t head, int64_t first,
+                  int64_t count, const float *denominators) {
     const at_linear *p = j->p;
     for (int64_t r = 0; r < count; r++) {
         float *o = s->o + r * j->plan.Dvp;
@@ -65,7 +77,8 @@ static void store(const fast_job *j, const at_linear_scratch *s, int64_t head, i
 }
 
 /* o = q sums, for `count` rows of s->q_turned. */
-static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t count, const at_linear_sums *sums) {
+static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t count,
+                      const at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
     const at_panel_product product = {.rows = count,
                                       .columns = plan->Dvp,
@@ -80,7 +93,9 @@ static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t cou
     at_simd_now()->panels.multiply(&product);
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------- */
+/* ---- keys
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 /* The greatest w . x' of a section, where epsilon makes it part of the result. */
 static attune_status greatest_task(void *context, int64_t task, int thread) {
@@ -93,7 +108,8 @@ static attune_status greatest_task(void *context, int64_t task, int thread) {
     at_linear_section(&j->cut, task % j->cut.sections, j->p->Sk, &from, &to);
     for (int64_t first = from; first < to; first += j->plan.block) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block;
-        const float *k = at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
+        const float *k =
+            at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
         best = fmaxf(best, at_linear_greatest(&j->plan, s, k, stride, count, false));
     }
     j->greatest[task] = best;
@@ -104,7 +120,8 @@ static attune_status greatest_task(void *context, int64_t task, int thread) {
 static attune_status sum_task(void *context, int64_t task, int thread) {
     fast_job *j = context;
     at_linear_scratch *s = &j->thread[thread];
-    const int64_t summed = j->p->causal ? j->cut.sections - 1 : j->cut.sections, head = task / summed, number = task % summed, place = number + j->p->causal;
+    const int64_t summed = j->p->causal ? j->cut.sections - 1 : j->cut.sections,
+                  head = task / summed, number = task % summed, place = number + j->p->causal;
     at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, head), place);
     int64_t from, to;
     at_linear_section(&j->cut, number, j->p->Sk, &from, &to);
@@ -126,16 +143,20 @@ static attune_status merge_task(void *context, int64_t head, int thread) {
     return ATTUNE_OK;
 }
 
-/* ---- queries ----------------------------------------------------------------------------------------------------- */
+/* ---- queries
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static attune_status rows_task(void *context, int64_t task, int thread) {
     fast_job *j = context;
     const at_linear *p = j->p;
     at_linear_scratch *s = &j->thread[thread];
-    const int64_t head = task / j->row_tasks, b = head / p->Hq, h = head % p->Hq, kv = b * p->Hk + h / p->G;
+    const int64_t head = task / j->row_tasks, b = head / p->Hq, h = head % p->Hq,
+                  kv = b * p->Hk + h / p->G;
     const int64_t from = task % j->row_tasks * QUERY_BLOCKS * j->plan.block;
     const at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, kv), 0);
-    for (int64_t first = from; first < p->Sq && first < from + QUERY_BLOCKS * j->plan.block; first += j->plan.block) {
+    for (int64_t first = from; first < p->Sq && first < from + QUERY_BLOCKS * j->plan.block;
+         first += j->plan.block) {
         const int64_t count = p->Sq - first < j->plan.block ? p->Sq - first : j->plan.block;
         int64_t stride;
         const float *q = at_linear_rows(&p->q, b, h, first, count, s->wide, &stride);
@@ -147,9 +168,10 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* o += tril(q k^T) v: row r sees the block's keys up to skip + r. An Inf or NaN in v must not reach rows that do not see it, not even times zero: then each row
- * goes by itself. */
-static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, int64_t skip, bool finite) {
+/* o += tril(q k^T) v: row r sees the block's keys up to skip + r. An Inf or NaN in v must not reach
+ * rows that do not see it, not even times zero: then each row goes by itself. */
+static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, int64_t skip,
+                   bool finite) {
     const at_linear_plan *plan = &j->plan;
     const at_linear_triangle t = {.rows = rows,
                                   .columns = skip + rows,
@@ -173,16 +195,19 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
     const at_linear *p = j->p;
     const at_simd *simd = at_simd_now();
     at_linear_scratch *s = &j->thread[thread];
-    const int64_t head = task / j->cut.sections, b = head / p->Hk, offset = p->Sk - p->Sq; /* query i is token i + offset */
+    const int64_t head = task / j->cut.sections, b = head / p->Hk,
+                  offset = p->Sk - p->Sq; /* query i is token i + offset */
     at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, head), task % j->cut.sections);
     int64_t from, to, stride;
     at_linear_section(&j->cut, task % j->cut.sections, j->p->Sk, &from, &to);
     if (j->cut.sections == 1) at_linear_sums_clear(&j->plan, &sums);
     for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
-        const int64_t count = to - first < j->plan.block ? to - first : j->plan.block, skip = offset > first ? offset - first : 0, rows = count - skip;
+        const int64_t count = to - first < j->plan.block ? to - first : j->plan.block,
+                      skip = offset > first ? offset - first : 0, rows = count - skip;
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
         const bool finite = make_keys(j, s, head, first, count, &sums);
-        if (rows > 0) simd->panels.pack_columns(s->k_turned, j->plan.stride, count, p->F, s->k_columns);
+        if (rows > 0)
+            simd->panels.pack_columns(s->k_turned, j->plan.stride, count, p->F, s->k_columns);
         for (int64_t g = 0; g < p->G && rows > 0; g++) {
             const int64_t h = head % p->Hk * p->G + g, i = first + skip - offset;
             const float *q = at_linear_rows(&p->q, b, h, i, rows, s->wide, &stride);
@@ -191,7 +216,8 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
             within(j, s, rows, skip, finite);
             memcpy(s->z, sums.z, (size_t)p->F * sizeof *s->z);
             simd->linear.sum(s->k, j->plan.stride, skip, p->F, s->z);
-            simd->linear.prefix_dot(s->q, s->k + skip * j->plan.stride, j->plan.stride, rows, p->F, s->z, s->row);
+            simd->linear.prefix_dot(s->q, s->k + skip * j->plan.stride, j->plan.stride, rows, p->F,
+                                    s->z, s->row);
             store(j, s, b * p->Hq + h, i, rows, s->row);
         }
         at_linear_sums_add(&j->plan, s, count, &sums);
@@ -199,7 +225,9 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- the whole
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static attune_status run(fast_job *j) {
     const at_linear *p = j->p;
@@ -230,15 +258,18 @@ attune_status at_linear_fast(const at_linear *p, attune_tensor *o) {
     j.cut = at_linear_cut_keys(p);
     const int64_t block = j.cut.block;
     j.row_tasks = (p->Sq + QUERY_BLOCKS * block - 1) / (QUERY_BLOCKS * block);
-    attune_status status = at_linear_plan_new(p->features, &p->projection, p->D, p->Dv, p->F, p->epsilon, block, &j.plan);
+    attune_status status = at_linear_plan_new(p->features, &p->projection, p->D, p->Dv, p->F,
+                                              p->epsilon, block, &j.plan);
     const int64_t places = at_checked_mul(p->B * p->Hk, j.cut.sections);
     if (status == ATTUNE_OK) {
-        j.sums = at_alloc(at_checked_mul(places, at_linear_sums_floats(&j.plan) * (int64_t)sizeof(float)));
+        j.sums = at_alloc(
+            at_checked_mul(places, at_linear_sums_floats(&j.plan) * (int64_t)sizeof(float)));
         j.greatest = j.sums ? at_alloc(places * (int64_t)sizeof(float)) : NULL;
         j.thread = j.greatest ? at_alloc_zeroed(threads * (int64_t)sizeof *j.thread) : NULL;
         status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
     }
-    for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = at_linear_scratch_new(&j.plan, p->turn != NULL, &j.thread[t]);
+    for (int t = 0; t < threads && status == ATTUNE_OK; t++)
+        status = at_linear_scratch_new(&j.plan, p->turn != NULL, &j.thread[t]);
     if (status == ATTUNE_OK) status = run(&j);
     for (int t = 0; t < threads && j.thread; t++) at_linear_scratch_free(&j.thread[t]);
     at_free(j.thread);

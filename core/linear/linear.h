@@ -1,8 +1,10 @@
 /* linear.h - a valid problem of linear attention, and its two engines.
  *
- *   o_i = sum_j (R phi(q_i)) . (R phi(k_j)) v_j  /  sum_j phi(q_i) . phi(k_j)        j up to i's token where causal
+ *   o_i = sum_j (R phi(q_i)) . (R phi(k_j)) v_j  /  sum_j phi(q_i) . phi(k_j)        j up to i's
+ * token where causal
  *
- * R turns features by their token's position where there is a rotation: RoFormer (arXiv 2104.09864), equation 19.
+ * R turns features by their token's position where there is a rotation: RoFormer (arXiv
+ * 2104.09864), equation 19.
  */
 #ifndef AT_LINEAR_LINEAR_H
 #define AT_LINEAR_LINEAR_H
@@ -30,11 +32,14 @@ bool at_position_needs_scores(const attune_position *pe);
 /* rotate NULL or one that turns F features. */
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features);
 
-/* The projection [M, D] for that head_dim, as f64 and scaled; closed for elu. *rows: M, *features: F. */
-attune_status at_linear_projection(attune_features kind, const attune_tensor *projection, int64_t head_dim, attune_tensor *out, int64_t *rows,
+/* The projection [M, D] for that head_dim, as f64 and scaled; closed for elu. *rows: M, *features:
+ * F. */
+attune_status at_linear_projection(attune_features kind, const attune_tensor *projection,
+                                   int64_t head_dim, attune_tensor *out, int64_t *rows,
                                    int64_t *features);
 
-attune_status at_linear_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v, const attune_linear_options *options, at_linear *out);
+attune_status at_linear_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+                             const attune_linear_options *options, at_linear *out);
 void at_linear_close(at_linear *p);
 
 /* f32 over panels; f64 term by term through BLIS. o is new, contiguous and of q's dtype. */

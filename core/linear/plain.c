@@ -1,13 +1,17 @@
-/* plain.c - linear attention in double precision and its gradients, blocks through BLIS: what the fast forms are checked against.
+/* plain.c - linear attention in double precision and its gradients, blocks through BLIS: what the
+ * fast forms are checked against.
  *
- * With a_i, b_j the features of query i and key j, A_i, B_j the same turned, N_i = sum_j (A_i . B_j) v_j, Z_i = sum_j a_i . b_j and o_i = N_i / Z_i, gradients are
+ * With a_i, b_j the features of query i and key j, A_i, B_j the same turned, N_i = sum_j (A_i .
+ * B_j) v_j, Z_i = sum_j a_i . b_j and o_i = N_i / Z_i, gradients are
  *
  *   dN_i = do_i / Z_i               dZ_i = -(dN_i . o_i)
- *   dA_i = S_i dN_i                 S_i = sum_j B_j v_j^T         da_i = turned back dA_i + dZ_i sum_j b_j
- *   dv_j = R_j^T B_j                R_j = sum_i A_i dN_i^T        dB_j = R_j v_j          db_j = turned back dB_j + sum_i dZ_i a_i
+ *   dA_i = S_i dN_i                 S_i = sum_j B_j v_j^T         da_i = turned back dA_i + dZ_i
+ * sum_j b_j dv_j = R_j^T B_j                R_j = sum_i A_i dN_i^T        dB_j = R_j v_j db_j =
+ * turned back dB_j + sum_i dZ_i a_i
  *
- * where j runs up to i where causal, and i from j on: S grows with the blocks, R from the last block down (Katharopoulos et al. 2020, equations 13 to 15).
- * A task is a kv head with the query heads that share it, from beginning to end.
+ * where j runs up to i where causal, and i from j on: S grows with the blocks, R from the last
+ * block down (Katharopoulos et al. 2020, equations 13 to 15). A task is a kv head with the query
+ * heads that share it, from beginning to end.
  */
 #include <blis.h>
 #include <math.h>
@@ -44,24 +48,29 @@ typedef struct plain_job {
 } plain_job;
 
 /* C = A B + beta C, one thread: the calls stand inside parallel work already. */
-static void product(int64_t m, int64_t n, int64_t k, const double *a, int64_t a_row, int64_t a_column, const double *b, int64_t b_row, int64_t b_column,
-                    double beta, double *c, int64_t c_row) {
+static void product(int64_t m, int64_t n, int64_t k, const double *a, int64_t a_row,
+                    int64_t a_column, const double *b, int64_t b_row, int64_t b_column, double beta,
+                    double *c, int64_t c_row) {
     rntm_t one_thread = BLIS_RNTM_INITIALIZER;
     double one = 1;
     bli_rntm_set_num_threads(1, &one_thread);
     if (m > 0 && n > 0)
-        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, (double *)a, a_row, a_column, (double *)b, b_row, b_column, &beta, c, c_row, 1, NULL,
-                     &one_thread);
+        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, (double *)a, a_row,
+                     a_column, (double *)b, b_row, b_column, &beta, c, c_row, 1, NULL, &one_thread);
 }
 
 static attune_status scratch_new(const plain_job *j, plain_scratch *s) {
     const at_linear *p = j->p;
     const int64_t n = j->block, M = p->M ? p->M : 1, state = at_checked_mul(p->F, p->Dv);
-    const int64_t sizes[] = {n * p->D, n * p->D, n * p->Dv, n * p->Dv, n * M,    n * M, n * p->F,     n * p->F,
-                             n * p->F, n * p->F, n,         n * p->F,  n * p->F, n * n, n * n,        n * p->Dv,
-                             n * p->D, state,    state,     p->F,      p->F,     p->F,  p->G * p->Sq, p->G * p->Sq};
-    double **const parts[] = {&s->kx,        &s->qx,     &s->v,      &s->g, &s->kp, &s->qp, &s->k, &s->q, &s->k_turned, &s->q_turned, &s->k_factor, &s->df,
-                              &s->df_turned, &s->scores, &s->slopes, &s->o, &s->dx, &s->s,  &s->r, &s->z, &s->rz,       &s->prefix,   &s->Z,        &s->dZ};
+    const int64_t sizes[] = {
+        n * p->D, n * p->D, n * p->Dv, n * p->Dv, n * M,    n * M, n * p->F,     n * p->F,
+        n * p->F, n * p->F, n,         n * p->F,  n * p->F, n * n, n * n,        n * p->Dv,
+        n * p->D, state,    state,     p->F,      p->F,     p->F,  p->G * p->Sq, p->G * p->Sq};
+    double **const parts[] = {&s->kx,       &s->qx,     &s->v,         &s->g,        &s->kp,
+                              &s->qp,       &s->k,      &s->q,         &s->k_turned, &s->q_turned,
+                              &s->k_factor, &s->df,     &s->df_turned, &s->scores,   &s->slopes,
+                              &s->o,        &s->dx,     &s->s,         &s->r,        &s->z,
+                              &s->rz,       &s->prefix, &s->Z,         &s->dZ};
     int64_t total = 0;
     for (int i = 0; i < 24; i++) total += sizes[i];
     double *at = s->all = at_alloc(at_checked_mul(total, (int64_t)sizeof *at));
@@ -70,12 +79,16 @@ static attune_status scratch_new(const plain_job *j, plain_scratch *s) {
     return ATTUNE_OK;
 }
 
-static void load(const attune_tensor *t, int64_t b, int64_t h, int64_t first, int64_t count, double *out) {
+static void load(const attune_tensor *t, int64_t b, int64_t h, int64_t first, int64_t count,
+                 double *out) {
     const int64_t *s = t->stride, n = t->shape[3];
-    for (int64_t i = 0; i < count; i++) at_load_row_f64(t, b * s[0] + h * s[1] + (first + i) * s[2], s[3], n, out + i * n);
+    for (int64_t i = 0; i < count; i++)
+        at_load_row_f64(t, b * s[0] + h * s[1] + (first + i) * s[2], s[3], n, out + i * n);
 }
 
-/* ---- features ---------------------------------------------------------------------------------------------------- */
+/* ---- features
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static double half_square(const at_linear *p, const double *x) {
     double sum = 0;
@@ -100,51 +113,63 @@ typedef struct stabiliser {
     int64_t token, column;
 } stabiliser;
 
-static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int64_t h, stabiliser *out) {
+static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int64_t h,
+                            stabiliser *out) {
     const at_linear *p = j->p;
     *out = (stabiliser){.greatest = -INFINITY};
-    for (int64_t first = 0; first < p->Sk && (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG); first += j->block) {
+    for (int64_t first = 0; first < p->Sk && (p->features == ATTUNE_FEATURES_FAVOR ||
+                                              p->features == ATTUNE_FEATURES_TRIG);
+         first += j->block) {
         const int64_t n = p->Sk - first < j->block ? p->Sk - first : j->block;
         load(&p->k, b, h, first, n, s->kx);
         project(p, s->kx, n, s->kp);
         for (int64_t i = 0; i < n; i++) {
             const double half = half_square(p, s->kx + i * p->D);
             const int64_t m = place_of_greatest(s->kp + i * p->M, p->M);
-            const double x = p->features == ATTUNE_FEATURES_TRIG ? half : s->kp[i * p->M + m] - (p->epsilon > 0 ? 0 : half);
-            if (x > out->greatest) *out = (stabiliser){.greatest = x, .token = first + i, .column = m};
+            const double x = p->features == ATTUNE_FEATURES_TRIG
+                                 ? half
+                                 : s->kp[i * p->M + m] - (p->epsilon > 0 ? 0 : half);
+            if (x > out->greatest)
+                *out = (stabiliser){.greatest = x, .token = first + i, .column = m};
         }
     }
 }
 
 /* shift NULL: of queries. */
-static void make_features(const at_linear *p, const double *x, int64_t n, const stabiliser *shift, double *e, double *f, double *factor) {
+static void make_features(const at_linear *p, const double *x, int64_t n, const stabiliser *shift,
+                          double *e, double *f, double *factor) {
     project(p, x, n, e);
     for (int64_t i = 0; i < n; i++, x += p->D, e += p->M, f += p->F) {
         const double half = half_square(p, x);
         switch (p->features) {
         case ATTUNE_FEATURES_FAVOR: {
-            const double by = shift ? half + shift->greatest : e[place_of_greatest(e, p->M)] + (p->epsilon > 0 ? half : 0);
+            const double by = shift ? half + shift->greatest
+                                    : e[place_of_greatest(e, p->M)] + (p->epsilon > 0 ? half : 0);
             for (int64_t m = 0; m < p->M; m++) f[m] = exp(e[m] - by) + p->epsilon;
             break;
         }
         case ATTUNE_FEATURES_TRIG: {
             const double by = shift ? exp(half - shift->greatest) : 1;
             if (shift) factor[i] = by;
-            for (int64_t m = 0; m < p->M; m++) f[m] = by * sin(e[m]) + p->epsilon, f[p->M + m] = by * cos(e[m]) + p->epsilon;
+            for (int64_t m = 0; m < p->M; m++)
+                f[m] = by * sin(e[m]) + p->epsilon, f[p->M + m] = by * cos(e[m]) + p->epsilon;
             break;
         }
         case ATTUNE_FEATURES_RELU:
             for (int64_t m = 0; m < p->M; m++) f[m] = (e[m] < 0 ? 0 : e[m]) + p->epsilon;
             break;
         default:
-            for (int64_t d = 0; d < p->D; d++) f[d] = (x[d] > 0 ? x[d] + 1 : exp(x[d])) + p->epsilon;
+            for (int64_t d = 0; d < p->D; d++)
+                f[d] = (x[d] > 0 ? x[d] + 1 : exp(x[d])) + p->epsilon;
         }
     }
 }
 
-/* From df, the gradients of features, to dx, those of tokens; e is overwritten. Returns the sum that goes, negative, to the stabiliser of keys. */
-static double features_backward(const at_linear *p, const double *x, int64_t n, const stabiliser *shift, double *e, const double *f, const double *factor,
-                                const double *df, double *dx) {
+/* From df, the gradients of features, to dx, those of tokens; e is overwritten. Returns the sum
+ * that goes, negative, to the stabiliser of keys. */
+static double features_backward(const at_linear *p, const double *x, int64_t n,
+                                const stabiliser *shift, double *e, const double *f,
+                                const double *factor, const double *df, double *dx) {
     const double c = 1 / sqrt((double)p->D);
     double total = 0;
     if (p->features == ATTUNE_FEATURES_ELU) {
@@ -160,14 +185,16 @@ static double features_backward(const at_linear *p, const double *x, int64_t n, 
                 row[m] = d[m] * (a[m] - p->epsilon);
                 sum += row[m];
             } else if (p->features == ATTUNE_FEATURES_TRIG) {
-                const double by = shift ? factor[i] : 1, sine = by * sin(row[m]), cosine = by * cos(row[m]);
+                const double by = shift ? factor[i] : 1, sine = by * sin(row[m]),
+                             cosine = by * cos(row[m]);
                 sum += d[m] * sine + d[p->M + m] * cosine;
                 row[m] = d[m] * cosine - d[p->M + m] * sine;
             } else {
                 row[m] = row[m] > 0 ? d[m] : 0;
             }
         }
-        /* A query's own stabiliser, which cancels without epsilon; trig's takes all of the exponent. */
+        /* A query's own stabiliser, which cancels without epsilon; trig's takes all of the
+         * exponent. */
         if (!shift && p->features == ATTUNE_FEATURES_FAVOR && p->epsilon > 0) row[best] -= sum;
         double along = 0; /* x' enters by |x'|^2 / 2 too */
         if (p->features == ATTUNE_FEATURES_FAVOR && (shift || p->epsilon > 0)) along = -sum * c;
@@ -179,8 +206,10 @@ static double features_backward(const at_linear *p, const double *x, int64_t n, 
     return p->features == ATTUNE_FEATURES_RELU ? 0 : total;
 }
 
-/* Features of tokens turned by their rows of cosines and sines, or, sign -1, their gradients turned back. */
-static void turn_rows(const at_linear *p, const double *x, int64_t n, const double *turns, double sign, double *out) {
+/* Features of tokens turned by their rows of cosines and sines, or, sign -1, their gradients turned
+ * back. */
+static void turn_rows(const at_linear *p, const double *x, int64_t n, const double *turns,
+                      double sign, double *out) {
     const attune_position *pe = p->turn;
     if (!pe) {
         memcpy(out, x, (size_t)(n * p->F) * sizeof *x);
@@ -190,7 +219,8 @@ static void turn_rows(const at_linear *p, const double *x, int64_t n, const doub
     for (int64_t i = 0; i < n; i++, x += p->F, out += p->F, turns += 2 * pairs) {
         for (int64_t d = 0; d < pairs; d++) {
             const double cosine = turns[d], sine = turns[pairs + d] * sign;
-            const int64_t m = pe->pairing == ATTUNE_HALF ? d : 2 * d, l = pe->pairing == ATTUNE_HALF ? d + pairs : 2 * d + 1;
+            const int64_t m = pe->pairing == ATTUNE_HALF ? d : 2 * d,
+                          l = pe->pairing == ATTUNE_HALF ? d + pairs : 2 * d + 1;
             const double a = x[m], b = x[l];
             out[m] = a * cosine - b * sine, out[l] = b * cosine + a * sine;
         }
@@ -198,15 +228,20 @@ static void turn_rows(const at_linear *p, const double *x, int64_t n, const doub
     }
 }
 
-static const double *turns_of(const at_linear *p, const double *wide, int64_t token) { return p->turn ? wide + token * p->turn->dims : NULL; }
+static const double *turns_of(const at_linear *p, const double *wide, int64_t token) {
+    return p->turn ? wide + token * p->turn->dims : NULL;
+}
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+/* ---- blocks
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct span {
     int64_t first, n; /* tokens of keys, or queries */
 } span;
 
-static void make_keys(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv, span k, const stabiliser *shift) {
+static void make_keys(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv, span k,
+                      const stabiliser *shift) {
     const at_linear *p = j->p;
     load(&p->k, b, kv, k.first, k.n, s->kx);
     load(&p->v, b, kv, k.first, k.n, s->v);
@@ -236,8 +271,10 @@ static void hide(double *x, int64_t rows, int64_t keys, int64_t skip) {
         for (int64_t c = skip + r + 1; c < keys; c++) x[r * keys + c] = 0;
 }
 
-/* Outputs of a block of queries against s and z, and, where keys > 0, the block's own keys up to each. Then, with gradients, dq; s->g is left as dN. */
-static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int64_t h, span q, int64_t keys, int64_t skip) {
+/* Outputs of a block of queries against s and z, and, where keys > 0, the block's own keys up to
+ * each. Then, with gradients, dq; s->g is left as dN. */
+static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int64_t h, span q,
+                            int64_t keys, int64_t skip) {
     const at_linear *p = j->p;
     double *Z = s->Z + h % p->G * p->Sq + q.first, *dZ = s->dZ + h % p->G * p->Sq + q.first;
     product(q.n, p->Dv, p->F, s->q_turned, p->F, 1, s->s, p->Dv, 1, 0, s->o, p->Dv);
@@ -247,7 +284,9 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
         if (s->finite)
             product(q.n, p->Dv, keys, s->scores, keys, 1, s->v, p->Dv, 1, 1, s->o, p->Dv);
         else /* an Inf or NaN must not reach rows that do not see it */
-            for (int64_t r = 0; r < q.n; r++) product(1, p->Dv, skip + r + 1, s->scores + r * keys, keys, 1, s->v, p->Dv, 1, 1, s->o + r * p->Dv, p->Dv);
+            for (int64_t r = 0; r < q.n; r++)
+                product(1, p->Dv, skip + r + 1, s->scores + r * keys, keys, 1, s->v, p->Dv, 1, 1,
+                        s->o + r * p->Dv, p->Dv);
     }
     if (j->g) load(j->g->d_o, b, h, q.first, q.n, s->g);
     memcpy(s->prefix, s->z, (size_t)p->F * sizeof *s->z);
@@ -277,7 +316,9 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
     turn_rows(p, s->df_turned, q.n, turns_of(p, p->q_wide, q.first), -1, s->df_turned);
     for (int64_t i = 0; i < q.n * p->F; i++) s->df[i] += s->df_turned[i];
     features_backward(p, s->qx, q.n, NULL, s->qp, s->q, NULL, s->df, s->dx);
-    for (int64_t r = 0; r < q.n; r++) at_store_row_f64(j->g->dq, ((b * p->Hq + h) * p->Sq + q.first + r) * p->D, 1, p->D, s->dx + r * p->D);
+    for (int64_t r = 0; r < q.n; r++)
+        at_store_row_f64(j->g->dq, ((b * p->Hq + h) * p->Sq + q.first + r) * p->D, 1, p->D,
+                         s->dx + r * p->D);
 }
 
 /* dN of a block of queries from what the forward pass kept. */
@@ -286,7 +327,8 @@ static void load_slopes(const plain_job *j, plain_scratch *s, int64_t b, int64_t
     const double *Z = s->Z + h % p->G * p->Sq + q.first;
     load(j->g->d_o, b, h, q.first, q.n, s->g);
     for (int64_t r = 0; r < q.n; r++)
-        for (int64_t d = 0; d < p->Dv; d++) s->g[r * p->Dv + d] = Z[r] == 0 ? 0 : s->g[r * p->Dv + d] / Z[r];
+        for (int64_t d = 0; d < p->Dv; d++)
+            s->g[r * p->Dv + d] = Z[r] == 0 ? 0 : s->g[r * p->Dv + d] / Z[r];
 }
 
 /* r and rz += the block's queries. */
@@ -297,7 +339,9 @@ static void add_queries(const at_linear *p, plain_scratch *s, int64_t h, span q)
         for (int64_t f = 0; f < p->F; f++) s->rz[f] += dZ[i] * s->q[i * p->F + f];
 }
 
-/* ---- a kv head --------------------------------------------------------------------------------------------------- */
+/* ---- a kv head
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static span queries_of(const at_linear *p, span k, int64_t *skip) {
     const int64_t offset = p->Sk - p->Sq;
@@ -310,8 +354,10 @@ static span block_of(int64_t number, int64_t block, int64_t all) {
     return (span){.first = first, .n = all - first < block ? all - first : block};
 }
 
-/* dv and dk of a block of keys: r and rz hold the queries of later blocks; causal, those of this block are added here. */
-static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv, span k, const stabiliser *shift) {
+/* dv and dk of a block of keys: r and rz hold the queries of later blocks; causal, those of this
+ * block are added here. */
+static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv, span k,
+                            const stabiliser *shift) {
     const at_linear *p = j->p;
     int64_t skip = 0;
     const span q = p->causal ? queries_of(p, k, &skip) : (span){0, 0};
@@ -341,7 +387,8 @@ static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int
     }
     turn_rows(p, s->df_turned, k.n, turns_of(p, p->k_wide, k.first), -1, s->df_turned);
     for (int64_t i = 0; i < k.n * p->F; i++) s->df[i] += s->df_turned[i];
-    const double total = features_backward(p, s->kx, k.n, shift, s->kp, s->k, s->k_factor, s->df, s->dx);
+    const double total =
+        features_backward(p, s->kx, k.n, shift, s->kp, s->k, s->k_factor, s->df, s->dx);
     const int64_t place = (b * p->Hk + kv) * p->Sk + k.first;
     for (int64_t i = 0; i < k.n; i++) {
         at_store_row_f64(j->g->dv, (place + i) * p->Dv, 1, p->Dv, dv + i * p->Dv);
@@ -350,14 +397,18 @@ static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int
     return total;
 }
 
-/* The stabiliser of the keys is one of their exponents: with epsilon it does not cancel, and that token gets its gradient. */
-static void stabiliser_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv, const stabiliser *shift, double total) {
+/* The stabiliser of the keys is one of their exponents: with epsilon it does not cancel, and that
+ * token gets its gradient. */
+static void stabiliser_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv,
+                                const stabiliser *shift, double total) {
     const at_linear *p = j->p;
     const int64_t place = ((b * p->Hk + kv) * p->Sk + shift->token) * p->D;
-    const double *w = (const double *)p->projection.data + shift->column * p->D, c = 1 / sqrt((double)p->D);
+    const double *w = (const double *)p->projection.data + shift->column * p->D,
+                 c = 1 / sqrt((double)p->D);
     load(&p->k, b, kv, shift->token, 1, s->kx);
     at_load_row_f64(j->g->dk, place, 1, p->D, s->dx);
-    for (int64_t d = 0; d < p->D; d++) s->dx[d] -= total * (p->features == ATTUNE_FEATURES_TRIG ? c * s->kx[d] : w[d]);
+    for (int64_t d = 0; d < p->D; d++)
+        s->dx[d] -= total * (p->features == ATTUNE_FEATURES_TRIG ? c * s->kx[d] : w[d]);
     at_store_row_f64(j->g->dk, place, 1, p->D, s->dx);
 }
 
@@ -365,8 +416,11 @@ static attune_status head_task(void *context, int64_t head, int thread) {
     plain_job *j = context;
     const at_linear *p = j->p;
     plain_scratch *s = &j->thread[thread];
-    const int64_t b = head / p->Hk, kv = head % p->Hk, key_blocks = (p->Sk + j->block - 1) / j->block, query_blocks = (p->Sq + j->block - 1) / j->block;
-    attune_tensor *const rows = j->g ? j->g->dq : j->o; /* queries before the first key see nothing */
+    const int64_t b = head / p->Hk, kv = head % p->Hk,
+                  key_blocks = (p->Sk + j->block - 1) / j->block,
+                  query_blocks = (p->Sq + j->block - 1) / j->block;
+    attune_tensor *const rows =
+        j->g ? j->g->dq : j->o; /* queries before the first key see nothing */
     const int64_t row = attune_dtype_size(rows->dtype) * rows->shape[3];
     stabiliser shift;
     memset(s->s, 0, (size_t)(p->F * p->Dv) * sizeof *s->s);
@@ -395,7 +449,9 @@ static attune_status head_task(void *context, int64_t head, int thread) {
             queries_forward(j, s, b, h, q, 0, 0);
             if (j->g) add_queries(p, s, h, q);
         }
-        if (p->causal && p->Sq > p->Sk) memset((char *)rows->data + (b * p->Hq + h) * p->Sq * row, 0, (size_t)((p->Sq - p->Sk) * row));
+        if (p->causal && p->Sq > p->Sk)
+            memset((char *)rows->data + (b * p->Hq + h) * p->Sq * row, 0,
+                   (size_t)((p->Sq - p->Sk) * row));
     }
     if (!j->g) return ATTUNE_OK;
     double total = 0;
@@ -403,7 +459,9 @@ static attune_status head_task(void *context, int64_t head, int thread) {
         if (at_interrupted()) return at_interrupted_status();
         total += keys_backward(j, s, b, kv, block_of(n, j->block, p->Sk), &shift);
     }
-    if (p->epsilon > 0 && (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG)) stabiliser_backward(j, s, b, kv, &shift, total);
+    if (p->epsilon > 0 &&
+        (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG))
+        stabiliser_backward(j, s, b, kv, &shift, total);
     return ATTUNE_OK;
 }
 
@@ -425,7 +483,8 @@ static attune_status run(plain_job *j) {
 static attune_status make_turns(at_linear *p) {
     if (!p->turn) return ATTUNE_OK;
     const int64_t row = p->turn->dims * (int64_t)sizeof(double);
-    p->q_wide = at_alloc(at_checked_mul(p->Sq, row)), p->k_wide = p->q_wide ? at_alloc(at_checked_mul(p->Sk, row)) : NULL;
+    p->q_wide = at_alloc(at_checked_mul(p->Sq, row)),
+    p->k_wide = p->q_wide ? at_alloc(at_checked_mul(p->Sk, row)) : NULL;
     if (!p->k_wide) return ATTUNE_EMEMORY;
     AT_TRY(at_turns_in_double(p->turn, 0, p->Sk, ATTUNE_KEY, p->Sk, p->k_wide));
     return at_turns_in_double(p->turn, p->Sk - p->Sq, p->Sq, ATTUNE_QUERY, p->Sk, p->q_wide);

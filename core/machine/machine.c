@@ -62,8 +62,10 @@ static int64_t memory_bytes(void) {
 }
 
 static void features_here(char *out, size_t size) {
-    static const char *const asked_for[] = {"sse2",        "avx2",        "fma",      "f16c",     "avx512f",  "avx512bw", "avx512dq", "avx512vl", "avx512_bf16",
-                                            "avx512_vnni", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8", "asimd",    "bf16",     "i8mm"};
+    static const char *const asked_for[] = {
+        "sse2",     "avx2",     "fma",         "f16c",        "avx512f",     "avx512bw",
+        "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni", "avx512_fp16", "amx_tile",
+        "amx_bf16", "amx_int8", "asimd",       "bf16",        "i8mm"};
     char flags[8192];
     cpuinfo("flags", flags + 1, sizeof flags - 2);
     if (!flags[1]) cpuinfo("Features", flags + 1, sizeof flags - 2);

@@ -8,8 +8,9 @@
 #include "machine/machine.h"
 #include "simd/table.h"
 
-/* All threads run the same loop at once; a figure is all work over the time from the first start to the last end. Threads wait for one another
- * at the start, so that none measures an idle neighbour. */
+/* All threads run the same loop at once; a figure is all work over the time from the first start to
+ * the last end. Threads wait for one another at the start, so that none measures an idle neighbour.
+ */
 typedef struct measure_job {
     const attune_span *spans; /* each cut in as many shares as threads */
     int count;
@@ -22,7 +23,9 @@ typedef struct measure_job {
 
 enum { MOST_THREADS = 256 };
 
-static int64_t share_of(const attune_span *span, int threads) { return span->bytes / threads / 64 * 64; }
+static int64_t share_of(const attune_span *span, int threads) {
+    return span->bytes / threads / 64 * 64;
+}
 
 static attune_status measure_task(void *context, int64_t i, int thread) {
     measure_job *j = context;
@@ -30,7 +33,9 @@ static attune_status measure_task(void *context, int64_t i, int thread) {
     (void)thread;
     /* The wait ends by itself where fewer threads come than tasks wait for. */
     atomic_fetch_add(&j->ready, 1);
-    for (double limit = attune_clock() + 0.01; atomic_load(&j->ready) < j->threads && attune_clock() < limit;) continue;
+    for (double limit = attune_clock() + 0.01;
+         atomic_load(&j->ready) < j->threads && attune_clock() < limit;)
+        continue;
     j->begin[i] = attune_clock();
     j->work[i] = 0;
     if (j->spans) {
@@ -62,31 +67,43 @@ static attune_status measure_once(measure_job *j, double *rate, double *seconds)
     return ATTUNE_OK;
 }
 
-/* The best of what fits into the seconds: a ceiling is what the machine can do, not what it does while disturbed. */
+/* The best of what fits into the seconds: a ceiling is what the machine can do, not what it does
+ * while disturbed. */
 static attune_status measure_best(measure_job *j, double seconds, double *best) {
     double start = attune_clock(), rate, took;
     *best = 0;
     do {
         AT_TRY(measure_once(j, &rate, &took));
         if (rate > *best) *best = rate;
-        /* A run of about 20 ms is long beside starting it and short beside the interrupt's limit. */
+        /* A run of about 20 ms is long beside starting it and short beside the interrupt's limit.
+         */
         if (!j->spans && took < 0.01) j->steps *= 2;
     } while (attune_clock() - start < seconds);
     return ATTUNE_OK;
 }
 
-static int measure_threads(void) { return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS; }
-
-attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic, double *operations) {
-    static const at_product products[] = {[ATTUNE_MULTIPLY_ADD_F32] = AT_FMA, [ATTUNE_DOT_BF16] = AT_DOT_BF16, [ATTUNE_DOT_I8] = AT_DOT_I8};
-    *operations = 0;
-    AT_TRY(attune_init());
-    if (arithmetic > ATTUNE_DOT_I8) return at_fail(ATTUNE_EVALUE, "arithmetic: expected f32, bf16 or i8, got number %d", (int)arithmetic);
-    measure_job j = {.steps = 1 << 18, .threads = measure_threads(), .product = products[arithmetic]};
-    return at_simd_now()->attention.peak[j.product] ? measure_best(&j, seconds, operations) : ATTUNE_OK;
+static int measure_threads(void) {
+    return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS;
 }
 
-attune_status attune_measure_read(double seconds, const attune_span *spans, int count, double *bytes_per_second) {
+attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic,
+                                  double *operations) {
+    static const at_product products[] = {[ATTUNE_MULTIPLY_ADD_F32] = AT_FMA,
+                                          [ATTUNE_DOT_BF16] = AT_DOT_BF16,
+                                          [ATTUNE_DOT_I8] = AT_DOT_I8};
+    *operations = 0;
+    AT_TRY(attune_init());
+    if (arithmetic > ATTUNE_DOT_I8)
+        return at_fail(ATTUNE_EVALUE, "arithmetic: expected f32, bf16 or i8, got number %d",
+                       (int)arithmetic);
+    measure_job j = {
+        .steps = 1 << 18, .threads = measure_threads(), .product = products[arithmetic]};
+    return at_simd_now()->attention.peak[j.product] ? measure_best(&j, seconds, operations)
+                                                    : ATTUNE_OK;
+}
+
+attune_status attune_measure_read(double seconds, const attune_span *spans, int count,
+                                  double *bytes_per_second) {
     AT_TRY(attune_init());
     measure_job j = {.spans = spans, .count = count, .steps = 1, .threads = measure_threads()};
     int64_t bytes = 0;
@@ -99,22 +116,26 @@ attune_status attune_measure_read(double seconds, const attune_span *spans, int 
 
 attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *bytes_per_second) {
     AT_TRY(attune_init());
-    if (bytes < 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 0, got %lld", (long long)bytes);
+    if (bytes < 0)
+        return at_fail(ATTUNE_EVALUE, "bytes: expected at least 0, got %lld", (long long)bytes);
     if (bytes == 0) {
         const int64_t least = (int64_t)256 << 20, past = 4 * at_cache_bytes(3);
         bytes = past > least ? past : least;
     }
     char *data = at_alloc_zeroed(bytes);
     if (!data) return ATTUNE_EMEMORY;
-    attune_status status = attune_measure_read(seconds, &(attune_span){.data = data, .bytes = bytes}, 1, bytes_per_second);
+    attune_status status = attune_measure_read(
+        seconds, &(attune_span){.data = data, .bytes = bytes}, 1, bytes_per_second);
     at_free(data);
     return status;
 }
 
 attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops) {
     AT_TRY(attune_init());
-    if (n < 1 || n > 32768) return at_fail(ATTUNE_EVALUE, "n: expected from 1 to 32768, got %lld", (long long)n);
-    float *a = at_alloc(3 * n * n * (int64_t)sizeof *a), *b = a + n * n, *c = b + n * n, one = 1, zero = 0;
+    if (n < 1 || n > 32768)
+        return at_fail(ATTUNE_EVALUE, "n: expected from 1 to 32768, got %lld", (long long)n);
+    float *a = at_alloc(3 * n * n * (int64_t)sizeof *a), *b = a + n * n, *c = b + n * n, one = 1,
+          zero = 0;
     if (!a) return ATTUNE_EMEMORY;
     for (int64_t i = 0; i < 3 * n * n; i++) a[i] = (float)(i % 7) - 3;
     rntm_t runtime = BLIS_RNTM_INITIALIZER;
@@ -123,7 +144,8 @@ attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops) {
     attune_status status = ATTUNE_OK;
     do {
         double begin = attune_clock();
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, n, n, n, &one, a, n, 1, b, n, 1, &zero, c, n, 1, NULL, &runtime);
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, n, n, n, &one, a, n, 1, b, n, 1, &zero,
+                     c, n, 1, NULL, &runtime);
         double rate = 2.0 * (double)n * (double)n * (double)n / (attune_clock() - begin);
         if (rate > best) best = rate;
         if (at_interrupted()) status = at_interrupted_status();

@@ -1,6 +1,7 @@
 /* embedding.c - rows of a table by ids, beside the gradient of the table.
  *
- * Several tokens may have the same id. The gradient is cut by dims, not by tokens, so that each element sums its tokens in their order whatever the threads.
+ * Several tokens may have the same id. The gradient is cut by dims, not by tokens, so that each
+ * element sums its tokens in their order whatever the threads.
  */
 #include <string.h>
 
@@ -17,14 +18,18 @@ typedef struct embedding_job {
 
 static attune_status check_ids(const attune_tensor *ids, int64_t vocabulary, attune_tensor *flat) {
     AT_TRY(at_check_open("ids", ids));
-    if (ids->dtype != ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "ids: expected i64, got %s", attune_dtype_name(ids->dtype));
-    if (ids->rank < 1 || ids->rank >= ATTUNE_MAX_RANK) return at_fail(ATTUNE_ESHAPE, "ids: expected from 1 to %d axes, got %d", ATTUNE_MAX_RANK - 1, ids->rank);
+    if (ids->dtype != ATTUNE_I64)
+        return at_fail(ATTUNE_EDTYPE, "ids: expected i64, got %s", attune_dtype_name(ids->dtype));
+    if (ids->rank < 1 || ids->rank >= ATTUNE_MAX_RANK)
+        return at_fail(ATTUNE_ESHAPE, "ids: expected from 1 to %d axes, got %d",
+                       ATTUNE_MAX_RANK - 1, ids->rank);
     AT_TRY(attune_tensor_contiguous(ids, flat));
     for (int64_t i = 0, count = attune_tensor_count(flat); i < count; i++) {
         const int64_t id = ((const int64_t *)flat->data)[i];
         if (id >= 0 && id < vocabulary) continue;
         attune_tensor_close(flat);
-        return at_fail(ATTUNE_EVALUE, "ids: expected from 0 to %lld, got %lld", (long long)vocabulary - 1, (long long)id);
+        return at_fail(ATTUNE_EVALUE, "ids: expected from 0 to %lld, got %lld",
+                       (long long)vocabulary - 1, (long long)id);
     }
     return ATTUNE_OK;
 }
@@ -33,17 +38,22 @@ static attune_status gather(void *context, int64_t first, int64_t last, int64_t 
     embedding_job *j = context;
     const int64_t bytes = j->n * attune_dtype_size(j->table.dtype);
     (void)piece;
-    for (int64_t i = first; i < last; i++) memcpy((char *)j->out.data + i * bytes, (const char *)j->table.data + j->id[i] * bytes, (size_t)bytes);
+    for (int64_t i = first; i < last; i++)
+        memcpy((char *)j->out.data + i * bytes, (const char *)j->table.data + j->id[i] * bytes,
+               (size_t)bytes);
     return ATTUNE_OK;
 }
 
-attune_status attune_embedding(const attune_tensor *table, const attune_tensor *ids, attune_tensor *out) {
+attune_status attune_embedding(const attune_tensor *table, const attune_tensor *ids,
+                               attune_tensor *out) {
     embedding_job j = {0};
     attune_tensor flat;
     int64_t shape[ATTUNE_MAX_RANK] = {0};
     memset(out, 0, sizeof *out);
     AT_TRY(at_nn_check("table", table, NULL));
-    if (table->rank != 2) return at_fail(ATTUNE_ESHAPE, "table: expected [vocabulary, d_model], got %s", at_shape_text(table->rank, table->shape));
+    if (table->rank != 2)
+        return at_fail(ATTUNE_ESHAPE, "table: expected [vocabulary, d_model], got %s",
+                       at_shape_text(table->rank, table->shape));
     AT_TRY(check_ids(ids, table->shape[0], &flat));
     memcpy(shape, ids->shape, (size_t)ids->rank * sizeof *shape);
     shape[ids->rank] = j.n = table->shape[1];
@@ -63,24 +73,31 @@ enum { COLUMNS = 64 };
 static attune_status scatter(void *context, int64_t task, int thread) {
     embedding_job *j = context;
     const at_nn_kernels *kernels = at_nn_kernels_of(j->table.dtype);
-    const int64_t size = attune_dtype_size(j->table.dtype), first = task * COLUMNS, n = j->n - first < COLUMNS ? j->n - first : COLUMNS;
+    const int64_t size = attune_dtype_size(j->table.dtype), first = task * COLUMNS,
+                  n = j->n - first < COLUMNS ? j->n - first : COLUMNS;
     (void)thread;
     for (int64_t i = 0; i < j->tokens; i++)
-        kernels->add((const char *)j->out.data + (i * j->n + first) * size, n, (char *)j->table.data + (j->id[i] * j->n + first) * size);
+        kernels->add((const char *)j->out.data + (i * j->n + first) * size, n,
+                     (char *)j->table.data + (j->id[i] * j->n + first) * size);
     return ATTUNE_OK;
 }
 
-attune_status attune_embedding_backward(const attune_tensor *d_out, const attune_tensor *ids, int64_t vocabulary, attune_tensor *dtable) {
+attune_status attune_embedding_backward(const attune_tensor *d_out, const attune_tensor *ids,
+                                        int64_t vocabulary, attune_tensor *dtable) {
     embedding_job j = {0};
     attune_tensor flat;
     memset(dtable, 0, sizeof *dtable);
     AT_TRY(at_nn_check("d_out", d_out, NULL));
-    if (vocabulary < 1) return at_fail(ATTUNE_EVALUE, "vocabulary: expected at least 1, got %lld", (long long)vocabulary);
+    if (vocabulary < 1)
+        return at_fail(ATTUNE_EVALUE, "vocabulary: expected at least 1, got %lld",
+                       (long long)vocabulary);
     AT_TRY(check_ids(ids, vocabulary, &flat));
     attune_status status = ATTUNE_OK;
-    if (d_out->rank != ids->rank + 1 || memcmp(d_out->shape, ids->shape, (size_t)ids->rank * sizeof *ids->shape) != 0)
-        status = at_fail(ATTUNE_ESHAPE, "d_out: expected ids' shape %s and d_model, got %s", at_shape_text(ids->rank, ids->shape),
-                         at_shape_text(d_out->rank, d_out->shape));
+    if (d_out->rank != ids->rank + 1 ||
+        memcmp(d_out->shape, ids->shape, (size_t)ids->rank * sizeof *ids->shape) != 0)
+        status =
+            at_fail(ATTUNE_ESHAPE, "d_out: expected ids' shape %s and d_model, got %s",
+                    at_shape_text(ids->rank, ids->shape), at_shape_text(d_out->rank, d_out->shape));
     if (status == ATTUNE_OK) {
         j.n = d_out->shape[ids->rank], j.id = flat.data, j.tokens = attune_tensor_count(&flat);
         const int64_t shape[2] = {vocabulary, j.n};

@@ -1,6 +1,8 @@
-/* loss.c - cross-entropy over a vocabulary, beside its gradient: softmax and logarithm in one, so that no probabilities are kept.
+/* loss.c - cross-entropy over a vocabulary, beside its gradient: softmax and logarithm in one, so
+ * that no probabilities are kept.
  *
- *   loss = mean over the tokens that count of lse_i - x_i[target_i]      dx_i = scale (e^(x_i - lse_i) - one at the target)
+ *   loss = mean over the tokens that count of lse_i - x_i[target_i]      dx_i = scale (e^(x_i -
+ * lse_i) - one at the target)
  */
 #include <math.h>
 #include <string.h>
@@ -19,13 +21,19 @@ typedef struct loss_job {
     double scale;
 } loss_job;
 
-static attune_status check(const attune_tensor *logits, const attune_tensor *targets, int64_t ignore, attune_tensor *flat, int64_t *counted) {
+static attune_status check(const attune_tensor *logits, const attune_tensor *targets,
+                           int64_t ignore, attune_tensor *flat, int64_t *counted) {
     AT_TRY(at_nn_check("logits", logits, NULL));
     AT_TRY(at_check_open("targets", targets));
-    if (targets->dtype != ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "targets: expected i64, got %s", attune_dtype_name(targets->dtype));
+    if (targets->dtype != ATTUNE_I64)
+        return at_fail(ATTUNE_EDTYPE, "targets: expected i64, got %s",
+                       attune_dtype_name(targets->dtype));
     const int64_t n = logits->rank ? logits->shape[logits->rank - 1] : 0;
-    if (logits->rank < 1 || targets->rank != logits->rank - 1 || memcmp(targets->shape, logits->shape, (size_t)targets->rank * sizeof *targets->shape) != 0) {
-        return at_fail(ATTUNE_ESHAPE, "targets: expected one id for each row of logits %s, got %s", at_shape_text(logits->rank, logits->shape),
+    if (logits->rank < 1 || targets->rank != logits->rank - 1 ||
+        memcmp(targets->shape, logits->shape, (size_t)targets->rank * sizeof *targets->shape) !=
+            0) {
+        return at_fail(ATTUNE_ESHAPE, "targets: expected one id for each row of logits %s, got %s",
+                       at_shape_text(logits->rank, logits->shape),
                        at_shape_text(targets->rank, targets->shape));
     }
     AT_TRY(attune_tensor_contiguous(targets, flat));
@@ -35,8 +43,10 @@ static attune_status check(const attune_tensor *logits, const attune_tensor *tar
         if (id == ignore) continue;
         if (id < 0 || id >= n) {
             attune_tensor_close(flat);
-            return at_fail(ATTUNE_EVALUE, "targets: expected ids from 0 to %lld, or %lld for tokens that do not count, got %lld", (long long)n - 1,
-                           (long long)ignore, (long long)id);
+            return at_fail(ATTUNE_EVALUE,
+                           "targets: expected ids from 0 to %lld, or %lld for tokens that do not "
+                           "count, got %lld",
+                           (long long)n - 1, (long long)ignore, (long long)id);
         }
         ++*counted;
     }
@@ -50,12 +60,14 @@ static attune_status loss_rows(void *context, int64_t first, int64_t last, int64
     for (int64_t r = first; r < last; r++) {
         const double lse = kernels->log_sum_exp(at_nn_row(&j->logits, r, j->n), j->n);
         at_store(&j->lse, r, lse);
-        if (j->target[r] != j->ignore) j->part[piece] += lse - at_load(&j->logits, r * j->n + j->target[r]);
+        if (j->target[r] != j->ignore)
+            j->part[piece] += lse - at_load(&j->logits, r * j->n + j->target[r]);
     }
     return ATTUNE_OK;
 }
 
-attune_status attune_cross_entropy(const attune_tensor *logits, const attune_tensor *targets, int64_t ignore, double *loss, attune_tensor *lse) {
+attune_status attune_cross_entropy(const attune_tensor *logits, const attune_tensor *targets,
+                                   int64_t ignore, double *loss, attune_tensor *lse) {
     loss_job j = {.ignore = ignore};
     attune_tensor ids;
     int64_t counted;
@@ -65,7 +77,8 @@ attune_status attune_cross_entropy(const attune_tensor *logits, const attune_ten
     j.n = logits->shape[logits->rank - 1], j.target = ids.data;
     const int64_t rows = attune_tensor_count(&ids), pieces = at_nn_pieces(rows, j.n);
     attune_status status = at_nn_in(logits, &j.logits);
-    if (status == ATTUNE_OK) status = at_tensor_new(j.logits.dtype, logits->rank - 1, logits->shape, &j.lse);
+    if (status == ATTUNE_OK)
+        status = at_tensor_new(j.logits.dtype, logits->rank - 1, logits->shape, &j.lse);
     if (status == ATTUNE_OK) {
         j.part = at_alloc(at_checked_mul(pieces, (int64_t)sizeof *j.part));
         status = j.part ? at_nn_rows(rows, j.n, loss_rows, &j) : ATTUNE_EMEMORY;
@@ -91,25 +104,29 @@ static attune_status gradient_rows(void *context, int64_t first, int64_t last, i
             continue;
         }
         const int64_t at = r * j->n + j->target[r];
-        kernels->softmax_times(at_nn_row(&j->logits, r, j->n), at_load(&j->lse, r), j->scale, j->n, dx);
+        kernels->softmax_times(at_nn_row(&j->logits, r, j->n), at_load(&j->lse, r), j->scale, j->n,
+                               dx);
         at_store(&j->dlogits, at, at_load(&j->dlogits, at) - j->scale);
     }
     return ATTUNE_OK;
 }
 
-attune_status attune_cross_entropy_backward(double dloss, const attune_tensor *logits, const attune_tensor *targets, int64_t ignore, const attune_tensor *lse,
-                                            attune_tensor *dlogits) {
+attune_status attune_cross_entropy_backward(double dloss, const attune_tensor *logits,
+                                            const attune_tensor *targets, int64_t ignore,
+                                            const attune_tensor *lse, attune_tensor *dlogits) {
     loss_job j = {.ignore = ignore};
     attune_tensor ids;
     int64_t counted;
     memset(dlogits, 0, sizeof *dlogits);
     AT_TRY(at_nn_check("lse", lse, NULL));
     AT_TRY(check(logits, targets, ignore, &ids, &counted));
-    j.n = logits->shape[logits->rank - 1], j.target = ids.data, j.scale = counted ? dloss / (double)counted : 0;
+    j.n = logits->shape[logits->rank - 1], j.target = ids.data,
+    j.scale = counted ? dloss / (double)counted : 0;
     const int64_t rows = attune_tensor_count(&ids);
     attune_status status = ATTUNE_OK;
     if (attune_tensor_count(lse) != rows)
-        status = at_fail(ATTUNE_ESHAPE, "lse: expected what forward gave, %lld numbers, got %s", (long long)rows, at_shape_text(lse->rank, lse->shape));
+        status = at_fail(ATTUNE_ESHAPE, "lse: expected what forward gave, %lld numbers, got %s",
+                         (long long)rows, at_shape_text(lse->rank, lse->shape));
     if (status == ATTUNE_OK) status = at_nn_in(logits, &j.logits);
     if (status == ATTUNE_OK) status = at_nn_in(lse, &j.lse);
     if (status == ATTUNE_OK) status = at_nn_result(logits, &j.dlogits);

@@ -9,19 +9,28 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-static bool is_float(attune_dtype d) { return d == ATTUNE_F32 || d == ATTUNE_F64 || d == ATTUNE_BF16 || d == ATTUNE_F16; }
+static bool is_float(attune_dtype d) {
+    return d == ATTUNE_F32 || d == ATTUNE_F64 || d == ATTUNE_BF16 || d == ATTUNE_F16;
+}
 
-const at_nn_kernels *at_nn_kernels_of(attune_dtype dtype) { return dtype == ATTUNE_F64 ? at_nn_f64() : &at_simd_now()->nn; }
+const at_nn_kernels *at_nn_kernels_of(attune_dtype dtype) {
+    return dtype == ATTUNE_F64 ? at_nn_f64() : &at_simd_now()->nn;
+}
 
 attune_status at_nn_check(const char *name, const attune_tensor *t, const attune_tensor *like) {
     AT_TRY(at_check_open(name, t));
-    if (!is_float(t->dtype)) return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name, attune_dtype_name(t->dtype));
+    if (!is_float(t->dtype))
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name,
+                       attune_dtype_name(t->dtype));
     if (!like) return ATTUNE_OK;
     if (!at_same_shape(t, like)) {
-        return at_fail(ATTUNE_ESHAPE, "%s: expected %s, got %s", name, at_shape_text(like->rank, like->shape), at_shape_text(t->rank, t->shape));
+        return at_fail(ATTUNE_ESHAPE, "%s: expected %s, got %s", name,
+                       at_shape_text(like->rank, like->shape), at_shape_text(t->rank, t->shape));
     }
     if ((t->dtype == ATTUNE_F64) != (like->dtype == ATTUNE_F64)) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected %s, got %s", name, like->dtype == ATTUNE_F64 ? "f64" : "f32, bf16 or f16", attune_dtype_name(t->dtype));
+        return at_fail(ATTUNE_EDTYPE, "%s: expected %s, got %s", name,
+                       like->dtype == ATTUNE_F64 ? "f64" : "f32, bf16 or f16",
+                       attune_dtype_name(t->dtype));
     }
     return ATTUNE_OK;
 }
@@ -38,14 +47,19 @@ attune_status at_nn_result(const attune_tensor *t, attune_tensor *wide) {
 }
 
 attune_status at_nn_out(attune_tensor *wide, attune_dtype dtype, attune_tensor *out) {
-    attune_status status = wide->dtype == dtype ? attune_tensor_share(wide, out) : attune_tensor_convert(wide, dtype, out);
+    attune_status status = wide->dtype == dtype ? attune_tensor_share(wide, out)
+                                                : attune_tensor_convert(wide, dtype, out);
     attune_tensor_close(wide);
     return status;
 }
 
-void *at_nn_row(const attune_tensor *t, int64_t row, int64_t n) { return t->data ? (char *)t->data + row * n * attune_dtype_size(t->dtype) : NULL; }
+void *at_nn_row(const attune_tensor *t, int64_t row, int64_t n) {
+    return t->data ? (char *)t->data + row * n * attune_dtype_size(t->dtype) : NULL;
+}
 
-/* ---- loops ------------------------------------------------------------------------------------------------------- */
+/* ---- loops
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct rows_job {
     int64_t rows, per_piece;
@@ -57,11 +71,14 @@ enum { PIECE_ELEMENTS = 1 << 15 };
 
 static int64_t rows_per_piece(int64_t n) { return n >= PIECE_ELEMENTS ? 1 : PIECE_ELEMENTS / n; }
 
-int64_t at_nn_pieces(int64_t rows, int64_t n) { return (rows + rows_per_piece(n) - 1) / rows_per_piece(n); }
+int64_t at_nn_pieces(int64_t rows, int64_t n) {
+    return (rows + rows_per_piece(n) - 1) / rows_per_piece(n);
+}
 
 static attune_status rows_task(void *context, int64_t task, int thread) {
     const rows_job *j = context;
-    const int64_t first = task * j->per_piece, last = first + j->per_piece < j->rows ? first + j->per_piece : j->rows;
+    const int64_t first = task * j->per_piece,
+                  last = first + j->per_piece < j->rows ? first + j->per_piece : j->rows;
     (void)thread;
     return j->body(j->context, first, last, task);
 }
@@ -81,11 +98,13 @@ enum { SUM_COLUMNS = 1024 };
 static attune_status sum_task(void *context, int64_t task, int thread) {
     const sum_job *j = context;
     const at_nn_kernels *kernels = at_nn_kernels_of(j->out->dtype);
-    const int64_t size = attune_dtype_size(j->out->dtype), first = task * SUM_COLUMNS, n = j->n - first < SUM_COLUMNS ? j->n - first : SUM_COLUMNS;
+    const int64_t size = attune_dtype_size(j->out->dtype), first = task * SUM_COLUMNS,
+                  n = j->n - first < SUM_COLUMNS ? j->n - first : SUM_COLUMNS;
     char *to = (char *)j->out->data + first * size;
     (void)thread;
     memset(to, 0, (size_t)(n * size));
-    for (int64_t piece = 0; piece < j->pieces; piece++) kernels->add((const char *)j->part->data + (piece * j->n + first) * size, n, to);
+    for (int64_t piece = 0; piece < j->pieces; piece++)
+        kernels->add((const char *)j->part->data + (piece * j->n + first) * size, n, to);
     return ATTUNE_OK;
 }
 

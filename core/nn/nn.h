@@ -1,6 +1,8 @@
-/* nn.h - what the files of core/nn share: contiguous tensors in f32 or f64, and loops over their rows.
+/* nn.h - what the files of core/nn share: contiguous tensors in f32 or f64, and loops over their
+ * rows.
  *
- * f64 goes through the f64 instance of the same kernels; bf16 and f16 are widened to f32 on the way in and rounded on the way out.
+ * f64 goes through the f64 instance of the same kernels; bf16 and f16 are widened to f32 on the way
+ * in and rounded on the way out.
  */
 #ifndef AT_NN_NN_H
 #define AT_NN_NN_H
@@ -17,7 +19,8 @@ attune_status at_nn_check(const char *name, const attune_tensor *t, const attune
 /* t contiguous in f32 or f64: t itself where it is so. NULL gives a closed tensor. */
 attune_status at_nn_in(const attune_tensor *t, attune_tensor *out);
 
-/* A new result of t's shape, f32 or f64, not yet written; at_nn_out rounds it to the dtype wanted and moves it to *out. */
+/* A new result of t's shape, f32 or f64, not yet written; at_nn_out rounds it to the dtype wanted
+ * and moves it to *out. */
 attune_status at_nn_result(const attune_tensor *t, attune_tensor *wide);
 attune_status at_nn_out(attune_tensor *wide, attune_dtype dtype, attune_tensor *out);
 

@@ -1,7 +1,9 @@
-/* alibi.c - linear biases: Press et al. 2022 (arXiv 2108.12409), section 3. The score of query i and key j loses slope_h (i - j).
+/* alibi.c - linear biases: Press et al. 2022 (arXiv 2108.12409), section 3. The score of query i
+ * and key j loses slope_h (i - j).
  *
- * Slopes fall geometrically, 2^(-max_bias (h + 1) / n) for head h from 0, n the greatest power of two not above the heads; the heads beyond n take every
- * second slope of the series for 2 n heads, as the authors' code does.
+ * Slopes fall geometrically, 2^(-max_bias (h + 1) / n) for head h from 0, n the greatest power of
+ * two not above the heads; the heads beyond n take every second slope of the series for 2 n heads,
+ * as the authors' code does.
  */
 #include <math.h>
 
@@ -11,9 +13,11 @@
 
 attune_status attune_position_alibi(int64_t heads, double max_bias, attune_position **out) {
     *out = NULL;
-    if (heads < 1) return at_fail(ATTUNE_EVALUE, "heads: expected at least 1, got %lld", (long long)heads);
+    if (heads < 1)
+        return at_fail(ATTUNE_EVALUE, "heads: expected at least 1, got %lld", (long long)heads);
     if (max_bias == 0) max_bias = 8;
-    if (!(max_bias > 0) || isinf(max_bias)) return at_fail(ATTUNE_EVALUE, "max_bias: expected a positive number, got %g", max_bias);
+    if (!(max_bias > 0) || isinf(max_bias))
+        return at_fail(ATTUNE_EVALUE, "max_bias: expected a positive number, got %g", max_bias);
     attune_position *pe;
     AT_TRY(at_position_new("alibi", &pe));
     attune_status status = at_tensor_new(ATTUNE_F32, 1, &heads, &pe->table);
@@ -25,7 +29,8 @@ attune_status attune_position_alibi(int64_t heads, double max_bias, attune_posit
     while (n <= heads / 2) n *= 2;
     float *slope = pe->table.data;
     for (int64_t h = 0; h < heads; h++) {
-        const double power = h < n ? (double)(h + 1) / (double)n : (double)(2 * (h - n) + 1) / (double)(2 * n);
+        const double power =
+            h < n ? (double)(h + 1) / (double)n : (double)(2 * (h - n) + 1) / (double)(2 * n);
         slope[h] = (float)exp2(-max_bias * power);
     }
     *out = pe;

@@ -35,13 +35,15 @@ double attune_position_factor(const attune_position *pe) { return pe->factor; }
 
 attune_status attune_position_table(const attune_position *pe, attune_tensor *out) {
     memset(out, 0, sizeof *out);
-    if (!pe->table.data || pe->table.rank != 2) return at_fail(ATTUNE_EVALUE, "table: expected an encoding that has one, got %s", pe->name);
+    if (!pe->table.data || pe->table.rank != 2)
+        return at_fail(ATTUNE_EVALUE, "table: expected an encoding that has one, got %s", pe->name);
     return attune_tensor_share(&pe->table, out);
 }
 
 attune_status attune_position_slopes(const attune_position *pe, attune_tensor *out) {
     memset(out, 0, sizeof *out);
-    if (!pe->table.data || pe->table.rank != 1) return at_fail(ATTUNE_EVALUE, "slopes: expected alibi, got %s", pe->name);
+    if (!pe->table.data || pe->table.rank != 1)
+        return at_fail(ATTUNE_EVALUE, "slopes: expected alibi, got %s", pe->name);
     return attune_tensor_share(&pe->table, out);
 }
 
@@ -49,7 +51,9 @@ bool attune_position_sided(const attune_position *pe) { return pe->sided; }
 
 attune_status attune_position_inv_freq(const attune_position *pe, attune_tensor *out) {
     memset(out, 0, sizeof *out);
-    if (!pe->inv_freq) return at_fail(ATTUNE_EVALUE, "inv_freq: expected an encoding that rotates, got %s", pe->name);
+    if (!pe->inv_freq)
+        return at_fail(ATTUNE_EVALUE, "inv_freq: expected an encoding that rotates, got %s",
+                       pe->name);
     const int64_t shape[1] = {pe->dims / 2};
     AT_TRY(at_tensor_new(ATTUNE_F64, 1, shape, out));
     memcpy(out->data, pe->inv_freq, (size_t)shape[0] * sizeof *pe->inv_freq);
@@ -71,7 +75,9 @@ static attune_status embed_task(void *context, int64_t task, int thread) {
     int64_t position = s;
     if (j->positions) {
         const int64_t *stride = j->positions->stride;
-        position = ((const int64_t *)j->positions->data)[j->positions->rank == 1 ? s * stride[0] : b * stride[0] + s * stride[1]];
+        position =
+            ((const int64_t *)j->positions
+                 ->data)[j->positions->rank == 1 ? s * stride[0] : b * stride[0] + s * stride[1]];
     }
     AT_TRY(pe->row(pe, position, row));
     at_load_row_f64(j->x, b * j->x->stride[0] + s * j->x->stride[1], j->x->stride[2], n, x);
@@ -82,7 +88,8 @@ static attune_status embed_task(void *context, int64_t task, int thread) {
 
 attune_status at_check_rotation(const attune_position *pe, int64_t head_dim) {
     if (!pe->inv_freq || pe->head_dim == head_dim) return ATTUNE_OK;
-    return at_fail(ATTUNE_ESHAPE, "rotate: expected an encoding of head_dim %lld, got one of %lld", (long long)head_dim, (long long)pe->head_dim);
+    return at_fail(ATTUNE_ESHAPE, "rotate: expected an encoding of head_dim %lld, got one of %lld",
+                   (long long)head_dim, (long long)pe->head_dim);
 }
 
 static void extent_text(const char *name, int64_t count, char *to, size_t size) {
@@ -92,7 +99,8 @@ static void extent_text(const char *name, int64_t count, char *to, size_t size) 
         snprintf(to, size, "%s", name);
 }
 
-const char *at_expected_text(const char *rows, int64_t row_count, const char *columns, int64_t column_count) {
+const char *at_expected_text(const char *rows, int64_t row_count, const char *columns,
+                             int64_t column_count) {
     static _Thread_local char text[80];
     char row[32], column[32];
     extent_text(rows, row_count, row, sizeof row);
@@ -101,28 +109,44 @@ const char *at_expected_text(const char *rows, int64_t row_count, const char *co
     return text;
 }
 
-attune_status at_check_positions(const attune_position *pe, const attune_tensor *positions, int64_t B, int64_t S) {
+attune_status at_check_positions(const attune_position *pe, const attune_tensor *positions,
+                                 int64_t B, int64_t S) {
     const bool pairs = pe && pe->axes > 1;
-    if (!positions) return pairs ? at_fail(ATTUNE_EVALUE, "positions: expected a row and a column for each token with %s, got none", pe->name) : ATTUNE_OK;
-    if (!positions->data) return at_fail(ATTUNE_ECLOSED, "positions: expected an open tensor, got a closed one");
-    if (positions->dtype != ATTUNE_I64) return at_fail(ATTUNE_EDTYPE, "positions: expected i64, got %s", attune_dtype_name(positions->dtype));
+    if (!positions)
+        return pairs
+                   ? at_fail(
+                         ATTUNE_EVALUE,
+                         "positions: expected a row and a column for each token with %s, got none",
+                         pe->name)
+                   : ATTUNE_OK;
+    if (!positions->data)
+        return at_fail(ATTUNE_ECLOSED, "positions: expected an open tensor, got a closed one");
+    if (positions->dtype != ATTUNE_I64)
+        return at_fail(ATTUNE_EDTYPE, "positions: expected i64, got %s",
+                       attune_dtype_name(positions->dtype));
     const int64_t *p = positions->shape;
     const int rank = positions->rank - (pairs ? 1 : 0);
     const bool shaped = (rank == 1 && p[0] == S) || (rank == 2 && p[0] == B && p[1] == S);
     if (!shaped || (pairs && p[rank] != 2)) {
         const char *last = pairs ? ", 2" : "";
-        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld%s] or [%lld, %lld%s], got %s", (long long)S, last, (long long)B, (long long)S, last,
+        return at_fail(ATTUNE_ESHAPE, "positions: expected [%lld%s] or [%lld, %lld%s], got %s",
+                       (long long)S, last, (long long)B, (long long)S, last,
                        at_shape_text(positions->rank, p));
     }
     return ATTUNE_OK;
 }
 
-attune_status attune_position_embed_backward(attune_position *pe, const attune_tensor *d_out, const attune_tensor *positions, attune_tensor *dtable) {
+attune_status attune_position_embed_backward(attune_position *pe, const attune_tensor *d_out,
+                                             const attune_tensor *positions,
+                                             attune_tensor *dtable) {
     memset(dtable, 0, sizeof *dtable);
     AT_TRY(at_check_open("d_out", d_out));
-    if (!pe->row || !pe->table.data) return at_fail(ATTUNE_EVALUE, "embed: expected an encoding that learns its rows, got %s", pe->name);
+    if (!pe->row || !pe->table.data)
+        return at_fail(ATTUNE_EVALUE, "embed: expected an encoding that learns its rows, got %s",
+                       pe->name);
     if (d_out->rank != 3 || d_out->shape[2] != pe->d_model) {
-        return at_fail(ATTUNE_ESHAPE, "d_out: expected [batch, tokens, %lld], got %s", (long long)pe->d_model, at_shape_text(d_out->rank, d_out->shape));
+        return at_fail(ATTUNE_ESHAPE, "d_out: expected [batch, tokens, %lld], got %s",
+                       (long long)pe->d_model, at_shape_text(d_out->rank, d_out->shape));
     }
     const int64_t B = d_out->shape[0], S = d_out->shape[1], shape[2] = {B, S};
     AT_TRY(at_check_positions(pe, positions, B, S));
@@ -134,28 +158,33 @@ attune_status attune_position_embed_backward(attune_position *pe, const attune_t
         positions = &own;
     }
     if (status == ATTUNE_OK) status = attune_tensor_expand(positions, 2, shape, &each);
-    if (status == ATTUNE_OK) status = attune_embedding_backward(d_out, &each, pe->table.shape[0], dtable);
+    if (status == ATTUNE_OK)
+        status = attune_embedding_backward(d_out, &each, pe->table.shape[0], dtable);
     attune_tensor_close(&each);
     attune_tensor_close(&own);
     return status;
 }
 
-attune_status attune_position_embed(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_tensor *out) {
+attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
+                                    const attune_tensor *positions, attune_tensor *out) {
     attune_tensor from = *x;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("x", &from));
     if (!pe->row) return attune_tensor_share(&from, out);
     if (from.rank != 3 || from.shape[2] != pe->d_model) {
-        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, tokens, %lld], got %s", (long long)pe->d_model, at_shape_text(from.rank, from.shape));
+        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, tokens, %lld], got %s",
+                       (long long)pe->d_model, at_shape_text(from.rank, from.shape));
     }
     if (from.dtype == ATTUNE_I8 || from.dtype == ATTUNE_I32 || from.dtype == ATTUNE_I64) {
-        return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s", attune_dtype_name(from.dtype));
+        return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s",
+                       attune_dtype_name(from.dtype));
     }
     AT_TRY(at_check_positions(pe, positions, from.shape[0], from.shape[1]));
     AT_TRY(at_tensor_new(from.dtype, 3, from.shape, out));
     embed_job job = {.pe = pe, .x = &from, .positions = positions, .out = out};
     job.scratch = at_alloc(at_checked_mul(at_threads() * 16, pe->d_model));
-    attune_status status = job.scratch ? at_parallel(from.shape[0] * from.shape[1], embed_task, &job) : ATTUNE_EMEMORY;
+    attune_status status =
+        job.scratch ? at_parallel(from.shape[0] * from.shape[1], embed_task, &job) : ATTUNE_EMEMORY;
     at_free(job.scratch);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;

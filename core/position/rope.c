@@ -1,13 +1,15 @@
-/* rope.c - rotary embedding: Su et al. 2021 (RoFormer, arXiv 2104.09864), equation 34; and how it is scaled beyond the trained length.
+/* rope.c - rotary embedding: Su et al. 2021 (RoFormer, arXiv 2104.09864), equation 34; and how it
+ * is scaled beyond the trained length.
  *
- * Pair i of the dims turns by the angle t theta_i at position t, theta_i = base^(-2 i / dims), so that q . k after turning depends on the difference of
- * their positions only. With s the factor, L0 the trained length, L that of the call, d the dims:
- *   linear    theta_i / s                                          Chen et al. 2023, arXiv 2306.15595, equation 4
- *   ntk       base' = base s^(d / (d - 2))                         Peng et al. 2023 (YaRN), arXiv 2309.00071, section 3.1
- *   dynamic   base' = base (s L / L0 - (s - 1))^(d / (d - 2)) where L > L0: section 3.3, in the form of Hugging Face's transformers
- *   yarn      g theta_i + (1 - g) theta_i / s, g a ramp            sections 3.2 and 3.4
- *   longrope  theta_i / short_i, or theta_i / long_i where L > L0  Ding et al. 2024, arXiv 2402.13753
- *   llama3    by wavelength: theta_i, theta_i / s, or between      as Llama 3.1 (arXiv 2407.21783) was published
+ * Pair i of the dims turns by the angle t theta_i at position t, theta_i = base^(-2 i / dims), so
+ * that q . k after turning depends on the difference of their positions only. With s the factor, L0
+ * the trained length, L that of the call, d the dims: linear    theta_i / s Chen et al. 2023, arXiv
+ * 2306.15595, equation 4 ntk       base' = base s^(d / (d - 2))                         Peng et al.
+ * 2023 (YaRN), arXiv 2309.00071, section 3.1 dynamic   base' = base (s L / L0 - (s - 1))^(d / (d -
+ * 2)) where L > L0: section 3.3, in the form of Hugging Face's transformers yarn      g theta_i +
+ * (1 - g) theta_i / s, g a ramp            sections 3.2 and 3.4 longrope  theta_i / short_i, or
+ * theta_i / long_i where L > L0  Ding et al. 2024, arXiv 2402.13753 llama3    by wavelength:
+ * theta_i, theta_i / s, or between      as Llama 3.1 (arXiv 2407.21783) was published
  */
 #include <math.h>
 #include <string.h>
@@ -19,7 +21,9 @@
 
 static const double pi = 3.14159265358979323846;
 
-/* ---- frequencies ------------------------------------------------------------------------------------------------- */
+/* ---- frequencies
+ * -------------------------------------------------------------------------------------------------
+ */
 
 static double in_precision(attune_angles angles, double x) {
     switch (angles) {
@@ -37,7 +41,9 @@ static void round_all(const attune_position *pe, double *out) {
     for (int64_t i = 0; i < pe->dims / 2; i++) out[i] = in_precision(pe->angles, out[i]);
 }
 
-static double ntk_base(double base, double stretch, int64_t dims) { return base * pow(stretch, (double)dims / (double)(dims - 2)); }
+static double ntk_base(double base, double stretch, int64_t dims) {
+    return base * pow(stretch, (double)dims / (double)(dims - 2));
+}
 
 static void dynamic_frequencies(const attune_position *pe, int64_t length, double *out) {
     const double stretch = pe->growth * (double)length / (double)pe->longest - (pe->growth - 1);
@@ -51,7 +57,8 @@ static double yarn_pair(const attune_position *pe, double beta, int64_t original
 }
 
 static void yarn_frequencies(const attune_position *pe, const attune_rope_scaling *s, double *out) {
-    double low = yarn_pair(pe, s->beta_fast, s->original), high = yarn_pair(pe, s->beta_slow, s->original);
+    double low = yarn_pair(pe, s->beta_fast, s->original),
+           high = yarn_pair(pe, s->beta_slow, s->original);
     if (!s->not_truncated) low = floor(low), high = ceil(high);
     low = fmax(low, 0), high = fmin(high, (double)(pe->dims - 1));
     if (low == high) high += 0.001; /* a step instead of a ramp */
@@ -61,88 +68,132 @@ static void yarn_frequencies(const attune_position *pe, const attune_rope_scalin
     }
 }
 
-static double yarn_temperature(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1; }
+static double yarn_temperature(double factor, double mscale) {
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
 
-static void llama3_frequencies(const attune_position *pe, const attune_rope_scaling *s, double *out) {
+static void llama3_frequencies(const attune_position *pe, const attune_rope_scaling *s,
+                               double *out) {
     const double length = (double)s->original;
     for (int64_t i = 0; i < pe->dims / 2; i++) {
         const double wavelength = 2 * pi / out[i];
         if (wavelength < length / s->high) continue;
-        const double keep = wavelength > length / s->low ? 0 : (length / wavelength - s->low) / (s->high - s->low);
+        const double keep =
+            wavelength > length / s->low ? 0 : (length / wavelength - s->low) / (s->high - s->low);
         out[i] = keep * out[i] + (1 - keep) * out[i] / s->factor;
     }
 }
 
-/* ---- checks ------------------------------------------------------------------------------------------------------ */
+/* ---- checks
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base, attune_pairing pairing) {
-    if (head_dim < 2) return at_fail(ATTUNE_EVALUE, "head_dim: expected at least 2, got %lld", (long long)head_dim);
+attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base,
+                              attune_pairing pairing) {
+    if (head_dim < 2)
+        return at_fail(ATTUNE_EVALUE, "head_dim: expected at least 2, got %lld",
+                       (long long)head_dim);
     if (*dims == 0) *dims = head_dim;
     if (*dims < 2 || *dims % 2 || *dims > head_dim) {
-        return at_fail(ATTUNE_EVALUE, "dims: expected an even number from 2 to head_dim, %lld, got %lld", (long long)head_dim, (long long)*dims);
+        return at_fail(ATTUNE_EVALUE,
+                       "dims: expected an even number from 2 to head_dim, %lld, got %lld",
+                       (long long)head_dim, (long long)*dims);
     }
     if (*base == 0) *base = 10000;
-    if (!(*base > 0) || isinf(*base)) return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", *base);
+    if (!(*base > 0) || isinf(*base))
+        return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", *base);
     if (pairing != ATTUNE_HALF && pairing != ATTUNE_INTERLEAVED)
-        return at_fail(ATTUNE_EVALUE, "pairing: expected half or interleaved, got number %d", (int)pairing);
+        return at_fail(ATTUNE_EVALUE, "pairing: expected half or interleaved, got number %d",
+                       (int)pairing);
     return ATTUNE_OK;
 }
 
-static attune_status check_list(const char *name, const double *list, int64_t count, int64_t pairs) {
+static attune_status check_list(const char *name, const double *list, int64_t count,
+                                int64_t pairs) {
     if (!list || count != pairs) {
-        return at_fail(ATTUNE_EVALUE, "%s: expected %lld numbers, one a pair of dims, got %lld", name, (long long)pairs, list ? (long long)count : 0LL);
+        return at_fail(ATTUNE_EVALUE, "%s: expected %lld numbers, one a pair of dims, got %lld",
+                       name, (long long)pairs, list ? (long long)count : 0LL);
     }
     for (int64_t i = 0; i < count; i++) {
-        if (!(list[i] > 0) || isinf(list[i])) return at_fail(ATTUNE_EVALUE, "%s: expected positive numbers, got %g at %lld", name, list[i], (long long)i + 1);
+        if (!(list[i] > 0) || isinf(list[i]))
+            return at_fail(ATTUNE_EVALUE, "%s: expected positive numbers, got %g at %lld", name,
+                           list[i], (long long)i + 1);
     }
     return ATTUNE_OK;
 }
 
 static attune_status positive(const char *name, double x) {
-    return x > 0 && !isinf(x) ? ATTUNE_OK : at_fail(ATTUNE_EVALUE, "%s: expected a positive number, got %g", name, x);
+    return x > 0 && !isinf(x)
+               ? ATTUNE_OK
+               : at_fail(ATTUNE_EVALUE, "%s: expected a positive number, got %g", name, x);
 }
 
 static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double base) {
     if (s->type == ATTUNE_SCALING_NONE) return ATTUNE_OK;
-    if (s->type > ATTUNE_SCALING_LLAMA3) return at_fail(ATTUNE_EVALUE, "type: expected a kind of scaling, got number %d", (int)s->type);
-    if (!(s->factor >= 1) || isinf(s->factor)) return at_fail(ATTUNE_EVALUE, "factor: expected a number of at least 1, got %g", s->factor);
-    if (s->length < 0) return at_fail(ATTUNE_EVALUE, "length: expected at least 1 token, got %lld", (long long)s->length);
+    if (s->type > ATTUNE_SCALING_LLAMA3)
+        return at_fail(ATTUNE_EVALUE, "type: expected a kind of scaling, got number %d",
+                       (int)s->type);
+    if (!(s->factor >= 1) || isinf(s->factor))
+        return at_fail(ATTUNE_EVALUE, "factor: expected a number of at least 1, got %g", s->factor);
+    if (s->length < 0)
+        return at_fail(ATTUNE_EVALUE, "length: expected at least 1 token, got %lld",
+                       (long long)s->length);
     const bool by_base = s->type == ATTUNE_SCALING_NTK || s->type == ATTUNE_SCALING_DYNAMIC;
-    if (by_base && dims < 4) return at_fail(ATTUNE_EVALUE, "dims: expected at least 4 where the base is scaled, got %lld", (long long)dims);
+    if (by_base && dims < 4)
+        return at_fail(ATTUNE_EVALUE,
+                       "dims: expected at least 4 where the base is scaled, got %lld",
+                       (long long)dims);
     const bool trained = s->type != ATTUNE_SCALING_LINEAR && s->type != ATTUNE_SCALING_NTK;
-    if (trained && s->original < 1) return at_fail(ATTUNE_EVALUE, "original: expected at least 1 token, got %lld", (long long)s->original);
+    if (trained && s->original < 1)
+        return at_fail(ATTUNE_EVALUE, "original: expected at least 1 token, got %lld",
+                       (long long)s->original);
     if (s->type == ATTUNE_SCALING_YARN) {
         if (s->beta_fast == 0) s->beta_fast = 32;
         if (s->beta_slow == 0) s->beta_slow = 1;
         AT_TRY(positive("beta_fast", s->beta_fast));
         AT_TRY(positive("beta_slow", s->beta_slow));
         if (s->beta_fast < s->beta_slow) {
-            return at_fail(ATTUNE_EVALUE, "beta_fast: expected at least beta_slow, %g, got %g", s->beta_slow, s->beta_fast);
+            return at_fail(ATTUNE_EVALUE, "beta_fast: expected at least beta_slow, %g, got %g",
+                           s->beta_slow, s->beta_fast);
         }
-        if (!(base > 1)) return at_fail(ATTUNE_EVALUE, "base: expected more than 1 with yarn, got %g", base);
+        if (!(base > 1))
+            return at_fail(ATTUNE_EVALUE, "base: expected more than 1 with yarn, got %g", base);
         if (!(s->attention_factor >= 0) || isinf(s->attention_factor)) {
-            return at_fail(ATTUNE_EVALUE, "attention_factor: expected a positive number, got %g", s->attention_factor);
+            return at_fail(ATTUNE_EVALUE, "attention_factor: expected a positive number, got %g",
+                           s->attention_factor);
         }
-        if (!isfinite(s->mscale) || !isfinite(s->mscale_all_dim)) return at_fail(ATTUNE_EVALUE, "mscale: expected a finite number, got %g", s->mscale);
+        if (!isfinite(s->mscale) || !isfinite(s->mscale_all_dim))
+            return at_fail(ATTUNE_EVALUE, "mscale: expected a finite number, got %g", s->mscale);
     } else if (s->type == ATTUNE_SCALING_LONGROPE) {
-        if (s->original < 2) return at_fail(ATTUNE_EVALUE, "original: expected at least 2 tokens with longrope, got %lld", (long long)s->original);
+        if (s->original < 2)
+            return at_fail(ATTUNE_EVALUE,
+                           "original: expected at least 2 tokens with longrope, got %lld",
+                           (long long)s->original);
         AT_TRY(check_list("short", s->short_factors, s->short_count, dims / 2));
         AT_TRY(check_list("long", s->long_factors, s->long_count, dims / 2));
     } else if (s->type == ATTUNE_SCALING_LLAMA3) {
         if (s->low == 0) s->low = 1;
         if (s->high == 0) s->high = 4;
         AT_TRY(positive("low", s->low));
-        if (!(s->high > s->low) || isinf(s->high)) return at_fail(ATTUNE_EVALUE, "high: expected more than low, %g, got %g", s->low, s->high);
+        if (!(s->high > s->low) || isinf(s->high))
+            return at_fail(ATTUNE_EVALUE, "high: expected more than low, %g, got %g", s->low,
+                           s->high);
     }
     return ATTUNE_OK;
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-static attune_status rope_turn(const attune_position *pe, const double *frequencies, const int64_t *at, attune_side side, double *cosine, double *sine) {
+static attune_status rope_turn(const attune_position *pe, const double *frequencies,
+                               const int64_t *at, attune_side side, double *cosine, double *sine) {
     (void)side;
     if (pe->angles == ATTUNE_ANGLES_F16 && (*at > 65504 || *at < -65504)) {
-        return at_fail(ATTUNE_EVALUE, "positions: expected from -65504 to 65504 with f16 angles, which end there, got %lld", (long long)*at);
+        return at_fail(
+            ATTUNE_EVALUE,
+            "positions: expected from -65504 to 65504 with f16 angles, which end there, got %lld",
+            (long long)*at);
     }
     const double t = in_precision(pe->angles, (double)*at);
     for (int64_t i = 0; i < pe->dims / 2; i++) {
@@ -166,14 +217,17 @@ static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
         break;
     case ATTUNE_SCALING_NTK: geometric(ntk_base(pe->base, s->factor, pe->dims), pe->dims, f); break;
     case ATTUNE_SCALING_DYNAMIC:
-        pe->growth = s->factor, pe->longest = s->original, pe->long_frequencies = dynamic_frequencies;
+        pe->growth = s->factor, pe->longest = s->original,
+        pe->long_frequencies = dynamic_frequencies;
         if (beyond) dynamic_frequencies(pe, s->length, f);
         if (s->length) pe->longest = 0;
         break;
     case ATTUNE_SCALING_YARN:
         yarn_frequencies(pe, s, f);
-        pe->factor = s->attention_factor > 0 ? s->attention_factor
-                                             : yarn_temperature(s->factor, s->mscale != 0 ? s->mscale : 1) / yarn_temperature(s->factor, s->mscale_all_dim);
+        pe->factor = s->attention_factor > 0
+                         ? s->attention_factor
+                         : yarn_temperature(s->factor, s->mscale != 0 ? s->mscale : 1) /
+                               yarn_temperature(s->factor, s->mscale_all_dim);
         break;
     case ATTUNE_SCALING_LONGROPE:
         if (!s->length) {
@@ -183,7 +237,8 @@ static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
             round_all(pe, pe->inv_freq_long);
             pe->longest = s->original;
         }
-        for (int64_t i = 0; i < pairs; i++) f[i] /= beyond ? s->long_factors[i] : s->short_factors[i];
+        for (int64_t i = 0; i < pairs; i++)
+            f[i] /= beyond ? s->long_factors[i] : s->short_factors[i];
         pe->factor = s->factor > 1 ? sqrt(1 + log(s->factor) / log((double)s->original)) : 1;
         break;
     case ATTUNE_SCALING_LLAMA3: llama3_frequencies(pe, s, f); break;
@@ -197,7 +252,9 @@ attune_status attune_position_rope(const attune_rope_options *options, attune_po
     *out = NULL;
     AT_TRY(at_check_rotary(o.head_dim, &o.dims, &o.base, o.pairing));
     AT_TRY(check_scaling(&o.scaling, o.dims, o.base));
-    if (o.angles > ATTUNE_ANGLES_F16) return at_fail(ATTUNE_EVALUE, "angles: expected f64, f32 or f16, got number %d", (int)o.angles);
+    if (o.angles > ATTUNE_ANGLES_F16)
+        return at_fail(ATTUNE_EVALUE, "angles: expected f64, f32 or f16, got number %d",
+                       (int)o.angles);
     attune_position *pe;
     AT_TRY(at_rotary_new("rope", o.head_dim, o.dims, o.base, o.pairing, &pe));
     pe->angles = o.angles, pe->turn = rope_turn;

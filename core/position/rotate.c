@@ -1,4 +1,5 @@
-/* rotate.c - what all rotating encodings share: tables of cosines and sines, the turning of a token, and of whole tensors.
+/* rotate.c - what all rotating encodings share: tables of cosines and sines, the turning of a
+ * token, and of whole tensors.
  *
  * Pair (x, y) of the dims turns by an angle, with cosine and sine scaled alike:
  *   x' = x cos - y sin      y' = y cos + x sin
@@ -13,10 +14,13 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-/* Positions below this many are kept once computed; text this long is common, a lone position far out is not. */
+/* Positions below this many are kept once computed; text this long is common, a lone position far
+ * out is not. */
 enum { MOST_KEPT = 1 << 17 };
 
-/* ---- tables ------------------------------------------------------------------------------------------------------ */
+/* ---- tables
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void let_go(at_turn_table *t) {
     if (t && --t->uses == 0) {
@@ -28,7 +32,8 @@ static void let_go(at_turn_table *t) {
 static attune_status table_new(int64_t rows, int64_t pairs, at_turn_table **out) {
     at_turn_table *t = *out = at_alloc_zeroed((int64_t)sizeof *t);
     if (!t) return ATTUNE_EMEMORY;
-    t->cosine = at_alloc(at_checked_mul(at_checked_mul(rows, pairs), 2 * (int64_t)sizeof *t->cosine));
+    t->cosine =
+        at_alloc(at_checked_mul(at_checked_mul(rows, pairs), 2 * (int64_t)sizeof *t->cosine));
     t->uses = 1, t->rows = rows;
     if (t->cosine) {
         t->sine = t->cosine + rows * pairs;
@@ -52,9 +57,12 @@ static void way_close(way *w) {
     at_free(w->wide);
 }
 
-static attune_status way_make(const attune_position *pe, int64_t length, attune_side side, way *out) {
+static attune_status way_make(const attune_position *pe, int64_t length, attune_side side,
+                              way *out) {
     const int64_t bytes = pe->dims / 2 * (int64_t)sizeof(double);
-    *out = (way){.frequencies = pe->inv_freq, .slot = pe->sided && side == ATTUNE_KEY ? 1 : 0, .wide = at_alloc(2 * bytes)};
+    *out = (way){.frequencies = pe->inv_freq,
+                 .slot = pe->sided && side == ATTUNE_KEY ? 1 : 0,
+                 .wide = at_alloc(2 * bytes)};
     if (!out->wide) return ATTUNE_EMEMORY;
     if (!pe->longest || length <= pe->longest) return ATTUNE_OK;
     if (pe->inv_freq_long) {
@@ -71,19 +79,22 @@ static attune_status way_make(const attune_position *pe, int64_t length, attune_
     return ATTUNE_OK;
 }
 
-attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64_t S, attune_side side, int64_t length, double *out) {
+attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64_t S,
+                                 attune_side side, int64_t length, double *out) {
     const int64_t pairs = pe->dims / 2;
     way w;
     AT_TRY(way_make(pe, length, side, &w));
     attune_status status = ATTUNE_OK;
     for (int64_t i = 0, at = first; i < S && status == ATTUNE_OK; i++, at++) {
-        status = pe->turn(pe, w.frequencies, &at, side, out + i * 2 * pairs, out + (i * 2 + 1) * pairs);
+        status =
+            pe->turn(pe, w.frequencies, &at, side, out + i * 2 * pairs, out + (i * 2 + 1) * pairs);
     }
     way_close(&w);
     return status;
 }
 
-static attune_status fill_row(const attune_position *pe, const way *w, const int64_t *at, attune_side side, at_turn_table *t, int64_t row) {
+static attune_status fill_row(const attune_position *pe, const way *w, const int64_t *at,
+                              attune_side side, at_turn_table *t, int64_t row) {
     const int64_t pairs = pe->dims / 2;
     AT_TRY(pe->turn(pe, w->frequencies, at, side, w->wide, w->wide + pairs));
     for (int64_t i = 0; i < pairs; i++) {
@@ -121,12 +132,15 @@ static attune_status keep_turns(attune_position *pe, const way *w, attune_side s
     return ATTUNE_OK;
 }
 
-/* ---- the turns of one call --------------------------------------------------------------------------------------- */
+/* ---- the turns of one call
+ * --------------------------------------------------------------------------------------- */
 
 /* Axis a of the position of token s of row b. */
-static int64_t position_of(const attune_position *pe, const attune_tensor *p, int64_t b, int64_t s, int a) {
+static int64_t position_of(const attune_position *pe, const attune_tensor *p, int64_t b, int64_t s,
+                           int a) {
     const int first = p->rank - (pe->axes > 1 ? 2 : 1);
-    return ((const int64_t *)p->data)[(first ? b * p->stride[0] : 0) + s * p->stride[first] + (pe->axes > 1 ? a * p->stride[first + 1] : 0)];
+    return ((const int64_t *)p->data)[(first ? b * p->stride[0] : 0) + s * p->stride[first] +
+                                      (pe->axes > 1 ? a * p->stride[first + 1] : 0)];
 }
 
 int64_t at_positions_length(const attune_tensor *p) {
@@ -134,7 +148,9 @@ int64_t at_positions_length(const attune_tensor *p) {
     const bool rows = p->rank == 2;
     for (int64_t b = 0; b < (rows ? p->shape[0] : 1); b++) {
         for (int64_t s = 0; s < p->shape[p->rank - 1]; s++) {
-            const int64_t t = ((const int64_t *)p->data)[(rows ? b * p->stride[0] : 0) + s * p->stride[p->rank - 1]];
+            const int64_t t =
+                ((const int64_t *)
+                     p->data)[(rows ? b * p->stride[0] : 0) + s * p->stride[p->rank - 1]];
             if (t > greatest && t < INT64_MAX) greatest = t;
         }
     }
@@ -142,8 +158,9 @@ int64_t at_positions_length(const attune_tensor *p) {
 }
 
 /* Tokens whose positions are not kept get a table of this call's own, a row a token. */
-static attune_status own_table(const attune_position *pe, const way *w, const attune_tensor *positions, attune_side side, int64_t lists, int64_t S,
-                               at_turns *t) {
+static attune_status own_table(const attune_position *pe, const way *w,
+                               const attune_tensor *positions, attune_side side, int64_t lists,
+                               int64_t S, at_turns *t) {
     AT_TRY(table_new(lists * S, pe->dims / 2, &t->table));
     for (int64_t n = 0; n < lists * S; n++) {
         int64_t at[2] = {t->row[n], 0};
@@ -154,25 +171,35 @@ static attune_status own_table(const attune_position *pe, const way *w, const at
     return ATTUNE_OK;
 }
 
-attune_status at_turns_make(attune_position *pe, const attune_tensor *positions, const int64_t *first, int64_t firsts, int64_t B, int64_t S, attune_side side,
-                            int64_t length, at_turns *out) {
+attune_status at_turns_make(attune_position *pe, const attune_tensor *positions,
+                            const int64_t *first, int64_t firsts, int64_t B, int64_t S,
+                            attune_side side, int64_t length, at_turns *out) {
     memset(out, 0, sizeof *out);
     if (!pe->inv_freq) return ATTUNE_OK;
-    if (pe->axes > 1 && !positions) return at_fail(ATTUNE_EVALUE, "positions: expected a row and a column for each token with %s, got none", pe->name);
+    if (pe->axes > 1 && !positions)
+        return at_fail(ATTUNE_EVALUE,
+                       "positions: expected a row and a column for each token with %s, got none",
+                       pe->name);
     const int64_t lists = !positions ? firsts : positions->rank > pe->axes ? B : 1;
-    out->dims = pe->dims, out->head_dim = pe->head_dim, out->blocks = pe->blocks, out->pairing = pe->pairing, out->batch_stride = lists > 1 ? S : 0;
+    out->dims = pe->dims, out->head_dim = pe->head_dim, out->blocks = pe->blocks,
+    out->pairing = pe->pairing, out->batch_stride = lists > 1 ? S : 0;
     out->row = at_alloc(at_checked_mul(at_checked_mul(lists, S), (int64_t)sizeof *out->row));
     if (!out->row) return ATTUNE_EMEMORY;
     int64_t least = 0, greatest = -1;
     for (int64_t b = 0; b < lists; b++) {
         for (int64_t s = 0; s < S; s++) {
-            const int64_t t = out->row[b * S + s] = positions ? position_of(pe, positions, b, s, 0) : first[b] + s;
+            const int64_t t = out->row[b * S + s] =
+                positions ? position_of(pe, positions, b, s, 0) : first[b] + s;
             if (t > greatest) greatest = t;
             if (t < least) least = t;
         }
     }
     way w;
-    attune_status status = way_make(pe, length ? length : greatest < INT64_MAX ? greatest + 1 : greatest, side, &w);
+    attune_status status = way_make(pe,
+                                    length                 ? length
+                                    : greatest < INT64_MAX ? greatest + 1
+                                                           : greatest,
+                                    side, &w);
     if (status == ATTUNE_OK) {
         if (least < 0 || greatest >= MOST_KEPT || pe->axes > 1 || w.slot < 0) {
             status = own_table(pe, &w, positions, side, lists, S, out);
@@ -196,19 +223,28 @@ void at_turns_free(at_turns *turns) {
     memset(turns, 0, sizeof *turns);
 }
 
-static void turn(const at_turns *t, int64_t b, int64_t token, const float *x, float sign, float *out) {
+static void turn(const at_turns *t, int64_t b, int64_t token, const float *x, float sign,
+                 float *out) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    const int64_t all = t->dims / 2, row = t->row[b * t->batch_stride + token] * all, pairs = all / t->blocks;
+    const int64_t all = t->dims / 2, row = t->row[b * t->batch_stride + token] * all,
+                  pairs = all / t->blocks;
     for (int64_t n = 0; n < all; n += pairs)
-        (t->pairing == ATTUNE_HALF ? kernels->turn_halves : kernels->turn_pairs)(x + 2 * n, t->cosine + row + n, t->sine + row + n, sign, pairs, out + 2 * n);
-    if (out != x && t->dims < t->head_dim) memcpy(out + t->dims, x + t->dims, (size_t)(t->head_dim - t->dims) * sizeof *x);
+        (t->pairing == ATTUNE_HALF ? kernels->turn_halves : kernels->turn_pairs)(
+            x + 2 * n, t->cosine + row + n, t->sine + row + n, sign, pairs, out + 2 * n);
+    if (out != x && t->dims < t->head_dim)
+        memcpy(out + t->dims, x + t->dims, (size_t)(t->head_dim - t->dims) * sizeof *x);
 }
 
-void at_turn(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) { turn(t, b, token, x, 1, out); }
+void at_turn(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) {
+    turn(t, b, token, x, 1, out);
+}
 
-void at_turn_back(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) { turn(t, b, token, x, -1, out); }
+void at_turn_back(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) {
+    turn(t, b, token, x, -1, out);
+}
 
-/* ---- rotation of whole tensors ----------------------------------------------------------------------------------- */
+/* ---- rotation of whole tensors
+ * ----------------------------------------------------------------------------------- */
 
 typedef struct rotate_job {
     attune_position *pe;
@@ -223,17 +259,22 @@ typedef struct rotate_job {
 
 enum { TASK_ELEMENTS = 1 << 15 };
 
-static attune_status turn_f64(const rotate_job *j, int64_t from, int64_t to, int64_t b, int64_t s, int thread) {
+static attune_status turn_f64(const rotate_job *j, int64_t from, int64_t to, int64_t b, int64_t s,
+                              int thread) {
     const attune_position *pe = j->pe;
-    const int64_t all = pe->dims / 2, pairs = all / pe->blocks, xs = j->x->stride[3], os = j->out->stride[3];
+    const int64_t all = pe->dims / 2, pairs = all / pe->blocks, xs = j->x->stride[3],
+                  os = j->out->stride[3];
     const double *x = (const double *)j->x->data + from;
-    double *out = (double *)j->out->data + to, *cosine = j->cosine + thread * 2 * all, *sine = cosine + all;
+    double *out = (double *)j->out->data + to, *cosine = j->cosine + thread * 2 * all,
+           *sine = cosine + all;
     int64_t at[2] = {s, 0};
-    for (int a = 0; j->positions && a < pe->axes; a++) at[a] = position_of(pe, j->positions, b, s, a);
+    for (int a = 0; j->positions && a < pe->axes; a++)
+        at[a] = position_of(pe, j->positions, b, s, a);
     AT_TRY(pe->turn(pe, j->way.frequencies, at, j->side, cosine, sine));
     for (int64_t i = 0; i < all; i++) {
         const int64_t start = i / pairs * 2 * pairs, p = i % pairs;
-        const int64_t m = start + (pe->pairing == ATTUNE_HALF ? p : 2 * p), n = start + (pe->pairing == ATTUNE_HALF ? p + pairs : 2 * p + 1);
+        const int64_t m = start + (pe->pairing == ATTUNE_HALF ? p : 2 * p),
+                      n = start + (pe->pairing == ATTUNE_HALF ? p + pairs : 2 * p + 1);
         const double a = x[m * xs], c = x[n * xs], sin = sine[i] * (double)j->sign;
         out[m * os] = a * cosine[i] - c * sin, out[n * os] = c * cosine[i] + a * sin;
     }
@@ -246,13 +287,16 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
     const int64_t *n = j->x->shape, *xs = j->x->stride, *os = j->out->stride, D = j->pe->head_dim;
     const int64_t rows_per_task = TASK_ELEMENTS / D + 1, rows = n[0] * n[1] * n[2];
     float *wide = j->wide + thread * D;
-    for (int64_t row = task * rows_per_task; row < (task + 1) * rows_per_task && row < rows; row++) {
+    for (int64_t row = task * rows_per_task; row < (task + 1) * rows_per_task && row < rows;
+         row++) {
         const int64_t s = row % n[2], h = row / n[2] % n[1], b = row / n[2] / n[1];
-        const int64_t from = b * xs[0] + h * xs[1] + s * xs[2], to = b * os[0] + h * os[1] + s * os[2];
+        const int64_t from = b * xs[0] + h * xs[1] + s * xs[2],
+                      to = b * os[0] + h * os[1] + s * os[2];
         if (j->x->dtype == ATTUNE_F64) {
             AT_TRY(turn_f64(j, from, to, b, s, thread));
         } else if (j->x->dtype == ATTUNE_F32 && xs[3] == 1 && os[3] == 1) {
-            turn(&j->turns, b, s, (const float *)j->x->data + from, j->sign, (float *)j->out->data + to);
+            turn(&j->turns, b, s, (const float *)j->x->data + from, j->sign,
+                 (float *)j->out->data + to);
         } else {
             at_load_row(j->x, from, xs[3], D, wide);
             turn(&j->turns, b, s, wide, j->sign, wide);
@@ -262,9 +306,11 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static attune_status run(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_side side, int64_t length, float sign,
-                         const attune_tensor *out) {
-    rotate_job job = {.pe = pe, .x = x, .positions = positions, .out = out, .side = side, .sign = sign};
+static attune_status run(attune_position *pe, const attune_tensor *x,
+                         const attune_tensor *positions, attune_side side, int64_t length,
+                         float sign, const attune_tensor *out) {
+    rotate_job job = {
+        .pe = pe, .x = x, .positions = positions, .out = out, .side = side, .sign = sign};
     const int64_t *n = x->shape, zero = 0, rows_per_task = TASK_ELEMENTS / pe->head_dim + 1;
     attune_status status;
     if (x->dtype == ATTUNE_F64) {
@@ -278,7 +324,9 @@ static attune_status run(attune_position *pe, const attune_tensor *x, const attu
     }
     if (status == ATTUNE_OK) {
         job.wide = at_alloc(at_threads() * pe->head_dim * (int64_t)sizeof *job.wide);
-        status = job.wide ? at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task, rotate_task, &job) : ATTUNE_EMEMORY;
+        status = job.wide ? at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task,
+                                        rotate_task, &job)
+                          : ATTUNE_EMEMORY;
     }
     at_free(job.wide);
     at_free(job.cosine);
@@ -287,18 +335,22 @@ static attune_status run(attune_position *pe, const attune_tensor *x, const attu
     return status;
 }
 
-static attune_status check(const attune_position *pe, const attune_tensor *x, const attune_tensor *positions) {
+static attune_status check(const attune_position *pe, const attune_tensor *x,
+                           const attune_tensor *positions) {
     if (x->rank != 4 || x->shape[3] != pe->head_dim) {
-        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, heads, tokens, %lld], got %s", (long long)pe->head_dim, at_shape_text(x->rank, x->shape));
+        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, heads, tokens, %lld], got %s",
+                       (long long)pe->head_dim, at_shape_text(x->rank, x->shape));
     }
     if (x->dtype == ATTUNE_I8 || x->dtype == ATTUNE_I32 || x->dtype == ATTUNE_I64) {
-        return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s", attune_dtype_name(x->dtype));
+        return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s",
+                       attune_dtype_name(x->dtype));
     }
     return at_check_positions(pe, positions, x->shape[0], x->shape[2]);
 }
 
-static attune_status rotated(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_side side, int64_t length, float sign,
-                             attune_tensor *out) {
+static attune_status rotated(attune_position *pe, const attune_tensor *x,
+                             const attune_tensor *positions, attune_side side, int64_t length,
+                             float sign, attune_tensor *out) {
     attune_tensor from = *x;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("x", &from));
@@ -310,39 +362,49 @@ static attune_status rotated(attune_position *pe, const attune_tensor *x, const 
     return status;
 }
 
-attune_status at_position_rotate(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_side side, int64_t length,
+attune_status at_position_rotate(attune_position *pe, const attune_tensor *x,
+                                 const attune_tensor *positions, attune_side side, int64_t length,
                                  attune_tensor *out) {
     return rotated(pe, x, positions, side, length, 1, out);
 }
 
-attune_status at_position_rotate_back(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_side side, int64_t length,
-                                      attune_tensor *out) {
+attune_status at_position_rotate_back(attune_position *pe, const attune_tensor *x,
+                                      const attune_tensor *positions, attune_side side,
+                                      int64_t length, attune_tensor *out) {
     return rotated(pe, x, positions, side, length, -1, out);
 }
 
-attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x, const attune_tensor *positions, attune_side side, attune_tensor *out) {
+attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x,
+                                     const attune_tensor *positions, attune_side side,
+                                     attune_tensor *out) {
     return rotated(pe, x, positions, side, 0, 1, out);
 }
 
-attune_status attune_position_rotate_backward(attune_position *pe, const attune_tensor *d_out, const attune_tensor *positions, attune_side side,
+attune_status attune_position_rotate_backward(attune_position *pe, const attune_tensor *d_out,
+                                              const attune_tensor *positions, attune_side side,
                                               attune_tensor *dx) {
     return rotated(pe, d_out, positions, side, 0, -1, dx);
 }
 
-attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor *x, const attune_tensor *positions, attune_side side) {
+attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor *x,
+                                              const attune_tensor *positions, attune_side side) {
     AT_TRY(at_check_open("x", x));
     if (!pe->inv_freq) return ATTUNE_OK;
     AT_TRY(check(pe, x, positions));
     return run(pe, x, positions, side, 0, 1, x);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, double base, attune_pairing pairing, attune_position **out) {
+attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, double base,
+                            attune_pairing pairing, attune_position **out) {
     attune_position *pe;
     *out = NULL;
     AT_TRY(at_position_new(name, &pe));
-    pe->head_dim = head_dim, pe->dims = dims, pe->base = base, pe->pairing = pairing, pe->blocks = 1, pe->axes = 1;
+    pe->head_dim = head_dim, pe->dims = dims, pe->base = base, pe->pairing = pairing,
+    pe->blocks = 1, pe->axes = 1;
     pe->inv_freq = at_alloc(dims / 2 * (int64_t)sizeof *pe->inv_freq);
     if (!pe->inv_freq) {
         attune_position_close(pe);

@@ -1,7 +1,10 @@
-/* t5.c - relative buckets: Raffel et al. 2020 (arXiv 1910.10683), section 2.1. The score of a query and a key gains table[bucket][head].
+/* t5.c - relative buckets: Raffel et al. 2020 (arXiv 1910.10683), section 2.1. The score of a query
+ * and a key gains table[bucket][head].
  *
- * The bucket goes by the key's position less the query's. Bidirectional, half of the buckets are for keys after the query; otherwise those count as distance 0.
- * Of the n buckets of a direction the first n / 2 are of one distance each, the rest widen as its logarithm up to max_distance, beyond which all share the last.
+ * The bucket goes by the key's position less the query's. Bidirectional, half of the buckets are
+ * for keys after the query; otherwise those count as distance 0. Of the n buckets of a direction
+ * the first n / 2 are of one distance each, the rest widen as its logarithm up to max_distance,
+ * beyond which all share the last.
  */
 #include <math.h>
 
@@ -21,8 +24,10 @@ attune_status attune_position_bucket(const attune_position *pe, int64_t relative
     }
     const int64_t exact = n / 2;
     if (distance >= exact) {
-        const double share = log((double)distance / (double)exact) / log((double)pe->max_distance / (double)exact);
-        /* distances that fall on an edge belong to the bucket that begins there, whatever the logarithm's last bit */
+        const double share =
+            log((double)distance / (double)exact) / log((double)pe->max_distance / (double)exact);
+        /* distances that fall on an edge belong to the bucket that begins there, whatever the
+         * logarithm's last bit */
         const double place = floor(share * (double)(n - exact) + 1e-9);
         distance = exact + (place < (double)(n - 1 - exact) ? (int64_t)place : n - 1 - exact);
     }
@@ -30,7 +35,8 @@ attune_status attune_position_bucket(const attune_position *pe, int64_t relative
     return ATTUNE_OK;
 }
 
-void attune_position_distances(const attune_position *pe, int64_t *max_distance, bool *bidirectional) {
+void attune_position_distances(const attune_position *pe, int64_t *max_distance,
+                               bool *bidirectional) {
     *max_distance = pe->max_distance, *bidirectional = pe->bidirectional;
 }
 
@@ -39,31 +45,42 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
     *out = NULL;
     if (o.table) {
         AT_TRY(at_check_open("table", o.table));
-        if (o.table->rank != 2) return at_fail(ATTUNE_ESHAPE, "table: expected [buckets, heads], got %s", at_shape_text(o.table->rank, o.table->shape));
+        if (o.table->rank != 2)
+            return at_fail(ATTUNE_ESHAPE, "table: expected [buckets, heads], got %s",
+                           at_shape_text(o.table->rank, o.table->shape));
         const attune_dtype dtype = o.table->dtype;
         if (dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64)
-            return at_fail(ATTUNE_EDTYPE, "table: expected a tensor of floats, got %s", attune_dtype_name(dtype));
+            return at_fail(ATTUNE_EDTYPE, "table: expected a tensor of floats, got %s",
+                           attune_dtype_name(dtype));
         const int64_t *shape = o.table->shape;
         if ((o.buckets && o.buckets != shape[0]) || (o.heads && o.heads != shape[1])) {
-            return at_fail(ATTUNE_ESHAPE, "table: expected %s, got %s", at_expected_text("buckets", o.buckets, "heads", o.heads), at_shape_text(2, shape));
+            return at_fail(ATTUNE_ESHAPE, "table: expected %s, got %s",
+                           at_expected_text("buckets", o.buckets, "heads", o.heads),
+                           at_shape_text(2, shape));
         }
         o.buckets = shape[0], o.heads = shape[1];
     }
     if (o.buckets == 0) o.buckets = 32;
     if (o.max_distance == 0) o.max_distance = 128;
     const int64_t a_direction = o.causal ? o.buckets : o.buckets / 2;
-    if (o.heads < 1) return at_fail(ATTUNE_EVALUE, "heads: expected at least 1, got %lld", (long long)o.heads);
+    if (o.heads < 1)
+        return at_fail(ATTUNE_EVALUE, "heads: expected at least 1, got %lld", (long long)o.heads);
     if (a_direction < 2 || (!o.causal && o.buckets % 2)) {
-        return at_fail(ATTUNE_EVALUE, "buckets: expected %s, got %lld", o.causal ? "at least 2" : "an even number of at least 4", (long long)o.buckets);
+        return at_fail(ATTUNE_EVALUE, "buckets: expected %s, got %lld",
+                       o.causal ? "at least 2" : "an even number of at least 4",
+                       (long long)o.buckets);
     }
     if (o.max_distance <= a_direction / 2) {
-        return at_fail(ATTUNE_EVALUE, "max_distance: expected more than the %lld buckets of one distance, got %lld", (long long)(a_direction / 2),
-                       (long long)o.max_distance);
+        return at_fail(
+            ATTUNE_EVALUE,
+            "max_distance: expected more than the %lld buckets of one distance, got %lld",
+            (long long)(a_direction / 2), (long long)o.max_distance);
     }
     attune_position *pe;
     AT_TRY(at_position_new("t5", &pe));
     const int64_t shape[2] = {o.buckets, o.heads};
-    attune_status status = o.table ? attune_tensor_share(o.table, &pe->table) : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);
+    attune_status status = o.table ? attune_tensor_share(o.table, &pe->table)
+                                   : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);
     if (status == ATTUNE_OK && !o.table) status = attune_tensor_normal(&pe->table, o.seed, 0, 0.02);
     pe->max_distance = o.max_distance, pe->bidirectional = !o.causal;
     if (status != ATTUNE_OK) {

@@ -1,4 +1,5 @@
-/* apply.c - each operation of a program in double precision, over values and over ranges of values. */
+/* apply.c - each operation of a program in double precision, over values and over ranges of values.
+ */
 #include <math.h>
 
 #include "program/program.h"
@@ -48,7 +49,9 @@ void at_apply_wide(attune_op op, at_wide a, at_wide b, at_wide c, double *to, in
     }
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------------------------ */
+/* ---- ranges
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static const at_range ANYTHING = {-INFINITY, INFINITY};
 
@@ -68,7 +71,8 @@ static at_range quotient(at_range a, at_range b) {
 
 static at_range remainder_of(at_range a, at_range b) {
     if (b.low != b.high || !(b.low > 0) || isinf(a.low) || isinf(a.high)) return ANYTHING;
-    if (floor(a.low / b.low) == floor(a.high / b.low)) return (at_range){lua_mod(a.low, b.low), lua_mod(a.high, b.low)};
+    if (floor(a.low / b.low) == floor(a.high / b.low))
+        return (at_range){lua_mod(a.low, b.low), lua_mod(a.high, b.low)};
     return (at_range){0, b.low};
 }
 
@@ -83,17 +87,31 @@ at_range at_apply_range(attune_op op, at_range a, at_range b, at_range c) {
         return (at_range){floor(q.low), floor(q.high)};
     }
     case ATTUNE_OP_MOD: return remainder_of(a, b);
-    case ATTUNE_OP_MIN: return may_be_nan(a) || may_be_nan(b) ? ANYTHING : (at_range){fmin(a.low, b.low), fmin(a.high, b.high)};
-    case ATTUNE_OP_MAX: return may_be_nan(a) || may_be_nan(b) ? ANYTHING : (at_range){fmax(a.low, b.low), fmax(a.high, b.high)};
+    case ATTUNE_OP_MIN:
+        return may_be_nan(a) || may_be_nan(b)
+                   ? ANYTHING
+                   : (at_range){fmin(a.low, b.low), fmin(a.high, b.high)};
+    case ATTUNE_OP_MAX:
+        return may_be_nan(a) || may_be_nan(b)
+                   ? ANYTHING
+                   : (at_range){fmax(a.low, b.low), fmax(a.high, b.high)};
     case ATTUNE_OP_LT: return truth(a.high < b.low, a.low >= b.high);
-    case ATTUNE_OP_LE: return truth(a.high <= b.low && !may_be_nan(a) && !may_be_nan(b), a.low > b.high);
-    case ATTUNE_OP_EQ: return truth(a.low == a.high && b.low == b.high && a.low == b.low, a.low > b.high || a.high < b.low);
+    case ATTUNE_OP_LE:
+        return truth(a.high <= b.low && !may_be_nan(a) && !may_be_nan(b), a.low > b.high);
+    case ATTUNE_OP_EQ:
+        return truth(a.low == a.high && b.low == b.high && a.low == b.low,
+                     a.low > b.high || a.high < b.low);
     case ATTUNE_OP_AND: return (at_range){a.low * b.low, a.high * b.high};
     case ATTUNE_OP_OR: return (at_range){fmax(a.low, b.low), fmax(a.high, b.high)};
     case ATTUNE_OP_NOT: return (at_range){1 - a.high, 1 - a.low};
     case ATTUNE_OP_NEG: return (at_range){-a.high, -a.low};
-    case ATTUNE_OP_ABS: return a.low >= 0 ? a : a.high <= 0 ? (at_range){-a.high, -a.low} : may_be_nan(a) ? a : (at_range){0, fmax(-a.low, a.high)};
-    case ATTUNE_OP_EXP: return may_be_nan(a) ? a : (at_range){exp(a.low) * (1 - 1e-12), exp(a.high) * (1 + 1e-12)};
+    case ATTUNE_OP_ABS:
+        return a.low >= 0      ? a
+               : a.high <= 0   ? (at_range){-a.high, -a.low}
+               : may_be_nan(a) ? a
+                               : (at_range){0, fmax(-a.low, a.high)};
+    case ATTUNE_OP_EXP:
+        return may_be_nan(a) ? a : (at_range){exp(a.low) * (1 - 1e-12), exp(a.high) * (1 + 1e-12)};
     case ATTUNE_OP_FLOOR: return (at_range){floor(a.low), floor(a.high)};
     case ATTUNE_OP_WHERE:
         if (a.low > 0) return b;

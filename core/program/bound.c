@@ -8,14 +8,16 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-/* ---- what is needed, and on what it depends ----------------------------------------------------------------------- */
+/* ---- what is needed, and on what it depends
+ * ----------------------------------------------------------------------- */
 
 static void use(at_bound *bd, int32_t n) {
     if (n < 0) return;
     bd->used[n] = true;
     for (int32_t m = n; m >= 0; m--) {
         if (!bd->used[m]) continue;
-        for (int k = 0, operands = at_operands(bd->program, m); k < operands; k++) bd->used[bd->program->code[m].a[k]] = true;
+        for (int k = 0, operands = at_operands(bd->program, m); k < operands; k++)
+            bd->used[bd->program->code[m].a[k]] = true;
     }
 }
 
@@ -32,7 +34,9 @@ static void depend(at_bound *bd) {
 
 static at_level level(const at_bound *bd, int32_t n) { return at_level_of(bd->deps[n]); }
 
-/* ---- tables ------------------------------------------------------------------------------------------------------- */
+/* ---- tables
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static int64_t length_of(const at_bound *bd, at_level l) {
     switch (l) {
@@ -49,7 +53,8 @@ static at_wide row_of(const at_bound *bd, int32_t n, int64_t b, int64_t h) {
     return (at_wide){t->wide + b * t->b_stride + h * t->h_stride, level(bd, n) != AT_SCALAR};
 }
 
-static double leaf(const at_bound *bd, const attune_instruction *in, int64_t b, int64_t h, int64_t x) {
+static double leaf(const at_bound *bd, const attune_instruction *in, int64_t b, int64_t h,
+                   int64_t x) {
     switch (in->op) {
     case ATTUNE_OP_NUMBER: return in->number;
     case ATTUNE_OP_BATCH: return (double)(b + 1);
@@ -71,7 +76,8 @@ static bool offset_of(const attune_tensor *t, const double *index, int64_t *offs
     return true;
 }
 
-static attune_status read_table(const at_bound *bd, int32_t n, at_table *t, int64_t b, int64_t h, double *to) {
+static attune_status read_table(const at_bound *bd, int32_t n, at_table *t, int64_t b, int64_t h,
+                                double *to) {
     const attune_program *p = bd->program;
     const attune_instruction *in = &p->code[n];
     const attune_tensor *tensor = &p->tensors[in->tensor];
@@ -85,7 +91,8 @@ static attune_status read_table(const at_bound *bd, int32_t n, at_table *t, int6
         to[x] = inside ? at_load(tensor, offset) : 0;
         if (inside) continue;
         if (!t->bad) {
-            const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1);
+            const int64_t rows =
+                (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1);
             t->bad = at_alloc_zeroed(at_checked_mul(rows, t->length));
             if (!t->bad) return ATTUNE_EMEMORY;
         }
@@ -98,10 +105,12 @@ static attune_status make_table(at_bound *bd, int32_t n) {
     const attune_program *p = bd->program;
     const attune_instruction *in = &p->code[n];
     at_table *t = &bd->table[n];
-    const int64_t rows_b = bd->deps[n] & AT_ON_BATCH ? bd->extent.B : 1, rows_h = bd->deps[n] & AT_ON_HEAD ? bd->extent.Hq : 1;
+    const int64_t rows_b = bd->deps[n] & AT_ON_BATCH ? bd->extent.B : 1,
+                  rows_h = bd->deps[n] & AT_ON_HEAD ? bd->extent.Hq : 1;
     t->length = length_of(bd, level(bd, n));
     t->h_stride = rows_h > 1 ? t->length : 0, t->b_stride = rows_b > 1 ? rows_h * t->length : 0;
-    t->wide = at_alloc(at_checked_mul(at_checked_mul(at_checked_mul(rows_b, rows_h), t->length), (int64_t)sizeof *t->wide));
+    t->wide = at_alloc(at_checked_mul(at_checked_mul(at_checked_mul(rows_b, rows_h), t->length),
+                                      (int64_t)sizeof *t->wide));
     if (!t->wide) return ATTUNE_EMEMORY;
     for (int64_t b = 0; b < rows_b; b++) {
         for (int64_t h = 0; h < rows_h; h++) {
@@ -112,8 +121,10 @@ static attune_status make_table(at_bound *bd, int32_t n) {
                 for (int64_t x = 0; x < t->length; x++) to[x] = leaf(bd, in, b, h, x);
             } else {
                 const int operands = at_operands(p, n);
-                const at_wide x = row_of(bd, in->a[0], b, h), y = operands > 1 ? row_of(bd, in->a[1], b, h) : x;
-                at_apply_wide(in->op, x, y, operands > 2 ? row_of(bd, in->a[2], b, h) : x, to, t->length);
+                const at_wide x = row_of(bd, in->a[0], b, h),
+                              y = operands > 1 ? row_of(bd, in->a[1], b, h) : x;
+                at_apply_wide(in->op, x, y, operands > 2 ? row_of(bd, in->a[2], b, h) : x, to,
+                              t->length);
             }
         }
     }
@@ -122,8 +133,8 @@ static attune_status make_table(at_bound *bd, int32_t n) {
 
 /* f32 for the rows, with some room for reads of whole vectors; ranges for whole blocks of pairs. */
 static attune_status narrow(const at_bound *bd, at_table *t) {
-    const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1), n = rows * t->length,
-                  blocks = (t->length + AT_TILE - 1) / AT_TILE;
+    const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1),
+                  n = rows * t->length, blocks = (t->length + AT_TILE - 1) / AT_TILE;
     if (t->narrow) return ATTUNE_OK;
     t->narrow = at_alloc((n + AT_TILE) * (int64_t)sizeof *t->narrow);
     if (t->narrow) t->range = at_alloc(rows * blocks * (int64_t)sizeof *t->range);
@@ -145,7 +156,9 @@ static attune_status narrow(const at_bound *bd, at_table *t) {
     return ATTUNE_OK;
 }
 
-/* ---- binding ------------------------------------------------------------------------------------------------------ */
+/* ---- binding
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void place_queries(at_bound *bd) {
     const at_extent *e = &bd->extent;
@@ -169,19 +182,26 @@ static void look_for_great_integers(at_bound *bd, at_range *scratch) {
         if (p->code[n].op == ATTUNE_OP_READ) bd->reads_pairs = true;
         if (!p->code[n].integer) continue;
         for (int64_t b = 0; b < bd->extent.B; b++) {
-            const at_range r = at_bound_range(bd, n, b, -1, 0, bd->extent.Sq, bd->extent.from, bd->extent.to, scratch);
+            const at_range r = at_bound_range(bd, n, b, -1, 0, bd->extent.Sq, bd->extent.from,
+                                              bd->extent.to, scratch);
             if (r.low < -EXACT || r.high > EXACT) bd->wide = true;
         }
     }
 }
 
-/* ---- operations --------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static at_operand operand_of(const at_bound *bd, int32_t n) {
     if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_operand){.slot = -2};
     if (bd->slot[n] >= 0) return (at_operand){.slot = bd->slot[n]};
     const at_table *t = &bd->table[n];
-    return (at_operand){.p = t->narrow, .b_stride = t->b_stride, .h_stride = t->h_stride, .slot = -1, .level = level(bd, n)};
+    return (at_operand){.p = t->narrow,
+                        .b_stride = t->b_stride,
+                        .h_stride = t->h_stride,
+                        .slot = -1,
+                        .level = level(bd, n)};
 }
 
 static bool is_scaled(const at_bound *bd, int32_t n, int32_t *of, int32_t *by) {
@@ -204,7 +224,8 @@ static int uses_of(const at_bound *bd, int32_t n, int wants) {
         for (int32_t r = 0; r < p->reads; r++) uses += (p->adjoint[r] == n) + (p->read[r] == n);
     }
     for (int32_t k = 0; k < bd->pair_count; k++)
-        for (int a = 0, operands = at_operands(p, bd->pairs[k]); a < operands; a++) uses += p->code[bd->pairs[k]].a[a] == n;
+        for (int a = 0, operands = at_operands(p, bd->pairs[k]); a < operands; a++)
+            uses += p->code[bd->pairs[k]].a[a] == n;
     return uses;
 }
 
@@ -217,16 +238,19 @@ static void make_operations(at_bound *bd, int wants) {
         const attune_instruction *in = &p->code[n];
         at_operation *o = &bd->operation[bd->operations];
         int32_t of, by;
-        *o = (at_operation){.op = in->op, .n = n, .slot = bd->slot[n], .operands = at_operands(p, n)};
+        *o = (at_operation){
+            .op = in->op, .n = n, .slot = bd->slot[n], .operands = at_operands(p, n)};
         for (int a = 0; a < o->operands; a++) o->x[a] = operand_of(bd, in->a[a]);
         if (in->op == ATTUNE_OP_TANH) {
             o->x[1] = o->x[2] = (at_operand){.p = &ONE, .slot = -1};
             at_operation *before = bd->operations > 0 ? o - 1 : NULL;
-            if (before && before->op == ATTUNE_OP_MUL && before->n == in->a[0] && uses_of(bd, before->n, wants) == 1 && is_scaled(bd, before->n, &of, &by)) {
+            if (before && before->op == ATTUNE_OP_MUL && before->n == in->a[0] &&
+                uses_of(bd, before->n, wants) == 1 && is_scaled(bd, before->n, &of, &by)) {
                 o->x[0] = operand_of(bd, of), o->x[1] = operand_of(bd, by);
                 *before = *o, bd->operations--;
             }
-        } else if (bd->operations > 0 && is_scaled(bd, n, &of, &by) && o[-1].op == ATTUNE_OP_TANH && o[-1].n == of && uses_of(bd, of, wants) == 1) {
+        } else if (bd->operations > 0 && is_scaled(bd, n, &of, &by) && o[-1].op == ATTUNE_OP_TANH &&
+                   o[-1].n == of && uses_of(bd, of, wants) == 1) {
             o[-1].x[2] = operand_of(bd, by), o[-1].n = n, o[-1].slot = o->slot;
             continue;
         }
@@ -262,7 +286,8 @@ static attune_status make_all(at_bound *bd, int wants) {
     look_for_great_integers(bd, scratch);
     at_free(scratch);
     bool keep = wants || bd->wide;
-    for (int32_t n = 0; n < p->count && !keep; n++) keep = bd->table[n].bad != NULL; /* a message will want them */
+    for (int32_t n = 0; n < p->count && !keep; n++)
+        keep = bd->table[n].bad != NULL; /* a message will want them */
     for (int32_t n = 0; n < p->count && !keep; n++) {
         at_free(bd->table[n].wide);
         bd->table[n].wide = NULL;
@@ -314,7 +339,9 @@ void at_bound_free(at_bound *bd) {
     memset(bd, 0, sizeof *bd);
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------------------------- */
+/* ---- ranges
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static at_range range_of_row(const at_table *t, int64_t row, int64_t from, int64_t to) {
     const int64_t blocks = (t->length + AT_TILE - 1) / AT_TILE;
@@ -330,13 +357,16 @@ static at_range range_of_row(const at_table *t, int64_t row, int64_t from, int64
 }
 
 /* h -1: of all heads. */
-static at_range range_of_table(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t i, int64_t i_end, int64_t key, int64_t key_end) {
+static at_range range_of_table(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t i,
+                               int64_t i_end, int64_t key, int64_t key_end) {
     const at_table *t = &bd->table[n];
     const at_level l = level(bd, n);
     int64_t from = 0, to = 1;
     if (l == AT_ALONG_QUERIES) from = i, to = i_end;
     if (l == AT_ALONG_KEYS) from = key - bd->extent.from, to = key_end - bd->extent.from;
-    if (l == AT_ALONG_DISTANCES) from = key - (bd->base[b] + i_end - 1) - bd->nearest, to = key_end - (bd->base[b] + i) - bd->nearest;
+    if (l == AT_ALONG_DISTANCES)
+        from = key - (bd->base[b] + i_end - 1) - bd->nearest,
+        to = key_end - (bd->base[b] + i) - bd->nearest;
     const int64_t heads = t->h_stride ? bd->extent.Hq : 1, row = (t->b_stride ? b : 0) * heads;
     if (h >= 0 || heads == 1) return range_of_row(t, row + (heads > 1 ? h : 0), from, to);
     at_range r = range_of_row(t, row, from, to);
@@ -347,7 +377,8 @@ static at_range range_of_table(const at_bound *bd, int32_t n, int64_t b, int64_t
     return r;
 }
 
-at_range at_bound_range(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t i, int64_t i_end, int64_t key, int64_t key_end, at_range *scratch) {
+at_range at_bound_range(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t i,
+                        int64_t i_end, int64_t key, int64_t key_end, at_range *scratch) {
     const attune_program *p = bd->program;
     const at_range anything = {-INFINITY, INFINITY};
     if (level(bd, n) != AT_EACH_PAIR) return range_of_table(bd, n, b, h, i, i_end, key, key_end);
@@ -369,7 +400,9 @@ at_range at_bound_range(const at_bound *bd, int32_t n, int64_t b, int64_t h, int
     return p->code[n].op == ATTUNE_OP_SCORE ? anything : scratch[n];
 }
 
-/* ---- reads -------------------------------------------------------------------------------------------------------- */
+/* ---- reads
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 int64_t at_read_place(const at_bound *bd, int32_t n, int64_t b, int64_t h, int64_t place) {
     const attune_instruction *in = &bd->program->code[n];

@@ -1,7 +1,10 @@
-/* bound.h - a program bound to a problem: what does not depend on the pair is computed ahead, once, in double precision; the rest runs row by row.
+/* bound.h - a program bound to a problem: what does not depend on the pair is computed ahead, once,
+ * in double precision; the rest runs row by row.
  *
- * Values that depend on the query, on the key or on their distance alone (and on batch row and head) lie in tables. An instruction at AT_EACH_PAIR finds its
- * operands there: of one number, or of as many as there are columns, since keys, and distances of one query, lie in the order of the keys.
+ * Values that depend on the query, on the key or on their distance alone (and on batch row and
+ * head) lie in tables. An instruction at AT_EACH_PAIR finds its operands there: of one number, or
+ * of as many as there are columns, since keys, and distances of one query, lie in the order of the
+ * keys.
  */
 #ifndef AT_PROGRAM_BOUND_H
 #define AT_PROGRAM_BOUND_H
@@ -32,7 +35,8 @@ typedef struct at_operand {
     at_level level; /* of the table */
 } at_operand;
 
-/* A pair's instruction, ready to run. TANH multiplies its operand by x[1] and its value by x[2], so that a softcap is one pass. */
+/* A pair's instruction, ready to run. TANH multiplies its operand by x[1] and its value by x[2], so
+ * that a softcap is one pass. */
 typedef struct at_operation {
     attune_op op;
     int32_t n, slot; /* the instruction, and where its value goes */
@@ -58,13 +62,16 @@ typedef struct at_bound {
     bool reads_pairs; /* some READ stands at AT_EACH_PAIR */
 } at_bound;
 
-/* AT_WITH_GRADIENTS: slope and adjoints too. AT_IN_DOUBLE: for at_run_wide; both for at_read_place. */
+/* AT_WITH_GRADIENTS: slope and adjoints too. AT_IN_DOUBLE: for at_run_wide; both for at_read_place.
+ */
 enum { AT_WITH_GRADIENTS = 1, AT_IN_DOUBLE = 2 };
-attune_status at_bind(const attune_program *program, const at_extent *extent, int wants, at_bound *out);
+attune_status at_bind(const attune_program *program, const at_extent *extent, int wants,
+                      at_bound *out);
 void at_bound_free(at_bound *bound);
 
 /* How far along a table of that level the value for query i and key `key` of batch row b lies. */
-static inline int64_t at_along(const at_bound *bound, at_level level, int64_t b, int64_t i, int64_t key) {
+static inline int64_t at_along(const at_bound *bound, at_level level, int64_t b, int64_t i,
+                               int64_t key) {
     switch (level) {
     case AT_ALONG_QUERIES: return i;
     case AT_ALONG_KEYS: return key - bound->extent.from;
@@ -88,27 +95,35 @@ typedef struct at_run {
     void *scratch;
 } at_run;
 
-/* Computes all pairs; to NULL, or where the result goes if it lies at AT_EACH_PAIR, which may be score. */
+/* Computes all pairs; to NULL, or where the result goes if it lies at AT_EACH_PAIR, which may be
+ * score. */
 void at_run_pairs(const at_run *run, float *to);
 /* The values of an instruction, after at_run_pairs. */
 at_values at_run_value(const at_run *run, int32_t n);
 
 /* The same in double precision, into out [n] each; outputs: instructions. */
-void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output, double *const *out);
+void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
+                 double *const *out);
 
-/* The flat place in its tensor that a READ of pairs reads for column x, after at_run_pairs or at_run_wide (any READ); -1: outside. */
+/* The flat place in its tensor that a READ of pairs reads for column x, after at_run_pairs or
+ * at_run_wide (any READ); -1: outside. */
 int64_t at_run_place(const at_run *run, int32_t n, int x);
 int64_t at_run_place_wide(const at_run *run, const double *score, int32_t n, int x);
 
-/* The range of the result over queries [i, i_end) and keys [key, key_end) of head (b, h). scratch: [count]. */
-at_range at_bound_range(const at_bound *bound, int32_t n, int64_t b, int64_t h, int64_t i, int64_t i_end, int64_t key, int64_t key_end, at_range *scratch);
+/* The range of the result over queries [i, i_end) and keys [key, key_end) of head (b, h). scratch:
+ * [count]. */
+at_range at_bound_range(const at_bound *bound, int32_t n, int64_t b, int64_t h, int64_t i,
+                        int64_t i_end, int64_t key, int64_t key_end, at_range *scratch);
 
-/* The flat place in its tensor that a READ reads, in elements of a contiguous one; -1: outside. Its indices must lie in tables. place: along its level. */
+/* The flat place in its tensor that a READ reads, in elements of a contiguous one; -1: outside. Its
+ * indices must lie in tables. place: along its level. */
 int64_t at_read_place(const at_bound *bound, int32_t n, int64_t b, int64_t h, int64_t place);
 
-/* Fails where a pair that is seen reads outside a tensor. sees: the keys [*first, *last) of a query, not looking at masks. mask: of a program, or NULL. */
+/* Fails where a pair that is seen reads outside a tensor. sees: the keys [*first, *last) of a
+ * query, not looking at masks. mask: of a program, or NULL. */
 struct at_map;
 typedef void (*at_sees)(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last);
-attune_status at_check_reads(const at_bound *bound, const at_bound *mask, const struct at_map *map, at_sees sees, const void *context);
+attune_status at_check_reads(const at_bound *bound, const at_bound *mask, const struct at_map *map,
+                             at_sees sees, const void *context);
 
 #endif

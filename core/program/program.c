@@ -49,22 +49,31 @@ static int own_dependence(attune_op op) {
 static attune_status check(attune_program *p) {
     for (int32_t n = 0; n < p->count; n++) {
         const attune_instruction *in = &p->code[n];
-        if ((unsigned)in->op >= ATTUNE_OP_COUNT) return at_fail(ATTUNE_EVALUE, "%s: expected an operation, got number %d", p->name, (int)in->op);
+        if ((unsigned)in->op >= ATTUNE_OP_COUNT)
+            return at_fail(ATTUNE_EVALUE, "%s: expected an operation, got number %d", p->name,
+                           (int)in->op);
         if (in->op == ATTUNE_OP_READ && (in->tensor < 0 || in->tensor >= p->tensor_count)) {
-            return at_fail(ATTUNE_EVALUE, "%s: expected a tensor from 0 to %d, got %d", p->name, p->tensor_count - 1, in->tensor);
+            return at_fail(ATTUNE_EVALUE, "%s: expected a tensor from 0 to %d, got %d", p->name,
+                           p->tensor_count - 1, in->tensor);
         }
         int deps = own_dependence(in->op);
         for (int k = 0, operands = at_operands(p, n); k < operands; k++) {
-            if (in->a[k] < 0 || in->a[k] >= n) return at_fail(ATTUNE_EVALUE, "%s: instruction %d expects an earlier one, got %d", p->name, n, in->a[k]);
+            if (in->a[k] < 0 || in->a[k] >= n)
+                return at_fail(ATTUNE_EVALUE, "%s: instruction %d expects an earlier one, got %d",
+                               p->name, n, in->a[k]);
             deps |= p->deps[in->a[k]];
         }
         p->deps[n] = (uint8_t)deps;
     }
     bool fine = p->result >= 0 && p->result < p->count && p->slope < p->count;
     for (int32_t k = 0; k < p->reads && fine; k++) {
-        fine = p->read[k] >= 0 && p->read[k] < p->count && p->code[p->read[k]].op == ATTUNE_OP_READ && p->adjoint[k] >= 0 && p->adjoint[k] < p->count;
+        fine = p->read[k] >= 0 && p->read[k] < p->count &&
+               p->code[p->read[k]].op == ATTUNE_OP_READ && p->adjoint[k] >= 0 &&
+               p->adjoint[k] < p->count;
     }
-    return fine ? ATTUNE_OK : at_fail(ATTUNE_EVALUE, "%s: expected outputs among the %d instructions", p->name, p->count);
+    return fine ? ATTUNE_OK
+                : at_fail(ATTUNE_EVALUE, "%s: expected outputs among the %d instructions", p->name,
+                          p->count);
 }
 
 static void *copy_of(const void *from, int64_t count, int64_t size) {
@@ -73,7 +82,8 @@ static void *copy_of(const void *from, int64_t count, int64_t size) {
     return to;
 }
 
-attune_status attune_program_new(const char *name, const attune_instruction *code, int32_t count, const attune_tensor *tensors, int32_t tensor_count,
+attune_status attune_program_new(const char *name, const attune_instruction *code, int32_t count,
+                                 const attune_tensor *tensors, int32_t tensor_count,
                                  const attune_program_outputs *outputs, attune_program **out) {
     *out = NULL;
     AT_TRY(attune_init());
@@ -85,7 +95,8 @@ attune_status attune_program_new(const char *name, const attune_instruction *cod
     if (p->code) p->deps = at_alloc_zeroed(count > 0 ? count : 1);
     if (p->deps) p->tensors = at_alloc_zeroed((tensor_count + 1) * (int64_t)sizeof *p->tensors);
     if (p->tensors) p->read = copy_of(outputs->read, outputs->reads, (int64_t)sizeof *p->read);
-    if (p->read) p->adjoint = copy_of(outputs->adjoint, outputs->reads, (int64_t)sizeof *p->adjoint);
+    if (p->read)
+        p->adjoint = copy_of(outputs->adjoint, outputs->reads, (int64_t)sizeof *p->adjoint);
     attune_status status = p->adjoint ? ATTUNE_OK : ATTUNE_EMEMORY;
     if (status == ATTUNE_OK) p->reads = outputs->reads;
     for (int32_t t = 0; t < tensor_count && status == ATTUNE_OK; t++) {

@@ -1,6 +1,8 @@
-/* program.h - score and mask programs: what they are made of, and how an operation is done in double precision.
+/* program.h - score and mask programs: what they are made of, and how an operation is done in
+ * double precision.
  *
- * A program meets a problem in bound.h, which computes ahead what does not depend on the pair, and runs the rest row by row.
+ * A program meets a problem in bound.h, which computes ahead what does not depend on the pair, and
+ * runs the rest row by row.
  */
 #ifndef AT_PROGRAM_PROGRAM_H
 #define AT_PROGRAM_PROGRAM_H
@@ -8,10 +10,23 @@
 #include "attune.h"
 
 /* What an instruction's value depends on. */
-enum { AT_ON_BATCH = 1, AT_ON_HEAD = 2, AT_ON_QUERY = 4, AT_ON_KEY = 8, AT_ON_DISTANCE = 16, AT_ON_SCORE = 32 };
+enum {
+    AT_ON_BATCH = 1,
+    AT_ON_HEAD = 2,
+    AT_ON_QUERY = 4,
+    AT_ON_KEY = 8,
+    AT_ON_DISTANCE = 16,
+    AT_ON_SCORE = 32
+};
 
 /* Along what an instruction's values lie. */
-typedef enum at_level { AT_SCALAR, AT_ALONG_QUERIES, AT_ALONG_KEYS, AT_ALONG_DISTANCES, AT_EACH_PAIR } at_level;
+typedef enum at_level {
+    AT_SCALAR,
+    AT_ALONG_QUERIES,
+    AT_ALONG_KEYS,
+    AT_ALONG_DISTANCES,
+    AT_EACH_PAIR
+} at_level;
 
 struct at_map;
 
@@ -33,7 +48,8 @@ struct attune_program {
 int at_operands(const attune_program *p, int32_t n); /* how many of a[] are in use */
 at_level at_level_of(int deps);
 
-/* The place of an element at these indices, which count from 1, in elements of a contiguous tensor; -1: outside. */
+/* The place of an element at these indices, which count from 1, in elements of a contiguous tensor;
+ * -1: outside. */
 int64_t at_flat_place(const attune_tensor *t, const double *index);
 
 /* n values of an operation but READ and the leaves; an operand's values lie step (0 or 1) apart. */

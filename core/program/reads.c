@@ -1,7 +1,8 @@
 /* reads.c - reads outside a tensor, by pairs that are seen.
  *
- * Reads whose place depends on the query, the key or their distance alone are told of by their tables; how many of them a query sees is a difference of two
- * counts. Only where gaps of a mask may hide them, or where a place depends on the whole pair, are pairs looked at one by one.
+ * Reads whose place depends on the query, the key or their distance alone are told of by their
+ * tables; how many of them a query sees is a difference of two counts. Only where gaps of a mask
+ * may hide them, or where a place depends on the whole pair, are pairs looked at one by one.
  */
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +26,14 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
     const attune_program *p = bd->program;
     const attune_instruction *in = &p->code[c->n];
     const attune_tensor *t = &p->tensors[in->tensor];
-    const at_run run = {.bound = bd, .b = b, .h = h, .i = i, .key = key, .n = 1, .score = (const float[AT_TILE]){0}, .scratch = c->scratch};
+    const at_run run = {.bound = bd,
+                        .b = b,
+                        .h = h,
+                        .i = i,
+                        .key = key,
+                        .n = 1,
+                        .score = (const float[AT_TILE]){0},
+                        .scratch = c->scratch};
     char where[32] = "", at[160] = "";
     at_run_pairs(&run, NULL);
     if (in->line) snprintf(where, sizeof where, " (line %d)", in->line);
@@ -36,13 +44,17 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
         } else { /* its table may be gone or never have been narrow: the bad one says enough */
             const at_table *table = &bd->table[in->a[k]];
             const at_level l = at_level_of(bd->deps[in->a[k]]);
-            const int64_t place = b * table->b_stride + h * table->h_stride + at_along(bd, l, b, i, key);
+            const int64_t place =
+                b * table->b_stride + h * table->h_stride + at_along(bd, l, b, i, key);
             index = table->wide ? table->wide[place] : (double)table->narrow[place];
         }
         used += snprintf(at + used, sizeof at - (size_t)used, "%s%.14g", k ? ", " : "", index);
     }
-    return at_fail(ATTUNE_EVALUE, "%s: expected a place inside the tensor %s, from 1, got [%s] for query %lld and key %lld of head %lld%s", p->name,
-                   at_shape_text(t->rank, t->shape), at, (long long)(bd->base[b] + i + 1), (long long)key + 1, (long long)h + 1, where);
+    return at_fail(ATTUNE_EVALUE,
+                   "%s: expected a place inside the tensor %s, from 1, got [%s] for query %lld and "
+                   "key %lld of head %lld%s",
+                   p->name, at_shape_text(t->rank, t->shape), at, (long long)(bd->base[b] + i + 1),
+                   (long long)key + 1, (long long)h + 1, where);
 }
 
 /* Whether a seen pair is bad: by its index values, or by its table. */
@@ -66,11 +78,25 @@ static bool bad_place(const check *c, int64_t b, int64_t h, int64_t i, int64_t k
 }
 
 /* Keys [first, last) of a query, one by one, without those that the mask hides. */
-static attune_status look_closely(const check *c, bool pairs, int64_t b, int64_t h, int64_t i, int64_t first, int64_t last) {
+static attune_status look_closely(const check *c, bool pairs, int64_t b, int64_t h, int64_t i,
+                                  int64_t first, int64_t last) {
     for (int64_t key = first; key < last; key += AT_TILE) {
         const int n = (int)(last - key < AT_TILE ? last - key : AT_TILE);
-        const at_run run = {.bound = c->bd, .b = b, .h = h, .i = i, .key = key, .n = n, .score = (const float[2 * AT_TILE]){0}, .scratch = c->scratch};
-        at_run shown = {.bound = c->mask, .b = b, .h = h, .i = i, .key = key, .n = n, .scratch = c->mask_scratch};
+        const at_run run = {.bound = c->bd,
+                            .b = b,
+                            .h = h,
+                            .i = i,
+                            .key = key,
+                            .n = n,
+                            .score = (const float[2 * AT_TILE]){0},
+                            .scratch = c->scratch};
+        at_run shown = {.bound = c->mask,
+                        .b = b,
+                        .h = h,
+                        .i = i,
+                        .key = key,
+                        .n = n,
+                        .scratch = c->mask_scratch};
         at_values seen = {0};
         if (c->mask) {
             at_run_pairs(&shown, NULL);
@@ -79,7 +105,8 @@ static attune_status look_closely(const check *c, bool pairs, int64_t b, int64_t
         if (pairs) at_run_pairs(&run, NULL);
         for (int x = 0; x < n; x++) {
             if (seen.p && seen.p[x * seen.step] == 0) continue;
-            if (pairs ? bad_pair(c, &run, x) : bad_place(c, b, h, i, key + x)) return outside(c, b, h, i, key + x);
+            if (pairs ? bad_pair(c, &run, x) : bad_place(c, b, h, i, key + x))
+                return outside(c, b, h, i, key + x);
         }
     }
     return ATTUNE_OK;
@@ -91,7 +118,8 @@ static int64_t bad_values(check *c, int64_t b, int64_t h, int64_t i, int64_t fir
     const at_table *t = &bd->table[c->n];
     const at_level l = at_level_of(bd->deps[c->n]);
     const int64_t row = b * t->b_stride + h * t->h_stride;
-    if (l == AT_SCALAR || l == AT_ALONG_QUERIES) return t->bad[row + (l == AT_SCALAR ? 0 : i)] ? last - first : 0;
+    if (l == AT_SCALAR || l == AT_ALONG_QUERIES)
+        return t->bad[row + (l == AT_SCALAR ? 0 : i)] ? last - first : 0;
     if (c->row != row) {
         c->row = row, c->before[0] = 0;
         for (int64_t x = 0; x < t->length; x++) c->before[x + 1] = c->before[x] + t->bad[row + x];
@@ -116,7 +144,8 @@ static attune_status check_read(check *c, at_sees sees, const void *context) {
                 AT_TRY(look_closely(c, pairs, b, h, i, first, last));
                 if (at_interrupted()) return at_interrupted_status();
             }
-            if (!pairs && !(bd->deps[c->n] & AT_ON_HEAD) && (!c->map || c->map->rows_h == 1)) break; /* the other heads are like this one */
+            if (!pairs && !(bd->deps[c->n] & AT_ON_HEAD) && (!c->map || c->map->rows_h == 1))
+                break; /* the other heads are like this one */
         }
     }
     return ATTUNE_OK;
@@ -128,23 +157,30 @@ static bool surely_inside(const at_bound *bd, int32_t n, at_range *scratch) {
     const attune_tensor *t = &bd->program->tensors[in->tensor];
     for (int64_t b = 0; b < bd->extent.B; b++) {
         for (int k = 0; k < t->rank; k++) {
-            const at_range r = at_bound_range(bd, in->a[k], b, -1, 0, bd->extent.Sq, bd->extent.from, bd->extent.to, scratch);
+            const at_range r = at_bound_range(bd, in->a[k], b, -1, 0, bd->extent.Sq,
+                                              bd->extent.from, bd->extent.to, scratch);
             if (!(r.low >= 1 && r.high <= (double)t->shape[k])) return false;
         }
     }
     return true;
 }
 
-attune_status at_check_reads(const at_bound *bd, const at_bound *mask, const at_map *map, at_sees sees, const void *context) {
+attune_status at_check_reads(const at_bound *bd, const at_bound *mask, const at_map *map,
+                             at_sees sees, const void *context) {
     const attune_program *p = bd->program;
     bool due = bd->reads_pairs;
     for (int32_t n = 0; n < p->count && !due; n++) due = bd->table[n].bad != NULL;
     if (!due) return ATTUNE_OK;
     int64_t longest = bd->distances > bd->extent.to ? bd->distances : bd->extent.to;
-    const int64_t ranges = at_round_up(p->count * (int64_t)sizeof(at_range), 64), room = at_round_up(at_bound_scratch(bd), 64);
-    char *all = at_alloc(ranges + room + (mask ? at_bound_scratch(mask) : 0) + (longest + 1) * (int64_t)sizeof(int64_t) + 64);
+    const int64_t ranges = at_round_up(p->count * (int64_t)sizeof(at_range), 64),
+                  room = at_round_up(at_bound_scratch(bd), 64);
+    char *all = at_alloc(ranges + room + (mask ? at_bound_scratch(mask) : 0) +
+                         (longest + 1) * (int64_t)sizeof(int64_t) + 64);
     if (!all) return ATTUNE_EMEMORY;
-    check c = {.bd = bd, .mask = map && map->contiguous ? NULL : mask, .map = map, .scratch = all + ranges};
+    check c = {.bd = bd,
+               .mask = map && map->contiguous ? NULL : mask,
+               .map = map,
+               .scratch = all + ranges};
     c.before = (int64_t *)(void *)(c.scratch + room);
     c.mask_scratch = c.scratch + room + at_round_up((longest + 1) * (int64_t)sizeof(int64_t), 64);
     attune_status status = ATTUNE_OK;

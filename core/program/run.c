@@ -9,14 +9,18 @@
 static at_level level(const at_bound *bd, int32_t n) { return at_level_of(bd->deps[n]); }
 
 int64_t at_bound_scratch(const at_bound *bd) {
-    return bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)) + 3 * AT_RUN * (int64_t)sizeof(double);
+    return bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)) +
+           3 * AT_RUN * (int64_t)sizeof(double);
 }
 
-static float *slot(const at_run *run, int32_t n) { return (float *)run->scratch + run->bound->slot[n] * AT_RUN; }
+static float *slot(const at_run *run, int32_t n) {
+    return (float *)run->scratch + run->bound->slot[n] * AT_RUN;
+}
 
 static double *wide_slot(const at_run *run, int32_t n) {
     const at_bound *bd = run->bound;
-    return (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)sizeof(float)) + bd->slot[n] * AT_RUN;
+    return (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)sizeof(float)) +
+           bd->slot[n] * AT_RUN;
 }
 
 /* Where a row's values begin in a table. */
@@ -37,11 +41,13 @@ at_values at_run_value(const at_run *run, int32_t n) {
     return (at_values){bd->table[n].narrow + place, step};
 }
 
-/* What lies outside counts as the first element: at_check_reads has made sure that nobody sees it. */
+/* What lies outside counts as the first element: at_check_reads has made sure that nobody sees it.
+ */
 static int64_t offset_of(const attune_tensor *t, const double *index) {
     int64_t offset = 0;
     for (int k = 0; k < t->rank; k++)
-        if (index[k] >= 1 && index[k] <= (double)t->shape[k]) offset += ((int64_t)index[k] - 1) * t->stride[k];
+        if (index[k] >= 1 && index[k] <= (double)t->shape[k])
+            offset += ((int64_t)index[k] - 1) * t->stride[k];
     return offset;
 }
 
@@ -50,7 +56,8 @@ static void gather(const attune_tensor *t, const at_values *index, float *to, in
         double at[ATTUNE_MAX_RANK];
         for (int k = 0; k < t->rank; k++) at[k] = (double)index[k].p[x * index[k].step];
         const int64_t offset = offset_of(t, at);
-        to[x] = t->dtype == ATTUNE_F32 ? ((const float *)t->data)[offset] : (float)at_load(t, offset);
+        to[x] =
+            t->dtype == ATTUNE_F32 ? ((const float *)t->data)[offset] : (float)at_load(t, offset);
     }
 }
 
@@ -65,13 +72,15 @@ static void apply_each(attune_op op, at_values a, at_values b, float *to, int n)
 static at_values find(const at_run *run, const at_operand *x, const int64_t along[AT_EACH_PAIR]) {
     if (x->slot >= 0) return (at_values){(const float *)run->scratch + x->slot * AT_RUN, 1};
     if (x->slot == -2) return (at_values){run->score, 1};
-    return (at_values){x->p + run->b * x->b_stride + run->h * x->h_stride + along[x->level], x->level >= AT_ALONG_KEYS};
+    return (at_values){x->p + run->b * x->b_stride + run->h * x->h_stride + along[x->level],
+                       x->level >= AT_ALONG_KEYS};
 }
 
 static void run_in_double(const at_run *run, float *to) {
     const at_bound *bd = run->bound;
     const attune_program *p = bd->program;
-    double *score = (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)));
+    double *score = (double *)((char *)run->scratch +
+                               bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)));
     for (int x = 0; run->score && x < run->n; x++) score[x] = (double)run->score[x];
     at_run_wide(run, score, 0, NULL, NULL);
     for (int32_t k = 0; k < bd->pair_count; k++) {
@@ -91,7 +100,8 @@ void at_run_pairs(const at_run *run, float *to) {
         return;
     }
     int64_t along[AT_EACH_PAIR];
-    for (at_level l = AT_SCALAR; l < AT_EACH_PAIR; l++) along[l] = at_along(bd, l, run->b, run->i, run->key);
+    for (at_level l = AT_SCALAR; l < AT_EACH_PAIR; l++)
+        along[l] = at_along(bd, l, run->b, run->i, run->key);
     const at_operation *end = bd->operation + bd->operations;
     for (const at_operation *o = bd->operation; o < end; o++) {
         at_values x[ATTUNE_MAX_RANK];
@@ -99,7 +109,8 @@ void at_run_pairs(const at_run *run, float *to) {
         x[1] = x[2] = (at_values){0};
         for (int a = 0; a < operands; a++) x[a] = find(run, &o->x[a], along);
         if (o->operands == 1 && operands == 1) x[1] = x[0];
-        float *out = to && o == end - 1 && o->n == p->result ? to : (float *)run->scratch + o->slot * AT_RUN;
+        float *out =
+            to && o == end - 1 && o->n == p->result ? to : (float *)run->scratch + o->slot * AT_RUN;
         if (o->op == ATTUNE_OP_READ)
             gather(&p->tensors[p->code[o->n].tensor], x, out, run->n);
         else if (o->op == ATTUNE_OP_LOG || o->op == ATTUNE_OP_POW)
@@ -122,7 +133,8 @@ static at_wide wide_value(const at_run *run, const double *score, int32_t n) {
     return (at_wide){bd->table[n].wide + place, step};
 }
 
-void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output, double *const *out) {
+void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
+                 double *const *out) {
     const at_bound *bd = run->bound;
     const attune_program *p = bd->program;
     for (int32_t k = 0; k < bd->pair_count; k++) {
@@ -133,7 +145,8 @@ void at_run_wide(const at_run *run, const double *score, int32_t outputs, const 
         double *to = wide_slot(run, n);
         for (int a = 0; a < operands; a++) x[a] = wide_value(run, score, in->a[a]);
         if (in->op != ATTUNE_OP_READ) {
-            at_apply_wide(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], to, run->n);
+            at_apply_wide(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], to,
+                          run->n);
             continue;
         }
         const attune_tensor *t = &p->tensors[in->tensor];

@@ -56,7 +56,10 @@ static unsigned cpuid_word(unsigned leaf, unsigned subleaf, int word) {
     return __get_cpuid_count(leaf, subleaf, &w[0], &w[1], &w[2], &w[3]) ? w[word] : 0;
 }
 
-static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && (cpuid_word(1, 0, 2) & bit_F16C); }
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           (cpuid_word(1, 0, 2) & bit_F16C);
+}
 
 #if !defined AT_FEW_SETS
 AT_SET_KERNELS(sse2)
@@ -65,25 +68,28 @@ AT_SET_KERNELS(avx512_bf16)
 AT_SET_WITH_TILES(amx)
 
 static bool has_avx512(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-static bool has_avx512_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni") && (cpuid_word(7, 1, 0) & 1u << 5); }
+static bool has_avx512_bf16(void) {
+    return has_avx512() && __builtin_cpu_supports("avx512vnni") && (cpuid_word(7, 1, 0) & 1u << 5);
+}
 
 /* The kernel lends the tiles' 8 KiB of registers on request only, once for the process. */
 static bool has_amx(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
-    return has_avx512_bf16() && (cpuid_word(7, 0, 3) & wanted) == wanted && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+    return has_avx512_bf16() && (cpuid_word(7, 0, 3) & wanted) == wanted &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #endif
 #elif defined __aarch64__
 AT_SET_KERNELS(neon)
 #endif
 
-/* Worst first. A set that is known by name but not compiled for this processor has no functions. amx_emulated is for tests: it runs when it is asked for and is never
- * chosen or listed. */
+/* Worst first. A set that is known by name but not compiled for this processor has no functions.
+ * amx_emulated is for tests: it runs when it is asked for and is never chosen or listed. */
 static const struct set {
     const char *name;
     int lanes;
@@ -141,8 +147,9 @@ static void refuse(const char *wanted, bool known) {
         strcat(list, names[i]);
     }
     chosen = ATTUNE_EISA;
-    snprintf(why_not, sizeof why_not, "ATTUNE_ISA: expected an instruction set of this machine (%s), got '%.32s', which %s", list, wanted,
-             known ? "it lacks" : "is unknown");
+    snprintf(why_not, sizeof why_not,
+             "ATTUNE_ISA: expected an instruction set of this machine (%s), got '%.32s', which %s",
+             list, wanted, known ? "it lacks" : "is unknown");
 }
 
 static void choose(void) {
@@ -157,7 +164,8 @@ static void choose(void) {
     }
     if (best < 0) {
         refuse(wanted, known);
-        best = 1; /* plain C: attune_init() fails from now on; whoever does not ask it still finds a table */
+        best = 1; /* plain C: attune_init() fails from now on; whoever does not ask it still finds a
+                     table */
     }
     at_simd_table(sets[best].name, &in_use);
     at_f64_nn(&in_f64);

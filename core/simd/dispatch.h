@@ -7,7 +7,8 @@
 /* Names of the sets that run here, worst first; returns how many. */
 int at_simd_available(const char *names[], int most);
 
-/* Another set's table, for tests; false where it does not run here. Beside those above there is amx_emulated, AMX's kernels over tiles in plain C. */
+/* Another set's table, for tests; false where it does not run here. Beside those above there is
+ * amx_emulated, AMX's kernels over tiles in plain C. */
 bool at_simd_table(const char *name, at_simd *out);
 
 #endif

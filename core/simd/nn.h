@@ -1,5 +1,6 @@
-/* nn.h - loops over rows that training and generation need beside attention (core/nn says what each computes). One source, instantiated for f32 by every
- * instruction set and once for f64: pointers are to that type. */
+/* nn.h - loops over rows that training and generation need beside attention (core/nn says what each
+ * computes). One source, instantiated for f32 by every instruction set and once for f64: pointers
+ * are to that type. */
 #ifndef AT_SIMD_NN_H
 #define AT_SIMD_NN_H
 
@@ -12,18 +13,23 @@ typedef struct at_adamw_step {
 
 typedef struct at_nn_kernels {
     /* y = (x - mean) rstd weight + bias; weight and bias may be NULL. */
-    void (*rms_norm)(const void *x, const void *weight, int64_t n, double eps, void *y, double *rstd);
-    void (*layer_norm)(const void *x, const void *weight, const void *bias, int64_t n, double eps, void *y, double *mean, double *rstd);
-    /* dx written; dweight and dbias added to, where they are not NULL. mean 0 and centred false: rms_norm. */
-    void (*norm_backward)(const void *dy, const void *x, const void *weight, int64_t n, double mean, double rstd, int centred, void *dx, void *dweight,
-                          void *dbias);
+    void (*rms_norm)(const void *x, const void *weight, int64_t n, double eps, void *y,
+                     double *rstd);
+    void (*layer_norm)(const void *x, const void *weight, const void *bias, int64_t n, double eps,
+                       void *y, double *mean, double *rstd);
+    /* dx written; dweight and dbias added to, where they are not NULL. mean 0 and centred false:
+     * rms_norm. */
+    void (*norm_backward)(const void *dy, const void *x, const void *weight, int64_t n, double mean,
+                          double rstd, int centred, void *dx, void *dweight, void *dbias);
     void (*gelu)(const void *x, int64_t n, int with_tanh, void *y);
     void (*gelu_backward)(const void *dy, const void *x, int64_t n, int with_tanh, void *dx);
     void (*swiglu)(const void *gate, const void *up, int64_t n, void *y);
-    void (*swiglu_backward)(const void *dy, const void *gate, const void *up, int64_t n, void *dgate, void *dup);
+    void (*swiglu_backward)(const void *dy, const void *gate, const void *up, int64_t n,
+                            void *dgate, void *dup);
     double (*log_sum_exp)(const void *x, int64_t n);
-    void (*softmax_times)(const void *x, double lse, double factor, int64_t n, void *dx); /* dx = factor e^(x - lse) */
-    void (*add)(const void *x, int64_t n, void *sum);                                     /* sum += x */
+    void (*softmax_times)(const void *x, double lse, double factor, int64_t n,
+                          void *dx);                  /* dx = factor e^(x - lse) */
+    void (*add)(const void *x, int64_t n, void *sum); /* sum += x */
     void (*adamw)(const at_adamw_step *step, void *p, const void *g, void *m, void *v, int64_t n);
 } at_nn_kernels;
 

@@ -12,13 +12,15 @@ typedef struct at_values {
 } at_values;
 
 typedef struct at_program_kernels {
-    /* n values of an operation but READ, LOG, POW and the leaves, whole vectors written. to may be an operand. TANH: b and c are factors of
-     * its operand and of its value, one for all. */
+    /* n values of an operation but READ, LOG, POW and the leaves, whole vectors written. to may be
+     * an operand. TANH: b and c are factors of its operand and of its value, one for all. */
     void (*apply)(attune_op op, at_values a, at_values b, at_values c, float *to, int n);
-    /* Of gradients, n values exactly; where a gradient is zero so is its product, whatever the other factor. gradient: step 1. */
+    /* Of gradients, n values exactly; where a gradient is zero so is its product, whatever the
+     * other factor. gradient: step 1. */
     float (*sum_products)(at_values gradient, at_values slope, int n);
     void (*add_products)(at_values gradient, at_values slope, float *sums, int n);
-    void (*multiply)(at_values slope, float factor, float *gradient, int n); /* gradient *= slope factor */
+    void (*multiply)(at_values slope, float factor, float *gradient,
+                     int n); /* gradient *= slope factor */
 } at_program_kernels;
 
 #endif

@@ -1,7 +1,8 @@
 /* table.h - the hot loops as a table of functions, one table an instruction set.
  *
- * core/simd/kernels/NAME.c is compiled once per instruction set (AT_ISA says which), each time filling its part of that
- * set's table; core/simd/dispatch.c chooses a table at run time. A kernel file sees the machine through kernels/vec.h only.
+ * core/simd/kernels/NAME.c is compiled once per instruction set (AT_ISA says which), each time
+ * filling its part of that set's table; core/simd/dispatch.c chooses a table at run time. A kernel
+ * file sees the machine through kernels/vec.h only.
  */
 #ifndef AT_SIMD_TABLE_H
 #define AT_SIMD_TABLE_H
@@ -29,9 +30,12 @@ typedef struct at_elementwise_kernels {
     bool (*all_finite)(const float *x, int64_t n);
     void (*scale)(const float *x, float factor, float *out, int64_t n);      /* out = factor x */
     void (*add_scaled)(const float *x, float factor, float *sum, int64_t n); /* sum += factor x */
-    /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; sign 1, or -1: backwards. x may be out. */
-    void (*turn_halves)(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out);
-    void (*turn_pairs)(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out);
+    /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; sign 1, or -1:
+     * backwards. x may be out. */
+    void (*turn_halves)(const float *x, const float *cosine, const float *sine, float sign,
+                        int64_t pairs, float *out);
+    void (*turn_pairs)(const float *x, const float *cosine, const float *sine, float sign,
+                       int64_t pairs, float *out);
 } at_elementwise_kernels;
 
 typedef struct at_simd {

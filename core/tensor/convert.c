@@ -10,7 +10,9 @@ typedef struct copy_job {
     int64_t rows, length, rows_per_task;
 } copy_job;
 
-static bool is_integer(attune_dtype dtype) { return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64; }
+static bool is_integer(attune_dtype dtype) {
+    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
+}
 
 static int64_t load_integer(const attune_tensor *t, int64_t offset) {
     return t->dtype == ATTUNE_I8    ? ((const int8_t *)t->data)[offset]
@@ -22,22 +24,32 @@ static void store_integer(const attune_tensor *t, int64_t offset, int64_t x) {
     if (t->dtype == ATTUNE_I64)
         ((int64_t *)t->data)[offset] = x;
     else if (t->dtype == ATTUNE_I32)
-        ((int32_t *)t->data)[offset] = (int32_t)(x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : x);
+        ((int32_t *)t->data)[offset] = (int32_t)(x < INT32_MIN   ? INT32_MIN
+                                                 : x > INT32_MAX ? INT32_MAX
+                                                                 : x);
     else
-        ((int8_t *)t->data)[offset] = (int8_t)(x < INT8_MIN ? INT8_MIN : x > INT8_MAX ? INT8_MAX : x);
+        ((int8_t *)t->data)[offset] = (int8_t)(x < INT8_MIN   ? INT8_MIN
+                                               : x > INT8_MAX ? INT8_MAX
+                                                              : x);
 }
 
-static bool fits_f32(attune_dtype dtype) { return dtype == ATTUNE_F32 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16 || dtype == ATTUNE_I8; }
+static bool fits_f32(attune_dtype dtype) {
+    return dtype == ATTUNE_F32 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16 || dtype == ATTUNE_I8;
+}
 
 static void copy_row(const copy_job *j, int64_t a, int64_t a_stride, int64_t b, int64_t b_stride) {
     const attune_tensor *from = j->from, *into = j->into;
     const int64_t size = attune_dtype_size(from->dtype);
     if (from->dtype == into->dtype && a_stride == 1 && b_stride == 1) {
-        memcpy((char *)into->data + b * size, (const char *)from->data + a * size, (size_t)(j->length * size));
+        memcpy((char *)into->data + b * size, (const char *)from->data + a * size,
+               (size_t)(j->length * size));
     } else if (from->dtype == into->dtype && size == 2) {
-        for (int64_t i = 0; i < j->length; i++) ((uint16_t *)into->data)[b + i * b_stride] = ((const uint16_t *)from->data)[a + i * a_stride];
+        for (int64_t i = 0; i < j->length; i++)
+            ((uint16_t *)into->data)[b + i * b_stride] =
+                ((const uint16_t *)from->data)[a + i * a_stride];
     } else if (is_integer(from->dtype) && is_integer(into->dtype)) {
-        for (int64_t i = 0; i < j->length; i++) store_integer(into, b + i * b_stride, load_integer(from, a + i * a_stride));
+        for (int64_t i = 0; i < j->length; i++)
+            store_integer(into, b + i * b_stride, load_integer(from, a + i * a_stride));
     } else if (fits_f32(from->dtype) && into->dtype != ATTUNE_F64) {
         float part[256];
         for (int64_t i = 0; i < j->length; i += 256) {
@@ -46,7 +58,8 @@ static void copy_row(const copy_job *j, int64_t a, int64_t a_stride, int64_t b, 
             at_store_row(into, b + i * b_stride, b_stride, n, part);
         }
     } else {
-        for (int64_t i = 0; i < j->length; i++) at_store(into, b + i * b_stride, at_load(from, a + i * a_stride));
+        for (int64_t i = 0; i < j->length; i++)
+            at_store(into, b + i * b_stride, at_load(from, a + i * a_stride));
     }
 }
 
@@ -55,7 +68,8 @@ static attune_status copy_task(void *context, int64_t task, int thread) {
     (void)thread;
     int64_t end = (task + 1) * j->rows_per_task < j->rows ? (task + 1) * j->rows_per_task : j->rows;
     at_rows_view a = at_rows_of(j->from), b = at_rows_of(j->into);
-    for (int64_t row = task * j->rows_per_task; row < end; row++) copy_row(j, at_row_offset(j->from, row), a.stride, at_row_offset(j->into, row), b.stride);
+    for (int64_t row = task * j->rows_per_task; row < end; row++)
+        copy_row(j, at_row_offset(j->from, row), a.stride, at_row_offset(j->into, row), b.stride);
     return ATTUNE_OK;
 }
 
@@ -66,8 +80,10 @@ static attune_status run_copy(const attune_tensor *from, const attune_tensor *in
         int64_t count = attune_tensor_count(from), piece = 4096;
         while (count % piece) piece /= 2;
         flat_from.rank = flat_into.rank = 2;
-        flat_from.shape[0] = flat_into.shape[0] = count / piece, flat_from.shape[1] = flat_into.shape[1] = piece;
-        flat_from.stride[0] = flat_into.stride[0] = piece, flat_from.stride[1] = flat_into.stride[1] = 1;
+        flat_from.shape[0] = flat_into.shape[0] = count / piece,
+        flat_from.shape[1] = flat_into.shape[1] = piece;
+        flat_from.stride[0] = flat_into.stride[0] = piece,
+        flat_from.stride[1] = flat_into.stride[1] = 1;
         if (piece < 64 && from->rank > 0) flat_from = *from, flat_into = *into;
     }
     at_rows_view rows = at_rows_of(&flat_from);
@@ -81,7 +97,9 @@ attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into)
     AT_TRY(at_check_open("into", into));
     AT_TRY(attune_init());
     if (!at_same_shape(from, into)) {
-        return at_fail(ATTUNE_ESHAPE, "into: expected %s, got %s", at_shape_text(from->rank, from->shape), at_shape_text(into->rank, into->shape));
+        return at_fail(ATTUNE_ESHAPE, "into: expected %s, got %s",
+                       at_shape_text(from->rank, from->shape),
+                       at_shape_text(into->rank, into->shape));
     }
     return run_copy(from, into);
 }
@@ -95,7 +113,8 @@ static attune_status fresh_copy(const attune_tensor *t, attune_dtype dtype, attu
     return status;
 }
 
-attune_status attune_tensor_convert(const attune_tensor *t, attune_dtype dtype, attune_tensor *out) {
+attune_status attune_tensor_convert(const attune_tensor *t, attune_dtype dtype,
+                                    attune_tensor *out) {
     attune_tensor from = *t;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
@@ -106,5 +125,6 @@ attune_status attune_tensor_contiguous(const attune_tensor *t, attune_tensor *ou
     attune_tensor from = *t;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
-    return attune_tensor_is_contiguous(&from) ? attune_tensor_share(&from, out) : fresh_copy(&from, from.dtype, out);
+    return attune_tensor_is_contiguous(&from) ? attune_tensor_share(&from, out)
+                                              : fresh_copy(&from, from.dtype, out);
 }

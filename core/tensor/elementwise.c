@@ -21,9 +21,12 @@ static const char *const binary_names[] = {
 #undef X
 };
 
-static bool is_integer(attune_dtype dtype) { return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64; }
+static bool is_integer(attune_dtype dtype) {
+    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
+}
 
-/* ---- what is computed -------------------------------------------------------------------------------------------- */
+/* ---- what is computed
+ * -------------------------------------------------------------------------------------------- */
 
 static double unary_f64(attune_unary op, double x) {
     switch (op) {
@@ -33,7 +36,9 @@ static double unary_f64(attune_unary op, double x) {
     case ATTUNE_SQRT: return sqrt(x);
     case ATTUNE_TANH: return tanh(x);
     case ATTUNE_SIGMOID: return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
-    case ATTUNE_GELU: return 0.5 * x * erfc(-x * 0.70710678118654752440); /* Hendrycks and Gimpel 2016, with the exact normal distribution */
+    case ATTUNE_GELU:
+        return 0.5 * x * erfc(-x * 0.70710678118654752440); /* Hendrycks and Gimpel 2016, with the
+                                                               exact normal distribution */
     case ATTUNE_SILU: return x < 0 ? x * exp(x) / (1 + exp(x)) : x / (1 + exp(-x));
     case ATTUNE_ABS: return fabs(x);
     }
@@ -106,7 +111,9 @@ static int64_t binary_i64(attune_binary op, int64_t a, int64_t b) {
     return (int64_t)(op == ATTUNE_ADD ? x + y : op == ATTUNE_SUB ? x - y : x * y);
 }
 
-/* ---- the walk ---------------------------------------------------------------------------------------------------- */
+/* ---- the walk
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 typedef struct map_job {
     const attune_tensor *a, *b, *out; /* of one shape; b NULL: unary */
@@ -130,10 +137,13 @@ static void put_integer(const attune_tensor *t, int64_t offset, int64_t x) {
 }
 
 static void map_row(const map_job *j, int64_t row) {
-    const at_rows_view out = at_rows_of(j->out), a = at_rows_of(j->a), b = at_rows_of(j->b ? j->b : j->a);
-    const int64_t to = at_row_offset(j->out, row), from_a = at_row_offset(j->a, row), from_b = j->b ? at_row_offset(j->b, row) : 0;
+    const at_rows_view out = at_rows_of(j->out), a = at_rows_of(j->a),
+                       b = at_rows_of(j->b ? j->b : j->a);
+    const int64_t to = at_row_offset(j->out, row), from_a = at_row_offset(j->a, row),
+                  from_b = j->b ? at_row_offset(j->b, row) : 0;
     for (int64_t i = 0; i < out.length; i += PART) {
-        const int64_t n = out.length - i < PART ? out.length - i : PART, ia = from_a + i * a.stride, ib = from_b + i * b.stride, io = to + i * out.stride;
+        const int64_t n = out.length - i < PART ? out.length - i : PART, ia = from_a + i * a.stride,
+                      ib = from_b + i * b.stride, io = to + i * out.stride;
         if (is_integer(j->out->dtype)) {
             for (int64_t k = 0; k < n; k++) {
                 int64_t x = integer_at(j->a, ia + k * a.stride);
@@ -147,7 +157,9 @@ static void map_row(const map_job *j, int64_t row) {
             double x[PART], y[PART];
             at_load_row_f64(j->a, ia, a.stride, n, x);
             if (j->b) at_load_row_f64(j->b, ib, b.stride, n, y);
-            for (int64_t k = 0; k < n; k++) x[k] = j->b ? binary_f64((attune_binary)j->op, x[k], y[k]) : unary_f64((attune_unary)j->op, x[k]);
+            for (int64_t k = 0; k < n; k++)
+                x[k] = j->b ? binary_f64((attune_binary)j->op, x[k], y[k])
+                            : unary_f64((attune_unary)j->op, x[k]);
             at_store_row_f64(j->out, io, out.stride, n, x);
         } else {
             float x[PART], y[PART];
@@ -169,13 +181,16 @@ static attune_status map_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* Contiguous tensors of one shape are as good as rows of any length: rows long enough to be worth a walk, short enough to share. */
+/* Contiguous tensors of one shape are as good as rows of any length: rows long enough to be worth a
+ * walk, short enough to share. */
 static void flatten(attune_tensor *t, int64_t piece) {
     int64_t count = attune_tensor_count(t);
-    t->rank = 2, t->shape[0] = count / piece, t->shape[1] = piece, t->stride[0] = piece, t->stride[1] = 1;
+    t->rank = 2, t->shape[0] = count / piece, t->shape[1] = piece, t->stride[0] = piece,
+    t->stride[1] = 1;
 }
 
-static attune_status run(const attune_tensor *a, const attune_tensor *b, const attune_tensor *out, int op) {
+static attune_status run(const attune_tensor *a, const attune_tensor *b, const attune_tensor *out,
+                         int op) {
     attune_tensor x = *a, y = b ? *b : *a, o = *out;
     if (attune_tensor_is_contiguous(a) && (!b || attune_tensor_is_contiguous(b)) && out->rank > 0) {
         int64_t piece = 4096, count = attune_tensor_count(out);
@@ -195,7 +210,8 @@ attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t, attun
     AT_TRY(at_check_open("tensor", &from));
     AT_TRY(attune_init());
     if (is_integer(from.dtype) && op != ATTUNE_NEG && op != ATTUNE_ABS) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", unary_names[op], attune_dtype_name(from.dtype));
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", unary_names[op],
+                       attune_dtype_name(from.dtype));
     }
     AT_TRY(at_tensor_new(from.dtype, from.rank, from.shape, out));
     attune_status status = run(&from, NULL, out, (int)op);
@@ -204,12 +220,15 @@ attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t, attun
 }
 
 /* The shape that both broadcast to, aligned at their last axes. */
-static attune_status common_shape(attune_binary op, const attune_tensor *a, const attune_tensor *b, int *rank, int64_t *shape) {
+static attune_status common_shape(attune_binary op, const attune_tensor *a, const attune_tensor *b,
+                                  int *rank, int64_t *shape) {
     *rank = a->rank > b->rank ? a->rank : b->rank;
     for (int i = 1; i <= *rank; i++) {
-        int64_t x = i <= a->rank ? a->shape[a->rank - i] : 1, y = i <= b->rank ? b->shape[b->rank - i] : 1;
+        int64_t x = i <= a->rank ? a->shape[a->rank - i] : 1,
+                y = i <= b->rank ? b->shape[b->rank - i] : 1;
         if (x != y && x != 1 && y != 1) {
-            return at_fail(ATTUNE_ESHAPE, "%s: expected shapes that broadcast, got %s and %s", binary_names[op], at_shape_text(a->rank, a->shape),
+            return at_fail(ATTUNE_ESHAPE, "%s: expected shapes that broadcast, got %s and %s",
+                           binary_names[op], at_shape_text(a->rank, a->shape),
                            at_shape_text(b->rank, b->shape));
         }
         shape[*rank - i] = x > y ? x : y;
@@ -217,7 +236,8 @@ static attune_status common_shape(attune_binary op, const attune_tensor *a, cons
     return ATTUNE_OK;
 }
 
-attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, const attune_tensor *b, attune_tensor *out) {
+attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, const attune_tensor *b,
+                                   attune_tensor *out) {
     attune_tensor x = *a, y = *b, wide_x, wide_y;
     int64_t shape[ATTUNE_MAX_RANK] = {0};
     int rank;
@@ -226,11 +246,12 @@ attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, con
     AT_TRY(at_check_open("b", &y));
     AT_TRY(attune_init());
     if (x.dtype != y.dtype) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected two tensors of one dtype, got %s and %s", binary_names[op], attune_dtype_name(x.dtype),
-                       attune_dtype_name(y.dtype));
+        return at_fail(ATTUNE_EDTYPE, "%s: expected two tensors of one dtype, got %s and %s",
+                       binary_names[op], attune_dtype_name(x.dtype), attune_dtype_name(y.dtype));
     }
     if (is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op], attune_dtype_name(x.dtype));
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op],
+                       attune_dtype_name(x.dtype));
     }
     AT_TRY(common_shape(op, &x, &y, &rank, shape));
     AT_TRY(at_tensor_new(x.dtype, rank, shape, out));
@@ -247,23 +268,28 @@ attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, con
     return status;
 }
 
-attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor *a, double b, bool scalar_first, attune_tensor *out) {
+attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor *a, double b,
+                                          bool scalar_first, attune_tensor *out) {
     attune_tensor x = *a, number, repeated;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("a", &x));
     if (is_integer(x.dtype) && b != floor(b)) {
-        return at_fail(ATTUNE_EDTYPE, "%s: expected an integer to go with %s, got %g", binary_names[op], attune_dtype_name(x.dtype), b);
+        return at_fail(ATTUNE_EDTYPE, "%s: expected an integer to go with %s, got %g",
+                       binary_names[op], attune_dtype_name(x.dtype), b);
     }
-    AT_TRY(at_tensor_new(x.dtype == ATTUNE_BF16 || x.dtype == ATTUNE_F16 ? ATTUNE_F32 : x.dtype, 0, NULL, &number));
+    AT_TRY(at_tensor_new(x.dtype == ATTUNE_BF16 || x.dtype == ATTUNE_F16 ? ATTUNE_F32 : x.dtype, 0,
+                         NULL, &number));
     attune_status status = attune_tensor_fill(&number, b);
     if (status == ATTUNE_OK) status = attune_tensor_expand(&number, x.rank, x.shape, &repeated);
     if (status == ATTUNE_OK) {
         if (is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
-            status = at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op], attune_dtype_name(x.dtype));
+            status = at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op],
+                             attune_dtype_name(x.dtype));
         }
         if (status == ATTUNE_OK) status = at_tensor_new(x.dtype, x.rank, x.shape, out);
         if (status == ATTUNE_OK) {
-            status = scalar_first ? run(&repeated, &x, out, (int)op) : run(&x, &repeated, out, (int)op);
+            status =
+                scalar_first ? run(&repeated, &x, out, (int)op) : run(&x, &repeated, out, (int)op);
             if (status != ATTUNE_OK) attune_tensor_close(out);
         }
         attune_tensor_close(&repeated);

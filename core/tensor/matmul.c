@@ -1,7 +1,8 @@
 /* matmul.c - matrix products through BLIS, any strides, batched.
  *
- * The threads are ours: each task is a block of rows or columns of one product, multiplied by BLIS with one thread. An element's sum runs over k in
- * the same order however the product is cut, so bits do not depend on the number of threads.
+ * The threads are ours: each task is a block of rows or columns of one product, multiplied by BLIS
+ * with one thread. An element's sum runs over k in the same order however the product is cut, so
+ * bits do not depend on the number of threads.
  */
 #include <blis.h>
 #include <string.h>
@@ -45,19 +46,25 @@ static attune_status multiply(void *context, int64_t task, int thread) {
     const int64_t *as = j->a.stride + r - 2, *bs = j->b.stride + r - 2, *cs = j->c.stride + r - 2;
     if (j->c.dtype == ATTUNE_F64) {
         double one = 1, zero = 0;
-        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one, (double *)j->a.data + offset[0], as[0], as[1], (double *)j->b.data + offset[1],
-                     bs[0], bs[1], &zero, (double *)j->c.data + offset[2], cs[0], cs[1], NULL, &one_thread);
+        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one,
+                     (double *)j->a.data + offset[0], as[0], as[1], (double *)j->b.data + offset[1],
+                     bs[0], bs[1], &zero, (double *)j->c.data + offset[2], cs[0], cs[1], NULL,
+                     &one_thread);
     } else {
         float one = 1, zero = 0;
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one, (float *)j->a.data + offset[0], as[0], as[1], (float *)j->b.data + offset[1],
-                     bs[0], bs[1], &zero, (float *)j->c.data + offset[2], cs[0], cs[1], NULL, &one_thread);
+        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one,
+                     (float *)j->a.data + offset[0], as[0], as[1], (float *)j->b.data + offset[1],
+                     bs[0], bs[1], &zero, (float *)j->c.data + offset[2], cs[0], cs[1], NULL,
+                     &one_thread);
     }
     return ATTUNE_OK;
 }
 
 static attune_status run(matmul_job *j) {
-    /* The cut is the problem's and the machine's, not the number of threads': BLIS takes other kernels for other sizes, and their sums differ in the last
-     * bits. Each block packs the other operand anew, so there are no more than cores, unless one would keep the interrupt waiting. */
+    /* The cut is the problem's and the machine's, not the number of threads': BLIS takes other
+     * kernels for other sizes, and their sums differ in the last bits. Each block packs the other
+     * operand anew, so there are no more than cores, unless one would keep the interrupt waiting.
+     */
     j->by_rows = j->m >= j->n;
     const int64_t length = j->by_rows ? j->m : j->n;
     const double work = 2.0 * (double)j->m * (double)j->n * (double)j->k;
@@ -71,31 +78,42 @@ static attune_status run(matmul_job *j) {
 
 /* f32 and f64 as they lie; other dtypes as new f32 tensors. */
 static attune_status as_blis_takes_it(const attune_tensor *t, attune_tensor *out) {
-    return t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64 ? attune_tensor_share(t, out) : attune_tensor_convert(t, ATTUNE_F32, out);
+    return t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64
+               ? attune_tensor_share(t, out)
+               : attune_tensor_convert(t, ATTUNE_F32, out);
 }
 
-static attune_status check(const attune_tensor *a, const attune_tensor *b, int *rank, int64_t *shape) {
+static attune_status check(const attune_tensor *a, const attune_tensor *b, int *rank,
+                           int64_t *shape) {
     AT_TRY(at_check_open("a", a));
     AT_TRY(at_check_open("b", b));
     const attune_tensor *t[2] = {a, b};
     for (int i = 0; i < 2; i++) {
-        if (t[i]->rank < 2) return at_fail(ATTUNE_ESHAPE, "%s: expected at least 2 axes, got %s", i ? "b" : "a", at_shape_text(t[i]->rank, t[i]->shape));
+        if (t[i]->rank < 2)
+            return at_fail(ATTUNE_ESHAPE, "%s: expected at least 2 axes, got %s", i ? "b" : "a",
+                           at_shape_text(t[i]->rank, t[i]->shape));
         attune_dtype d = t[i]->dtype;
         if (d == ATTUNE_I8 || d == ATTUNE_I32 || d == ATTUNE_I64)
-            return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", i ? "b" : "a", attune_dtype_name(d));
+            return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", i ? "b" : "a",
+                           attune_dtype_name(d));
     }
-    if (a->dtype != b->dtype) return at_fail(ATTUNE_EDTYPE, "b: expected %s, as a, got %s", attune_dtype_name(a->dtype), attune_dtype_name(b->dtype));
+    if (a->dtype != b->dtype)
+        return at_fail(ATTUNE_EDTYPE, "b: expected %s, as a, got %s", attune_dtype_name(a->dtype),
+                       attune_dtype_name(b->dtype));
     const int64_t k = a->shape[a->rank - 1];
     if (b->shape[b->rank - 2] != k) {
-        return at_fail(ATTUNE_ESHAPE, "b: expected [.., %lld, columns] to go with a %s, got %s", (long long)k, at_shape_text(a->rank, a->shape),
+        return at_fail(ATTUNE_ESHAPE, "b: expected [.., %lld, columns] to go with a %s, got %s",
+                       (long long)k, at_shape_text(a->rank, a->shape),
                        at_shape_text(b->rank, b->shape));
     }
     *rank = a->rank > b->rank ? a->rank : b->rank;
     for (int i = 3; i <= *rank; i++) {
-        int64_t x = i <= a->rank ? a->shape[a->rank - i] : 1, y = i <= b->rank ? b->shape[b->rank - i] : 1;
+        int64_t x = i <= a->rank ? a->shape[a->rank - i] : 1,
+                y = i <= b->rank ? b->shape[b->rank - i] : 1;
         if (x != y && x != 1 && y != 1) {
-            return at_fail(ATTUNE_ESHAPE, "b: expected leading axes that broadcast with a %s, got %s", at_shape_text(a->rank, a->shape),
-                           at_shape_text(b->rank, b->shape));
+            return at_fail(ATTUNE_ESHAPE,
+                           "b: expected leading axes that broadcast with a %s, got %s",
+                           at_shape_text(a->rank, a->shape), at_shape_text(b->rank, b->shape));
         }
         shape[*rank - i] = x > y ? x : y;
     }
@@ -103,14 +121,16 @@ static attune_status check(const attune_tensor *a, const attune_tensor *b, int *
     return ATTUNE_OK;
 }
 
-attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *b, attune_tensor *out) {
+attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *b,
+                                   attune_tensor *out) {
     attune_tensor x = *a, y = *b, wide_a = {0}, wide_b = {0};
     int64_t shape[ATTUNE_MAX_RANK] = {0}, from[ATTUNE_MAX_RANK];
     int rank = 0;
     memset(out, 0, sizeof *out);
     AT_TRY(attune_init());
     AT_TRY(check(&x, &y, &rank, shape));
-    matmul_job j = {.m = shape[rank - 2], .n = shape[rank - 1], .k = x.shape[x.rank - 1], .batches = 1};
+    matmul_job j = {
+        .m = shape[rank - 2], .n = shape[rank - 1], .k = x.shape[x.rank - 1], .batches = 1};
     for (int i = 0; i < rank - 2; i++) j.batches *= shape[i];
     attune_status status = as_blis_takes_it(&x, &wide_a);
     if (status == ATTUNE_OK) status = as_blis_takes_it(&y, &wide_b);
@@ -121,7 +141,9 @@ attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *
     if (status == ATTUNE_OK) status = attune_tensor_expand(&wide_b, rank, from, &j.b);
     if (status == ATTUNE_OK) status = at_tensor_new(wide_a.dtype, rank, shape, &j.c);
     if (status == ATTUNE_OK) status = run(&j);
-    if (status == ATTUNE_OK) status = x.dtype == j.c.dtype ? attune_tensor_share(&j.c, out) : attune_tensor_convert(&j.c, x.dtype, out);
+    if (status == ATTUNE_OK)
+        status = x.dtype == j.c.dtype ? attune_tensor_share(&j.c, out)
+                                      : attune_tensor_convert(&j.c, x.dtype, out);
     attune_tensor *all[] = {&wide_a, &wide_b, &j.a, &j.b, &j.c};
     for (int i = 0; i < 5; i++) attune_tensor_close(all[i]);
     return status;

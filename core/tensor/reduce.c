@@ -1,6 +1,7 @@
 /* reduce.c - sums, means, maxima and softmax over one axis or all.
  *
- * f32 sums are taken in double over fixed pieces, whose sums are added in their order: the same bits for any number of threads.
+ * f32 sums are taken in double over fixed pieces, whose sums are added in their order: the same
+ * bits for any number of threads.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -14,13 +15,16 @@
 
 enum { PART = 1024, PIECE = 1 << 16 };
 
-static bool is_integer(attune_dtype dtype) { return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64; }
+static bool is_integer(attune_dtype dtype) {
+    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
+}
 
 /* NaN stays. */
 static double greater(double a, double b) { return isnan(a) || a > b ? a : b; }
 
 /* The sum or maximum of n elements `stride` apart. */
-static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t offset, int64_t stride, int64_t n) {
+static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t offset,
+                         int64_t stride, int64_t n) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     double total = op == ATTUNE_MAX ? -INFINITY : 0;
     if (t->dtype == ATTUNE_F32 && stride == 1) {
@@ -45,7 +49,8 @@ typedef struct reduce_job {
 
 static attune_status piece_task(void *context, int64_t task, int thread) {
     reduce_job *j = context;
-    const int64_t length = at_rows_of(&j->flat).length, rows = at_rows_of(&j->flat).rows, stride = at_rows_of(&j->flat).stride;
+    const int64_t length = at_rows_of(&j->flat).length, rows = at_rows_of(&j->flat).rows,
+                  stride = at_rows_of(&j->flat).stride;
     (void)thread;
     double total = j->op == ATTUNE_MAX ? -INFINITY : 0;
     int64_t begin = task * j->rows_per_task, end = begin + j->rows_per_task;
@@ -64,7 +69,8 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
         int64_t piece = PIECE;
         while (count % piece) piece /= 2;
         if (piece >= PART || t->rank == 0)
-            j.flat.rank = 2, j.flat.shape[0] = count / piece, j.flat.shape[1] = piece, j.flat.stride[0] = piece, j.flat.stride[1] = 1;
+            j.flat.rank = 2, j.flat.shape[0] = count / piece, j.flat.shape[1] = piece,
+            j.flat.stride[0] = piece, j.flat.stride[1] = 1;
     }
     at_rows_view rows = at_rows_of(&j.flat);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
@@ -73,7 +79,8 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     if (!j.part) return ATTUNE_EMEMORY;
     attune_status status = at_parallel(pieces, piece_task, &j);
     double total = op == ATTUNE_MAX ? -INFINITY : 0;
-    for (int64_t i = 0; i < pieces && status == ATTUNE_OK; i++) total = op == ATTUNE_MAX ? greater(total, j.part[i]) : total + j.part[i];
+    for (int64_t i = 0; i < pieces && status == ATTUNE_OK; i++)
+        total = op == ATTUNE_MAX ? greater(total, j.part[i]) : total + j.part[i];
     at_free(j.part);
     AT_TRY(status);
     AT_TRY(at_tensor_new(t->dtype, 0, NULL, out));
@@ -84,7 +91,8 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
 /* The axis moved to the end, so that rows are what is reduced. */
 static attune_tensor axis_last(const attune_tensor *t, int axis) {
     attune_tensor v = *t;
-    for (int i = axis; i + 1 < t->rank; i++) v.shape[i] = t->shape[i + 1], v.stride[i] = t->stride[i + 1];
+    for (int i = axis; i + 1 < t->rank; i++)
+        v.shape[i] = t->shape[i + 1], v.stride[i] = t->stride[i + 1];
     v.shape[t->rank - 1] = t->shape[axis], v.stride[t->rank - 1] = t->stride[axis];
     return v;
 }
@@ -93,7 +101,8 @@ static attune_status row_task(void *context, int64_t task, int thread) {
     reduce_job *j = context;
     const at_rows_view rows = at_rows_of(&j->t);
     (void)thread;
-    for (int64_t row = task * j->rows_per_task; row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
+    for (int64_t row = task * j->rows_per_task;
+         row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
         int64_t offset = at_row_offset(&j->t, row);
         double total = j->op == ATTUNE_MAX ? -INFINITY : 0;
         for (int64_t i = 0; i < rows.length; i += PIECE) {
@@ -106,13 +115,15 @@ static attune_status row_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, int axis, attune_tensor *out) {
+attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, int axis,
+                                   attune_tensor *out) {
     attune_tensor from = *t;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
     AT_TRY(attune_init());
     if (op == ATTUNE_MEAN && is_integer(from.dtype)) {
-        return at_fail(ATTUNE_EDTYPE, "mean: expected a float dtype, got %s", attune_dtype_name(from.dtype));
+        return at_fail(ATTUNE_EDTYPE, "mean: expected a float dtype, got %s",
+                       attune_dtype_name(from.dtype));
     }
     if (axis == ATTUNE_ALL_AXES) return reduce_all(op, &from, out);
     AT_TRY(at_check_axis(&from, axis, &axis));
@@ -120,12 +131,15 @@ attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, 
     AT_TRY(at_tensor_new(from.dtype, from.rank - 1, j.t.shape, out));
     at_rows_view rows = at_rows_of(&j.t);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
-    attune_status status = at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, row_task, &j);
+    attune_status status =
+        at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, row_task, &j);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
 }
 
-/* ---- softmax ----------------------------------------------------------------------------------------------------- */
+/* ---- softmax
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 typedef struct softmax_job {
     attune_tensor from, to; /* the axis last */
@@ -157,7 +171,8 @@ static void softmax_row_f64(double *x, int64_t n) {
 static attune_status softmax_task(void *context, int64_t task, int thread) {
     softmax_job *j = context;
     const at_rows_view from = at_rows_of(&j->from), to = at_rows_of(&j->to);
-    for (int64_t row = task * j->rows_per_task; row < (task + 1) * j->rows_per_task && row < from.rows; row++) {
+    for (int64_t row = task * j->rows_per_task;
+         row < (task + 1) * j->rows_per_task && row < from.rows; row++) {
         int64_t a = at_row_offset(&j->from, row), b = at_row_offset(&j->to, row), n = from.length;
         if (j->wide_f64) {
             double *x = j->wide_f64 + thread * n;
@@ -179,25 +194,32 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
     AT_TRY(attune_init());
-    if (is_integer(from.dtype)) return at_fail(ATTUNE_EDTYPE, "softmax: expected a float dtype, got %s", attune_dtype_name(from.dtype));
+    if (is_integer(from.dtype))
+        return at_fail(ATTUNE_EDTYPE, "softmax: expected a float dtype, got %s",
+                       attune_dtype_name(from.dtype));
     AT_TRY(at_check_axis(&from, axis, &axis));
     AT_TRY(at_tensor_new(from.dtype, from.rank, from.shape, out));
     softmax_job j = {.from = axis_last(&from, axis), .to = axis_last(out, axis)};
     const at_rows_view rows = at_rows_of(&j.from);
     const bool wide = from.dtype == ATTUNE_F64;
-    void *scratch = at_alloc(at_checked_mul(at_checked_mul(at_threads(), rows.length), wide ? 8 : 4));
+    void *scratch =
+        at_alloc(at_checked_mul(at_checked_mul(at_threads(), rows.length), wide ? 8 : 4));
     if (wide)
         j.wide_f64 = scratch;
     else
         j.wide = scratch;
     j.rows_per_task = rows.length >= AT_CHUNK / 4 ? 1 : AT_CHUNK / 4 / rows.length;
-    attune_status status = scratch ? at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, softmax_task, &j) : ATTUNE_EMEMORY;
+    attune_status status =
+        scratch ? at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, softmax_task, &j)
+                : ATTUNE_EMEMORY;
     at_free(scratch);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
 }
 
-/* ---- finite or not ----------------------------------------------------------------------------------------------- */
+/* ---- finite or not
+ * -----------------------------------------------------------------------------------------------
+ */
 
 typedef struct finite_job {
     const attune_tensor *t;
@@ -212,7 +234,8 @@ static attune_status finite_task(void *context, int64_t task, int thread) {
     float part[PART];
     bool finite = true;
     (void)thread;
-    for (int64_t row = task * j->rows_per_task; row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
+    for (int64_t row = task * j->rows_per_task;
+         row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
         const int64_t offset = at_row_offset(j->t, row);
         if (j->t->dtype == ATTUNE_F32 && rows.stride == 1) {
             finite = kernels->all_finite((const float *)j->t->data + offset, rows.length) && finite;
@@ -232,7 +255,8 @@ attune_status at_all_finite(const attune_tensor *t, bool *finite) {
     finite_job j = {.t = t};
     const at_rows_view rows = at_rows_of(t);
     j.rows_per_task = rows.length >= AT_CHUNK ? 1 : AT_CHUNK / rows.length;
-    attune_status status = at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, finite_task, &j);
+    attune_status status =
+        at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, finite_task, &j);
     *finite = !atomic_load(&j.found);
     return status;
 }

@@ -14,7 +14,9 @@ struct attune_buffer {
     void *data;
 };
 
-/* ---- dtypes ------------------------------------------------------------------------------------------------------ */
+/* ---- dtypes
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
     const char *name;
@@ -25,9 +27,13 @@ static const struct {
 #undef X
 };
 
-const char *attune_dtype_name(attune_dtype dtype) { return dtype < ATTUNE_DTYPES ? dtypes[dtype].name : "unknown"; }
+const char *attune_dtype_name(attune_dtype dtype) {
+    return dtype < ATTUNE_DTYPES ? dtypes[dtype].name : "unknown";
+}
 
-int64_t attune_dtype_size(attune_dtype dtype) { return dtype < ATTUNE_DTYPES ? dtypes[dtype].size : 0; }
+int64_t attune_dtype_size(attune_dtype dtype) {
+    return dtype < ATTUNE_DTYPES ? dtypes[dtype].size : 0;
+}
 
 attune_status attune_dtype_parse(const char *name, attune_dtype *out) {
     for (int d = 0; d < ATTUNE_DTYPES; d++) {
@@ -36,23 +42,33 @@ attune_status attune_dtype_parse(const char *name, attune_dtype *out) {
             return ATTUNE_OK;
         }
     }
-    return at_fail(ATTUNE_EDTYPE, "dtype: expected f32, f64, bf16, f16, i8, i32 or i64, got '%.32s'", name);
+    return at_fail(ATTUNE_EDTYPE,
+                   "dtype: expected f32, f64, bf16, f16, i8, i32 or i64, got '%.32s'", name);
 }
 
-/* ---- making and closing ------------------------------------------------------------------------------------------ */
+/* ---- making and closing
+ * ------------------------------------------------------------------------------------------ */
 
-static attune_status check_shape(attune_dtype dtype, int rank, const int64_t *shape, int64_t *bytes) {
-    if (dtype >= ATTUNE_DTYPES) return at_fail(ATTUNE_EDTYPE, "dtype: expected one of 0 to %d, got %d", ATTUNE_DTYPES - 1, (int)dtype);
-    if (rank < 0 || rank > ATTUNE_MAX_RANK) return at_fail(ATTUNE_ESHAPE, "shape: expected at most %d axes, got %d", ATTUNE_MAX_RANK, rank);
+static attune_status check_shape(attune_dtype dtype, int rank, const int64_t *shape,
+                                 int64_t *bytes) {
+    if (dtype >= ATTUNE_DTYPES)
+        return at_fail(ATTUNE_EDTYPE, "dtype: expected one of 0 to %d, got %d", ATTUNE_DTYPES - 1,
+                       (int)dtype);
+    if (rank < 0 || rank > ATTUNE_MAX_RANK)
+        return at_fail(ATTUNE_ESHAPE, "shape: expected at most %d axes, got %d", ATTUNE_MAX_RANK,
+                       rank);
     int64_t count = 1;
     for (int i = 0; i < rank; i++) {
-        if (shape[i] < 1) return at_fail(ATTUNE_ESHAPE, "shape: expected at least 1 in every axis, got %s", at_shape_text(rank, shape));
+        if (shape[i] < 1)
+            return at_fail(ATTUNE_ESHAPE, "shape: expected at least 1 in every axis, got %s",
+                           at_shape_text(rank, shape));
         count = at_checked_mul(count, shape[i]);
         if (count < 0) break;
     }
     *bytes = at_checked_mul(count, dtypes[dtype].size);
     if (*bytes < 0 || *bytes > INT64_MAX / 4) {
-        return at_fail(ATTUNE_ESHAPE, "shape: expected fewer than 2^61 bytes, got %s of %s", at_shape_text(rank, shape), dtypes[dtype].name);
+        return at_fail(ATTUNE_ESHAPE, "shape: expected fewer than 2^61 bytes, got %s of %s",
+                       at_shape_text(rank, shape), dtypes[dtype].name);
     }
     return ATTUNE_OK;
 }
@@ -67,9 +83,11 @@ static void set_shape(attune_tensor *t, attune_dtype dtype, int rank, const int6
     }
 }
 
-attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out) {
+attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
+                            attune_tensor *out) {
     int64_t bytes, copy[ATTUNE_MAX_RANK] = {0};
-    if (rank > 0 && rank <= ATTUNE_MAX_RANK) memcpy(copy, shape, (size_t)rank * sizeof *shape); /* shape may be out's own */
+    if (rank > 0 && rank <= ATTUNE_MAX_RANK)
+        memcpy(copy, shape, (size_t)rank * sizeof *shape); /* shape may be out's own */
     memset(out, 0, sizeof *out);
     AT_TRY(check_shape(dtype, rank, copy, &bytes));
     attune_buffer *buffer = at_alloc((int64_t)sizeof *buffer);
@@ -85,13 +103,15 @@ attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, 
     return ATTUNE_OK;
 }
 
-attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out) {
+attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
+                                attune_tensor *out) {
     AT_TRY(at_tensor_new(dtype, rank, shape, out));
     memset(out->data, 0, (size_t)attune_tensor_nbytes(out));
     return ATTUNE_OK;
 }
 
-attune_status attune_tensor_wrap(attune_dtype dtype, int rank, const int64_t *shape, const int64_t *stride, void *data, attune_tensor *out) {
+attune_status attune_tensor_wrap(attune_dtype dtype, int rank, const int64_t *shape,
+                                 const int64_t *stride, void *data, attune_tensor *out) {
     int64_t bytes;
     memset(out, 0, sizeof *out);
     if (!data) return at_fail(ATTUNE_EVALUE, "data: expected memory, got NULL");
@@ -105,7 +125,8 @@ attune_status attune_tensor_wrap(attune_dtype dtype, int rank, const int64_t *sh
 attune_status attune_tensor_share(const attune_tensor *t, attune_tensor *out) {
     attune_tensor copy = *t;
     memset(out, 0, sizeof *out);
-    if (!copy.data) return at_fail(ATTUNE_ECLOSED, "tensor: expected an open one, got a closed one");
+    if (!copy.data)
+        return at_fail(ATTUNE_ECLOSED, "tensor: expected an open one, got a closed one");
     if (copy.buffer) atomic_fetch_add(&copy.buffer->owners, 1);
     *out = copy;
     return ATTUNE_OK;
@@ -120,7 +141,8 @@ void attune_tensor_close(attune_tensor *t) {
     }
 }
 
-/* ---- what a tensor is -------------------------------------------------------------------------------------------- */
+/* ---- what a tensor is
+ * -------------------------------------------------------------------------------------------- */
 
 int64_t attune_tensor_count(const attune_tensor *t) {
     int64_t n = 1;
@@ -128,7 +150,9 @@ int64_t attune_tensor_count(const attune_tensor *t) {
     return n;
 }
 
-int64_t attune_tensor_nbytes(const attune_tensor *t) { return attune_tensor_count(t) * attune_dtype_size(t->dtype); }
+int64_t attune_tensor_nbytes(const attune_tensor *t) {
+    return attune_tensor_count(t) * attune_dtype_size(t->dtype);
+}
 
 bool attune_tensor_is_contiguous(const attune_tensor *t) {
     int64_t stride = 1;
@@ -140,21 +164,26 @@ bool attune_tensor_is_contiguous(const attune_tensor *t) {
 }
 
 attune_status at_check_open(const char *name, const attune_tensor *t) {
-    return t && t->data ? ATTUNE_OK : at_fail(ATTUNE_ECLOSED, "%s: expected an open tensor, got a closed one", name);
+    return t && t->data
+               ? ATTUNE_OK
+               : at_fail(ATTUNE_ECLOSED, "%s: expected an open tensor, got a closed one", name);
 }
 
 bool at_same_shape(const attune_tensor *a, const attune_tensor *b) {
-    return a->rank == b->rank && memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
+    return a->rank == b->rank &&
+           memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
 }
 
 attune_status at_check_axis(const attune_tensor *t, int axis, int *out) {
     *out = axis < 0 ? axis + t->rank : axis;
     if (*out >= 0 && *out < t->rank) return ATTUNE_OK;
-    return at_fail(ATTUNE_EVALUE, "axis: expected one of the %d axes of %s, got number %d", t->rank, at_shape_text(t->rank, t->shape),
-                   axis < 0 ? axis : axis + 1);
+    return at_fail(ATTUNE_EVALUE, "axis: expected one of the %d axes of %s, got number %d", t->rank,
+                   at_shape_text(t->rank, t->shape), axis < 0 ? axis : axis + 1);
 }
 
-/* ---- elements ---------------------------------------------------------------------------------------------------- */
+/* ---- elements
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 double at_load(const attune_tensor *t, int64_t offset) {
     switch (t->dtype) {
@@ -176,7 +205,8 @@ static double saturated(double x, double low, double high) {
     return x < low ? low : x > high ? high : x;
 }
 
-/* To a 16-bit float by way of f32 without rounding twice: f32 is rounded to odd, so that no tie is made that was none. */
+/* To a 16-bit float by way of f32 without rounding twice: f32 is rounded to odd, so that no tie is
+ * made that was none. */
 static float to_odd(double x) {
     float f = (float)x;
     if ((double)f == x || isnan(x) || isinf(f)) return f;
@@ -193,7 +223,9 @@ void at_store(const attune_tensor *t, int64_t offset, double x) {
     case ATTUNE_BF16: ((uint16_t *)t->data)[offset] = at_f32_to_bf16(to_odd(x)); break;
     case ATTUNE_F16: ((uint16_t *)t->data)[offset] = at_f32_to_f16(to_odd(x)); break;
     case ATTUNE_I8: ((int8_t *)t->data)[offset] = (int8_t)saturated(x, -128, 127); break;
-    case ATTUNE_I32: ((int32_t *)t->data)[offset] = (int32_t)saturated(x, -0x1p31, 0x1p31 - 1); break;
+    case ATTUNE_I32:
+        ((int32_t *)t->data)[offset] = (int32_t)saturated(x, -0x1p31, 0x1p31 - 1);
+        break;
     case ATTUNE_I64:
         x = saturated(x, -0x1p63, 0x1p63);
         ((int64_t *)t->data)[offset] = x >= 0x1p63 ? INT64_MAX : (int64_t)x;
@@ -207,7 +239,8 @@ static attune_status offset_of(const attune_tensor *t, const int64_t *index, int
     *out = 0;
     for (int i = 0; i < t->rank; i++) {
         if (index[i] < 0 || index[i] >= t->shape[i]) {
-            return at_fail(ATTUNE_EVALUE, "index: expected from 0 to %lld in axis %d, got %lld", (long long)t->shape[i] - 1, i, (long long)index[i]);
+            return at_fail(ATTUNE_EVALUE, "index: expected from 0 to %lld in axis %d, got %lld",
+                           (long long)t->shape[i] - 1, i, (long long)index[i]);
         }
         *out += index[i] * t->stride[i];
     }
@@ -228,12 +261,16 @@ attune_status attune_tensor_set(attune_tensor *t, const int64_t *index, double v
     return ATTUNE_OK;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
+/* ---- rows
+ * --------------------------------------------------------------------------------------------------------
+ */
 
 at_rows_view at_rows_of(const attune_tensor *t) {
     if (t->rank == 0) return (at_rows_view){.rows = 1, .length = 1, .stride = 1};
     int64_t length = t->shape[t->rank - 1];
-    return (at_rows_view){.rows = attune_tensor_count(t) / length, .length = length, .stride = t->stride[t->rank - 1]};
+    return (at_rows_view){.rows = attune_tensor_count(t) / length,
+                          .length = length,
+                          .stride = t->stride[t->rank - 1]};
 }
 
 int64_t at_row_offset(const attune_tensor *t, int64_t row) {
@@ -259,7 +296,8 @@ void at_load_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t
         for (int64_t i = 0; i < n; i++) out[i] = (float)at_load(t, offset + i * stride);
 }
 
-void at_store_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, const float *x) {
+void at_store_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n,
+                  const float *x) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     if (t->dtype == ATTUNE_F32 && stride == 1)
         memcpy((float *)t->data + offset, x, (size_t)n * sizeof *x);
@@ -271,10 +309,12 @@ void at_store_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_
         for (int64_t i = 0; i < n; i++) at_store(t, offset + i * stride, (double)x[i]);
 }
 
-void at_load_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, double *out) {
+void at_load_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n,
+                     double *out) {
     for (int64_t i = 0; i < n; i++) out[i] = at_load(t, offset + i * stride);
 }
 
-void at_store_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, const double *x) {
+void at_store_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n,
+                      const double *x) {
     for (int64_t i = 0; i < n; i++) at_store(t, offset + i * stride, x[i]);
 }

@@ -17,8 +17,11 @@ const char *describe(lua_State *L, int index) {
     if (t && !t->data) return "a closed tensor";
     if (t) {
         size_t used = 0;
-        for (int i = 0; i < t->rank; i++) used += (size_t)snprintf(text + used, sizeof text - used, "%s%lld", i ? "x" : "", (long long)t->shape[i]);
-        snprintf(text + used, sizeof text - used, "%s%s tensor", t->rank ? " " : "scalar ", attune_dtype_name(t->dtype));
+        for (int i = 0; i < t->rank; i++)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%lld", i ? "x" : "",
+                                     (long long)t->shape[i]);
+        snprintf(text + used, sizeof text - used, "%s%s tensor", t->rank ? " " : "scalar ",
+                 attune_dtype_name(t->dtype));
         return text;
     }
     switch (lua_type(L, index)) {
@@ -43,8 +46,11 @@ int raise_expected(lua_State *L, const char *name, const char *what, int index) 
 int64_t check_integer(lua_State *L, int index, const char *name, int64_t least) {
     int is_integer;
     int64_t n = lua_tointegerx(L, index, &is_integer);
-    if (lua_type(L, index) != LUA_TNUMBER || !is_integer) raise_expected(L, name, "an integer", index);
-    if (n < least) luaL_error(L, "%s: expected an integer of at least %d, got %I", name, (int)least, (LUAI_UACINT)n);
+    if (lua_type(L, index) != LUA_TNUMBER || !is_integer)
+        raise_expected(L, name, "an integer", index);
+    if (n < least)
+        luaL_error(L, "%s: expected an integer of at least %d, got %I", name, (int)least,
+                   (LUAI_UACINT)n);
     return n;
 }
 
@@ -53,9 +59,12 @@ double check_number(lua_State *L, int index, const char *name) {
     return lua_tonumber(L, index);
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------- */
+/* ---- names
+ * -------------------------------------------------------------------------------------------------------
+ */
 
-/* Insertions, deletions, changes and swaps of neighbours between two names (Damerau 1964), for names shorter than 40. */
+/* Insertions, deletions, changes and swaps of neighbours between two names (Damerau 1964), for
+ * names shorter than 40. */
 static int distance(const char *a, const char *b) {
     int d[41][41], m = (int)strlen(a), n = (int)strlen(b);
     if (m > 40 || n > 40) return 100;
@@ -68,7 +77,9 @@ static int distance(const char *a, const char *b) {
             int best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
             if (d[i - 1][j] + 1 < best) best = d[i - 1][j] + 1;
             if (d[i][j - 1] + 1 < best) best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best) best = d[i - 2][j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
             d[i][j] = best;
         }
     }
@@ -83,7 +94,8 @@ int raise_unknown(lua_State *L, const char *what, const char *name, const char *
         int d = distance(name, known[i]);
         if (d < best) best = d, nearest = known[i];
     }
-    if (nearest && best <= 1 + (int)strlen(name) / 3) return luaL_error(L, "unknown %s '%s': did you mean '%s'?", what, name, nearest);
+    if (nearest && best <= 1 + (int)strlen(name) / 3)
+        return luaL_error(L, "unknown %s '%s': did you mean '%s'?", what, name, nearest);
     luaL_buffinit(L, &list);
     for (int i = 0; known[i]; i++) {
         if (i) luaL_addstring(&list, ", ");
@@ -95,10 +107,12 @@ int raise_unknown(lua_State *L, const char *what, const char *name, const char *
 
 void check_options(lua_State *L, int index, const char *const *known) {
     if (lua_isnoneornil(L, index)) return;
-    if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, "options", "a table of named fields", index);
+    if (lua_type(L, index) != LUA_TTABLE)
+        raise_expected(L, "options", "a table of named fields", index);
     index = lua_absindex(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-        if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
+        if (lua_type(L, -2) != LUA_TSTRING)
+            luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
         const char *name = lua_tostring(L, -2);
         int i = 0;
         while (known[i] && strcmp(known[i], name) != 0) i++;
@@ -155,12 +169,15 @@ bool option_choice(lua_State *L, int index, const char *name, const char *const 
     return true;
 }
 
-/* ---- lists ------------------------------------------------------------------------------------------------------- */
+/* ---- lists
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_MAX_RANK]) {
     if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, name, "a shape such as {2, 3}", index);
     int64_t rank = (int64_t)lua_rawlen(L, index);
-    if (rank < 1 || rank > ATTUNE_MAX_RANK) luaL_error(L, "%s: expected from 1 to %d axes, got %d", name, ATTUNE_MAX_RANK, (int)rank);
+    if (rank < 1 || rank > ATTUNE_MAX_RANK)
+        luaL_error(L, "%s: expected from 1 to %d axes, got %d", name, ATTUNE_MAX_RANK, (int)rank);
     for (int i = 0; i < (int)rank; i++) {
         lua_rawgeti(L, index, i + 1);
         shape[i] = check_integer(L, -1, name, 1);
@@ -187,19 +204,23 @@ attune_tensor *push_integers(lua_State *L, int index, const char *name) {
     attune_tensor *t = test_tensor(L, index), *out;
     if (t) {
         check_tensor(L, index, name);
-        if (t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64 || t->dtype == ATTUNE_BF16 || t->dtype == ATTUNE_F16) check_whole(L, t, name);
+        if (t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64 || t->dtype == ATTUNE_BF16 ||
+            t->dtype == ATTUNE_F16)
+            check_whole(L, t, name);
         out = push_tensor(L);
         RUN(L, attune_tensor_convert(t, ATTUNE_I64, out));
         return out;
     }
-    if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, name, "a list of integers or a tensor", index);
+    if (lua_type(L, index) != LUA_TTABLE)
+        raise_expected(L, name, "a list of integers or a tensor", index);
     index = lua_absindex(L, index);
     int64_t shape[2] = {(int64_t)lua_rawlen(L, index), 0};
     if (shape[0] == 0) luaL_error(L, "%s: expected at least one integer, got an empty list", name);
     const bool nested = lua_rawgeti(L, index, 1) == LUA_TTABLE;
     if (nested) shape[1] = (int64_t)lua_rawlen(L, -1);
     lua_pop(L, 1);
-    if (nested && shape[1] == 0) luaL_error(L, "%s: expected at least one integer a row, got an empty list", name);
+    if (nested && shape[1] == 0)
+        luaL_error(L, "%s: expected at least one integer a row, got an empty list", name);
     out = push_tensor(L);
     RUN(L, attune_tensor_new(ATTUNE_I64, nested ? 2 : 1, shape, out));
     int64_t *to = out->data;
@@ -209,7 +230,8 @@ attune_tensor *push_integers(lua_State *L, int index, const char *name) {
             *to++ = check_integer(L, -1, name, INT64_MIN);
         } else {
             if (lua_type(L, -1) != LUA_TTABLE || (int64_t)lua_rawlen(L, -1) != shape[1])
-                luaL_error(L, "%s: expected lists of %d integers each, got %s", name, (int)shape[1], describe(L, -1));
+                luaL_error(L, "%s: expected lists of %d integers each, got %s", name, (int)shape[1],
+                           describe(L, -1));
             for (int64_t j = 0; j < shape[1]; j++) {
                 lua_rawgeti(L, -1, j + 1);
                 *to++ = check_integer(L, -1, name, INT64_MIN);

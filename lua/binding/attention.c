@@ -8,7 +8,9 @@ static const char *const engines[] = {"reference", "blis", "tiled", "decode", NU
 
 /* Lists of lengths as one block of integers in a userdata, which stays on the stack. */
 static void read_lengths(lua_State *L, int index, attune_lengths *out) {
-    if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, "lengths", "a list of document lengths, or one for each batch row", index);
+    if (lua_type(L, index) != LUA_TTABLE)
+        raise_expected(L, "lengths", "a list of document lengths, or one for each batch row",
+                       index);
     index = lua_absindex(L, index);
     int64_t rows = (int64_t)lua_rawlen(L, index), total = 0;
     if (rows == 0) luaL_error(L, "lengths: expected at least one document, got an empty list");
@@ -16,11 +18,13 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
     lua_pop(L, 1);
     if (!nested) total = rows, rows = 1;
     for (int64_t r = 0; r < rows && nested; r++) {
-        if (lua_rawgeti(L, index, r + 1) != LUA_TTABLE) raise_expected(L, "lengths", "lists of lengths, one for each batch row", -1);
+        if (lua_rawgeti(L, index, r + 1) != LUA_TTABLE)
+            raise_expected(L, "lengths", "lists of lengths, one for each batch row", -1);
         total += (int64_t)lua_rawlen(L, -1);
         lua_pop(L, 1);
     }
-    int64_t *block = lua_newuserdatauv(L, (size_t)(rows + total) * sizeof *block, 0), *value = block + rows;
+    int64_t *block = lua_newuserdatauv(L, (size_t)(rows + total) * sizeof *block, 0),
+            *value = block + rows;
     for (int64_t r = 0; r < rows; r++) {
         if (nested)
             lua_rawgeti(L, index, r + 1);
@@ -38,14 +42,20 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
 }
 
 /* One pass over the table: this runs for every call, however small. */
-void read_attention_options(lua_State *L, int index, attune_attention_options *out, bool for_cache) {
-    static const char *const known[] = {"causal", "window", "scale", "softcap", "lengths", "sinks", "score", "mask", "rotate", "positions", "engine", NULL};
-    static const char *const known_to_cache[] = {"window", "scale", "softcap", "sinks", "score", "mask", "rotate", "engine", NULL};
+void read_attention_options(lua_State *L, int index, attune_attention_options *out,
+                            bool for_cache) {
+    static const char *const known[] = {"causal",  "window",    "scale",  "softcap",
+                                        "lengths", "sinks",     "score",  "mask",
+                                        "rotate",  "positions", "engine", NULL};
+    static const char *const known_to_cache[] = {"window", "scale",  "softcap", "sinks", "score",
+                                                 "mask",   "rotate", "engine",  NULL};
     memset(out, 0, sizeof *out);
     if (lua_isnoneornil(L, index)) return;
-    if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, "options", "a table of named fields", index);
+    if (lua_type(L, index) != LUA_TTABLE)
+        raise_expected(L, "options", "a table of named fields", index);
     for (lua_pushnil(L); lua_next(L, index);) {
-        if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
+        if (lua_type(L, -2) != LUA_TSTRING)
+            luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
         const char *name = lua_tostring(L, -2);
         int choice = 0;
         if (strcmp(name, "scale") == 0) {
@@ -87,7 +97,8 @@ void read_attention_options(lua_State *L, int index, attune_attention_options *o
 static int attention(lua_State *L) {
     attune_attention_options options;
     lua_settop(L, 4);
-    attune_tensor *q = check_tensor(L, 1, "q"), *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v");
+    attune_tensor *q = check_tensor(L, 1, "q"), *k = check_tensor(L, 2, "k"),
+                  *v = check_tensor(L, 3, "v");
     read_attention_options(L, 4, &options, false);
     attune_tensor *o = push_tensor(L), *lse = push_tensor(L);
     RUN(L, attune_attention(q, k, v, &options, o, lse));
@@ -97,7 +108,8 @@ static int attention(lua_State *L) {
 enum { MOST_TABLES = 16 };
 
 /* Pushes each tensor that the score program reads and an empty one for its gradient. */
-static int push_table_gradients(lua_State *L, const attune_attention_options *options, attune_tensor **to) {
+static int push_table_gradients(lua_State *L, const attune_attention_options *options,
+                                attune_tensor **to) {
     if (!options->score) return 0;
     lua_getfield(L, 7, "score");
     push_program(L, -1, "score");
@@ -105,7 +117,10 @@ static int push_table_gradients(lua_State *L, const attune_attention_options *op
     lua_getiuservalue(L, -1, 1);
     lua_remove(L, -2);
     const int count = (int)lua_rawlen(L, -1), list = lua_gettop(L);
-    if (count > MOST_TABLES) return luaL_error(L, "score: expected at most %d tensors in a function with gradients, got %d", MOST_TABLES, count);
+    if (count > MOST_TABLES)
+        return luaL_error(L,
+                          "score: expected at most %d tensors in a function with gradients, got %d",
+                          MOST_TABLES, count);
     luaL_checkstack(L, 2 * count + 8, "score");
     for (int t = 0; t < count; t++) {
         lua_rawgeti(L, list, t + 1);
@@ -129,7 +144,8 @@ static int attention_backward(lua_State *L) {
     memset(of_tables, 0, sizeof of_tables);
     const int first = lua_gettop(L) + 1, count = push_table_gradients(L, &options, of_tables);
     dq = push_tensor(L), dk = push_tensor(L), dv = push_tensor(L), dsinks = push_tensor(L);
-    RUN(L, attune_attention_backward(in[0], in[1], in[2], in[3], in[4], in[5], &options, dq, dk, dv, dsinks, dtables));
+    RUN(L, attune_attention_backward(in[0], in[1], in[2], in[3], in[4], in[5], &options, dq, dk, dv,
+                                     dsinks, dtables));
     for (int t = 0; t < count; t++) {
         *of_tables[t] = dtables[t];
         if (!dtables[t].data) continue;
@@ -159,14 +175,18 @@ static int attention_weights(lua_State *L) {
 }
 
 static int merge(lua_State *L) {
-    attune_tensor *o1 = check_tensor(L, 1, "o1"), *lse1 = check_tensor(L, 2, "lse1"), *o2 = check_tensor(L, 3, "o2"), *lse2 = check_tensor(L, 4, "lse2");
+    attune_tensor *o1 = check_tensor(L, 1, "o1"), *lse1 = check_tensor(L, 2, "lse1"),
+                  *o2 = check_tensor(L, 3, "o2"), *lse2 = check_tensor(L, 4, "lse2");
     attune_tensor *o = push_tensor(L), *lse = push_tensor(L);
     RUN(L, attune_attention_merge(o1, lse1, o2, lse2, o, lse));
     return 2;
 }
 
 void open_attention(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"attention", attention}, {"attention_backward", attention_backward}, {"attention_weights", attention_weights}, {"merge", merge}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"attention", attention},
+                                         {"attention_backward", attention_backward},
+                                         {"attention_weights", attention_weights},
+                                         {"merge", merge},
+                                         {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -1,7 +1,8 @@
 /* binding.h - what the files of the C module attune.core share.
  *
- * A handle is a userdata that holds the core's struct. It is put into its closed state and given its metatable before anything can raise, so
- * that an error half-way leaks nothing: the collector closes it. Errors are raised at the caller's line and name the argument.
+ * A handle is a userdata that holds the core's struct. It is put into its closed state and given
+ * its metatable before anything can raise, so that an error half-way leaks nothing: the collector
+ * closes it. Errors are raised at the caller's line and name the argument.
  */
 #ifndef ATTUNE_BINDING_H
 #define ATTUNE_BINDING_H
@@ -17,15 +18,18 @@
 #define POSITION_TYPE "attune.position"
 #define PROGRAM_TYPE "attune.program"
 
-/* ---- calling the core -------------------------------------------------------------------------------------------- */
+/* ---- calling the core
+ * -------------------------------------------------------------------------------------------- */
 
 /* Raises a failure. ATTUNE_EINTERRUPT raises "interrupted!". */
 int raise_status(lua_State *L, attune_status status);
 
-/* True while a core call runs: Ctrl-C is then the call's affair, and "interrupted!" is raised once, where pcall can catch it. */
+/* True while a core call runs: Ctrl-C is then the call's affair, and "interrupted!" is raised once,
+ * where pcall can catch it. */
 extern volatile sig_atomic_t core_runs;
 
-/* Runs a core call; out of memory, it lets the collector free what nobody holds and tries once more. */
+/* Runs a core call; out of memory, it lets the collector free what nobody holds and tries once
+ * more. */
 #define RUN(L, call)                                        \
     do {                                                    \
         attune_interrupt_clear();                           \
@@ -39,16 +43,20 @@ extern volatile sig_atomic_t core_runs;
         if (status_ != ATTUNE_OK) raise_status(L, status_); \
     } while (0)
 
-/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * -----------------------------------------------------------------------------------------------------
+ */
 
-/* A closed tensor on the stack, to be filled. Lets the collector run when tensors have grown much since it last did. */
+/* A closed tensor on the stack, to be filled. Lets the collector run when tensors have grown much
+ * since it last did. */
 attune_tensor *push_tensor(lua_State *L);
 /* The open tensor at index; raises with the argument's name otherwise. */
 attune_tensor *check_tensor(lua_State *L, int index, const char *name);
 attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
 
-/* ---- arguments and options --------------------------------------------------------------------------------------- */
+/* ---- arguments and options
+ * --------------------------------------------------------------------------------------- */
 
 /* "2x3 f32 tensor", "a string, 'abc'", "nil": for messages. In a buffer of its own. */
 const char *describe(lua_State *L, int index);
@@ -58,7 +66,8 @@ int raise_expected(lua_State *L, const char *name, const char *what, int index);
 int64_t check_integer(lua_State *L, int index, const char *name, int64_t least);
 double check_number(lua_State *L, int index, const char *name);
 
-/* Raises about an unknown name, with the nearest of the known ones (a list that ends with NULL). what: "option" or "method". */
+/* Raises about an unknown name, with the nearest of the known ones (a list that ends with NULL).
+ * what: "option" or "method". */
 int raise_unknown(lua_State *L, const char *what, const char *name, const char *const *known);
 
 /* The value at index is nil or a table whose keys are all in known; raises otherwise. */
@@ -73,26 +82,33 @@ bool option_choice(lua_State *L, int index, const char *name, const char *const 
 
 /* A shape, {2, 3}, at index. */
 int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_MAX_RANK]);
-/* A list of integers at index into a tensor i64 [n], pushed; a list of lists gives [rows, n]. A tensor is converted. */
+/* A list of integers at index into a tensor i64 [n], pushed; a list of lists gives [rows, n]. A
+ * tensor is converted. */
 attune_tensor *push_integers(lua_State *L, int index, const char *name);
 
-/* ---- nouns ------------------------------------------------------------------------------------------------------- */
+/* ---- nouns
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 attune_cache *check_cache(lua_State *L, int index);
 attune_position *check_position(lua_State *L, int index, const char *name);
 attune_position *test_position(lua_State *L, int index);
 
-/* The program of the score or mask function at index (kind: "score" or "mask"), traced if need be, pushed; its first user value is the list of its tensors. */
+/* The program of the score or mask function at index (kind: "score" or "mask"), traced if need be,
+ * pushed; its first user value is the list of its tensors. */
 attune_program *push_program(lua_State *L, int index, const char *kind);
 attune_program *check_program(lua_State *L, int index);
 
-/* Reads attention's options at index into out. Lists live in userdata that this pushes: leave them there until the call is done. */
+/* Reads attention's options at index into out. Lists live in userdata that this pushes: leave them
+ * there until the call is done. */
 void read_attention_options(lua_State *L, int index, attune_attention_options *out, bool for_cache);
 
-/* Seeds for tensors whose caller gives none: they differ from draw to draw and follow from set_seed. */
+/* Seeds for tensors whose caller gives none: they differ from draw to draw and follow from
+ * set_seed. */
 uint64_t next_seed(void);
 
-void open_tensor(lua_State *L); /* each adds its functions to the module table on top of the stack */
+void open_tensor(
+    lua_State *L); /* each adds its functions to the module table on top of the stack */
 void open_make(lua_State *L);
 void open_attention(lua_State *L);
 void open_cache(lua_State *L);

@@ -16,17 +16,23 @@ attune_cache *check_cache(lua_State *L, int index) {
 }
 
 static int cache(lua_State *L) {
-    static const char *const known[] = {"batch", "kv_heads", "head_dim", "v_head_dim", "capacity", "window", "dtype", NULL};
+    static const char *const known[] = {"batch",    "kv_heads", "head_dim", "v_head_dim",
+                                        "capacity", "window",   "dtype",    NULL};
     attune_cache_options o = {.batch = 1};
     lua_settop(L, 1);
-    if (!lua_istable(L, 1)) return raise_expected(L, "options", "a table such as {kv_heads = 1, head_dim = 128, capacity = 8192}", 1);
+    if (!lua_istable(L, 1))
+        return raise_expected(L, "options",
+                              "a table such as {kv_heads = 1, head_dim = 128, capacity = 8192}", 1);
     check_options(L, 1, known);
     option_integer(L, 1, "batch", 1, &o.batch);
-    if (!option_integer(L, 1, "kv_heads", 1, &o.kv_heads)) return luaL_error(L, "kv_heads: expected an integer, got nil");
-    if (!option_integer(L, 1, "head_dim", 1, &o.head_dim)) return luaL_error(L, "head_dim: expected an integer, got nil");
+    if (!option_integer(L, 1, "kv_heads", 1, &o.kv_heads))
+        return luaL_error(L, "kv_heads: expected an integer, got nil");
+    if (!option_integer(L, 1, "head_dim", 1, &o.head_dim))
+        return luaL_error(L, "head_dim: expected an integer, got nil");
     option_integer(L, 1, "v_head_dim", 1, &o.v_head_dim);
     option_integer(L, 1, "window", 1, &o.window);
-    if (!option_integer(L, 1, "capacity", 1, &o.capacity) && !o.window) return luaL_error(L, "capacity: expected a number of tokens (or a window), got nil");
+    if (!option_integer(L, 1, "capacity", 1, &o.capacity) && !o.window)
+        return luaL_error(L, "capacity: expected a number of tokens (or a window), got nil");
     option_dtype(L, 1, &o.dtype);
     attune_cache **c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = NULL;
@@ -45,10 +51,12 @@ static int c_append(lua_State *L) {
     if (!lua_isnil(L, 4) && lua_getfield(L, 4, "counts") != LUA_TNIL) {
         counts = push_integers(L, lua_gettop(L), "counts");
         if (counts->rank != 1 || counts->shape[0] != attune_cache_describe(c)->batch) {
-            return luaL_error(L, "counts: expected %I numbers, one for each batch row", (LUAI_UACINT)attune_cache_describe(c)->batch);
+            return luaL_error(L, "counts: expected %I numbers, one for each batch row",
+                              (LUAI_UACINT)attune_cache_describe(c)->batch);
         }
     }
-    if (!lua_isnil(L, 4) && lua_getfield(L, 4, "rotate") != LUA_TNIL) rotate = check_position(L, -1, "rotate");
+    if (!lua_isnil(L, 4) && lua_getfield(L, 4, "rotate") != LUA_TNIL)
+        rotate = check_position(L, -1, "rotate");
     RUN(L, attune_cache_append(c, k, v, counts ? counts->data : NULL, rotate));
     lua_settop(L, 1);
     return 1;
@@ -92,12 +100,16 @@ static int c_tostring(lua_State *L) {
         return 1;
     }
     const attune_cache_options *o = attune_cache_describe(*c);
-    lua_pushfstring(L, "%s cache of batch %I, %I kv heads of %I: %I of %I tokens", attune_dtype_name(o->dtype), (LUAI_UACINT)o->batch, (LUAI_UACINT)o->kv_heads,
-                    (LUAI_UACINT)o->head_dim, (LUAI_UACINT)attune_cache_length(*c), (LUAI_UACINT)o->capacity);
+    lua_pushfstring(L, "%s cache of batch %I, %I kv heads of %I: %I of %I tokens",
+                    attune_dtype_name(o->dtype), (LUAI_UACINT)o->batch, (LUAI_UACINT)o->kv_heads,
+                    (LUAI_UACINT)o->head_dim, (LUAI_UACINT)attune_cache_length(*c),
+                    (LUAI_UACINT)o->capacity);
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"append", c_append}, {"attend", c_attend}, {"truncate", c_truncate}, {"reset", c_reset}, {"close", c_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"append", c_append},     {"attend", c_attend},
+                                   {"truncate", c_truncate}, {"reset", c_reset},
+                                   {"close", c_close},       {NULL, NULL}};
 
 /* Upvalue 1: the methods. */
 static int c_index(lua_State *L) {
@@ -107,8 +119,9 @@ static int c_index(lua_State *L) {
     attune_cache *c = check_cache(L, 1);
     const attune_cache_options *o = attune_cache_describe(c);
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"append", "attend",   "truncate", "reset",    "close",    "length", "lengths", "nbytes",
-                                        "dtype",  "capacity", "batch",    "kv_heads", "head_dim", "window", NULL};
+    static const char *const known[] = {"append", "attend",   "truncate", "reset",  "close",
+                                        "length", "lengths",  "nbytes",   "dtype",  "capacity",
+                                        "batch",  "kv_heads", "head_dim", "window", NULL};
     if (strcmp(name, "length") == 0)
         lua_pushinteger(L, attune_cache_length(c));
     else if (strcmp(name, "nbytes") == 0)
@@ -137,7 +150,8 @@ static int c_index(lua_State *L) {
 }
 
 void open_cache(lua_State *L) {
-    static const luaL_Reg meta[] = {{"__gc", c_close}, {"__close", c_close}, {"__tostring", c_tostring}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__gc", c_close}, {"__close", c_close}, {"__tostring", c_tostring}, {NULL, NULL}};
     luaL_newmetatable(L, CACHE_TYPE);
     luaL_setfuncs(L, meta, 0);
     luaL_newlib(L, methods);

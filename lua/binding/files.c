@@ -57,13 +57,15 @@ static int load(lua_State *L) {
     return 2;
 }
 
-/* The names of a table in their order, so that a file's bytes do not depend on hashing. Pushes a list; returns how many. */
+/* The names of a table in their order, so that a file's bytes do not depend on hashing. Pushes a
+ * list; returns how many. */
 static int64_t push_sorted_names(lua_State *L, int index, const char *argument) {
     int64_t n = 0;
     lua_newtable(L);
     int list = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-        if (lua_type(L, -2) != LUA_TSTRING) luaL_error(L, "%s: expected names as keys, got %s", argument, describe(L, -2));
+        if (lua_type(L, -2) != LUA_TSTRING)
+            luaL_error(L, "%s: expected names as keys, got %s", argument, describe(L, -2));
         lua_pushvalue(L, -2);
         lua_rawseti(L, list, ++n);
     }
@@ -75,12 +77,14 @@ static int64_t push_sorted_names(lua_State *L, int index, const char *argument) 
     return n;
 }
 
-/* The archive's names and tensors are borrowed from the Lua values on the stack; its own two arrays are userdata. */
+/* The archive's names and tensors are borrowed from the Lua values on the stack; its own two arrays
+ * are userdata. */
 static int save(lua_State *L) {
     const char *path = check_path(L, 1);
     lua_settop(L, 3);
     if (!lua_istable(L, 2)) return raise_expected(L, "tensors", "a table {name = tensor}", 2);
-    if (!lua_isnil(L, 3) && !lua_istable(L, 3)) return raise_expected(L, "metadata", "a table {key = text}", 3);
+    if (!lua_isnil(L, 3) && !lua_istable(L, 3))
+        return raise_expected(L, "metadata", "a table {key = text}", 3);
     attune_archive a = {0};
     a.tensors = push_sorted_names(L, 2, "tensors");
     a.tensor = lua_newuserdatauv(L, (size_t)(a.tensors + 1) * sizeof *a.tensor, 0);
@@ -97,7 +101,8 @@ static int save(lua_State *L) {
         for (int64_t i = 0; i < a.texts; i++) {
             lua_rawgeti(L, 6, i + 1);
             a.text[i].key = (char *)lua_tostring(L, -1);
-            if (lua_getfield(L, 3, a.text[i].key) != LUA_TSTRING) return raise_expected(L, a.text[i].key, "a text", -1);
+            if (lua_getfield(L, 3, a.text[i].key) != LUA_TSTRING)
+                return raise_expected(L, a.text[i].key, "a text", -1);
             a.text[i].value = (char *)lua_tostring(L, -1);
             lua_pop(L, 2);
         }

@@ -27,18 +27,22 @@ static attune_position *read_rotate(lua_State *L, int index) {
 
 /* What attention has and this cannot have: the reason, rather than an unknown name. */
 static void refuse_scores(lua_State *L, int index) {
-    static const char *const without[][2] = {{"score", "change"}, {"mask", "hide"}, {"softcap", "cap"}, {"window", "hide"}};
+    static const char *const without[][2] = {
+        {"score", "change"}, {"mask", "hide"}, {"softcap", "cap"}, {"window", "hide"}};
     for (size_t n = 0; n < sizeof without / sizeof *without && lua_istable(L, index); n++) {
         if (lua_getfield(L, index, without[n][0]) != LUA_TNIL) {
-            luaL_error(L, "%s: linear attention never forms the scores q . k that it would %s; leave it out, or use attune.attention", without[n][0],
-                       without[n][1]);
+            luaL_error(L,
+                       "%s: linear attention never forms the scores q . k that it would %s; leave "
+                       "it out, or use attune.attention",
+                       without[n][0], without[n][1]);
         }
         lua_pop(L, 1);
     }
 }
 
 static void read_options(lua_State *L, int index, attune_linear_options *out) {
-    static const char *const known[] = {"causal", "features", "projection", "rotate", "epsilon", NULL};
+    static const char *const known[] = {"causal", "features", "projection",
+                                        "rotate", "epsilon",  NULL};
     int kind = 0;
     *out = (attune_linear_options){0};
     refuse_scores(L, index);
@@ -54,7 +58,8 @@ static void read_options(lua_State *L, int index, attune_linear_options *out) {
 static int linear_attention(lua_State *L) {
     attune_linear_options o;
     lua_settop(L, 4);
-    attune_tensor *q = check_tensor(L, 1, "q"), *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v");
+    attune_tensor *q = check_tensor(L, 1, "q"), *k = check_tensor(L, 2, "k"),
+                  *v = check_tensor(L, 3, "v");
     read_options(L, 4, &o);
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_linear_attention(q, k, v, &o, out));
@@ -64,7 +69,8 @@ static int linear_attention(lua_State *L) {
 static int linear_attention_backward(lua_State *L) {
     attune_linear_options o;
     lua_settop(L, 5);
-    attune_tensor *d_o = check_tensor(L, 1, "d_o"), *q = check_tensor(L, 2, "q"), *k = check_tensor(L, 3, "k"), *v = check_tensor(L, 4, "v");
+    attune_tensor *d_o = check_tensor(L, 1, "d_o"), *q = check_tensor(L, 2, "q"),
+                  *k = check_tensor(L, 3, "k"), *v = check_tensor(L, 4, "v");
     read_options(L, 5, &o);
     attune_tensor *dq = push_tensor(L), *dk = push_tensor(L), *dv = push_tensor(L);
     RUN(L, attune_linear_attention_backward(d_o, q, k, v, &o, dq, dk, dv));
@@ -81,7 +87,9 @@ static int favor_projection(lua_State *L) {
     static const char *const known[] = {"head_dim", "features", "seed", NULL};
     int64_t seed = 0;
     lua_settop(L, 1);
-    if (!lua_istable(L, 1)) return raise_expected(L, "options", "a table such as {head_dim = 64, features = 256, seed = 1}", 1);
+    if (!lua_istable(L, 1))
+        return raise_expected(L, "options",
+                              "a table such as {head_dim = 64, features = 256, seed = 1}", 1);
     check_options(L, 1, known);
     const int64_t head_dim = required(L, "head_dim"), rows = required(L, "features");
     if (!option_integer(L, 1, "seed", INT64_MIN, &seed)) seed = (int64_t)next_seed();
@@ -102,7 +110,9 @@ static int favor_features(lua_State *L) {
     return 1;
 }
 
-/* ---- the state --------------------------------------------------------------------------------------------------- */
+/* ---- the state
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static attune_linear_state **check_handle(lua_State *L, int index) {
     attune_linear_state **s = luaL_testudata(L, index, STATE_TYPE);
@@ -117,11 +127,15 @@ static attune_linear_state *check_state(lua_State *L, int index) {
 }
 
 static int linear_state(lua_State *L) {
-    static const char *const known[] = {"batch", "kv_heads", "head_dim", "v_head_dim", "projection", "features", "rotate", "epsilon", NULL};
+    static const char *const known[] = {"batch",      "kv_heads",   "head_dim",
+                                        "v_head_dim", "projection", "features",
+                                        "rotate",     "epsilon",    NULL};
     attune_linear_state_options o = {.batch = 1};
     int kind = 0;
     lua_settop(L, 1);
-    if (!lua_istable(L, 1)) return raise_expected(L, "options", "a table such as {kv_heads = 1, head_dim = 64, projection = w}", 1);
+    if (!lua_istable(L, 1))
+        return raise_expected(L, "options",
+                              "a table such as {kv_heads = 1, head_dim = 64, projection = w}", 1);
     check_options(L, 1, known);
     option_integer(L, 1, "batch", 1, &o.batch);
     o.kv_heads = required(L, "kv_heads"), o.head_dim = required(L, "head_dim");
@@ -187,12 +201,17 @@ static int s_tostring(lua_State *L) {
         return 1;
     }
     const attune_linear_state_options *o = attune_linear_state_describe(*s);
-    lua_pushfstring(L, "linear state (%s) of batch %I, %I kv heads of %I: %I tokens", features[o->features], (LUAI_UACINT)o->batch, (LUAI_UACINT)o->kv_heads,
+    lua_pushfstring(L, "linear state (%s) of batch %I, %I kv heads of %I: %I tokens",
+                    features[o->features], (LUAI_UACINT)o->batch, (LUAI_UACINT)o->kv_heads,
                     (LUAI_UACINT)o->head_dim, (LUAI_UACINT)attune_linear_state_length(*s));
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"append", s_append}, {"attend", s_attend}, {"reset", s_reset}, {"close", s_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"append", s_append},
+                                   {"attend", s_attend},
+                                   {"reset", s_reset},
+                                   {"close", s_close},
+                                   {NULL, NULL}};
 
 /* Upvalue 1: the methods. */
 static int s_index(lua_State *L) {
@@ -202,8 +221,9 @@ static int s_index(lua_State *L) {
     attune_linear_state *s = check_state(L, 1);
     const attune_linear_state_options *o = attune_linear_state_describe(s);
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"append", "attend",   "reset",    "close",      "length",   "nbytes",
-                                        "batch",  "kv_heads", "head_dim", "v_head_dim", "features", NULL};
+    static const char *const known[] = {"append",   "attend",     "reset",    "close",
+                                        "length",   "nbytes",     "batch",    "kv_heads",
+                                        "head_dim", "v_head_dim", "features", NULL};
     if (strcmp(name, "length") == 0)
         lua_pushinteger(L, attune_linear_state_length(s));
     else if (strcmp(name, "nbytes") == 0)
@@ -224,10 +244,16 @@ static int s_index(lua_State *L) {
 }
 
 void open_linear(lua_State *L) {
-    static const luaL_Reg meta[] = {{"__gc", s_close}, {"__close", s_close}, {"__tostring", s_tostring}, {NULL, NULL}},
-                          functions[] = {{"linear_attention", linear_attention}, {"linear_attention_backward", linear_attention_backward},
-                                         {"favor_projection", favor_projection}, {"favor_features", favor_features},
-                                         {"linear_state", linear_state},         {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", s_close},
+                                    {"__close", s_close},
+                                    {"__tostring", s_tostring},
+                                    {NULL, NULL}},
+                          functions[] = {{"linear_attention", linear_attention},
+                                         {"linear_attention_backward", linear_attention_backward},
+                                         {"favor_projection", favor_projection},
+                                         {"favor_features", favor_features},
+                                         {"linear_state", linear_state},
+                                         {NULL, NULL}};
     luaL_newmetatable(L, STATE_TYPE);
     luaL_setfuncs(L, meta, 0);
     luaL_newlib(L, methods);

@@ -72,7 +72,8 @@ static int machine(lua_State *L) {
 
 static double seconds_given(lua_State *L, double otherwise) {
     double seconds = lua_isnoneornil(L, 1) ? otherwise : check_number(L, 1, "seconds");
-    if (!(seconds > 0 && seconds < 3600)) raise_expected(L, "seconds", "a number above 0 and below 3600", 1);
+    if (!(seconds > 0 && seconds < 3600))
+        raise_expected(L, "seconds", "a number above 0 and below 3600", 1);
     return seconds;
 }
 
@@ -81,7 +82,8 @@ static int measure_peak(lua_State *L) {
     double rate, seconds = seconds_given(L, 0.2);
     int i = 0;
     if (!lua_isnoneornil(L, 2)) {
-        if (lua_type(L, 2) != LUA_TSTRING) raise_expected(L, "arithmetic", "a name such as 'f32'", 2);
+        if (lua_type(L, 2) != LUA_TSTRING)
+            raise_expected(L, "arithmetic", "a name such as 'f32'", 2);
         while (known[i] && strcmp(known[i], lua_tostring(L, 2)) != 0) i++;
         if (!known[i]) raise_unknown(L, "arithmetic", lua_tostring(L, 2), known);
     }
@@ -103,7 +105,8 @@ static int measure_read(lua_State *L) {
     const int count = lua_gettop(L) > 2 ? lua_gettop(L) - 1 : 1;
     attune_span *spans = lua_newuserdatauv(L, (size_t)count * sizeof *spans, 0);
     for (int i = 0; i < count; i++) {
-        const attune_cache *cache = luaL_testudata(L, i + 2, CACHE_TYPE) ? check_cache(L, i + 2) : NULL;
+        const attune_cache *cache =
+            luaL_testudata(L, i + 2, CACHE_TYPE) ? check_cache(L, i + 2) : NULL;
         if (cache) {
             spans[i] = attune_cache_memory(cache);
             continue;
@@ -126,11 +129,13 @@ static int measure_sgemm(lua_State *L) {
 }
 
 static void read_words(lua_State *L, int index, const char *name, int n, uint32_t *out) {
-    if (!lua_istable(L, index) || (int)lua_rawlen(L, index) != n) luaL_error(L, "%s: expected %d words of 32 bits, got %s", name, n, describe(L, index));
+    if (!lua_istable(L, index) || (int)lua_rawlen(L, index) != n)
+        luaL_error(L, "%s: expected %d words of 32 bits, got %s", name, n, describe(L, index));
     for (int i = 0; i < n; i++) {
         lua_rawgeti(L, index, i + 1);
         int64_t word = check_integer(L, -1, name, 0);
-        if (word > UINT32_MAX) luaL_error(L, "%s: expected words of 32 bits, got %I", name, (LUAI_UACINT)word);
+        if (word > UINT32_MAX)
+            luaL_error(L, "%s: expected words of 32 bits, got %I", name, (LUAI_UACINT)word);
         out[i] = (uint32_t)word;
         lua_pop(L, 1);
     }
@@ -170,8 +175,11 @@ void open_machine(lua_State *L) {
                                          {"_fail_at", fail_at},
                                          {"_die_with_parent", die_with_parent},
                                          {NULL, NULL}},
-                          measures[] = {
-                              {"peak", measure_peak}, {"bandwidth", measure_bandwidth}, {"read", measure_read}, {"sgemm", measure_sgemm}, {NULL, NULL}};
+                          measures[] = {{"peak", measure_peak},
+                                        {"bandwidth", measure_bandwidth},
+                                        {"read", measure_read},
+                                        {"sgemm", measure_sgemm},
+                                        {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     luaL_newlib(L, measures);
     lua_setfield(L, -2, "measure");

@@ -7,7 +7,8 @@
 static uint64_t seed_base, seed_draws;
 
 uint64_t next_seed(void) {
-    const uint32_t counter[4] = {(uint32_t)seed_draws, (uint32_t)(seed_draws >> 32), 0, 0x5eed}, key[2] = {(uint32_t)seed_base, (uint32_t)(seed_base >> 32)};
+    const uint32_t counter[4] = {(uint32_t)seed_draws, (uint32_t)(seed_draws >> 32), 0, 0x5eed},
+                   key[2] = {(uint32_t)seed_base, (uint32_t)(seed_base >> 32)};
     uint32_t word[4];
     attune_philox(counter, key, word);
     seed_draws++;
@@ -61,7 +62,8 @@ static int full(lua_State *L) {
 
 static int arange(lua_State *L) {
     double first = 0, last, step = 1;
-    int options = lua_istable(L, lua_gettop(L)) ? lua_gettop(L) : lua_gettop(L) + 1, numbers = options - 1;
+    int options = lua_istable(L, lua_gettop(L)) ? lua_gettop(L) : lua_gettop(L) + 1,
+        numbers = options - 1;
     lua_settop(L, options);
     check_options(L, options, plain_options);
     if (numbers <= 1) {
@@ -69,10 +71,14 @@ static int arange(lua_State *L) {
     } else {
         first = check_number(L, 1, "first"), last = check_number(L, 2, "last");
         if (numbers > 2) step = check_number(L, 3, "step");
-        if (step == 0 || !isfinite(step)) return raise_expected(L, "step", "a number other than 0", 3);
+        if (step == 0 || !isfinite(step))
+            return raise_expected(L, "step", "a number other than 0", 3);
     }
     double count = floor((last - first) / step + 1e-9) + 1;
-    if (!(count >= 1)) return luaL_error(L, "last: expected a range that holds its first number, got %f to %f by %f", first, last, step);
+    if (!(count >= 1))
+        return luaL_error(L,
+                          "last: expected a range that holds its first number, got %f to %f by %f",
+                          first, last, step);
     if (count > 0x1p40) return luaL_error(L, "last: expected at most 2^40 numbers, got %f", count);
     int64_t shape[1] = {(int64_t)count};
     attune_dtype dtype = ATTUNE_F32;
@@ -107,15 +113,19 @@ static int uniform(lua_State *L) {
     return 1;
 }
 
-/* ---- from lists -------------------------------------------------------------------------------------------------- */
+/* ---- from lists
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static int infer_shape(lua_State *L, int index, int64_t shape[ATTUNE_MAX_RANK]) {
     int rank = 0;
     lua_pushvalue(L, index);
     while (lua_istable(L, -1)) {
-        if (rank == ATTUNE_MAX_RANK) luaL_error(L, "data: expected at most %d axes, got more", ATTUNE_MAX_RANK);
+        if (rank == ATTUNE_MAX_RANK)
+            luaL_error(L, "data: expected at most %d axes, got more", ATTUNE_MAX_RANK);
         shape[rank] = (int64_t)lua_rawlen(L, -1);
-        if (shape[rank] == 0) luaL_error(L, "data: expected at least one number, got an empty list");
+        if (shape[rank] == 0)
+            luaL_error(L, "data: expected at least one number, got an empty list");
         rank++;
         luaL_checkstack(L, 2, "data");
         lua_rawgeti(L, -1, 1);
@@ -136,16 +146,19 @@ static void store_number(lua_State *L, attune_tensor *t, int64_t place) {
     attune_tensor_set(&flat, &place, lua_tonumber(L, -1));
 }
 
-/* Fills t, in row-major order, from the nested list on top of the stack; extents are those found at first. */
-static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, int rank, int axis, int64_t *place) {
+/* Fills t, in row-major order, from the nested list on top of the stack; extents are those found at
+ * first. */
+static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, int rank, int axis,
+                         int64_t *place) {
     if (axis == rank) {
         store_number(L, t, (*place)++);
         return;
     }
     if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != shape[axis]) {
-        luaL_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis], axis + 1,
-                   lua_istable(L, -1) ? "one of another length, " : "",
-                   lua_istable(L, -1) ? lua_pushfstring(L, "%I", (LUAI_UACINT)lua_rawlen(L, -1)) : describe(L, -1));
+        luaL_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis],
+                   axis + 1, lua_istable(L, -1) ? "one of another length, " : "",
+                   lua_istable(L, -1) ? lua_pushfstring(L, "%I", (LUAI_UACINT)lua_rawlen(L, -1))
+                                      : describe(L, -1));
     }
     luaL_checkstack(L, 3, "data");
     for (int64_t i = 0; i < shape[axis]; i++) {
@@ -170,7 +183,9 @@ static int tensor(lua_State *L) {
         for (int i = 0; i < rank; i++) count *= listed[i];
         int64_t asked = 1;
         for (int i = 0; i < wanted; i++) asked = asked > count ? asked : asked * shape[i];
-        if (asked != count) return luaL_error(L, "shape: expected one of %I elements, as data has, got another", (LUAI_UACINT)count);
+        if (asked != count)
+            return luaL_error(L, "shape: expected one of %I elements, as data has, got another",
+                              (LUAI_UACINT)count);
     }
     attune_tensor *t = push_tensor(L);
     RUN(L, attune_tensor_new(dtype, wanted, shape, t));
@@ -181,7 +196,9 @@ static int tensor(lua_State *L) {
 }
 
 void open_make(lua_State *L) {
-    static const luaL_Reg functions[] = {{"tensor", tensor}, {"zeros", zeros},     {"ones", ones},         {"full", full}, {"arange", arange},
-                                         {"randn", randn},   {"uniform", uniform}, {"set_seed", set_seed}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"tensor", tensor},   {"zeros", zeros},       {"ones", ones},
+        {"full", full},       {"arange", arange},     {"randn", randn},
+        {"uniform", uniform}, {"set_seed", set_seed}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -4,14 +4,17 @@
 
 #include "binding.h"
 
-/* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
+/* ---- Ctrl-C
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static struct sigaction before;
 
 volatile sig_atomic_t core_runs;
 
-/* While a core call runs, it ends with "interrupted!". Otherwise whoever handled the signal before does so still (lua's own handler stops the script
- * between two instructions), and where nobody did, the signal does what it always does. */
+/* While a core call runs, it ends with "interrupted!". Otherwise whoever handled the signal before
+ * does so still (lua's own handler stops the script between two instructions), and where nobody
+ * did, the signal does what it always does. */
 static void on_interrupt(int number, siginfo_t *info, void *context) {
     if (core_runs) {
         attune_interrupt();
@@ -29,13 +32,17 @@ static void handle_interrupts(void) {
     static bool done;
     if (done) return;
     done = true;
-    if (sigaction(SIGINT, NULL, &before) != 0 || (!(before.sa_flags & SA_SIGINFO) && before.sa_handler == SIG_IGN)) return;
+    if (sigaction(SIGINT, NULL, &before) != 0 ||
+        (!(before.sa_flags & SA_SIGINFO) && before.sa_handler == SIG_IGN))
+        return;
     struct sigaction ours = {.sa_sigaction = on_interrupt, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigemptyset(&ours.sa_mask);
     sigaction(SIGINT, &ours, NULL);
 }
 
-/* ---- loading ----------------------------------------------------------------------------------------------------- */
+/* ---- loading
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 __attribute__((visibility("default"))) int luaopen_attune_core(lua_State *L);
 

@@ -1,4 +1,5 @@
-/* position.c - positional encodings. A handle keeps two values: its table or slopes, so that each look gives the same tensor, and its score. */
+/* position.c - positional encodings. A handle keeps two values: its table or slopes, so that each
+ * look gives the same tensor, and its score. */
 #include <string.h>
 
 #include "binding.h"
@@ -26,14 +27,16 @@ static attune_position **push_position(lua_State *L) {
 
 static int64_t required(lua_State *L, int options, const char *name) {
     int64_t n = 0;
-    if (!option_integer(L, options, name, 1, &n)) luaL_error(L, "%s: expected an integer, got nil", name);
+    if (!option_integer(L, options, name, 1, &n))
+        luaL_error(L, "%s: expected an integer, got nil", name);
     return n;
 }
 
 static const char *const pairings[] = {"half", "interleaved", NULL};
 
 static void read_base(lua_State *L, int index, double *out) {
-    if (option_number(L, index, "base", out) && !(*out > 0)) luaL_error(L, "base: expected a positive number, got %f", *out);
+    if (option_number(L, index, "base", out) && !(*out > 0))
+        luaL_error(L, "base: expected a positive number, got %f", *out);
 }
 
 static attune_pairing read_pairing(lua_State *L, int index, attune_pairing otherwise) {
@@ -67,19 +70,21 @@ static double required_number(lua_State *L, int index, const char *name) {
 
 /* A number that must not be zero, which would mean the default. */
 static void read_positive(lua_State *L, int index, const char *name, double *out) {
-    if (option_number(L, index, name, out) && !(*out > 0)) luaL_error(L, "%s: expected a positive number, got %f", name, *out);
+    if (option_number(L, index, name, out) && !(*out > 0))
+        luaL_error(L, "%s: expected a positive number, got %f", name, *out);
 }
 
 /* Scaling pushes what must stay until the encoding is made. */
 static void read_scaling(lua_State *L, int options, attune_rope_scaling *out) {
-    static const char *const types[] = {"linear", "ntk", "dynamic", "yarn", "longrope", "llama3", NULL};
-    static const char *const plain[] = {"type", "factor", "original", "length", NULL},
-                             *const yarn[] = {"type",   "factor",         "original", "length", "beta_fast", "beta_slow", "attention_factor",
-                                              "mscale", "mscale_all_dim", "truncate", NULL},
-                             *const longrope[] = {"type", "factor", "original", "length", "short", "long", NULL}, *const llama3[] = {"type",     "factor",
-                                                                                                                                     "original", "length",
-                                                                                                                                     "low",      "high",
-                                                                                                                                     NULL};
+    static const char *const types[] = {"linear",   "ntk",    "dynamic", "yarn",
+                                        "longrope", "llama3", NULL};
+    static const char *const
+        plain[] = {"type", "factor", "original", "length", NULL},
+        *const yarn[] = {"type",      "factor",           "original", "length",         "beta_fast",
+                         "beta_slow", "attention_factor", "mscale",   "mscale_all_dim", "truncate",
+                         NULL},
+        *const longrope[] = {"type", "factor", "original", "length", "short", "long", NULL},
+        *const llama3[] = {"type", "factor", "original", "length", "low", "high", NULL};
     static const char *const *const known[] = {plain, plain, plain, yarn, longrope, llama3};
     int type = -1;
     bool truncate = true;
@@ -87,13 +92,15 @@ static void read_scaling(lua_State *L, int options, attune_rope_scaling *out) {
     lua_getfield(L, options, "scaling");
     const int s = lua_gettop(L);
     if (lua_isnil(L, s)) return;
-    if (!lua_istable(L, s)) raise_expected(L, "scaling", "a table such as {type = 'linear', factor = 8}", s);
+    if (!lua_istable(L, s))
+        raise_expected(L, "scaling", "a table such as {type = 'linear', factor = 8}", s);
     option_choice(L, s, "type", types, &type);
     if (type < 0) luaL_error(L, "type: expected the name of a scaling, such as 'yarn', got nil");
     check_options(L, s, known[type]);
     out->type = (attune_scaling_type)(type + 1);
     out->factor = required_number(L, s, "factor");
-    if (!option_integer(L, s, "original", 1, &out->original) && out->type != ATTUNE_SCALING_LINEAR && out->type != ATTUNE_SCALING_NTK)
+    if (!option_integer(L, s, "original", 1, &out->original) &&
+        out->type != ATTUNE_SCALING_LINEAR && out->type != ATTUNE_SCALING_NTK)
         luaL_error(L, "original: expected an integer, got nil");
     option_integer(L, s, "length", 1, &out->length);
     read_positive(L, s, "beta_fast", &out->beta_fast);
@@ -122,16 +129,20 @@ static void read_rope(lua_State *L, int index, attune_rope_options *out) {
     read_scaling(L, index, &out->scaling);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------------------ */
+/* ---- making
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void make_none(lua_State *L, int options) {
-    static const char *const known[] = {"head_dim", "d_model", "heads", NULL}; /* a sweep over names passes what the others need */
+    static const char *const known[] = {"head_dim", "d_model", "heads",
+                                        NULL}; /* a sweep over names passes what the others need */
     check_options(L, options, known);
     RUN(L, attune_position_none(push_position(L)));
 }
 
 static void make_rope(lua_State *L, int options) {
-    static const char *const known[] = {"head_dim", "base", "dims", "pairing", "angles", "scaling", NULL};
+    static const char *const known[] = {"head_dim", "base",    "dims", "pairing",
+                                        "angles",   "scaling", NULL};
     attune_rope_options o = {0};
     check_options(L, options, known);
     o.head_dim = required(L, options, "head_dim");
@@ -164,7 +175,9 @@ static void make_learned(lua_State *L, int options) {
 }
 
 static void make_sinusoidal(lua_State *L, int options) {
-    static const char *const known[] = {"d_model", "base", "layout", NULL}, *const layouts[] = {"interleaved", "halves", NULL};
+    static const char *const known[] = {"d_model", "base", "layout", NULL}, *const layouts[] = {
+                                                                                "interleaved",
+                                                                                "halves", NULL};
     int layout = 0;
     double base = 0;
     check_options(L, options, known);
@@ -185,7 +198,8 @@ static void make_rope2d(lua_State *L, int options) {
 }
 
 static void make_xpos(lua_State *L, int options) {
-    static const char *const known[] = {"head_dim", "base", "dims", "scale_base", "pairing", "center", NULL};
+    static const char *const known[] = {"head_dim", "base",   "dims", "scale_base",
+                                        "pairing",  "center", NULL};
     attune_xpos_options o = {0};
     check_options(L, options, known);
     o.head_dim = required(L, options, "head_dim");
@@ -207,7 +221,8 @@ static void make_alibi(lua_State *L, int options) {
 }
 
 static void make_t5(lua_State *L, int options) {
-    static const char *const known[] = {"heads", "buckets", "max_distance", "bidirectional", "seed", "table", NULL};
+    static const char *const known[] = {"heads", "buckets", "max_distance", "bidirectional", "seed",
+                                        "table", NULL};
     attune_t5_options o = {0};
     bool bidirectional = true;
     int64_t seed = 0;
@@ -228,24 +243,33 @@ static void make_t5(lua_State *L, int options) {
     RUN(L, attune_position_t5(&o, push_position(L)));
 }
 
-static const char *const names[] = {"none", "rope", "learned", "sinusoidal", "rope2d", "xpos", "alibi", "t5", NULL};
-static void (*const makers[])(lua_State *L, int options) = {make_none, make_rope, make_learned, make_sinusoidal, make_rope2d, make_xpos, make_alibi, make_t5};
+static const char *const names[] = {"none", "rope",  "learned", "sinusoidal", "rope2d",
+                                    "xpos", "alibi", "t5",      NULL};
+static void (*const makers[])(lua_State *L,
+                              int options) = {make_none,   make_rope, make_learned, make_sinusoidal,
+                                              make_rope2d, make_xpos, make_alibi,   make_t5};
 
 static int position(lua_State *L) {
     lua_settop(L, 2);
-    if (lua_type(L, 1) != LUA_TSTRING) return raise_expected(L, "name", "the name of an encoding, such as 'rope'", 1);
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return raise_expected(L, "name", "the name of an encoding, such as 'rope'", 1);
     int i = 0;
     while (names[i] && strcmp(names[i], lua_tostring(L, 1)) != 0) i++;
     if (!names[i]) return raise_unknown(L, "positional encoding", lua_tostring(L, 1), names);
-    if (!lua_isnil(L, 2) && !lua_istable(L, 2)) return raise_expected(L, "options", "a table of named fields", 2);
+    if (!lua_isnil(L, 2) && !lua_istable(L, 2))
+        return raise_expected(L, "options", "a table of named fields", 2);
     makers[i](L, 2);
     return 1;
 }
 
-/* ---- using ------------------------------------------------------------------------------------------------------- */
+/* ---- using
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 /* A list or tensor of positions at index, or NULL for 0, 1, .. */
-static attune_tensor *read_positions(lua_State *L, int index) { return lua_isnoneornil(L, index) ? NULL : push_integers(L, index, "positions"); }
+static attune_tensor *read_positions(lua_State *L, int index) {
+    return lua_isnoneornil(L, index) ? NULL : push_integers(L, index, "positions");
+}
 
 static int p_rotate(lua_State *L) {
     lua_settop(L, 4);
@@ -255,7 +279,9 @@ static int p_rotate(lua_State *L) {
     if (!lua_isnil(L, 4) || attune_position_sided(pe)) {
         const char *which = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
         if (strcmp(which, "q") != 0 && strcmp(which, "k") != 0)
-            return raise_expected(L, "which", attune_position_sided(pe) ? "'q' or 'k', which xpos tells apart" : "'q' or 'k'", 4);
+            return raise_expected(
+                L, "which",
+                attune_position_sided(pe) ? "'q' or 'k', which xpos tells apart" : "'q' or 'k'", 4);
         side = *which == 'q' ? ATTUNE_QUERY : ATTUNE_KEY;
     }
     if (attune_position_inv_freq(pe, &unused) != ATTUNE_OK) { /* no rotation: x itself */
@@ -273,7 +299,8 @@ static int p_embed(lua_State *L) {
     attune_position *pe = check_position(L, 1, "position");
     attune_tensor *x = check_tensor(L, 2, "x");
     const char *name = attune_position_name(pe);
-    if (strcmp(name, "learned") != 0 && strcmp(name, "sinusoidal") != 0) { /* no embedding: x itself */
+    if (strcmp(name, "learned") != 0 &&
+        strcmp(name, "sinusoidal") != 0) { /* no embedding: x itself */
         lua_settop(L, 2);
         return 1;
     }
@@ -282,8 +309,10 @@ static int p_embed(lua_State *L) {
     return 1;
 }
 
-/* The table or the slopes of the handle at index 1, the same object each time; nil where it has none. Pushes one value. */
-static void push_kept(lua_State *L, attune_status (*get)(const attune_position *pe, attune_tensor *out)) {
+/* The table or the slopes of the handle at index 1, the same object each time; nil where it has
+ * none. Pushes one value. */
+static void push_kept(lua_State *L,
+                      attune_status (*get)(const attune_position *pe, attune_tensor *out)) {
     attune_tensor unused;
     attune_position *pe = check_position(L, 1, "position");
     if (get(pe, &unused) != ATTUNE_OK) {
@@ -314,7 +343,8 @@ static int p_bucket(lua_State *L) {
     return 1;
 }
 
-/* The score function of attune.scores over the kept table or slopes, the same closure each time; nil where the encoding has no part in the scores. */
+/* The score function of attune.scores over the kept table or slopes, the same closure each time;
+ * nil where the encoding has no part in the scores. */
 static void push_score(lua_State *L) {
     attune_position *pe = check_position(L, 1, "position");
     const char *name = attune_position_name(pe);
@@ -359,8 +389,9 @@ static int p_tostring(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg methods[] = {{"rotate", p_rotate}, {"embed", p_embed}, {"parameters", p_parameters},
-                                   {"bucket", p_bucket}, {"close", p_close}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"rotate", p_rotate},         {"embed", p_embed},
+                                   {"parameters", p_parameters}, {"bucket", p_bucket},
+                                   {"close", p_close},           {NULL, NULL}};
 
 /* Upvalue 1: the methods. */
 static int p_index(lua_State *L) {
@@ -369,7 +400,9 @@ static int p_index(lua_State *L) {
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
     attune_position *pe = check_position(L, 1, "position");
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"rotate", "embed", "parameters", "bucket", "close", "name", "score", "inv_freq", "factor", "table", "slopes", NULL};
+    static const char *const known[] = {"rotate", "embed", "parameters", "bucket",
+                                        "close",  "name",  "score",      "inv_freq",
+                                        "factor", "table", "slopes",     NULL};
     if (strcmp(name, "name") == 0)
         lua_pushstring(L, attune_position_name(pe));
     else if (strcmp(name, "score") == 0)
@@ -388,7 +421,8 @@ static int p_index(lua_State *L) {
 }
 
 static int rope(lua_State *L) {
-    static const char *const known[] = {"base", "dims", "pairing", "positions", "angles", "scaling", NULL};
+    static const char *const known[] = {"base",   "dims",    "pairing", "positions",
+                                        "angles", "scaling", NULL};
     attune_rope_options o = {0};
     lua_settop(L, 2);
     attune_tensor *x = check_tensor(L, 1, "x"), *positions = NULL;
@@ -407,7 +441,10 @@ static int rope(lua_State *L) {
 }
 
 void open_position(lua_State *L) {
-    static const luaL_Reg meta[] = {{"__gc", p_close}, {"__close", p_close}, {"__tostring", p_tostring}, {NULL, NULL}},
+    static const luaL_Reg meta[] = {{"__gc", p_close},
+                                    {"__close", p_close},
+                                    {"__tostring", p_tostring},
+                                    {NULL, NULL}},
                           functions[] = {{"position", position}, {"rope", rope}, {NULL, NULL}};
     luaL_newmetatable(L, POSITION_TYPE);
     luaL_setfuncs(L, meta, 0);

@@ -1,15 +1,21 @@
-/* program.c - score and mask programs: attune.program in Lua traces a function, the core runs what came of it. */
+/* program.c - score and mask programs: attune.program in Lua traces a function, the core runs what
+ * came of it. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
 
-attune_program *check_program(lua_State *L, int index) { return *(attune_program **)luaL_checkudata(L, index, PROGRAM_TYPE); }
+attune_program *check_program(lua_State *L, int index) {
+    return *(attune_program **)luaL_checkudata(L, index, PROGRAM_TYPE);
+}
 
 attune_program *push_program(lua_State *L, int index, const char *kind) {
     index = lua_absindex(L, index);
     if (!lua_isfunction(L, index) && !lua_istable(L, index)) {
-        raise_expected(L, kind, strcmp(kind, "mask") == 0 ? "a function (at) that returns a comparison" : "a function (s, at) that returns a number", index);
+        raise_expected(L, kind,
+                       strcmp(kind, "mask") == 0 ? "a function (at) that returns a comparison"
+                                                 : "a function (s, at) that returns a number",
+                       index);
     }
     lua_getglobal(L, "require");
     lua_pushliteral(L, "attune.program");
@@ -42,7 +48,8 @@ static int32_t *integers(lua_State *L, int index, const char *name, int32_t *cou
     return list;
 }
 
-/* (kind, {{op, line, integer, number, tensor, operands ..}, ..}, {tensor, ..}, {result =, slope =, read = {}, adjoint = {}}) */
+/* (kind, {{op, line, integer, number, tensor, operands ..}, ..}, {tensor, ..}, {result =, slope =,
+ * read = {}, adjoint = {}}) */
 static int program_new(lua_State *L) {
     const char *kind = luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
@@ -55,11 +62,13 @@ static int program_new(lua_State *L) {
     for (int32_t n = 0; n < count; n++) {
         lua_rawgeti(L, 2, n + 1);
         const int row = lua_gettop(L), size = (int)lua_rawlen(L, row);
-        code[n].op = (attune_op)integer_at(L, row, 1), code[n].line = (int32_t)integer_at(L, row, 2), code[n].integer = integer_at(L, row, 3) != 0;
+        code[n].op = (attune_op)integer_at(L, row, 1),
+        code[n].line = (int32_t)integer_at(L, row, 2), code[n].integer = integer_at(L, row, 3) != 0;
         lua_rawgeti(L, row, 4);
         code[n].number = (double)lua_tonumber(L, -1);
         code[n].tensor = (int32_t)integer_at(L, row, 5);
-        for (int k = 6; k <= size && k - 6 < ATTUNE_MAX_RANK; k++) code[n].a[k - 6] = (int32_t)integer_at(L, row, k);
+        for (int k = 6; k <= size && k - 6 < ATTUNE_MAX_RANK; k++)
+            code[n].a[k - 6] = (int32_t)integer_at(L, row, k);
         lua_settop(L, row - 1);
     }
     for (int32_t t = 0; t < tensor_count; t++) {
@@ -80,7 +89,8 @@ static int program_new(lua_State *L) {
     return 1;
 }
 
-/* (handle, batch, heads, kv_heads, queries, keys) -> a table of counts, and the states as strings, one for each row of tiles */
+/* (handle, batch, heads, kv_heads, queries, keys) -> a table of counts, and the states as strings,
+ * one for each row of tiles */
 static int program_map(lua_State *L) {
     attune_program *p = check_program(L, 1);
     int64_t n[5];
@@ -91,7 +101,8 @@ static int program_map(lua_State *L) {
     const struct {
         const char *name;
         int64_t value;
-    } fields[] = {{"heads", map.heads}, {"pairs", map.pairs}, {"seen", map.seen}, {"empty", map.empty}, {"partial", map.partial}, {"full", map.full}};
+    } fields[] = {{"heads", map.heads}, {"pairs", map.pairs},     {"seen", map.seen},
+                  {"empty", map.empty}, {"partial", map.partial}, {"full", map.full}};
     for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) {
         lua_pushinteger(L, fields[k].value);
         lua_setfield(L, -2, fields[k].name);
@@ -113,7 +124,8 @@ static int p_close(lua_State *L) {
 }
 
 void open_program(lua_State *L) {
-    static const luaL_Reg functions[] = {{"_program_new", program_new}, {"_program_map", program_map}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"_program_new", program_new}, {"_program_map", program_map}, {NULL, NULL}};
     luaL_newmetatable(L, PROGRAM_TYPE);
     lua_pushcfunction(L, p_close);
     lua_setfield(L, -2, "__gc");

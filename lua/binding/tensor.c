@@ -5,7 +5,8 @@
 
 #include "binding.h"
 
-/* Tensor bytes when the collector last ran through. Lua sees only small handles, so it is told when what they hold has grown. */
+/* Tensor bytes when the collector last ran through. Lua sees only small handles, so it is told when
+ * what they hold has grown. */
 static int64_t bytes_after_collection;
 
 attune_tensor *push_tensor(lua_State *L) {
@@ -21,7 +22,9 @@ attune_tensor *push_tensor(lua_State *L) {
     return t;
 }
 
-attune_tensor *test_tensor(lua_State *L, int index) { return lua_type(L, index) == LUA_TUSERDATA ? luaL_testudata(L, index, TENSOR_TYPE) : NULL; }
+attune_tensor *test_tensor(lua_State *L, int index) {
+    return lua_type(L, index) == LUA_TUSERDATA ? luaL_testudata(L, index, TENSOR_TYPE) : NULL;
+}
 
 attune_tensor *check_tensor(lua_State *L, int index, const char *name) {
     attune_tensor *t = test_tensor(L, index);
@@ -43,7 +46,8 @@ static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); 
 static int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
     int64_t axis = check_integer(L, index, name, INT64_MIN);
     if (axis == 0 || axis > t->rank || axis < -t->rank) {
-        luaL_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I", name, t->rank, t->rank, (LUAI_UACINT)axis);
+        luaL_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I", name, t->rank,
+                   t->rank, (LUAI_UACINT)axis);
     }
     return (int)(axis > 0 ? axis - 1 : axis);
 }
@@ -52,18 +56,22 @@ static int check_axis(lua_State *L, int index, const char *name, const attune_te
 static int64_t check_place(lua_State *L, int index, const char *name, int64_t extent) {
     int64_t i = check_integer(L, index, name, INT64_MIN);
     if (i == 0 || i > extent || i < -extent) {
-        luaL_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I", name, (LUAI_UACINT)extent, (LUAI_UACINT)-extent, (LUAI_UACINT)i);
+        luaL_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I", name,
+                   (LUAI_UACINT)extent, (LUAI_UACINT)-extent, (LUAI_UACINT)i);
     }
     return i > 0 ? i - 1 : i + extent;
 }
 
-/* ---- views ------------------------------------------------------------------------------------------------------- */
+/* ---- views
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 /* Extents as numbers or as one table, from argument 2 on. */
 static int read_extents(lua_State *L, int64_t shape[ATTUNE_MAX_RANK]) {
     const bool table = lua_istable(L, 2);
     int64_t n = table ? (int64_t)lua_rawlen(L, 2) : lua_gettop(L) - 1;
-    if (n < 1 || n > ATTUNE_MAX_RANK) luaL_error(L, "shape: expected from 1 to %d extents, got %d", ATTUNE_MAX_RANK, (int)n);
+    if (n < 1 || n > ATTUNE_MAX_RANK)
+        luaL_error(L, "shape: expected from 1 to %d extents, got %d", ATTUNE_MAX_RANK, (int)n);
     for (int i = 0; i < (int)n; i++) {
         if (table) lua_rawgeti(L, 2, i + 1);
         shape[i] = check_integer(L, table ? -1 : i + 2, "shape", -1);
@@ -100,7 +108,9 @@ static int t_slice(lua_State *L) {
     int axis = check_axis(L, 2, "axis", t);
     int64_t extent = t->shape[axis < 0 ? axis + t->rank : axis];
     int64_t first = check_place(L, 3, "first", extent), last = check_place(L, 4, "last", extent);
-    if (last < first) return luaL_error(L, "last: expected at least first, %I, got %I", (LUAI_UACINT)first + 1, (LUAI_UACINT)last + 1);
+    if (last < first)
+        return luaL_error(L, "last: expected at least first, %I, got %I", (LUAI_UACINT)first + 1,
+                          (LUAI_UACINT)last + 1);
     RUN(L, attune_tensor_slice(t, axis, first, last + 1, push_tensor(L)));
     return 1;
 }
@@ -119,7 +129,9 @@ static int t_to(lua_State *L) {
     return 1;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void push_element(lua_State *L, const attune_tensor *t, int64_t offset) {
     switch (t->dtype) {
@@ -158,7 +170,8 @@ static int t_tolist(lua_State *L) {
 
 static int t_item(lua_State *L) {
     attune_tensor *t = self(L);
-    if (attune_tensor_count(t) != 1) return luaL_error(L, "item: expected a tensor of one element, got %s", describe(L, 1));
+    if (attune_tensor_count(t) != 1)
+        return luaL_error(L, "item: expected a tensor of one element, got %s", describe(L, 1));
     push_element(L, t, 0);
     return 1;
 }
@@ -200,7 +213,9 @@ static int t_len(lua_State *L) {
     return 1;
 }
 
-/* ---- arithmetic -------------------------------------------------------------------------------------------------- */
+/* ---- arithmetic
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static int binary(lua_State *L, attune_binary op) {
     attune_tensor *a = test_tensor(L, 1), *b = test_tensor(L, 2);
@@ -260,7 +275,9 @@ static int matmul(lua_State *L) {
     return 1;
 }
 
-/* ---- the metatable ----------------------------------------------------------------------------------------------- */
+/* ---- the metatable
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static const luaL_Reg methods[] = {{"view", t_view},
                                    {"expand", t_expand},
@@ -309,7 +326,8 @@ static int t_index(lua_State *L) {
         return 1;
     }
     check_tensor(L, 1, "tensor");
-    if (lua_istable(L, 2) && luaL_getmetafield(L, 2, "__name") == LUA_TSTRING && strcmp(lua_tostring(L, -1), "traced value") == 0) {
+    if (lua_istable(L, 2) && luaL_getmetafield(L, 2, "__name") == LUA_TSTRING &&
+        strcmp(lua_tostring(L, -1), "traced value") == 0) {
         lua_settop(L, 2);
         lua_getglobal(L, "require");
         lua_pushliteral(L, "attune.trace");
@@ -321,15 +339,18 @@ static int t_index(lua_State *L) {
         return 1;
     }
     lua_settop(L, 2);
-    if (t->rank == 0) return luaL_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
+    if (t->rank == 0)
+        return luaL_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
     int64_t i = check_place(L, 2, "index", t->shape[0]);
     RUN(L, attune_tensor_select(t, 0, i, push_tensor(L)));
     return 1;
 }
 
 void open_tensor(lua_State *L) {
-    static const luaL_Reg meta[] = {{"__add", t_add}, {"__sub", t_sub},           {"__mul", t_mul},  {"__div", t_div},     {"__pow", t_pow}, {"__unm", t_neg},
-                                    {"__len", t_len}, {"__tostring", t_tostring}, {"__gc", t_close}, {"__close", t_close}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {
+        {"__add", t_add},  {"__sub", t_sub},     {"__mul", t_mul}, {"__div", t_div},
+        {"__pow", t_pow},  {"__unm", t_neg},     {"__len", t_len}, {"__tostring", t_tostring},
+        {"__gc", t_close}, {"__close", t_close}, {NULL, NULL}};
     luaL_newmetatable(L, TENSOR_TYPE);
     luaL_setfuncs(L, meta, 0);
     luaL_newlib(L, methods);

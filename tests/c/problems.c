@@ -15,13 +15,15 @@
     } while (0)
 
 int64_t draw(uint64_t seed, uint32_t n, int64_t below) {
-    const uint32_t counter[4] = {n, 0, 0, 0x7e57}, key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {n, 0, 0, 0x7e57},
+                   key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t word[4];
     attune_philox(counter, key, word);
     return (int64_t)(word[0] % (uint64_t)below);
 }
 
-void random_tensor(uint64_t seed, const int64_t shape[4], attune_dtype dtype, bool strided, attune_tensor *out) {
+void random_tensor(uint64_t seed, const int64_t shape[4], attune_dtype dtype, bool strided,
+                   attune_tensor *out) {
     const int64_t swapped[4] = {shape[0], shape[2], shape[1], shape[3]};
     attune_tensor base;
     MUST(attune_tensor_new(dtype, 4, strided ? swapped : shape, &base));
@@ -50,7 +52,8 @@ static void make_lengths(problem *p, int64_t rows) {
 }
 
 void problem_make(uint64_t seed, int64_t most, problem *p) {
-    static const int64_t groups[] = {1, 1, 2, 3, 4, 8, 16, 71}, dims[] = {1, 3, 8, 16, 17, 32, 40, 64, 64, 80, 128, 128, 256, 512};
+    static const int64_t groups[] = {1, 1, 2, 3, 4, 8, 16, 71},
+                         dims[] = {1, 3, 8, 16, 17, 32, 40, 64, 64, 80, 128, 128, 256, 512};
     static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16};
     memset(p, 0, sizeof *p);
     p->seed = seed;
@@ -63,13 +66,15 @@ void problem_make(uint64_t seed, int64_t most, problem *p) {
     int64_t budget = 6000000 / (p->B * p->Hq * (p->D + p->Dv)); /* keeps the reference short */
     p->Sq = 1 + draw(seed, 6, most);
     p->Sk = draw(seed, 7, 2) ? p->Sq : 1 + draw(seed, 8, most);
-    while (p->Sq * p->Sk > budget && p->Sq * p->Sk > 1) p->Sq = (p->Sq + 1) / 2, p->Sk = (p->Sk + 1) / 2;
+    while (p->Sq * p->Sk > budget && p->Sq * p->Sk > 1)
+        p->Sq = (p->Sq + 1) / 2, p->Sk = (p->Sk + 1) / 2;
     p->dtype = dtypes[draw(seed, 9, 4)];
     p->strided = draw(seed, 10, 3) == 0;
     attune_attention_options *o = &p->options;
     o->causal = draw(seed, 11, 2);
     if (draw(seed, 12, 3) == 0) o->window = 1 + draw(seed, 13, p->Sk + 3);
-    if (draw(seed, 14, 3) == 0) o->scale_given = true, o->scale = (double)draw(seed, 15, 200) / 100 - 0.5;
+    if (draw(seed, 14, 3) == 0)
+        o->scale_given = true, o->scale = (double)draw(seed, 15, 200) / 100 - 0.5;
     if (draw(seed, 16, 4) == 0) o->softcap = 1 + (double)draw(seed, 17, 30);
     if (draw(seed, 18, 4) == 0 && p->Sq <= p->Sk) make_lengths(p, draw(seed, 19, 2) ? 1 : p->B);
     if (draw(seed, 20, 4) == 0) {
@@ -77,7 +82,8 @@ void problem_make(uint64_t seed, int64_t most, problem *p) {
         MUST(attune_tensor_normal(&p->sinks, seed + 3, 0, 2));
         o->sinks = &p->sinks;
     }
-    const int64_t q[4] = {p->B, p->Hq, p->Sq, p->D}, k[4] = {p->B, p->Hk, p->Sk, p->D}, v[4] = {p->B, p->Hk, p->Sk, p->Dv};
+    const int64_t q[4] = {p->B, p->Hq, p->Sq, p->D}, k[4] = {p->B, p->Hk, p->Sk, p->D},
+                  v[4] = {p->B, p->Hk, p->Sk, p->Dv};
     random_tensor(seed * 4, q, p->dtype, p->strided, &p->q);
     random_tensor(seed * 4 + 1, k, p->dtype, p->strided, &p->k);
     random_tensor(seed * 4 + 2, v, p->dtype, p->strided, &p->v);
@@ -94,10 +100,13 @@ const char *problem_text(const problem *p) {
     static char text[256];
     const attune_attention_options *o = &p->options;
     snprintf(text, sizeof text,
-             "seed %llu: B %lld, Hq %lld, Hk %lld, Sq %lld, Sk %lld, D %lld, Dv %lld, %s%s%s, window %lld, scale %g, softcap %g, lengths %lld%s",
-             (unsigned long long)p->seed, (long long)p->B, (long long)p->Hq, (long long)p->Hk, (long long)p->Sq, (long long)p->Sk, (long long)p->D,
-             (long long)p->Dv, attune_dtype_name(p->dtype), p->strided ? ", strided" : "", o->causal ? ", causal" : "", (long long)o->window,
-             o->scale_given ? o->scale : 0, o->softcap, (long long)o->lengths.rows, o->sinks ? ", sinks" : "");
+             "seed %llu: B %lld, Hq %lld, Hk %lld, Sq %lld, Sk %lld, D %lld, Dv %lld, %s%s%s, "
+             "window %lld, scale %g, softcap %g, lengths %lld%s",
+             (unsigned long long)p->seed, (long long)p->B, (long long)p->Hq, (long long)p->Hk,
+             (long long)p->Sq, (long long)p->Sk, (long long)p->D, (long long)p->Dv,
+             attune_dtype_name(p->dtype), p->strided ? ", strided" : "",
+             o->causal ? ", causal" : "", (long long)o->window, o->scale_given ? o->scale : 0,
+             o->softcap, (long long)o->lengths.rows, o->sinks ? ", sinks" : "");
     return text;
 }
 
@@ -121,13 +130,18 @@ static bool hidden(const problem *p, int64_t b, int64_t i, int64_t j) {
     return j < begin || j >= begin + value[n];
 }
 
-static double ulp(attune_dtype dtype) { return dtype == ATTUNE_BF16 ? 0x1p-8 : dtype == ATTUNE_F16 ? 0x1p-11 : 0x1p-24; }
+static double ulp(attune_dtype dtype) {
+    return dtype == ATTUNE_BF16 ? 0x1p-8 : dtype == ATTUNE_F16 ? 0x1p-11 : 0x1p-24;
+}
 
 error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tensor *lse) {
     float *s = malloc((size_t)p->Sk * sizeof *s), *q = malloc((size_t)p->D * sizeof *q);
-    float *k = malloc((size_t)(p->Sk * p->D) * sizeof *k), *v = malloc((size_t)(p->Sk * p->Dv) * sizeof *v);
-    const float scale = (float)(p->options.scale_given ? p->options.scale : 1 / sqrt((double)p->D)), cap = (float)p->options.softcap;
-    double worst_o = 0, worst_lse = 0, greatest_s = 0, greatest_terms = 0, greatest_v = 0, greatest_o = 0, greatest_lse = 0;
+    float *k = malloc((size_t)(p->Sk * p->D) * sizeof *k),
+          *v = malloc((size_t)(p->Sk * p->Dv) * sizeof *v);
+    const float scale = (float)(p->options.scale_given ? p->options.scale : 1 / sqrt((double)p->D)),
+                cap = (float)p->options.softcap;
+    double worst_o = 0, worst_lse = 0, greatest_s = 0, greatest_terms = 0, greatest_v = 0,
+           greatest_o = 0, greatest_lse = 0;
     for (int64_t b = 0; b < p->B; b++) {
         for (int64_t h = 0; h < p->Hq; h++) {
             int64_t kv = h / (p->Hq / p->Hk);
@@ -149,7 +163,9 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
                     if (hidden(p, b, i, j)) continue;
                     float dot = 0;
                     double terms = 0;
-                    for (int64_t d = 0; d < p->D; d++) dot += q[d] * k[j * p->D + d], terms += fabs((double)(q[d] * k[j * p->D + d]));
+                    for (int64_t d = 0; d < p->D; d++)
+                        dot += q[d] * k[j * p->D + d],
+                            terms += fabs((double)(q[d] * k[j * p->D + d]));
                     s[j] = dot * scale;
                     greatest_terms = fmax(greatest_terms, terms * fabs((double)scale));
                     greatest_s = fmax(greatest_s, fabs((double)s[j]));
@@ -161,13 +177,15 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
                 sum += expf(sink - max);
                 int64_t place = (b * p->Hq + h) * p->Sq + i;
                 greatest_lse = fmax(greatest_lse, fabs((double)((const float *)lse->data)[place]));
-                worst_lse = fmax(worst_lse, fabs((double)(max + logf(sum)) - (double)((const float *)lse->data)[place]));
+                worst_lse = fmax(worst_lse, fabs((double)(max + logf(sum)) -
+                                                 (double)((const float *)lse->data)[place]));
                 for (int64_t d = 0; d < p->Dv; d++) {
                     float x = 0;
                     for (int64_t j = 0; j < p->Sk; j++) x += s[j] * v[j * p->Dv + d];
                     double truth = at(o, b, h, i, d);
                     greatest_o = fmax(greatest_o, fabs(truth));
-                    if (p->dtype == ATTUNE_F32) worst_o = fmax(worst_o, fabs((double)(x / sum) - truth));
+                    if (p->dtype == ATTUNE_F32)
+                        worst_o = fmax(worst_o, fabs((double)(x / sum) - truth));
                 }
             }
         }
@@ -176,7 +194,8 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
     /* Scaling q first rounds each of its elements, and so each term of a score, by half a unit. */
     const double rounding = 4 * 0x1p-24 * (1 + greatest_s) + 0x1p-24 * greatest_terms;
     /* Two roundings to a 16-bit dtype of nearly the same number are at most one unit apart. */
-    return (error_bound){.o = 2 * worst_o + rounding * greatest_v + 2 * ulp(p->dtype) * greatest_o, .lse = 2 * worst_lse + rounding + 0x1p-23 * greatest_lse};
+    return (error_bound){.o = 2 * worst_o + rounding * greatest_v + 2 * ulp(p->dtype) * greatest_o,
+                         .lse = 2 * worst_lse + rounding + 0x1p-23 * greatest_lse};
 }
 
 double difference(const attune_tensor *a, const attune_tensor *b) {
@@ -191,6 +210,7 @@ double difference(const attune_tensor *a, const attune_tensor *b) {
         double d = p[i] == q[i] || (isnan(p[i]) && isnan(q[i])) ? 0 : fabs(p[i] - q[i]);
         if (!(d <= worst)) worst = isnan(d) ? INFINITY : d;
     }
-    attune_tensor_close(&x), attune_tensor_close(&y), attune_tensor_close(&fx), attune_tensor_close(&fy);
+    attune_tensor_close(&x), attune_tensor_close(&y), attune_tensor_close(&fx),
+        attune_tensor_close(&fy);
     return worst;
 }

@@ -1,4 +1,5 @@
-/* problems.h - random attention problems, and the plain formula in single precision that bounds are derived from. */
+/* problems.h - random attention problems, and the plain formula in single precision that bounds are
+ * derived from. */
 #ifndef TEST_PROBLEMS_H
 #define TEST_PROBLEMS_H
 
@@ -25,11 +26,12 @@ void problem_close(problem *p);
 const char *problem_text(const problem *p);
 
 /* A random tensor [B, H, S, D] of that dtype; strided: laid out [B, S, H, D] and transposed. */
-void random_tensor(uint64_t seed, const int64_t shape[4], attune_dtype dtype, bool strided, attune_tensor *out);
+void random_tensor(uint64_t seed, const int64_t shape[4], attune_dtype dtype, bool strided,
+                   attune_tensor *out);
 
-/* What an f32 implementation may differ by in o and lse from the reference's results: twice the greatest error of the plain formula in
- * single precision, the rounding of scores to f32 (they reach max |s|) and of q times the scale, and that of the
- * results to their dtypes. */
+/* What an f32 implementation may differ by in o and lse from the reference's results: twice the
+ * greatest error of the plain formula in single precision, the rounding of scores to f32 (they
+ * reach max |s|) and of q times the scale, and that of the results to their dtypes. */
 typedef struct error_bound {
     double o, lse;
 } error_bound;

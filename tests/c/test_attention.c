@@ -1,5 +1,6 @@
-/* test_attention.c - every engine and dtype against the reference on random problems, and the properties that hold between problems.
- * The set of instructions is ATTUNE_ISA's; `make test` runs this once for each that the machine has. */
+/* test_attention.c - every engine and dtype against the reference on random problems, and the
+ * properties that hold between problems. The set of instructions is ATTUNE_ISA's; `make test` runs
+ * this once for each that the machine has. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +19,8 @@
         if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
-/* Sanitizers make everything some twenty times as slow, and look for other faults than wrong sums. */
+/* Sanitizers make everything some twenty times as slow, and look for other faults than wrong sums.
+ */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { PROBLEMS = 200, MOST_TOKENS = 120 };
 #else
@@ -28,9 +30,11 @@ enum { PROBLEMS = 2000, MOST_TOKENS = 200 };
 static const struct {
     attune_engine engine;
     const char *name;
-} engines[] = {{ATTUNE_ENGINE_BLIS, "blis"}, {ATTUNE_ENGINE_TILED, "tiled"}, {ATTUNE_ENGINE_DECODE, "decode"}};
+} engines[] = {
+    {ATTUNE_ENGINE_BLIS, "blis"}, {ATTUNE_ENGINE_TILED, "tiled"}, {ATTUNE_ENGINE_DECODE, "decode"}};
 
-static void check_engine(problem *p, int e, const attune_tensor *o, const attune_tensor *lse, error_bound bound) {
+static void check_engine(problem *p, int e, const attune_tensor *o, const attune_tensor *lse,
+                         error_bound bound) {
     attune_tensor got, got_lse;
     p->options.engine = engines[e].engine;
     attune_status status = attune_attention(&p->q, &p->k, &p->v, &p->options, &got, &got_lse);
@@ -38,10 +42,14 @@ static void check_engine(problem *p, int e, const attune_tensor *o, const attune
         assert_int_equal(status, ATTUNE_EENGINE);
         return;
     }
-    if (status != ATTUNE_OK) fail_msg("%s: %s: %s", engines[e].name, problem_text(p), attune_message());
+    if (status != ATTUNE_OK)
+        fail_msg("%s: %s: %s", engines[e].name, problem_text(p), attune_message());
     double d = difference(&got, o), l = difference(&got_lse, lse);
-    if (!(d <= bound.o)) fail_msg("%s: o differs by %g, bound %g: %s", engines[e].name, d, bound.o, problem_text(p));
-    if (!(l <= bound.lse)) fail_msg("%s: lse differs by %g, bound %g: %s", engines[e].name, l, bound.lse, problem_text(p));
+    if (!(d <= bound.o))
+        fail_msg("%s: o differs by %g, bound %g: %s", engines[e].name, d, bound.o, problem_text(p));
+    if (!(l <= bound.lse))
+        fail_msg("%s: lse differs by %g, bound %g: %s", engines[e].name, l, bound.lse,
+                 problem_text(p));
     attune_tensor_close(&got), attune_tensor_close(&got_lse);
 }
 
@@ -59,7 +67,8 @@ static void engines_agree_with_reference(void **state) {
             p.q = few, p.Sq = few.shape[2], p.options.lengths.rows = 0;
         }
         p.options.engine = ATTUNE_ENGINE_REFERENCE;
-        if (attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse) != ATTUNE_OK) fail_msg("%s: %s", problem_text(&p), attune_message());
+        if (attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse) != ATTUNE_OK)
+            fail_msg("%s: %s", problem_text(&p), attune_message());
         error_bound bound = bound_of(&p, &o, &lse);
         for (int e = 0; e < 3; e++) check_engine(&p, e, &o, &lse, bound);
         attune_tensor_close(&o), attune_tensor_close(&lse);
@@ -69,9 +78,11 @@ static void engines_agree_with_reference(void **state) {
 
 static void long_keys_agree_with_reference(void **state) {
     (void)state;
-    /* Enough keys for several blocks and parts, at the group sizes that matter, and so many dims that a row block is one panel. */
-    static const int64_t cases[][5] = {{71, 1, 3, 700, 64},   {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128}, {48, 1, 16, 900, 32},
-                                       {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64},  {16, 1, 1, 600, 3000}};
+    /* Enough keys for several blocks and parts, at the group sizes that matter, and so many dims
+     * that a row block is one panel. */
+    static const int64_t cases[][5] = {
+        {71, 1, 3, 700, 64},   {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128}, {48, 1, 16, 900, 32},
+        {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64},  {16, 1, 1, 600, 3000}};
     for (int n = 0; n < 7; n++) {
         problem p = {.seed = (uint64_t)n + 90000,
                      .B = 1,
@@ -97,18 +108,31 @@ static void long_keys_agree_with_reference(void **state) {
     }
 }
 
-static bool same_bits(const attune_tensor *a, const attune_tensor *b) { return memcmp(a->data, b->data, (size_t)attune_tensor_nbytes(a)) == 0; }
+static bool same_bits(const attune_tensor *a, const attune_tensor *b) {
+    return memcmp(a->data, b->data, (size_t)attune_tensor_nbytes(a)) == 0;
+}
 
-/* Windows and documents so short that tiled packs on its way and keeps what the next rows see too. An Inf in a value stays with the rows that see it. */
+/* Windows and documents so short that tiled packs on its way and keeps what the next rows see too.
+ * An Inf in a value stays with the rows that see it. */
 static void short_views_agree_with_reference(void **state) {
     (void)state;
     const int64_t Sq = 8 * MOST_TOKENS, place[4] = {0, 1, Sq / 2, 3};
     for (int n = 0; n < 12; n++) {
         static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16};
-        const int64_t G = 1 + n % 3, D = n % 2 ? 24 : 33, counts[1] = {20}, q_shape[4] = {1, 2 * G, Sq, D}, shape[4] = {1, 2, Sq, D};
-        problem p = {.seed = 70000 + (uint64_t)n, .B = 1, .Hq = 2 * G, .Hk = 2, .Sq = Sq, .Sk = Sq, .D = D, .Dv = D, .dtype = dtypes[n / 3 % 3]};
+        const int64_t G = 1 + n % 3, D = n % 2 ? 24 : 33, counts[1] = {20},
+                      q_shape[4] = {1, 2 * G, Sq, D}, shape[4] = {1, 2, Sq, D};
+        problem p = {.seed = 70000 + (uint64_t)n,
+                     .B = 1,
+                     .Hq = 2 * G,
+                     .Hk = 2,
+                     .Sq = Sq,
+                     .Sk = Sq,
+                     .D = D,
+                     .Dv = D,
+                     .dtype = dtypes[n / 3 % 3]};
         int64_t lengths[20];
-        for (int i = 0; i < 20; i++) lengths[i] = Sq / 20 + (i % 2 ? -1 : 1) * ((n * 7 + i / 2 * 13) % (Sq / 20));
+        for (int i = 0; i < 20; i++)
+            lengths[i] = Sq / 20 + (i % 2 ? -1 : 1) * ((n * 7 + i / 2 * 13) % (Sq / 20));
         random_tensor(p.seed, q_shape, p.dtype, false, &p.q);
         random_tensor(p.seed + 1, shape, p.dtype, false, &p.k);
         random_tensor(p.seed + 2, shape, p.dtype, false, &p.v);
@@ -129,8 +153,10 @@ static void short_views_agree_with_reference(void **state) {
             MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
             MUST(attune_threads(1, NULL));
             MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &one, &one_lse));
-            if (!same_bits(&one, &o) || !same_bits(&one_lse, &lse)) fail_msg("other bits with 3 threads: %s", problem_text(&p));
-            attune_tensor_close(&o), attune_tensor_close(&lse), attune_tensor_close(&one), attune_tensor_close(&one_lse);
+            if (!same_bits(&one, &o) || !same_bits(&one_lse, &lse))
+                fail_msg("other bits with 3 threads: %s", problem_text(&p));
+            attune_tensor_close(&o), attune_tensor_close(&lse), attune_tensor_close(&one),
+                attune_tensor_close(&one_lse);
         }
         problem_close(&p);
     }
@@ -151,8 +177,10 @@ static void bits_do_not_depend_on_threads(void **state) {
             if (status == ATTUNE_OK) {
                 MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &many, &many_lse));
                 if (!same_bits(&one, &many) || !same_bits(&one_lse, &many_lse))
-                    fail_msg("%s: other bits with 3 threads: %s", engines[e].name, problem_text(&p));
-                attune_tensor_close(&one), attune_tensor_close(&one_lse), attune_tensor_close(&many), attune_tensor_close(&many_lse);
+                    fail_msg("%s: other bits with 3 threads: %s", engines[e].name,
+                             problem_text(&p));
+                attune_tensor_close(&one), attune_tensor_close(&one_lse),
+                    attune_tensor_close(&many), attune_tensor_close(&many_lse);
             }
         }
         problem_close(&p);
@@ -182,7 +210,8 @@ static void grouped_equals_repeated(void **state) {
         MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
         MUST(attune_attention(&p.q, &r[0], &r[1], &p.options, &o2, &lse2));
         error_bound bound = bound_of(&p, &o, &lse);
-        if (!(difference(&o, &o2) <= bound.o && difference(&lse, &lse2) <= bound.lse)) fail_msg("grouped differs from repeated: %s", problem_text(&p));
+        if (!(difference(&o, &o2) <= bound.o && difference(&lse, &lse2) <= bound.lse))
+            fail_msg("grouped differs from repeated: %s", problem_text(&p));
         attune_tensor *all[] = {&o, &lse, &o2, &lse2, &r[0], &r[1]};
         for (int t = 0; t < 6; t++) attune_tensor_close(all[t]);
         problem_close(&p);
@@ -191,17 +220,20 @@ static void grouped_equals_repeated(void **state) {
 
 static void packed_equals_separate(void **state) {
     (void)state;
-    const int64_t shape[4] = {1, 4, 90, 32}, kv[4] = {1, 2, 90, 32}, counts[1] = {3}, lengths[3] = {40, 1, 49};
+    const int64_t shape[4] = {1, 4, 90, 32}, kv[4] = {1, 2, 90, 32}, counts[1] = {3},
+                  lengths[3] = {40, 1, 49};
     attune_tensor q, k, v, o, lse;
     random_tensor(1, shape, ATTUNE_F32, false, &q);
     random_tensor(2, kv, ATTUNE_F32, false, &k);
     random_tensor(3, kv, ATTUNE_F32, false, &v);
-    attune_attention_options options = {.causal = true, .lengths = {1, counts, lengths}, .engine = ATTUNE_ENGINE_TILED};
+    attune_attention_options options = {
+        .causal = true, .lengths = {1, counts, lengths}, .engine = ATTUNE_ENGINE_TILED};
     MUST(attune_attention(&q, &k, &v, &options, &o, &lse));
     options.lengths.rows = 0;
     for (int64_t n = 0, first = 0; n < 3; first += lengths[n++]) {
         attune_tensor part[3], mine, o2, lse2, *from[3] = {&q, &k, &v};
-        for (int t = 0; t < 3; t++) MUST(attune_tensor_slice(from[t], 2, first, first + lengths[n], &part[t]));
+        for (int t = 0; t < 3; t++)
+            MUST(attune_tensor_slice(from[t], 2, first, first + lengths[n], &part[t]));
         MUST(attune_attention(&part[0], &part[1], &part[2], &options, &o2, &lse2));
         MUST(attune_tensor_slice(&o, 2, first, first + lengths[n], &mine));
         assert_true(difference(&mine, &o2) < 2e-6);
@@ -218,7 +250,8 @@ static void unfinite_values_stay_where_they_are_seen(void **state) {
     static const double evil[] = {NAN, INFINITY, -INFINITY};
     for (int e = 0; e < 3; e++) {
         for (int which = 0; which < 6; which++) {
-            const int64_t q_shape[4] = {1, 2, 16, 20}, shape[4] = {1, 1, 80, 20}, place[4] = {0, 0, 70, 7};
+            const int64_t q_shape[4] = {1, 2, 16, 20}, shape[4] = {1, 1, 80, 20},
+                          place[4] = {0, 0, 70, 7};
             attune_tensor q, k, v, o, lse;
             random_tensor(1, q_shape, ATTUNE_F32, false, &q);
             random_tensor(2, shape, ATTUNE_F32, false, &k);
@@ -251,14 +284,16 @@ static void rows_that_see_nothing_are_zero(void **state) {
     random_tensor(1, q_shape, ATTUNE_F32, false, &q);
     random_tensor(2, shape, ATTUNE_F32, false, &k);
     random_tensor(3, shape, ATTUNE_F32, false, &v);
-    static const attune_engine all_engines[] = {ATTUNE_ENGINE_REFERENCE, ATTUNE_ENGINE_BLIS, ATTUNE_ENGINE_TILED, ATTUNE_ENGINE_DECODE};
+    static const attune_engine all_engines[] = {ATTUNE_ENGINE_REFERENCE, ATTUNE_ENGINE_BLIS,
+                                                ATTUNE_ENGINE_TILED, ATTUNE_ENGINE_DECODE};
     for (int e = 0; e < 4; e++) {
         attune_attention_options options = {.causal = true, .engine = all_engines[e]};
         MUST(attune_attention(&q, &k, &v, &options, &o, &lse));
         for (int64_t h = 0; h < 2; h++) {
             for (int64_t i = 0; i < 5; i++) {
                 assert_true(((float *)lse.data)[h * 9 + i] == -INFINITY);
-                for (int64_t d = 0; d < 8; d++) assert_true(((float *)o.data)[(h * 9 + i) * 8 + d] == 0.0f);
+                for (int64_t d = 0; d < 8; d++)
+                    assert_true(((float *)o.data)[(h * 9 + i) * 8 + d] == 0.0f);
             }
         }
         attune_tensor_close(&o), attune_tensor_close(&lse);
@@ -284,7 +319,8 @@ static void merge_joins_disjoint_keys(void **state) {
     MUST(attune_attention_merge(&part[0], &part_lse[0], &part[1], &part_lse[1], &got, &got_lse));
     assert_true(difference(&got, &o) < 1e-6);
     assert_true(difference(&got_lse, &lse) < 1e-6);
-    attune_tensor *all[] = {&q, &k, &v, &o, &lse, &part[0], &part[1], &part_lse[0], &part_lse[1], &got, &got_lse};
+    attune_tensor *all[] = {&q,       &k,           &v,           &o,   &lse,    &part[0],
+                            &part[1], &part_lse[0], &part_lse[1], &got, &got_lse};
     for (int t = 0; t < 11; t++) attune_tensor_close(all[t]);
 }
 
@@ -305,12 +341,14 @@ static void weights_sum_to_one(void **state) {
     problem_close(&p);
 }
 
-static void refuses(attune_status expected, const char *word, const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+static void refuses(attune_status expected, const char *word, const attune_tensor *q,
+                    const attune_tensor *k, const attune_tensor *v,
                     const attune_attention_options *options) {
     attune_tensor o, lse;
     attune_status status = attune_attention(q, k, v, options, &o, &lse);
     if (status != expected || !strstr(attune_message(), word)) {
-        fail_msg("expected %s and '%s', got %s: %s", attune_status_name(expected), word, attune_status_name(status), attune_message());
+        fail_msg("expected %s and '%s', got %s: %s", attune_status_name(expected), word,
+                 attune_status_name(status), attune_message());
     }
     assert_null(o.data);
     assert_null(lse.data);
@@ -318,7 +356,8 @@ static void refuses(attune_status expected, const char *word, const attune_tenso
 
 static void bad_problems_are_refused(void **state) {
     (void)state;
-    const int64_t a[4] = {1, 4, 6, 8}, b[4] = {1, 3, 6, 8}, c[4] = {1, 2, 6, 9}, d[4] = {1, 2, 6, 8}, e[4] = {1, 2, 7, 8}, f[4] = {1, 4, 20, 8};
+    const int64_t a[4] = {1, 4, 6, 8}, b[4] = {1, 3, 6, 8}, c[4] = {1, 2, 6, 9},
+                  d[4] = {1, 2, 6, 8}, e[4] = {1, 2, 7, 8}, f[4] = {1, 4, 20, 8};
     attune_tensor q, k3, k9, k, v7, wide, ids, closed = {0}, flat, many;
     random_tensor(1, a, ATTUNE_F32, false, &q);
     random_tensor(1, b, ATTUNE_F32, false, &k3);

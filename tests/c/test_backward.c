@@ -1,4 +1,5 @@
-/* test_backward.c - gradients of tiled against the reference's, those of the reference against finite differences. */
+/* test_backward.c - gradients of tiled against the reference's, those of the reference against
+ * finite differences. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,12 +32,14 @@ static void forward(problem *p, gradients *g) {
     memset(g, 0, sizeof *g);
     p->options.engine = ATTUNE_ENGINE_REFERENCE;
     MUST(attune_attention(&p->q, &p->k, &p->v, &p->options, &g->o, &g->lse));
-    random_tensor(p->seed * 4 + 3, g->o.shape, p->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32, p->strided, &g->d_o);
+    random_tensor(p->seed * 4 + 3, g->o.shape, p->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32,
+                  p->strided, &g->d_o);
 }
 
 static attune_status backward(problem *p, gradients *g, attune_engine engine) {
     p->options.engine = engine;
-    return attune_attention_backward(&g->d_o, &p->q, &p->k, &p->v, &g->o, &g->lse, &p->options, &g->d[0], &g->d[1], &g->d[2], &g->d[3], NULL);
+    return attune_attention_backward(&g->d_o, &p->q, &p->k, &p->v, &g->o, &g->lse, &p->options,
+                                     &g->d[0], &g->d[1], &g->d[2], &g->d[3], NULL);
 }
 
 static void close_gradients(gradients *g) {
@@ -53,8 +56,9 @@ static double greatest(const attune_tensor *t) {
     return d;
 }
 
-/* Every sum of dq, dk and dv has terms up to the greatest |ds k|, |ds q| or |p d_o|, each off by some units of f32 (scores and their exponentials err by |s| units); errors
- * of n independent terms add up as sqrt(n). Results in 16 bits are rounded once more. */
+/* Every sum of dq, dk and dv has terms up to the greatest |ds k|, |ds q| or |p d_o|, each off by
+ * some units of f32 (scores and their exponentials err by |s| units); errors of n independent terms
+ * add up as sqrt(n). Results in 16 bits are rounded once more. */
 static void gradients_agree(void **state) {
     (void)state;
     for (uint64_t i = 0; i < PROBLEMS; i++) {
@@ -66,17 +70,23 @@ static void gradients_agree(void **state) {
         MUST(backward(&p, &exact, ATTUNE_ENGINE_REFERENCE));
         attune_status status = backward(&p, &got, ATTUNE_ENGINE_TILED);
         if (status != ATTUNE_OK) fail_msg("%s: %s", problem_text(&p), attune_message());
-        const double q = greatest(&p.q), k = greatest(&p.k), v = greatest(&p.v), d_o = greatest(&exact.d_o), o = greatest(&exact.o);
-        const double scale = fabs(p.options.scale_given ? p.options.scale : 1 / sqrt((double)p.D)), s = q * k * sqrt((double)p.D) * scale * 3;
-        const double dp = d_o * (v + o) * sqrt((double)p.Dv) * 3, G = (double)p.Hq / (double)p.Hk, unit = 0x1p-23 * (8 + s);
+        const double q = greatest(&p.q), k = greatest(&p.k), v = greatest(&p.v),
+                     d_o = greatest(&exact.d_o), o = greatest(&exact.o);
+        const double scale = fabs(p.options.scale_given ? p.options.scale : 1 / sqrt((double)p.D)),
+                     s = q * k * sqrt((double)p.D) * scale * 3;
+        const double dp = d_o * (v + o) * sqrt((double)p.Dv) * 3, G = (double)p.Hq / (double)p.Hk,
+                     unit = 0x1p-23 * (8 + s);
         const double last = p.dtype == ATTUNE_F32 ? 0 : p.dtype == ATTUNE_BF16 ? 0x1p-8 : 0x1p-11;
-        /* o comes in 16 bits there, and delta with it, in both alike; their own rounding of results is one unit */
+        /* o comes in 16 bits there, and delta with it, in both alike; their own rounding of results
+         * is one unit */
         const double n_keys = sqrt((double)p.Sk), n_rows = sqrt((double)p.Sq * G);
-        const double bound[4] = {unit * scale * dp * k * n_keys, unit * scale * dp * q * n_rows, unit * d_o * n_rows,
-                                 unit * dp * sqrt((double)(p.Sq * p.B)) * 4};
+        const double bound[4] = {unit * scale * dp * k * n_keys, unit * scale * dp * q * n_rows,
+                                 unit * d_o * n_rows, unit * dp * sqrt((double)(p.Sq * p.B)) * 4};
         for (int t = 0; t < (p.options.sinks ? 4 : 3); t++) {
-            const double d = difference(&got.d[t], &exact.d[t]), most = bound[t] + 2 * (t < 3 ? last : 0) * greatest(&exact.d[t]);
-            if (!(d <= most)) fail_msg("gradient %d differs by %g, bound %g: %s", t, d, most, problem_text(&p));
+            const double d = difference(&got.d[t], &exact.d[t]),
+                         most = bound[t] + 2 * (t < 3 ? last : 0) * greatest(&exact.d[t]);
+            if (!(d <= most))
+                fail_msg("gradient %d differs by %g, bound %g: %s", t, d, most, problem_text(&p));
         }
         for (int t = 0; t < 4; t++) attune_tensor_close(&got.d[t]);
         close_gradients(&exact);
@@ -84,13 +94,24 @@ static void gradients_agree(void **state) {
     }
 }
 
-/* In f64 a central difference of sum(o d_o) errs by the third derivative times step^2 and by 2^-53 over the step: 1e-6 leaves room for both. */
+/* In f64 a central difference of sum(o d_o) errs by the third derivative times step^2 and by 2^-53
+ * over the step: 1e-6 leaves room for both. */
 static void reference_agrees_with_differences(void **state) {
     (void)state;
     for (uint64_t seed = 0; seed < 12; seed++) {
-        problem p = {.seed = seed + 900, .B = 1, .Hq = 4, .Hk = 2, .Sq = 5, .Sk = seed % 2 ? 5 : 9, .D = 6, .Dv = seed % 3 ? 6 : 4, .dtype = ATTUNE_F64};
-        const int64_t qs[4] = {1, 4, p.Sq, p.D}, ks[4] = {1, 2, p.Sk, p.D}, vs[4] = {1, 2, p.Sk, p.Dv};
-        random_tensor(seed * 4, qs, ATTUNE_F64, false, &p.q), random_tensor(seed * 4 + 1, ks, ATTUNE_F64, false, &p.k);
+        problem p = {.seed = seed + 900,
+                     .B = 1,
+                     .Hq = 4,
+                     .Hk = 2,
+                     .Sq = 5,
+                     .Sk = seed % 2 ? 5 : 9,
+                     .D = 6,
+                     .Dv = seed % 3 ? 6 : 4,
+                     .dtype = ATTUNE_F64};
+        const int64_t qs[4] = {1, 4, p.Sq, p.D}, ks[4] = {1, 2, p.Sk, p.D},
+                      vs[4] = {1, 2, p.Sk, p.Dv};
+        random_tensor(seed * 4, qs, ATTUNE_F64, false, &p.q),
+            random_tensor(seed * 4 + 1, ks, ATTUNE_F64, false, &p.k);
         random_tensor(seed * 4 + 2, vs, ATTUNE_F64, false, &p.v);
         attune_rope_options rope = {.head_dim = p.D, .dims = 4};
         attune_position *pe = NULL;
@@ -113,12 +134,15 @@ static void reference_agrees_with_differences(void **state) {
                     *x = before + (side ? 1e-5 : -1e-5);
                     MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
                     value[side] = 0;
-                    for (int64_t e = 0, m = attune_tensor_count(&o); e < m; e++) value[side] += ((double *)o.data)[e] * ((double *)g.d_o.data)[e];
+                    for (int64_t e = 0, m = attune_tensor_count(&o); e < m; e++)
+                        value[side] += ((double *)o.data)[e] * ((double *)g.d_o.data)[e];
                     attune_tensor_close(&o), attune_tensor_close(&lse);
                 }
                 *x = before;
                 const double slope = (value[1] - value[0]) / 2e-5, got = ((double *)g.d[t].data)[i];
-                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope)))) fail_msg("seed %d, tensor %d, element %d: %g, got %g", (int)seed, t, (int)i, slope, got);
+                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope))))
+                    fail_msg("seed %d, tensor %d, element %d: %g, got %g", (int)seed, t, (int)i,
+                             slope, got);
             }
         }
         close_gradients(&g);
@@ -154,19 +178,31 @@ static void rotation_goes_back(void **state) {
     (void)state;
     for (int n = 0; n < 4; n++) {
         const attune_dtype dtype = n % 2 ? ATTUNE_BF16 : ATTUNE_F32;
-        problem p = {.seed = 4242, .B = 2, .Hq = 4, .Hk = 2, .Sq = 130, .Sk = 150, .D = 48, .Dv = 48, .dtype = dtype};
+        problem p = {.seed = 4242,
+                     .B = 2,
+                     .Hq = 4,
+                     .Hk = 2,
+                     .Sq = 130,
+                     .Sk = 150,
+                     .D = 48,
+                     .Dv = 48,
+                     .dtype = dtype};
         const int64_t q[4] = {2, 4, 130, 48}, k[4] = {2, 2, 150, 48};
-        attune_rope_options rope = {.head_dim = 48, .pairing = n < 2 ? ATTUNE_HALF : ATTUNE_INTERLEAVED};
+        attune_rope_options rope = {.head_dim = 48,
+                                    .pairing = n < 2 ? ATTUNE_HALF : ATTUNE_INTERLEAVED};
         attune_position *pe;
         MUST(attune_position_rope(&rope, &pe));
-        random_tensor(1, q, dtype, false, &p.q), random_tensor(2, k, dtype, false, &p.k), random_tensor(3, k, dtype, false, &p.v);
+        random_tensor(1, q, dtype, false, &p.q), random_tensor(2, k, dtype, false, &p.k),
+            random_tensor(3, k, dtype, false, &p.v);
         p.options.causal = true, p.options.rotate = pe;
         gradients exact, got;
         forward(&p, &exact);
         got = exact;
         MUST(backward(&p, &exact, ATTUNE_ENGINE_REFERENCE));
         MUST(backward(&p, &got, ATTUNE_ENGINE_TILED));
-        for (int t = 0; t < 3; t++) assert_true(difference(&got.d[t], &exact.d[t]) <= (n % 2 ? 0x1p-7 * greatest(&exact.d[t]) : 2e-5));
+        for (int t = 0; t < 3; t++)
+            assert_true(difference(&got.d[t], &exact.d[t]) <=
+                        (n % 2 ? 0x1p-7 * greatest(&exact.d[t]) : 2e-5));
         for (int t = 0; t < 4; t++) attune_tensor_close(&got.d[t]);
         close_gradients(&exact);
         problem_close(&p);
@@ -174,12 +210,23 @@ static void rotation_goes_back(void **state) {
     }
 }
 
-/* A NaN in a value reaches what sees it: dq of its rows, and through their delta dk; not the gradients of tokens that no such row sees. */
+/* A NaN in a value reaches what sees it: dq of its rows, and through their delta dk; not the
+ * gradients of tokens that no such row sees. */
 static void unfinite_values_stay_where_they_are_seen(void **state) {
     (void)state;
     const int64_t shape[4] = {1, 1, 140, 16}, place[4] = {0, 0, 135, 3};
-    problem p = {.seed = 1, .B = 1, .Hq = 1, .Hk = 1, .Sq = 140, .Sk = 140, .D = 16, .Dv = 16, .dtype = ATTUNE_F32};
-    random_tensor(1, shape, ATTUNE_F32, false, &p.q), random_tensor(2, shape, ATTUNE_F32, false, &p.k), random_tensor(3, shape, ATTUNE_F32, false, &p.v);
+    problem p = {.seed = 1,
+                 .B = 1,
+                 .Hq = 1,
+                 .Hk = 1,
+                 .Sq = 140,
+                 .Sk = 140,
+                 .D = 16,
+                 .Dv = 16,
+                 .dtype = ATTUNE_F32};
+    random_tensor(1, shape, ATTUNE_F32, false, &p.q),
+        random_tensor(2, shape, ATTUNE_F32, false, &p.k),
+        random_tensor(3, shape, ATTUNE_F32, false, &p.v);
     MUST(attune_tensor_set(&p.v, place, NAN));
     p.options.causal = true, p.options.window = 4;
     gradients g;
@@ -208,7 +255,8 @@ static void misuse_is_told(void **state) {
     MUST(attune_tensor_new(ATTUNE_F32, 4, shape, &wrong));
     attune_tensor right = g.d_o;
     g.d_o = wrong;
-    if (attune_tensor_count(&right) > 1) assert_int_equal(backward(&p, &g, ATTUNE_ENGINE_TILED), ATTUNE_ESHAPE);
+    if (attune_tensor_count(&right) > 1)
+        assert_int_equal(backward(&p, &g, ATTUNE_ENGINE_TILED), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "d_o: expected"));
     g.d_o = right;
     attune_tensor_close(&wrong);
@@ -217,8 +265,11 @@ static void misuse_is_told(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_agree),    cmocka_unit_test(reference_agrees_with_differences),        cmocka_unit_test(bits_do_not_depend_on_threads),
-        cmocka_unit_test(rotation_goes_back), cmocka_unit_test(unfinite_values_stay_where_they_are_seen), cmocka_unit_test(misuse_is_told)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_agree),
+                                       cmocka_unit_test(reference_agrees_with_differences),
+                                       cmocka_unit_test(bits_do_not_depend_on_threads),
+                                       cmocka_unit_test(rotation_goes_back),
+                                       cmocka_unit_test(unfinite_values_stay_where_they_are_seen),
+                                       cmocka_unit_test(misuse_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

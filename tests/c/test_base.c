@@ -33,8 +33,12 @@ static void philox_gives_the_published_answers(void **state) {
         uint32_t counter[4], key[2], answer[4];
     } known[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (int i = 0; i < 3; i++) {
         uint32_t out[4];
@@ -75,7 +79,8 @@ static void limits_hold(void **state) {
     at_free(p);
     assert_int_equal(attune_memory_limit(-1), ATTUNE_EVALUE);
     assert_int_equal(attune_memory_limit(0), ATTUNE_OK);
-    assert_null(at_alloc((int64_t)1 << 50)); /* more than any machine has: refused before the system overcommits */
+    assert_null(at_alloc(
+        (int64_t)1 << 50)); /* more than any machine has: refused before the system overcommits */
     attune_memory_fail_at(2);
     p = at_alloc(10);
     assert_non_null(p);
@@ -108,7 +113,8 @@ static void halves_round_to_even(void **state) {
     }
     assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x3f808000)), 0x3f80); /* a tie goes to even */
     assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x3f818000)), 0x3f82);
-    assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x7f800001)), 0x7fc0); /* a NaN whose payload would be cut to infinity */
+    assert_int_equal(at_f32_to_bf16(at_f32_of_bits(0x7f800001)),
+                     0x7fc0); /* a NaN whose payload would be cut to infinity */
     assert_int_equal(at_f32_to_f16(65519.0f), 0x7bff);
     assert_int_equal(at_f32_to_f16(65520.0f), 0x7c00);
     assert_int_equal(at_f32_to_f16(0x1p-25f), 0);
@@ -217,12 +223,18 @@ static void a_child_has_threads_of_its_own(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(statuses_have_names),    cmocka_unit_test(philox_gives_the_published_answers),
-        cmocka_unit_test(memory_is_counted),      cmocka_unit_test(limits_hold),
-        cmocka_unit_test(checked_multiplication), cmocka_unit_test(halves_round_to_even),
-        cmocka_unit_test(every_task_runs_once),   cmocka_unit_test(failures_stop_the_loop),
-        cmocka_unit_test(nested_use_is_refused),  cmocka_unit_test(interrupts_end_loops),
-        cmocka_unit_test(two_callers_take_turns), cmocka_unit_test(a_child_has_threads_of_its_own),
+        cmocka_unit_test(statuses_have_names),
+        cmocka_unit_test(philox_gives_the_published_answers),
+        cmocka_unit_test(memory_is_counted),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(checked_multiplication),
+        cmocka_unit_test(halves_round_to_even),
+        cmocka_unit_test(every_task_runs_once),
+        cmocka_unit_test(failures_stop_the_loop),
+        cmocka_unit_test(nested_use_is_refused),
+        cmocka_unit_test(interrupts_end_loops),
+        cmocka_unit_test(two_callers_take_turns),
+        cmocka_unit_test(a_child_has_threads_of_its_own),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

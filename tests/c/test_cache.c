@@ -15,7 +15,9 @@
         if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
-static void tokens_of(const attune_tensor *t, int64_t first, int64_t last, attune_tensor *out) { MUST(attune_tensor_slice(t, 2, first, last, out)); }
+static void tokens_of(const attune_tensor *t, int64_t first, int64_t last, attune_tensor *out) {
+    MUST(attune_tensor_slice(t, 2, first, last, out));
+}
 
 /* k and v as the cache keeps them: rounded to its dtype. */
 static void rounded(uint64_t seed, const int64_t shape[4], attune_dtype dtype, attune_tensor *out) {
@@ -26,15 +28,18 @@ static void rounded(uint64_t seed, const int64_t shape[4], attune_dtype dtype, a
     attune_tensor_close(&x), attune_tensor_close(&half);
 }
 
-static void append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v, int64_t first, int64_t last) {
+static void append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v,
+                   int64_t first, int64_t last) {
     attune_tensor a, b;
     tokens_of(k, first, last, &a), tokens_of(v, first, last, &b);
     MUST(attune_cache_append(cache, &a, &b, NULL, NULL));
     attune_tensor_close(&a), attune_tensor_close(&b);
 }
 
-/* The queries [first, last) attend now, and must see what causal attention over the first `last` tokens shows them. */
-static void check_attend(attune_cache *cache, const problem *p, int64_t first, int64_t last, attune_engine engine) {
+/* The queries [first, last) attend now, and must see what causal attention over the first `last`
+ * tokens shows them. */
+static void check_attend(attune_cache *cache, const problem *p, int64_t first, int64_t last,
+                         attune_engine engine) {
     attune_tensor q, k, v, o, lse, got, got_lse;
     tokens_of(&p->q, first, last, &q), tokens_of(&p->k, 0, last, &k), tokens_of(&p->v, 0, last, &v);
     problem now = *p;
@@ -47,15 +52,24 @@ static void check_attend(attune_cache *cache, const problem *p, int64_t first, i
     error_bound bound = bound_of(&now, &o, &lse);
     double d = difference(&got, &o), l = difference(&got_lse, &lse);
     if (!(d <= bound.o && l <= bound.lse)) {
-        fail_msg("o differs by %g, bound %g; lse by %g, bound %g: queries %lld to %lld, %s", d, bound.o, l, bound.lse, (long long)first, (long long)last,
-                 problem_text(p));
+        fail_msg("o differs by %g, bound %g; lse by %g, bound %g: queries %lld to %lld, %s", d,
+                 bound.o, l, bound.lse, (long long)first, (long long)last, problem_text(p));
     }
     attune_tensor *all[] = {&q, &k, &v, &o, &lse, &got, &got_lse};
     for (int t = 0; t < 7; t++) attune_tensor_close(all[t]);
 }
 
-static problem make(uint64_t seed, int64_t Hq, int64_t Hk, int64_t tokens, int64_t D, int64_t Dv, attune_dtype cache_dtype) {
-    problem p = {.seed = seed, .B = 2, .Hq = Hq, .Hk = Hk, .Sq = tokens, .Sk = tokens, .D = D, .Dv = Dv, .dtype = ATTUNE_F32};
+static problem make(uint64_t seed, int64_t Hq, int64_t Hk, int64_t tokens, int64_t D, int64_t Dv,
+                    attune_dtype cache_dtype) {
+    problem p = {.seed = seed,
+                 .B = 2,
+                 .Hq = Hq,
+                 .Hk = Hk,
+                 .Sq = tokens,
+                 .Sk = tokens,
+                 .D = D,
+                 .Dv = Dv,
+                 .dtype = ATTUNE_F32};
     const int64_t q[4] = {2, Hq, tokens, D}, k[4] = {2, Hk, tokens, D}, v[4] = {2, Hk, tokens, Dv};
     random_tensor(seed, q, ATTUNE_F32, false, &p.q);
     rounded(seed + 1, k, cache_dtype, &p.k);
@@ -67,10 +81,18 @@ static void decoding_equals_prefill(void **state) {
     (void)state;
     static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16};
     for (int n = 0; n < 12; n++) {
-        const int64_t Hk = n % 2 + 1, G = n % 4 == 3 ? 71 : n % 3 + 1, D = n % 3 == 0 ? 64 : n % 3 == 1 ? 40 : 17;
+        const int64_t Hk = n % 2 + 1, G = n % 4 == 3 ? 71 : n % 3 + 1,
+                      D = n % 3 == 0   ? 64
+                          : n % 3 == 1 ? 40
+                                       : 17;
         problem p = make((uint64_t)n + 1, Hk * G, Hk, 150, D, n % 4 == 1 ? 24 : D, dtypes[n % 3]);
         if (n % 2) p.options.softcap = 5;
-        attune_cache_options options = {.batch = 2, .kv_heads = Hk, .head_dim = D, .v_head_dim = p.Dv, .capacity = 150, .dtype = dtypes[n % 3]};
+        attune_cache_options options = {.batch = 2,
+                                        .kv_heads = Hk,
+                                        .head_dim = D,
+                                        .v_head_dim = p.Dv,
+                                        .capacity = 150,
+                                        .dtype = dtypes[n % 3]};
         attune_cache *cache;
         MUST(attune_cache_new(&options, &cache));
         append(cache, &p.k, &p.v, 0, 70); /* a prompt, whole and then in chunks */
@@ -80,7 +102,9 @@ static void decoding_equals_prefill(void **state) {
         check_attend(cache, &p, 90, 99, ATTUNE_ENGINE_DECODE);
         for (int64_t t = 99; t < 150; t++) {
             append(cache, &p.k, &p.v, t, t + 1);
-            if (t % 7 == 0 || t > 146) check_attend(cache, &p, t, t + 1, t % 2 ? ATTUNE_ENGINE_TILED : ATTUNE_ENGINE_DEFAULT);
+            if (t % 7 == 0 || t > 146)
+                check_attend(cache, &p, t, t + 1,
+                             t % 2 ? ATTUNE_ENGINE_TILED : ATTUNE_ENGINE_DEFAULT);
         }
         assert_int_equal(attune_cache_length(cache), 150);
         MUST(attune_cache_truncate(cache, 130)); /* a rejected guess: the same tokens again */
@@ -97,7 +121,11 @@ static void ring_holds_the_window(void **state) {
         const int64_t window = n == 0 ? 1 : n == 1 ? 64 : 30 * n + 5;
         problem p = make((uint64_t)n + 50, 4, 2, 700, 32, 32, n % 2 ? ATTUNE_BF16 : ATTUNE_F32);
         p.options.window = window;
-        attune_cache_options options = {.batch = 2, .kv_heads = 2, .head_dim = 32, .window = window, .dtype = n % 2 ? ATTUNE_BF16 : ATTUNE_F32};
+        attune_cache_options options = {.batch = 2,
+                                        .kv_heads = 2,
+                                        .head_dim = 32,
+                                        .window = window,
+                                        .dtype = n % 2 ? ATTUNE_BF16 : ATTUNE_F32};
         attune_cache *cache;
         MUST(attune_cache_new(&options, &cache));
         const int64_t ring = (window + 63 + 63) / 64 * 64;
@@ -163,7 +191,8 @@ static void failures_leave_the_cache_as_it_was(void **state) {
     assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL), ATTUNE_ECAPACITY);
     assert_non_null(strstr(attune_message(), "at most 10 more tokens"));
     attune_memory_fail_at(1);
-    assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL), ATTUNE_ECAPACITY); /* refused before anything is allocated */
+    assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL),
+                     ATTUNE_ECAPACITY); /* refused before anything is allocated */
     attune_memory_fail_at(0);
     attune_tensor_close(&k), attune_tensor_close(&v);
     assert_int_equal(attune_cache_length(cache), 60);

@@ -1,4 +1,5 @@
-/* test_elementwise.c - the vector loops against libm and against one-at-a-time conversions, on the set in use. */
+/* test_elementwise.c - the vector loops against libm and against one-at-a-time conversions, on the
+ * set in use. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,14 +24,17 @@ static double ulps(float got, double truth) {
     return fabs((double)got - truth) / unit;
 }
 
-static void check(const char *name, void (*kernel)(const float *, float *, int64_t), double (*truth)(double), float low, float high, double most) {
+static void check(const char *name, void (*kernel)(const float *, float *, int64_t),
+                  double (*truth)(double), float low, float high, double most) {
     float *x = malloc(COUNT * sizeof *x), *y = malloc(COUNT * sizeof *y);
     for (int i = 0; i < COUNT; i++) x[i] = low + (high - low) * (float)i / (COUNT - 1);
     x[0] = NAN, x[1] = INFINITY, x[2] = -INFINITY, x[3] = 0.0f, x[4] = -0.0f, x[5] = 1e-30f;
     kernel(x, y, COUNT);
     for (int i = 0; i < COUNT; i++) {
         double u = ulps(y[i], truth((double)x[i]));
-        if (!(u <= most)) fail_msg("%s(%.9g) is %.9g, %.2f ulp from %.17g", name, (double)x[i], (double)y[i], u, truth((double)x[i]));
+        if (!(u <= most))
+            fail_msg("%s(%.9g) is %.9g, %.2f ulp from %.17g", name, (double)x[i], (double)y[i], u,
+                     truth((double)x[i]));
     }
     free(x), free(y);
 }
@@ -67,7 +71,8 @@ static void conversions_are_exact(void **state) {
             assert_true(wide[i] != wide[i]);
     }
     for (uint32_t round = 0; round < 64; round++) {
-        for (uint32_t i = 0; i < 65535; i++) wide[i] = at_f32_of_bits((i * 65537u + round * 0x01234567u) ^ (round << 11));
+        for (uint32_t i = 0; i < 65535; i++)
+            wide[i] = at_f32_of_bits((i * 65537u + round * 0x01234567u) ^ (round << 11));
         k->f32_to_bf16(wide, back, 65535);
         for (int i = 0; i < 65535; i++) assert_int_equal(back[i], at_f32_to_bf16(wide[i]));
         k->f32_to_f16(wide, back, 65535);

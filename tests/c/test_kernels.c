@@ -1,5 +1,6 @@
-/* test_kernels.c - every set's kernels against plain loops in double precision: packing, steps of the softmax, products with panels, exponentials. It needs neither
- * BLIS nor files, and so runs cross-compiled too. */
+/* test_kernels.c - every set's kernels against plain loops in double precision: packing, steps of
+ * the softmax, products with panels, exponentials. It needs neither BLIS nor files, and so runs
+ * cross-compiled too. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,17 +27,22 @@ static void draw_numbers(float *x, int64_t n) {
 }
 
 static float round_to(attune_dtype dtype, float x) {
-    return dtype == ATTUNE_BF16 ? at_bf16_to_f32(at_f32_to_bf16(x)) : dtype == ATTUNE_F16 ? at_f16_to_f32(at_f32_to_f16(x)) : x;
+    return dtype == ATTUNE_BF16  ? at_bf16_to_f32(at_f32_to_bf16(x))
+           : dtype == ATTUNE_F16 ? at_f16_to_f32(at_f32_to_f16(x))
+                                 : x;
 }
 
 /* As 8-bit integers times a scale, which is the greatest over 127. */
 static void round_row_to_i8(float *x, int64_t n) {
     float greatest = 0;
     for (int64_t i = 0; i < n; i++) greatest = fmaxf(greatest, fabsf(x[i]));
-    for (int64_t i = 0; i < n && greatest > 0; i++) x[i] = rintf(x[i] * (127.0f / greatest)) * (greatest / 127.0f);
+    for (int64_t i = 0; i < n && greatest > 0; i++)
+        x[i] = rintf(x[i] * (127.0f / greatest)) * (greatest / 127.0f);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------- */
+/* ---- steps
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 enum { BLOCKS = 2, TOKENS = AT_TILE * AT_BLOCK_TILES * BLOCKS };
 
@@ -50,28 +56,38 @@ typedef struct attention_case {
 static void run_case(const attention_case *c, int number) {
     const at_attention_kernels *kernels = &set.attention;
     const at_product product = kernels->product(c->tile, c->rows_dtype);
-    const int64_t D = c->D, Dv = c->Dv, Dp = at_round_up(D, AT_DIM), Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(c->tile);
+    const int64_t D = c->D, Dv = c->Dv, Dp = at_round_up(D, AT_DIM), Dvp = at_round_up(Dv, AT_DIM),
+                  size = attune_dtype_size(c->tile);
     const int tiles = TOKENS / AT_TILE;
-    char *k = calloc((size_t)(tiles * AT_TILE * Dp), (size_t)size), *v = calloc((size_t)(tiles * AT_TILE * Dvp), (size_t)size);
-    float *k_scale = calloc(TOKENS, 4), *v_scale = calloc(TOKENS, 4), *keys = malloc((size_t)(TOKENS * D) * 4), *values = malloc((size_t)(TOKENS * Dv) * 4);
-    float *x = malloc((size_t)(c->rows * D) * 4), *q = malloc((size_t)at_queries_bytes(c->rows, D)), q_scale[3 * AT_MAX_ROWS];
+    char *k = calloc((size_t)(tiles * AT_TILE * Dp), (size_t)size),
+         *v = calloc((size_t)(tiles * AT_TILE * Dvp), (size_t)size);
+    float *k_scale = calloc(TOKENS, 4), *v_scale = calloc(TOKENS, 4),
+          *keys = malloc((size_t)(TOKENS * D) * 4), *values = malloc((size_t)(TOKENS * Dv) * 4);
+    float *x = malloc((size_t)(c->rows * D) * 4), *q = malloc((size_t)at_queries_bytes(c->rows, D)),
+          q_scale[3 * AT_MAX_ROWS];
     float *o = aligned_alloc(64, (size_t)(c->rows * Dvp) * 4), max[AT_MAX_ROWS], sum[AT_MAX_ROWS];
-    float *scores = aligned_alloc(64, AT_MAX_ROWS * AT_SCORE_STRIDE * 4), *weights = aligned_alloc(64, AT_MAX_ROWS * AT_SCORE_STRIDE * 4);
+    float *scores = aligned_alloc(64, AT_MAX_ROWS * AT_SCORE_STRIDE * 4),
+          *weights = aligned_alloc(64, AT_MAX_ROWS * AT_SCORE_STRIDE * 4);
     draw_numbers(keys, TOKENS * D), draw_numbers(values, TOKENS * Dv), draw_numbers(x, c->rows * D);
     for (int64_t i = 0; i < c->rows * D; i++) x[i] = round_to(c->rows_dtype, x[i]);
 
     /* Tokens come in runs of uneven length, as appends do. */
-    for (int first = 0, run = 1 + number % 7; first < TOKENS; first += run, run = 1 + (run * 5 + number) % 40) {
+    for (int first = 0, run = 1 + number % 7; first < TOKENS;
+         first += run, run = 1 + (run * 5 + number) % 40) {
         const int slot = first % AT_TILE;
         if (run > AT_TILE - slot) run = AT_TILE - slot;
         const int64_t tile = first / AT_TILE;
-        kernels->pack_keys(keys + first * D, D, slot, run, D, c->tile, k + tile * AT_TILE * Dp * size, k_scale + tile * AT_TILE);
-        assert_true(kernels->pack_values(values + first * Dv, Dv, slot, run, Dv, c->tile, v + tile * AT_TILE * Dvp * size, v_scale + tile * AT_TILE));
+        kernels->pack_keys(keys + first * D, D, slot, run, D, c->tile,
+                           k + tile * AT_TILE * Dp * size, k_scale + tile * AT_TILE);
+        assert_true(kernels->pack_values(values + first * Dv, Dv, slot, run, Dv, c->tile,
+                                         v + tile * AT_TILE * Dvp * size,
+                                         v_scale + tile * AT_TILE));
     }
     for (int j = 0; j < TOKENS; j++) {
         for (int64_t d = 0; d < D; d++) keys[j * D + d] = round_to(c->tile, keys[j * D + d]);
         for (int64_t d = 0; d < Dv; d++) values[j * Dv + d] = round_to(c->tile, values[j * Dv + d]);
-        if (c->tile == ATTUNE_I8) round_row_to_i8(keys + j * D, D), round_row_to_i8(values + j * Dv, Dv);
+        if (c->tile == ATTUNE_I8)
+            round_row_to_i8(keys + j * D, D), round_row_to_i8(values + j * Dv, Dv);
     }
     kernels->pack_queries(product, x, D, c->rows, D, 1, q, q_scale);
     memset(o, 0, (size_t)(c->rows * Dvp) * 4);
@@ -107,10 +123,17 @@ static void run_case(const attention_case *c, int number) {
         for (int r = 0; r < c->rows; r++) {
             int first = 3 * r - begin, last = TOKENS - 5 * r - begin;
             if (r % 6 == 5) first = block ? 0 : end, last = block ? 3 : 0;
-            first = first < 0 ? 0 : first > end ? end : first, last = last > end ? end : last < 0 ? 0 : last;
+            first = first < 0     ? 0
+                    : first > end ? end
+                                  : first,
+            last = last > end ? end
+                   : last < 0 ? 0
+                              : last;
             if (first >= last) first = last = 0;
             step.first[r] = first, step.last[r] = last;
-            if (first < last) step.from = first < step.from ? first : step.from, step.to = last > step.to ? last : step.to;
+            if (first < last)
+                step.from = first < step.from ? first : step.from,
+                step.to = last > step.to ? last : step.to;
         }
         if (step.from >= step.to) continue;
         kernels->scores(&step);
@@ -127,30 +150,41 @@ static void run_case(const attention_case *c, int number) {
         for (int j = first; j < last; j++) {
             double dot = 0, sizes = 0;
             for (int64_t d = 0; d < D; d++)
-                dot += (double)x[r * D + d] * (double)keys[j * D + d], sizes += fabs((double)x[r * D + d] * (double)keys[j * D + d]);
+                dot += (double)x[r * D + d] * (double)keys[j * D + d],
+                    sizes += fabs((double)x[r * D + d] * (double)keys[j * D + d]);
             s[j] = 0.3 * dot;
             if (c->capped) s[j] = 1.25 * tanh(s[j] / 1.25);
             greatest = fmax(greatest, s[j]), terms = fmax(terms, 0.3 * sizes);
         }
         for (int j = first; j < last; j++) total += exp(s[j] - greatest);
         for (int64_t d = 0; d < Dv; d++)
-            for (int j = first; j < last; j++) most_v = fmax(most_v, fabs((double)values[j * Dv + d]));
-        /* Scores err by half a unit a term; weights by some units and by |s| units, or by what bf16 or the digits of i8 leave, with rows of 14 bits there. */
-        const double unit = 0x1p-24, score = 2 * unit * (terms + 8) + (product == AT_DOT_I8 ? 0x1p-13 * terms : 0);
+            for (int j = first; j < last; j++)
+                most_v = fmax(most_v, fabs((double)values[j * Dv + d]));
+        /* Scores err by half a unit a term; weights by some units and by |s| units, or by what bf16
+         * or the digits of i8 leave, with rows of 14 bits there. */
+        const double unit = 0x1p-24,
+                     score = 2 * unit * (terms + 8) + (product == AT_DOT_I8 ? 0x1p-13 * terms : 0);
         const double weight = product == AT_DOT_BF16 ? 0x1p-8 : product == AT_DOT_I8 ? 0x1p-15 : 0;
-        const double lse = (double)max[r] * 0.6931471805599453 + log((double)sum[r]), wanted = greatest + log(total);
+        const double lse = (double)max[r] * 0.6931471805599453 + log((double)sum[r]),
+                     wanted = greatest + log(total);
         if (!(fabs(lse - wanted) <= 2 * score + 16 * unit))
-            fail_msg("%s: case %d, row %d: lse %g, wanted %g (%s tiles, D %d)", set_name, number, r, lse, wanted, attune_dtype_name(c->tile), (int)D);
+            fail_msg("%s: case %d, row %d: lse %g, wanted %g (%s tiles, D %d)", set_name, number, r,
+                     lse, wanted, attune_dtype_name(c->tile), (int)D);
         for (int64_t d = 0; d < Dv; d++) {
             double right = 0;
-            for (int j = first; j < last; j++) right += exp(s[j] - greatest) / total * (double)values[j * Dv + d];
-            const double got = (double)o[r * Dvp + d] / (double)sum[r], bound = most_v * (2 * score + weight + 24 * unit * sqrt((double)TOKENS));
+            for (int j = first; j < last; j++)
+                right += exp(s[j] - greatest) / total * (double)values[j * Dv + d];
+            const double got = (double)o[r * Dvp + d] / (double)sum[r],
+                         bound = most_v * (2 * score + weight + 24 * unit * sqrt((double)TOKENS));
             if (!(fabs(got - right) <= bound))
-                fail_msg("%s: case %d, row %d, dim %d: %g, wanted %g, bound %g (%s tiles, %s rows, D %d)", set_name, number, r, (int)d, got, right, bound,
-                         attune_dtype_name(c->tile), attune_dtype_name(c->rows_dtype), (int)D);
+                fail_msg("%s: case %d, row %d, dim %d: %g, wanted %g, bound %g (%s tiles, %s rows, "
+                         "D %d)",
+                         set_name, number, r, (int)d, got, right, bound, attune_dtype_name(c->tile),
+                         attune_dtype_name(c->rows_dtype), (int)D);
         }
     }
-    free(s), free(k), free(v), free(k_scale), free(v_scale), free(keys), free(values), free(x), free(q), free(o), free(scores), free(weights);
+    free(s), free(k), free(v), free(k_scale), free(v_scale), free(keys), free(values), free(x),
+        free(q), free(o), free(scores), free(weights);
 }
 
 static void steps_follow_the_formula(void **state) {
@@ -158,7 +192,10 @@ static void steps_follow_the_formula(void **state) {
     static const attune_dtype tiles[] = {ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16, ATTUNE_I8};
     static const int64_t dims[] = {1, 3, 16, 17, 32, 40, 64, 80, 96, 128};
     for (int n = 0; n < 400; n++) {
-        attention_case c = {.tile = tiles[n % 4], .rows_dtype = n / 4 % 2 ? ATTUNE_BF16 : ATTUNE_F32, .D = dims[n % 10], .capped = n % 7 == 0};
+        attention_case c = {.tile = tiles[n % 4],
+                            .rows_dtype = n / 4 % 2 ? ATTUNE_BF16 : ATTUNE_F32,
+                            .D = dims[n % 10],
+                            .capped = n % 7 == 0};
         c.Dv = n % 3 ? c.D : dims[(n + 4) % 10];
         const int most = set.attention.rows[set.attention.product(c.tile, c.rows_dtype)];
         c.rows = 1 + n * 5 % most;
@@ -166,12 +203,14 @@ static void steps_follow_the_formula(void **state) {
     }
 }
 
-/* However many dims: here each adds the most that it can, in i32 where a set multiplies 8 bits so. */
+/* However many dims: here each adds the most that it can, in i32 where a set multiplies 8 bits so.
+ */
 static void long_i8_scores_do_not_overflow(void **state) {
     (void)state;
     enum { DIMS = 2048 };
     const at_product product = set.attention.product(ATTUNE_I8, ATTUNE_F32);
-    float *x = malloc(DIMS * sizeof *x), *q = malloc((size_t)at_queries_bytes(1, DIMS)), q_scale[3], k_scale[AT_TILE] = {0};
+    float *x = malloc(DIMS * sizeof *x), *q = malloc((size_t)at_queries_bytes(1, DIMS)), q_scale[3],
+          k_scale[AT_TILE] = {0};
     float *scores = aligned_alloc(64, AT_SCORE_STRIDE * 4);
     char *k = calloc(AT_TILE, DIMS);
     for (int d = 0; d < DIMS; d++) x[d] = 1;
@@ -190,22 +229,28 @@ static void long_i8_scores_do_not_overflow(void **state) {
                     .to = 1};
     step.k[0] = k, step.k_scale[0] = k_scale, step.last[0] = 1;
     set.attention.scores(&step);
-    if (!(fabsf(scores[0] - DIMS) <= 0x1p-13f * DIMS)) fail_msg("%s: %g, wanted %d", set_name, (double)scores[0], DIMS);
+    if (!(fabsf(scores[0] - DIMS) <= 0x1p-13f * DIMS))
+        fail_msg("%s: %g, wanted %d", set_name, (double)scores[0], DIMS);
     free(x), free(q), free(scores), free(k);
 }
 
-/* ---- gradients and panels ---------------------------------------------------------------------------------------- */
+/* ---- gradients and panels
+ * ---------------------------------------------------------------------------------------- */
 
 static void panels_multiply(void **state) {
     (void)state;
     const int64_t panel = set.attention.panel;
     for (int n = 0; n < 60; n++) {
-        const int64_t rows = 1 + n * 7 % 50, columns = 1 + n * 11 % 70, depth = 1 + n * 13 % 90, there = depth + n % 3;
+        const int64_t rows = 1 + n * 7 % 50, columns = 1 + n * 11 % 70, depth = 1 + n * 13 % 90,
+                      there = depth + n % 3;
         const int64_t wide = at_round_up(columns, panel / 2);
         const bool a_in_panels = n % 2, add = n % 3 == 0;
-        float *a = malloc((size_t)(rows * depth) * 4), *b = malloc((size_t)(depth * columns) * 4), *c = malloc((size_t)(rows * (wide + 3)) * 4);
-        float *packed_b = malloc((size_t)(there * at_round_up(columns, panel)) * 4), *packed_a = malloc((size_t)(rows * at_round_up(depth, panel)) * 4);
-        draw_numbers(a, rows * depth), draw_numbers(b, depth * columns), draw_numbers(c, rows * (wide + 3));
+        float *a = malloc((size_t)(rows * depth) * 4), *b = malloc((size_t)(depth * columns) * 4),
+              *c = malloc((size_t)(rows * (wide + 3)) * 4);
+        float *packed_b = malloc((size_t)(there * at_round_up(columns, panel)) * 4),
+              *packed_a = malloc((size_t)(rows * at_round_up(depth, panel)) * 4);
+        draw_numbers(a, rows * depth), draw_numbers(b, depth * columns),
+            draw_numbers(c, rows * (wide + 3));
         float *before = malloc((size_t)(rows * (wide + 3)) * 4);
         memcpy(before, c, (size_t)(rows * (wide + 3)) * 4);
         set.panels.pack_rows(b, columns, depth, columns, there, packed_b);
@@ -231,17 +276,21 @@ static void panels_multiply(void **state) {
                     sum += term, sizes += fabs(term);
                 }
                 /* each of the additions errs by half a unit of what has been summed */
-                if (!(fabs((double)c[i * (wide + 3) + j] - sum) <= 0x1p-24 * (double)(depth + 1) * sizes))
+                if (!(fabs((double)c[i * (wide + 3) + j] - sum) <=
+                      0x1p-24 * (double)(depth + 1) * sizes))
                     fail_msg("%s: case %d, element %d %d", set_name, n, (int)i, (int)j);
             }
-            for (int64_t j = wide; j < wide + 3; j++) assert_true(c[i * (wide + 3) + j] == before[i * (wide + 3) + j]);
+            for (int64_t j = wide; j < wide + 3; j++)
+                assert_true(c[i * (wide + 3) + j] == before[i * (wide + 3) + j]);
         }
         /* columns: the transpose, panel by panel */
         const int64_t deep = at_round_up(columns, AT_DIM);
         float *across = malloc((size_t)(at_round_up(depth, panel) * deep) * 4);
         set.panels.pack_columns(b, columns, depth, columns, across);
         for (int64_t i = 0; i < at_round_up(depth, panel); i++)
-            for (int64_t j = 0; j < columns; j++) assert_true(across[i / panel * panel * deep + j * panel + i % panel] == (i < depth ? b[i * columns + j] : 0));
+            for (int64_t j = 0; j < columns; j++)
+                assert_true(across[i / panel * panel * deep + j * panel + i % panel] ==
+                            (i < depth ? b[i * columns + j] : 0));
         free(a), free(b), free(c), free(packed_a), free(packed_b), free(before), free(across);
     }
 }
@@ -250,7 +299,8 @@ static void gradients_go_through_the_softmax(void **state) {
     (void)state;
     enum { ROWS = 5, STRIDE = 80, COLUMNS = 64 };
     for (int capped = 0; capped < 2; capped++) {
-        float p[ROWS * STRIDE], d[ROWS * STRIDE], s[ROWS * STRIDE], dp[ROWS * STRIDE], lse[ROWS], delta[ROWS];
+        float p[ROWS * STRIDE], d[ROWS * STRIDE], s[ROWS * STRIDE], dp[ROWS * STRIDE], lse[ROWS],
+            delta[ROWS];
         int first[ROWS] = {0, 3, 17, 0, 60}, last[ROWS] = {64, 64, 18, 0, 63};
         draw_numbers(s, ROWS * STRIDE), draw_numbers(dp, ROWS * STRIDE), draw_numbers(delta, ROWS);
         memcpy(p, s, sizeof p), memcpy(d, dp, sizeof d);
@@ -274,16 +324,20 @@ static void gradients_go_through_the_softmax(void **state) {
                     const double t = tanh(e / 0.9);
                     e = 0.9 * t, slope *= 1 - t * t;
                 }
-                if (j >= first[r] && j < last[r]) weight = exp2(e * 1.4426950408889634 - (double)lse[r]);
-                const double score = weight * ((double)dp[r * STRIDE + j] - (double)delta[r]) * slope;
+                if (j >= first[r] && j < last[r])
+                    weight = exp2(e * 1.4426950408889634 - (double)lse[r]);
+                const double score =
+                    weight * ((double)dp[r * STRIDE + j] - (double)delta[r]) * slope;
                 assert_true(fabs((double)p[r * STRIDE + j] - weight) <= 0x1p-21 * weight);
-                assert_true(fabs((double)d[r * STRIDE + j] - score) <= 0x1p-21 * (weight * 2 + fabs(score)));
+                assert_true(fabs((double)d[r * STRIDE + j] - score) <=
+                            0x1p-21 * (weight * 2 + fabs(score)));
             }
         }
     }
 }
 
-/* ---- exponentials and the rest ----------------------------------------------------------------------------------- */
+/* ---- exponentials and the rest
+ * ----------------------------------------------------------------------------------- */
 
 static double ulps(float got, double wanted) {
     const double unit = ldexp(1, ilogb((float)wanted) - 23);
@@ -293,18 +347,36 @@ static double ulps(float got, double wanted) {
 /* The softmax's exp2 on [-126, 0], seen through a step whose greatest exponent is 0. */
 static void exp2_is_within_3_units(void **state) {
     (void)state;
-    float scores[AT_MAX_ROWS * AT_SCORE_STRIDE], weights[AT_MAX_ROWS * AT_SCORE_STRIDE], max, sum, x[AT_TILE];
+    float scores[AT_MAX_ROWS * AT_SCORE_STRIDE], weights[AT_MAX_ROWS * AT_SCORE_STRIDE], max, sum,
+        x[AT_TILE];
     double worst = 0;
     for (int n = 0; n < 6000; n++) {
-        at_step step = {.rows = 1, .dtype = ATTUNE_F32, .tiles = 1, .max = &max, .sum = &sum, .scores = scores, .weights = weights, .factor = 1, .to = AT_TILE};
+        at_step step = {.rows = 1,
+                        .dtype = ATTUNE_F32,
+                        .tiles = 1,
+                        .max = &max,
+                        .sum = &sum,
+                        .scores = scores,
+                        .weights = weights,
+                        .factor = 1,
+                        .to = AT_TILE};
         step.last[0] = AT_TILE;
         max = 0, sum = 1;
-        for (int j = 0; j < AT_TILE; j++) x[j] = scores[j] = n % 2 ? -126.0f * (draw_number() + 1) / 2 : -(draw_number() + 1);
+        for (int j = 0; j < AT_TILE; j++)
+            x[j] = scores[j] = n % 2 ? -126.0f * (draw_number() + 1) / 2 : -(draw_number() + 1);
         set.attention.softmax(&step);
         for (int j = 0; j < AT_TILE; j++) worst = fmax(worst, ulps(scores[j], exp2((double)x[j])));
     }
     if (!(worst <= 3)) fail_msg("%s: exp2 errs by %g units", set_name, worst);
-    at_step step = {.rows = 1, .dtype = ATTUNE_F32, .tiles = 1, .max = &max, .sum = &sum, .scores = scores, .weights = weights, .factor = 1, .to = AT_TILE};
+    at_step step = {.rows = 1,
+                    .dtype = ATTUNE_F32,
+                    .tiles = 1,
+                    .max = &max,
+                    .sum = &sum,
+                    .scores = scores,
+                    .weights = weights,
+                    .factor = 1,
+                    .to = AT_TILE};
     step.last[0] = AT_TILE;
     max = 0;
     for (int j = 0; j < AT_TILE; j++) scores[j] = 0;
@@ -331,12 +403,15 @@ static void sixteen_bits_convert(void **state) {
     float *wide = malloc(sizeof(float) * 65536);
     for (int i = 0; i < 65536; i++) half[i] = (uint16_t)i;
     set.elementwise.f16_to_f32(half, wide, 65536);
-    for (int i = 0; i < 65536; i++) assert_true(wide[i] == at_f16_to_f32((uint16_t)i) || (isnan(wide[i]) && isnan(at_f16_to_f32((uint16_t)i))));
+    for (int i = 0; i < 65536; i++)
+        assert_true(wide[i] == at_f16_to_f32((uint16_t)i) ||
+                    (isnan(wide[i]) && isnan(at_f16_to_f32((uint16_t)i))));
     set.elementwise.f32_to_f16(wide, back, 65536);
     for (int i = 0; i < 65536; i++) assert_true(back[i] == i || isnan(wide[i]));
     set.elementwise.bf16_to_f32(half, wide, 65536);
     set.elementwise.f32_to_bf16(wide, back, 65536);
-    for (int i = 0; i < 65536; i++) assert_true(back[i] == i || (isnan(wide[i]) && isnan(at_bf16_to_f32(back[i]))));
+    for (int i = 0; i < 65536; i++)
+        assert_true(back[i] == i || (isnan(wide[i]) && isnan(at_bf16_to_f32(back[i]))));
     for (int i = 0; i < 65536; i++) wide[i] = draw_number() * exp2f(20 * draw_number());
     set.elementwise.f32_to_bf16(wide, back, 65536);
     for (int i = 0; i < 65536; i++) assert_int_equal(back[i], at_f32_to_bf16(wide[i]));
@@ -353,7 +428,8 @@ static void rotation_turns(void **state) {
         set.elementwise.turn_halves(x, c, s, 1, pairs, y);
         set.elementwise.turn_pairs(x, c, s, -1, pairs, z);
         for (int64_t i = 0; i < pairs; i++) {
-            assert_true(fabsf(y[i] - (x[i] * c[i] - x[i + pairs] * s[i])) < 1e-6f && fabsf(y[i + pairs] - (x[i + pairs] * c[i] + x[i] * s[i])) < 1e-6f);
+            assert_true(fabsf(y[i] - (x[i] * c[i] - x[i + pairs] * s[i])) < 1e-6f &&
+                        fabsf(y[i + pairs] - (x[i + pairs] * c[i] + x[i] * s[i])) < 1e-6f);
             assert_true(fabsf(z[2 * i] - (x[2 * i] * c[i] + x[2 * i + 1] * s[i])) < 1e-6f &&
                         fabsf(z[2 * i + 1] - (x[2 * i + 1] * c[i] - x[2 * i] * s[i])) < 1e-6f);
         }
@@ -366,7 +442,8 @@ static void features_follow_the_formulas(void **state) {
     enum { ROWS = 5, STRIDE = 112 };
     const at_linear_kernels *kernels = &set.linear;
     for (int64_t n = 1; n <= 100; n += n < 40 ? 1 : 13) {
-        float x[ROWS * STRIDE], y[ROWS * STRIDE], z[ROWS * STRIDE], sums[STRIDE], greatest[ROWS], products[ROWS], squares[ROWS], through[ROWS];
+        float x[ROWS * STRIDE], y[ROWS * STRIDE], z[ROWS * STRIDE], sums[STRIDE], greatest[ROWS],
+            products[ROWS], squares[ROWS], through[ROWS];
         draw_numbers(x, ROWS * STRIDE), draw_numbers(y, ROWS * STRIDE), draw_numbers(sums, STRIDE);
         for (int i = 0; i < ROWS * STRIDE; i++) x[i] *= 8;
         kernels->greatest(x, STRIDE, ROWS, n, greatest);
@@ -379,7 +456,8 @@ static void features_follow_the_formulas(void **state) {
                 best = fmax(best, a), dot += a * (double)y[i], square += 0.25 * a * a;
             }
             assert_true((double)greatest[r] == best);
-            assert_true(fabs((double)products[r] - dot) <= 1e-3 && fabs((double)squares[r] - square) <= 1e-5 * square);
+            assert_true(fabs((double)products[r] - dot) <= 1e-3 &&
+                        fabs((double)squares[r] - square) <= 1e-5 * square);
         }
         for (int kind = 0; kind < 3; kind++) {
             memcpy(z, x, sizeof z);
@@ -387,11 +465,15 @@ static void features_follow_the_formulas(void **state) {
             if (kind == 1) kernels->relu(z, STRIDE, ROWS, n, 0.125f);
             if (kind == 2) kernels->elu(x, STRIDE, ROWS, n, 0.125f, z, STRIDE);
             for (int i = 0; i < ROWS * STRIDE; i++) {
-                const double a = (double)x[i], e = kind == 0 ? exp(a - (double)greatest[i / STRIDE]) : kind == 1 ? fmax(a, 0) : a > 0 ? a + 1 : exp(a);
+                const double a = (double)x[i], e = kind == 0 ? exp(a - (double)greatest[i / STRIDE])
+                                                   : kind == 1 ? fmax(a, 0)
+                                                   : a > 0     ? a + 1
+                                                               : exp(a);
                 if (i % STRIDE >= n)
                     assert_true(z[i] == x[i]); /* beyond the row nothing is written */
                 else if (!(fabs((double)z[i] - 0.125 - e) <= 4e-6 * (1 + e)))
-                    fail_msg("%s: kind %d, n %d, element %d: %g, expected %g", set_name, kind, (int)n, i, (double)z[i] - 0.125, e);
+                    fail_msg("%s: kind %d, n %d, element %d: %g, expected %g", set_name, kind,
+                             (int)n, i, (double)z[i] - 0.125, e);
             }
         }
         for (int kind = 0; kind < 3; kind++) {
@@ -402,12 +484,15 @@ static void features_follow_the_formulas(void **state) {
             for (int r = 0; r < ROWS; r++) {
                 double sum = 0;
                 for (int64_t i = r * STRIDE; i < (r + 1) * STRIDE; i++) {
-                    const double f = (double)x[i] - 0.125, want = i - r * STRIDE >= n ? (double)y[i]
-                                                                                      : (double)y[i] * (kind == 0   ? f
-                                                                                                        : kind == 1 ? f > 0
-                                                                                                                    : fmin(f, 1));
+                    const double f = (double)x[i] - 0.125,
+                                 want = i - r * STRIDE >= n
+                                            ? (double)y[i]
+                                            : (double)y[i] * (kind == 0   ? f
+                                                              : kind == 1 ? f > 0
+                                                                          : fmin(f, 1));
                     if (!(fabs((double)z[i] - want) <= 1e-6 * (1 + fabs(want))))
-                        fail_msg("%s: backward of kind %d, n %d: %g, expected %g", set_name, kind, (int)n, (double)z[i], want);
+                        fail_msg("%s: backward of kind %d, n %d: %g, expected %g", set_name, kind,
+                                 (int)n, (double)z[i], want);
                     if (i - r * STRIDE < n) sum += want;
                 }
                 if (kind == 0) assert_true(fabs((double)through[r] - sum) <= 1e-3);
@@ -416,7 +501,8 @@ static void features_follow_the_formulas(void **state) {
         kernels->dots(x, y, STRIDE, ROWS, n, through);
         for (int r = 0; r < ROWS; r++) {
             double dot = 0;
-            for (int64_t i = r * STRIDE; i < r * STRIDE + n; i++) dot += (double)x[i] * (double)y[i];
+            for (int64_t i = r * STRIDE; i < r * STRIDE + n; i++)
+                dot += (double)x[i] * (double)y[i];
             assert_true(fabs((double)through[r] - dot) <= 1e-3);
         }
         memcpy(z, sums, sizeof sums);
@@ -427,7 +513,8 @@ static void features_follow_the_formulas(void **state) {
             double dot = 0;
             for (int64_t i = 0; i < n; i++) {
                 double prefix = (double)sums[i];
-                for (int later = r + 1; later < ROWS; later++) prefix -= (double)y[later * STRIDE + i];
+                for (int later = r + 1; later < ROWS; later++)
+                    prefix -= (double)y[later * STRIDE + i];
                 dot += (double)x[r * STRIDE + i] * prefix;
             }
             assert_true(fabs((double)through[r] - dot) <= 2e-3);

@@ -1,4 +1,5 @@
-/* test_nn.c - what stands around attention: gradients by finite differences in f64, f32 and 16 bits against f64, the same bits for any number of threads. */
+/* test_nn.c - what stands around attention: gradients by finite differences in f64, f32 and 16 bits
+ * against f64, the same bits for any number of threads. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,9 +16,12 @@
         if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
     } while (0)
 
-/* An operation over up to three float tensors; value: sum(result times some weights), gradients of each tensor. */
+/* An operation over up to three float tensors; value: sum(result times some weights), gradients of
+ * each tensor. */
 enum { RMS, RMS_PLAIN, LAYER, GELU, GELU_TANH, SWIGLU, LOSS, EMBEDDING, OPERATIONS };
-static const char *const names[] = {"rms_norm", "rms_norm without weight", "layer_norm", "gelu", "gelu with tanh", "swiglu", "cross_entropy", "embedding"};
+static const char *const names[] = {
+    "rms_norm", "rms_norm without weight", "layer_norm", "gelu", "gelu with tanh",
+    "swiglu",   "cross_entropy",           "embedding"};
 enum { ROWS = 7, N = 37 };
 
 typedef struct operation {
@@ -25,7 +29,8 @@ typedef struct operation {
     int inputs;
 } operation;
 
-static void normal(attune_dtype dtype, uint64_t seed, int rank, const int64_t *shape, attune_tensor *out) {
+static void normal(attune_dtype dtype, uint64_t seed, int rank, const int64_t *shape,
+                   attune_tensor *out) {
     attune_tensor wide;
     MUST(attune_tensor_new(ATTUNE_F64, rank, shape, &wide));
     MUST(attune_tensor_normal(&wide, seed, 0, 1));
@@ -43,7 +48,8 @@ static void make(int which, attune_dtype dtype, operation *o) {
     if (which == SWIGLU) normal(dtype, 2, 2, matrix, &o->in[1]), o->inputs = 2;
     normal(dtype, 4, 2, matrix, &o->weights);
     MUST(attune_tensor_new(ATTUNE_I64, 1, ids, &o->ids));
-    for (int i = 0; i < ROWS; i++) ((int64_t *)o->ids.data)[i] = which == LOSS ? (i == 3 ? -1 : (i * 11) % N) : (i * i) % ROWS;
+    for (int i = 0; i < ROWS; i++)
+        ((int64_t *)o->ids.data)[i] = which == LOSS ? (i == 3 ? -1 : (i * 11) % N) : (i * i) % ROWS;
 }
 
 static void close_operation(operation *o) {
@@ -60,7 +66,8 @@ static double element(const attune_tensor *t, int64_t i) {
 
 static double weighted(const operation *o, const attune_tensor *y) {
     double sum = 0;
-    for (int64_t i = 0, n = attune_tensor_count(y); i < n; i++) sum += element(y, i) * element(&o->weights, i);
+    for (int64_t i = 0, n = attune_tensor_count(y); i < n; i++)
+        sum += element(y, i) * element(&o->weights, i);
     return sum;
 }
 
@@ -72,11 +79,15 @@ static double run(int which, operation *o, attune_tensor d[3]) {
     case RMS:
     case RMS_PLAIN:
         MUST(attune_rms_norm(x, which == RMS ? &o->in[1] : NULL, 1e-5, &y, &a));
-        if (d) MUST(attune_rms_norm_backward(&o->weights, x, which == RMS ? &o->in[1] : NULL, &a, &d[0], which == RMS ? &d[1] : NULL));
+        if (d)
+            MUST(attune_rms_norm_backward(&o->weights, x, which == RMS ? &o->in[1] : NULL, &a,
+                                          &d[0], which == RMS ? &d[1] : NULL));
         break;
     case LAYER:
         MUST(attune_layer_norm(x, &o->in[1], &o->in[2], 1e-5, &y, &a, &b));
-        if (d) MUST(attune_layer_norm_backward(&o->weights, x, &o->in[1], &a, &b, &d[0], &d[1], &d[2]));
+        if (d)
+            MUST(
+                attune_layer_norm_backward(&o->weights, x, &o->in[1], &a, &b, &d[0], &d[1], &d[2]));
         break;
     case GELU:
     case GELU_TANH:
@@ -112,10 +123,13 @@ static void gradients_agree_with_differences(void **state) {
         for (int t = 0; t < o.inputs; t++) {
             for (int64_t i = 0, n = attune_tensor_count(&o.in[t]); i < n; i++) {
                 double *x = (double *)o.in[t].data + i, before = *x, value[2];
-                for (int side = 0; side < 2; side++) *x = before + (side ? 1e-5 : -1e-5), value[side] = run(which, &o, NULL);
+                for (int side = 0; side < 2; side++)
+                    *x = before + (side ? 1e-5 : -1e-5), value[side] = run(which, &o, NULL);
                 *x = before;
                 const double slope = (value[1] - value[0]) / 2e-5, got = element(&d[t], i);
-                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope)))) fail_msg("%s: input %d, element %d: %g, got %g", names[which], t, (int)i, slope, got);
+                if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope))))
+                    fail_msg("%s: input %d, element %d: %g, got %g", names[which], t, (int)i, slope,
+                             got);
             }
         }
         for (int t = 0; t < 3; t++) attune_tensor_close(&d[t]);
@@ -123,7 +137,8 @@ static void gradients_agree_with_differences(void **state) {
     }
 }
 
-/* The same inputs, exact in each dtype, in f64: f32 errs by units of what it sums, 16 bits by their rounding of the results. */
+/* The same inputs, exact in each dtype, in f64: f32 errs by units of what it sums, 16 bits by their
+ * rounding of the results. */
 static void dtypes_agree_with_f64(void **state) {
     (void)state;
     static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16};
@@ -133,14 +148,20 @@ static void dtypes_agree_with_f64(void **state) {
             attune_tensor d[3] = {{0}, {0}, {0}}, e[3] = {{0}, {0}, {0}};
             make(which, dtypes[n], &o);
             exact = o;
-            for (int t = 0; t < o.inputs; t++) MUST(attune_tensor_convert(&o.in[t], ATTUNE_F64, &exact.in[t]));
+            for (int t = 0; t < o.inputs; t++)
+                MUST(attune_tensor_convert(&o.in[t], ATTUNE_F64, &exact.in[t]));
             MUST(attune_tensor_convert(&o.weights, ATTUNE_F64, &exact.weights));
-            const double a = run(which, &o, d), b = run(which, &exact, e), unit = n == 0 ? 0x1p-24 : n == 1 ? 0x1p-9 : 0x1p-12;
+            const double a = run(which, &o, d), b = run(which, &exact, e),
+                         unit = n == 0   ? 0x1p-24
+                                : n == 1 ? 0x1p-9
+                                         : 0x1p-12;
             assert_true(fabs(a - b) <= unit * 4 * ROWS * N);
             for (int t = 0; t < o.inputs; t++) {
                 if (!(difference(&d[t], &e[t]) <= unit * 2 * 12 + 0x1p-20))
-                    fail_msg("%s in %s: gradient %d differs by %g", names[which], attune_dtype_name(dtypes[n]), t, difference(&d[t], &e[t]));
-                attune_tensor_close(&d[t]), attune_tensor_close(&e[t]), attune_tensor_close(&exact.in[t]);
+                    fail_msg("%s in %s: gradient %d differs by %g", names[which],
+                             attune_dtype_name(dtypes[n]), t, difference(&d[t], &e[t]));
+                attune_tensor_close(&d[t]), attune_tensor_close(&e[t]),
+                    attune_tensor_close(&exact.in[t]);
             }
             attune_tensor_close(&exact.weights);
             close_operation(&o);
@@ -152,7 +173,8 @@ static void bits_do_not_depend_on_threads(void **state) {
     (void)state;
     const int64_t shape[2] = {3000, 96}, vector[1] = {96}, tokens[1] = {3000};
     attune_tensor x, w, dy, ids, y, rstd, one[3], many[3];
-    normal(ATTUNE_F32, 1, 2, shape, &x), normal(ATTUNE_F32, 2, 1, vector, &w), normal(ATTUNE_F32, 3, 2, shape, &dy);
+    normal(ATTUNE_F32, 1, 2, shape, &x), normal(ATTUNE_F32, 2, 1, vector, &w),
+        normal(ATTUNE_F32, 3, 2, shape, &dy);
     MUST(attune_tensor_new(ATTUNE_I64, 1, tokens, &ids));
     for (int i = 0; i < 3000; i++) ((int64_t *)ids.data)[i] = i * 7 % 50;
     MUST(attune_rms_norm(&x, &w, 1e-6, &y, &rstd));
@@ -174,21 +196,24 @@ static void bits_do_not_depend_on_threads(void **state) {
 static void extremes_stay_sane(void **state) {
     (void)state;
     const int64_t shape[2] = {1, 6}, one[1] = {1};
-    const float x[6] = {-INFINITY, -100, -6, 0, 100, INFINITY}, logits[6] = {1000, -INFINITY, 999, 0, -1000, 998};
+    const float x[6] = {-INFINITY, -100, -6, 0, 100, INFINITY},
+                logits[6] = {1000, -INFINITY, 999, 0, -1000, 998};
     attune_tensor t, y, ids, lse;
     double loss;
     MUST(attune_tensor_wrap(ATTUNE_F32, 2, shape, NULL, (void *)x, &t));
     for (int with_tanh = 0; with_tanh < 2; with_tanh++) {
         MUST(attune_gelu(&t, with_tanh, &y));
         const float *g = y.data;
-        assert_true(g[0] == 0 && fabsf(g[1]) < 1e-30f && g[2] <= 0 && g[2] > -1e-7f && g[3] == 0 && g[4] == 100 && g[5] == INFINITY);
+        assert_true(g[0] == 0 && fabsf(g[1]) < 1e-30f && g[2] <= 0 && g[2] > -1e-7f && g[3] == 0 &&
+                    g[4] == 100 && g[5] == INFINITY);
         attune_tensor_close(&y);
     }
     MUST(attune_tensor_wrap(ATTUNE_F32, 2, shape, NULL, (void *)logits, &t));
     MUST(attune_tensor_new(ATTUNE_I64, 1, one, &ids));
     ((int64_t *)ids.data)[0] = 2;
     MUST(attune_cross_entropy(&t, &ids, -1, &loss, &lse));
-    assert_true(fabs(loss - (1 + log(1 + exp(-1) + exp(-2)))) < 1e-4); /* 1000 has 24 bits: units of 6e-5 */
+    assert_true(fabs(loss - (1 + log(1 + exp(-1) + exp(-2)))) <
+                1e-4); /* 1000 has 24 bits: units of 6e-5 */
     attune_tensor_close(&lse), attune_tensor_close(&ids);
 }
 
@@ -205,12 +230,19 @@ static void adamw_follows_the_algorithm(void **state) {
         MUST(attune_tensor_new(dtype, 1, shape, &v));
         for (int i = 0; i < 5; i++) ep[i] = element(&p, i);
         for (int step = 1; step <= 3; step++) {
-            const attune_adamw_options o = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = step};
+            const attune_adamw_options o = {.lr = 1e-2,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.95,
+                                            .eps = 1e-8,
+                                            .weight_decay = 0.1,
+                                            .step = step};
             MUST(attune_adamw(&o, &p, &g, &m, &v));
             for (int i = 0; i < 5; i++) {
                 const double x = element(&g, i);
                 em[i] = 0.9 * em[i] + 0.1 * x, ev[i] = 0.95 * ev[i] + 0.05 * x * x;
-                ep[i] -= 1e-2 * (em[i] / (1 - pow(0.9, step)) / (sqrt(ev[i] / (1 - pow(0.95, step))) + 1e-8) + 0.1 * ep[i]);
+                ep[i] -= 1e-2 * (em[i] / (1 - pow(0.9, step)) /
+                                     (sqrt(ev[i] / (1 - pow(0.95, step))) + 1e-8) +
+                                 0.1 * ep[i]);
                 assert_true(fabs(element(&p, i) - ep[i]) <= (n ? 1e-14 : 1e-6));
             }
         }
@@ -237,8 +269,9 @@ static void misuse_is_told(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_agree_with_differences), cmocka_unit_test(dtypes_agree_with_f64),
-                                       cmocka_unit_test(bits_do_not_depend_on_threads),    cmocka_unit_test(extremes_stay_sane),
-                                       cmocka_unit_test(adamw_follows_the_algorithm),      cmocka_unit_test(misuse_is_told)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_agree_with_differences), cmocka_unit_test(dtypes_agree_with_f64),
+        cmocka_unit_test(bits_do_not_depend_on_threads),    cmocka_unit_test(extremes_stay_sane),
+        cmocka_unit_test(adamw_follows_the_algorithm),      cmocka_unit_test(misuse_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,7 +28,8 @@ static double get(const attune_tensor *t, int64_t a, int64_t b) {
 static void shapes_are_checked(void **state) {
     (void)state;
     attune_tensor t;
-    const int64_t zero[2] = {2, 0}, huge[3] = {(int64_t)1 << 31, (int64_t)1 << 31, 8}, fine[1] = {3};
+    const int64_t zero[2] = {2, 0}, huge[3] = {(int64_t)1 << 31, (int64_t)1 << 31, 8},
+                  fine[1] = {3};
     assert_int_equal(attune_tensor_new(ATTUNE_F32, 2, zero, &t), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "[2, 0]"));
     assert_int_equal(attune_tensor_new(ATTUNE_F32, 3, huge, &t), ATTUNE_ESHAPE);
@@ -80,7 +81,8 @@ static void conversions_round_once(void **state) {
     const double values[6] = {1 + 0x1p-8 + 0x1p-40, 300.7, -1e10, NAN, 2.5, -INFINITY};
     memcpy(t.data, values, sizeof values);
     MUST(attune_tensor_convert(&t, ATTUNE_BF16, &h));
-    assert_int_equal(((uint16_t *)h.data)[0], 0x3f81); /* by way of f32 the tie would go to even, 0x3f80 */
+    assert_int_equal(((uint16_t *)h.data)[0],
+                     0x3f81); /* by way of f32 the tie would go to even, 0x3f80 */
     MUST(attune_tensor_convert(&t, ATTUNE_I8, &i));
     const int8_t expected[6] = {1, 127, -128, 0, 2, -128};
     assert_memory_equal(i.data, expected, sizeof expected);
@@ -121,7 +123,8 @@ static void arithmetic_broadcasts(void **state) {
     assert_int_equal(attune_tensor_binary(ATTUNE_ADD, &a, &bad, &c), ATTUNE_ESHAPE);
     MUST(attune_tensor_binary_scalar(ATTUNE_DIV, &a, 2, true, &c));
     assert_true(((float *)c.data)[4] == 0.5f);
-    attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&c), attune_tensor_close(&bad);
+    attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&c),
+        attune_tensor_close(&bad);
 }
 
 static void long_sums_are_exact(void **state) {
@@ -156,7 +159,8 @@ static void softmax_over_any_axis(void **state) {
     for (int axis = -2; axis < 2; axis++) {
         MUST(attune_tensor_softmax(&t, axis, &s));
         MUST(attune_tensor_reduce(ATTUNE_SUM, &s, axis, &sums));
-        for (int64_t i = 0; i < attune_tensor_count(&sums); i++) assert_true(fabsf(((float *)sums.data)[i] - 1) < 1e-6f);
+        for (int64_t i = 0; i < attune_tensor_count(&sums); i++)
+            assert_true(fabsf(((float *)sums.data)[i] - 1) < 1e-6f);
         attune_tensor_close(&s), attune_tensor_close(&sums);
     }
     MUST(attune_tensor_fill(&t, -INFINITY));
@@ -168,7 +172,8 @@ static void softmax_over_any_axis(void **state) {
 static void products_of_any_strides(void **state) {
     (void)state;
     for (uint64_t seed = 1; seed <= 60; seed++) {
-        const int64_t m = 1 + draw(seed, 0, 130), n = 1 + draw(seed, 1, 130), k = 1 + draw(seed, 2, 130), batch = 1 + draw(seed, 3, 3);
+        const int64_t m = 1 + draw(seed, 0, 130), n = 1 + draw(seed, 1, 130),
+                      k = 1 + draw(seed, 2, 130), batch = 1 + draw(seed, 3, 3);
         const attune_dtype dtype = draw(seed, 4, 2) ? ATTUNE_F64 : ATTUNE_F32;
         const int64_t a_shape[3] = {batch, k, m}, b_shape[2] = {n, k};
         attune_tensor a, b, at, bt, c;
@@ -180,7 +185,8 @@ static void products_of_any_strides(void **state) {
         MUST(attune_tensor_transpose(&b, 0, 1, &bt));
         MUST(attune_tensor_matmul(&at, &bt, &c));
         for (int tries = 0; tries < 20; tries++) {
-            const int64_t x[3] = {draw(seed, (uint32_t)tries * 3 + 10, batch), draw(seed, (uint32_t)tries * 3 + 11, m),
+            const int64_t x[3] = {draw(seed, (uint32_t)tries * 3 + 10, batch),
+                                  draw(seed, (uint32_t)tries * 3 + 11, m),
                                   draw(seed, (uint32_t)tries * 3 + 12, n)};
             double truth = 0, got;
             for (int64_t i = 0; i < k; i++) {
@@ -191,9 +197,11 @@ static void products_of_any_strides(void **state) {
                 truth += u * v;
             }
             MUST(attune_tensor_get(&c, x, &got));
-            if (!(fabs(got - truth) <= (dtype == ATTUNE_F64 ? 1e-12 : 1e-4))) fail_msg("seed %d: %g, expected %g", (int)seed, got, truth);
+            if (!(fabs(got - truth) <= (dtype == ATTUNE_F64 ? 1e-12 : 1e-4)))
+                fail_msg("seed %d: %g, expected %g", (int)seed, got, truth);
         }
-        attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&at), attune_tensor_close(&bt), attune_tensor_close(&c);
+        attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&at),
+            attune_tensor_close(&bt), attune_tensor_close(&c);
     }
     const int64_t p[2] = {2, 3}, q[2] = {4, 2};
     attune_tensor a, b, c;
@@ -300,8 +308,9 @@ static void files_come_back_the_same(void **state) {
 
 static void malformed_files_are_refused(void **state) {
     (void)state;
-    static const char *const names[] = {"truncated_header", "header_200mb",   "negative_offset", "overlap", "hole",
-                                        "duplicate_name",   "shape_overflow", "not_utf8"};
+    static const char *const names[] = {"truncated_header", "header_200mb", "negative_offset",
+                                        "overlap",          "hole",         "duplicate_name",
+                                        "shape_overflow",   "not_utf8"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[256];
         attune_archive a;
@@ -310,7 +319,8 @@ static void malformed_files_are_refused(void **state) {
         attune_memory_scope_begin(&scope);
         attune_status status = attune_archive_load(path, &a);
         int64_t most = attune_memory_scope_end(&scope);
-        if (status != ATTUNE_EFORMAT) fail_msg("%s: %s: %s", path, attune_status_name(status), attune_message());
+        if (status != ATTUNE_EFORMAT)
+            fail_msg("%s: %s: %s", path, attune_status_name(status), attune_message());
         if (most > 1 << 20) fail_msg("%s: %lld bytes were allocated", path, (long long)most);
         assert_int_equal(a.tensors, 0);
     }

@@ -1,11 +1,14 @@
-/* amx.c - scores and values through AMX's tiles, for bf16 and i8 (simd/attention.h says how tiles of keys and values lie: as the instructions take them).
+/* amx.c - scores and values through AMX's tiles, for bf16 and i8 (simd/attention.h says how tiles
+ * of keys and values lie: as the instructions take them).
  *
- * A step takes up to 32 lines of rows (of i8 each row is two lines, one a digit) times 32 columns: 2 x 2 tiles of sums, 2 of lines, 2 of columns.
+ * A step takes up to 32 lines of rows (of i8 each row is two lines, one a digit) times 32 columns:
+ * 2 x 2 tiles of sums, 2 of lines, 2 of columns.
  *
  *   C 0 1    lines 0 .. 15 against columns 0 .. 15 and 16 .. 31      A 4    B 6 7
  *     2 3    lines 16 .. 31 likewise                                   5
  *
- * Rows lie line by line here, [lines][depth]. Depths that are no whole tile go the way of the other sets.
+ * Rows lie line by line here, [lines][depth]. Depths that are no whole tile go the way of the other
+ * sets.
  */
 #if defined AT_ISA_amx || defined AT_ISA_amx_emulated
 #include "simd/attention.h"
@@ -14,7 +17,13 @@
 
 void AT_KERNEL(amx)(at_attention_kernels *table);
 
-enum { LINES = 32, TILE_COLUMNS = 16, TILE_BYTES = 64, PANEL_TILES = AT_PANEL / TILE_COLUMNS, LEAST_ROWS = 8 };
+enum {
+    LINES = 32,
+    TILE_COLUMNS = 16,
+    TILE_BYTES = 64,
+    PANEL_TILES = AT_PANEL / TILE_COLUMNS,
+    LEAST_ROWS = 8
+};
 
 static at_attention_kernels otherwise; /* what the set's own vectors do */
 
@@ -22,7 +31,9 @@ static at_attention_kernels otherwise; /* what the set's own vectors do */
 static int64_t tile_depth(at_product product) { return product == AT_DOT_I8 ? 64 : 32; }
 static int lines_of(const at_step *s) { return s->product == AT_DOT_I8 ? 2 * s->rows : s->rows; }
 /* Few rows leave most of a tile empty, and the vectors read memory faster. */
-static bool takes(at_product product, int rows, int64_t D) { return product != AT_FMA && rows >= LEAST_ROWS && D % tile_depth(product) == 0 && D <= 512; }
+static bool takes(at_product product, int rows, int64_t D) {
+    return product != AT_FMA && rows >= LEAST_ROWS && D % tile_depth(product) == 0 && D <= 512;
+}
 
 /* The set's own vectors, which take fewer rows at a time. */
 static void in_groups(at_step *s, void (*kernel)(at_step *)) {
@@ -31,9 +42,11 @@ static void in_groups(at_step *s, void (*kernel)(at_step *)) {
     at_step part = *s;
     for (int r = 0; r < s->rows; r += most) {
         part.rows = s->rows - r < most ? s->rows - r : most;
-        part.q = (const float *)s->q + r * Dp, part.q_scale = s->q_scale + 3 * r, part.o = s->o + r * Dvp;
+        part.q = (const float *)s->q + r * Dp, part.q_scale = s->q_scale + 3 * r,
+        part.o = s->o + r * Dvp;
         part.scores = s->scores + r * AT_SCORE_STRIDE;
-        part.weights = (char *)s->weights + r * AT_SCORE_STRIDE * 2; /* bf16, or two lines of bytes */
+        part.weights =
+            (char *)s->weights + r * AT_SCORE_STRIDE * 2; /* bf16, or two lines of bytes */
         memcpy(part.alpha, s->alpha + r, (size_t)part.rows * sizeof *s->alpha);
         memcpy(part.weight_scale, s->weight_scale + r, (size_t)part.rows * sizeof *s->weight_scale);
         kernel(&part);
@@ -51,7 +64,8 @@ static void configure(int lines) {
     TILE_CONFIGURE(&shapes);
 }
 
-/* One step of the depth, for one or two tiles of lines and of columns; each tile is loaded just before it is needed first. */
+/* One step of the depth, for one or two tiles of lines and of columns; each tile is loaded just
+ * before it is needed first. */
 #define STEP(dot, lines, stride, columns, column_stride, lower, right) \
     do {                                                               \
         TILE_LOAD(4, lines, stride);                                   \
@@ -89,26 +103,33 @@ static void zero_sums(void) {
     TILE_ZERO(3);
 }
 
-/* These rows' part of what lies as far beyond ahead as a step's columns beyond their tile: every shares-th line. */
+/* These rows' part of what lies as far beyond ahead as a step's columns beyond their tile: every
+ * shares-th line. */
 static void fetch_part(const at_step *s, const void *ahead, int64_t offset, int64_t bytes) {
     if (!ahead) return;
-    for (int64_t at = s->share * 64; at < bytes; at += s->shares * 64) __builtin_prefetch((const char *)ahead + offset + at, 0, 2);
+    for (int64_t at = s->share * 64; at < bytes; at += s->shares * 64)
+        __builtin_prefetch((const char *)ahead + offset + at, 0, 2);
 }
 
-/* ---- scores ------------------------------------------------------------------------------------------------------ */
+/* ---- scores
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-/* Digits and scales into scores; of each row the two lines of sums lie in `sums`, [lines][AT_PANEL]. Sums and biases are whole numbers below 2^24: exact in f32. */
+/* Digits and scales into scores; of each row the two lines of sums lie in `sums`,
+ * [lines][AT_PANEL]. Sums and biases are whole numbers below 2^24: exact in f32. */
 static void store_i8_scores(const at_step *s, const float *sums, int column) {
     const float *scale = s->k_scale[column / AT_TILE] + column % AT_TILE;
     for (int r = 0; r < s->rows; r++) {
         int32_t bias[2];
         memcpy(bias, &s->q_scale[s->rows + 2 * r], 8);
-        const vf high_bias = vf_set1((float)bias[0]), low_bias = vf_set1((float)bias[1]), row_scale = vf_set1(s->q_scale[r]);
+        const vf high_bias = vf_set1((float)bias[0]), low_bias = vf_set1((float)bias[1]),
+                 row_scale = vf_set1(s->q_scale[r]);
         for (int j = 0; j < AT_PANEL; j += AT_LANES) {
             const vf high = vf_add(vf_of_i32(vf_load(sums + 2 * r * AT_PANEL + j)), high_bias);
             const vf low = vf_add(vf_of_i32(vf_load(sums + (2 * r + 1) * AT_PANEL + j)), low_bias);
             const vf x = vf_fma(high, vf_set1(128.0f), low);
-            vf_store(s->scores + r * AT_SCORE_STRIDE + column + j, vf_mul(vf_mul(x, row_scale), vf_load(scale + j)));
+            vf_store(s->scores + r * AT_SCORE_STRIDE + column + j,
+                     vf_mul(vf_mul(x, row_scale), vf_load(scale + j)));
         }
     }
 }
@@ -122,9 +143,11 @@ static void scores(at_step *s) {
         in_groups(s, otherwise.scores);
         return;
     }
-    const int lines = lines_of(s), left = s->from / AT_PANEL * AT_PANEL, right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
+    const int lines = lines_of(s), left = s->from / AT_PANEL * AT_PANEL,
+              right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
     const bool lower = lines > 16, two = PANEL_TILES > 1, i8 = s->product == AT_DOT_I8;
-    const int64_t line_bytes = i8 ? s->D : 2 * s->D, panel_bytes = AT_PANEL * 4; /* of a step of the depth, over a panel */
+    const int64_t line_bytes = i8 ? s->D : 2 * s->D,
+                  panel_bytes = AT_PANEL * 4; /* of a step of the depth, over a panel */
     configure(lines);
     for (int column = left; column < right; column += AT_PANEL) {
         const int64_t offset = column % AT_TILE * at_round_up(s->D, AT_DIM) * (i8 ? 1 : 2);
@@ -132,10 +155,13 @@ static void scores(at_step *s) {
         zero_sums();
         for (int64_t at = 0; at < line_bytes; at += TILE_BYTES) {
             if (i8)
-                STEP(TILE_DOT_S8U8, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes, lower, two);
+                STEP(TILE_DOT_S8U8, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes,
+                     lower, two);
             else
-                STEP(TILE_DOT_BF16, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes, lower, two);
-            fetch_part(s, s->k_ahead[column / AT_TILE], offset + at / 4 * panel_bytes, TILE_BYTES / 4 * panel_bytes);
+                STEP(TILE_DOT_BF16, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes,
+                     lower, two);
+            fetch_part(s, s->k_ahead[column / AT_TILE], offset + at / 4 * panel_bytes,
+                       TILE_BYTES / 4 * panel_bytes);
         }
         if (i8) {
             float sums[LINES * AT_PANEL];
@@ -148,11 +174,15 @@ static void scores(at_step *s) {
     TILE_RELEASE();
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values
+ * ------------------------------------------------------------------------------------------------------
+ */
 
-/* A tile of the depth is 32 or 64 tokens: weights beyond the panels that were computed become zero. */
+/* A tile of the depth is 32 or 64 tokens: weights beyond the panels that were computed become zero.
+ */
 static void widen_weights(const at_step *s, int lines, int64_t bytes, int begin, int end) {
-    const int left = s->from / AT_PANEL * AT_PANEL, right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
+    const int left = s->from / AT_PANEL * AT_PANEL,
+              right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
     for (int i = 0; i < lines; i++) {
         char *line = (char *)s->weights + i * AT_SCORE_STRIDE * bytes;
         memset(line + begin * bytes, 0, (size_t)((left - begin) * bytes));
@@ -160,13 +190,16 @@ static void widen_weights(const at_step *s, int lines, int64_t bytes, int begin,
     }
 }
 
-static void add_i8_values(const at_step *s, const float *sums, int64_t d, int64_t width, int64_t Dvp) {
+static void add_i8_values(const at_step *s, const float *sums, int64_t d, int64_t width,
+                          int64_t Dvp) {
     for (int r = 0; r < s->rows; r++) {
         const vf alpha = vf_set1(s->alpha[r]), scale = vf_set1(s->weight_scale[r]);
         for (int64_t j = 0; j < width; j += AT_LANES) {
             float *o = s->o + r * Dvp + d + j;
-            const vf high = vf_of_i32(vf_load(sums + 2 * r * AT_PANEL + j)), low = vf_of_i32(vf_load(sums + (2 * r + 1) * AT_PANEL + j));
-            vf_store(o, vf_fma(vf_fma(high, vf_set1(256.0f), low), scale, vf_mul(alpha, vf_load(o))));
+            const vf high = vf_of_i32(vf_load(sums + 2 * r * AT_PANEL + j)),
+                     low = vf_of_i32(vf_load(sums + (2 * r + 1) * AT_PANEL + j));
+            vf_store(o,
+                     vf_fma(vf_fma(high, vf_set1(256.0f), low), scale, vf_mul(alpha, vf_load(o))));
         }
     }
 }
@@ -176,7 +209,8 @@ static void scale_sums(const at_step *s, int64_t Dvp) {
     for (int r = 0; r < s->rows; r++) {
         if (s->alpha[r] == 1.0f) continue;
         const vf alpha = vf_set1(s->alpha[r]);
-        for (float *o = s->o + r * Dvp, *end = o + Dvp; o < end; o += AT_LANES) vf_store(o, vf_mul(alpha, vf_load(o)));
+        for (float *o = s->o + r * Dvp, *end = o + Dvp; o < end; o += AT_LANES)
+            vf_store(o, vf_mul(alpha, vf_load(o)));
     }
 }
 
@@ -190,8 +224,10 @@ static void values(at_step *s) {
         return;
     }
     const bool i8 = s->product == AT_DOT_I8;
-    const int64_t Dvp = at_round_up(s->Dv, AT_DIM), bytes = i8 ? 1 : 2, stride = AT_SCORE_STRIDE * bytes;
-    const int lines = lines_of(s), depth = (int)tile_depth(s->product), begin = s->from / depth * depth, end = (int)at_round_up(s->to, depth);
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM), bytes = i8 ? 1 : 2,
+                  stride = AT_SCORE_STRIDE * bytes;
+    const int lines = lines_of(s), depth = (int)tile_depth(s->product),
+              begin = s->from / depth * depth, end = (int)at_round_up(s->to, depth);
     const bool lower = lines > 16;
     widen_weights(s, lines, bytes, begin, end);
     if (!i8) scale_sums(s, Dvp);
@@ -224,14 +260,18 @@ static void values(at_step *s) {
     TILE_RELEASE();
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
+/* ---- rows
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale) {
+static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D,
+                         float factor, void *to, float *q_scale) {
     if (!takes(product, rows, D)) {
         const int most = otherwise.rows[product];
         for (int r = 0; r < rows; r += most)
-            otherwise.pack_queries(product, x + r * stride, stride, rows - r < most ? rows - r : most, D, factor, (float *)to + r * at_round_up(D, AT_DIM),
-                                   q_scale + 3 * r);
+            otherwise.pack_queries(product, x + r * stride, stride,
+                                   rows - r < most ? rows - r : most, D, factor,
+                                   (float *)to + r * at_round_up(D, AT_DIM), q_scale + 3 * r);
         return;
     }
     if (product == AT_DOT_BF16) {
@@ -239,22 +279,27 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
         for (int r = 0; r < rows; r++)
             for (int64_t d = 0; d < D; d += 2 * AT_LANES) {
                 const float *from = x + r * stride + d;
-                vf_store_bf16_two((uint16_t *)to + r * D + d, vf_mul(vf_load(from), by), vf_mul(vf_load(from + AT_LANES), by));
+                vf_store_bf16_two((uint16_t *)to + r * D + d, vf_mul(vf_load(from), by),
+                                  vf_mul(vf_load(from + AT_LANES), by));
             }
         return;
     }
-    /* The digits as the other sets make them, a row at a time, each quad of a line put where the line wants it. */
+    /* The digits as the other sets make them, a row at a time, each quad of a line put where the
+     * line wants it. */
     for (int r = 0; r < rows; r++) {
         uint32_t digits[2 * 512];
         float scale[3];
         otherwise.pack_queries(product, x + r * stride, stride, 1, D, factor, digits, scale);
         for (int line = 0; line < 2; line++)
-            for (int64_t quad = 0; quad < D / 4; quad++) memcpy((char *)to + (2 * r + line) * D + 4 * quad, &digits[2 * quad + line], 4);
-        q_scale[r] = scale[0], q_scale[rows + 2 * r] = scale[1], q_scale[rows + 2 * r + 1] = scale[2];
+            for (int64_t quad = 0; quad < D / 4; quad++)
+                memcpy((char *)to + (2 * r + line) * D + 4 * quad, &digits[2 * quad + line], 4);
+        q_scale[r] = scale[0], q_scale[rows + 2 * r] = scale[1],
+        q_scale[rows + 2 * r + 1] = scale[2];
     }
 }
 
-/* 16 lines x 16 columns x 32 pairs of depth, of which 4 go with one load of each tile; the sums stay zero. */
+/* 16 lines x 16 columns x 32 pairs of depth, of which 4 go with one load of each tile; the sums
+ * stay zero. */
 static double peak(int64_t steps) {
     configure(LINES);
     zero_sums();

@@ -4,11 +4,12 @@
 
 void AT_KERNEL(elementwise)(at_elementwise_kernels *table);
 
-#define AT_MAP(name, expression)                                                                        \
-    static void name(const float *x, float *out, int64_t n) {                                           \
-        int64_t i = 0;                                                                                  \
-        for (; i + AT_LANES <= n; i += AT_LANES) vf_store(out + i, expression(vf_load(x + i)));         \
-        if (i < n) vf_store_part(out + i, expression(vf_load_part(x + i, (int)(n - i))), (int)(n - i)); \
+#define AT_MAP(name, expression)                                                                 \
+    static void name(const float *x, float *out, int64_t n) {                                    \
+        int64_t i = 0;                                                                           \
+        for (; i + AT_LANES <= n; i += AT_LANES) vf_store(out + i, expression(vf_load(x + i)));  \
+        if (i < n)                                                                               \
+            vf_store_part(out + i, expression(vf_load_part(x + i, (int)(n - i))), (int)(n - i)); \
     }
 AT_MAP(map_exp, vf_exp)
 AT_MAP(map_sigmoid, vf_sigmoid)
@@ -44,7 +45,8 @@ static double sum_of(const float *x, int64_t n) {
     double total = 0;
     int64_t i = 0;
     for (; i + RUN <= n; i += RUN) {
-        vf s[4] = {vf_load(x + i), vf_load(x + i + AT_LANES), vf_load(x + i + 2 * AT_LANES), vf_load(x + i + 3 * AT_LANES)};
+        vf s[4] = {vf_load(x + i), vf_load(x + i + AT_LANES), vf_load(x + i + 2 * AT_LANES),
+                   vf_load(x + i + 3 * AT_LANES)};
         for (int j = 4; j < 32; j += 4)
             for (int k = 0; k < 4; k++) s[k] = vf_add(s[k], vf_load(x + i + (j + k) * AT_LANES));
         total += (double)vf_reduce_add(vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3])));
@@ -84,14 +86,21 @@ static void scale(const float *x, float factor, float *out, int64_t n) {
 static void add_scaled(const float *x, float factor, float *sum, int64_t n) {
     const vf f = vf_set1(factor);
     int64_t i = 0;
-    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(sum + i, vf_fma(f, vf_load(x + i), vf_load(sum + i)));
-    if (i < n) vf_store_part(sum + i, vf_fma(f, vf_load_part(x + i, (int)(n - i)), vf_load_part(sum + i, (int)(n - i))), (int)(n - i));
+    for (; i + AT_LANES <= n; i += AT_LANES)
+        vf_store(sum + i, vf_fma(f, vf_load(x + i), vf_load(sum + i)));
+    if (i < n)
+        vf_store_part(
+            sum + i,
+            vf_fma(f, vf_load_part(x + i, (int)(n - i)), vf_load_part(sum + i, (int)(n - i))),
+            (int)(n - i));
 }
 
-static void turn_halves(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out) {
+static void turn_halves(const float *x, const float *cosine, const float *sine, float sign,
+                        int64_t pairs, float *out) {
     int64_t i = 0;
     for (; i + AT_LANES <= pairs; i += AT_LANES) {
-        const vf a = vf_load(x + i), b = vf_load(x + pairs + i), c = vf_load(cosine + i), s = vf_mul(vf_set1(sign), vf_load(sine + i));
+        const vf a = vf_load(x + i), b = vf_load(x + pairs + i), c = vf_load(cosine + i),
+                 s = vf_mul(vf_set1(sign), vf_load(sine + i));
         vf_store(out + i, vf_sub(vf_mul(a, c), vf_mul(b, s)));
         vf_store(out + pairs + i, vf_add(vf_mul(b, c), vf_mul(a, s)));
     }
@@ -102,7 +111,8 @@ static void turn_halves(const float *x, const float *cosine, const float *sine, 
 }
 
 /* The compiler finds the shuffles of its set itself. */
-static void turn_pairs(const float *x, const float *cosine, const float *sine, float sign, int64_t pairs, float *out) {
+static void turn_pairs(const float *x, const float *cosine, const float *sine, float sign,
+                       int64_t pairs, float *out) {
     float part[2 * AT_LANES];
     int64_t i = 0;
     for (; i + AT_LANES <= pairs; i += AT_LANES) {

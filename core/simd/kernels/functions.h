@@ -1,4 +1,5 @@
-/* functions.h - functions of vectors that are accurate to a few units of f32, or, in the set f64, as libm has them. */
+/* functions.h - functions of vectors that are accurate to a few units of f32, or, in the set f64,
+ * as libm has them. */
 #ifndef AT_SIMD_FUNCTIONS_H
 #define AT_SIMD_FUNCTIONS_H
 
@@ -6,8 +7,9 @@
 
 #if !defined AT_ISA_f64
 
-/* e^x within 2 ulp: x = n ln 2 + f with ln 2 in two parts (Cody and Waite 1980), so that f keeps its last bits; e^f by the minimax
- * polynomial of degree 7 of Moshier's Cephes on |f| <= ln 2 / 2; times 2^n in two factors, so that results below 2^-126 come out as subnormals and not as zero. */
+/* e^x within 2 ulp: x = n ln 2 + f with ln 2 in two parts (Cody and Waite 1980), so that f keeps
+ * its last bits; e^f by the minimax polynomial of degree 7 of Moshier's Cephes on |f| <= ln 2 / 2;
+ * times 2^n in two factors, so that results below 2^-126 come out as subnormals and not as zero. */
 AT_INLINE vf vf_exp(vf x) {
     /* vf_min and vf_max give their second argument where either is NaN. */
     x = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x));
@@ -32,7 +34,8 @@ AT_INLINE vf vf_sigmoid(vf x) {
     return r;
 }
 
-/* tanh(x) = (1 - e^(-2|x|)) / (1 + e^(-2|x|)); below 1/4 the odd series, where the difference would cancel. */
+/* tanh(x) = (1 - e^(-2|x|)) / (1 + e^(-2|x|)); below 1/4 the odd series, where the difference would
+ * cancel. */
 AT_INLINE vf vf_tanh_exact(vf x) {
     vf a = vf_abs(x), s = vf_mul(x, x);
     vf t = vf_fma(s, vf_set1(-1382.0f / 155925), vf_set1(62.0f / 2835));
@@ -45,8 +48,10 @@ AT_INLINE vf vf_tanh_exact(vf x) {
     return vf_select(vf_less(a, vf_set1(0.25f)), small, big);
 }
 
-/* erfc(z) for z >= 0, relative error some units: e^(-z^2) t R(t) with t = 1 / (1 + z / 2), R the minimax polynomial of degree 10 on z up to 9.7 (its error is 2^-28), after
- * which the result is no number of f32. z^2 is corrected by what its rounding left off, as e^(-z^2) would make of it |z^2| times as much. */
+/* erfc(z) for z >= 0, relative error some units: e^(-z^2) t R(t) with t = 1 / (1 + z / 2), R the
+ * minimax polynomial of degree 10 on z up to 9.7 (its error is 2^-28), after which the result is no
+ * number of f32. z^2 is corrected by what its rounding left off, as e^(-z^2) would make of it |z^2|
+ * times as much. */
 AT_INLINE vf vf_erfc(vf z) {
     z = vf_min(vf_set1(13.0f), z); /* keeps NaN, and infinity from itself */
     const vf square = vf_mul(z, z), rest = vf_fma(z, z, vf_sub(vf_zero(), square));
@@ -69,7 +74,8 @@ AT_INLINE vf vf_erfc(vf z) {
 
 /* The normal distribution's probability of x and less, without cancellation on either side. */
 AT_INLINE vf vf_normal(vf x) {
-    const vf half = vf_mul(vf_set1((real)0.5), vf_erfc(vf_mul(vf_abs(x), vf_set1((real)0.70710678118654752440))));
+    const vf half = vf_mul(vf_set1((real)0.5),
+                           vf_erfc(vf_mul(vf_abs(x), vf_set1((real)0.70710678118654752440))));
     return vf_select(vf_less(x, vf_zero()), half, vf_sub(vf_set1((real)1), half));
 }
 

@@ -4,7 +4,8 @@
 
 void AT_KERNEL(limits)(at_attention_kernels *table);
 
-/* Two multiply-add units times 4 to 5 cycles of latency keep 8 to 10 sums in flight; 12 leaves room and fits 16 registers. */
+/* Two multiply-add units times 4 to 5 cycles of latency keep 8 to 10 sums in flight; 12 leaves room
+ * and fits 16 registers. */
 enum { CHAINS = 12 };
 
 AT_INLINE double run_chains(operand kind, vf a, vf b, int64_t steps) {
@@ -12,29 +13,38 @@ AT_INLINE double run_chains(operand kind, vf a, vf b, int64_t steps) {
     for (int i = 0; i < CHAINS; i++) sum[i] = kind == QUADS ? vf_zero() : vf_set1((float)i);
     for (int64_t s = 0; s < steps; s++) {
 #pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++) sum[i] = kind == F32 ? vf_fma(sum[i], a, b) : multiply(kind, false, a, b, sum[i]);
+        for (int i = 0; i < CHAINS; i++)
+            sum[i] = kind == F32 ? vf_fma(sum[i], a, b) : multiply(kind, false, a, b, sum[i]);
     }
     vf total = sum[0];
     for (int i = 1; i < CHAINS; i++) total = vf_add(total, sum[i]);
-    const volatile float used = vf_reduce_add(total); /* a total that nobody looks at need not be computed */
+    const volatile float used =
+        vf_reduce_add(total); /* a total that nobody looks at need not be computed */
     (void)used;
     return 2.0 * AT_LANES * depth_of(kind) * CHAINS * (double)steps;
 }
 
-static double peak_fma(int64_t steps) { return run_chains(F32, vf_set1(0.999f), vf_set1(1e-3f), steps); }
+static double peak_fma(int64_t steps) {
+    return run_chains(F32, vf_set1(0.999f), vf_set1(1e-3f), steps);
+}
 
 #if AT_HAS_DOT
-static double peak_bf16(int64_t steps) { return run_chains(PAIRS, vf_pairs(vf_set1(0.5f), vf_set1(-0.5f)), vf_pairs(vf_set1(0.25f), vf_set1(0.25f)), steps); }
+static double peak_bf16(int64_t steps) {
+    return run_chains(PAIRS, vf_pairs(vf_set1(0.5f), vf_set1(-0.5f)),
+                      vf_pairs(vf_set1(0.25f), vf_set1(0.25f)), steps);
+}
 
 /* The sums come to zero every other quad and never overflow. */
 static double peak_i8(int64_t steps) {
     const vf ones = vf_set1(1.0f), less = vf_set1(-1.0f);
-    return run_chains(QUADS, vf_quads(ones, ones, ones, ones, 0), vf_quads(ones, less, ones, less, 0), steps);
+    return run_chains(QUADS, vf_quads(ones, ones, ones, ones, 0),
+                      vf_quads(ones, less, ones, less, 0), steps);
 }
 #endif
 
-/* A line every 4 cycles, the latency of an addition: that is faster than memory, and found to bring 3% more than reading as fast as the core can, which leaves the
- * processor's own prefetching no time to get ahead. */
+/* A line every 4 cycles, the latency of an addition: that is faster than memory, and found to bring
+ * 3% more than reading as fast as the core can, which leaves the processor's own prefetching no
+ * time to get ahead. */
 static double read_all(const void *p, int64_t bytes) {
     enum { SUMS = 16 / AT_LANES };
     const float *x = p;

@@ -5,7 +5,9 @@
 void AT_KERNEL(linear)(at_linear_kernels *table);
 
 AT_INLINE int64_t lanes_at(int64_t i, int64_t n) { return n - i < AT_LANES ? n - i : AT_LANES; }
-AT_INLINE vf load(const float *p, int64_t there) { return there == AT_LANES ? vf_load(p) : vf_load_part(p, (int)there); }
+AT_INLINE vf load(const float *p, int64_t there) {
+    return there == AT_LANES ? vf_load(p) : vf_load_part(p, (int)there);
+}
 AT_INLINE void store(float *p, int64_t there, vf a) {
     if (there == AT_LANES)
         vf_store(p, a);
@@ -28,8 +30,10 @@ static void greatest(const float *x, int64_t stride, int64_t rows, int64_t n, fl
     }
 }
 
-/* e^y as 2^(y log2 e): y is a sum of products whose own rounding is as great as that of y log2 e. */
-static void exp_rows(float *x, int64_t stride, int64_t rows, int64_t n, const float *shift, float add) {
+/* e^y as 2^(y log2 e): y is a sum of products whose own rounding is as great as that of y log2 e.
+ */
+static void exp_rows(float *x, int64_t stride, int64_t rows, int64_t n, const float *shift,
+                     float add) {
     const vf log2_e = vf_set1(1.44269504088896340736f), more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, x += stride) {
         const vf s = vf_set1(-shift[r] * 1.44269504088896340736f);
@@ -42,16 +46,19 @@ static void relu(float *x, int64_t stride, int64_t rows, int64_t n, float add) {
     const vf more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, x += stride) {
         /* vf_max gives its second argument where either is NaN: NaN stays. */
-        for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) store(x + i, there, vf_add(vf_max(vf_zero(), load(x + i, there)), more));
+        for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
+            store(x + i, there, vf_add(vf_max(vf_zero(), load(x + i, there)), more));
     }
 }
 
-static void elu(const float *x, int64_t x_stride, int64_t rows, int64_t n, float add, float *out, int64_t stride) {
+static void elu(const float *x, int64_t x_stride, int64_t rows, int64_t n, float add, float *out,
+                int64_t stride) {
     const vf one = vf_set1(1), more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, x += x_stride, out += stride) {
         for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
             const vf a = load(x + i, there);
-            store(out + i, there, vf_add(vf_select(vf_less(vf_zero(), a), vf_add(a, one), vf_exp(a)), more));
+            store(out + i, there,
+                  vf_add(vf_select(vf_less(vf_zero(), a), vf_add(a, one), vf_exp(a)), more));
         }
     }
 }
@@ -69,21 +76,27 @@ AT_INLINE float product_of(const float *x, const float *y, int64_t n) {
     int64_t i = 0;
     for (; i + 4 * AT_LANES <= n; i += 4 * AT_LANES) {
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) s[j] = vf_fma(vf_load(x + i + j * AT_LANES), vf_load(y + i + j * AT_LANES), s[j]);
+        for (int j = 0; j < 4; j++)
+            s[j] = vf_fma(vf_load(x + i + j * AT_LANES), vf_load(y + i + j * AT_LANES), s[j]);
     }
-    for (int64_t there; (there = lanes_at(i, n)) > 0; i += AT_LANES) s[0] = vf_fma(load(x + i, there), load(y + i, there), s[0]);
+    for (int64_t there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
+        s[0] = vf_fma(load(x + i, there), load(y + i, there), s[0]);
     return vf_reduce_add(vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3])));
 }
 
-static void dot_rows(const float *x, int64_t stride, int64_t rows, int64_t n, const float *y, float *out) {
+static void dot_rows(const float *x, int64_t stride, int64_t rows, int64_t n, const float *y,
+                     float *out) {
     for (int64_t r = 0; r < rows; r++) out[r] = product_of(x + r * stride, y, n);
 }
 
-static void squares(const float *x, int64_t stride, int64_t rows, int64_t n, float factor, float *out) {
-    for (int64_t r = 0; r < rows; r++) out[r] = factor * product_of(x + r * stride, x + r * stride, n);
+static void squares(const float *x, int64_t stride, int64_t rows, int64_t n, float factor,
+                    float *out) {
+    for (int64_t r = 0; r < rows; r++)
+        out[r] = factor * product_of(x + r * stride, x + r * stride, n);
 }
 
-static void prefix_dot(const float *q, const float *k, int64_t stride, int64_t rows, int64_t n, float *sum, float *out) {
+static void prefix_dot(const float *q, const float *k, int64_t stride, int64_t rows, int64_t n,
+                       float *sum, float *out) {
     for (int64_t r = 0; r < rows; r++, q += stride, k += stride) {
         vf s[2] = {vf_zero(), vf_zero()};
         int64_t i = 0;
@@ -105,11 +118,13 @@ static void prefix_dot(const float *q, const float *k, int64_t stride, int64_t r
     }
 }
 
-static void dots(const float *x, const float *y, int64_t stride, int64_t rows, int64_t n, float *out) {
+static void dots(const float *x, const float *y, int64_t stride, int64_t rows, int64_t n,
+                 float *out) {
     for (int64_t r = 0; r < rows; r++) out[r] = product_of(x + r * stride, y + r * stride, n);
 }
 
-static void exp_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add, float *sums) {
+static void exp_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n,
+                         float add, float *sums) {
     const vf more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, d += stride, f += stride) {
         vf sum[2] = {vf_zero(), vf_zero()};
@@ -132,7 +147,8 @@ static void exp_backward(float *d, const float *f, int64_t stride, int64_t rows,
     }
 }
 
-static void relu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add) {
+static void relu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n,
+                          float add) {
     const vf more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, d += stride, f += stride)
         for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
@@ -140,11 +156,13 @@ static void relu_backward(float *d, const float *f, int64_t stride, int64_t rows
 }
 
 /* The slope is e^x up to 0, where it is 1, and f - add is not below 1 from there on. */
-static void elu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n, float add) {
+static void elu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n,
+                         float add) {
     const vf one = vf_set1(1), more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, d += stride, f += stride)
         for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
-            store(d + i, there, vf_mul(load(d + i, there), vf_min(one, vf_sub(load(f + i, there), more))));
+            store(d + i, there,
+                  vf_mul(load(d + i, there), vf_min(one, vf_sub(load(f + i, there), more))));
 }
 
 void AT_KERNEL(linear)(at_linear_kernels *table) {

@@ -1,14 +1,18 @@
-/* pack.c - tokens into packed tiles, and rows for the products (simd/attention.h says how both lie). */
+/* pack.c - tokens into packed tiles, and rows for the products (simd/attention.h says how both
+ * lie). */
 #include "simd/attention.h"
 #include "simd/kernels/product.h"
 
 void AT_KERNEL(pack)(at_attention_kernels *table);
 
 /* Elements of the depth that lie side by side. */
-static int group_of(attune_dtype dtype) { return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 ? (AT_HAS_DOT ? 4 : 2) : 1; }
+static int group_of(attune_dtype dtype) {
+    return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 ? (AT_HAS_DOT ? 4 : 2) : 1;
+}
 
 /* One element of a panel: number `depth` of the product's depth, column `column` of `width`. */
-static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column, float x, int bias) {
+static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column,
+                float x, int bias) {
     const int group = group_of(dtype);
     const int64_t at = (depth / group * width + column) * group + depth % group;
     switch (dtype) {
@@ -19,8 +23,10 @@ static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, i
     }
 }
 
-/* A vector of columns from `column` on, of the group of the depth that begins at `depth`; x holds a vector for each of the group. */
-static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column, const vf *x, int bias) {
+/* A vector of columns from `column` on, of the group of the depth that begins at `depth`; x holds a
+ * vector for each of the group. */
+static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t depth,
+                       int64_t column, const vf *x, int bias) {
     const int64_t at = depth * width + column * group_of(dtype);
     switch (dtype) {
     case ATTUNE_F32: vf_store((float *)panel + at, x[0]); break;
@@ -36,7 +42,8 @@ static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t d
     }
 }
 
-/* What a token's elements are multiplied by to become integers, and the scale that undoes it. A token with an Inf or NaN is NaN throughout. */
+/* What a token's elements are multiplied by to become integers, and the scale that undoes it. A
+ * token with an Inf or NaN is NaN throughout. */
 static float digits_of(const float *x, int64_t n, float *scale) {
     vf m = vf_zero(), finite = vf_zero();
     for (int64_t i = 0; i < n; i += AT_LANES) {
@@ -44,7 +51,8 @@ static float digits_of(const float *x, int64_t n, float *scale) {
         m = vf_max(vf_abs(a), m);
         finite = vf_fma(a, vf_zero(), finite);
     }
-    const float greatest = vf_reduce_max(m), digits = greatest > 0x1p-100f ? 127.0f / greatest : 0.0f;
+    const float greatest = vf_reduce_max(m),
+                digits = greatest > 0x1p-100f ? 127.0f / greatest : 0.0f;
     if (vf_reduce_add(finite) != 0.0f) {
         *scale = NAN;
         return 0;
@@ -53,34 +61,45 @@ static float digits_of(const float *x, int64_t n, float *scale) {
     return digits;
 }
 
-/* Where tiles are packed as rows come to them, the next block is read from memory while this one is multiplied. What lies beyond the tensor does no harm. */
+/* Where tiles are packed as rows come to them, the next block is read from memory while this one is
+ * multiplied. What lies beyond the tensor does no harm. */
 static void fetch_next_block(const float *at, int64_t stride) {
-    __builtin_prefetch((const void *)((uintptr_t)at + (uintptr_t)(AT_TILE * AT_BLOCK_TILES * stride) * sizeof *at), 0, 2);
+    __builtin_prefetch(
+        (const void *)((uintptr_t)at + (uintptr_t)(AT_TILE * AT_BLOCK_TILES * stride) * sizeof *at),
+        0, 2);
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------------- */
+/* ---- keys
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-/* A vector of tokens, [AT_LANES][D], into the columns from `column` on of a panel: square by square. */
-static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype dtype, void *panel, int64_t column, const float *digits, int bias) {
+/* A vector of tokens, [AT_LANES][D], into the columns from `column` on of a panel: square by
+ * square. */
+static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype dtype, void *panel,
+                        int64_t column, const float *digits, int bias) {
     const int group = group_of(dtype);
     for (int64_t d = 0; d < D; d += AT_LANES) {
         vf rows[AT_LANES];
         const int64_t n = D - d < AT_LANES ? D - d : AT_LANES;
         for (int i = 0; i < AT_LANES; i++) {
             fetch_next_block(x + i * stride + d, stride);
-            rows[i] = n < AT_LANES ? vf_load_part(x + i * stride + d, (int)n) : vf_load(x + i * stride + d);
+            rows[i] = n < AT_LANES ? vf_load_part(x + i * stride + d, (int)n)
+                                   : vf_load(x + i * stride + d);
             if (dtype == ATTUNE_I8) rows[i] = vf_mul(rows[i], vf_set1(digits[i]));
         }
         vf_transpose(rows);
-        for (int64_t i = 0; i < at_round_up(n, group); i += group) put_vector(dtype, panel, AT_PANEL, d + i, column, rows + i, bias);
+        for (int64_t i = 0; i < at_round_up(n, group); i += group)
+            put_vector(dtype, panel, AT_PANEL, d + i, column, rows + i, bias);
     }
 }
 
-static void pack_keys(const float *x, int64_t stride, int first, int tokens, int64_t D, attune_dtype dtype, void *tile, float *scale) {
+static void pack_keys(const float *x, int64_t stride, int first, int tokens, int64_t D,
+                      attune_dtype dtype, void *tile, float *scale) {
     const int64_t panel_bytes = at_round_up(D, AT_DIM) * AT_PANEL * attune_dtype_size(dtype);
     const int bias = dtype == ATTUNE_I8 && AT_HAS_DOT ? 128 : 0;
     float digits[AT_TILE];
-    for (int i = 0; i < tokens && dtype == ATTUNE_I8; i++) digits[i] = digits_of(x + i * stride, D, scale + first + i);
+    for (int i = 0; i < tokens && dtype == ATTUNE_I8; i++)
+        digits[i] = digits_of(x + i * stride, D, scale + first + i);
     for (int i = 0; i < tokens;) {
         const int j = first + i, column = j % AT_PANEL;
         void *panel = (char *)tile + j / AT_PANEL * panel_bytes;
@@ -92,31 +111,39 @@ static void pack_keys(const float *x, int64_t stride, int first, int tokens, int
         const float *row = x + i * stride;
         for (int64_t d = 0; d < D; d++) {
             /* 0 * Inf: a token with an Inf or NaN has digits 0. */
-            const float value = dtype != ATTUNE_I8 ? row[d] : digits[i] > 0 ? row[d] * digits[i] : 0;
+            const float value = dtype != ATTUNE_I8 ? row[d]
+                                : digits[i] > 0    ? row[d] * digits[i]
+                                                   : 0;
             put(dtype, panel, AT_PANEL, d, column, value, bias);
         }
         i++;
     }
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 /* `group` tokens, whose first is at a multiple of it, into one row of groups. */
-static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv, attune_dtype dtype, void *tile, const float *digits) {
+static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv,
+                       attune_dtype dtype, void *tile, const float *digits) {
     const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
     const int group = group_of(dtype);
     for (int64_t d = 0; d < Dv; d += AT_LANES) {
-        const int64_t begin = d / AT_PANEL * AT_PANEL, width = Dvp - begin < AT_PANEL ? Dvp - begin : AT_PANEL;
+        const int64_t begin = d / AT_PANEL * AT_PANEL,
+                      width = Dvp - begin < AT_PANEL ? Dvp - begin : AT_PANEL;
         vf rows[4];
         for (int i = 0; i < group; i++) {
-            rows[i] = Dv - d < AT_LANES ? vf_load_part(x + i * stride + d, (int)(Dv - d)) : vf_load(x + i * stride + d);
+            rows[i] = Dv - d < AT_LANES ? vf_load_part(x + i * stride + d, (int)(Dv - d))
+                                        : vf_load(x + i * stride + d);
             if (dtype == ATTUNE_I8) rows[i] = vf_mul(rows[i], vf_set1(digits[i]));
         }
         put_vector(dtype, (char *)tile + begin * AT_TILE * size, width, token, d - begin, rows, 0);
     }
 }
 
-static bool pack_values(const float *x, int64_t stride, int first, int tokens, int64_t Dv, attune_dtype dtype, void *tile, float *scale) {
+static bool pack_values(const float *x, int64_t stride, int first, int tokens, int64_t Dv,
+                        attune_dtype dtype, void *tile, float *scale) {
     const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
     const int group = group_of(dtype);
     float digits[AT_TILE];
@@ -125,7 +152,9 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
         const float *row = x + i * stride;
         for (int64_t d = 0; d < Dv && tokens == AT_TILE; d += 16) fetch_next_block(row + d, stride);
         for (int64_t d = 0; d < Dv; d += AT_LANES)
-            finite = vf_fma(Dv - d < AT_LANES ? vf_load_part(row + d, (int)(Dv - d)) : vf_load(row + d), vf_zero(), finite);
+            finite =
+                vf_fma(Dv - d < AT_LANES ? vf_load_part(row + d, (int)(Dv - d)) : vf_load(row + d),
+                       vf_zero(), finite);
         if (dtype == ATTUNE_I8) digits[i] = digits_of(row, Dv, scale + first + i);
     }
     for (int i = 0; i < tokens;) {
@@ -136,8 +165,11 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
             continue;
         }
         for (int64_t d = 0; d < Dv; d++) {
-            const int64_t begin = d / AT_PANEL * AT_PANEL, width = Dvp - begin < AT_PANEL ? Dvp - begin : AT_PANEL;
-            const float row = x[i * stride + d], value = dtype != ATTUNE_I8 ? row : digits[i] > 0 ? row * digits[i] : 0;
+            const int64_t begin = d / AT_PANEL * AT_PANEL,
+                          width = Dvp - begin < AT_PANEL ? Dvp - begin : AT_PANEL;
+            const float row = x[i * stride + d], value = dtype != ATTUNE_I8 ? row
+                                                         : digits[i] > 0    ? row * digits[i]
+                                                                            : 0;
             put(dtype, (char *)tile + begin * AT_TILE * size, width, j, d - begin, value, 0);
         }
         i++;
@@ -145,10 +177,14 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
     return vf_reduce_add(finite) == 0.0f;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------------------------- */
+/* ---- rows
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-/* [D][rows], dims outside: a step of the product broadcasts one dim of each row. bf16 columns are read by pairs of dims, hence the even number. */
-static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D, float factor, float *to) {
+/* [D][rows], dims outside: a step of the product broadcasts one dim of each row. bf16 columns are
+ * read by pairs of dims, hence the even number. */
+static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D, float factor,
+                            float *to) {
     for (int r = 0; r < rows; r += AT_LANES) {
         const int n = rows - r < AT_LANES ? rows - r : AT_LANES;
         for (int64_t d = 0; d < D; d += AT_LANES) {
@@ -157,7 +193,8 @@ static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D,
             for (int i = 0; i < AT_LANES; i++) {
                 const float *at = x + (r + (i < n ? i : 0)) * stride + d;
                 fetch_next_block(at, stride);
-                square[i] = vf_mul(dims < AT_LANES ? vf_load_part(at, (int)dims) : vf_load(at), vf_set1(factor));
+                square[i] = vf_mul(dims < AT_LANES ? vf_load_part(at, (int)dims) : vf_load(at),
+                                   vf_set1(factor));
             }
             vf_transpose(square);
             for (int64_t i = 0; i < dims; i++) vf_store_part(to + (d + i) * rows + r, square[i], n);
@@ -166,7 +203,8 @@ static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D,
     if (D % 2) memset(to + D * rows, 0, (size_t)rows * sizeof *to);
 }
 
-/* What rows are multiplied by to become integers of at most `most`, and the scale that undoes it: NaN where the row holds an Inf or NaN. */
+/* What rows are multiplied by to become integers of at most `most`, and the scale that undoes it:
+ * NaN where the row holds an Inf or NaN. */
 static float query_digits(const float *x, int64_t D, float factor, int most, float *scale) {
     float greatest = 0;
     bool finite = true;
@@ -182,39 +220,52 @@ static float query_digits(const float *x, int64_t D, float factor, int most, flo
 
 #if AT_HAS_DOT
 /* [D / 2][rows] pairs of bf16. */
-static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t D, float factor, uint16_t *to) {
+static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t D, float factor,
+                              uint16_t *to) {
     for (int64_t d = 0; d < at_round_up(D, 2); d++)
-        for (int r = 0; r < rows; r++) to[(d / 2 * rows + r) * 2 + d % 2] = d < D ? at_f32_to_bf16(x[r * stride + d] * factor) : 0;
+        for (int r = 0; r < rows; r++)
+            to[(d / 2 * rows + r) * 2 + d % 2] =
+                d < D ? at_f32_to_bf16(x[r * stride + d] * factor) : 0;
 }
 
-/* [D / 4][2 rows] quads: each row as two rows of digits, 128 high + low, both from -64 to 127. q_scale: [rows] of the digits, then for each row of
- * digits what undoes the 128 that keys are kept with, as the bits of an i32. */
-static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor, int8_t *to, float *q_scale) {
+/* [D / 4][2 rows] quads: each row as two rows of digits, 128 high + low, both from -64 to 127.
+ * q_scale: [rows] of the digits, then for each row of digits what undoes the 128 that keys are kept
+ * with, as the bits of an i32. */
+static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor,
+                                 int8_t *to, float *q_scale) {
     for (int r = 0; r < rows; r++) {
         const float digits = query_digits(x + r * stride, D, factor, 127 * 128 + 63, q_scale + r);
         int sums[2] = {0, 0};
         for (int64_t d = 0; d < at_round_up(D, 4); d++) {
-            const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0, high = (n + 64) >> 7, low = n - high * 128;
+            const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0,
+                      high = (n + 64) >> 7, low = n - high * 128;
             int8_t *at = to + (d / 4 * 2 * rows + 2 * r) * 4 + d % 4;
             at[0] = (int8_t)high, at[4] = (int8_t)low;
             sums[0] += high, sums[1] += low;
         }
-        for (int i = 0; i < 2; i++) q_scale[rows + 2 * r + i] = at_f32_of_bits((uint32_t)(-128 * sums[i]));
+        for (int i = 0; i < 2; i++)
+            q_scale[rows + 2 * r + i] = at_f32_of_bits((uint32_t)(-128 * sums[i]));
     }
 }
 #else
-/* [D / 2][rows] pairs of 16-bit integers, so large that no sum of D products with 8-bit ones leaves 32 bits. q_scale: [rows] of the integers. */
-static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor, int16_t *to, float *q_scale) {
+/* [D / 2][rows] pairs of 16-bit integers, so large that no sum of D products with 8-bit ones leaves
+ * 32 bits. q_scale: [rows] of the integers. */
+static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor,
+                                 int16_t *to, float *q_scale) {
     const int64_t fits = INT32_MAX / (127 * D);
     for (int r = 0; r < rows; r++) {
-        const float digits = query_digits(x + r * stride, D, factor, fits < INT16_MAX ? (int)fits : INT16_MAX, q_scale + r);
+        const float digits = query_digits(x + r * stride, D, factor,
+                                          fits < INT16_MAX ? (int)fits : INT16_MAX, q_scale + r);
         for (int64_t d = 0; d < at_round_up(D, 2); d++)
-            to[(d / 2 * rows + r) * 2 + d % 2] = (int16_t)(d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0);
+            to[(d / 2 * rows + r) * 2 + d % 2] =
+                (int16_t)(d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits)
+                                              : 0);
     }
 }
 #endif
 
-static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D, float factor, void *to, float *q_scale) {
+static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D,
+                         float factor, void *to, float *q_scale) {
 #if AT_HAS_DOT
     if (product == AT_DOT_BF16) queries_for_pairs(x, stride, rows, D, factor, to);
 #endif

@@ -1,4 +1,5 @@
-/* program.c - the operations of score and mask programs over the pairs of a row. Truth is 1 or 0. */
+/* program.c - the operations of score and mask programs over the pairs of a row. Truth is 1 or 0.
+ */
 #include "simd/program.h"
 
 #include "simd/kernels/functions.h"
@@ -32,7 +33,8 @@ void AT_KERNEL(program)(at_program_kernels *table);
 /* Beyond 2^22 f32 has no halves left to round. */
 AT_INLINE vf vf_floor(vf x) {
     const vf r = vf_round(x);
-    return vf_select(vf_less(vf_abs(x), vf_set1(4194304.0f)), vf_sub(r, vf_select(vf_less(x, r), vf_set1(1.0f), vf_zero())), x);
+    return vf_select(vf_less(vf_abs(x), vf_set1(4194304.0f)),
+                     vf_sub(r, vf_select(vf_less(x, r), vf_set1(1.0f), vf_zero())), x);
 }
 
 /* a - floor(a / b) b, with what the quotient's rounding may have done to it put right. */
@@ -46,7 +48,8 @@ AT_INLINE vf vf_truth(vm m) { return vf_select(m, vf_set1(1.0f), vf_zero()); }
 
 static void where(at_values a, at_values b, at_values c, float *to, int n) {
     for (int i = 0; i < n; i += AT_LANES) {
-        const vf x = a.step ? vf_load(a.p + i) : vf_set1(*a.p), y = b.step ? vf_load(b.p + i) : vf_set1(*b.p);
+        const vf x = a.step ? vf_load(a.p + i) : vf_set1(*a.p),
+                 y = b.step ? vf_load(b.p + i) : vf_set1(*b.p);
         const vf z = c.step ? vf_load(c.p + i) : vf_set1(*c.p);
         vf_store(to + i, vf_select(vf_equal(x, vf_zero()), z, y));
     }
@@ -56,10 +59,12 @@ static void tanh_scaled(at_values x, float inner, float outer, float *to, int n)
     const vf in = vf_set1(inner), out = vf_set1(outer);
     int i = 0;
     for (; i + 2 * AT_LANES <= n; i += 2 * AT_LANES) {
-        const vf first = vf_tanh(vf_mul(vf_load(x.p + i), in)), second = vf_tanh(vf_mul(vf_load(x.p + i + AT_LANES), in));
+        const vf first = vf_tanh(vf_mul(vf_load(x.p + i), in)),
+                 second = vf_tanh(vf_mul(vf_load(x.p + i + AT_LANES), in));
         vf_store(to + i, vf_mul(first, out)), vf_store(to + i + AT_LANES, vf_mul(second, out));
     }
-    for (; i < n; i += AT_LANES) vf_store(to + i, vf_mul(vf_tanh(vf_mul(vf_load(x.p + i), in)), out));
+    for (; i < n; i += AT_LANES)
+        vf_store(to + i, vf_mul(vf_tanh(vf_mul(vf_load(x.p + i), in)), out));
 }
 
 static void apply(attune_op op, at_values a, at_values b, at_values c, float *to, int n) {
@@ -90,8 +95,11 @@ static void apply(attune_op op, at_values a, at_values b, at_values c, float *to
     }
 }
 
-/* a b, and zero where a is: a gradient of nothing stays nothing, whatever the slope of a pair that is not seen. */
-AT_INLINE vf product(vf a, vf b) { return vf_select(vf_equal(a, vf_zero()), vf_zero(), vf_mul(a, b)); }
+/* a b, and zero where a is: a gradient of nothing stays nothing, whatever the slope of a pair that
+ * is not seen. */
+AT_INLINE vf product(vf a, vf b) {
+    return vf_select(vf_equal(a, vf_zero()), vf_zero(), vf_mul(a, b));
+}
 
 static float sum_products(at_values a, at_values b, int n) {
     vf sum = vf_zero();
@@ -106,14 +114,18 @@ static float sum_products(at_values a, at_values b, int n) {
 static void add_products(at_values a, at_values b, float *sums, int n) {
     const vf right = vf_set1(*b.p);
     int i = 0;
-    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(sums + i, vf_add(product(vf_load(a.p + i), b.step ? vf_load(b.p + i) : right), vf_load(sums + i)));
+    for (; i + AT_LANES <= n; i += AT_LANES)
+        vf_store(sums + i, vf_add(product(vf_load(a.p + i), b.step ? vf_load(b.p + i) : right),
+                                  vf_load(sums + i)));
     for (; i < n; i++) sums[i] += a.p[i] == 0 ? 0 : a.p[i] * b.p[i * b.step];
 }
 
 static void multiply(at_values slope, float factor, float *d, int n) {
     const vf f = vf_set1(factor), one = vf_set1(*slope.p);
     int i = 0;
-    for (; i + AT_LANES <= n; i += AT_LANES) vf_store(d + i, vf_mul(product(vf_load(d + i), slope.step ? vf_load(slope.p + i) : one), f));
+    for (; i + AT_LANES <= n; i += AT_LANES)
+        vf_store(d + i,
+                 vf_mul(product(vf_load(d + i), slope.step ? vf_load(slope.p + i) : one), f));
     for (; i < n; i++) d[i] = d[i] == 0 ? 0 : d[i] * slope.p[i * slope.step] * factor;
 }
 

@@ -1,5 +1,7 @@
-/* tiles.h - the tile instructions of AMX: eight tiles of up to 16 rows of 64 bytes. In the set amx_emulated they are plain C after the manual's description
- * (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, TDPBF16PS and TDPBUSD), so that layouts are tested where no such processor is. */
+/* tiles.h - the tile instructions of AMX: eight tiles of up to 16 rows of 64 bytes. In the set
+ * amx_emulated they are plain C after the manual's description (Intel 64 and IA-32 Architectures
+ * Software Developer's Manual, volume 2, TDPBF16PS and TDPBUSD), so that layouts are tested where
+ * no such processor is. */
 #ifndef AT_SIMD_TILES_H
 #define AT_SIMD_TILES_H
 
@@ -16,10 +18,14 @@ typedef struct tile_shapes {
 #if defined AT_ISA_amx
 #include <immintrin.h>
 
-/* Said to the compiler in full: gcc 12's own intrinsics do not tell it that these read all 64 bytes of the shapes, or memory at all, so it drops or moves what was stored there. */
+/* Said to the compiler in full: gcc 12's own intrinsics do not tell it that these read all 64 bytes
+ * of the shapes, or memory at all, so it drops or moves what was stored there. */
 #define TILE_CONFIGURE(shapes) __asm__ volatile("ldtilecfg %0" ::"m"(*(shapes)))
-#define TILE_LOAD(t, p, stride) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((int64_t)(stride)) : "memory")
-#define TILE_STORE(t, p, stride) __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((int64_t)(stride)) : "memory")
+#define TILE_LOAD(t, p, stride) \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((int64_t)(stride)) : "memory")
+#define TILE_STORE(t, p, stride)                                                          \
+    __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" ::"r"(p), "r"((int64_t)(stride)) \
+                     : "memory")
 #define TILE_RELEASE() _tile_release()
 #define TILE_ZERO(t) _tile_zero(t)
 #define TILE_DOT_BF16(c, a, b) _tile_dpbf16ps(c, a, b)
@@ -34,10 +40,12 @@ static _Thread_local uint8_t tile_data[8][16][64];
 
 static inline void tile_load(int t, const void *p, int64_t stride) {
     memset(tile_data[t], 0, sizeof tile_data[t]);
-    for (int r = 0; r < tile_now.rows[t]; r++) memcpy(tile_data[t][r], (const char *)p + r * stride, tile_now.bytes[t]);
+    for (int r = 0; r < tile_now.rows[t]; r++)
+        memcpy(tile_data[t][r], (const char *)p + r * stride, tile_now.bytes[t]);
 }
 static inline void tile_store(int t, void *p, int64_t stride) {
-    for (int r = 0; r < tile_now.rows[t]; r++) memcpy((char *)p + r * stride, tile_data[t][r], tile_now.bytes[t]);
+    for (int r = 0; r < tile_now.rows[t]; r++)
+        memcpy((char *)p + r * stride, tile_data[t][r], tile_now.bytes[t]);
 }
 static inline void tile_dot_bf16(int c, int a, int b) {
     for (int m = 0; m < tile_now.rows[c]; m++)
@@ -45,7 +53,8 @@ static inline void tile_dot_bf16(int c, int a, int b) {
             for (int n = 0; n < tile_now.bytes[c] / 4; n++) {
                 uint16_t x[2], y[2];
                 float sum;
-                memcpy(x, tile_data[a][m] + 4 * k, 4), memcpy(y, tile_data[b][k] + 4 * n, 4), memcpy(&sum, tile_data[c][m] + 4 * n, 4);
+                memcpy(x, tile_data[a][m] + 4 * k, 4), memcpy(y, tile_data[b][k] + 4 * n, 4),
+                    memcpy(&sum, tile_data[c][m] + 4 * n, 4);
                 for (int i = 0; i < 2; i++) sum += at_bf16_to_f32(x[i]) * at_bf16_to_f32(y[i]);
                 memcpy(tile_data[c][m] + 4 * n, &sum, 4);
             }

@@ -2,8 +2,9 @@
  *
  *   vf  AT_LANES f32     vm  a mask over the lanes
  *
- * Loads and stores take any address. Kernels are written once over these names; the Makefile compiles them once per set
- * with AT_ISA=name and AT_ISA_name=1. What all sets share (exp2, elementwise conversions) stands at the end.
+ * Loads and stores take any address. Kernels are written once over these names; the Makefile
+ * compiles them once per set with AT_ISA=name and AT_ISA_name=1. What all sets share (exp2,
+ * elementwise conversions) stands at the end.
  */
 #ifndef AT_SIMD_VEC_H
 #define AT_SIMD_VEC_H
@@ -41,7 +42,8 @@ typedef float real; /* an element of a vector */
 #endif
 #endif
 
-/* AT_EACH_ROW(M, x) is M(1, x) .. M(AT_ROWS, x), AT_EACH_HALF up to AT_ROWS / 2: a register tile's number of rows must be a constant. */
+/* AT_EACH_ROW(M, x) is M(1, x) .. M(AT_ROWS, x), AT_EACH_HALF up to AT_ROWS / 2: a register tile's
+ * number of rows must be a constant. */
 #define AT_TO_1(M, x) M(1, x)
 #define AT_TO_2(M, x) M(1, x) M(2, x)
 #define AT_TO_6(M, x) AT_TO_2(M, x) M(3, x) M(4, x) M(5, x) M(6, x)
@@ -62,8 +64,9 @@ typedef float real; /* an element of a vector */
 
 #if !defined AT_ISA_f64
 
-/* 2^x for softmax, x at most about 100: at most 3 ulp from -126 on, zero below and at -inf, NaN kept.
- * Rounding to the nearest integer n leaves f in [-1/2, 1/2]; a polynomial of degree 5 for 2^f, minimax in relative error. */
+/* 2^x for softmax, x at most about 100: at most 3 ulp from -126 on, zero below and at -inf, NaN
+ * kept. Rounding to the nearest integer n leaves f in [-1/2, 1/2]; a polynomial of degree 5 for
+ * 2^f, minimax in relative error. */
 AT_INLINE vf vf_exp2(vf x) {
     vm keep = vf_not_less(x, vf_set1(-126.0f));
     vf n = vf_round(x), f = vf_sub(x, n);
@@ -75,8 +78,8 @@ AT_INLINE vf vf_exp2(vf x) {
     return vf_keep(keep, vf_scale2(p, n));
 }
 
-/* tanh(x) within 4e-7 of its value relatively: x P(x^2) / Q(x^2), both of degree 4, fitted to the least greatest relative error (2^-25) on |x| <= 9, beyond which
- * tanh is 1 in f32. */
+/* tanh(x) within 4e-7 of its value relatively: x P(x^2) / Q(x^2), both of degree 4, fitted to the
+ * least greatest relative error (2^-25) on |x| <= 9, beyond which tanh is 1 in f32. */
 AT_INLINE vf vf_tanh(vf x) {
     x = vf_max(vf_set1(-9.0f), vf_min(vf_set1(9.0f), x)); /* keeps NaN */
     const vf s = vf_mul(x, x);
@@ -99,7 +102,9 @@ AT_INLINE bool vec_all_finite(const float *x, int64_t n) {
         s0 = vf_fma(vf_load(x + i), vf_zero(), s0);
         s1 = vf_fma(vf_load(x + i + AT_LANES), vf_zero(), s1);
     }
-    for (; i < n; i += AT_LANES) s0 = vf_fma(n - i < AT_LANES ? vf_load_part(x + i, (int)(n - i)) : vf_load(x + i), vf_zero(), s0);
+    for (; i < n; i += AT_LANES)
+        s0 = vf_fma(n - i < AT_LANES ? vf_load_part(x + i, (int)(n - i)) : vf_load(x + i),
+                    vf_zero(), s0);
     return vf_reduce_add(vf_add(s0, s1)) == 0.0f;
 }
 

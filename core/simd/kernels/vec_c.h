@@ -1,4 +1,5 @@
-/* vec_c.h - the vector layer in plain C: what any compiler takes, and what the others are checked against. */
+/* vec_c.h - the vector layer in plain C: what any compiler takes, and what the others are checked
+ * against. */
 #ifndef AT_SIMD_VEC_C_H
 #define AT_SIMD_VEC_C_H
 
@@ -53,7 +54,8 @@ AT_BINARY(vf_div, a.x[i] / b.x[i])
 /* As the x86 instructions: where either is NaN, b. */
 AT_BINARY(vf_max, a.x[i] > b.x[i] ? a.x[i] : b.x[i])
 AT_BINARY(vf_min, a.x[i] < b.x[i] ? a.x[i] : b.x[i])
-AT_BINARY(vf_copysign, at_f32_of_bits((at_bits_of_f32(a.x[i]) & 0x7fffffffu) | (at_bits_of_f32(b.x[i]) & 0x80000000u)))
+AT_BINARY(vf_copysign, at_f32_of_bits((at_bits_of_f32(a.x[i]) & 0x7fffffffu) |
+                                      (at_bits_of_f32(b.x[i]) & 0x80000000u)))
 #undef AT_BINARY
 
 AT_INLINE vf vf_fma(vf a, vf b, vf c) {
@@ -69,12 +71,14 @@ AT_INLINE vf vf_sqrt(vf a) {
     AT_EACH a.x[i] = sqrtf(a.x[i]);
     return a;
 }
-/* To the nearest integer, ties to even, for |x| below 2^22: adding 1.5 * 2^23 leaves no bits for a fraction. */
+/* To the nearest integer, ties to even, for |x| below 2^22: adding 1.5 * 2^23 leaves no bits for a
+ * fraction. */
 AT_INLINE vf vf_round(vf a) {
     AT_EACH a.x[i] = (a.x[i] + 12582912.0f) - 12582912.0f;
     return a;
 }
-/* a * 2^n for integers n that keep the result normal; a NaN stays one. The sum with 1.5 * 2^23 has n in its low bits. */
+/* a * 2^n for integers n that keep the result normal; a NaN stays one. The sum with 1.5 * 2^23 has
+ * n in its low bits. */
 AT_INLINE vf vf_scale2(vf a, vf n) {
     AT_EACH {
         uint32_t shift = at_bits_of_f32(n.x[i] + 12582912.0f) << 23;
@@ -110,7 +114,9 @@ AT_INLINE vf vf_within(vf a, int first, int last, vf fill) {
     return a;
 }
 
-AT_INLINE float vf_reduce_add(vf a) { return ((a.x[0] + a.x[4]) + (a.x[2] + a.x[6])) + ((a.x[1] + a.x[5]) + (a.x[3] + a.x[7])); }
+AT_INLINE float vf_reduce_add(vf a) {
+    return ((a.x[0] + a.x[4]) + (a.x[2] + a.x[6])) + ((a.x[1] + a.x[5]) + (a.x[3] + a.x[7]));
+}
 AT_INLINE float vf_reduce_max(vf a) {
     float m = a.x[0];
     for (int i = 1; i < AT_LANES; i++) m = a.x[i] > m ? a.x[i] : m;
@@ -128,7 +134,8 @@ AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
 }
 /* The reverse: two bf16 in a 32-bit lane. */
 AT_INLINE vf vf_pairs(vf even, vf odd) {
-    AT_EACH even.x[i] = at_f32_of_bits(at_f32_to_bf16(even.x[i]) | (uint32_t)at_f32_to_bf16(odd.x[i]) << 16);
+    AT_EACH even.x[i] =
+        at_f32_of_bits(at_f32_to_bf16(even.x[i]) | (uint32_t)at_f32_to_bf16(odd.x[i]) << 16);
     return even;
 }
 AT_INLINE vf vf_load_f16(const uint16_t *p) {
@@ -157,7 +164,8 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
 }
 
 #if AT_HAS_DOT
-/* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to the lane of sum, f32 or i32. */
+/* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to
+ * the lane of sum, f32 or i32. */
 AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) {
     AT_EACH {
         const uint32_t a = at_bits_of_f32(x.x[i]), b = at_bits_of_f32(y.x[i]);
@@ -177,13 +185,16 @@ AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
     }
     return sum;
 }
-AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) { vf_store_bf16(p, a), vf_store_bf16(p + AT_LANES, b); }
+AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
+    vf_store_bf16(p, a), vf_store_bf16(p + AT_LANES, b);
+}
 /* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
 AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
     AT_EACH {
         const float four[4] = {a.x[i], b.x[i], c.x[i], d.x[i]};
         uint8_t bytes[4];
-        for (int k = 0; k < 4; k++) bytes[k] = (uint8_t)((four[k] == four[k] ? (int)rintf(four[k]) : 0) + bias);
+        for (int k = 0; k < 4; k++)
+            bytes[k] = (uint8_t)((four[k] == four[k] ? (int)rintf(four[k]) : 0) + bias);
         memcpy(&a.x[i], bytes, 4);
     }
     return a;
@@ -196,7 +207,8 @@ AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
     }
 }
 #else
-/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in
+ * the lane of sum. */
 AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
     AT_EACH {
         int16_t a[2], b[2];
@@ -218,7 +230,9 @@ AT_INLINE vf vf_load_words(const int8_t *p) {
 }
 AT_INLINE int vec_nearest(float x) { return x == x ? (int)rintf(x) : 0; }
 /* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
-AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) { AT_EACH p[2 * i] = (int8_t)vec_nearest(a.x[i]), p[2 * i + 1] = (int8_t)vec_nearest(b.x[i]); }
+AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
+    AT_EACH p[2 * i] = (int8_t)vec_nearest(a.x[i]), p[2 * i + 1] = (int8_t)vec_nearest(b.x[i]);
+}
 /* To nearest even; |a| is at most 32767. */
 AT_INLINE void vf_store_i16(int16_t *p, vf a) { AT_EACH p[i] = (int16_t)vec_nearest(a.x[i]); }
 #endif

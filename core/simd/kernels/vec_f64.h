@@ -1,4 +1,5 @@
-/* vec_f64.h - the vector layer in double precision and plain C: for truth, not for speed. What core/nn needs of it is there. */
+/* vec_f64.h - the vector layer in double precision and plain C: for truth, not for speed. What
+ * core/nn needs of it is there. */
 #ifndef AT_SIMD_VEC_F64_H
 #define AT_SIMD_VEC_F64_H
 

@@ -39,25 +39,37 @@ AT_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
 AT_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
 AT_INLINE vf vf_copysign(vf a, vf b) { return vbslq_f32(vdupq_n_u32(0x80000000u), b, a); }
 AT_INLINE vf vf_round(vf a) { return vrndnq_f32(a); }
-AT_INLINE vf vf_scale2(vf a, vf n) { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(vcvtnq_s32_f32(n), 23))); }
+AT_INLINE vf vf_scale2(vf a, vf n) {
+    return vreinterpretq_f32_s32(
+        vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(vcvtnq_s32_f32(n), 23)));
+}
 
 AT_INLINE vm vf_less(vf a, vf b) { return vcltq_f32(a, b); }
 AT_INLINE vm vf_not_less(vf a, vf b) { return vmvnq_u32(vcltq_f32(a, b)); }
 AT_INLINE vm vf_equal(vf a, vf b) { return vceqq_f32(a, b); }
-AT_INLINE vm vf_unordered(vf a, vf b) { return vmvnq_u32(vandq_u32(vceqq_f32(a, a), vceqq_f32(b, b))); }
+AT_INLINE vm vf_unordered(vf a, vf b) {
+    return vmvnq_u32(vandq_u32(vceqq_f32(a, a), vceqq_f32(b, b)));
+}
 AT_INLINE vf vf_select(vm m, vf a, vf b) { return vbslq_f32(m, a, b); }
-AT_INLINE vf vf_keep(vm m, vf a) { return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a))); }
+AT_INLINE vf vf_keep(vm m, vf a) {
+    return vreinterpretq_f32_u32(vandq_u32(m, vreinterpretq_u32_f32(a)));
+}
 AT_INLINE vf vf_within(vf a, int first, int last, vf fill) {
     static const int32_t numbers[4] = {0, 1, 2, 3};
     const int32x4_t lane = vld1q_s32(numbers);
-    return vbslq_f32(vandq_u32(vcgeq_s32(lane, vdupq_n_s32(first)), vcltq_s32(lane, vdupq_n_s32(last))), a, fill);
+    return vbslq_f32(
+        vandq_u32(vcgeq_s32(lane, vdupq_n_s32(first)), vcltq_s32(lane, vdupq_n_s32(last))), a,
+        fill);
 }
 
 AT_INLINE float vf_reduce_add(vf a) { return vaddvq_f32(a); }
 AT_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
 
-AT_INLINE vf vf_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
-/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one. */
+AT_INLINE vf vf_load_bf16(const uint16_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one.
+ */
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     const uint32x4_t pair = vreinterpretq_u32_u16(vld1q_u16(p));
     *even = vreinterpretq_f32_u32(vshlq_n_u32(pair, 16));
@@ -66,16 +78,23 @@ AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
 /* The reverse: two bf16 in a 32-bit lane, rounded to nearest even, NaN kept. */
 AT_INLINE uint32x4_t vec_round_bf16(vf a) {
     const uint32x4_t u = vreinterpretq_u32_f32(a);
-    const uint32x4_t even = vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1)));
+    const uint32x4_t even =
+        vaddq_u32(vaddq_u32(u, vdupq_n_u32(0x7fff)), vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1)));
     return vbslq_u32(vceqq_f32(a, a), even, vorrq_u32(u, vdupq_n_u32(0x400000)));
 }
 AT_INLINE vf vf_pairs(vf even, vf odd) {
-    return vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vec_round_bf16(odd), vdupq_n_u32(0xffff0000u)), vshrq_n_u32(vec_round_bf16(even), 16)));
+    return vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vec_round_bf16(odd), vdupq_n_u32(0xffff0000u)),
+                                           vshrq_n_u32(vec_round_bf16(even), 16)));
 }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) { vst1_u16(p, vshrn_n_u32(vec_round_bf16(a), 16)); }
-AT_INLINE vf vf_load_f16(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
-AT_INLINE void vf_store_f16(uint16_t *p, vf a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
-/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in the lane of sum. */
+AT_INLINE vf vf_load_f16(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+AT_INLINE void vf_store_f16(uint16_t *p, vf a) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
+}
+/* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in
+ * the lane of sum. */
 AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
     const int16x8_t a = vreinterpretq_s16_f32(x), b = vreinterpretq_s16_f32(y);
     const int32x4_t low = vmull_s16(vget_low_s16(a), vget_low_s16(b)), high = vmull_high_s16(a, b);
@@ -86,7 +105,8 @@ AT_INLINE vf vf_of_i32(vf a) { return vcvtq_f32_s32(vreinterpretq_s32_f32(a)); }
 AT_INLINE vf vf_load_words(const int8_t *p) { return vreinterpretq_f32_s16(vmovl_s8(vld1_s8(p))); }
 /* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
 AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
-    const int32x4_t words = vorrq_s32(vandq_s32(vcvtnq_s32_f32(a), vdupq_n_s32(0xffff)), vshlq_n_s32(vcvtnq_s32_f32(b), 16));
+    const int32x4_t words = vorrq_s32(vandq_s32(vcvtnq_s32_f32(a), vdupq_n_s32(0xffff)),
+                                      vshlq_n_s32(vcvtnq_s32_f32(b), 16));
     vst1_s8(p, vqmovn_s16(vreinterpretq_s16_s32(words)));
 }
 /* To nearest even; |a| is at most 32767. */
