@@ -46,7 +46,7 @@ ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512) -mavx512bf16 -mavx512vnni
 ISA_FLAGS_amx := $(ISA_FLAGS_avx512_bf16) -mamx-tile -mamx-bf16 -mamx-int8
 
 # ISO C without contraction of a * b + c: sums are what the source says. The core never sees Lua's headers.
-PLAIN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Icore $(WARNINGS) $(WERROR)
+PLAIN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Icore -Icore/include $(WARNINGS) $(WERROR)
 BASE_CFLAGS = $(PLAIN_CFLAGS) $(SAN_FLAGS)
 
 CORE_SOURCES := $(wildcard core/*/*.c)
@@ -55,7 +55,7 @@ BINDING_SOURCES := $(wildcard lua/binding/*.c)
 TEST_SUPPORT := tests/c/problems.c tests/c/linear_cases.c
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(BUILD)/obj/%.o)
 # Of the f64 instance only what core/nn needs.
-KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(isa)/%.o)) $(BUILD)/obj/core/simd/f64/nn.o
+KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(isa)/%.o)) $(BUILD)/obj/core/simd/f64/nn_kernels.o
 BINDING_OBJECTS := $(BINDING_SOURCES:%.c=$(BUILD)/obj/%.o)
 SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
@@ -209,7 +209,7 @@ $(BUILD)/tests/%: tests/c/%.c $(SUPPORT_OBJECTS) $(BUILD)/libattune.a
 
 # ---- looking after ---------------------------------------------------------------------------------------------------
 
-C_FILES := $(wildcard core/*.h core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*.[ch])
+C_FILES := $(wildcard core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*.[ch])
 
 lint: deps-lint
 	@tools/lint
@@ -232,7 +232,9 @@ LUA_LIB := $(LIBDIR)/lua/5.4
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(LIBDIR)/pkgconfig $(LUA_LIB)/attune $(SHARE)/attune/bin $(SHARE)/doc/attune
-	install -m 644 core/attune.h $(DESTDIR)$(PREFIX)/include/attune.h
+	install -d $(DESTDIR)$(PREFIX)/include/attune
+	install -m 644 core/include/attune.h $(DESTDIR)$(PREFIX)/include/attune.h
+	install -m 644 core/include/attune/*.h $(DESTDIR)$(PREFIX)/include/attune/
 	install -m 644 $(BUILD)/libattune.a $(LIBDIR)/libattune.a
 	install -m 755 $(BUILD)/libattune.so $(LIBDIR)/libattune.so.$(VERSION)
 	ln -sf libattune.so.$(VERSION) $(LIBDIR)/libattune.so.$(SOVERSION)
@@ -248,7 +250,7 @@ install: all
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/attune $(DESTDIR)$(PREFIX)/include/attune.h $(LIBDIR)/libattune.* $(LIBDIR)/pkgconfig/attune.pc
-	rm -rf $(LUA_SHARE)/attune $(LUA_LIB)/attune $(SHARE)/attune $(SHARE)/doc/attune
+	rm -rf $(DESTDIR)$(PREFIX)/include/attune $(LUA_SHARE)/attune $(LUA_LIB)/attune $(SHARE)/attune $(SHARE)/doc/attune
 
 clean:
 	rm -rf build

@@ -26,7 +26,7 @@ static attune_status same_shape(const char *name, const attune_tensor *t, int ra
 static attune_status run_engine(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     switch (p->engine) {
     case ATTUNE_ENGINE_REFERENCE: return at_reference(p, o, lse);
-    case ATTUNE_ENGINE_BLIS: return at_textbook(p, o, lse);
+    case ATTUNE_ENGINE_BLIS: return at_blis(p, o, lse);
     case ATTUNE_ENGINE_DECODE: return at_decode(p, o, lse);
     case ATTUNE_ENGINE_TILED:
     case ATTUNE_ENGINE_DEFAULT: break;
@@ -53,9 +53,7 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
     return status;
 }
 
-/* ---- backward
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 static attune_status check_like(const char *name, const attune_tensor *t, int rank,
                                 const int64_t *shape, bool f64) {
@@ -194,9 +192,7 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     return status;
 }
 
-/* ---- merge
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- merge ----------------------------------------------------------------------------------- */
 
 typedef struct merge_job {
     attune_tensor o1, lse1, o2, lse2; /* contiguous; o in f32 or f64, lse likewise */

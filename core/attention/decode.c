@@ -6,11 +6,12 @@ static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     const at_problem *p = context;
     *out = (at_keys){
         .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
-        .source = {.k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h}};
+        .source = {
+            .k = &p->k, .v = &p->v, .turns = at_rotation_or_null(&p->k_rotation), .b = b, .h = h}};
 }
 
 static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    at_problem_sees(context, b, i, first, last);
+    at_problem_visible_keys(context, b, i, first, last);
 }
 
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
@@ -21,7 +22,7 @@ attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *ls
                     .Hk = p->Hk,
                     .G = p->G,
                     .Sq = p->Sq,
-                    .turns = at_turns_or_null(&p->q_turns),
+                    .turns = at_rotation_or_null(&p->q_rotation),
                     .scale = p->scale,
                     .softcap = p->softcap,
                     .modifier = at_modifies(&p->modifier) ? &p->modifier : NULL,

@@ -8,13 +8,14 @@
 #include "simd/table.h"
 
 attune_status at_modifier_make(attune_program *score, attune_program *mask, const at_extent *extent,
-                               int wants, at_sees sees, const void *context, at_modifier *out) {
+                               int wants, at_visible_keys sees, const void *context,
+                               at_modifier *out) {
     at_modifier *m = out;
     memset(m, 0, sizeof *m);
     attune_status status = mask ? at_bind(mask, extent, wants & AT_IN_DOUBLE, &m->mask) : ATTUNE_OK;
-    if (status == ATTUNE_OK && mask) status = at_map_of(mask, &m->mask, &m->map);
+    if (status == ATTUNE_OK && mask) status = at_block_map_of(mask, &m->mask, &m->map);
     if (status == ATTUNE_OK && score) status = at_bind(score, extent, wants, &m->score);
-    const at_bound *shown = m->mask.program ? &m->mask : NULL;
+    const at_binding *shown = m->mask.program ? &m->mask : NULL;
     if (status == ATTUNE_OK && mask)
         status = at_check_reads(&m->mask, shown, m->map, sees, context);
     if (status == ATTUNE_OK && score)
@@ -24,28 +25,28 @@ attune_status at_modifier_make(attune_program *score, attune_program *mask, cons
 }
 
 void at_modifier_free(at_modifier *m) {
-    if (m->score.program) at_bound_free(&m->score);
-    if (m->mask.program) at_bound_free(&m->mask);
+    if (m->score.program) at_binding_free(&m->score);
+    if (m->mask.program) at_binding_free(&m->mask);
     memset(m, 0, sizeof *m);
 }
 
-bool at_modifier_shows(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t i_end,
-                       int64_t key) {
+bool at_modifier_any_visible(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t i_end,
+                             int64_t key) {
     for (int64_t q = i / AT_TILE * AT_TILE; q < i_end; q += AT_TILE)
-        if (at_map_state(m->map, b, h, q, key) != AT_TILE_EMPTY) return true;
+        if (at_block_map_state(m->map, b, h, q, key) != AT_TILE_EMPTY) return true;
     return false;
 }
 
 int64_t at_modifier_scratch(const at_modifier *m) {
-    const int64_t score = m->score.program ? at_bound_scratch(&m->score) : 0,
-                  mask = m->mask.program ? at_bound_scratch(&m->mask) : 0;
+    const int64_t score = m->score.program ? at_binding_scratch(&m->score) : 0,
+                  mask = m->mask.program ? at_binding_scratch(&m->mask) : 0;
     return at_round_up((score > mask ? score : mask) + AT_RUN * (int64_t)sizeof(double), 64);
 }
 
 static bool all_seen(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
                      int64_t n) {
     for (int64_t k = key / AT_TILE * AT_TILE; k < key + n; k += AT_TILE)
-        if (at_map_state(m->map, b, h, i, k) != AT_TILE_FULL) return false;
+        if (at_block_map_state(m->map, b, h, i, k) != AT_TILE_FULL) return false;
     return true;
 }
 
@@ -78,8 +79,8 @@ void at_modify(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t ke
 
 enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
 
-void at_hide_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count,
-                  double *score, void *scratch) {
+void at_hide_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count,
+                 double *score, void *scratch) {
     double *shown = scratch;
     for (int64_t x = 0; x < count && at_has_gaps(m); x += CHUNK) {
         const int n = (int)(count - x < CHUNK ? count - x : CHUNK);
@@ -90,14 +91,14 @@ void at_hide_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t
                             .key = key + x,
                             .n = n,
                             .scratch = shown + AT_RUN};
-        at_run_wide(&run, NULL, 1, &m->mask.program->result, &shown);
+        at_run_f64(&run, NULL, 1, &m->mask.program->result, &shown);
         for (int k = 0; k < n; k++)
             if (shown[k] == 0) score[x + k] = -INFINITY;
     }
 }
 
-void at_modify_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
-                    int64_t count, double *score, void *scratch) {
+void at_modify_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
+                   int64_t count, double *score, void *scratch) {
     for (int64_t x = 0; x < count && m->score.program; x += CHUNK) {
         double *s = score + x;
         const at_run run = {.bound = &m->score,
@@ -107,7 +108,7 @@ void at_modify_wide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64
                             .key = key + x,
                             .n = (int)(count - x < CHUNK ? count - x : CHUNK),
                             .scratch = scratch};
-        at_run_wide(&run, s, 1, &m->score.program->result, &s);
+        at_run_f64(&run, s, 1, &m->score.program->result, &s);
     }
-    at_hide_wide(m, b, h, i, key, count, score, scratch);
+    at_hide_f64(m, b, h, i, key, count, score, scratch);
 }

@@ -138,9 +138,7 @@ static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
     return ATTUNE_OK;
 }
 
-/* ---- rotation
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- rotation -------------------------------------------------------------------------------- */
 
 attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n,
                                 attune_tensor *out) {
@@ -153,9 +151,9 @@ attune_status at_last_positions(const at_problem *p, const attune_tensor *positi
 }
 
 /* t turned as a whole, in f64 for the reference and in f32 for the textbook; *view becomes it. */
-static attune_status turn_tensor(const at_problem *p, attune_position *pe,
-                                 const attune_tensor *positions, attune_side side,
-                                 attune_tensor *view, attune_tensor *own) {
+static attune_status rotate_tensor(const at_problem *p, attune_position *pe,
+                                   const attune_tensor *positions, attune_side side,
+                                   attune_tensor *view, attune_tensor *own) {
     attune_tensor wide;
     AT_TRY(attune_tensor_convert(
         view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &wide));
@@ -165,7 +163,7 @@ static attune_status turn_tensor(const at_problem *p, attune_position *pe,
     return status;
 }
 
-static attune_status make_turns(const attune_attention_options *o, at_problem *p) {
+static attune_status make_rotations(const attune_attention_options *o, at_problem *p) {
     if (!o->rotate)
         return o->positions ? at_fail(ATTUNE_EVALUE, "positions: expected with rotate only")
                             : ATTUNE_OK;
@@ -186,16 +184,16 @@ static attune_status make_turns(const attune_attention_options *o, at_problem *p
     if (status == ATTUNE_OK) status = at_last_positions(p, o->positions, p->Sk, &of_k);
     if (p->engine == ATTUNE_ENGINE_REFERENCE || p->engine == ATTUNE_ENGINE_BLIS) {
         if (status == ATTUNE_OK)
-            status = turn_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->q, &p->turned_q);
+            status = rotate_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->q, &p->rotated_q);
         if (status == ATTUNE_OK)
-            status = turn_tensor(p, o->rotate, &of_k, ATTUNE_KEY, &p->k, &p->turned_k);
+            status = rotate_tensor(p, o->rotate, &of_k, ATTUNE_KEY, &p->k, &p->rotated_k);
     } else {
         if (status == ATTUNE_OK)
-            status = at_turns_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, ATTUNE_QUERY,
-                                   p->position_length, &p->q_turns);
+            status = at_rotation_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, ATTUNE_QUERY,
+                                      p->position_length, &p->q_rotation);
         if (status == ATTUNE_OK)
-            status = at_turns_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, ATTUNE_KEY,
-                                   p->position_length, &p->k_turns);
+            status = at_rotation_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, ATTUNE_KEY,
+                                      p->position_length, &p->k_rotation);
     }
     attune_tensor_close(&of_q);
     attune_tensor_close(&of_k);
@@ -203,7 +201,7 @@ static attune_status make_turns(const attune_attention_options *o, at_problem *p
 }
 
 static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    at_problem_sees(context, b, i, first, last);
+    at_problem_visible_keys(context, b, i, first, last);
 }
 
 static attune_status make_modifier(const attune_attention_options *o, at_problem *p) {
@@ -269,7 +267,7 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
     }
     attune_status status = make_documents(&o->lengths, p);
     if (status == ATTUNE_OK) status = make_sinks(o->sinks, p);
-    if (status == ATTUNE_OK) status = make_turns(o, p);
+    if (status == ATTUNE_OK) status = make_rotations(o, p);
     if (status == ATTUNE_OK) status = make_modifier(o, p);
     if (status != ATTUNE_OK) at_problem_close(p);
     return status;
@@ -279,14 +277,15 @@ void at_problem_close(at_problem *p) {
     at_modifier_free(&p->modifier);
     at_free(p->document);
     at_free(p->sinks_copy);
-    at_turns_free(&p->q_turns);
-    at_turns_free(&p->k_turns);
-    attune_tensor_close(&p->turned_q);
-    attune_tensor_close(&p->turned_k);
+    at_rotation_free(&p->q_rotation);
+    at_rotation_free(&p->k_rotation);
+    attune_tensor_close(&p->rotated_q);
+    attune_tensor_close(&p->rotated_k);
     p->document = NULL, p->sinks_copy = NULL, p->sinks = NULL;
 }
 
-void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t *first,
+                             int64_t *last) {
     int64_t at =
         i + p->Sk - p->Sq; /* the query's place among the keys; below 0 it stands before them all */
     int64_t begin = 0, end = p->Sk;
@@ -304,10 +303,10 @@ void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, 
     *first = begin, *last = end;
 }
 
-void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first,
-                        int64_t *last) {
-    at_problem_sees(p, b, i, first, last);
-    at_modifier_sees(&p->modifier, b, h, i, first, last);
+void at_problem_visible_keys_of_head(const at_problem *p, int64_t b, int64_t h, int64_t i,
+                                     int64_t *first, int64_t *last) {
+    at_problem_visible_keys(p, b, i, first, last);
+    at_modifier_narrow(&p->modifier, b, h, i, first, last);
 }
 
 attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse) {

@@ -26,15 +26,16 @@ typedef struct at_problem {
     attune_dtype o_dtype, lse_dtype;
     bool gradients; /* what they need of the score program is wanted too */
     at_modifier modifier;
-    at_turns q_turns, k_turns; /* without tables: nothing turns, or q and k are turned already */
-    int position_axes;         /* of rotate */
-    int64_t position_length;   /* the largest position + 1, which dynamic and longrope go by */
+    at_rotation q_rotation,
+        k_rotation;          /* without tables: nothing turns, or q and k are turned already */
+    int position_axes;       /* of rotate */
+    int64_t position_length; /* the largest position + 1, which dynamic and longrope go by */
     float *sinks_copy;
-    attune_tensor turned_q, turned_k; /* for the engines that do not turn on the way */
+    attune_tensor rotated_q, rotated_k; /* for the engines that do not turn on the way */
 } at_problem;
 
 /* NULL where nothing turns. */
-static inline const at_turns *at_turns_or_null(const at_turns *turns) {
+static inline const at_rotation *at_rotation_or_null(const at_rotation *turns) {
     return turns->cosine ? turns : NULL;
 }
 
@@ -46,11 +47,12 @@ void at_problem_close(at_problem *p);
 
 /* Query token i (from 0) of batch row b sees the keys [*first, *last), never past Sk; first >=
  * last: none. The mask is not looked at. */
-void at_problem_sees(const at_problem *p, int64_t b, int64_t i, int64_t *first, int64_t *last);
+void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t *first,
+                             int64_t *last);
 
 /* The same for a head, with the mask: the first and last key that is seen. */
-void at_problem_sees_of(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t *first,
-                        int64_t *last);
+void at_problem_visible_keys_of_head(const at_problem *p, int64_t b, int64_t h, int64_t i,
+                                     int64_t *first, int64_t *last);
 
 /* Positions of the last n of the keys as a tensor i64 [n] or [B, n] (rope2d: a last axis of 2
  * more); positions as options have them. */
@@ -62,7 +64,7 @@ attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_t
 
 /* Engines: they write all of o and lse, which are new and contiguous. */
 attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse);
-attune_status at_textbook(const at_problem *p, attune_tensor *o, attune_tensor *lse); /* "blis" */
+attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse); /* "blis" */
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 

@@ -52,7 +52,7 @@ static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, in
         s[j] = x;
     }
     if (at_modifies(&p->modifier) && first < last)
-        at_modify_wide(&p->modifier, b, h, i, first, last - first, s + first, scratch);
+        at_modify_f64(&p->modifier, b, h, i, first, last - first, s + first, scratch);
     for (int64_t j = first; j < last; j++) max = s[j] > max ? s[j] : max;
     double origin = max == -INFINITY ? 0 : max;
     double sum = p->sinks ? exp((double)p->sinks[h] - origin) : 0;
@@ -66,7 +66,7 @@ static attune_status reference_rows(void *context, int64_t task, int thread) {
     const int64_t i = task % p->Sq, h = task / p->Sq % p->Hq, b = task / p->Sq / p->Hq;
     double *s = j->scores + thread * j->stride, *q = s + p->Sk, *o = q + p->D;
     int64_t first, last;
-    at_problem_sees_of(p, b, h, i, &first, &last);
+    at_problem_visible_keys_of_head(p, b, h, i, &first, &last);
     double lse = score_row(p, b, h, i, first, last, s, q, o + p->Dv);
     if (j->weights) {
         for (int64_t k = first; k < last; k++)

@@ -76,13 +76,13 @@ static void run_program(const backward_job *j, const row *r, int64_t from, int n
                         .scratch = scratch};
     const int32_t outputs[2] = {program->result, program->slope};
     double *const to[2] = {s, slopes};
-    at_run_wide(&run, before, program->slope < 0 ? 1 : 2, outputs, to);
+    at_run_f64(&run, before, program->slope < 0 ? 1 : 2, outputs, to);
     for (int x = 0; x < n; x++) slope[x] *= program->slope < 0 ? 0 : slopes[x];
     for (int32_t k = 0; k < reads(j); k++) {
         double *adjoint = s + (2 + 2 * k) * p->Sk;
-        at_run_wide(&run, before, 1, &program->adjoint[k], &adjoint);
+        at_run_f64(&run, before, 1, &program->adjoint[k], &adjoint);
         for (int x = 0; x < n; x++) {
-            const int64_t place = at_run_place_wide(&run, before, program->read[k], x);
+            const int64_t place = at_run_place_f64(&run, before, program->read[k], x);
             memcpy(adjoint + p->Sk + x, &place, sizeof place);
         }
     }
@@ -102,8 +102,8 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
     }
     for (int64_t x = 0; x < r->n && p->modifier.score.program; x += CHUNK)
         run_program(j, r, x, (int)(r->n - x < CHUNK ? r->n - x : CHUNK));
-    at_hide_wide(&p->modifier, r->b, r->h, r->i, r->first, r->n, r->s,
-                 r->s + (2 + 2 * reads(j)) * p->Sk);
+    at_hide_f64(&p->modifier, r->b, r->h, r->i, r->first, r->n, r->s,
+                r->s + (2 + 2 * reads(j)) * p->Sk);
 }
 
 /* One query row of head (b, h): adds to dk and dv, writes dq; returns its part of dsink. */
@@ -119,7 +119,7 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
     load_row(j->g->o, b, h, i, o);
     memset(dq, 0, (size_t)p->D * sizeof *dq);
     const double delta = dot(d_o, o, p->Dv);
-    at_problem_sees_of(p, b, h, i, &first, &last);
+    at_problem_visible_keys_of_head(p, b, h, i, &first, &last);
     const row r = {.b = b,
                    .h = h,
                    .i = i,

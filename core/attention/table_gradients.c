@@ -12,11 +12,11 @@ static const attune_tensor *tensor_of(const attune_program *p, int32_t read) {
     return &p->tensors[p->code[p->read[read]].tensor];
 }
 
-static at_level level_of(const at_bound *bd, int32_t read) {
+static at_level level_of(const at_binding *bd, int32_t read) {
     return at_level_of(bd->deps[bd->program->read[read]]);
 }
 
-static bool by_head(const at_bound *bd, int32_t read) {
+static bool by_head(const at_binding *bd, int32_t read) {
     return bd->deps[bd->program->read[read]] & AT_ON_HEAD;
 }
 
@@ -88,14 +88,12 @@ bool at_table_gradients_are_large(const at_modifier *m) {
     return false;
 }
 
-/* ---- a task's part
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- a task's part --------------------------------------------------------------------------- */
 
 attune_status at_part_new(const at_table_gradients *g, int64_t heads, int64_t keys, at_part *out) {
     memset(out, 0, sizeof *out);
     if (!g->score) return ATTUNE_OK;
-    const at_bound *bd = g->score;
+    const at_binding *bd = g->score;
     const int32_t reads = bd->program->reads;
     out->of = g, out->heads = heads, out->keys = keys;
     out->length = at_alloc_zeroed(reads * (int64_t)sizeof *out->length);
@@ -136,7 +134,7 @@ void at_part_free(at_part *part) {
 
 void at_part_begin(at_part *part, int64_t b, int64_t h, int64_t key) {
     if (!part->of) return;
-    const at_bound *bd = part->of->score;
+    const at_binding *bd = part->of->score;
     part->b = b, part->h = h, part->key = key;
     for (int32_t r = 0; r < bd->program->reads; r++) {
         const int64_t n =
@@ -148,13 +146,13 @@ void at_part_begin(at_part *part, int64_t b, int64_t h, int64_t key) {
 
 /* The distances' table's place of a part's first one. */
 static int64_t first_distance(const at_part *part) {
-    const at_bound *bd = part->of->score;
+    const at_binding *bd = part->of->score;
     return part->key - (bd->base[part->b] + bd->extent.Sq - 1) - bd->nearest;
 }
 
 void at_part_add(at_part *part, const at_run *run, const float *d) {
     const at_program_kernels *kernels = &at_simd_now()->program;
-    const at_bound *bd = run->bound;
+    const at_binding *bd = run->bound;
     const attune_program *p = bd->program;
     for (int32_t r = 0; r < p->reads; r++) {
         const at_values slope = at_run_value(run, p->adjoint[r]), gradient = {d, 1};
@@ -193,7 +191,7 @@ void at_part_add(at_part *part, const at_run *run, const float *d) {
 
 void at_part_end(const at_part *part) {
     if (!part->of) return;
-    const at_bound *bd = part->of->score;
+    const at_binding *bd = part->of->score;
     const attune_program *p = bd->program;
     for (int32_t r = 0; r < p->reads; r++) {
         const at_level l = level_of(bd, r);

@@ -12,8 +12,8 @@
 #include "attention/modifier.h"
 
 typedef struct at_table_gradients {
-    const at_bound *score; /* NULL: none */
-    double **sums;         /* [tensors]; NULL: no READ of that tensor has a gradient */
+    const at_binding *score; /* NULL: none */
+    double **sums;           /* [tensors]; NULL: no READ of that tensor has a gradient */
 } at_table_gradients;
 
 attune_status at_table_gradients_new(const at_modifier *m, at_table_gradients *out);

@@ -17,8 +17,8 @@ typedef struct tiled_job {
     const at_problem *p;
     at_walk walk;
     at_walk_scratch scratch;
-    char *packed;      /* [heads of a wave][tiles] */
-    uint8_t *unfinite; /* [heads of a wave][tiles] */
+    char *packed;       /* [heads of a wave][tiles] */
+    uint8_t *nonfinite; /* [heads of a wave][tiles] */
     int64_t tiles;
     int64_t first_head, heads; /* of this wave */
 } tiled_job;
@@ -30,7 +30,7 @@ enum {
 
 static at_source source_of(const at_problem *p, int64_t b, int64_t h) {
     return (at_source){
-        .k = &p->k, .v = &p->v, .turns = at_turns_or_null(&p->k_turns), .b = b, .h = h};
+        .k = &p->k, .v = &p->v, .turns = at_rotation_or_null(&p->k_rotation), .b = b, .h = h};
 }
 
 static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
@@ -42,11 +42,11 @@ static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
     const int64_t slot = b * j->p->Hk + h - j->first_head;
     *out = (at_keys){.layout = j->walk.layout,
                      .places = j->packed + slot * j->tiles * j->walk.layout.bytes,
-                     .unfinite = j->unfinite + slot * j->tiles};
+                     .nonfinite = j->nonfinite + slot * j->tiles};
 }
 
 static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    at_problem_sees(((const tiled_job *)context)->p, b, i, first, last);
+    at_problem_visible_keys(((const tiled_job *)context)->p, b, i, first, last);
 }
 
 static attune_status pack_task(void *context, int64_t task, int thread) {
@@ -62,7 +62,7 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
     for (; t < end; t++) {
         const int64_t first = t * AT_TILE,
                       count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
-        keys.unfinite[t] = 0;
+        keys.nonfinite[t] = 0;
         /* What pads a tile must be finite; whole tiles of most head dims have no pads that are
          * read. */
         if (count < AT_TILE || p->D % 4)
@@ -91,7 +91,7 @@ attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse
                        .Hk = p->Hk,
                        .G = p->G,
                        .Sq = p->Sq,
-                       .turns = at_turns_or_null(&p->q_turns),
+                       .turns = at_rotation_or_null(&p->q_rotation),
                        .scale = p->scale,
                        .softcap = p->softcap,
                        .modifier = at_modifies(&p->modifier) ? &p->modifier : NULL,
@@ -110,14 +110,14 @@ attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse
     if (status == ATTUNE_OK && j.walk.raw) {
         status = at_walk_rows(&j.walk, &j.scratch, 0, p->B * p->Hk);
     } else if (status == ATTUNE_OK) {
-        j.unfinite = at_alloc_zeroed(j.heads * j.tiles);
-        if (j.unfinite)
+        j.nonfinite = at_alloc_zeroed(j.heads * j.tiles);
+        if (j.nonfinite)
             j.packed =
                 at_alloc(at_checked_mul(at_checked_mul(j.heads, j.tiles), j.walk.layout.bytes));
         status = j.packed ? run_waves(&j) : ATTUNE_EMEMORY;
     }
     at_free(j.packed);
-    at_free(j.unfinite);
+    at_free(j.nonfinite);
     at_walk_scratch_free(&j.scratch);
     return status;
 }

@@ -33,20 +33,20 @@ void at_walk_scratch_free(at_walk_scratch *scratch) {
     scratch->thread = NULL;
 }
 
-static at_rows rows_of(const at_walk *w, int64_t head, int64_t begin, int64_t most) {
+static at_row_block rows_of(const at_walk *w, int64_t head, int64_t begin, int64_t most) {
     int64_t left = w->Sq * w->G - begin;
-    return (at_rows){.q = w->q,
-                     .turns = w->turns,
-                     .b = head / w->Hk,
-                     .h = head % w->Hk,
-                     .G = w->G,
-                     .begin = begin,
-                     .count = left < most ? left : most,
-                     .scale = w->scale,
-                     .softcap = w->softcap,
-                     .modifier = w->modifier,
-                     .sees = w->sees,
-                     .context = w->context};
+    return (at_row_block){.q = w->q,
+                          .turns = w->turns,
+                          .b = head / w->Hk,
+                          .h = head % w->Hk,
+                          .G = w->G,
+                          .begin = begin,
+                          .count = left < most ? left : most,
+                          .scale = w->scale,
+                          .softcap = w->softcap,
+                          .modifier = w->modifier,
+                          .sees = w->sees,
+                          .context = w->context};
 }
 
 /* The keys that some query of batch row b sees. What a query sees begins and ends no earlier than
@@ -62,13 +62,13 @@ static void seen_by_any(const at_walk *w, int64_t b, int64_t *from, int64_t *to)
 /* The keys from the first to the last that a block of rows of batch row b sees. */
 static int64_t reach_of_block(const at_walk *w, int64_t b, int64_t i, int64_t i_end) {
     int64_t from, to, unused, first = INT64_MAX, last = 0;
-    const at_map *m = w->modifier ? w->modifier->map : NULL;
+    const at_block_map *m = w->modifier ? w->modifier->map : NULL;
     w->sees(w->context, b, i, &from, &unused);
     w->sees(w->context, b, i_end - 1, &unused, &to);
     for (int64_t h = 0; m && h < m->rows_h; h++)
         for (int64_t at = i; at < i_end; at++) {
             int64_t begin = from, end = to;
-            at_map_sees(m, b, h, at, &begin, &end);
+            at_block_map_narrow(m, b, h, at, &begin, &end);
             if (begin >= end) continue;
             if (begin < first) first = begin;
             if (end > last) last = end;
@@ -90,9 +90,7 @@ int64_t at_walk_reach(const at_walk *w) {
     return most;
 }
 
-/* ---- by rows
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- by rows --------------------------------------------------------------------------------- */
 
 typedef struct rows_job {
     const at_walk *walk;
@@ -108,7 +106,7 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
      * the end is even. Where tiles are packed on the way neighbours share them. */
     int64_t head = j->first_head + (w->raw ? task / j->blocks : task % j->heads),
             block = w->raw ? task % j->blocks : j->blocks - 1 - task / j->heads, from, to;
-    at_rows rows = rows_of(w, head, block * plan->rows, plan->rows);
+    at_row_block rows = rows_of(w, head, block * plan->rows, plan->rows);
     at_row_scratch *s = &j->scratch->thread[thread];
     at_keys keys;
     w->keys(w->context, rows.b, rows.h, &keys);
@@ -126,12 +124,10 @@ attune_status at_walk_rows(const at_walk *walk, at_walk_scratch *scratch, int64_
                     .first_head = first_head,
                     .heads = heads,
                     .blocks = (walk->Sq * walk->G + rows - 1) / rows};
-    return (walk->raw ? at_parallel_shares : at_parallel)(heads * job.blocks, rows_task, &job);
+    return (walk->raw ? at_parallel_ranges : at_parallel)(heads * job.blocks, rows_task, &job);
 }
 
-/* ---- by keys
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- by keys --------------------------------------------------------------------------------- */
 
 /* About this many tasks: enough for many threads to end together, few enough that merging costs
  * nothing. */
@@ -165,7 +161,7 @@ static attune_status split_task(void *context, int64_t task, int thread) {
     if (to > from + j->part_tokens) to = from + j->part_tokens;
     if (to < from) to = from;
     for (int64_t begin = 0; begin < j->rows; begin += plan->rows) {
-        at_rows rows = rows_of(w, head, begin, plan->rows);
+        at_row_block rows = rows_of(w, head, begin, plan->rows);
         at_sums sums = j->parts == 1 ? s->sums : sums_at(j, task * j->rows + begin);
         AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s, &sums));
         if (j->parts == 1) at_finish_rows(plan, &rows, w->sinks, &sums, w->o, w->lse);
@@ -182,7 +178,7 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
     const int64_t chunks = (j->rows + j->merged - 1) / j->merged, head = task / chunks,
                   begin = task % chunks * j->merged;
     at_sums merged = j->scratch->thread[thread].sums;
-    const at_rows rows = rows_of(j->walk, head, begin, j->merged);
+    const at_row_block rows = rows_of(j->walk, head, begin, j->merged);
     for (int64_t r = 0; r < rows.count; r++) {
         const int64_t place = head * j->parts * j->rows + begin + r;
         float greatest = -INFINITY, sum = 0, *o = merged.o + r * plan->Dvp;
@@ -218,7 +214,7 @@ attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     j.part_tokens = at_round_up((tokens + wanted - 1) / wanted, SPLIT_LEAST);
     if (j.part_tokens < SPLIT_LEAST) j.part_tokens = SPLIT_LEAST;
     j.parts = tokens > 0 ? (tokens + j.part_tokens - 1) / j.part_tokens : 1;
-    if (j.parts == 1) return at_parallel_shares(heads, split_task, &j);
+    if (j.parts == 1) return at_parallel_ranges(heads, split_task, &j);
 
     const int64_t places = heads * j.parts * j.rows;
     float *all = at_alloc(at_checked_mul(places, (scratch->plan.Dvp + 2) * (int64_t)sizeof(float)));
@@ -226,7 +222,7 @@ attune_status at_walk_split(const at_walk *walk, at_walk_scratch *scratch) {
     j.sums = (at_sums){.o = all,
                        .max = all + places * scratch->plan.Dvp,
                        .sum = all + places * (scratch->plan.Dvp + 1)};
-    attune_status status = at_parallel_shares(heads * j.parts, split_task, &j);
+    attune_status status = at_parallel_ranges(heads * j.parts, split_task, &j);
     if (status == ATTUNE_OK)
         status = at_parallel(heads * ((j.rows + j.merged - 1) / j.merged), merge_task, &j);
     at_free(all);

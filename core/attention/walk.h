@@ -7,14 +7,14 @@
 #ifndef AT_ATTENTION_WALK_H
 #define AT_ATTENTION_WALK_H
 
-#include "attention/rows.h"
+#include "attention/row_block.h"
 
 typedef struct at_walk {
     const attune_tensor *q; /* [B, Hq, Sq, D] */
     attune_tensor *o, *lse;
     int64_t B, Hk, G, Sq;
-    at_layout layout;      /* of packed tiles */
-    const at_turns *turns; /* of the queries; NULL: they are as they are */
+    at_layout layout;         /* of packed tiles */
+    const at_rotation *turns; /* of the queries; NULL: they are as they are */
     double scale, softcap;
     const at_modifier *modifier; /* NULL: none */
     const float *sinks;          /* [Hq], or NULL */

@@ -22,9 +22,7 @@ typedef struct header {
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
 
-/* ---- blocks kept
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- blocks kept ----------------------------------------------------------------------------- */
 
 /* A sanitizer is to see every block's true life. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
@@ -85,9 +83,7 @@ static bool keep(void *p) {
     return room;
 }
 
-/* ---- counted
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- counted --------------------------------------------------------------------------------- */
 
 static _Atomic int64_t in_use, peak, limit, fail_countdown;
 

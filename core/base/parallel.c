@@ -53,9 +53,7 @@ static atomic_int threads_set;
 static atomic_bool interrupted;
 static _Thread_local loop *inside; /* the loop that this thread runs tasks of */
 
-/* ---- interrupt
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- interrupt ------------------------------------------------------------------------------- */
 
 void attune_interrupt(void) { atomic_store(&interrupted, true); }
 
@@ -72,9 +70,7 @@ attune_status at_interrupted_status(void) {
     return at_fail(ATTUNE_EINTERRUPT, "interrupted");
 }
 
-/* ---- how many
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- how many -------------------------------------------------------------------------------- */
 
 /* CPUs' worth of time that a cgroup allows, rounded up; 0: no limit. */
 static int quota(void) {
@@ -115,9 +111,7 @@ attune_status attune_threads(int n, int *now) {
     return ATTUNE_OK;
 }
 
-/* ---- loops
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
 static void note_failure(loop *l, int64_t i, attune_status status) {
     pthread_mutex_lock(&l->failure_lock);
@@ -245,6 +239,6 @@ attune_status at_parallel(int64_t tasks, at_task task, void *context) {
     return run_loop(tasks, task, context, false);
 }
 
-attune_status at_parallel_shares(int64_t tasks, at_task task, void *context) {
+attune_status at_parallel_ranges(int64_t tasks, at_task task, void *context) {
     return run_loop(tasks, task, context, true);
 }

@@ -18,7 +18,7 @@ attune_status at_parallel(int64_t tasks, at_task task, void *context);
 
 /* The same, but each thread begins with a share of neighbouring tasks, in their order, and takes
  * others' when it has none left: for tasks that read memory one after the other. */
-attune_status at_parallel_shares(int64_t tasks, at_task task, void *context);
+attune_status at_parallel_ranges(int64_t tasks, at_task task, void *context);
 
 /* Inside a task: another task of the loop has failed or was interrupted, and will never finish. A
  * task that waits for another one looks at it. */

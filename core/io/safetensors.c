@@ -51,9 +51,7 @@ static char *copy_text(const char *text) {
     return copy;
 }
 
-/* ---- loading
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- loading --------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -259,9 +257,7 @@ attune_status attune_archive_load(const char *path, attune_archive *out) {
     return status;
 }
 
-/* ---- saving
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 static const char *dtype_text(attune_dtype dtype) {
     for (size_t i = 0; i < sizeof dtype_names / sizeof *dtype_names; i++)

@@ -11,9 +11,7 @@
 
 enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, LEAST_BLOCKS = 8 };
 
-/* ---- sections
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- sections -------------------------------------------------------------------------------- */
 
 static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
     const int64_t most = p->causal || p->Sq < p->Sk ? p->Sk : p->Sq, block = p->block ? p->block
@@ -51,8 +49,7 @@ void at_linear_clear_early(const at_linear *p, attune_tensor *rows) {
         memset((char *)rows->data + head * p->Sq * size, 0, (size_t)(early * size));
 }
 
-/* ---- plan and scratch
- * -------------------------------------------------------------------------------------------- */
+/* ---- plan and scratch ------------------------------------------------------------------------ */
 
 attune_status at_linear_plan_new(attune_features kind, const attune_tensor *projection, int64_t D,
                                  int64_t Dv, int64_t F, double epsilon, int64_t block,
@@ -130,9 +127,7 @@ const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_
     return wide;
 }
 
-/* ---- features
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- features -------------------------------------------------------------------------------- */
 
 static void project(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count,
                     float *to) {
@@ -176,15 +171,15 @@ static void find_places(const at_linear_plan *p, const float *f, int64_t count,
     }
 }
 
-static void turn_rows(const at_linear_plan *p, const float *x, int64_t count, const at_turns *turns,
-                      int64_t b, int64_t first, float *out) {
+static void turn_rows(const at_linear_plan *p, const float *x, int64_t count,
+                      const at_rotation *turns, int64_t b, int64_t first, float *out) {
     if (!turns) return;
     for (int64_t r = 0; r < count; r++)
-        at_turn(turns, b, first + r, x + r * p->stride, out + r * p->stride);
+        at_rotate_token(turns, b, first + r, x + r * p->stride, out + r * p->stride);
 }
 
 void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const float *x,
-                       int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
+                       int64_t x_stride, int64_t count, const at_rotation *turns, int64_t b,
                        int64_t first) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     if (p->M) project(p, x, x_stride, count, s->q);
@@ -222,7 +217,7 @@ float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const fl
 }
 
 void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride,
-                    int64_t count, const at_turns *turns, int64_t b, int64_t first, bool running,
+                    int64_t count, const at_rotation *turns, int64_t b, int64_t first, bool running,
                     float *greatest, float add) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     if (p->M) project(p, x, x_stride, count, s->k);
@@ -249,9 +244,7 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
     turn_rows(p, s->k, count, turns, b, first, s->k_turned);
 }
 
-/* ---- sums
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- sums ------------------------------------------------------------------------------------ */
 
 int64_t at_linear_sums_floats(const at_linear_plan *p) {
     return 16 + at_round_up(p->F, 16) + at_round_up(p->products, 16);
@@ -332,9 +325,7 @@ void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int
     }
 }
 
-/* ---- triangles
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- triangles ------------------------------------------------------------------------------- */
 
 /* The columns that row r has: from *from to *to - 1. */
 static void seen(const at_linear_triangle *t, int64_t r, int64_t *from, int64_t *to) {

@@ -3,7 +3,7 @@
 #ifndef AT_LINEAR_BLOCK_H
 #define AT_LINEAR_BLOCK_H
 
-#include "linear/linear.h"
+#include "linear/linear_problem.h"
 
 /* How blocks lie: features of a token in a row of `stride` floats, value dims in panels. */
 typedef struct at_linear_plan {
@@ -86,13 +86,13 @@ float at_linear_greatest(const at_linear_plan *plan, at_linear_scratch *s, const
 
 /* Features of queries into s->q, and turned. first: their place in turns. */
 void at_linear_queries(const at_linear_plan *plan, at_linear_scratch *s, const float *x,
-                       int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
+                       int64_t x_stride, int64_t count, const at_rotation *turns, int64_t b,
                        int64_t first);
 /* Features of keys into s->k, and turned. running: relative to the greatest exponent that *greatest
  * and these keys have, which *greatest becomes; else to *greatest. add: epsilon, or 0 where sums
  * keep the exponentials apart. */
 void at_linear_keys(const at_linear_plan *plan, at_linear_scratch *s, const float *x,
-                    int64_t x_stride, int64_t count, const at_turns *turns, int64_t b,
+                    int64_t x_stride, int64_t count, const at_rotation *turns, int64_t b,
                     int64_t first, bool running, float *greatest, float add);
 /* sums += s->k's features and their products with s->v. */
 void at_linear_sums_add(const at_linear_plan *plan, const at_linear_scratch *s, int64_t count,
@@ -118,7 +118,7 @@ void at_linear_add_triangle(const at_linear_plan *plan, const at_linear_triangle
 /* Rows of queries before the first key, which see nothing, become zero. */
 void at_linear_clear_early(const at_linear *p, attune_tensor *rows);
 
-static inline const at_turns *at_linear_turns(const at_linear *p, const at_turns *turns) {
+static inline const at_rotation *at_linear_turns(const at_linear *p, const at_rotation *turns) {
     return p->turn ? turns : NULL;
 }
 

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "linear/backward.h"
+#include "linear/block_backward.h"
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
@@ -23,8 +23,7 @@ static void multiply(int64_t rows, int64_t columns, int64_t depth, const float *
     at_simd_now()->panels.multiply(&product);
 }
 
-/* ---- tokens and sums
- * --------------------------------------------------------------------------------------------- */
+/* ---- tokens and sums ------------------------------------------------------------------------- */
 
 at_tokens at_back_keys(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first,
                        int64_t count, bool running, float *c) {
@@ -32,7 +31,7 @@ at_tokens at_back_keys(const at_back_job *j, at_back_scratch *t, int64_t head, i
     at_tokens k = {.b = head / p->Hk, .head = head, .first = first, .count = count};
     k.x = at_linear_rows(&p->k, k.b, head % p->Hk, first, count, t->x, &k.x_stride);
     k.v = at_linear_rows(&p->v, k.b, head % p->Hk, first, count, t->v, &k.v_stride);
-    at_linear_keys(&j->plan, &t->s, k.x, k.x_stride, count, at_linear_turns(p, &p->k_turns), k.b,
+    at_linear_keys(&j->plan, &t->s, k.x, k.x_stride, count, at_linear_turns(p, &p->k_rotation), k.b,
                    first, running, c, j->plan.epsilon);
     return k;
 }
@@ -42,8 +41,8 @@ at_tokens at_back_queries(const at_back_job *j, at_back_scratch *t, int64_t head
     const at_linear *p = j->p;
     at_tokens q = {.b = head / p->Hq, .head = head, .first = first, .count = count, .skip = skip};
     q.x = at_linear_rows(&p->q, q.b, head % p->Hq, first, count, t->s.wide, &q.x_stride);
-    at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count, at_linear_turns(p, &p->q_turns), q.b,
-                      first);
+    at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count, at_linear_turns(p, &p->q_rotation),
+                      q.b, first);
     return q;
 }
 
@@ -159,9 +158,7 @@ static double features_backward(const at_back_job *j, at_back_scratch *t, const 
     return total;
 }
 
-/* ---- queries
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 /* Z of the queries against S, and, where keys is not NULL, the block's own keys up to each. */
 static void denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
@@ -228,16 +225,14 @@ void at_back_through_queries(const at_back_job *j, at_back_scratch *t, const at_
     for (int64_t r = 0; r < q->count; r++) {
         float *d = t->d + r * plan->stride;
         dZ[r] = Z[r] == 0 ? 0 : -t->s.other[r] / Z[r];
-        if (j->p->turn) at_turn_back(&j->p->q_turns, q->b, q->first + r, d, d);
+        if (j->p->turn) at_rotate_token_back(&j->p->q_rotation, q->b, q->first + r, d, d);
         if (keys) kernels->add_scaled(t->s.k + (q->skip + r) * plan->stride, 1, z, plan->F);
         kernels->add_scaled(z, dZ[r], d, plan->F);
     }
     features_backward(j, t, q, t->s.q, false, j->g->dq);
 }
 
-/* ---- keys
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 void at_back_turn_sums(const at_back_job *j, const at_linear_sums *sums, float *to) {
     const at_linear_plan *plan = &j->plan;
@@ -326,7 +321,7 @@ double at_back_through_keys(const at_back_job *j, at_back_scratch *t, const at_t
     }
     for (int64_t i = 0; i < k->count && p->turn; i++) {
         float *d = t->d + i * plan->stride;
-        at_turn_back(&p->k_turns, k->b, k->first + i, d, d);
+        at_rotate_token_back(&p->k_rotation, k->b, k->first + i, d, d);
         at_simd_now()->elementwise.add_scaled(t->d_flat + i * plan->stride, 1, d, plan->F);
     }
     for (int64_t i = 0; i < k->count; i++)

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
-#include "linear/linear.h"
+#include "linear/linear_problem.h"
 #include "tensor/tensor.h"
 
 /* Rows of a [n, n] made orthonormal in their order: Gram and Schmidt twice over, which is as good
@@ -79,9 +79,7 @@ attune_status attune_favor_projection(int64_t head_dim, int64_t features, uint64
     return status;
 }
 
-/* ---- features
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- features -------------------------------------------------------------------------------- */
 
 typedef struct features_job {
     const attune_tensor *x, *projection, *out;

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/status.h"
-#include "nn/nn.h"
+#include "nn/nn_rows.h"
 #include "tensor/tensor.h"
 
 /* Up to three tensors in, up to two out, element by element. */

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "base/status.h"
-#include "nn/nn.h"
+#include "nn/nn_rows.h"
 #include "tensor/tensor.h"
 
 typedef struct adamw_job {

@@ -7,7 +7,7 @@
 
 #include "base/parallel.h"
 #include "base/status.h"
-#include "nn/nn.h"
+#include "nn/nn_rows.h"
 #include "tensor/tensor.h"
 
 typedef struct embedding_job {

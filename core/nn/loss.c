@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
-#include "nn/nn.h"
+#include "nn/nn_rows.h"
 #include "tensor/tensor.h"
 
 typedef struct loss_job {

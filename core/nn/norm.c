@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/status.h"
-#include "nn/nn.h"
+#include "nn/nn_rows.h"
 #include "tensor/tensor.h"
 
 typedef struct norm_job {
@@ -106,9 +106,7 @@ attune_status attune_layer_norm(const attune_tensor *x, const attune_tensor *wei
     return forward(x, weight, bias, eps, y, mean, rstd);
 }
 
-/* ---- backward
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- backward -------------------------------------------------------------------------------- */
 
 static attune_status backward_rows(void *context, int64_t first, int64_t last, int64_t piece) {
     norm_job *j = context;

@@ -7,41 +7,43 @@
 #include "attune.h"
 
 /* Cosines and sines that several calls may hold at once; the last to let go frees them. */
-typedef struct at_turn_table {
+typedef struct at_rotation_table {
     int64_t uses, rows;
     float *cosine, *sine; /* [rows][pairs] */
-} at_turn_table;
+} at_rotation_table;
 
 /* The turns of some tokens, ready for use: cosines and sines of each pair of dims, factor and scale
  * included. */
-typedef struct at_turns {
+typedef struct at_rotation {
     int64_t dims, head_dim;
     int64_t blocks; /* of dims, each with pairs of its own */
     attune_pairing pairing;
     const float *cosine, *sine; /* [rows][dims / 2] each; NULL: nothing turns */
     int64_t *row;               /* [batch rows or 1][tokens]: the tables' row for each token */
     int64_t batch_stride;       /* tokens; 0: the same for each batch row */
-    at_turn_table *table;
-} at_turns;
+    at_rotation_table *table;
+} at_rotation;
 
 /* For tokens [B][S] at the given positions, i64 [S] or [B, S] (rope2d: [S, 2] or [B, S, 2]);
  * positions NULL: from first[b] on, `firsts` (1 or B) of them. length: the largest position + 1 of
  * the whole call, by which dynamic and longrope choose; 0: that of these tokens. An encoding that
  * turns nothing gives turns without tables. */
-attune_status at_turns_make(attune_position *pe, const attune_tensor *positions,
-                            const int64_t *first, int64_t firsts, int64_t B, int64_t S,
-                            attune_side side, int64_t length, at_turns *out);
-void at_turns_free(at_turns *turns);
+attune_status at_rotation_make(attune_position *pe, const attune_tensor *positions,
+                               const int64_t *first, int64_t firsts, int64_t B, int64_t S,
+                               attune_side side, int64_t length, at_rotation *out);
+void at_rotation_free(at_rotation *turns);
 
 /* Cosines, then sines, of the tokens first, first + 1, ..: out [S][2][dims / 2]. For encodings of
  * one axis. */
-attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64_t S,
-                                 attune_side side, int64_t length, double *out);
+attune_status at_rotation_f64(const attune_position *pe, int64_t first, int64_t S, attune_side side,
+                              int64_t length, double *out);
 
-/* One token's head_dim elements; x may be out. at_turn_back is its transpose, which gradients go
- * through: backwards, factor and scale once more. */
-void at_turn(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);
-void at_turn_back(const at_turns *turns, int64_t b, int64_t token, const float *x, float *out);
+/* One token's head_dim elements; x may be out. at_rotate_token_back is its transpose, which
+ * gradients go through: backwards, factor and scale once more. */
+void at_rotate_token(const at_rotation *turns, int64_t b, int64_t token, const float *x,
+                     float *out);
+void at_rotate_token_back(const at_rotation *turns, int64_t b, int64_t token, const float *x,
+                          float *out);
 
 /* attune_position_rotate within a call of that length (0: of these positions), and its transpose,
  * for gradients. */
@@ -81,9 +83,9 @@ struct attune_position {
     double *inv_freq_long;
     void (*long_frequencies)(const attune_position *pe, int64_t length, double *out);
     attune_angles angles;
-    double growth;          /* of dynamic: the factor */
-    at_turn_table *kept[2]; /* positions 0, 1, .. that have been asked for: of q and k, or of short
-                               and long calls; sided encodings have no long ones */
+    double growth;              /* of dynamic: the factor */
+    at_rotation_table *kept[2]; /* positions 0, 1, .. that have been asked for: of q and k, or of
+                               short and long calls; sided encodings have no long ones */
 
     double scale_base, center; /* xpos */
     bool halves;               /* sinusoidal */

@@ -21,9 +21,7 @@
 
 static const double pi = 3.14159265358979323846;
 
-/* ---- frequencies
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- frequencies ----------------------------------------------------------------------------- */
 
 static double in_precision(attune_angles angles, double x) {
     switch (angles) {
@@ -84,9 +82,7 @@ static void llama3_frequencies(const attune_position *pe, const attune_rope_scal
     }
 }
 
-/* ---- checks
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- checks ---------------------------------------------------------------------------------- */
 
 attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base,
                               attune_pairing pairing) {
@@ -182,9 +178,7 @@ static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double 
     return ATTUNE_OK;
 }
 
-/* ---- making
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 static attune_status rope_turn(const attune_position *pe, const double *frequencies,
                                const int64_t *at, attune_side side, double *cosine, double *sine) {

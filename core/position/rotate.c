@@ -18,19 +18,17 @@
  * out is not. */
 enum { MOST_KEPT = 1 << 17 };
 
-/* ---- tables
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
-static void let_go(at_turn_table *t) {
+static void let_go(at_rotation_table *t) {
     if (t && --t->uses == 0) {
         at_free(t->cosine);
         at_free(t);
     }
 }
 
-static attune_status table_new(int64_t rows, int64_t pairs, at_turn_table **out) {
-    at_turn_table *t = *out = at_alloc_zeroed((int64_t)sizeof *t);
+static attune_status table_new(int64_t rows, int64_t pairs, at_rotation_table **out) {
+    at_rotation_table *t = *out = at_alloc_zeroed((int64_t)sizeof *t);
     if (!t) return ATTUNE_EMEMORY;
     t->cosine =
         at_alloc(at_checked_mul(at_checked_mul(rows, pairs), 2 * (int64_t)sizeof *t->cosine));
@@ -79,8 +77,8 @@ static attune_status way_make(const attune_position *pe, int64_t length, attune_
     return ATTUNE_OK;
 }
 
-attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64_t S,
-                                 attune_side side, int64_t length, double *out) {
+attune_status at_rotation_f64(const attune_position *pe, int64_t first, int64_t S, attune_side side,
+                              int64_t length, double *out) {
     const int64_t pairs = pe->dims / 2;
     way w;
     AT_TRY(way_make(pe, length, side, &w));
@@ -94,7 +92,7 @@ attune_status at_turns_in_double(const attune_position *pe, int64_t first, int64
 }
 
 static attune_status fill_row(const attune_position *pe, const way *w, const int64_t *at,
-                              attune_side side, at_turn_table *t, int64_t row) {
+                              attune_side side, at_rotation_table *t, int64_t row) {
     const int64_t pairs = pe->dims / 2;
     AT_TRY(pe->turn(pe, w->frequencies, at, side, w->wide, w->wide + pairs));
     for (int64_t i = 0; i < pairs; i++) {
@@ -106,7 +104,7 @@ static attune_status fill_row(const attune_position *pe, const way *w, const int
 
 /* Makes positions 0 .. n - 1 kept. A call that still holds the shorter table keeps it alive. */
 static attune_status keep_turns(attune_position *pe, const way *w, attune_side side, int64_t n) {
-    at_turn_table *old = pe->kept[w->slot], *t;
+    at_rotation_table *old = pe->kept[w->slot], *t;
     const int64_t pairs = pe->dims / 2, have = old ? old->rows : 0;
     if (n <= have) return ATTUNE_OK;
     int64_t rows = have ? have : 64;
@@ -132,8 +130,7 @@ static attune_status keep_turns(attune_position *pe, const way *w, attune_side s
     return ATTUNE_OK;
 }
 
-/* ---- the turns of one call
- * --------------------------------------------------------------------------------------- */
+/* ---- the turns of one call ------------------------------------------------------------------- */
 
 /* Axis a of the position of token s of row b. */
 static int64_t position_of(const attune_position *pe, const attune_tensor *p, int64_t b, int64_t s,
@@ -160,7 +157,7 @@ int64_t at_positions_length(const attune_tensor *p) {
 /* Tokens whose positions are not kept get a table of this call's own, a row a token. */
 static attune_status own_table(const attune_position *pe, const way *w,
                                const attune_tensor *positions, attune_side side, int64_t lists,
-                               int64_t S, at_turns *t) {
+                               int64_t S, at_rotation *t) {
     AT_TRY(table_new(lists * S, pe->dims / 2, &t->table));
     for (int64_t n = 0; n < lists * S; n++) {
         int64_t at[2] = {t->row[n], 0};
@@ -171,9 +168,9 @@ static attune_status own_table(const attune_position *pe, const way *w,
     return ATTUNE_OK;
 }
 
-attune_status at_turns_make(attune_position *pe, const attune_tensor *positions,
-                            const int64_t *first, int64_t firsts, int64_t B, int64_t S,
-                            attune_side side, int64_t length, at_turns *out) {
+attune_status at_rotation_make(attune_position *pe, const attune_tensor *positions,
+                               const int64_t *first, int64_t firsts, int64_t B, int64_t S,
+                               attune_side side, int64_t length, at_rotation *out) {
     memset(out, 0, sizeof *out);
     if (!pe->inv_freq) return ATTUNE_OK;
     if (pe->axes > 1 && !positions)
@@ -210,20 +207,20 @@ attune_status at_turns_make(attune_position *pe, const attune_tensor *positions,
         way_close(&w);
     }
     if (status != ATTUNE_OK) {
-        at_turns_free(out);
+        at_rotation_free(out);
         return status;
     }
     out->cosine = out->table->cosine, out->sine = out->table->sine;
     return ATTUNE_OK;
 }
 
-void at_turns_free(at_turns *turns) {
+void at_rotation_free(at_rotation *turns) {
     at_free(turns->row);
     let_go(turns->table);
     memset(turns, 0, sizeof *turns);
 }
 
-static void turn(const at_turns *t, int64_t b, int64_t token, const float *x, float sign,
+static void turn(const at_rotation *t, int64_t b, int64_t token, const float *x, float sign,
                  float *out) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const int64_t all = t->dims / 2, row = t->row[b * t->batch_stride + token] * all,
@@ -235,26 +232,26 @@ static void turn(const at_turns *t, int64_t b, int64_t token, const float *x, fl
         memcpy(out + t->dims, x + t->dims, (size_t)(t->head_dim - t->dims) * sizeof *x);
 }
 
-void at_turn(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) {
+void at_rotate_token(const at_rotation *t, int64_t b, int64_t token, const float *x, float *out) {
     turn(t, b, token, x, 1, out);
 }
 
-void at_turn_back(const at_turns *t, int64_t b, int64_t token, const float *x, float *out) {
+void at_rotate_token_back(const at_rotation *t, int64_t b, int64_t token, const float *x,
+                          float *out) {
     turn(t, b, token, x, -1, out);
 }
 
-/* ---- rotation of whole tensors
- * ----------------------------------------------------------------------------------- */
+/* ---- rotation of whole tensors --------------------------------------------------------------- */
 
 typedef struct rotate_job {
     attune_position *pe;
     const attune_tensor *x, *positions, *out;
     attune_side side;
-    at_turns turns; /* but for f64 */
-    way way;        /* of f64 */
-    double *cosine; /* [threads][2][dims / 2], of f64 */
-    float sign;     /* -1: backwards */
-    float *wide;    /* [threads][head_dim] */
+    at_rotation turns; /* but for f64 */
+    way way;           /* of f64 */
+    double *cosine;    /* [threads][2][dims / 2], of f64 */
+    float sign;        /* -1: backwards */
+    float *wide;       /* [threads][head_dim] */
 } rotate_job;
 
 enum { TASK_ELEMENTS = 1 << 15 };
@@ -320,7 +317,7 @@ static attune_status run(attune_position *pe, const attune_tensor *x,
         job.cosine = at_alloc(at_threads() * pe->dims * (int64_t)sizeof *job.cosine);
         if (!job.cosine) status = ATTUNE_EMEMORY;
     } else {
-        status = at_turns_make(pe, positions, &zero, 1, n[0], n[2], side, length, &job.turns);
+        status = at_rotation_make(pe, positions, &zero, 1, n[0], n[2], side, length, &job.turns);
     }
     if (status == ATTUNE_OK) {
         job.wide = at_alloc(at_threads() * pe->head_dim * (int64_t)sizeof *job.wide);
@@ -331,7 +328,7 @@ static attune_status run(attune_position *pe, const attune_tensor *x,
     at_free(job.wide);
     at_free(job.cosine);
     way_close(&job.way);
-    at_turns_free(&job.turns);
+    at_rotation_free(&job.turns);
     return status;
 }
 
@@ -394,9 +391,7 @@ attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor
     return run(pe, x, positions, side, 0, 1, x);
 }
 
-/* ---- making
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, double base,
                             attune_pairing pairing, attune_position **out) {

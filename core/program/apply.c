@@ -19,7 +19,8 @@ static double lua_mod(double x, double y) {
 
 static double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
 
-void at_apply_wide(attune_op op, at_wide a, at_wide b, at_wide c, double *to, int64_t n) {
+void at_apply_f64(attune_op op, at_operand_f64 a, at_operand_f64 b, at_operand_f64 c, double *to,
+                  int64_t n) {
     switch (op) {
     case ATTUNE_OP_ADD: EACH(x + y);
     case ATTUNE_OP_SUB: EACH(x - y);
@@ -49,9 +50,7 @@ void at_apply_wide(attune_op op, at_wide a, at_wide b, at_wide c, double *to, in
     }
 }
 
-/* ---- ranges
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- ranges ---------------------------------------------------------------------------------- */
 
 static const at_range ANYTHING = {-INFINITY, INFINITY};
 

@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
-#include "program/map.h"
+#include "program/block_map.h"
 
 int at_operands(const attune_program *p, int32_t n) {
     const attune_op op = p->code[n].op;
@@ -115,7 +115,7 @@ attune_status attune_program_new(const char *name, const attune_instruction *cod
 void attune_program_close(attune_program *p) {
     if (!p) return;
     for (int32_t t = 0; t < p->tensor_count; t++) attune_tensor_close(&p->tensors[t]);
-    for (int m = 0; m < AT_MAPS_KEPT; m++) at_map_free(p->maps[m]);
+    for (int m = 0; m < AT_MAPS_KEPT; m++) at_block_map_free(p->maps[m]);
     at_free(p->tensors);
     at_free(p->code);
     at_free(p->deps);

@@ -28,7 +28,7 @@ typedef enum at_level {
     AT_EACH_PAIR
 } at_level;
 
-struct at_map;
+struct at_block_map;
 
 enum { AT_MAPS_KEPT = 4 };
 
@@ -41,7 +41,7 @@ struct attune_program {
     int32_t result, slope, reads;
     int32_t *read, *adjoint; /* [reads] */
     uint8_t *deps;           /* [count] */
-    struct at_map *maps[AT_MAPS_KEPT];
+    struct at_block_map *maps[AT_MAPS_KEPT];
     int next_map;
 };
 
@@ -53,11 +53,12 @@ at_level at_level_of(int deps);
 int64_t at_flat_place(const attune_tensor *t, const double *index);
 
 /* n values of an operation but READ and the leaves; an operand's values lie step (0 or 1) apart. */
-typedef struct at_wide {
+typedef struct at_operand_f64 {
     const double *p;
     int step;
-} at_wide;
-void at_apply_wide(attune_op op, at_wide a, at_wide b, at_wide c, double *to, int64_t n);
+} at_operand_f64;
+void at_apply_f64(attune_op op, at_operand_f64 a, at_operand_f64 b, at_operand_f64 c, double *to,
+                  int64_t n);
 
 /* What values may be: all in [low, high]; NaN may hide where low is -inf and high inf. */
 typedef struct at_range {

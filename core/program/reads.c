@@ -10,11 +10,11 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
-#include "program/map.h"
+#include "program/block_map.h"
 
 typedef struct check {
-    const at_bound *bd, *mask;
-    const at_map *map;
+    const at_binding *bd, *mask;
+    const at_block_map *map;
     int32_t n;       /* the READ */
     int64_t *before; /* bad values before each place of the table's row */
     int64_t row;     /* that `before` counts */
@@ -22,7 +22,7 @@ typedef struct check {
 } check;
 
 static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, int64_t key) {
-    const at_bound *bd = c->bd;
+    const at_binding *bd = c->bd;
     const attune_program *p = bd->program;
     const attune_instruction *in = &p->code[c->n];
     const attune_tensor *t = &p->tensors[in->tensor];
@@ -59,7 +59,7 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
 
 /* Whether a seen pair is bad: by its index values, or by its table. */
 static bool bad_pair(const check *c, const at_run *run, int x) {
-    const at_bound *bd = c->bd;
+    const at_binding *bd = c->bd;
     const attune_instruction *in = &bd->program->code[c->n];
     const attune_tensor *t = &bd->program->tensors[in->tensor];
     for (int k = 0; k < t->rank; k++) {
@@ -71,7 +71,7 @@ static bool bad_pair(const check *c, const at_run *run, int x) {
 }
 
 static bool bad_place(const check *c, int64_t b, int64_t h, int64_t i, int64_t key) {
-    const at_bound *bd = c->bd;
+    const at_binding *bd = c->bd;
     const at_table *t = &bd->table[c->n];
     const at_level l = at_level_of(bd->deps[c->n]);
     return t->bad[b * t->b_stride + h * t->h_stride + at_along(bd, l, b, i, key)];
@@ -114,7 +114,7 @@ static attune_status look_closely(const check *c, bool pairs, int64_t b, int64_t
 
 /* How many bad values keys [first, last) of a query meet in a table, and the first of them. */
 static int64_t bad_values(check *c, int64_t b, int64_t h, int64_t i, int64_t first, int64_t last) {
-    const at_bound *bd = c->bd;
+    const at_binding *bd = c->bd;
     const at_table *t = &bd->table[c->n];
     const at_level l = at_level_of(bd->deps[c->n]);
     const int64_t row = b * t->b_stride + h * t->h_stride;
@@ -128,8 +128,8 @@ static int64_t bad_values(check *c, int64_t b, int64_t h, int64_t i, int64_t fir
     return c->before[last + shift] - c->before[first + shift];
 }
 
-static attune_status check_read(check *c, at_sees sees, const void *context) {
-    const at_bound *bd = c->bd;
+static attune_status check_read(check *c, at_visible_keys sees, const void *context) {
+    const at_binding *bd = c->bd;
     const at_extent *e = &bd->extent;
     const bool pairs = at_level_of(bd->deps[c->n]) == AT_EACH_PAIR;
     for (int64_t b = 0; b < e->B; b++) {
@@ -139,7 +139,7 @@ static attune_status check_read(check *c, at_sees sees, const void *context) {
                 sees(context, b, i, &first, &last);
                 if (first < e->from) first = e->from;
                 if (last > e->to) last = e->to;
-                if (c->map) at_map_sees(c->map, b, h, i, &first, &last);
+                if (c->map) at_block_map_narrow(c->map, b, h, i, &first, &last);
                 if (first >= last || (!pairs && bad_values(c, b, h, i, first, last) == 0)) continue;
                 AT_TRY(look_closely(c, pairs, b, h, i, first, last));
                 if (at_interrupted()) return at_interrupted_status();
@@ -152,29 +152,29 @@ static attune_status check_read(check *c, at_sees sees, const void *context) {
 }
 
 /* Whether all of a pair's indices surely lie inside. */
-static bool surely_inside(const at_bound *bd, int32_t n, at_range *scratch) {
+static bool surely_inside(const at_binding *bd, int32_t n, at_range *scratch) {
     const attune_instruction *in = &bd->program->code[n];
     const attune_tensor *t = &bd->program->tensors[in->tensor];
     for (int64_t b = 0; b < bd->extent.B; b++) {
         for (int k = 0; k < t->rank; k++) {
-            const at_range r = at_bound_range(bd, in->a[k], b, -1, 0, bd->extent.Sq,
-                                              bd->extent.from, bd->extent.to, scratch);
+            const at_range r = at_binding_range(bd, in->a[k], b, -1, 0, bd->extent.Sq,
+                                                bd->extent.from, bd->extent.to, scratch);
             if (!(r.low >= 1 && r.high <= (double)t->shape[k])) return false;
         }
     }
     return true;
 }
 
-attune_status at_check_reads(const at_bound *bd, const at_bound *mask, const at_map *map,
-                             at_sees sees, const void *context) {
+attune_status at_check_reads(const at_binding *bd, const at_binding *mask, const at_block_map *map,
+                             at_visible_keys sees, const void *context) {
     const attune_program *p = bd->program;
     bool due = bd->reads_pairs;
     for (int32_t n = 0; n < p->count && !due; n++) due = bd->table[n].bad != NULL;
     if (!due) return ATTUNE_OK;
     int64_t longest = bd->distances > bd->extent.to ? bd->distances : bd->extent.to;
     const int64_t ranges = at_round_up(p->count * (int64_t)sizeof(at_range), 64),
-                  room = at_round_up(at_bound_scratch(bd), 64);
-    char *all = at_alloc(ranges + room + (mask ? at_bound_scratch(mask) : 0) +
+                  room = at_round_up(at_binding_scratch(bd), 64);
+    char *all = at_alloc(ranges + room + (mask ? at_binding_scratch(mask) : 0) +
                          (longest + 1) * (int64_t)sizeof(int64_t) + 64);
     if (!all) return ATTUNE_EMEMORY;
     check c = {.bd = bd,

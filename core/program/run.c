@@ -2,13 +2,13 @@
 #include <math.h>
 
 #include "base/numbers.h"
-#include "program/bound.h"
+#include "program/binding.h"
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-static at_level level(const at_bound *bd, int32_t n) { return at_level_of(bd->deps[n]); }
+static at_level level(const at_binding *bd, int32_t n) { return at_level_of(bd->deps[n]); }
 
-int64_t at_bound_scratch(const at_bound *bd) {
+int64_t at_binding_scratch(const at_binding *bd) {
     return bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)) +
            3 * AT_RUN * (int64_t)sizeof(double);
 }
@@ -18,14 +18,14 @@ static float *slot(const at_run *run, int32_t n) {
 }
 
 static double *wide_slot(const at_run *run, int32_t n) {
-    const at_bound *bd = run->bound;
+    const at_binding *bd = run->bound;
     return (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)sizeof(float)) +
            bd->slot[n] * AT_RUN;
 }
 
 /* Where a row's values begin in a table. */
 static int64_t place_in(const at_run *run, int32_t n, int *step) {
-    const at_bound *bd = run->bound;
+    const at_binding *bd = run->bound;
     const at_table *t = &bd->table[n];
     const at_level l = level(bd, n);
     *step = l == AT_ALONG_KEYS || l == AT_ALONG_DISTANCES;
@@ -33,7 +33,7 @@ static int64_t place_in(const at_run *run, int32_t n, int *step) {
 }
 
 at_values at_run_value(const at_run *run, int32_t n) {
-    const at_bound *bd = run->bound;
+    const at_binding *bd = run->bound;
     if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_values){run->score, 1};
     if (bd->slot[n] >= 0) return (at_values){slot(run, n), 1};
     int step;
@@ -77,12 +77,12 @@ static at_values find(const at_run *run, const at_operand *x, const int64_t alon
 }
 
 static void run_in_double(const at_run *run, float *to) {
-    const at_bound *bd = run->bound;
+    const at_binding *bd = run->bound;
     const attune_program *p = bd->program;
     double *score = (double *)((char *)run->scratch +
                                bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)));
     for (int x = 0; run->score && x < run->n; x++) score[x] = (double)run->score[x];
-    at_run_wide(run, score, 0, NULL, NULL);
+    at_run_f64(run, score, 0, NULL, NULL);
     for (int32_t k = 0; k < bd->pair_count; k++) {
         const int32_t n = bd->pairs[k];
         const double *from = wide_slot(run, n);
@@ -92,7 +92,7 @@ static void run_in_double(const at_run *run, float *to) {
 }
 
 void at_run_pairs(const at_run *run, float *to) {
-    const at_bound *bd = run->bound;
+    const at_binding *bd = run->bound;
     const attune_program *p = bd->program;
     const at_program_kernels *kernels = &at_simd_now()->program;
     if (bd->wide) {
@@ -124,29 +124,29 @@ void at_run_pairs(const at_run *run, float *to) {
     }
 }
 
-static at_wide wide_value(const at_run *run, const double *score, int32_t n) {
-    const at_bound *bd = run->bound;
-    if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_wide){score, 1};
-    if (bd->slot[n] >= 0) return (at_wide){wide_slot(run, n), 1};
+static at_operand_f64 wide_value(const at_run *run, const double *score, int32_t n) {
+    const at_binding *bd = run->bound;
+    if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_operand_f64){score, 1};
+    if (bd->slot[n] >= 0) return (at_operand_f64){wide_slot(run, n), 1};
     int step;
     const int64_t place = place_in(run, n, &step);
-    return (at_wide){bd->table[n].wide + place, step};
+    return (at_operand_f64){bd->table[n].wide + place, step};
 }
 
-void at_run_wide(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
-                 double *const *out) {
-    const at_bound *bd = run->bound;
+void at_run_f64(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
+                double *const *out) {
+    const at_binding *bd = run->bound;
     const attune_program *p = bd->program;
     for (int32_t k = 0; k < bd->pair_count; k++) {
         const int32_t n = bd->pairs[k];
         const attune_instruction *in = &p->code[n];
         const int operands = at_operands(p, n);
-        at_wide x[ATTUNE_MAX_RANK] = {{0}};
+        at_operand_f64 x[ATTUNE_MAX_RANK] = {{0}};
         double *to = wide_slot(run, n);
         for (int a = 0; a < operands; a++) x[a] = wide_value(run, score, in->a[a]);
         if (in->op != ATTUNE_OP_READ) {
-            at_apply_wide(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], to,
-                          run->n);
+            at_apply_f64(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], to,
+                         run->n);
             continue;
         }
         const attune_tensor *t = &p->tensors[in->tensor];
@@ -157,7 +157,7 @@ void at_run_wide(const at_run *run, const double *score, int32_t outputs, const 
         }
     }
     for (int32_t k = 0; k < outputs; k++) {
-        const at_wide from = wide_value(run, score, output[k]);
+        const at_operand_f64 from = wide_value(run, score, output[k]);
         for (int i = 0; i < run->n; i++) out[k][i] = from.p[i * from.step];
     }
 }
@@ -173,12 +173,12 @@ int64_t at_run_place(const at_run *run, int32_t n, int x) {
     return at_flat_place(t, index);
 }
 
-int64_t at_run_place_wide(const at_run *run, const double *score, int32_t n, int x) {
+int64_t at_run_place_f64(const at_run *run, const double *score, int32_t n, int x) {
     const attune_program *p = run->bound->program;
     const attune_tensor *t = &p->tensors[p->code[n].tensor];
     double index[ATTUNE_MAX_RANK];
     for (int k = 0; k < t->rank; k++) {
-        const at_wide v = wide_value(run, score, p->code[n].a[k]);
+        const at_operand_f64 v = wide_value(run, score, p->code[n].a[k]);
         index[k] = v.p[x * v.step];
     }
     return at_flat_place(t, index);

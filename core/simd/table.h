@@ -10,11 +10,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "simd/attention.h"
-#include "simd/linear.h"
-#include "simd/nn.h"
-#include "simd/panels.h"
-#include "simd/program.h"
+#include "simd/attention_kernels.h"
+#include "simd/linear_kernels.h"
+#include "simd/nn_kernels.h"
+#include "simd/panel_kernels.h"
+#include "simd/program_kernels.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
 typedef struct at_elementwise_kernels {

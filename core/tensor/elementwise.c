@@ -25,8 +25,7 @@ static bool is_integer(attune_dtype dtype) {
     return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
 }
 
-/* ---- what is computed
- * -------------------------------------------------------------------------------------------- */
+/* ---- what is computed ------------------------------------------------------------------------ */
 
 static double unary_f64(attune_unary op, double x) {
     switch (op) {
@@ -111,9 +110,7 @@ static int64_t binary_i64(attune_binary op, int64_t a, int64_t b) {
     return (int64_t)(op == ATTUNE_ADD ? x + y : op == ATTUNE_SUB ? x - y : x * y);
 }
 
-/* ---- the walk
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- the walk -------------------------------------------------------------------------------- */
 
 typedef struct map_job {
     const attune_tensor *a, *b, *out; /* of one shape; b NULL: unary */

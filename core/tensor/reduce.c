@@ -137,9 +137,7 @@ attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, 
     return status;
 }
 
-/* ---- softmax
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- softmax --------------------------------------------------------------------------------- */
 
 typedef struct softmax_job {
     attune_tensor from, to; /* the axis last */
@@ -217,9 +215,7 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     return status;
 }
 
-/* ---- finite or not
- * -----------------------------------------------------------------------------------------------
- */
+/* ---- finite or not --------------------------------------------------------------------------- */
 
 typedef struct finite_job {
     const attune_tensor *t;

@@ -14,9 +14,7 @@ struct attune_buffer {
     void *data;
 };
 
-/* ---- dtypes
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- dtypes ---------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
@@ -46,8 +44,7 @@ attune_status attune_dtype_parse(const char *name, attune_dtype *out) {
                    "dtype: expected f32, f64, bf16, f16, i8, i32 or i64, got '%.32s'", name);
 }
 
-/* ---- making and closing
- * ------------------------------------------------------------------------------------------ */
+/* ---- making and closing ---------------------------------------------------------------------- */
 
 static attune_status check_shape(attune_dtype dtype, int rank, const int64_t *shape,
                                  int64_t *bytes) {
@@ -141,8 +138,7 @@ void attune_tensor_close(attune_tensor *t) {
     }
 }
 
-/* ---- what a tensor is
- * -------------------------------------------------------------------------------------------- */
+/* ---- what a tensor is ------------------------------------------------------------------------ */
 
 int64_t attune_tensor_count(const attune_tensor *t) {
     int64_t n = 1;
@@ -181,9 +177,7 @@ attune_status at_check_axis(const attune_tensor *t, int axis, int *out) {
                    at_shape_text(t->rank, t->shape), axis < 0 ? axis : axis + 1);
 }
 
-/* ---- elements
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- elements -------------------------------------------------------------------------------- */
 
 double at_load(const attune_tensor *t, int64_t offset) {
     switch (t->dtype) {
@@ -261,9 +255,7 @@ attune_status attune_tensor_set(attune_tensor *t, const int64_t *index, double v
     return ATTUNE_OK;
 }
 
-/* ---- rows
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 at_rows_view at_rows_of(const attune_tensor *t) {
     if (t->rank == 0) return (at_rows_view){.rows = 1, .length = 1, .stride = 1};

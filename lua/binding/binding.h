@@ -18,8 +18,7 @@
 #define POSITION_TYPE "attune.position"
 #define PROGRAM_TYPE "attune.program"
 
-/* ---- calling the core
- * -------------------------------------------------------------------------------------------- */
+/* ---- calling the core ------------------------------------------------------------------------ */
 
 /* Raises a failure. ATTUNE_EINTERRUPT raises "interrupted!". */
 int raise_status(lua_State *L, attune_status status);
@@ -43,9 +42,7 @@ extern volatile sig_atomic_t core_runs;
         if (status_ != ATTUNE_OK) raise_status(L, status_); \
     } while (0)
 
-/* ---- tensors
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- tensors --------------------------------------------------------------------------------- */
 
 /* A closed tensor on the stack, to be filled. Lets the collector run when tensors have grown much
  * since it last did. */
@@ -55,8 +52,7 @@ attune_tensor *check_tensor(lua_State *L, int index, const char *name);
 attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
 
-/* ---- arguments and options
- * --------------------------------------------------------------------------------------- */
+/* ---- arguments and options ------------------------------------------------------------------- */
 
 /* "2x3 f32 tensor", "a string, 'abc'", "nil": for messages. In a buffer of its own. */
 const char *describe(lua_State *L, int index);
@@ -86,9 +82,7 @@ int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_
  * tensor is converted. */
 attune_tensor *push_integers(lua_State *L, int index, const char *name);
 
-/* ---- nouns
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- nouns ----------------------------------------------------------------------------------- */
 
 attune_cache *check_cache(lua_State *L, int index);
 attune_position *check_position(lua_State *L, int index, const char *name);

@@ -141,9 +141,9 @@ static void short_views_agree_with_reference(void **state) {
             p.options.window = 1 + n * 5;
         else
             p.options.lengths = (attune_lengths){1, counts, lengths};
-        for (int unfinite = 0; unfinite < 2; unfinite++) {
+        for (int nonfinite = 0; nonfinite < 2; nonfinite++) {
             attune_tensor o, lse, one, one_lse;
-            if (unfinite) MUST(attune_tensor_set(&p.v, place, INFINITY));
+            if (nonfinite) MUST(attune_tensor_set(&p.v, place, INFINITY));
             p.options.engine = ATTUNE_ENGINE_REFERENCE;
             MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
             error_bound bound = bound_of(&p, &o, &lse);

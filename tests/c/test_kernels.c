@@ -40,9 +40,7 @@ static void round_row_to_i8(float *x, int64_t n) {
         x[i] = rintf(x[i] * (127.0f / greatest)) * (greatest / 127.0f);
 }
 
-/* ---- steps
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 enum { BLOCKS = 2, TOKENS = AT_TILE * AT_BLOCK_TILES * BLOCKS };
 
@@ -234,8 +232,7 @@ static void long_i8_scores_do_not_overflow(void **state) {
     free(x), free(q), free(scores), free(k);
 }
 
-/* ---- gradients and panels
- * ---------------------------------------------------------------------------------------- */
+/* ---- gradients and panels -------------------------------------------------------------------- */
 
 static void panels_multiply(void **state) {
     (void)state;
@@ -336,8 +333,7 @@ static void gradients_go_through_the_softmax(void **state) {
     }
 }
 
-/* ---- exponentials and the rest
- * ----------------------------------------------------------------------------------- */
+/* ---- exponentials and the rest --------------------------------------------------------------- */
 
 static double ulps(float got, double wanted) {
     const double unit = ldexp(1, ilogb((float)wanted) - 23);

@@ -201,9 +201,7 @@ static void bits_do_not_depend_on_threads(void **state) {
     }
 }
 
-/* ---- the state
- * ---------------------------------------------------------------------------------------------------
- */
+/* ---- the state ------------------------------------------------------------------------------- */
 
 static void state_equals_prefill(void **state) {
     (void)state;
@@ -271,8 +269,7 @@ static void state_equals_prefill(void **state) {
     }
 }
 
-/* ---- what favor promises
- * ----------------------------------------------------------------------------------------- */
+/* ---- what favor promises --------------------------------------------------------------------- */
 
 static void projection_is_orthogonal(void **state) {
     (void)state;

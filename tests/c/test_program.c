@@ -22,8 +22,7 @@ enum { PROBLEMS = 24, MOST_TOKENS = 150 };
 enum { PROBLEMS = 126, MOST_TOKENS = 200 };
 #endif
 
-/* ---- writing programs
- * --------------------------------------------------------------------------------------------- */
+/* ---- writing programs ------------------------------------------------------------------------ */
 
 typedef struct code {
     attune_instruction in[48];
@@ -185,9 +184,7 @@ static void close_gradients(results *r) {
     for (int i = 0; i < 5; i++) attune_tensor_close(all[i]);
 }
 
-/* ---- engines
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- engines --------------------------------------------------------------------------------- */
 
 static void engines_agree(void **state) {
     attune_tensor table, ids;
@@ -323,8 +320,7 @@ static void bits_do_not_depend_on_threads(void **state) {
     for (int t = 0; t < 6; t++) attune_tensor_close(all[t]);
 }
 
-/* ---- what must be noticed
- * -------------------------------------------------------------------------------------------- */
+/* ---- what must be noticed -------------------------------------------------------------------- */
 
 static void a_changed_tensor_is_noticed(void **state) {
     attune_tensor table, ids;

@@ -11,7 +11,7 @@
  * sets.
  */
 #if defined AT_ISA_amx || defined AT_ISA_amx_emulated
-#include "simd/attention.h"
+#include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
 #include "simd/kernels/tiles.h"
 
@@ -111,9 +111,7 @@ static void fetch_part(const at_step *s, const void *ahead, int64_t offset, int6
         __builtin_prefetch((const char *)ahead + offset + at, 0, 2);
 }
 
-/* ---- scores
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- scores ---------------------------------------------------------------------------------- */
 
 /* Digits and scales into scores; of each row the two lines of sums lie in `sums`,
  * [lines][AT_PANEL]. Sums and biases are whole numbers below 2^24: exact in f32. */
@@ -174,9 +172,7 @@ static void scores(at_step *s) {
     TILE_RELEASE();
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* A tile of the depth is 32 or 64 tokens: weights beyond the panels that were computed become zero.
  */
@@ -260,9 +256,7 @@ static void values(at_step *s) {
     TILE_RELEASE();
 }
 
-/* ---- rows
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D,
                          float factor, void *to, float *q_scale) {

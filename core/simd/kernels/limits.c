@@ -1,5 +1,5 @@
 /* limits.c - what a core can do at best: the loops behind the measured peaks and bandwidth. */
-#include "simd/attention.h"
+#include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
 
 void AT_KERNEL(limits)(at_attention_kernels *table);

@@ -1,6 +1,6 @@
 /* pack.c - tokens into packed tiles, and rows for the products (simd/attention.h says how both
  * lie). */
-#include "simd/attention.h"
+#include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
 
 void AT_KERNEL(pack)(at_attention_kernels *table);
@@ -69,9 +69,7 @@ static void fetch_next_block(const float *at, int64_t stride) {
         0, 2);
 }
 
-/* ---- keys
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- keys ------------------------------------------------------------------------------------ */
 
 /* A vector of tokens, [AT_LANES][D], into the columns from `column` on of a panel: square by
  * square. */
@@ -120,9 +118,7 @@ static void pack_keys(const float *x, int64_t stride, int first, int tokens, int
     }
 }
 
-/* ---- values
- * ------------------------------------------------------------------------------------------------------
- */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 /* `group` tokens, whose first is at a multiple of it, into one row of groups. */
 static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv,
@@ -177,9 +173,7 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
     return vf_reduce_add(finite) == 0.0f;
 }
 
-/* ---- rows
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* [D][rows], dims outside: a step of the product broadcasts one dim of each row. bf16 columns are
  * read by pairs of dims, hence the even number. */

@@ -1,0 +1,151 @@
+/* textbook.c - engine "blis": attention as a textbook writes it, with the whole score matrix of a
+ * head in memory.
+ *
+ *   S = scale Q K^T      P = softmax(mask(S))      O = P V
+ *
+ * Two matrix products through BLIS and a softmax between them, for whoever wants to know what the
+ * plain formula costs.
+ */
+#include <blis.h>
+#include <math.h>
+#include <string.h>
+
+#include "attention/problem.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "simd/table.h"
+#include "tensor/tensor.h"
+
+typedef struct textbook_job {
+    const at_problem *p;
+    attune_tensor q, k, v; /* f32 */
+    attune_tensor *o, *lse;
+    float *scores; /* [Sq][Sk] of one head */
+    bool v_finite;
+    float *scratch; /* [threads][scratch_stride] */
+    int64_t scratch_stride;
+    int64_t b, h;
+} textbook_job;
+
+enum { CHUNK_ROWS = 128 }; /* rows of a task: some 20 ms at 16384 keys */
+
+/* One thread: the call stands inside parallel work already. */
+static void product(int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_row,
+                    int64_t a_column, const float *b, int64_t b_row, int64_t b_column, float *c,
+                    int64_t c_row) {
+    rntm_t one = BLIS_RNTM_INITIALIZER;
+    float zero = 0;
+    bli_rntm_set_num_threads(1, &one);
+    bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &alpha, (float *)a, a_row, a_column,
+                 (float *)b, b_row, b_column, &zero, c, c_row, 1, NULL, &one);
+}
+
+/* A chunk is copied to where whole vectors may be read and written. */
+static void modify(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count,
+                   float *x, float *scratch) {
+    enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
+    for (int64_t k = 0; k < count; k += CHUNK) {
+        const int n = (int)(count - k < CHUNK ? count - k : CHUNK);
+        memcpy(scratch, x + k, (size_t)n * sizeof *x);
+        at_modify(&p->modifier, b, h, i, key + k, n, scratch, scratch + AT_RUN);
+        memcpy(x + k, scratch, (size_t)n * sizeof *x);
+    }
+}
+
+/* Probabilities of one row in place, zero where nothing is seen; returns its log-sum-exp. */
+static float softmax_row(const at_problem *p, int64_t b, int64_t h, int64_t i, float *s,
+                         int64_t first, int64_t last, const float *sink, void *scratch) {
+    const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
+    memset(s, 0, (size_t)(first < p->Sk ? first : p->Sk) * sizeof *s);
+    if (last < p->Sk)
+        memset(s + (last > 0 ? last : 0), 0, (size_t)(p->Sk - (last > 0 ? last : 0)) * sizeof *s);
+    if (first >= last) {
+        memset(s, 0, (size_t)p->Sk * sizeof *s);
+        return sink ? *sink : -INFINITY;
+    }
+    const int64_t n = last - first;
+    float *x = s + first, max = sink ? *sink : -INFINITY;
+    if (p->softcap > 0) {
+        const float cap = (float)p->softcap;
+        for (int64_t j = 0; j < n; j++) x[j] = cap * tanhf(x[j] / cap);
+    }
+    if (at_modifies(&p->modifier)) modify(p, b, h, i, first, n, x, scratch);
+    for (int64_t j = 0; j < n; j++) max = x[j] > max ? x[j] : max;
+    const float origin = max == -INFINITY ? 0 : max;
+    for (int64_t j = 0; j < n; j++) x[j] -= origin;
+    kernels->exp(x, x, n);
+    double sum = kernels->sum(x, n) + (sink ? exp((double)*sink - (double)origin) : 0);
+    if (sum == 0) return -INFINITY;
+    const float factor = (float)(1 / sum);
+    for (int64_t j = 0; j < n; j++) x[j] *= factor;
+    return (float)((double)origin + log(sum));
+}
+
+static attune_status chunk(void *context, int64_t task, int thread) {
+    textbook_job *j = context;
+    const at_problem *p = j->p;
+    float *scratch = j->scratch + thread * j->scratch_stride;
+    const int64_t begin = task * CHUNK_ROWS,
+                  rows = p->Sq - begin < CHUNK_ROWS ? p->Sq - begin : CHUNK_ROWS, kv = j->h / p->G;
+    const int64_t *qs = j->q.stride, *ks = j->k.stride, *vs = j->v.stride;
+    const float *q = (const float *)j->q.data + j->b * qs[0] + j->h * qs[1] + begin * qs[2];
+    const float *k = (const float *)j->k.data + j->b * ks[0] + kv * ks[1],
+                *v = (const float *)j->v.data + j->b * vs[0] + kv * vs[1];
+    float *s = j->scores + begin * p->Sk;
+    const int64_t place = (j->b * p->Hq + j->h) * p->Sq + begin;
+    float *o = (float *)j->o->data + place * p->Dv;
+
+    product(rows, p->Sk, p->D, (float)p->scale, q, qs[2], qs[3], k, ks[3], ks[2], s, p->Sk);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t first, last;
+        at_problem_visible_keys_of_head(p, j->b, j->h, begin + r, &first, &last);
+        ((float *)j->lse->data)[place + r] =
+            softmax_row(p, j->b, j->h, begin + r, s + r * p->Sk, first, last,
+                        p->sinks ? &p->sinks[j->h] : NULL, scratch);
+        if (j->v_finite) continue;
+        /* An Inf or NaN somewhere in V: only the keys seen may be touched. */
+        for (int64_t d = 0; d < p->Dv; d++) {
+            float sum = 0;
+            for (int64_t key = first; key < last; key++)
+                if (!at_has_gaps(&p->modifier) || s[r * p->Sk + key] != 0)
+                    sum += s[r * p->Sk + key] * v[key * vs[2] + d * vs[3]];
+            o[r * p->Dv + d] = sum;
+        }
+    }
+    if (j->v_finite) product(rows, p->Dv, p->Sk, 1, s, p->Sk, 1, v, vs[2], vs[3], o, p->Dv);
+    return ATTUNE_OK;
+}
+
+static attune_status all_heads(textbook_job *j) {
+    const at_problem *p = j->p;
+    AT_TRY(at_all_finite(&j->v, &j->v_finite));
+    for (j->b = 0; j->b < p->B; j->b++)
+        for (j->h = 0; j->h < p->Hq; j->h++)
+            AT_TRY(at_parallel((p->Sq + CHUNK_ROWS - 1) / CHUNK_ROWS, chunk, j));
+    return ATTUNE_OK;
+}
+
+attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+    textbook_job j = {.p = p, .lse = lse};
+    attune_tensor wide = {0};
+    attune_status status = attune_tensor_convert(&p->q, ATTUNE_F32, &j.q);
+    if (status == ATTUNE_OK) status = attune_tensor_convert(&p->k, ATTUNE_F32, &j.k);
+    if (status == ATTUNE_OK) status = attune_tensor_convert(&p->v, ATTUNE_F32, &j.v);
+    if (status == ATTUNE_OK)
+        status = o->dtype == ATTUNE_F32 ? attune_tensor_share(o, &wide)
+                                        : at_tensor_new(ATTUNE_F32, 4, o->shape, &wide);
+    if (status == ATTUNE_OK) {
+        j.o = &wide;
+        j.scores = at_alloc(at_checked_mul(at_checked_mul(p->Sq, p->Sk), (int64_t)sizeof(float)));
+        j.scratch_stride = AT_RUN + at_modifier_scratch(&p->modifier) / (int64_t)sizeof(float);
+        j.scratch = at_alloc(at_threads() * j.scratch_stride * (int64_t)sizeof(float));
+        status = j.scores && j.scratch ? all_heads(&j) : ATTUNE_EMEMORY;
+    }
+    if (status == ATTUNE_OK && o->dtype != ATTUNE_F32) status = attune_tensor_copy(&wide, o);
+    at_free(j.scores);
+    at_free(j.scratch);
+    attune_tensor *all[] = {&j.q, &j.k, &j.v, &wide};
+    for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
+    return status;
+}

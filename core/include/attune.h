@@ -1,0 +1,39 @@
+/* attune.h - the public C interface of attune's core.
+ *
+ * The core computes attention and what it needs. It knows nothing of Lua, prints nothing and never
+ * aborts its host: every call that can fail returns an attune_status, and attune_message() then
+ * says which argument was wrong, what was expected and what came.
+ *
+ * Dimensions, as all comments name them:
+ *
+ *   B   batch
+ *   Hq  query heads
+ *   Hk  key and value heads, a divisor of Hq
+ *   G   Hq / Hk, the query heads that share one kv head
+ *   Sq  query tokens
+ *   Sk  key tokens
+ *   D   head_dim of q and k
+ *   Dv  head_dim of v and o
+ *
+ * A tensor argument has its shape in brackets. Indices and positions count from 0. Out parameters
+ * come last; a function that fails leaves them closed (tensors) or NULL (handles). A tensor or a
+ * handle may be used by one thread at a time; the message is per thread.
+ *
+ * Each subject has a header of its own, which is its manual.
+ */
+#ifndef ATTUNE_H
+#define ATTUNE_H
+
+#include "attune/status.h"
+#include "attune/library.h"
+#include "attune/tensor.h"
+#include "attune/position.h"
+#include "attune/program.h"
+#include "attune/attention.h"
+#include "attune/cache.h"
+#include "attune/linear.h"
+#include "attune/nn.h"
+#include "attune/files.h"
+#include "attune/machine.h"
+
+#endif

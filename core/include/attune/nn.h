@@ -1,0 +1,73 @@
+/* attune/nn.h - what training needs besides attention: each forward beside its backward. */
+#ifndef ATTUNE_NN_H
+#define ATTUNE_NN_H
+
+#include "attune/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Each forward beside its gradients. Float tensors of any strides; f32 and f64 are computed as
+ * such, bf16 and f16 in f32. Results are new. Rows are the last axis, n long. Sums over rows are
+ * taken in an order that the shape alone fixes. */
+
+/* y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps): x, y [.., n]   weight [n] or NULL   rstd
+ * [..] (Zhang and Sennrich 2019). */
+ATTUNE_API attune_status attune_rms_norm(const attune_tensor *x, const attune_tensor *weight,
+                                         double eps, attune_tensor *y, attune_tensor *rstd);
+ATTUNE_API attune_status attune_rms_norm_backward(const attune_tensor *dy, const attune_tensor *x,
+                                                  const attune_tensor *weight,
+                                                  const attune_tensor *rstd, attune_tensor *dx,
+                                                  attune_tensor *dweight);
+/* y = (x - mean) rstd weight + bias: weight, bias [n] or NULL   mean, rstd [..] (Ba et al. 2016).
+ * dweight and dbias may be NULL. */
+ATTUNE_API attune_status attune_layer_norm(const attune_tensor *x, const attune_tensor *weight,
+                                           const attune_tensor *bias, double eps, attune_tensor *y,
+                                           attune_tensor *mean, attune_tensor *rstd);
+ATTUNE_API attune_status attune_layer_norm_backward(const attune_tensor *dy, const attune_tensor *x,
+                                                    const attune_tensor *weight,
+                                                    const attune_tensor *mean,
+                                                    const attune_tensor *rstd, attune_tensor *dx,
+                                                    attune_tensor *dweight, attune_tensor *dbias);
+/* x times the normal distribution's probability of x, or its approximation with tanh (Hendrycks and
+ * Gimpel 2016). */
+ATTUNE_API attune_status attune_gelu(const attune_tensor *x, bool with_tanh, attune_tensor *y);
+ATTUNE_API attune_status attune_gelu_backward(const attune_tensor *dy, const attune_tensor *x,
+                                              bool with_tanh, attune_tensor *dx);
+/* gate sigmoid(gate) up (Shazeer 2020). */
+ATTUNE_API attune_status attune_swiglu(const attune_tensor *gate, const attune_tensor *up,
+                                       attune_tensor *y);
+ATTUNE_API attune_status attune_swiglu_backward(const attune_tensor *dy, const attune_tensor *gate,
+                                                const attune_tensor *up, attune_tensor *dgate,
+                                                attune_tensor *dup);
+/* The mean of -log softmax(logits)[target] over the tokens whose target is not `ignore`: logits
+ * [.., n]   targets i64 [..]   lse [..]; 0 where no token counts. */
+ATTUNE_API attune_status attune_cross_entropy(const attune_tensor *logits,
+                                              const attune_tensor *targets, int64_t ignore,
+                                              double *loss, attune_tensor *lse);
+ATTUNE_API attune_status attune_cross_entropy_backward(double dloss, const attune_tensor *logits,
+                                                       const attune_tensor *targets, int64_t ignore,
+                                                       const attune_tensor *lse,
+                                                       attune_tensor *dlogits);
+/* table [vocabulary, n], ids i64 [..] -> [.., n] */
+ATTUNE_API attune_status attune_embedding(const attune_tensor *table, const attune_tensor *ids,
+                                          attune_tensor *out);
+ATTUNE_API attune_status attune_embedding_backward(const attune_tensor *d_out,
+                                                   const attune_tensor *ids, int64_t vocabulary,
+                                                   attune_tensor *dtable);
+
+typedef struct attune_adamw_options {
+    double lr, beta1, beta2, eps, weight_decay;
+    int64_t step; /* from 1 */
+} attune_adamw_options;
+/* One step in place: p, m (first moment), v (second moment), all of one shape, contiguous, f32 or
+ * f64; g any float (Loshchilov and Hutter 2019). */
+ATTUNE_API attune_status attune_adamw(const attune_adamw_options *options, attune_tensor *p,
+                                      const attune_tensor *g, attune_tensor *m, attune_tensor *v);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

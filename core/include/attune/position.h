@@ -1,0 +1,154 @@
+/* attune/position.h - positional encodings. */
+#ifndef ATTUNE_POSITION_H
+#define ATTUNE_POSITION_H
+
+#include "attune/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct attune_position attune_position;
+
+typedef enum attune_pairing {
+    ATTUNE_HALF,        /* dim i turns with dim i + dims / 2: GPT-NeoX, LLaMA, Falcon */
+    ATTUNE_INTERLEAVED, /* dim 2 i turns with dim 2 i + 1: RoFormer, GPT-J, PaLM */
+} attune_pairing;
+
+/* Whether q or k is rotated: only xpos tells them apart. */
+typedef enum attune_side { ATTUNE_QUERY, ATTUNE_KEY } attune_side;
+
+/* The precision in which a rotation's frequencies, angles, cosines and sines are computed; less
+ * than f64 shows the damage. */
+typedef enum attune_angles {
+    ATTUNE_ANGLES_F64,
+    ATTUNE_ANGLES_F32,
+    ATTUNE_ANGLES_F16
+} attune_angles;
+
+typedef enum attune_scaling_type {
+    ATTUNE_SCALING_NONE,
+    ATTUNE_SCALING_LINEAR,   /* position interpolation: factor */
+    ATTUNE_SCALING_NTK,      /* another base: factor */
+    ATTUNE_SCALING_DYNAMIC,  /* another base for each length beyond original: factor, original */
+    ATTUNE_SCALING_YARN,     /* factor, original, beta_fast, beta_slow, attention_factor, mscale,
+                                mscale_all_dim, not_truncated */
+    ATTUNE_SCALING_LONGROPE, /* a factor a pair: factor, original, short_factors, long_factors */
+    ATTUNE_SCALING_LLAMA3,   /* factor, original, low, high */
+} attune_scaling_type;
+
+/* How RoPE goes beyond the length that it was trained at. Zeros are the defaults; factor (and
+ * original, but for linear and ntk) must be given. */
+typedef struct attune_rope_scaling {
+    attune_scaling_type type;
+    double factor;
+    int64_t original; /* tokens that the model was trained at */
+    int64_t
+        length; /* dynamic and longrope choose by it; 0: by the largest position + 1 of each call */
+    double beta_fast, beta_slow; /* 32, 1 */
+    double attention_factor;     /* on cosines and sines; else of mscale, mscale_all_dim, or 0.1 ln
+                                    factor + 1 */
+    double mscale, mscale_all_dim;
+    bool not_truncated; /* yarn's ramp begins and ends between pairs */
+    const double *short_factors, *long_factors;
+    int64_t short_count, long_count; /* dims / 2 each */
+    double low, high;                /* 1, 4 */
+} attune_rope_scaling;
+
+/* Rotary embedding (Su et al. 2021, arXiv 2104.09864). All zero but head_dim: the defaults. */
+typedef struct attune_rope_options {
+    int64_t head_dim;
+    int64_t dims; /* how many of head_dim turn, even; 0: all */
+    double base;  /* 0: 10000 */
+    attune_pairing pairing;
+    attune_angles angles;
+    attune_rope_scaling scaling;
+} attune_rope_options;
+
+/* xPos (Sun et al. 2022, arXiv 2212.10554): RoPE whose q grows and k shrinks with the position, so
+ * that scores decay with the distance. */
+typedef struct attune_xpos_options {
+    int64_t head_dim, dims;
+    double base, scale_base; /* 0: 10000, 512 */
+    double center;           /* the position of scale 1 */
+    attune_pairing pairing;
+} attune_xpos_options;
+
+typedef struct attune_t5_options {
+    int64_t heads, buckets, max_distance; /* 0: 32 buckets, distance 128 */
+    bool causal; /* all buckets for keys before the query; else half of them for keys after it */
+    uint64_t seed;
+    const attune_tensor
+        *table; /* [buckets, heads]: shared, not copied; NULL: normal values times 0.02 */
+} attune_t5_options;
+
+ATTUNE_API attune_status attune_position_none(attune_position **out);
+ATTUNE_API attune_status attune_position_rope(const attune_rope_options *options,
+                                              attune_position **out);
+/* A table [max_positions, d_model] of normal values times 0.02, or the one given (shared, not
+ * copied); d_model and max_positions are then 0, or must be its. */
+ATTUNE_API attune_status attune_position_learned(int64_t d_model, int64_t max_positions,
+                                                 uint64_t seed, const attune_tensor *table,
+                                                 attune_position **out);
+/* Vaswani et al. 2017, section 3.5. halves: all sines, then all cosines; else interleaved. base 0:
+ * 10000. */
+ATTUNE_API attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halves,
+                                                    attune_position **out);
+/* Heads whose first half of the dims turns by a token's row, the second half by its column, each as
+ * RoPE of head_dim / 2 dims. base 0: 10000. */
+ATTUNE_API attune_status attune_position_rope2d(int64_t head_dim, double base,
+                                                attune_pairing pairing, attune_position **out);
+ATTUNE_API attune_status attune_position_xpos(const attune_xpos_options *options,
+                                              attune_position **out);
+/* Slopes of Press et al. 2022 (arXiv 2108.12409) for any number of heads. max_bias 0: 8. */
+ATTUNE_API attune_status attune_position_alibi(int64_t heads, double max_bias,
+                                               attune_position **out);
+/* Relative buckets of Raffel et al. 2020 (arXiv 1910.10683). */
+ATTUNE_API attune_status attune_position_t5(const attune_t5_options *options,
+                                            attune_position **out);
+ATTUNE_API void attune_position_close(attune_position *pe);
+ATTUNE_API const char *attune_position_name(const attune_position *pe);
+
+/* positions: i64 [S] or [B, S]; NULL: 0, 1, .. S - 1. rope2d: [S, 2] or [B, S, 2] of rows and
+ * columns, never NULL. embed: x [B, S, d_model] -> x plus the table's rows. rotate: x [B, H, S, D]
+ * -> the same, turned. Out of place; any strides; out has x's dtype. An encoding without that part
+ * shares x. in_place: x itself is written and out may be NULL. */
+ATTUNE_API attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
+                                               const attune_tensor *positions, attune_tensor *out);
+ATTUNE_API attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x,
+                                                const attune_tensor *positions, attune_side side,
+                                                attune_tensor *out);
+ATTUNE_API attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor *x,
+                                                         const attune_tensor *positions,
+                                                         attune_side side);
+/* The transpose of rotate, which gradients go through. */
+ATTUNE_API attune_status attune_position_rotate_backward(attune_position *pe,
+                                                         const attune_tensor *d_out,
+                                                         const attune_tensor *positions,
+                                                         attune_side side, attune_tensor *dx);
+/* learned: the table's gradient [max_positions, d_model] for d_out [B, S, d_model], the tokens of a
+ * position summed in their order. */
+ATTUNE_API attune_status attune_position_embed_backward(attune_position *pe,
+                                                        const attune_tensor *d_out,
+                                                        const attune_tensor *positions,
+                                                        attune_tensor *dtable);
+
+/* What an encoding consists of. What rotates: inv_freq [dims / 2] f64 (dynamic, longrope: at
+ * scaling.length, or of short calls) and the factor on cos and sin. learned, t5: the table. alibi:
+ * the slopes [heads]. t5: the bucket, from 0, of key position - query position. sided: q and k turn
+ * differently. */
+ATTUNE_API attune_status attune_position_inv_freq(const attune_position *pe, attune_tensor *out);
+ATTUNE_API double attune_position_factor(const attune_position *pe);
+ATTUNE_API attune_status attune_position_table(const attune_position *pe, attune_tensor *out);
+ATTUNE_API attune_status attune_position_slopes(const attune_position *pe, attune_tensor *out);
+ATTUNE_API attune_status attune_position_bucket(const attune_position *pe, int64_t relative,
+                                                int64_t *out);
+ATTUNE_API void attune_position_distances(const attune_position *pe, int64_t *max_distance,
+                                          bool *bidirectional); /* of t5; else 0 and false */
+ATTUNE_API bool attune_position_sided(const attune_position *pe);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

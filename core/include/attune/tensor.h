@@ -1,0 +1,143 @@
+/* attune/tensor.h - tensors: dtypes, views, elementwise operations, reductions, products. */
+#ifndef ATTUNE_TENSOR_H
+#define ATTUNE_TENSOR_H
+
+#include "attune/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { ATTUNE_MAX_RANK = 6 };
+
+/* name, bytes of an element */
+#define ATTUNE_DTYPE_TABLE(X) \
+    X(F32, "f32", 4)          \
+    X(F64, "f64", 8)          \
+    X(BF16, "bf16", 2) X(F16, "f16", 2) X(I8, "i8", 1) X(I32, "i32", 4) X(I64, "i64", 8)
+
+typedef enum attune_dtype {
+#define X(symbol, name, bytes) ATTUNE_##symbol,
+    ATTUNE_DTYPE_TABLE(X)
+#undef X
+        ATTUNE_DTYPES
+} attune_dtype;
+
+ATTUNE_API const char *attune_dtype_name(attune_dtype dtype);
+ATTUNE_API int64_t attune_dtype_size(attune_dtype dtype);
+/* EDTYPE names the nearest dtype. */
+ATTUNE_API attune_status attune_dtype_parse(const char *name, attune_dtype *out);
+
+/* Some memory. */
+typedef struct attune_span {
+    const void *data;
+    int64_t bytes;
+} attune_span;
+
+typedef struct attune_buffer attune_buffer; /* reference-counted storage */
+
+/* A view of a buffer. Plain data: copy it only to pass it on; attune_tensor_share() makes a second
+ * owner. */
+typedef struct attune_tensor {
+    attune_buffer *buffer; /* NULL: closed, or memory of the caller's (attune_tensor_wrap) */
+    void *data;            /* the view's first element; NULL: closed */
+    attune_dtype dtype;
+    int rank;                        /* 0 .. ATTUNE_MAX_RANK; only reductions make rank 0 */
+    int64_t shape[ATTUNE_MAX_RANK];  /* each at least 1 */
+    int64_t stride[ATTUNE_MAX_RANK]; /* in elements; 0 where broadcast */
+} attune_tensor;
+
+/* Axes count from 0 here (the Lua face counts from 1), negative ones from the end. */
+
+ATTUNE_API attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
+                                           attune_tensor *out); /* zeros */
+ATTUNE_API attune_status attune_tensor_wrap(
+    attune_dtype dtype, int rank, const int64_t *shape, const int64_t *stride, void *data,
+    attune_tensor *out); /* the caller keeps data alive; stride NULL: contiguous */
+ATTUNE_API attune_status attune_tensor_share(const attune_tensor *t, attune_tensor *out);
+ATTUNE_API void attune_tensor_close(attune_tensor *t); /* idempotent */
+ATTUNE_API int64_t attune_tensor_count(const attune_tensor *t);
+ATTUNE_API int64_t
+attune_tensor_nbytes(const attune_tensor *t); /* count times element size, also for a view */
+ATTUNE_API bool attune_tensor_is_contiguous(const attune_tensor *t);
+
+/* Views: they share memory with t. view wants a contiguous t (one extent may be -1); slice takes
+ * [first, last). */
+ATTUNE_API attune_status attune_tensor_view(const attune_tensor *t, int rank, const int64_t *shape,
+                                            attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_transpose(const attune_tensor *t, int a, int b,
+                                                 attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_slice(const attune_tensor *t, int axis, int64_t first,
+                                             int64_t last, attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t index,
+                                              attune_tensor *out); /* drops the axis */
+ATTUNE_API attune_status attune_tensor_expand(const attune_tensor *t, int rank,
+                                              const int64_t *shape, attune_tensor *out);
+
+/* Copies. convert rounds to nearest even and keeps NaN; to integers it rounds and saturates (NaN
+ * gives 0). */
+ATTUNE_API attune_status attune_tensor_convert(const attune_tensor *t, attune_dtype dtype,
+                                               attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_contiguous(
+    const attune_tensor *t, attune_tensor *out); /* shares t where it is contiguous */
+ATTUNE_API attune_status attune_tensor_copy(
+    const attune_tensor *from, attune_tensor *into); /* same shape, any dtypes, any strides */
+
+/* Single elements, as double or as integer; index is an element's place, rank many. */
+ATTUNE_API attune_status attune_tensor_get(const attune_tensor *t, const int64_t *index,
+                                           double *out);
+ATTUNE_API attune_status attune_tensor_set(attune_tensor *t, const int64_t *index, double value);
+
+ATTUNE_API attune_status attune_tensor_fill(attune_tensor *t, double value);
+ATTUNE_API attune_status attune_tensor_arange(attune_tensor *t, double first, double step);
+/* Element i of the row-major order draws from Philox counter i under the seed, whatever dtype and
+ * strides. */
+ATTUNE_API attune_status attune_tensor_normal(attune_tensor *t, uint64_t seed, double mean,
+                                              double std);
+ATTUNE_API attune_status attune_tensor_uniform(attune_tensor *t, uint64_t seed, double low,
+                                               double high);
+
+#define ATTUNE_UNARY_TABLE(X)                                                             \
+    X(NEG, "neg")                                                                         \
+    X(EXP, "exp")                                                                         \
+    X(LOG, "log")                                                                         \
+    X(SQRT, "sqrt") X(TANH, "tanh") X(SIGMOID, "sigmoid") X(GELU, "gelu") X(SILU, "silu") \
+        X(ABS, "abs")
+typedef enum attune_unary {
+#define X(symbol, name) ATTUNE_##symbol,
+    ATTUNE_UNARY_TABLE(X)
+#undef X
+} attune_unary;
+#define ATTUNE_BINARY_TABLE(X) X(ADD, "add") X(SUB, "sub") X(MUL, "mul") X(DIV, "div") X(POW, "pow")
+typedef enum attune_binary {
+#define X(symbol, name) ATTUNE_##symbol,
+    ATTUNE_BINARY_TABLE(X)
+#undef X
+} attune_binary;
+typedef enum attune_reduction { ATTUNE_SUM, ATTUNE_MEAN, ATTUNE_MAX } attune_reduction;
+
+/* Floats stay in their dtype, computed in f32 (f64 in f64); binary broadcasts as NumPy does and
+ * wants one dtype. */
+ATTUNE_API attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t,
+                                             attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a,
+                                              const attune_tensor *b, attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor *a,
+                                                     double b, bool scalar_first,
+                                                     attune_tensor *out);
+/* Pairwise sums. axis = ATTUNE_ALL_AXES gives shape {}; otherwise the axis is dropped. */
+enum { ATTUNE_ALL_AXES = 127 };
+ATTUNE_API attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, int axis,
+                                              attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_softmax(const attune_tensor *t, int axis,
+                                               attune_tensor *out); /* a row of -inf gives zeros */
+/* a [.., m, k], b [.., k, n] -> [.., m, n]; leading axes broadcast; any strides, without copies for
+ * f32 and f64. */
+ATTUNE_API attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *b,
+                                              attune_tensor *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,344 @@
+/* fast_backward.c - gradients of linear attention in f32, a block of tokens after the other, in
+ * products of panels. Names are plain.c's:
+ *
+ *   dA_i = S_i dN_i      dZ_i = -(A_i . dA_i) / Z_i      dv_j = R_j^T B_j      dB_j = R_j v_j
+ *
+ * dZ_i is what plain.c has, -(dN_i . o_i), as o_i = S_i^T A_i / Z_i: outputs are not made again. S
+ * and R are kept as panels of features, [F / panel][Dv][panel].
+ *
+ * All keys:  S over sections of keys, merged; queries in sections, each with an R of its own,
+ * merged; then keys. Causal:    S from the first block up makes dq, and Z and dZ, which are kept; R
+ * from the last block down makes dk and dv. Where tokens are cut in sections, S before and R after
+ * each come first, as in fast.c.
+ *
+ * Without epsilon S, as in the forward pass, is times e^-c with c the greatest exponent of the keys
+ * up to the block at hand, and so are its Z. A query's dN and dZ then are times e^c, and R is kept
+ * times e^c for the c of the block where it stands: going down c falls, so that R is only ever
+ * scaled down, and meets keys times e^-c.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "linear/block_backward.h"
+#include "simd/table.h"
+#include "tensor/tensor.h"
+
+enum { PARTS = 10 };
+
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static attune_status greatest_task(void *context, int64_t task, int thread) {
+    at_back_job *j = context;
+    const at_linear *p = j->p;
+    at_back_scratch *t = &j->thread[thread];
+    const int64_t head = task / j->keys.sections;
+    int64_t from, to, stride;
+    at_stabiliser best = {.greatest = -INFINITY};
+    at_linear_section(&j->keys, task % j->keys.sections, p->Sk, &from, &to);
+    for (int64_t first = from; first < to; first += j->plan.block) {
+        const int64_t count = least(to - first, j->plan.block);
+        const float *k =
+            at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, t->x, &stride);
+        const float greatest = at_linear_greatest(&j->plan, &t->s, k, stride, count, false);
+        if (!(greatest > best.greatest)) continue;
+        const float *rows = p->features == ATTUNE_FEATURES_TRIG ? t->s.other : t->s.row;
+        int64_t r = 0, m = 0;
+        while (rows[r] != greatest) r++;
+        while (p->features == ATTUNE_FEATURES_FAVOR && t->s.k[r * j->plan.stride + m] != greatest)
+            m++;
+        best = (at_stabiliser){.greatest = greatest, .token = first + r, .column = m};
+    }
+    j->greatest[task] = best;
+    return ATTUNE_OK;
+}
+
+/* S of a section, into its own place, or, causal, into the next one's. */
+static attune_status sum_task(void *context, int64_t task, int thread) {
+    at_back_job *j = context;
+    const at_linear *p = j->p;
+    at_back_scratch *t = &j->thread[thread];
+    const int64_t all = j->keys.sections, summed = p->causal ? all - 1 : all, head = task / summed,
+                  number = task % summed, place = head * all + number + p->causal;
+    const bool running = !(p->epsilon > 0);
+    at_linear_sums sums = at_linear_sums_in(&j->plan, j->s, place);
+    float c = running ? -INFINITY : j->greatest[head * all].greatest;
+    int64_t from, to;
+    at_linear_section(&j->keys, number, p->Sk, &from, &to);
+    at_linear_sums_clear(&j->plan, &sums);
+    for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
+        if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
+        const at_tokens k =
+            at_back_keys(j, t, head, first, least(to - first, j->plan.block), running, &c);
+        at_linear_sums_rescale(&j->plan, &sums, c);
+        at_back_pack_features(j, t->s.k_turned, k.count, t->k_rows);
+        at_back_add_keys(j, t, &k, &sums);
+    }
+    at_linear_sums_keep(&j->plan, j->s, place, &sums);
+    return ATTUNE_OK;
+}
+
+static attune_status merge_keys_task(void *context, int64_t head, int thread) {
+    at_back_job *j = context;
+    const int64_t sections = j->keys.sections;
+    (void)thread;
+    at_linear_sums_gather(&j->plan, j->s + head * sections * at_linear_sums_floats(&j->plan),
+                          sections, j->p->causal);
+    return ATTUNE_OK;
+}
+
+/* All sections into the first; causal: each gets those after it. */
+static attune_status merge_queries_task(void *context, int64_t head, int thread) {
+    at_back_job *j = context;
+    const int64_t n = j->p->causal ? j->keys.sections : j->queries.sections, place = head * n;
+    (void)thread;
+    if (j->p->causal) {
+        at_linear_sums_empty(&j->plan, j->r, place + n - 1);
+        for (int64_t i = n - 3; i >= 0; i--)
+            at_linear_sums_join(&j->plan, j->r, place + i, place + i + 1);
+    } else {
+        for (int64_t i = 1; i < n; i++) at_linear_sums_join(&j->plan, j->r, place, place + i);
+    }
+    return ATTUNE_OK;
+}
+
+/* dq of a section of queries that see all keys, and its R. */
+static attune_status queries_task(void *context, int64_t task, int thread) {
+    at_back_job *j = context;
+    const at_linear *p = j->p;
+    at_back_scratch *t = &j->thread[thread];
+    const int64_t head = task / j->queries.sections;
+    const at_linear_sums s = at_linear_sums_in(&j->plan, j->s, head * j->keys.sections);
+    at_linear_sums r = at_linear_sums_in(&j->plan, j->r, task);
+    int64_t from, to;
+    at_linear_section(&j->queries, task % j->queries.sections, p->Sq, &from, &to);
+    at_linear_sums_clear(&j->plan, &r);
+    for (int64_t g = 0; g < p->G; g++) {
+        for (int64_t first = from; first < to; first += j->plan.block) {
+            if (at_interrupted()) return at_interrupted_status();
+            const at_tokens q =
+                at_back_queries(j, t, head / p->Hk * p->Hq + head % p->Hk * p->G + g, first,
+                                least(to - first, j->plan.block), 0);
+            at_back_through_queries(j, t, &q, NULL, &s);
+            at_back_pack_features(j, t->s.q_turned, q.count, t->q_rows);
+            at_back_add_queries(j, t, &q, s.greatest, &r);
+        }
+    }
+    at_linear_sums_keep(&j->plan, j->r, task, &r);
+    return ATTUNE_OK;
+}
+
+/* dq of a section of causal queries, what is kept of them, and, into the place of the section
+ * before, its R. */
+static attune_status causal_queries_task(void *context, int64_t task, int thread) {
+    at_back_job *j = context;
+    const at_linear *p = j->p;
+    at_back_scratch *t = &j->thread[thread];
+    const int64_t number = task % j->keys.sections, head = task / j->keys.sections,
+                  offset = p->Sk - p->Sq;
+    const int64_t blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
+    const bool running = !(p->epsilon > 0);
+    at_linear_sums s = at_linear_sums_in(&j->plan, j->s, task), r = {0};
+    int64_t from, to;
+    at_linear_section(&j->keys, number, p->Sk, &from, &to);
+    if (j->keys.sections == 1) at_linear_sums_clear(&j->plan, &s);
+    if (number > 0)
+        r = at_linear_sums_in(&j->plan, j->r, task - 1), at_linear_sums_clear(&j->plan, &r);
+    float c = running ? s.greatest : j->greatest[head * j->keys.sections].greatest;
+    for (int64_t first = from; first < to; first += j->plan.block) {
+        if (at_interrupted()) return at_interrupted_status();
+        const at_tokens k =
+            at_back_keys(j, t, head, first, least(to - first, j->plan.block), running, &c);
+        const int64_t skip = offset > first ? offset - first : 0, rows = k.count - skip;
+        at_linear_sums_rescale(&j->plan, &s, c);
+        j->shift[head * blocks + first / j->plan.block] = c;
+        at_back_pack_features(j, t->s.k_turned, k.count, t->k_rows);
+        if (rows > 0)
+            at_simd_now()->panels.pack_columns(k.v, k.v_stride, k.count, p->Dv, t->columns);
+        for (int64_t g = 0; g < p->G && rows > 0; g++) {
+            const at_tokens q = at_back_queries(j, t, k.b * p->Hq + head % p->Hk * p->G + g,
+                                                first + skip - offset, rows, skip);
+            at_back_through_queries(j, t, &q, &k, &s);
+            if (number == 0) continue;
+            at_back_pack_features(j, t->s.q_turned, rows, t->q_rows);
+            at_back_add_queries(j, t, &q, c, &r);
+        }
+        at_back_add_keys(j, t, &k, &s);
+    }
+    if (number > 0) at_linear_sums_keep(&j->plan, j->r, task - 1, &r);
+    return ATTUNE_OK;
+}
+
+/* dk and dv of a section of keys, from its last block down. */
+static attune_status keys_task(void *context, int64_t task, int thread) {
+    at_back_job *j = context;
+    const at_linear *p = j->p;
+    at_back_scratch *t = &j->thread[thread];
+    const int64_t number = task % j->keys.sections, head = task / j->keys.sections,
+                  blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
+    at_linear_sums r =
+        at_linear_sums_in(&j->plan, j->r, p->causal ? task : head * j->queries.sections);
+    float c = p->causal ? 0 : at_linear_sums_in(&j->plan, j->s, head * j->keys.sections).greatest;
+    int64_t from, to;
+    at_linear_section(&j->keys, number, p->Sk, &from, &to);
+    if (p->causal && j->keys.sections == 1) at_linear_sums_clear(&j->plan, &r);
+    if (!p->causal) at_back_turn_sums(j, &r, t->r);
+    j->totals[task] = 0;
+    for (int64_t first = from + (to - from - 1) / j->plan.block * j->plan.block; first >= from;
+         first -= j->plan.block) {
+        if (at_interrupted()) return at_interrupted_status();
+        if (p->causal) {
+            c = j->shift[head * blocks + first / j->plan.block];
+            at_linear_sums_rescale(&j->plan, &r, at_back_opposite(j, c));
+            at_back_turn_sums(j, &r, t->r);
+        }
+        const at_tokens k =
+            at_back_keys(j, t, head, first, least(to - first, j->plan.block), false, &c);
+        j->totals[task] += at_back_through_keys(j, t, &k, c, &r);
+    }
+    return ATTUNE_OK;
+}
+
+/* With epsilon the stabiliser does not cancel: the token that it comes from gets its gradient. */
+static void stabiliser_backward(const at_back_job *j, int64_t head) {
+    const at_linear *p = j->p;
+    const at_stabiliser from = j->greatest[head * j->keys.sections];
+    const int64_t place = (head * p->Sk + from.token) * p->D, *s = p->k.stride;
+    const double *w = (const double *)p->projection.data + from.column * p->D,
+                 c = 1 / sqrt((double)p->D);
+    double total = 0;
+    for (int64_t n = 0; n < j->keys.sections; n++) total += j->totals[head * j->keys.sections + n];
+    for (int64_t d = 0; d < p->D; d++) {
+        double x, dx;
+        at_load_row_f64(&p->k,
+                        head / p->Hk * s[0] + head % p->Hk * s[1] + from.token * s[2] + d * s[3], 1,
+                        1, &x);
+        at_load_row_f64(j->g->dk, place + d, 1, 1, &dx);
+        dx -= total * (p->features == ATTUNE_FEATURES_TRIG ? c * x : w[d]);
+        at_store_row_f64(j->g->dk, place + d, 1, 1, &dx);
+    }
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static attune_status run(at_back_job *j) {
+    const at_linear *p = j->p;
+    const int64_t heads = p->B * p->Hk, sections = j->keys.sections;
+    const bool stabilised = p->epsilon > 0 && at_linear_exponential(p);
+    if (p->epsilon > 0) { /* without exponentials: -inf */
+        AT_TRY(at_parallel(heads * sections, greatest_task, j));
+        for (int64_t head = 0; head < heads; head++)
+            for (int64_t n = 1; n < sections; n++)
+                if (j->greatest[head * sections + n].greatest >
+                    j->greatest[head * sections].greatest)
+                    j->greatest[head * sections] = j->greatest[head * sections + n];
+    }
+    if (p->causal) {
+        at_linear_clear_early(p, j->g->dq);
+        if (sections > 1) {
+            AT_TRY(at_parallel(heads * (sections - 1), sum_task, j));
+            AT_TRY(at_parallel(heads, merge_keys_task, j));
+        }
+        AT_TRY(at_parallel(heads * sections, causal_queries_task, j));
+        if (sections > 1) AT_TRY(at_parallel(heads, merge_queries_task, j));
+    } else {
+        AT_TRY(at_parallel(heads * sections, sum_task, j));
+        AT_TRY(at_parallel(heads, merge_keys_task, j));
+        AT_TRY(at_parallel(heads * j->queries.sections, queries_task, j));
+        AT_TRY(at_parallel(heads, merge_queries_task, j));
+    }
+    AT_TRY(at_parallel(heads * sections, keys_task, j));
+    for (int64_t head = 0; head < heads && stabilised; head++) stabiliser_backward(j, head);
+    return ATTUNE_OK;
+}
+
+static attune_status scratch_new(const at_back_job *j, at_back_scratch *t) {
+    const at_linear_plan *p = &j->plan;
+    const int64_t n = p->block, features = at_round_up(p->F, p->panel) * n,
+                  flat = j->p->turn ? n * p->stride : 0;
+    const int64_t sizes[PARTS] = {n * p->D,
+                                  n * p->Dv,
+                                  n * p->Dv,
+                                  n * p->stride,
+                                  flat,
+                                  at_round_up(n, p->panel) * at_round_up(p->Dv, AT_DIM),
+                                  features,
+                                  features,
+                                  n * at_round_up(p->D, p->panel / 2),
+                                  at_round_up(p->Dv, p->panel) * p->F};
+    float **const parts[PARTS] = {&t->x,       &t->v,      &t->g,      &t->d,  &t->d_flat,
+                                  &t->columns, &t->k_rows, &t->q_rows, &t->dx, &t->r};
+    AT_TRY(at_linear_scratch_new(p, j->p->turn != NULL, &t->s));
+    int64_t total = 0;
+    for (int i = 0; i < PARTS; i++) total += at_round_up(sizes[i], 16);
+    float *at = t->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof *at));
+    if (!at) return ATTUNE_EMEMORY;
+    for (int i = 0; i < PARTS; i++) *parts[i] = at, at += at_round_up(sizes[i], 16);
+    if (!j->p->turn) t->d_flat = t->d;
+    if (p->features != ATTUNE_FEATURES_FAVOR || !(p->epsilon > 0)) return ATTUNE_OK;
+    t->s.best = at_alloc(n * (int64_t)sizeof *t->s.best);
+    return t->s.best ? ATTUNE_OK : ATTUNE_EMEMORY;
+}
+
+static attune_status weights_new(at_back_job *j) {
+    const at_linear_plan *p = &j->plan;
+    const double *w = j->p->projection.data;
+    if (p->M == 0) return ATTUNE_OK;
+    float *narrow = at_alloc(at_checked_mul(p->M * p->D, (int64_t)sizeof *narrow));
+    j->weights =
+        narrow
+            ? at_alloc(at_checked_mul(p->M * at_round_up(p->D, p->panel), (int64_t)sizeof *narrow))
+            : NULL;
+    if (j->weights) {
+        for (int64_t i = 0; i < p->M * p->D; i++) narrow[i] = (float)w[i];
+        at_simd_now()->panels.pack_rows(narrow, p->D, p->M, p->D, p->M, j->weights);
+    }
+    at_free(narrow);
+    return j->weights ? ATTUNE_OK : ATTUNE_EMEMORY;
+}
+
+/* Memory for sums and for what is kept of queries. */
+static attune_status kept_new(at_back_job *j) {
+    const at_linear *p = j->p;
+    const int64_t heads = p->B * p->Hk, places = heads * j->keys.sections,
+                  sums = at_linear_sums_floats(&j->plan), queries = p->B * p->Hq * p->Sq;
+    const int64_t floats = (int64_t)sizeof(float),
+                  blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
+    j->s = at_alloc(at_checked_mul(places, sums * floats));
+    j->r = j->s ? at_alloc(at_checked_mul(p->causal ? places : heads * j->queries.sections,
+                                          sums * floats))
+                : NULL;
+    j->Z = j->r ? at_alloc(at_checked_mul(queries, floats)) : NULL;
+    j->dZ = j->Z ? at_alloc(at_checked_mul(queries, floats)) : NULL;
+    j->shift = j->dZ ? at_alloc(heads * blocks * floats) : NULL;
+    j->greatest = j->shift ? at_alloc(places * (int64_t)sizeof *j->greatest) : NULL;
+    j->totals = j->greatest ? at_alloc(places * (int64_t)sizeof *j->totals) : NULL;
+    j->thread = j->totals ? at_alloc_zeroed(at_threads() * (int64_t)sizeof *j->thread) : NULL;
+    return j->thread ? ATTUNE_OK : ATTUNE_EMEMORY;
+}
+
+attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gradients *g) {
+    at_back_job j = {
+        .p = p, .g = g, .keys = at_linear_cut_keys(p), .queries = at_linear_cut_queries(p)};
+    const int threads = at_threads();
+    attune_status status = at_linear_plan_new(p->features, &p->projection, p->D, p->Dv, p->F,
+                                              p->epsilon, j.keys.block, &j.plan);
+    j.plan.products = at_round_up(p->F, j.plan.panel) * p->Dv;
+    if (status == ATTUNE_OK) status = weights_new(&j);
+    if (status == ATTUNE_OK) status = kept_new(&j);
+    for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = scratch_new(&j, &j.thread[t]);
+    if (status == ATTUNE_OK) status = run(&j);
+    for (int t = 0; t < threads && j.thread; t++) {
+        at_linear_scratch_free(&j.thread[t].s);
+        at_free(j.thread[t].s.best);
+        at_free(j.thread[t].all);
+    }
+    void *all[] = {j.weights, j.s, j.r, j.Z, j.dZ, j.shift, j.greatest, j.totals, j.thread};
+    for (int i = 0; i < 9; i++) at_free(all[i]);
+    at_linear_plan_free(&j.plan);
+    return status;
+}

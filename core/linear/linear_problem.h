@@ -1,0 +1,56 @@
+/* linear.h - a valid problem of linear attention, and its two engines.
+ *
+ *   o_i = sum_j (R phi(q_i)) . (R phi(k_j)) v_j  /  sum_j phi(q_i) . phi(k_j)        j up to i's
+ * token where causal
+ *
+ * R turns features by their token's position where there is a rotation: RoFormer (arXiv
+ * 2104.09864), equation 19.
+ */
+#ifndef AT_LINEAR_LINEAR_H
+#define AT_LINEAR_LINEAR_H
+
+#include "attune.h"
+#include "position/position.h"
+
+typedef struct at_linear {
+    int64_t B, Hq, Hk, G, Sq, Sk, D, Dv;
+    int64_t M, F; /* rows of the projection (elu: 0), features */
+    attune_features features;
+    bool causal, in_f64;
+    double epsilon;
+    int64_t block; /* tokens */
+    attune_tensor q, k, v;
+    attune_tensor projection;    /* [M, D] f64, contiguous, times D^(-1/4) where the features are */
+    const attune_position *turn; /* NULL: features are not turned */
+    at_rotation q_rotation, k_rotation; /* f32; the queries are the last tokens */
+    double *q_wide, *k_wide;            /* [Sq], [Sk][2][pairs], where at_linear_reference turns */
+} at_linear;
+
+/* An encoding whose part is in the scores: it cannot be had without the matrix of them. */
+bool at_position_needs_scores(const attune_position *pe);
+
+/* rotate NULL or one that turns F features. */
+attune_status at_linear_check_rotation(attune_position *rotate, int64_t features);
+
+/* The projection [M, D] for that head_dim, as f64 and scaled; closed for elu. *rows: M, *features:
+ * F. */
+attune_status at_linear_projection(attune_features kind, const attune_tensor *projection,
+                                   int64_t head_dim, attune_tensor *out, int64_t *rows,
+                                   int64_t *features);
+
+attune_status at_linear_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
+                             const attune_linear_options *options, at_linear *out);
+void at_linear_close(at_linear *p);
+
+/* f32 over panels; f64 term by term through BLIS. o is new, contiguous and of q's dtype. */
+attune_status at_linear_blocked(const at_linear *p, attune_tensor *o);
+attune_status at_linear_reference(at_linear *p, attune_tensor *o);
+
+typedef struct at_linear_gradients {
+    const attune_tensor *d_o;
+    attune_tensor *dq, *dk, *dv;
+} at_linear_gradients;
+attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gradients *g);
+attune_status at_linear_reference_backward(at_linear *p, const at_linear_gradients *g);
+
+#endif

@@ -1,0 +1,280 @@
+/* state.c - linear attention as a recurrence (Katharopoulos et al. 2020, equations 18 to 20): sums
+ * over all tokens so far, and nothing of the tokens themselves.
+ *
+ * The stabiliser of the keys is the greatest exponent so far; when a greater one comes the sums are
+ * rescaled. With epsilon the features are e + epsilon, of which only e is relative to it: the sums
+ * of e and those of epsilon's part are kept apart.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "attention/problem.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "linear/block.h"
+#include "simd/table.h"
+#include "tensor/tensor.h"
+
+enum {
+    BLOCK = 64,
+    ALONE = 1 << 20
+}; /* bytes that one thread reads while others would only be waking up */
+
+struct attune_linear_state {
+    attune_linear_state_options options; /* v_head_dim as it is; projection NULL */
+    at_linear_plan plan;
+    int64_t length, floats; /* of a kv head's sums */
+    bool apart;             /* a second set of sums: of features that are all 1 */
+    float *sums;            /* [B][Hk][1 or 2] */
+};
+
+static float *place_of(const attune_linear_state *st, int64_t head, int which) {
+    return st->sums + (head * (1 + st->apart) + which) * st->floats;
+}
+static at_linear_sums sums_of(const attune_linear_state *st, int64_t head, int which) {
+    return at_linear_sums_at(&st->plan, place_of(st, head, which));
+}
+
+static attune_status at_least_one(const char *name, int64_t n) {
+    return n >= 1 && n <= (int64_t)1 << 30
+               ? ATTUNE_OK
+               : at_fail(ATTUNE_EVALUE, "%s: expected from 1 to 2^30, got %lld", name,
+                         (long long)n);
+}
+
+attune_status attune_linear_state_new(const attune_linear_state_options *options,
+                                      attune_linear_state **out) {
+    attune_linear_state_options o = *options;
+    attune_tensor w = {0};
+    int64_t M, F;
+    *out = NULL;
+    AT_TRY(attune_init());
+    AT_TRY(at_least_one("batch", o.batch));
+    AT_TRY(at_least_one("kv_heads", o.kv_heads));
+    AT_TRY(at_least_one("head_dim", o.head_dim));
+    if (o.v_head_dim == 0) o.v_head_dim = o.head_dim;
+    AT_TRY(at_least_one("v_head_dim", o.v_head_dim));
+    if (!(o.epsilon >= 0) || isinf(o.epsilon))
+        return at_fail(ATTUNE_EVALUE, "epsilon: expected a number of at least 0, got %g",
+                       o.epsilon);
+    AT_TRY(at_linear_projection(o.features, o.projection, o.head_dim, &w, &M, &F));
+    attune_status status = at_linear_check_rotation(o.rotate, F);
+    attune_linear_state *st = status == ATTUNE_OK ? at_alloc_zeroed((int64_t)sizeof *st) : NULL;
+    if (status == ATTUNE_OK && !st) status = ATTUNE_EMEMORY;
+    if (status == ATTUNE_OK)
+        status = at_linear_plan_new(o.features, &w, o.head_dim, o.v_head_dim, F, o.epsilon, BLOCK,
+                                    &st->plan);
+    if (status == ATTUNE_OK) {
+        o.projection = NULL;
+        if (o.rotate && !o.rotate->inv_freq) o.rotate = NULL;
+        st->options = o, st->floats = at_linear_sums_floats(&st->plan), st->apart = o.epsilon > 0;
+        st->sums =
+            at_alloc(at_checked_mul(at_checked_mul(o.batch, o.kv_heads),
+                                    (1 + st->apart) * st->floats * (int64_t)sizeof *st->sums));
+        if (!st->sums) status = ATTUNE_EMEMORY;
+    }
+    attune_tensor_close(&w);
+    if (status != ATTUNE_OK) {
+        attune_linear_state_close(st);
+        return status;
+    }
+    attune_linear_state_reset(st);
+    *out = st;
+    return ATTUNE_OK;
+}
+
+void attune_linear_state_close(attune_linear_state *st) {
+    if (!st) return;
+    at_linear_plan_free(&st->plan);
+    at_free(st->sums);
+    at_free(st);
+}
+
+void attune_linear_state_reset(attune_linear_state *st) {
+    for (int64_t head = 0; head < st->options.batch * st->options.kv_heads; head++) {
+        for (int which = 0; which <= st->apart; which++) {
+            at_linear_sums sums = sums_of(st, head, which);
+            at_linear_sums_clear(&st->plan, &sums);
+            *place_of(st, head, which) = sums.greatest;
+        }
+    }
+    st->length = 0;
+}
+
+int64_t attune_linear_state_length(const attune_linear_state *st) { return st->length; }
+int64_t attune_linear_state_nbytes(const attune_linear_state *st) {
+    return st->options.batch * st->options.kv_heads * (1 + st->apart) * st->floats *
+           (int64_t)sizeof *st->sums;
+}
+const attune_linear_state_options *attune_linear_state_describe(const attune_linear_state *st) {
+    return &st->options;
+}
+
+/* ---- append and attend ----------------------------------------------------------------------- */
+
+typedef struct state_job {
+    attune_linear_state *st;
+    at_linear_plan plan; /* the state's, for blocks as long as this call needs */
+    const attune_tensor *q, *k, *v, *o;
+    at_rotation turns;
+    int64_t heads; /* query heads a kv head */
+    at_linear_scratch *thread;
+} state_job;
+
+static attune_status append_task(void *context, int64_t head, int thread) {
+    state_job *j = context;
+    attune_linear_state *st = j->st;
+    const at_linear_plan *plan = &j->plan;
+    at_linear_scratch *s = &j->thread[thread];
+    const at_rotation *turns = st->options.rotate ? &j->turns : NULL;
+    const int64_t b = head / st->options.kv_heads, h = head % st->options.kv_heads,
+                  S = j->k->shape[2];
+    at_linear_sums sums = sums_of(st, head, 0), ones = st->apart ? sums_of(st, head, 1) : sums;
+    int64_t stride;
+    for (int64_t first = 0; first < S; first += BLOCK) {
+        const int64_t count = S - first < BLOCK ? S - first : BLOCK;
+        float greatest = sums.greatest;
+        const float *k = at_linear_rows(j->k, b, h, first, count, s->wide, &stride);
+        at_linear_keys(plan, s, k, stride, count, turns, b, first, true, &greatest, 0);
+        at_linear_sums_rescale(plan, &sums, greatest);
+        const float *v = at_linear_rows(j->v, b, h, first, count, s->wide, &stride);
+        at_simd_now()->panels.pack_rows(v, stride, count, plan->Dv, plan->block, s->v);
+        at_linear_sums_add(plan, s, count, &sums);
+        if (!st->apart) continue;
+        for (int64_t r = 0; r < count; r++) {
+            float *one = s->k + r * plan->stride;
+            for (int64_t f = 0; f < plan->F; f++) one[f] = 1;
+            if (turns) at_rotate_token(turns, b, first + r, one, s->k_turned + r * plan->stride);
+        }
+        at_linear_sums_add(plan, s, count, &ones);
+    }
+    *place_of(st, head, 0) = sums.greatest;
+    return ATTUNE_OK;
+}
+
+static attune_status attend_task(void *context, int64_t task, int thread) {
+    state_job *j = context;
+    const attune_linear_state *st = j->st;
+    const at_linear_plan *plan = &j->plan;
+    const at_simd *simd = at_simd_now();
+    at_linear_scratch *s = &j->thread[thread];
+    const int64_t Hq = j->q->shape[1], b = task / Hq, h = task % Hq,
+                  head = b * st->options.kv_heads + h / j->heads;
+    int64_t stride;
+    const float *q = at_linear_rows(j->q, b, h, 0, 1, s->wide, &stride);
+    at_linear_queries(plan, s, q, stride, 1, st->options.rotate ? &j->turns : NULL, b, 0);
+    float denominator = 0;
+    for (int which = 0; which <= st->apart; which++) {
+        const at_linear_sums sums = sums_of(st, head, which);
+        const float factor = which ? plan->epsilon : 1;
+        float part;
+        const at_panel_product product = {.rows = 1,
+                                          .columns = plan->Dvp,
+                                          .depth = plan->F,
+                                          .a = s->q_turned,
+                                          .a_row = plan->stride,
+                                          .a_step = 1,
+                                          .b = sums.s,
+                                          .b_panel = plan->F * plan->panel,
+                                          .c = which ? s->scores : s->o,
+                                          .c_row = plan->Dvp};
+        simd->panels.multiply(&product);
+        simd->linear.dot(s->q, plan->stride, 1, plan->F, sums.z, &part);
+        denominator += factor * part;
+        if (which) simd->elementwise.add_scaled(s->scores, factor, s->o, plan->Dv);
+    }
+    for (int64_t d = 0; d < plan->Dv; d++) s->o[d] = denominator == 0 ? 0 : s->o[d] / denominator;
+    at_store_row(j->o, task * plan->Dv, 1, plan->Dv, s->o);
+    return ATTUNE_OK;
+}
+
+/* alone: on this thread, without an interrupt between two tasks. */
+static attune_status run(state_job *j, int64_t tasks, at_task task, attune_side side, int64_t first,
+                         int64_t S, bool alone) {
+    const int threads = alone ? 1 : at_threads();
+    const attune_linear_state *st = j->st;
+    j->plan = st->plan;
+    if (S < BLOCK) j->plan.block = S;
+    attune_status status = ATTUNE_OK;
+    if (st->options.rotate)
+        AT_TRY(at_rotation_make(st->options.rotate, NULL, &first, 1, st->options.batch, S, side,
+                                first + S, &j->turns));
+    j->thread = at_alloc_zeroed(threads * (int64_t)sizeof *j->thread);
+    if (!j->thread) status = ATTUNE_EMEMORY;
+    for (int t = 0; t < threads && status == ATTUNE_OK; t++)
+        status = at_linear_scratch_new(&j->plan, st->options.rotate != NULL, &j->thread[t]);
+    if (status == ATTUNE_OK && !alone) status = at_parallel(tasks, task, j);
+    for (int64_t i = 0; i < tasks && status == ATTUNE_OK && alone; i++) status = task(j, i, 0);
+    for (int t = 0; t < threads && j->thread; t++) at_linear_scratch_free(&j->thread[t]);
+    at_free(j->thread);
+    at_rotation_free(&j->turns);
+    return status;
+}
+
+static attune_status check(const char *name, const attune_tensor *t, int64_t batch, int64_t heads,
+                           int64_t tokens, int64_t dim) {
+    AT_TRY(at_check_open(name, t));
+    if (!at_is_float(t->dtype))
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name,
+                       attune_dtype_name(t->dtype));
+    if (t->rank != 4 || t->shape[0] != batch || (heads && t->shape[1] != heads) ||
+        (tokens && t->shape[2] != tokens) || t->shape[3] != dim) {
+        char head[24] = "heads", token[24] = "tokens";
+        if (heads) snprintf(head, sizeof head, "%lld", (long long)heads);
+        if (tokens) snprintf(token, sizeof token, "%lld", (long long)tokens);
+        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %s, %s, %lld], got %s", name,
+                       (long long)batch, head, token, (long long)dim,
+                       at_shape_text(t->rank, t->shape));
+    }
+    return ATTUNE_OK;
+}
+
+attune_status attune_linear_state_append(attune_linear_state *st, const attune_tensor *k,
+                                         const attune_tensor *v) {
+    const attune_linear_state_options *o = &st->options;
+    AT_TRY(check("k", k, o->batch, o->kv_heads, 0, o->head_dim));
+    AT_TRY(check("v", v, o->batch, o->kv_heads, k->shape[2], o->v_head_dim));
+    state_job j = {.st = st, .k = k, .v = v};
+    const int64_t bytes = attune_linear_state_nbytes(st), S = k->shape[2];
+    if (bytes * S <= ALONE) {
+        AT_TRY(run(&j, o->batch * o->kv_heads, append_task, ATTUNE_KEY, st->length, S, true));
+        st->length += S;
+        return ATTUNE_OK;
+    }
+    /* An interrupt may come between two heads: what they were is kept until all are done. */
+    float *before = at_alloc(bytes);
+    if (!before) return ATTUNE_EMEMORY;
+    memcpy(before, st->sums, (size_t)bytes);
+    attune_status status =
+        run(&j, o->batch * o->kv_heads, append_task, ATTUNE_KEY, st->length, S, false);
+    if (status == ATTUNE_OK)
+        st->length += S;
+    else
+        memcpy(st->sums, before, (size_t)bytes);
+    at_free(before);
+    return status;
+}
+
+attune_status attune_linear_state_attend(attune_linear_state *st, const attune_tensor *q,
+                                         attune_tensor *o) {
+    const attune_linear_state_options *options = &st->options;
+    memset(o, 0, sizeof *o);
+    AT_TRY(check("q", q, options->batch, 0, 1, options->head_dim));
+    if (q->shape[1] % options->kv_heads) {
+        return at_fail(ATTUNE_ESHAPE,
+                       "q: expected a number of heads that %lld kv heads divide, got %lld",
+                       (long long)options->kv_heads, (long long)q->shape[1]);
+    }
+    if (st->length == 0)
+        return at_fail(ATTUNE_EVALUE, "state: expected at least one token appended, got none");
+    const int64_t shape[4] = {options->batch, q->shape[1], 1, options->v_head_dim};
+    const attune_tensor from = *q;
+    AT_TRY(at_tensor_new(from.dtype, 4, shape, o));
+    state_job j = {.st = st, .q = &from, .o = o, .heads = shape[1] / options->kv_heads};
+    attune_status status = run(&j, options->batch * shape[1], attend_task, ATTUNE_QUERY,
+                               st->length - 1, 1, attune_linear_state_nbytes(st) <= ALONE);
+    if (status != ATTUNE_OK) attune_tensor_close(o);
+    return status;
+}

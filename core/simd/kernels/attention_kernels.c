@@ -1,0 +1,410 @@
+/* attention.c - one step of the online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao
+ * et al. 2022, arXiv 2205.14135, algorithm 1): a panel of rows against a block of packed keys and
+ * values.
+ *
+ *   s = q k^T        m' = max(m, max s)        p = 2^(s - m')
+ *   l' = 2^(m - m') l + sum p                  o' = 2^(m - m') o + p v
+ */
+#include "simd/attention_kernels.h"
+#include "simd/kernels/product.h"
+
+void AT_KERNEL(attention)(at_attention_kernels *table);
+
+/* Whole panels around the columns that some row sees. */
+static int left_of(const at_step *s) { return s->from / AT_PANEL * AT_PANEL; }
+static int right_of(const at_step *s) { return (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL; }
+
+/* Floats between rows of weights as the product takes them. A row of quads goes as two rows of
+ * bytes. */
+AT_INLINE int64_t weight_stride(operand kind) {
+    return kind == PAIRS || kind == WORDS ? AT_SCORE_STRIDE / 2
+           : kind == QUADS                ? AT_SCORE_STRIDE / 4
+                                          : AT_SCORE_STRIDE;
+}
+
+AT_INLINE bool is_integer(operand kind) { return kind == WORDS || kind == QUADS; }
+
+/* Rows of the register tile that a row takes: of quads one for each digit. */
+AT_INLINE int lines_of(operand kind) { return kind == QUADS ? 2 : 1; }
+
+/* ---- scores ---------------------------------------------------------------------------------- */
+
+AT_INLINE void store_scores(int rows, int vectors, operand kind, const at_step *s, int column,
+                            vf acc[AT_ROWS][2]) {
+    float *to = s->scores + column;
+    const float *scale = is_integer(kind) ? s->k_scale[column / AT_TILE] + column % AT_TILE : NULL;
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r += lines_of(kind)) {
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) {
+            vf x = acc[r][j];
+            if (is_integer(kind)) {
+                x = vf_of_i32(x);
+                if (kind == QUADS) x = vf_fma(x, vf_set1(128.0f), vf_of_i32(acc[r + 1][j]));
+                x = vf_mul(vf_mul(x, vf_set1(s->q_scale[r / lines_of(kind)])),
+                           vf_load(scale + j * AT_LANES));
+            }
+            vf_store(to + r / lines_of(kind) * AT_SCORE_STRIDE + j * AT_LANES, x);
+        }
+    }
+}
+
+AT_INLINE int64_t steps_of(operand kind, const at_step *s) {
+    const int64_t steps = (s->D + depth_of(kind) - 1) / depth_of(kind);
+    return kind == BF16 ? at_round_up(steps, 2) : steps;
+}
+
+AT_INLINE void start_scores(int rows, operand kind, const at_step *s, vf acc[AT_ROWS][2]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        acc[r][0] = acc[r][1] = kind == QUADS ? vf_set1(s->q_scale[s->rows + r]) : vf_zero();
+}
+
+/* Half a panel, where no row sees anything of the other half. */
+AT_INLINE void scores_of_half(int rows, operand kind, const at_step *s, int column) {
+    const int panel = column / AT_PANEL * AT_PANEL, width = kind == BF16 ? 4 : bytes_of(kind);
+    const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind);
+    const char *k = (const char *)s->k[panel / AT_TILE] + panel % AT_TILE * row_bytes +
+                    (column - panel) * width;
+    vf acc[AT_ROWS][2];
+    start_scores(rows, kind, s, acc);
+    accumulate(rows, 1, AT_PANEL, kind, false, 1, rows, s->q, k, 0, steps_of(kind, s), acc, NULL,
+               0);
+    store_scores(rows, 1, kind, s, column, acc);
+}
+
+/* scores[r][j] = sum over d of q[d][r] k[d][j]. rows: of the register tile. */
+AT_INLINE void scores_of(int rows, operand kind, const at_step *s) {
+    const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind);
+    for (int column = left_of(s); column < right_of(s); column += AT_PANEL) {
+        const bool left = s->from<column + AT_LANES, right = s->to> column + AT_LANES;
+        if (!left || !right) {
+            scores_of_half(rows, kind, s, left ? column : column + AT_LANES);
+            continue;
+        }
+        const int tile = column / AT_TILE;
+        const int64_t offset = column % AT_TILE * row_bytes;
+        vf acc[AT_ROWS][2];
+        start_scores(rows, kind, s, acc);
+        accumulate_and_fetch(rows, 2, kind, false, 1, rows, s->q, (const char *)s->k[tile] + offset,
+                             0, steps_of(kind, s), acc,
+                             s->k_ahead[tile] ? (const char *)s->k_ahead[tile] + offset : NULL,
+                             s->share, s->shares);
+        store_scores(rows, 2, kind, s, column, acc);
+    }
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+/* o[r][j] = alpha[r] o[r][j] + sum over keys of p[r][key] v[key][j], one panel of V's dims over
+ * consecutive tiles. */
+AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_step *s, int64_t d,
+                               int64_t Dvp) {
+    const int granule = kind == BF16 ? 2 : depth_of(kind), from = s->from / granule * granule,
+              to = (s->to + granule - 1) / granule * granule;
+    const float *weights = depth_of(kind) > 1 ? s->weights : s->scores;
+    vf acc[AT_ROWS][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++)
+            acc[r][j] = is_integer(kind) ? vf_zero()
+                                         : vf_mul(vf_set1(s->alpha[r]),
+                                                  vf_load(s->o + r * Dvp + d + j * AT_LANES));
+    }
+    for (int t = from / AT_TILE; t * AT_TILE < to; t++) {
+        const int base = t * AT_TILE, begin = from > base ? from - base : 0,
+                  end = to - base < AT_TILE ? to - base : AT_TILE, depth = depth_of(kind);
+        const int64_t offset = d * AT_TILE * bytes_of(kind) / depth;
+        accumulate_and_fetch(
+            rows, vectors, kind, true, weight_stride(kind), 1, weights + base / depth,
+            (const char *)s->v[t] + offset, begin / depth, end / depth, acc,
+            s->v_ahead[t] ? (const char *)s->v_ahead[t] + offset : NULL, s->share, s->shares);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r += lines_of(kind)) {
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) {
+            const int row = r / lines_of(kind);
+            float *o = s->o + row * Dvp + d + j * AT_LANES;
+            vf x = acc[r][j];
+            if (is_integer(kind)) {
+                x = vf_of_i32(x);
+                if (kind == QUADS) x = vf_fma(x, vf_set1(256.0f), vf_of_i32(acc[r + 1][j]));
+                x = vf_fma(x, vf_set1(s->weight_scale[row]),
+                           vf_mul(vf_set1(s->alpha[row]), vf_load(o)));
+            }
+            vf_store(o, x);
+        }
+    }
+}
+
+AT_INLINE void values_of(int rows, operand kind, const at_step *s) {
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM);
+    int64_t d = 0;
+    for (; d + AT_PANEL <= Dvp; d += AT_PANEL) values_of_panel(rows, 2, kind, s, d, Dvp);
+    if (d < Dvp) values_of_panel(rows, 1, kind, s, d, Dvp);
+}
+
+/* ---- a function for each number of rows and kind of columns, since a register tile must be of
+ * constant size ------- */
+
+typedef void (*step_function)(const at_step *s);
+
+#define FUNCTIONS(rows, kind)                              \
+    static void scores_##kind##_##rows(const at_step *s) { \
+        scores_of(rows *lines_of(kind), kind, s);          \
+    }                                                      \
+    static void values_##kind##_##rows(const at_step *s) { \
+        values_of(rows *lines_of(kind), kind, s);          \
+    }
+AT_EACH_ROW(FUNCTIONS, F32)
+AT_EACH_ROW(FUNCTIONS, BF16)
+AT_EACH_ROW(FUNCTIONS, F16)
+#if AT_HAS_DOT
+AT_EACH_ROW(FUNCTIONS, PAIRS)
+AT_EACH_HALF(FUNCTIONS, QUADS)
+#else
+AT_EACH_ROW(FUNCTIONS, WORDS)
+#endif
+
+/* Indexed by operand, then by rows - 1. */
+#define SCORES(rows, kind) scores_##kind##_##rows,
+#define VALUES(rows, kind) values_##kind##_##rows,
+#if AT_HAS_DOT
+#define OTHERS(which) [PAIRS] = {AT_EACH_ROW(which, PAIRS)}, [QUADS] = {AT_EACH_HALF(which, QUADS)}
+#else
+#define OTHERS(which) [WORDS] = {AT_EACH_ROW(which, WORDS)}
+#endif
+#define TABLE(which)                                                            \
+    {                                                                           \
+        [F32] = {AT_EACH_ROW(which, F32)}, [BF16] = {AT_EACH_ROW(which, BF16)}, \
+        [F16] = {AT_EACH_ROW(which, F16)}, OTHERS(which)                        \
+    }
+static const step_function scores_table[][AT_ROWS] = TABLE(SCORES),
+                           values_table[][AT_ROWS] = TABLE(VALUES);
+
+static operand kind_of(const at_step *s) {
+    if (s->product == AT_DOT_BF16) return PAIRS;
+    if (s->product == AT_DOT_I8) return AT_HAS_DOT ? QUADS : WORDS;
+    return s->dtype == ATTUNE_F32 ? F32 : s->dtype == ATTUNE_BF16 ? BF16 : F16;
+}
+
+static void scores(at_step *s) { scores_table[kind_of(s)][s->rows - 1](s); }
+
+/* ---- softmax --------------------------------------------------------------------------------- */
+
+static void cap(at_step *s) {
+    const vf inner = vf_set1(s->scale / s->softcap), outer = vf_set1(s->softcap);
+    for (int r = 0; r < s->rows; r++) {
+        float *x = s->scores + r * AT_SCORE_STRIDE;
+        for (int j = left_of(s); j < right_of(s); j += AT_LANES)
+            vf_store(x + j, vf_mul(outer, vf_tanh(vf_mul(inner, vf_load(x + j)))));
+    }
+}
+
+/* The greatest exponent of a row: of what it sees, and so far. What it does not see becomes -inf in
+ * the two vectors at the edges, and is not looked at beyond. vf_max gives its second argument where
+ * either is NaN: a NaN score does not hide the others, and comes out of exp2. */
+static float greatest_exponent(const at_step *s, int r) {
+    const vf nothing = vf_set1(-INFINITY);
+    float *x = s->scores + r * AT_SCORE_STRIDE;
+    const int first = s->first[r], last = s->last[r], left = first / AT_LANES * AT_LANES,
+              right = (last + AT_LANES - 1) / AT_LANES * AT_LANES;
+    if (first > left)
+        vf_store(x + left, vf_within(vf_load(x + left), first - left, AT_LANES, nothing));
+    if (last < right)
+        vf_store(x + right - AT_LANES,
+                 vf_within(vf_load(x + right - AT_LANES), 0, last - right + AT_LANES, nothing));
+    vf m0 = nothing, m1 = nothing;
+    int j = left;
+    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES)
+        m0 = vf_max(vf_load(x + j), m0), m1 = vf_max(vf_load(x + j + AT_LANES), m1);
+    if (j < right) m0 = vf_max(vf_load(x + j), m0);
+    const float exponent = vf_reduce_max(vf_max(m0, m1)) * s->factor;
+    return exponent > s->max[r] ? exponent : s->max[r];
+}
+
+static void store_zeros(float *x, int from, int to) {
+    for (int j = from; j < to; j += AT_LANES) vf_store(x + j, vf_zero());
+}
+
+/* How weights are left: in place; in place, times the scales of i8 values; or as pairs of bf16
+ * alone. */
+typedef enum weighing { PLAIN, SCALED, PAIRED } weighing;
+
+static void store_zero_pairs(const at_step *s, int r, int from, int to) {
+    uint16_t *x = (uint16_t *)s->weights + r * AT_SCORE_STRIDE;
+    memset(x + from, 0, (size_t)(to - from) * sizeof *x);
+}
+
+/* Scores become weights 2^(score factor - origin), zero where nothing is seen; returns their sum.
+ * SCALED: *greatest becomes the greatest weight. */
+AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing as,
+                               float *greatest) {
+    const int left = s->first[r] / AT_LANES * AT_LANES,
+              right = (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES;
+    const vf factor = vf_set1(s->factor), o = vf_set1(-origin);
+    float *x = s->scores + r * AT_SCORE_STRIDE;
+    vf l0 = vf_zero(), l1 = vf_zero(), m = vf_zero();
+    int j = left;
+    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
+        vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o)),
+           p1 = vf_exp2(vf_fma(vf_load(x + j + AT_LANES), factor, o));
+        l0 = vf_add(l0, p0), l1 = vf_add(l1, p1);
+#if AT_HAS_DOT
+        if (as == PAIRED) {
+            vf_store_bf16_two((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0, p1);
+            continue;
+        }
+#endif
+        if (as == SCALED) {
+            const float *scale = s->v_scale[j / AT_TILE] + j % AT_TILE;
+            p0 = vf_mul(p0, vf_load(scale)), m = vf_max(p0, m);
+            scale = s->v_scale[(j + AT_LANES) / AT_TILE] + (j + AT_LANES) % AT_TILE;
+            p1 = vf_mul(p1, vf_load(scale)), m = vf_max(p1, m);
+        }
+        vf_store(x + j, p0), vf_store(x + j + AT_LANES, p1);
+    }
+    if (j < right) {
+        vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o));
+        l0 = vf_add(l0, p0);
+        if (as == SCALED)
+            p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE)), m = vf_max(p0, m);
+        if (as == PAIRED)
+            vf_store_bf16((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0);
+        else
+            vf_store(x + j, p0);
+    }
+    if (as == PAIRED) {
+        store_zero_pairs(s, r, left_of(s), left);
+        store_zero_pairs(s, r, right, right_of(s));
+    } else {
+        store_zeros(x, left_of(s), left);
+        store_zeros(x, right, right_of(s));
+    }
+    if (as == SCALED) *greatest = vf_reduce_max(m);
+    return vf_reduce_add(vf_add(l0, l1));
+}
+
+/* A scale of its own for each row and block, so that small weights far from the greatest one keep
+ * their digits. */
+static void weights_as_integers(at_step *s, int r, float greatest) {
+    const float *x = s->scores + r * AT_SCORE_STRIDE, most = AT_HAS_DOT ? 65535.0f : 32767.0f;
+    const bool any = greatest > 0x1p-100f;
+    const vf digits = vf_set1(any ? most / greatest : 0.0f);
+    s->weight_scale[r] = any ? greatest / most : 0.0f;
+#if AT_HAS_DOT
+    uint8_t *high = (uint8_t *)s->weights + 2 * r * AT_SCORE_STRIDE, *low = high + AT_SCORE_STRIDE;
+    for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES)
+        vf_store_digits(high + j, low + j, vf_mul(vf_load(x + j), digits));
+#else
+    int16_t *to = (int16_t *)s->weights + r * AT_SCORE_STRIDE;
+    for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES)
+        vf_store_i16(to + j, vf_mul(vf_load(x + j), digits));
+#endif
+}
+
+/* Lest memory rests during the softmax: about as many lines as come in the time that a row takes.
+ * Tiles of f32 take so long to read that it does not show. */
+static void fetch_meanwhile(const at_step *s, int r) {
+    enum { ROW_LINES = 6 };
+    for (int line = 0; line < ROW_LINES; line++)
+        __builtin_prefetch((const char *)s->v_ahead[0] + (ROW_LINES * r + line) * 64, 0, 2);
+}
+
+static void softmax(at_step *s) {
+    float origin[AT_MAX_ROWS] = {0}, greatest[AT_MAX_ROWS] = {0};
+    for (int r = 0; r < s->rows; r++) {
+        greatest[r] = s->first[r] < s->last[r] ? greatest_exponent(s, r) : s->max[r];
+        /* All scores -inf: 2^(-inf - 0) is the zero that is wanted. */
+        origin[r] = greatest[r] == -INFINITY ? 0.0f : greatest[r];
+    }
+    for (int r = 0; r < s->rows; r += AT_LANES) {
+        const int n = s->rows - r < AT_LANES ? s->rows - r : AT_LANES;
+        const vf before = vf_load_part(s->max + r, n), now = vf_load(origin + r);
+        vf alpha = vf_exp2(vf_sub(before, now));
+        vf_store(s->alpha + r, vf_select(vf_equal(before, now), vf_set1(1.0f), alpha));
+        vf_store_part(s->max + r, vf_load(greatest + r), n);
+    }
+    /* Values that are not finite are weighed in f32, term by term. */
+    const bool paired = s->product == AT_DOT_BF16 && s->v_finite;
+    for (int r = 0; r < s->rows; r++) {
+        float scaled = 0, sum = 0;
+        if (s->tiles == 1 && s->v_ahead[0] && s->dtype != ATTUNE_F32) fetch_meanwhile(s, r);
+        const bool any = s->first[r] < s->last[r];
+        if (!any && paired)
+            store_zero_pairs(s, r, left_of(s), right_of(s));
+        else if (!any)
+            store_zeros(s->scores + r * AT_SCORE_STRIDE, left_of(s), right_of(s));
+        else if (s->dtype == ATTUNE_I8)
+            sum = weights_of_row(s, r, origin[r], SCALED, &scaled);
+        else if (paired)
+            sum = weights_of_row(s, r, origin[r], PAIRED, NULL);
+        else
+            sum = weights_of_row(s, r, origin[r], PLAIN, NULL);
+        s->sum[r] = s->sum[r] * s->alpha[r] + sum;
+        if (s->product == AT_DOT_I8) weights_as_integers(s, r, scaled);
+    }
+}
+
+/* ---- values that are not all finite ---------------------------------------------------------- */
+
+static float value_at(const at_step *s, const char *panel, int width, int token, int dim) {
+    switch (s->dtype) {
+    case ATTUNE_F32: return ((const float *)panel)[token * width + dim];
+    case ATTUNE_F16: return at_f16_to_f32(((const uint16_t *)panel)[token * width + dim]);
+    case ATTUNE_BF16:
+        return at_bf16_to_f32(((const uint16_t *)panel)[(token / 2 * width + dim) * 2 + token % 2]);
+    default: {
+        const int group = AT_HAS_DOT ? 4 : 2;
+        return (float)((const int8_t *)panel)[(token / group * width + dim) * group +
+                                              token % group]; /* the weight has the scale in it */
+    }
+    }
+}
+
+/* Term by term, so that 0 * Inf of a token that a row does not see is never formed. */
+static void values_term_by_term(const at_step *s) {
+    const int64_t Dvp = at_round_up(s->Dv, AT_DIM);
+    const int64_t size = attune_dtype_size(s->dtype);
+    for (int r = 0; r < s->rows; r++) {
+        const float *p = s->scores + r * AT_SCORE_STRIDE;
+        for (int64_t d = 0; d < Dvp; d++) {
+            const int64_t panel = d / AT_PANEL * AT_PANEL,
+                          width = Dvp - panel < AT_PANEL ? Dvp - panel : AT_PANEL;
+            float sum = s->alpha[r] * s->o[r * Dvp + d];
+            for (int j = s->first[r]; j < s->last[r]; j++) {
+                const int t = j / AT_TILE;
+                if (s->masked && p[j] == 0) continue;
+                sum += p[j] * value_at(s, (const char *)s->v[t] + panel * AT_TILE * size,
+                                       (int)width, j % AT_TILE, (int)(d - panel));
+            }
+            s->o[r * Dvp + d] = sum;
+        }
+    }
+}
+
+static void values(at_step *s) {
+    if (s->v_finite)
+        values_table[kind_of(s)][s->rows - 1](s);
+    else
+        values_term_by_term(s);
+}
+
+static at_product product(attune_dtype tile, attune_dtype rows) {
+    if (tile == ATTUNE_I8) return AT_DOT_I8;
+    return AT_HAS_DOT && tile == ATTUNE_BF16 && rows == ATTUNE_BF16 ? AT_DOT_BF16 : AT_FMA;
+}
+
+void AT_KERNEL(attention)(at_attention_kernels *table) {
+    table->rows[AT_FMA] = AT_ROWS;
+    table->rows[AT_DOT_BF16] = AT_HAS_DOT ? AT_ROWS : 0;
+    table->rows[AT_DOT_I8] = AT_HAS_DOT ? AT_ROWS / 2 : AT_ROWS;
+    table->panel = AT_PANEL;
+    table->product = product;
+    table->scores = scores;
+    table->cap = cap;
+    table->softmax = softmax;
+    table->values = values;
+}

@@ -1,0 +1,49 @@
+/* backward.c - through the softmax: from the gradient of each weight to that of each score (Dao et
+ * al. 2022, arXiv 2205.14135, appendix B.2).
+ *
+ *   p = 2^(e - lse)      e = s scale log2 e, or, with a softcap c, e = c tanh(s scale / c) log2 e
+ *   ds = p (dp - delta) scale      times 1 - tanh^2 with a softcap
+ */
+#include "simd/attention_kernels.h"
+#include "simd/kernels/vec.h"
+
+void AT_KERNEL(backward)(at_attention_kernels *table);
+
+static const float LOG2_E = 1.44269504088896340736f;
+
+AT_INLINE void row(const at_gradient_step *s, int r, bool capped) {
+    const vf nothing = vf_zero(), lse = vf_set1(-s->lse[r]), delta = vf_set1(s->delta[r]),
+             scale = vf_set1(s->scale);
+    const vf factor = vf_set1(capped ? s->softcap * LOG2_E : s->scale * LOG2_E),
+             inner = vf_set1(capped ? s->scale / s->softcap : 0);
+    float *p = s->weights + r * s->stride, *d = s->scores + r * s->stride;
+    const int left = s->first[r] / AT_LANES * AT_LANES,
+              right = s->last[r] > s->first[r] ? (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES
+                                               : left;
+    for (int j = 0; j < left; j += AT_LANES) vf_store(p + j, nothing), vf_store(d + j, nothing);
+    for (int j = left; j < right; j += AT_LANES) {
+        vf x = vf_load(p + j), slope = scale;
+        if (capped) {
+            x = vf_tanh(vf_mul(x, inner));
+            slope = vf_mul(scale, vf_sub(vf_set1(1.0f), vf_mul(x, x)));
+        }
+        vf weight = vf_exp2(vf_fma(x, factor, lse));
+        vf score = vf_mul(vf_mul(weight, vf_sub(vf_load(d + j), delta)), slope);
+        if (j < s->first[r] || j + AT_LANES > s->last[r]) {
+            weight = vf_within(weight, s->first[r] - j, s->last[r] - j, nothing);
+            score = vf_within(score, s->first[r] - j, s->last[r] - j, nothing);
+        }
+        vf_store(p + j, weight), vf_store(d + j, score);
+    }
+    for (int j = right; j < s->columns; j += AT_LANES)
+        vf_store(p + j, nothing), vf_store(d + j, nothing);
+}
+
+static void gradients(const at_gradient_step *s) {
+    if (s->softcap > 0)
+        for (int r = 0; r < s->rows; r++) row(s, r, true);
+    else
+        for (int r = 0; r < s->rows; r++) row(s, r, false);
+}
+
+void AT_KERNEL(backward)(at_attention_kernels *table) { table->gradients = gradients; }

@@ -1,0 +1,202 @@
+/* make.c - tensors from numbers: lists, constants, ranges, random draws. */
+#include <math.h>
+#include <string.h>
+
+#include "binding.h"
+
+static uint64_t seed_base, seed_draws;
+
+uint64_t next_seed(void) {
+    const uint32_t counter[4] = {(uint32_t)seed_draws, (uint32_t)(seed_draws >> 32), 0, 0x5eed},
+                   key[2] = {(uint32_t)seed_base, (uint32_t)(seed_base >> 32)};
+    uint32_t word[4];
+    attune_philox(counter, key, word);
+    seed_draws++;
+    return (uint64_t)word[1] << 32 | word[0];
+}
+
+static int set_seed(lua_State *L) {
+    seed_base = (uint64_t)check_integer(L, 1, "seed", INT64_MIN);
+    seed_draws = 0;
+    return 0;
+}
+
+static uint64_t option_seed(lua_State *L, int index) {
+    int64_t seed;
+    return option_integer(L, index, "seed", INT64_MIN, &seed) ? (uint64_t)seed : next_seed();
+}
+
+/* A tensor of the shape at 1 and the dtype of the options at index. */
+static attune_tensor *push_shaped(lua_State *L, int options, attune_dtype dtype) {
+    int64_t shape[ATTUNE_MAX_RANK];
+    int rank = check_shape(L, 1, "shape", shape);
+    option_dtype(L, options, &dtype);
+    attune_tensor *t = push_tensor(L);
+    RUN(L, attune_tensor_new(dtype, rank, shape, t));
+    return t;
+}
+
+static const char *const plain_options[] = {"dtype", NULL};
+
+static int zeros(lua_State *L) {
+    lua_settop(L, 2);
+    check_options(L, 2, plain_options);
+    push_shaped(L, 2, ATTUNE_F32);
+    return 1;
+}
+
+static int ones(lua_State *L) {
+    lua_settop(L, 2);
+    check_options(L, 2, plain_options);
+    RUN(L, attune_tensor_fill(push_shaped(L, 2, ATTUNE_F32), 1));
+    return 1;
+}
+
+static int full(lua_State *L) {
+    lua_settop(L, 3);
+    double value = check_number(L, 2, "value");
+    check_options(L, 3, plain_options);
+    RUN(L, attune_tensor_fill(push_shaped(L, 3, ATTUNE_F32), value));
+    return 1;
+}
+
+static int arange(lua_State *L) {
+    double first = 0, last, step = 1;
+    int options = lua_istable(L, lua_gettop(L)) ? lua_gettop(L) : lua_gettop(L) + 1,
+        numbers = options - 1;
+    lua_settop(L, options);
+    check_options(L, options, plain_options);
+    if (numbers <= 1) {
+        last = (double)check_integer(L, 1, "n", 1) - 1;
+    } else {
+        first = check_number(L, 1, "first"), last = check_number(L, 2, "last");
+        if (numbers > 2) step = check_number(L, 3, "step");
+        if (step == 0 || !isfinite(step))
+            return raise_expected(L, "step", "a number other than 0", 3);
+    }
+    double count = floor((last - first) / step + 1e-9) + 1;
+    if (!(count >= 1))
+        return luaL_error(L,
+                          "last: expected a range that holds its first number, got %f to %f by %f",
+                          first, last, step);
+    if (count > 0x1p40) return luaL_error(L, "last: expected at most 2^40 numbers, got %f", count);
+    int64_t shape[1] = {(int64_t)count};
+    attune_dtype dtype = ATTUNE_F32;
+    option_dtype(L, options, &dtype);
+    attune_tensor *t = push_tensor(L);
+    RUN(L, attune_tensor_new(dtype, 1, shape, t));
+    RUN(L, attune_tensor_arange(t, first, step));
+    return 1;
+}
+
+static int randn(lua_State *L) {
+    static const char *const known[] = {"seed", "dtype", "mean", "std", NULL};
+    double mean = 0, std = 1;
+    lua_settop(L, 2);
+    check_options(L, 2, known);
+    option_number(L, 2, "mean", &mean);
+    option_number(L, 2, "std", &std);
+    attune_tensor *t = push_shaped(L, 2, ATTUNE_F32);
+    RUN(L, attune_tensor_normal(t, option_seed(L, 2), mean, std));
+    return 1;
+}
+
+static int uniform(lua_State *L) {
+    static const char *const known[] = {"seed", "dtype", "low", "high", NULL};
+    double low = 0, high = 1;
+    lua_settop(L, 2);
+    check_options(L, 2, known);
+    option_number(L, 2, "low", &low);
+    option_number(L, 2, "high", &high);
+    attune_tensor *t = push_shaped(L, 2, ATTUNE_F32);
+    RUN(L, attune_tensor_uniform(t, option_seed(L, 2), low, high));
+    return 1;
+}
+
+/* ---- from lists ------------------------------------------------------------------------------ */
+
+static int infer_shape(lua_State *L, int index, int64_t shape[ATTUNE_MAX_RANK]) {
+    int rank = 0;
+    lua_pushvalue(L, index);
+    while (lua_istable(L, -1)) {
+        if (rank == ATTUNE_MAX_RANK)
+            luaL_error(L, "data: expected at most %d axes, got more", ATTUNE_MAX_RANK);
+        shape[rank] = (int64_t)lua_rawlen(L, -1);
+        if (shape[rank] == 0)
+            luaL_error(L, "data: expected at least one number, got an empty list");
+        rank++;
+        luaL_checkstack(L, 2, "data");
+        lua_rawgeti(L, -1, 1);
+        lua_remove(L, -2);
+    }
+    lua_pop(L, 1);
+    return rank;
+}
+
+static void store_number(lua_State *L, attune_tensor *t, int64_t place) {
+    if (lua_type(L, -1) != LUA_TNUMBER) raise_expected(L, "data", "numbers", -1);
+    if (t->dtype == ATTUNE_I64 && lua_isinteger(L, -1)) {
+        ((int64_t *)t->data)[place] = lua_tointeger(L, -1);
+        return;
+    }
+    attune_tensor flat = *t;
+    flat.rank = 1, flat.shape[0] = attune_tensor_count(t), flat.stride[0] = 1;
+    attune_tensor_set(&flat, &place, lua_tonumber(L, -1));
+}
+
+/* Fills t, in row-major order, from the nested list on top of the stack; extents are those found at
+ * first. */
+static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, int rank, int axis,
+                         int64_t *place) {
+    if (axis == rank) {
+        store_number(L, t, (*place)++);
+        return;
+    }
+    if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != shape[axis]) {
+        luaL_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis],
+                   axis + 1, lua_istable(L, -1) ? "one of another length, " : "",
+                   lua_istable(L, -1) ? lua_pushfstring(L, "%I", (LUAI_UACINT)lua_rawlen(L, -1))
+                                      : describe(L, -1));
+    }
+    luaL_checkstack(L, 3, "data");
+    for (int64_t i = 0; i < shape[axis]; i++) {
+        lua_rawgeti(L, -1, i + 1);
+        store_nested(L, t, shape, rank, axis + 1, place);
+        lua_pop(L, 1);
+    }
+}
+
+static int tensor(lua_State *L) {
+    static const char *const known[] = {"shape", "dtype", NULL};
+    int64_t listed[ATTUNE_MAX_RANK], shape[ATTUNE_MAX_RANK], place = 0, count = 1;
+    attune_dtype dtype = ATTUNE_F32;
+    lua_settop(L, 2);
+    if (!lua_istable(L, 1)) return raise_expected(L, "data", "a list of numbers", 1);
+    check_options(L, 2, known);
+    option_dtype(L, 2, &dtype);
+    int rank = infer_shape(L, 1, listed), wanted = rank;
+    memcpy(shape, listed, sizeof shape);
+    if (!lua_isnil(L, 2) && lua_getfield(L, 2, "shape") != LUA_TNIL) {
+        wanted = check_shape(L, lua_gettop(L), "shape", shape);
+        for (int i = 0; i < rank; i++) count *= listed[i];
+        int64_t asked = 1;
+        for (int i = 0; i < wanted; i++) asked = asked > count ? asked : asked * shape[i];
+        if (asked != count)
+            return luaL_error(L, "shape: expected one of %I elements, as data has, got another",
+                              (LUAI_UACINT)count);
+    }
+    attune_tensor *t = push_tensor(L);
+    RUN(L, attune_tensor_new(dtype, wanted, shape, t));
+    lua_pushvalue(L, 1);
+    store_nested(L, t, listed, rank, 0, &place);
+    lua_pop(L, 1);
+    return 1;
+}
+
+void open_make(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"tensor", tensor},   {"zeros", zeros},       {"ones", ones},
+        {"full", full},       {"arange", arange},     {"randn", randn},
+        {"uniform", uniform}, {"set_seed", set_seed}, {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}
