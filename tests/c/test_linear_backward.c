@@ -74,30 +74,34 @@ static void gradients_agree_with_differences(void **state) {
 
 /* ---- the bound
  * ----------------------------------------------------------------------------------------------------
- * * A gradient is a sum of products: of features, values, slopes of outputs, rows of the
- * projection, and quotients by Z. An f32 result may differ by the products' absolute values, each
- * times the relative error of its factors. A product has at most 8 features, Z's among them: each
- * errs by 4 units and by twice the greatest sum of |w x'| and |x'|^2 / 2, as it is their
- * exponential; and Z_i errs relatively by as much as the sum of its terms' absolute values is
- * greater than itself. * Where a ReLU's w . x' has no certain sign its whole slope may be there or
- * not. */
+ *
+ * A gradient is a sum of products: of features, values, slopes of outputs, rows of the projection,
+ * and quotients by Z. An f32 result may differ by the products' absolute values, each times the
+ * relative error of its factors. A product has at most 8 features, Z's among them: each errs by 4
+ * units and by twice the greatest sum of |w x'| and |x'|^2 / 2, as it is their exponential; and Z_i
+ * errs relatively by as much as the sum of its terms' absolute values is greater than itself.
+ *
+ * Where a ReLU's w . x' has no certain sign its whole slope may be there or not. */
+
 typedef struct token {
     double *x, *value, *size,
-        turned;      /* [D], [F]: features, their absolute values at most, and turned ones' */
+        *turned;     /* [D], [F]: features, their absolute values at most, and turned ones' */
     double *row;     /* [M] what a gradient of a feature is multiplied by on the way to w . x' */
     bool *unsure;    /* [M] */
     int64_t best;    /* of w . x' */
     double greatest; /* w . x', or, trig, |x'|^2 / 2 */
 } token;
+
 typedef struct bounds {
     const linear_case *c;
     double error; /* of a product, relatively */
     double *back; /* [F] */
     double *w;    /* [M][D] times D^(-1/4) */
 } bounds;
-static void *room(int64_t n) {
-    return calloc((size_t)(n > 0 ? n : 1), sizeof(double));
-} /* Absolute values at most after a rotation, either way. */
+
+static void *room(int64_t n) { return calloc((size_t)(n > 0 ? n : 1), sizeof(double)); }
+
+/* Absolute values at most after a rotation, either way. */
 static void turn_sizes(const linear_case *c, const double *x, double *out) {
     memcpy(out, x, (size_t)c->F * sizeof *x);
     for (int64_t i = 0; c->pe && i < c->pe->dims / 2; i++) {
@@ -105,8 +109,9 @@ static void turn_sizes(const linear_case *c, const double *x, double *out) {
                       l = c->pe->pairing == ATTUNE_HALF ? i + c->pe->dims / 2 : 2 * i + 1;
         out[m] = out[l] = hypot(x[m], x[l]);
     }
-} /* The features of x; shift NAN: of a query. Raises *rounding to what its exponents are made of.
-   */
+}
+
+/* The features of x; shift NAN: of a query. Raises *rounding to what its exponents are made of. */
 static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64_t h, int64_t i,
                        double shift, double *rounding, token *out) {
     const linear_case *c = s->c;
@@ -122,7 +127,7 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
             e[m] += s->w[m * c->D + d] * out->x[d],
                 terms[m] += fabs(s->w[m * c->D + d] * out->x[d]);
         if (e[m] > e[out->best]) out->best = m;
-        rounding = fmax(*rounding, terms[m] + half);
+        *rounding = fmax(*rounding, terms[m] + half);
     }
     out->greatest = c->options.features == ATTUNE_FEATURES_TRIG ? half : e[out->best];
     for (int64_t m = 0; m < c->F; m++) {
@@ -151,10 +156,13 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
     turn_sizes(c, out->size, out->turned);
     free(e), free(terms);
 }
+
 static void token_free(token *t) {
     free(t->x), free(t->value), free(t->size), free(t->turned), free(t->row), free(t->unsure);
-} /* From df, bounds of features' gradients, to dx, those of x. Returns that of what goes to the
-     stabiliser. */
+}
+
+/* From df, bounds of features' gradients, to dx, those of x. Returns that of what goes to the
+ * stabiliser. */
 static double through(const bounds *s, const token *t, const double *df, bool key, double *dx) {
     const linear_case *c = s->c;
     const attune_features kind = c->options.features;
@@ -179,7 +187,9 @@ static double through(const bounds *s, const token *t, const double *df, bool ke
             dx[i] += sum * fabs(s->w[t->best * c->D + i]);
     }
     return sum;
-} /* A query's part: its dq, and what it gives to the keys that it sees. */
+}
+
+/* A query's part: its dq, and what it gives to the keys that it sees. */
 static void query_bounds(const bounds *s, const token *q, const token *keys, int64_t seen,
                          const double *d_o, const double *v, double *dq, double *dk,
                          double *dk_flat, double *dv) {
@@ -208,16 +218,18 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
     for (int64_t f = 0; f < F; f++) s->back[f] = error * (s->back[f] + along * sum[f]);
     through(s, q, s->back, false, dq);
     free(da), free(sum), free(slopes);
-} /* v is contiguous. The bounds of dq, dk and dv of a kv head, and in *beyond, for 16 bits, what is
-     rounded a second time in dk. */
+}
+
+/* v is contiguous. The bounds of dq, dk and dv of a kv head, and in *beyond, for 16 bits, what is
+ * rounded a second time in dk. */
 static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *d_o, int64_t b,
                         int64_t kv, double *dq, double *dk, double *dv, double *beyond) {
     const linear_case *c = s->c;
     const int64_t G = c->Hq / c->Hk, F = c->F;
     token *keys = calloc((size_t)c->Sk, sizeof *keys),
-          queries = calloc((size_t)(G * c->Sq), sizeof *queries);
+          *queries = calloc((size_t)(G * c->Sq), sizeof *queries);
     double rounding = 0, total = 0, *turned = room(c->Sk * F), *flat = room(c->Sk * F),
-           slope = room(c->Dv);
+           *slope = room(c->Dv);
     int64_t best = 0;
     for (int64_t j = 0; j < c->Sk; j++) {
         token_make(s, &c->k, b, kv, j, 0, &rounding, &keys[j]);
@@ -254,6 +266,7 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
     for (int64_t n = 0; n < G * c->Sq; n++) token_free(&queries[n]);
     free(keys), free(queries), free(turned), free(flat), free(slope);
 }
+
 static void compare(const linear_case *c, const char *name, const attune_tensor *got,
                     const attune_tensor *want, int64_t b, int64_t h, const double *bound,
                     const double *beyond) {
@@ -275,7 +288,9 @@ static void compare(const linear_case *c, const char *name, const attune_tensor 
             }
         }
     }
-} /* The gradients d of a problem in its dtype against those of f64. */
+}
+
+/* The gradients d of a problem in its dtype against those of f64. */
 static void check(const linear_case *c, const attune_tensor *d_o, const attune_tensor *d) {
     const int64_t G = c->Hq / c->Hk;
     attune_tensor wide[4], truth[3];
@@ -289,7 +304,7 @@ static void check(const linear_case *c, const attune_tensor *d_o, const attune_t
     for (int64_t head = 0; head < c->B * c->Hk; head++) {
         const int64_t b = head / c->Hk, kv = head % c->Hk;
         double *dq = room(G * c->Sq * c->D), *dk = room(c->Sk * c->D), *dv = room(c->Sk * c->Dv),
-               beyond = room(c->Sk * c->D);
+               *beyond = room(c->Sk * c->D);
         head_bounds(&s, &wide[2], &wide[3], b, kv, dq, dk, dv, beyond);
         for (int64_t g = 0; g < G; g++)
             compare(c, "dq", &d[0], &truth[0], b, kv * G + g, dq + g * c->Sq * c->D, NULL);
@@ -301,10 +316,12 @@ static void check(const linear_case *c, const attune_tensor *d_o, const attune_t
     for (int i = 0; i < 4; i++) attune_tensor_close(&wide[i]);
     for (int i = 0; i < 3; i++) attune_tensor_close(&truth[i]);
 }
+
 static void slopes_of(const linear_case *c, attune_tensor *d_o) {
     const int64_t shape[4] = {c->B, c->Hq, c->Sq, c->Dv};
     random_tensor(c->seed * 4 + 3, shape, c->dtype, c->strided, d_o);
 }
+
 static void run_and_check(const linear_case *c) {
     attune_tensor d_o, d[3];
     slopes_of(c, &d_o);
@@ -314,7 +331,9 @@ static void run_and_check(const linear_case *c) {
     check(c, &d_o, d);
     for (int i = 0; i < 3; i++) attune_tensor_close(&d[i]);
     attune_tensor_close(&d_o);
-} /* ---- in f32  */
+}
+
+/* ---- in f32 ---------------------------------------------------------------------------------- */
 
 static void gradients_agree_with_f64(void **state) {
     (void)state;
