@@ -44,7 +44,7 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
         return at_fail(ATTUNE_ECLOSED,
                        "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
     AT_TRY(at_problem_make(q, k, v, options, false, &p));
-    attune_status status = at_problem_results(&p, o, lse);
+    attune_status status = at_results_new(&p.query, p.Dv, o, lse);
     if (status == ATTUNE_OK) {
         status = run_engine(&p, o, lse);
         if (status != ATTUNE_OK) attune_tensor_close(o), attune_tensor_close(lse);
@@ -66,9 +66,9 @@ static attune_status check_like(const char *name, const attune_tensor *t, int ra
 /* Term by term where something is not finite: only then can 0 times it leave zero. */
 static attune_status choose_backward(const at_problem *p, const at_gradients *g,
                                      bool *term_by_term) {
-    const attune_tensor *all[] = {&p->q, &p->k, &p->v, g->d_o, g->o};
+    const attune_tensor *all[] = {&p->query.q, &p->k, &p->v, g->d_o, g->o};
     *term_by_term =
-        p->engine == ATTUNE_ENGINE_REFERENCE || at_table_gradients_are_large(&p->modifier);
+        p->engine == ATTUNE_ENGINE_REFERENCE || at_table_gradients_are_large(&p->query.modifier);
     for (int i = 0; i < 5 && !*term_by_term; i++) {
         bool finite;
         AT_TRY(at_all_finite(all[i], &finite));
@@ -89,7 +89,7 @@ static attune_status reference_turned_back(const at_problem *p,
     if (status == ATTUNE_OK) status = attune_tensor_new(ATTUNE_F64, 4, g->dk->shape, &dk);
     if (status == ATTUNE_OK) status = at_reference_backward(p, &wide);
     for (int i = 0; i < 2 && status == ATTUNE_OK; i++) {
-        status = at_last_positions(p, options->positions, i ? p->Sk : p->Sq, &positions);
+        status = at_last_positions(p, options->positions, i ? p->Sk : p->query.Sq, &positions);
         if (status == ATTUNE_OK)
             status =
                 at_position_rotate_back(options->rotate, i ? &dk : &dq, &positions,
@@ -144,7 +144,7 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
         return at_fail(ATTUNE_ECLOSED,
                        "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
     AT_TRY(at_problem_make(q, k, v, &wanted, true, &p));
-    const int64_t o_shape[4] = {p.B, p.Hq, p.Sq, p.Dv};
+    const int64_t o_shape[4] = {p.query.B, p.query.Hq, p.query.Sq, p.Dv};
     const bool f64 = q->dtype == ATTUNE_F64;
     attune_status status = check_like("d_o", d_o, 4, o_shape, f64);
     if (status == ATTUNE_OK) status = check_like("o", o, 4, o_shape, f64);
@@ -152,16 +152,17 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     if (status == ATTUNE_OK) status = attune_tensor_new(q->dtype, 4, q->shape, dq);
     if (status == ATTUNE_OK) status = attune_tensor_new(k->dtype, 4, k->shape, dk);
     if (status == ATTUNE_OK) status = attune_tensor_new(v->dtype, 4, v->shape, dv);
-    if (status == ATTUNE_OK && p.sinks) status = attune_tensor_new(p.lse_dtype, 1, &p.Hq, all[3]);
+    if (status == ATTUNE_OK && p.query.sinks)
+        status = attune_tensor_new(p.query.lse_dtype, 1, &p.query.Hq, all[3]);
     at_table_gradients tables = {0};
-    if (status == ATTUNE_OK && dtables) status = at_table_gradients_new(&p.modifier, &tables);
+    if (status == ATTUNE_OK && dtables) status = at_table_gradients_new(&p.query.modifier, &tables);
     const at_gradients g = {.d_o = d_o,
                             .o = o,
                             .lse = lse,
                             .dq = dq,
                             .dk = dk,
                             .dv = dv,
-                            .dsinks = p.sinks ? all[3] : NULL,
+                            .dsinks = p.query.sinks ? all[3] : NULL,
                             .tables = &tables};
     if (status == ATTUNE_OK) status = run_backward(&p, q, k, v, &wanted, &g);
     if (status == ATTUNE_OK && dtables) status = at_table_gradients_store(&tables, dtables);
@@ -182,8 +183,8 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     attune_attention_options exact = options ? *options : (attune_attention_options){0};
     exact.engine = ATTUNE_ENGINE_REFERENCE;
     AT_TRY(at_problem_make(q, k, NULL, &exact, false, &p));
-    const int64_t shape[4] = {p.B, p.Hq, p.Sq, p.Sk};
-    attune_status status = attune_tensor_new(p.lse_dtype, 4, shape, weights);
+    const int64_t shape[4] = {p.query.B, p.query.Hq, p.query.Sq, p.Sk};
+    attune_status status = attune_tensor_new(p.query.lse_dtype, 4, shape, weights);
     if (status == ATTUNE_OK) {
         status = at_reference_weights(&p, weights);
         if (status != ATTUNE_OK) attune_tensor_close(weights);

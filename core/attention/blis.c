@@ -48,7 +48,7 @@ static void modify(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t
     for (int64_t k = 0; k < count; k += CHUNK) {
         const int n = (int)(count - k < CHUNK ? count - k : CHUNK);
         memcpy(scratch, x + k, (size_t)n * sizeof *x);
-        at_modify(&p->modifier, b, h, i, key + k, n, scratch, scratch + AT_RUN);
+        at_modify(&p->query.modifier, b, h, i, key + k, n, scratch, scratch + AT_RUN);
         memcpy(x + k, scratch, (size_t)n * sizeof *x);
     }
 }
@@ -66,11 +66,11 @@ static float softmax_row(const at_problem *p, int64_t b, int64_t h, int64_t i, f
     }
     const int64_t n = last - first;
     float *x = s + first, max = sink ? *sink : -INFINITY;
-    if (p->softcap > 0) {
-        const float cap = (float)p->softcap;
+    if (p->query.softcap > 0) {
+        const float cap = (float)p->query.softcap;
         for (int64_t j = 0; j < n; j++) x[j] = cap * tanhf(x[j] / cap);
     }
-    if (at_modifies(&p->modifier)) modify(p, b, h, i, first, n, x, scratch);
+    if (at_modifies(&p->query.modifier)) modify(p, b, h, i, first, n, x, scratch);
     for (int64_t j = 0; j < n; j++) max = x[j] > max ? x[j] : max;
     const float origin = max == -INFINITY ? 0 : max;
     for (int64_t j = 0; j < n; j++) x[j] -= origin;
@@ -87,28 +87,30 @@ static attune_status chunk(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     float *scratch = j->scratch + thread * j->scratch_stride;
     const int64_t begin = task * CHUNK_ROWS,
-                  rows = p->Sq - begin < CHUNK_ROWS ? p->Sq - begin : CHUNK_ROWS, kv = j->h / p->G;
+                  rows = p->query.Sq - begin < CHUNK_ROWS ? p->query.Sq - begin : CHUNK_ROWS,
+                  kv = j->h / p->query.G;
     const int64_t *qs = j->q.stride, *ks = j->k.stride, *vs = j->v.stride;
     const float *q = (const float *)j->q.data + j->b * qs[0] + j->h * qs[1] + begin * qs[2];
     const float *k = (const float *)j->k.data + j->b * ks[0] + kv * ks[1],
                 *v = (const float *)j->v.data + j->b * vs[0] + kv * vs[1];
     float *s = j->scores + begin * p->Sk;
-    const int64_t place = (j->b * p->Hq + j->h) * p->Sq + begin;
+    const int64_t place = (j->b * p->query.Hq + j->h) * p->query.Sq + begin;
     float *o = (float *)j->o->data + place * p->Dv;
 
-    product(rows, p->Sk, p->D, (float)p->scale, q, qs[2], qs[3], k, ks[3], ks[2], s, p->Sk);
+    product(rows, p->Sk, p->query.D, (float)p->query.scale, q, qs[2], qs[3], k, ks[3], ks[2], s,
+            p->Sk);
     for (int64_t r = 0; r < rows; r++) {
         int64_t first, last;
         at_problem_visible_keys_of_head(p, j->b, j->h, begin + r, &first, &last);
         ((float *)j->lse->data)[place + r] =
             softmax_row(p, j->b, j->h, begin + r, s + r * p->Sk, first, last,
-                        p->sinks ? &p->sinks[j->h] : NULL, scratch);
+                        p->query.sinks ? &p->query.sinks[j->h] : NULL, scratch);
         if (j->v_finite) continue;
         /* An Inf or NaN somewhere in V: only the keys seen may be touched. */
         for (int64_t d = 0; d < p->Dv; d++) {
             float sum = 0;
             for (int64_t key = first; key < last; key++)
-                if (!at_has_gaps(&p->modifier) || s[r * p->Sk + key] != 0)
+                if (!at_has_gaps(&p->query.modifier) || s[r * p->Sk + key] != 0)
                     sum += s[r * p->Sk + key] * v[key * vs[2] + d * vs[3]];
             o[r * p->Dv + d] = sum;
         }
@@ -120,16 +122,16 @@ static attune_status chunk(void *context, int64_t task, int thread) {
 static attune_status all_heads(textbook_job *j) {
     const at_problem *p = j->p;
     AT_TRY(at_all_finite(&j->v, &j->v_finite));
-    for (j->b = 0; j->b < p->B; j->b++)
-        for (j->h = 0; j->h < p->Hq; j->h++)
-            AT_TRY(at_parallel((p->Sq + CHUNK_ROWS - 1) / CHUNK_ROWS, chunk, j));
+    for (j->b = 0; j->b < p->query.B; j->b++)
+        for (j->h = 0; j->h < p->query.Hq; j->h++)
+            AT_TRY(at_parallel((p->query.Sq + CHUNK_ROWS - 1) / CHUNK_ROWS, chunk, j));
     return ATTUNE_OK;
 }
 
 attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     textbook_job j = {.p = p, .lse = lse};
     attune_tensor wide = {0};
-    attune_status status = attune_tensor_convert(&p->q, ATTUNE_F32, &j.q);
+    attune_status status = attune_tensor_convert(&p->query.q, ATTUNE_F32, &j.q);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->k, ATTUNE_F32, &j.k);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->v, ATTUNE_F32, &j.v);
     if (status == ATTUNE_OK)
@@ -137,8 +139,10 @@ attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse)
                                         : at_tensor_new(ATTUNE_F32, 4, o->shape, &wide);
     if (status == ATTUNE_OK) {
         j.o = &wide;
-        j.scores = at_alloc(at_checked_mul(at_checked_mul(p->Sq, p->Sk), (int64_t)sizeof(float)));
-        j.scratch_stride = AT_RUN + at_modifier_scratch(&p->modifier) / (int64_t)sizeof(float);
+        j.scores =
+            at_alloc(at_checked_mul(at_checked_mul(p->query.Sq, p->Sk), (int64_t)sizeof(float)));
+        j.scratch_stride =
+            AT_RUN + at_modifier_scratch(&p->query.modifier) / (int64_t)sizeof(float);
         j.scratch = at_alloc(at_threads() * j.scratch_stride * (int64_t)sizeof(float));
         status = j.scores && j.scratch ? all_heads(&j) : ATTUNE_EMEMORY;
     }

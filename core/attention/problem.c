@@ -8,11 +8,6 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-bool at_is_float(attune_dtype dtype) {
-    return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 ||
-           dtype == ATTUNE_F16;
-}
-
 static attune_status check_tensor(const char *name, const attune_tensor *t, const char *layout) {
     if (!t || !t->data)
         return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor %s, got a closed one", name, layout);
@@ -23,24 +18,6 @@ static attune_status check_tensor(const char *name, const attune_tensor *t, cons
     if (!at_is_float(t->dtype)) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected f32, bf16, f16 or f64, got %s", name,
                        attune_dtype_name(t->dtype));
-    }
-    return ATTUNE_OK;
-}
-
-attune_status at_check_options(const attune_attention_options *o) {
-    if (o->window < 0)
-        return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
-                       (long long)o->window);
-    if (o->scale_given && !isfinite(o->scale))
-        return at_fail(ATTUNE_EVALUE, "scale: expected a finite number, got %g", o->scale);
-    if (!(o->softcap >= 0) || isinf(o->softcap)) {
-        return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g",
-                       o->softcap);
-    }
-    if (o->engine > ATTUNE_ENGINE_DECODE) {
-        return at_fail(ATTUNE_EVALUE,
-                       "engine: expected reference, blis, tiled or decode, got number %d",
-                       (int)o->engine);
     }
     return ATTUNE_OK;
 }
@@ -71,16 +48,16 @@ static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k
 /* Where each token's document begins and ends. */
 static attune_status make_documents(const attune_lengths *lengths, at_problem *p) {
     if (lengths->rows == 0) return ATTUNE_OK;
-    if (lengths->rows != 1 && lengths->rows != p->B) {
+    if (lengths->rows != 1 && lengths->rows != p->query.B) {
         return at_fail(
             ATTUNE_ESHAPE,
             "lengths: expected one list, or one for each of %lld batch rows, got %lld lists",
-            (long long)p->B, (long long)lengths->rows);
+            (long long)p->query.B, (long long)lengths->rows);
     }
-    if (p->Sq > p->Sk) {
+    if (p->query.Sq > p->Sk) {
         return at_fail(ATTUNE_ESHAPE,
                        "lengths: expected no more queries than keys, got %lld and %lld",
-                       (long long)p->Sq, (long long)p->Sk);
+                       (long long)p->query.Sq, (long long)p->Sk);
     }
     int64_t tokens = at_checked_mul(lengths->rows, p->Sk);
     p->document = at_alloc(at_checked_mul(tokens, 2 * (int64_t)sizeof(int64_t)));
@@ -115,29 +92,6 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
     return ATTUNE_OK;
 }
 
-static attune_status make_sinks(const attune_tensor *sinks, at_problem *p) {
-    if (!sinks) return ATTUNE_OK;
-    if (!sinks->data)
-        return at_fail(ATTUNE_ECLOSED, "sinks: expected a tensor [%lld], got a closed one",
-                       (long long)p->Hq);
-    if (sinks->rank != 1 || sinks->shape[0] != p->Hq) {
-        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit a query head, got %s",
-                       (long long)p->Hq, at_shape_text(sinks->rank, sinks->shape));
-    }
-    if (!at_is_float(sinks->dtype))
-        return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s",
-                       attune_dtype_name(sinks->dtype));
-    float *copy = at_alloc(p->Hq * (int64_t)sizeof(float));
-    if (!copy) return ATTUNE_EMEMORY;
-    for (int64_t h = 0; h < p->Hq; h++) {
-        double x = 0;
-        attune_tensor_get(sinks, &h, &x);
-        copy[h] = (float)x;
-    }
-    p->sinks = p->sinks_copy = copy;
-    return ATTUNE_OK;
-}
-
 /* ---- rotation -------------------------------------------------------------------------------- */
 
 attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n,
@@ -167,12 +121,12 @@ static attune_status make_rotations(const attune_attention_options *o, at_proble
     if (!o->rotate)
         return o->positions ? at_fail(ATTUNE_EVALUE, "positions: expected with rotate only")
                             : ATTUNE_OK;
-    AT_TRY(at_check_rotation(o->rotate, p->D));
-    AT_TRY(at_check_positions(o->rotate, o->positions, p->B, p->Sk));
-    if (o->positions && p->Sq > p->Sk) {
+    AT_TRY(at_check_rotation(o->rotate, p->query.D));
+    AT_TRY(at_check_positions(o->rotate, o->positions, p->query.B, p->Sk));
+    if (o->positions && p->query.Sq > p->Sk) {
         return at_fail(ATTUNE_ESHAPE,
                        "positions: expected no more queries than keys, got %lld and %lld",
-                       (long long)p->Sq, (long long)p->Sk);
+                       (long long)p->query.Sq, (long long)p->Sk);
     }
     if (!o->rotate->inv_freq) return ATTUNE_OK;
     p->position_axes = o->rotate->axes;
@@ -180,19 +134,19 @@ static attune_status make_rotations(const attune_attention_options *o, at_proble
                          : o->positions       ? at_positions_length(o->positions)
                                               : p->Sk;
     attune_tensor of_q = {0}, of_k = {0};
-    attune_status status = at_last_positions(p, o->positions, p->Sq, &of_q);
+    attune_status status = at_last_positions(p, o->positions, p->query.Sq, &of_q);
     if (status == ATTUNE_OK) status = at_last_positions(p, o->positions, p->Sk, &of_k);
     if (p->engine == ATTUNE_ENGINE_REFERENCE || p->engine == ATTUNE_ENGINE_BLIS) {
         if (status == ATTUNE_OK)
-            status = rotate_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->q, &p->rotated_q);
+            status = rotate_tensor(p, o->rotate, &of_q, ATTUNE_QUERY, &p->query.q, &p->rotated_q);
         if (status == ATTUNE_OK)
             status = rotate_tensor(p, o->rotate, &of_k, ATTUNE_KEY, &p->k, &p->rotated_k);
     } else {
         if (status == ATTUNE_OK)
-            status = at_rotation_make(o->rotate, &of_q, NULL, 0, p->B, p->Sq, ATTUNE_QUERY,
-                                      p->position_length, &p->q_rotation);
+            status = at_rotation_make(o->rotate, &of_q, NULL, 0, p->query.B, p->query.Sq,
+                                      ATTUNE_QUERY, p->position_length, &p->query.rotation);
         if (status == ATTUNE_OK)
-            status = at_rotation_make(o->rotate, &of_k, NULL, 0, p->B, p->Sk, ATTUNE_KEY,
+            status = at_rotation_make(o->rotate, &of_k, NULL, 0, p->query.B, p->Sk, ATTUNE_KEY,
                                       p->position_length, &p->k_rotation);
     }
     attune_tensor_close(&of_q);
@@ -200,17 +154,45 @@ static attune_status make_rotations(const attune_attention_options *o, at_proble
     return status;
 }
 
-static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+static void visible_keys(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
     at_problem_visible_keys(context, b, i, first, last);
 }
 
 static attune_status make_modifier(const attune_attention_options *o, at_problem *p) {
     if (!o->score && !o->mask) return ATTUNE_OK;
-    const at_extent extent = {.B = p->B, .Hq = p->Hq, .G = p->G, .Sq = p->Sq, .to = p->Sk};
+    const at_extent extent = {
+        .B = p->query.B, .Hq = p->query.Hq, .G = p->query.G, .Sq = p->query.Sq, .to = p->Sk};
     return at_modifier_make(o->score, o->mask, &extent,
                             (p->gradients ? AT_WITH_GRADIENTS : 0) |
                                 (p->engine == ATTUNE_ENGINE_REFERENCE ? AT_IN_DOUBLE : 0),
-                            sees, p, &p->modifier);
+                            visible_keys, p, &p->query.modifier);
+}
+
+static attune_engine chosen_engine(const attune_tensor *q, const attune_attention_options *o) {
+    if (o->engine != ATTUNE_ENGINE_DEFAULT) return o->engine;
+    if (q->dtype == ATTUNE_F64) return ATTUNE_ENGINE_REFERENCE;
+    const bool few = q->shape[2] <= AT_DECODE_QUERIES && o->lengths.rows == 0;
+    return few ? ATTUNE_ENGINE_DECODE : ATTUNE_ENGINE_TILED;
+}
+
+static attune_status check_engine(attune_engine engine, const attune_tensor *q,
+                                  const attune_attention_options *o) {
+    if (q->dtype == ATTUNE_F64 && engine != ATTUNE_ENGINE_REFERENCE) {
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: expected reference for f64, which the others do not take");
+    }
+    if (engine != ATTUNE_ENGINE_DECODE) return ATTUNE_OK;
+    if (o->lengths.rows) {
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: decode takes no lengths; expected tiled, blis or reference");
+    }
+    if (q->shape[2] > AT_DECODE_QUERIES) {
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: decode takes at most %d queries, got %lld; expected tiled, blis "
+                       "or reference",
+                       AT_DECODE_QUERIES, (long long)q->shape[2]);
+    }
+    return ATTUNE_OK;
 }
 
 attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
@@ -236,37 +218,18 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
     AT_TRY(at_check_options(o));
 
     at_problem *p = out;
-    p->q = *q, p->k = *k;
+    p->engine = chosen_engine(q, o);
+    AT_TRY(check_engine(p->engine, q, o));
+    p->k = *k;
     if (v) p->v = *v;
-    p->B = q->shape[0], p->Hq = q->shape[1], p->Sq = q->shape[2], p->D = q->shape[3];
-    p->Hk = k->shape[1], p->Sk = k->shape[2], p->G = p->Hq / p->Hk;
+    p->Sk = k->shape[2];
     p->Dv = v ? v->shape[3] : 0;
-    p->scale = o->scale_given ? o->scale : 1 / sqrt((double)p->D);
-    p->softcap = o->softcap;
-    p->causal = o->causal, p->window = o->window;
-    p->o_dtype = q->dtype, p->lse_dtype = q->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32;
-    p->engine = o->engine;
-    if (p->engine == ATTUNE_ENGINE_DEFAULT) {
-        bool few = p->Sq <= AT_DECODE_QUERIES && o->lengths.rows == 0;
-        p->engine = q->dtype == ATTUNE_F64 ? ATTUNE_ENGINE_REFERENCE
-                    : few                  ? ATTUNE_ENGINE_DECODE
-                                           : ATTUNE_ENGINE_TILED;
-    }
-    if (q->dtype == ATTUNE_F64 && p->engine != ATTUNE_ENGINE_REFERENCE) {
-        return at_fail(ATTUNE_EENGINE,
-                       "engine: expected reference for f64, which the others do not take");
-    }
-    if (p->engine == ATTUNE_ENGINE_DECODE && (p->Sq > AT_DECODE_QUERIES || o->lengths.rows)) {
-        return o->lengths.rows
-                   ? at_fail(ATTUNE_EENGINE,
-                             "engine: decode takes no lengths; expected tiled, blis or reference")
-                   : at_fail(ATTUNE_EENGINE,
-                             "engine: decode takes at most %d queries, got %lld; expected tiled, "
-                             "blis or reference",
-                             AT_DECODE_QUERIES, (long long)p->Sq);
-    }
-    attune_status status = make_documents(&o->lengths, p);
-    if (status == ATTUNE_OK) status = make_sinks(o->sinks, p);
+    p->causal = o->causal;
+    p->window = o->window;
+    attune_status status = at_query_side_make(q, k->shape[1], o, &p->query);
+    p->query.visible_keys = visible_keys;
+    p->query.visible_keys_context = p;
+    if (status == ATTUNE_OK) status = make_documents(&o->lengths, p);
     if (status == ATTUNE_OK) status = make_rotations(o, p);
     if (status == ATTUNE_OK) status = make_modifier(o, p);
     if (status != ATTUNE_OK) at_problem_close(p);
@@ -274,20 +237,19 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
 }
 
 void at_problem_close(at_problem *p) {
-    at_modifier_free(&p->modifier);
+    at_query_side_close(&p->query);
     at_free(p->document);
-    at_free(p->sinks_copy);
-    at_rotation_free(&p->q_rotation);
     at_rotation_free(&p->k_rotation);
     attune_tensor_close(&p->rotated_q);
     attune_tensor_close(&p->rotated_k);
-    p->document = NULL, p->sinks_copy = NULL, p->sinks = NULL;
+    p->document = NULL;
 }
 
 void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t *first,
                              int64_t *last) {
-    int64_t at =
-        i + p->Sk - p->Sq; /* the query's place among the keys; below 0 it stands before them all */
+    /* The queries are the last Sq of the Sk tokens. A query with a negative position comes before
+     * all keys. */
+    const int64_t at = i + p->Sk - p->query.Sq;
     int64_t begin = 0, end = p->Sk;
     if (p->causal && at + 1 < end) end = at + 1;
     if (p->window) {
@@ -306,15 +268,26 @@ void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t 
 void at_problem_visible_keys_of_head(const at_problem *p, int64_t b, int64_t h, int64_t i,
                                      int64_t *first, int64_t *last) {
     at_problem_visible_keys(p, b, i, first, last);
-    at_modifier_narrow(&p->modifier, b, h, i, first, last);
+    at_modifier_narrow(&p->query.modifier, b, h, i, first, last);
 }
 
-attune_status at_problem_results(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
-    const int64_t shape[4] = {p->B, p->Hq, p->Sq, p->Dv};
-    memset(o, 0, sizeof *o);
-    memset(lse, 0, sizeof *lse);
-    AT_TRY(at_tensor_new(p->o_dtype, 4, shape, o));
-    attune_status status = at_tensor_new(p->lse_dtype, 3, shape, lse);
-    if (status != ATTUNE_OK) attune_tensor_close(o);
-    return status;
+/* ---- the pair of tensors as a key source ----------------------------------------------------- */
+
+at_unpacked_keys at_pair_keys(const at_problem *p, int64_t b, int64_t h) {
+    return (at_unpacked_keys){
+        .k = &p->k, .v = &p->v, .rotation = at_rotation_or_null(&p->k_rotation), .b = b, .h = h};
+}
+
+static at_layout pair_layout(const at_problem *p) {
+    return at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->query.D, p->Dv);
+}
+
+static void pair_keys(const void *context, int64_t b, int64_t h, at_keys *out) {
+    const at_problem *p = context;
+    *out = (at_keys){.layout = pair_layout(p), .unpacked = at_pair_keys(p, b, h)};
+}
+
+at_key_source at_pair_source(const at_problem *p, int64_t kept_tiles) {
+    return (at_key_source){
+        .layout = pair_layout(p), .kept_tiles = kept_tiles, .keys = pair_keys, .context = p};
 }

@@ -40,22 +40,23 @@ static void store(attune_tensor *t, int64_t offset, double x) {
 /* Scores of one row over the keys [first, last); returns the log of its denominator. */
 static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t first,
                         int64_t last, double *s, double *q, void *scratch) {
-    const int64_t *qs = p->q.stride, *ks = p->k.stride;
-    int64_t from = b * qs[0] + h * qs[1] + i * qs[2], kv = b * ks[0] + h / p->G * ks[1];
-    for (int64_t d = 0; d < p->D; d++) q[d] = load(&p->q, from + d * qs[3]);
-    double max = p->sinks ? (double)p->sinks[h] : -INFINITY;
+    const int64_t *qs = p->query.q.stride, *ks = p->k.stride;
+    int64_t from = b * qs[0] + h * qs[1] + i * qs[2], kv = b * ks[0] + h / p->query.G * ks[1];
+    for (int64_t d = 0; d < p->query.D; d++) q[d] = load(&p->query.q, from + d * qs[3]);
+    double max = p->query.sinks ? (double)p->query.sinks[h] : -INFINITY;
     for (int64_t j = first; j < last; j++) {
         double dot = 0;
-        for (int64_t d = 0; d < p->D; d++) dot += q[d] * load(&p->k, kv + j * ks[2] + d * ks[3]);
-        double x = p->scale * dot;
-        if (p->softcap > 0) x = p->softcap * tanh(x / p->softcap);
+        for (int64_t d = 0; d < p->query.D; d++)
+            dot += q[d] * load(&p->k, kv + j * ks[2] + d * ks[3]);
+        double x = p->query.scale * dot;
+        if (p->query.softcap > 0) x = p->query.softcap * tanh(x / p->query.softcap);
         s[j] = x;
     }
-    if (at_modifies(&p->modifier) && first < last)
-        at_modify_f64(&p->modifier, b, h, i, first, last - first, s + first, scratch);
+    if (at_modifies(&p->query.modifier) && first < last)
+        at_modify_f64(&p->query.modifier, b, h, i, first, last - first, s + first, scratch);
     for (int64_t j = first; j < last; j++) max = s[j] > max ? s[j] : max;
     double origin = max == -INFINITY ? 0 : max;
-    double sum = p->sinks ? exp((double)p->sinks[h] - origin) : 0;
+    double sum = p->query.sinks ? exp((double)p->query.sinks[h] - origin) : 0;
     for (int64_t j = first; j < last; j++) sum += exp(s[j] - origin);
     return sum == 0 ? -INFINITY : origin + log(sum);
 }
@@ -63,8 +64,9 @@ static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, in
 static attune_status reference_rows(void *context, int64_t task, int thread) {
     reference_job *j = context;
     const at_problem *p = j->p;
-    const int64_t i = task % p->Sq, h = task / p->Sq % p->Hq, b = task / p->Sq / p->Hq;
-    double *s = j->scores + thread * j->stride, *q = s + p->Sk, *o = q + p->D;
+    const int64_t i = task % p->query.Sq, h = task / p->query.Sq % p->query.Hq,
+                  b = task / p->query.Sq / p->query.Hq;
+    double *s = j->scores + thread * j->stride, *q = s + p->Sk, *o = q + p->query.D;
     int64_t first, last;
     at_problem_visible_keys_of_head(p, b, h, i, &first, &last);
     double lse = score_row(p, b, h, i, first, last, s, q, o + p->Dv);
@@ -73,11 +75,11 @@ static attune_status reference_rows(void *context, int64_t task, int thread) {
             store(j->weights, task * p->Sk + k, lse == -INFINITY ? 0 : exp(s[k] - lse));
         return ATTUNE_OK;
     }
-    const int64_t *vs = p->v.stride, kv = b * vs[0] + h / p->G * vs[1];
+    const int64_t *vs = p->v.stride, kv = b * vs[0] + h / p->query.G * vs[1];
     for (int64_t d = 0; d < p->Dv; d++) o[d] = 0;
     for (int64_t k = first; k < last && lse != -INFINITY; k++) {
         double weight = exp(s[k] - lse);
-        if (at_has_gaps(&p->modifier) && s[k] == -INFINITY)
+        if (at_has_gaps(&p->query.modifier) && s[k] == -INFINITY)
             continue; /* hidden: it may not even touch an Inf */
         for (int64_t d = 0; d < p->Dv; d++)
             o[d] += weight * load(&p->v, kv + k * vs[2] + d * vs[3]);
@@ -90,11 +92,12 @@ static attune_status reference_rows(void *context, int64_t task, int thread) {
 static attune_status run(const at_problem *p, attune_tensor *o, attune_tensor *lse,
                          attune_tensor *weights) {
     reference_job job = {
-        .p = p, .o = o, .lse = lse, .weights = weights, .stride = p->Sk + p->D + p->Dv};
-    job.stride += at_modifier_scratch(&p->modifier) / (int64_t)sizeof(double);
+        .p = p, .o = o, .lse = lse, .weights = weights, .stride = p->Sk + p->query.D + p->Dv};
+    job.stride += at_modifier_scratch(&p->query.modifier) / (int64_t)sizeof(double);
     job.scores = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof(double), job.stride));
     if (!job.scores) return ATTUNE_EMEMORY;
-    attune_status status = at_parallel(p->B * p->Hq * p->Sq, reference_rows, &job);
+    attune_status status =
+        at_parallel(p->query.B * p->query.Hq * p->query.Sq, reference_rows, &job);
     at_free(job.scores);
     return status;
 }

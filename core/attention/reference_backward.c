@@ -63,11 +63,11 @@ static void add_to_tables(const backward_job *j, const row *r, int64_t x, double
  * own. */
 static void run_program(const backward_job *j, const row *r, int64_t from, int n) {
     const at_problem *p = j->p;
-    const attune_program *program = p->modifier.score.program;
+    const attune_program *program = p->query.modifier.score.program;
     double *s = r->s + from, *slope = s + p->Sk, before[AT_RUN], slopes[AT_RUN];
     void *scratch = r->s + (2 + 2 * reads(j)) * p->Sk;
     memcpy(before, s, (size_t)n * sizeof *s);
-    const at_run run = {.bound = &p->modifier.score,
+    const at_run run = {.bound = &p->query.modifier.score,
                         .b = r->b,
                         .h = r->h,
                         .i = r->i,
@@ -93,16 +93,16 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
     enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
     double *slope = r->s + p->Sk;
     for (int64_t x = 0; x < r->n; x++) {
-        load_row(&p->k, r->b, r->h / p->G, r->first + x, k);
-        r->s[x] = p->scale * dot(q, k, p->D), slope[x] = p->scale;
-        if (p->softcap > 0) {
-            const double t = tanh(r->s[x] / p->softcap);
-            r->s[x] = p->softcap * t, slope[x] *= 1 - t * t;
+        load_row(&p->k, r->b, r->h / p->query.G, r->first + x, k);
+        r->s[x] = p->query.scale * dot(q, k, p->query.D), slope[x] = p->query.scale;
+        if (p->query.softcap > 0) {
+            const double t = tanh(r->s[x] / p->query.softcap);
+            r->s[x] = p->query.softcap * t, slope[x] *= 1 - t * t;
         }
     }
-    for (int64_t x = 0; x < r->n && p->modifier.score.program; x += CHUNK)
+    for (int64_t x = 0; x < r->n && p->query.modifier.score.program; x += CHUNK)
         run_program(j, r, x, (int)(r->n - x < CHUNK ? r->n - x : CHUNK));
-    at_hide_f64(&p->modifier, r->b, r->h, r->i, r->first, r->n, r->s,
+    at_hide_f64(&p->query.modifier, r->b, r->h, r->i, r->first, r->n, r->s,
                 r->s + (2 + 2 * reads(j)) * p->Sk);
 }
 
@@ -110,14 +110,14 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
 static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t i, double *dk,
                            double *dv, double *scratch) {
     const at_problem *p = j->p;
-    double *q = scratch, *dq = q + p->D, *k = dq + p->D, *d_o = k + p->D, *o = d_o + p->Dv,
-           *v = o + p->Dv;
+    double *q = scratch, *dq = q + p->query.D, *k = dq + p->query.D, *d_o = k + p->query.D,
+           *o = d_o + p->Dv, *v = o + p->Dv;
     const double lse = lse_of(j, b, h, i);
     int64_t first, last;
-    load_row(&p->q, b, h, i, q);
+    load_row(&p->query.q, b, h, i, q);
     load_row(j->g->d_o, b, h, i, d_o);
     load_row(j->g->o, b, h, i, o);
-    memset(dq, 0, (size_t)p->D * sizeof *dq);
+    memset(dq, 0, (size_t)p->query.D * sizeof *dq);
     const double delta = dot(d_o, o, p->Dv);
     at_problem_visible_keys_of_head(p, b, h, i, &first, &last);
     const row r = {.b = b,
@@ -125,41 +125,44 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
                    .i = i,
                    .first = first,
                    .n = last - first,
-                   .s = scratch + 3 * (p->D + p->Dv)};
+                   .s = scratch + 3 * (p->query.D + p->Dv)};
     if (r.n > 0 && lse != -INFINITY) score_row(j, &r, q, k);
     for (int64_t key = first; key < last && lse != -INFINITY; key++) {
         const double s = r.s[key - first];
-        if (at_has_gaps(&p->modifier) && s == -INFINITY) continue; /* hidden */
-        load_row(&p->k, b, h / p->G, key, k);
-        load_row(&p->v, b, h / p->G, key, v);
+        if (at_has_gaps(&p->query.modifier) && s == -INFINITY) continue; /* hidden */
+        load_row(&p->k, b, h / p->query.G, key, k);
+        load_row(&p->v, b, h / p->query.G, key, v);
         const double weight = exp(s - lse), outer = weight * (dot(d_o, v, p->Dv) - delta),
                      ds = outer * r.s[p->Sk + key - first];
         if (reads(j) > 0) add_to_tables(j, &r, key - first, outer);
         for (int64_t d = 0; d < p->Dv; d++) dv[key * p->Dv + d] += weight * d_o[d];
-        for (int64_t d = 0; d < p->D; d++) dq[d] += ds * k[d], dk[key * p->D + d] += ds * q[d];
+        for (int64_t d = 0; d < p->query.D; d++)
+            dq[d] += ds * k[d], dk[key * p->query.D + d] += ds * q[d];
     }
-    at_store_row_f64(j->g->dq, ((b * p->Hq + h) * p->Sq + i) * p->D, 1, p->D, dq);
-    return p->sinks ? -exp((double)p->sinks[h] - lse) * delta : 0;
+    at_store_row_f64(j->g->dq, ((b * p->query.Hq + h) * p->query.Sq + i) * p->query.D, 1,
+                     p->query.D, dq);
+    return p->query.sinks ? -exp((double)p->query.sinks[h] - lse) * delta : 0;
 }
 
 static attune_status backward_head(void *context, int64_t task, int thread) {
     const backward_job *j = context;
     const at_problem *p = j->p;
-    const int64_t b = task / p->Hk, kv = task % p->Hk;
-    double *dk = j->dk + thread * p->Sk * p->D, *dv = j->dv + thread * p->Sk * p->Dv,
+    const int64_t b = task / p->query.Hk, kv = task % p->query.Hk;
+    double *dk = j->dk + thread * p->Sk * p->query.D, *dv = j->dv + thread * p->Sk * p->Dv,
            *scratch = j->rows + thread * j->row_doubles;
-    memset(dk, 0, (size_t)(p->Sk * p->D) * sizeof *dk);
+    memset(dk, 0, (size_t)(p->Sk * p->query.D) * sizeof *dk);
     memset(dv, 0, (size_t)(p->Sk * p->Dv) * sizeof *dv);
-    for (int64_t h = kv * p->G; h < (kv + 1) * p->G; h++) {
+    for (int64_t h = kv * p->query.G; h < (kv + 1) * p->query.G; h++) {
         double dsink = 0;
-        for (int64_t i = 0; i < p->Sq; i++) {
+        for (int64_t i = 0; i < p->query.Sq; i++) {
             dsink += backward_row(j, b, h, i, dk, dv, scratch);
             if (at_interrupted()) return at_interrupted_status();
         }
-        j->dsinks[b * p->Hq + h] = dsink;
+        j->dsinks[b * p->query.Hq + h] = dsink;
     }
     for (int64_t key = 0; key < p->Sk; key++) {
-        at_store_row_f64(j->g->dk, (task * p->Sk + key) * p->D, 1, p->D, dk + key * p->D);
+        at_store_row_f64(j->g->dk, (task * p->Sk + key) * p->query.D, 1, p->query.D,
+                         dk + key * p->query.D);
         at_store_row_f64(j->g->dv, (task * p->Sk + key) * p->Dv, 1, p->Dv, dv + key * p->Dv);
     }
     return ATTUNE_OK;
@@ -170,23 +173,24 @@ attune_status at_reference_backward(const at_problem *p, const at_gradients *g) 
     const bool alone = g->tables && g->tables->score;
     const int64_t reads = alone ? g->tables->score->program->reads : 0,
                   threads = alone ? 1 : at_threads(),
-                  doubles = 3 * (p->D + p->Dv) + (2 + 2 * reads) * p->Sk +
-                            at_modifier_scratch(&p->modifier) / 8;
-    const int64_t dk = at_checked_mul(at_checked_mul(threads, p->Sk), p->D),
+                  doubles = 3 * (p->query.D + p->Dv) + (2 + 2 * reads) * p->Sk +
+                            at_modifier_scratch(&p->query.modifier) / 8;
+    const int64_t dk = at_checked_mul(at_checked_mul(threads, p->Sk), p->query.D),
                   dv = at_checked_mul(at_checked_mul(threads, p->Sk), p->Dv);
     backward_job j = {.p = p, .g = g, .row_doubles = doubles};
     j.dk = at_alloc(at_checked_mul(dk, 8));
     if (j.dk) j.dv = at_alloc(at_checked_mul(dv, 8));
     if (j.dv) j.rows = at_alloc(at_checked_mul(threads, 8 * doubles));
-    if (j.rows) j.dsinks = at_alloc_zeroed(at_checked_mul(p->B, 8 * p->Hq));
+    if (j.rows) j.dsinks = at_alloc_zeroed(at_checked_mul(p->query.B, 8 * p->query.Hq));
     attune_status status = !j.dsinks ? ATTUNE_EMEMORY
                            : alone   ? ATTUNE_OK
-                                     : at_parallel(p->B * p->Hk, backward_head, &j);
-    for (int64_t task = 0; task < p->B * p->Hk && alone && status == ATTUNE_OK; task++)
+                                     : at_parallel(p->query.B * p->query.Hk, backward_head, &j);
+    for (int64_t task = 0; task < p->query.B * p->query.Hk && alone && status == ATTUNE_OK; task++)
         status = backward_head(&j, task, 0);
-    for (int64_t h = 0; h < p->Hq && status == ATTUNE_OK && g->dsinks && p->sinks; h++) {
+    for (int64_t h = 0; h < p->query.Hq && status == ATTUNE_OK && g->dsinks && p->query.sinks;
+         h++) {
         double sum = 0;
-        for (int64_t b = 0; b < p->B; b++) sum += j.dsinks[b * p->Hq + h];
+        for (int64_t b = 0; b < p->query.B; b++) sum += j.dsinks[b * p->query.Hq + h];
         at_store(g->dsinks, h, sum);
     }
     at_free(j.dk);

@@ -1,115 +1,76 @@
-/* rows.h - a block of rows on its way over the keys of its kv head: what tiled, decode and the
- * cache share.
+/* row_block.h - attention of a block of rows over keys of their kv head, with an online softmax.
+ * The tiled and decode engines and the cache all use it.
  *
- * They differ in how work is cut into tasks and in where packed tiles come from, and in nothing
- * else.
+ * A row block is split into panels. A panel has at most as many rows as a register tile of the
+ * kernels. A key block is a few tiles of keys. Each step computes one panel against one key block.
  */
-#ifndef AT_ATTENTION_ROWS_H
-#define AT_ATTENTION_ROWS_H
+#ifndef AT_ATTENTION_ROW_BLOCK_H
+#define AT_ATTENTION_ROW_BLOCK_H
 
-#include "attention/modifier.h"
-#include "attention/problem.h"
-#include "position/position.h"
+#include "attention/key_source.h"
+#include "attention/query.h"
 #include "simd/attention_kernels.h"
 
-/* 64 tokens of a kv head: their K tile and their V tile, one after the other in one place, so that
- * decoding reads memory in one stream. Offset of V and size, in bytes. */
-typedef struct at_layout {
-    attune_dtype dtype;
-    int64_t D, Dv;
-    int64_t v, bytes;
-} at_layout;
-at_layout at_layout_of(attune_dtype dtype, int64_t D, int64_t Dv);
-
-/* Tokens of one kv head as they lie in plain tensors, keys turned on their way where turns is not
- * NULL. */
-typedef struct at_source {
-    const attune_tensor *k, *v; /* [B, Hk, S, dims], any float but f64, any strides */
-    const at_rotation *turns;
-    int64_t b, h;
-} at_source;
-
-/* The keys and values of one kv head, as packed tiles; tile t holds tokens AT_TILE t on. */
-typedef struct at_keys {
-    at_layout layout;
-    char *places;  /* one after the other; NULL: pack tiles on the way, from source */
-    float *scales; /* [places][2][AT_TILE], of each token's key and value, where the dtype is i8 */
-    int64_t ring;  /* tile t lies in place t % ring; 0: in place t */
-    uint8_t *nonfinite; /* a byte a place: its V holds an Inf or NaN; NULL: none does */
-    at_source source;
-    int64_t fetch_end; /* tokens that are worth fetching into the cache ahead of their use; 0: as
-                          far as rows go */
-} at_keys;
-
-/* Packs the source's tokens [first, first + count) into the tile at `place`, slots slot on. wide:
- * scratch [AT_TILE][max(D, Dv)]. */
-void at_pack_tile(const at_keys *keys, int64_t place, int slot, const at_source *source,
-                  int64_t first, int64_t count, float *wide);
-
-/* Rows [begin, begin + count) of one kv head: row r is query token r / G, head r % G of the group.
- */
+/* The rows [begin, begin + count) of kv head (b, h); query.h says what a row is. */
 typedef struct at_row_block {
-    const attune_tensor *q;   /* [B, Hq, Sq, D], any strides */
-    const at_rotation *turns; /* NULL: as they are */
-    int64_t b, h;             /* batch row, kv head */
-    int64_t G, begin, count;
-    double scale, softcap;
-    const at_modifier *modifier; /* NULL: none */
-    /* Query token i of batch row b sees the keys [*first, *last). */
-    void (*sees)(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last);
-    const void *context;
+    const at_query_side *query;
+    int64_t b, h; /* batch row, kv head */
+    int64_t begin, count;
 } at_row_block;
 
-/* What has been summed over some keys, row by row: o is not yet divided by sum. */
+/* The state of the online softmax of each row over the keys so far. o is not yet divided by sum. */
 typedef struct at_sums {
-    float *max, *sum, *o; /* [rows], [rows], [rows][Dvp] */
+    float *max, *sum; /* [rows]; max is an exponent of 2 */
+    float *o;         /* [rows][Dvp] */
 } at_sums;
 
-/* How rows and keys are cut so that what is used together stays in a core's own cache. */
+/* How rows and keys are split into blocks, so that the memory of a step stays in a core's caches.
+ */
 typedef struct at_row_plan {
     at_product product;
-    int64_t rows;        /* of a row block, at most */
-    int tile_rows;       /* of a panel, at most */
-    int block_tiles;     /* tiles of a key block */
-    bool few;            /* rows: memory is read as they go, not a block ahead of them */
-    int64_t fetch_bytes; /* with few: what is fetched lies so much later; 0: nothing is */
-    int64_t Dvp;
+    int64_t max_rows; /* of a row block */
+    int tile_rows;    /* the max number of rows of a panel */
+    int block_tiles;  /* tiles of a key block */
+    bool few;         /* few rows: the step prefetches within its tiles, not the next key block */
+    int64_t prefetch_distance; /* in bytes, for few rows; 0: no prefetch */
+    int64_t Dvp;               /* Dv rounded up to AT_DIM */
     at_layout layout;
-    int64_t kept; /* tiles packed on the way that a thread keeps; 0: tiles are packed already */
-    int64_t modifier_bytes;
+    int64_t kept_tiles;     /* keys are packed lazily and each thread keeps this many packed tiles;
+                               0 means keys are already packed */
+    int64_t modifier_bytes; /* scratch of the modifier */
 } at_row_plan;
 
-/* most: rows there are; q: their dtype; raw: tiles are packed on the way, and so many kept, at
- * least a block's; 0: not. */
-at_row_plan at_plan_rows(int64_t most, const at_layout *layout, attune_dtype q, int64_t raw);
+/* rows: the number of rows of a kv head. q: the dtype of the queries. kept_tiles: as in
+ * at_row_plan; the plan keeps at least the tiles of one key block. */
+at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q, int64_t kept_tiles);
 
-/* What one thread needs, for any row block of a plan. */
+/* The scratch of one thread, for any row block of a plan. */
 typedef struct at_row_scratch {
     at_sums sums;
-    float *q, *q_scale, *scores, *weights, *wide;
-    int32_t *first, *last;
-    int32_t *panel; /* rows of each panel */
+    float *q;                /* packed queries, panel by panel */
+    float *q_scale;          /* [rows][3] */
+    float *scores, *weights; /* [tile_rows][AT_SCORE_STRIDE] */
+    float *f32_rows;         /* [max(tile_rows, AT_TILE)][max(D, Dv)] */
+    int32_t *first, *last;   /* [rows]: the visible keys of each row */
+    int32_t *panel;          /* [panels]: rows of each panel */
     int panels;
-    int64_t packed[4]; /* which rows q holds: b, h, begin, count */
+    int64_t packed[4]; /* the rows that q holds: b, h, begin, count */
     void *modifier;    /* [modifier_bytes] */
-    at_keys block;     /* for tiles packed on the way: tile t of a kv head in place t % kept */
-    int64_t *held;     /* [kept]: which tile, of all kv heads'; -1: none */
-    void *all;
+    at_keys kept;      /* lazily packed tiles: tile t of a kv head is in slot t % kept_tiles */
+    int64_t *kept_id;  /* [kept_tiles]: which tile of which kv head is in the slot; -1: none */
+    void *memory;
 } at_row_scratch;
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out);
 void at_row_scratch_free(at_row_scratch *scratch);
 
-/* Rows over those of the keys [from, to) that they see; from is a multiple of AT_TILE. */
+/* Computes the sums of the rows over their visible keys in [from, to). from is a multiple of
+ * AT_TILE. */
 attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, const at_keys *keys,
                              int64_t from, int64_t to, at_row_scratch *scratch, at_sums *sums);
 
-/* Divides by the sums (a sink joins them) and stores the rows as o's and lse's. sinks NULL: none;
- * else [Hq]. */
-void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const float *sinks,
-                    const at_sums *sums, attune_tensor *o, attune_tensor *lse);
-
-/* The packed dtype for tensors of these dtypes: the one they share, else f32. */
-attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v);
+/* Adds the sinks, divides by the sums and stores the rows in o and lse. */
+void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_sums *sums,
+                    attune_tensor *o, attune_tensor *lse);
 
 #endif

@@ -1,123 +1,113 @@
 /* tiled.c - prefill: row blocks over packed kv heads.
  *
- * Where row blocks see few keys, as through a window or within short documents, tiles are packed on
- * the way, and each thread keeps what the next row block sees too: they stay in its own cache, and
- * memory never sees them. Else kv heads go in waves of as many as there are threads, so that no
- * more packed copies exist than threads. Each wave packs its heads tile by tile, then takes all
- * their row blocks; every row block is one task from beginning to end.
+ * Where a row block has few visible keys, through a window or within short documents, tiles are
+ * packed lazily. Each thread keeps the tiles that its next row block needs too. They stay in the
+ * core's own cache and are never written to memory.
+ *
+ * Otherwise kv heads are packed and computed in waves of as many heads as there are threads, so
+ * that there are never more packed copies than threads. One task packs a few tiles; then one task
+ * computes one row block over all its keys.
  */
 #include <string.h>
 
-#include "attention/walk.h"
+#include "attention/problem.h"
+#include "attention/schedule.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
 
 typedef struct tiled_job {
     const at_problem *p;
-    at_walk walk;
-    at_walk_scratch scratch;
+    at_layout layout;
+    at_schedule schedule;
     char *packed;       /* [heads of a wave][tiles] */
     uint8_t *nonfinite; /* [heads of a wave][tiles] */
     int64_t tiles;
-    int64_t first_head, heads; /* of this wave */
+    int64_t first_head, heads; /* of the wave */
 } tiled_job;
 
 enum {
-    PACK_TILES = 16 /* a packing task's worth */,
-    KEPT_BYTES = 1 << 20 /* of tiles that a thread keeps, at most */
+    PACK_TILES = 16,          /* of a packing task */
+    MAX_KEPT_BYTES = 1 << 20, /* of the packed tiles that a thread keeps */
 };
 
-static at_source source_of(const at_problem *p, int64_t b, int64_t h) {
-    return (at_source){
-        .k = &p->k, .v = &p->v, .turns = at_rotation_or_null(&p->k_rotation), .b = b, .h = h};
-}
-
-static void keys_of(const void *context, int64_t b, int64_t h, at_keys *out) {
+static void packed_keys(const void *context, int64_t b, int64_t h, at_keys *out) {
     const tiled_job *j = context;
-    if (j->walk.raw) {
-        *out = (at_keys){.layout = j->walk.layout, .source = source_of(j->p, b, h)};
-        return;
-    }
-    const int64_t slot = b * j->p->Hk + h - j->first_head;
-    *out = (at_keys){.layout = j->walk.layout,
-                     .places = j->packed + slot * j->tiles * j->walk.layout.bytes,
-                     .nonfinite = j->nonfinite + slot * j->tiles};
-}
-
-static void sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    at_problem_visible_keys(((const tiled_job *)context)->p, b, i, first, last);
+    const int64_t first_tile = (b * j->p->query.Hk + h - j->first_head) * j->tiles;
+    *out = (at_keys){.layout = j->layout,
+                     .tiles = j->packed + first_tile * j->layout.bytes,
+                     .nonfinite = j->nonfinite + first_tile};
 }
 
 static attune_status pack_task(void *context, int64_t task, int thread) {
     tiled_job *j = context;
     const at_problem *p = j->p;
-    int64_t per_head = (j->tiles + PACK_TILES - 1) / PACK_TILES, slot = task / per_head,
-            head = j->first_head + slot;
-    int64_t t = task % per_head * PACK_TILES,
-            end = t + PACK_TILES < j->tiles ? t + PACK_TILES : j->tiles;
-    const at_source source = source_of(p, head / p->Hk, head % p->Hk);
+    const int64_t head_tasks = (j->tiles + PACK_TILES - 1) / PACK_TILES,
+                  head = j->first_head + task / head_tasks, begin = task % head_tasks * PACK_TILES,
+                  end = begin + PACK_TILES < j->tiles ? begin + PACK_TILES : j->tiles;
+    const at_unpacked_keys unpacked = at_pair_keys(p, head / p->query.Hk, head % p->query.Hk);
     at_keys keys;
-    keys_of(j, source.b, source.h, &keys);
-    for (; t < end; t++) {
+    packed_keys(j, unpacked.b, unpacked.h, &keys);
+    for (int64_t t = begin; t < end; t++) {
         const int64_t first = t * AT_TILE,
                       count = p->Sk - first < AT_TILE ? p->Sk - first : AT_TILE;
         keys.nonfinite[t] = 0;
-        /* What pads a tile must be finite; whole tiles of most head dims have no pads that are
-         * read. */
-        if (count < AT_TILE || p->D % 4)
-            memset(keys.places + t * keys.layout.bytes, 0, (size_t)keys.layout.bytes);
-        at_pack_tile(&keys, t, 0, &source, first, count, j->scratch.thread[thread].wide);
+        /* Padding must be finite. A whole tile has padding that is read only where D is not a
+         * multiple of 4. */
+        if (count < AT_TILE || p->query.D % 4)
+            memset(keys.tiles + t * keys.layout.bytes, 0, (size_t)keys.layout.bytes);
+        at_pack_tile(&keys, t, 0, &unpacked, first, count, j->schedule.scratch[thread].f32_rows);
     }
     return ATTUNE_OK;
 }
 
 static attune_status run_waves(tiled_job *j) {
-    const int64_t all = j->p->B * j->p->Hk, wave = j->heads;
+    const int64_t all = j->p->query.B * j->p->query.Hk, wave = j->heads,
+                  head_tasks = (j->tiles + PACK_TILES - 1) / PACK_TILES;
     for (j->first_head = 0; j->first_head < all; j->first_head += wave) {
         j->heads = all - j->first_head < wave ? all - j->first_head : wave;
-        AT_TRY(at_parallel(j->heads * ((j->tiles + PACK_TILES - 1) / PACK_TILES), pack_task, j));
-        AT_TRY(at_walk_rows(&j->walk, &j->scratch, j->first_head, j->heads));
+        AT_TRY(at_parallel(j->heads * head_tasks, pack_task, j));
+        AT_TRY(at_schedule_rows(&j->schedule, j->first_head, j->heads));
     }
     return ATTUNE_OK;
 }
 
-attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
-    tiled_job j = {.p = p};
-    j.walk = (at_walk){.q = &p->q,
-                       .o = o,
-                       .lse = lse,
-                       .B = p->B,
-                       .Hk = p->Hk,
-                       .G = p->G,
-                       .Sq = p->Sq,
-                       .turns = at_rotation_or_null(&p->q_rotation),
-                       .scale = p->scale,
-                       .softcap = p->softcap,
-                       .modifier = at_modifies(&p->modifier) ? &p->modifier : NULL,
-                       .sinks = p->sinks,
-                       .layout = at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->D, p->Dv),
-                       .context = &j,
-                       .sees = sees,
-                       .keys = keys_of};
-    j.tiles = (p->Sk + AT_TILE - 1) / AT_TILE;
-    j.heads = p->B * p->Hk < at_threads() ? p->B * p->Hk : at_threads();
-    const int64_t reach = at_walk_reach(&j.walk);
-    if (2 * reach <= j.tiles && reach * j.walk.layout.bytes <= KEPT_BYTES)
-        j.walk.raw = reach > 0 ? reach : 1;
-
-    attune_status status = at_walk_scratch_new(&j.walk, &j.scratch);
-    if (status == ATTUNE_OK && j.walk.raw) {
-        status = at_walk_rows(&j.walk, &j.scratch, 0, p->B * p->Hk);
-    } else if (status == ATTUNE_OK) {
-        j.nonfinite = at_alloc_zeroed(j.heads * j.tiles);
-        if (j.nonfinite)
-            j.packed =
-                at_alloc(at_checked_mul(at_checked_mul(j.heads, j.tiles), j.walk.layout.bytes));
+static attune_status run_packed(const at_problem *p, const at_layout *layout, attune_tensor *o,
+                                attune_tensor *lse) {
+    const int64_t heads = p->query.B * p->query.Hk, threads = at_threads();
+    tiled_job j = {.p = p,
+                   .layout = *layout,
+                   .tiles = (p->Sk + AT_TILE - 1) / AT_TILE,
+                   .heads = heads < threads ? heads : threads};
+    const at_key_source source = {.layout = *layout, .keys = packed_keys, .context = &j};
+    attune_status status = at_schedule_make(&p->query, &source, o, lse, &j.schedule);
+    if (status == ATTUNE_OK) {
+        const int64_t wave_tiles = at_checked_mul(j.heads, j.tiles);
+        j.nonfinite = at_alloc_zeroed(wave_tiles);
+        if (j.nonfinite) j.packed = at_alloc(at_checked_mul(wave_tiles, layout->bytes));
         status = j.packed ? run_waves(&j) : ATTUNE_EMEMORY;
     }
     at_free(j.packed);
     at_free(j.nonfinite);
-    at_walk_scratch_free(&j.scratch);
+    at_schedule_free(&j.schedule);
     return status;
+}
+
+static attune_status run_unpacked(const at_problem *p, int64_t kept_tiles, attune_tensor *o,
+                                  attune_tensor *lse) {
+    const at_key_source source = at_pair_source(p, kept_tiles);
+    at_schedule schedule;
+    attune_status status = at_schedule_make(&p->query, &source, o, lse, &schedule);
+    if (status == ATTUNE_OK) status = at_schedule_rows(&schedule, 0, p->query.B * p->query.Hk);
+    at_schedule_free(&schedule);
+    return status;
+}
+
+attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+    const at_layout layout = at_pair_source(p, 0).layout;
+    const int64_t tiles = (p->Sk + AT_TILE - 1) / AT_TILE,
+                  reach = at_schedule_reach(&p->query, &layout);
+    if (2 * reach <= tiles && reach * layout.bytes <= MAX_KEPT_BYTES)
+        return run_unpacked(p, reach > 0 ? reach : 1, o, lse);
+    return run_packed(p, &layout, o, lse);
 }

@@ -70,9 +70,10 @@ static attune_status prepare_rows(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     const attune_tensor *d_o = j->g->d_o, *o = j->g->o, *lse = j->g->lse;
     float *x = j->thread[thread].wide, *y = j->thread[thread].dv;
-    const int64_t rows = p->B * p->Hq * p->Sq;
+    const int64_t rows = p->query.B * p->query.Hq * p->query.Sq;
     for (int64_t row = task * PREPARE_ROWS; row < (task + 1) * PREPARE_ROWS && row < rows; row++) {
-        const int64_t i = row % p->Sq, h = row / p->Sq % p->Hq, b = row / p->Sq / p->Hq;
+        const int64_t i = row % p->query.Sq, h = row / p->query.Sq % p->query.Hq,
+                      b = row / p->query.Sq / p->query.Hq;
         double sum = 0;
         at_load_row(d_o, b * d_o->stride[0] + h * d_o->stride[1] + i * d_o->stride[2],
                     d_o->stride[3], p->Dv, x);
@@ -91,9 +92,11 @@ static attune_status sum_sinks(void *context, int64_t h, int thread) {
     const at_problem *p = j->p;
     double sum = 0;
     (void)thread;
-    for (int64_t b = 0; b < p->B; b++) {
-        for (int64_t row = (b * p->Hq + h) * p->Sq, end = row + p->Sq; row < end; row++)
-            sum -= exp2((double)p->sinks[h] * LOG2_E - (double)j->lse[row]) * (double)j->delta[row];
+    for (int64_t b = 0; b < p->query.B; b++) {
+        for (int64_t row = (b * p->query.Hq + h) * p->query.Sq, end = row + p->query.Sq; row < end;
+             row++)
+            sum -= exp2((double)p->query.sinks[h] * LOG2_E - (double)j->lse[row]) *
+                   (double)j->delta[row];
     }
     at_store(j->g->dsinks, h, sum);
     return ATTUNE_OK;
@@ -103,13 +106,13 @@ static attune_status span_of_block(void *context, int64_t task, int thread) {
     backward_job *j = context;
     const at_problem *p = j->p;
     const int64_t token = task % j->row_blocks * j->rows,
-                  end = token + j->rows < p->Sq ? token + j->rows : p->Sq,
+                  end = token + j->rows < p->query.Sq ? token + j->rows : p->query.Sq,
                   head = task / j->row_blocks;
     int64_t first = p->Sk, last = 0;
     (void)thread;
     for (int64_t i = token; i < end; i++) {
         int64_t f, l;
-        at_problem_visible_keys_of_head(p, head / p->Hq, head % p->Hq, i, &f, &l);
+        at_problem_visible_keys_of_head(p, head / p->query.Hq, head % p->query.Hq, i, &f, &l);
         if (f >= l) continue;
         if (f < first) first = f;
         if (l > last) last = l;
@@ -172,10 +175,10 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
                                  int64_t row, const at_gradient_step *step, int r) {
     const at_program_kernels *kernels = &at_simd_now()->program;
     const at_problem *p = j->p;
-    const at_modifier *m = &p->modifier;
+    const at_modifier *m = &p->query.modifier;
     const int first = step->first[r], n = step->last[r] - first;
     float *x = step->weights + r * step->stride, *d = step->scores + r * step->stride;
-    const float one = 1, cap = (float)p->softcap, inner = (float)(1 / p->softcap);
+    const float one = 1, cap = (float)p->query.softcap, inner = (float)(1 / p->query.softcap);
     const float scale = step->scale;
     const at_values scores = {s->before, 1}, slopes = {s->slope, 1};
     at_run run = {.bound = &m->score,
@@ -189,7 +192,7 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     if (n > 0) {
         kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0},
                        (at_values){0}, s->before, n);
-        if (p->softcap > 0) {
+        if (p->query.softcap > 0) {
             kernels->apply(ATTUNE_OP_TANH, scores, (at_values){&inner, 0}, (at_values){&one, 0},
                            s->before, n);
             kernels->apply(ATTUNE_OP_MUL, scores, scores, (at_values){0}, s->slope, n);
@@ -214,7 +217,7 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     kernels->multiply(m->score.program ? at_run_value(&run, m->score.program->slope)
                                        : (at_values){&one, 0},
                       scale, d + first, n);
-    if (p->softcap > 0) kernels->multiply(slopes, 1, d + first, n);
+    if (p->query.softcap > 0) kernels->multiply(slopes, 1, d + first, n);
 }
 
 /* S and dP of rows [from, to), then P and dS. */
@@ -222,17 +225,18 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
                            int64_t to) {
     const at_simd *simd = at_simd_now();
     const at_problem *p = j->p;
-    const int64_t panel = simd->attention.panel, place = (k->b * p->Hq + k->h) * p->Sq + k->token;
+    const int64_t panel = simd->attention.panel,
+                  place = (k->b * p->query.Hq + k->h) * p->query.Sq + k->token;
     int64_t left, right;
     if (columns_of(k, from, to, panel, &left, &right)) {
         at_panel_product product = {.rows = to - from,
                                     .columns = right - left,
-                                    .depth = p->D,
+                                    .depth = p->query.D,
                                     .a = s->q_rows + from * panel,
                                     .a_row = panel,
                                     .a_panel = j->rows * panel,
-                                    .b = s->k_columns + left * at_round_up(p->D, AT_DIM),
-                                    .b_panel = panel * at_round_up(p->D, AT_DIM),
+                                    .b = s->k_columns + left * at_round_up(p->query.D, AT_DIM),
+                                    .b_panel = panel * at_round_up(p->query.D, AT_DIM),
                                     .c = s->weights + from * j->stride + left,
                                     .c_row = j->stride};
         simd->panels.multiply(&product);
@@ -251,9 +255,9 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
                                    .last = k->last + from,
                                    .lse = j->lse + place + from,
                                    .delta = j->delta + place + from,
-                                   .scale = (float)p->scale,
-                                   .softcap = (float)p->softcap};
-    if (p->modifier.score.program || at_has_gaps(&p->modifier)) {
+                                   .scale = (float)p->query.scale,
+                                   .softcap = (float)p->query.softcap};
+    if (p->query.modifier.score.program || at_has_gaps(&p->query.modifier)) {
         for (int r = 0; r < step.rows; r++) gradients_of_program(j, s, k, from + r, &step, r);
         return;
     }
@@ -290,11 +294,11 @@ static void gradients_of_rows(const backward_job *j, const block_scratch *s, con
                               int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
     const int64_t panel = simd->attention.panel,
-                  place = (k->b * j->p->Hq + k->h) * j->p->Sq + k->token;
+                  place = (k->b * j->p->query.Hq + k->h) * j->p->query.Sq + k->token;
     int64_t left, right;
     if (!columns_of(k, from, to, 1, &left, &right)) return;
     const at_panel_product product = {.rows = to - from,
-                                      .columns = at_round_up(j->p->D, panel / 2),
+                                      .columns = at_round_up(j->p->query.D, panel / 2),
                                       .depth = right - left,
                                       .a = s->scores + from * j->stride + left,
                                       .a_row = j->stride,
@@ -332,8 +336,8 @@ static void pack_keys(const backward_job *j, block_scratch *s, const block *k) {
     int64_t stride;
     const float *x = rows_of_tensor(&p->k, at_rotation_or_null(&p->k_rotation), k->b, k->kv, k->key,
                                     k->keys, s->wide, &stride);
-    kernels->pack_columns(x, stride, k->keys, p->D, s->k_columns);
-    kernels->pack_rows(x, stride, k->keys, p->D, j->keys, s->k_rows);
+    kernels->pack_columns(x, stride, k->keys, p->query.D, s->k_columns);
+    kernels->pack_rows(x, stride, k->keys, p->query.D, j->keys, s->k_rows);
     x = rows_of_tensor(&p->v, NULL, k->b, k->kv, k->key, k->keys, s->wide, &stride);
     kernels->pack_columns(x, stride, k->keys, p->Dv, s->v_columns);
     memset(s->dk, 0, (size_t)(j->keys * j->Dp) * sizeof *s->dk);
@@ -344,9 +348,9 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const block
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
-    const float *x = rows_of_tensor(&p->q, at_rotation_or_null(&p->q_rotation), k->b, k->h,
-                                    k->token, k->rows, s->wide, &stride);
-    kernels->pack_rows(x, stride, k->rows, p->D, j->rows, s->q_rows);
+    const float *x = rows_of_tensor(&p->query.q, at_rotation_or_null(&p->query.rotation), k->b,
+                                    k->h, k->token, k->rows, s->wide, &stride);
+    kernels->pack_rows(x, stride, k->rows, p->query.D, j->rows, s->q_rows);
     x = rows_of_tensor(j->g->d_o, NULL, k->b, k->h, k->token, k->rows, s->wide, &stride);
     kernels->pack_rows(x, stride, k->rows, p->Dv, j->rows, s->o_rows);
 }
@@ -377,19 +381,20 @@ static void store_keys(const backward_job *j, const block_scratch *s, const bloc
     const at_problem *p = j->p;
     const at_rotation *turns = at_rotation_or_null(&p->k_rotation);
     for (int64_t i = 0; i < k->keys; i++) {
-        const int64_t place = (k->b * p->Hk + k->kv) * p->Sk + k->key + i;
+        const int64_t place = (k->b * p->query.Hk + k->kv) * p->Sk + k->key + i;
         if (turns)
             at_rotate_token_back(turns, k->b, k->key + i, s->dk + i * j->Dp, s->dk + i * j->Dp);
-        at_store_row(j->g->dk, place * p->D, 1, p->D, s->dk + i * j->Dp);
+        at_store_row(j->g->dk, place * p->query.D, 1, p->query.D, s->dk + i * j->Dp);
         at_store_row(j->g->dv, place * p->Dv, 1, p->Dv, s->dv + i * j->Dvp);
     }
 }
 
 /* Whether a row sees something of the block. */
 static bool block_shown(const at_problem *p, const block *k) {
-    if (!at_has_gaps(&p->modifier)) return true;
+    if (!at_has_gaps(&p->query.modifier)) return true;
     for (int64_t key = k->key; key < k->key + k->keys; key += AT_TILE)
-        if (at_modifier_any_visible(&p->modifier, k->b, k->h, k->token, k->token + k->rows, key))
+        if (at_modifier_any_visible(&p->query.modifier, k->b, k->h, k->token, k->token + k->rows,
+                                    key))
             return true;
     return false;
 }
@@ -397,7 +402,7 @@ static bool block_shown(const at_problem *p, const block *k) {
 /* Kv heads go some at a time: their first blocks, their second ones, ..: neighbouring tasks seldom
  * wait for one another, and long ones come first. */
 static int64_t head_of_task(const backward_job *j, int64_t task, int64_t *number) {
-    const int64_t heads = j->p->B * j->p->Hk,
+    const int64_t heads = j->p->query.B * j->p->query.Hk,
                   first = task / (j->together * j->key_blocks) * j->together, left = heads - first,
                   together = left < j->together ? left : j->together,
                   place = task - first * j->key_blocks;
@@ -411,17 +416,18 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     block_scratch *s = &j->thread[thread];
     int64_t number;
     const int64_t head = head_of_task(j, task, &number);
-    block k = {.b = head / p->Hk, .kv = head % p->Hk, .key = number * j->keys};
+    block k = {.b = head / p->query.Hk, .kv = head % p->query.Hk, .key = number * j->keys};
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
-    at_part_begin(&s->part, k.b, k.kv * p->G, k.key);
+    at_part_begin(&s->part, k.b, k.kv * p->query.G, k.key);
     if (j->direct && !wait_for_turn(&j->direct[number], (int)head)) return at_interrupted_status();
-    for (k.h = k.kv * p->G; k.h < (k.kv + 1) * p->G; k.h++) {
+    for (k.h = k.kv * p->query.G; k.h < (k.kv + 1) * p->query.G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
-            const int64_t place = (k.b * p->Hq + k.h) * j->row_blocks + i,
+            const int64_t place = (k.b * p->query.Hq + k.h) * j->row_blocks + i,
                           from = j->span[2 * place], to = j->span[2 * place + 1];
             if (number < from || number >= to) continue;
-            k.token = i * j->rows, k.rows = p->Sq - k.token < j->rows ? p->Sq - k.token : j->rows;
+            k.token = i * j->rows,
+            k.rows = p->query.Sq - k.token < j->rows ? p->query.Sq - k.token : j->rows;
             see(p, &k);
             const bool shown = block_shown(p, &k);
             if (shown) run_block(j, s, &k);
@@ -447,13 +453,16 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
 static attune_status finish_rows(void *context, int64_t task, int thread) {
     const backward_job *j = context;
     const at_problem *p = j->p;
-    const at_rotation *turns = at_rotation_or_null(&p->q_rotation);
-    const int64_t rows = p->B * p->Hq * p->Sq;
+    const at_rotation *turns = at_rotation_or_null(&p->query.rotation);
+    const int64_t rows = p->query.B * p->query.Hq * p->query.Sq;
     float *wide = j->thread[thread].wide;
     for (int64_t row = task * PREPARE_ROWS; row < (task + 1) * PREPARE_ROWS && row < rows; row++) {
         const float *x = j->dq + row * j->dq_stride;
-        if (turns) at_rotate_token_back(turns, row / p->Sq / p->Hq, row % p->Sq, x, wide), x = wide;
-        at_store_row(j->g->dq, row * p->D, 1, p->D, x);
+        if (turns)
+            at_rotate_token_back(turns, row / p->query.Sq / p->query.Hq, row % p->query.Sq, x,
+                                 wide),
+                x = wide;
+        at_store_row(j->g->dq, row * p->query.D, 1, p->query.D, x);
     }
     return ATTUNE_OK;
 }
@@ -462,8 +471,9 @@ static attune_status finish_rows(void *context, int64_t task, int thread) {
 
 static attune_status make_scratch(const backward_job *j, block_scratch *s) {
     const at_problem *p = j->p;
-    const int64_t wide = (j->rows > j->keys ? j->rows : j->keys) * (p->D > p->Dv ? p->D : p->Dv);
-    const int64_t floats[] = {j->keys * at_round_up(p->D, AT_DIM),
+    const int64_t wide =
+        (j->rows > j->keys ? j->rows : j->keys) * (p->query.D > p->Dv ? p->query.D : p->Dv);
+    const int64_t floats[] = {j->keys * at_round_up(p->query.D, AT_DIM),
                               j->keys * at_round_up(p->Dv, AT_DIM),
                               j->keys * j->Dp,
                               j->rows * j->Dp,
@@ -475,7 +485,7 @@ static attune_status make_scratch(const backward_job *j, block_scratch *s) {
                               wide,
                               AT_RUN,
                               AT_RUN,
-                              2 * at_modifier_scratch(&p->modifier) / (int64_t)sizeof(float)};
+                              2 * at_modifier_scratch(&p->query.modifier) / (int64_t)sizeof(float)};
     float *modifier;
     float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows,
                        &s->weights,   &s->scores,    &s->dk,     &s->dv,     &s->wide,
@@ -486,36 +496,39 @@ static attune_status make_scratch(const backward_job *j, block_scratch *s) {
     if (!all) return ATTUNE_EMEMORY;
     for (int i = 0; i < 13; i++) *parts[i] = all, all += at_round_up(floats[i], 16);
     s->modifier = modifier;
-    return j->g->tables ? at_part_new(j->g->tables, p->G, j->keys, &s->part) : ATTUNE_OK;
+    return j->g->tables ? at_part_new(j->g->tables, p->query.G, j->keys, &s->part) : ATTUNE_OK;
 }
 
 static attune_status run(backward_job *j) {
     const at_problem *p = j->p;
-    const int64_t rows = p->B * p->Hq * p->Sq, pieces = (rows + PREPARE_ROWS - 1) / PREPARE_ROWS;
+    const int64_t rows = p->query.B * p->query.Hq * p->query.Sq,
+                  pieces = (rows + PREPARE_ROWS - 1) / PREPARE_ROWS;
     AT_TRY(at_parallel(pieces, prepare_rows, j));
-    AT_TRY(at_parallel(p->B * p->Hq * j->row_blocks, span_of_block, j));
-    if (p->sinks && j->g->dsinks) AT_TRY(at_parallel(p->Hq, sum_sinks, j));
-    AT_TRY(at_parallel(p->B * p->Hk * j->key_blocks, key_block_task, j));
-    const bool done = j->dq == j->g->dq->data && !p->q_rotation.cosine;
+    AT_TRY(at_parallel(p->query.B * p->query.Hq * j->row_blocks, span_of_block, j));
+    if (p->query.sinks && j->g->dsinks) AT_TRY(at_parallel(p->query.Hq, sum_sinks, j));
+    AT_TRY(at_parallel(p->query.B * p->query.Hk * j->key_blocks, key_block_task, j));
+    const bool done = j->dq == j->g->dq->data && !p->query.rotation.cosine;
     return done ? ATTUNE_OK : at_parallel(pieces, finish_rows, j);
 }
 
 attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t panel = kernels->panel, rows = p->B * p->Hq * p->Sq,
-                  wide = p->D > p->Dv ? p->D : p->Dv, strip = kernels->rows[AT_FMA];
+    const int64_t panel = kernels->panel, rows = p->query.B * p->query.Hq * p->query.Sq,
+                  wide = p->query.D > p->Dv ? p->query.D : p->Dv, strip = kernels->rows[AT_FMA];
     backward_job j = {.p = p,
                       .g = g,
                       .keys = wide <= 128 ? 128 : 64,
                       .rows = (wide <= 128 ? 112 : 56) / strip * strip};
-    j.Dp = at_round_up(p->D, panel), j.Dvp = at_round_up(p->Dv, panel), j.stride = j.keys + 16;
-    j.row_blocks = (p->Sq + j.rows - 1) / j.rows, j.key_blocks = (p->Sk + j.keys - 1) / j.keys;
+    j.Dp = at_round_up(p->query.D, panel), j.Dvp = at_round_up(p->Dv, panel),
+    j.stride = j.keys + 16;
+    j.row_blocks = (p->query.Sq + j.rows - 1) / j.rows,
+    j.key_blocks = (p->Sk + j.keys - 1) / j.keys;
 
     /* Sums of dq stand in the result itself where they fit there. */
-    const bool direct = g->dq->dtype == ATTUNE_F32 && p->D % AT_DIM == 0;
-    const int64_t turns = at_checked_mul(p->B * p->Hq, j.row_blocks);
+    const bool direct = g->dq->dtype == ATTUNE_F32 && p->query.D % AT_DIM == 0;
+    const int64_t turns = at_checked_mul(p->query.B * p->query.Hq, j.row_blocks);
     const int threads = at_threads();
-    j.dq_stride = direct ? p->D : at_round_up(p->D, AT_DIM);
+    j.dq_stride = direct ? p->query.D : at_round_up(p->query.D, AT_DIM);
     j.dq = direct ? g->dq->data
                   : at_alloc_zeroed(
                         at_checked_mul(at_checked_mul(rows, j.dq_stride), (int64_t)sizeof *j.dq));

@@ -1,46 +1,53 @@
-/* cache.c - the key-value cache: tiles packed at append, read as they lie at attend.
+/* cache.c - the key-value cache: a key source whose tiles are packed once, when tokens are
+ * appended.
  *
- * Each (batch row, kv head) has its tiles of keys one after the other, likewise of values. With a
- * window the tiles are a ring: token t lies in tile t / AT_TILE, at place (t / AT_TILE) % tiles.
- * The ring holds window + 63 tokens or more, so that up to AT_TILE queries at once find every key
- * that they see.
+ * Each kv head of each batch row has its own consecutive tiles. Token t is in tile t / AT_TILE.
+ * Without a window that tile is in slot t / AT_TILE. With a window the slots are a ring, and the
+ * tile is in slot (t / AT_TILE) % slots. The ring holds at least window + AT_TILE - 1 tokens, so
+ * that every visible key of AT_TILE queries in one call is still there.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "attention/walk.h"
+#include "attention/schedule.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
 
 struct attune_cache {
-    attune_cache_options options; /* with v_head_dim and capacity as they are */
-    int64_t tiles;                /* of a kv head */
+    attune_cache_options options; /* v_head_dim and capacity are resolved: never 0 */
+    int64_t slots;                /* of a kv head; each holds one tile */
     at_layout layout;
-    char *places;       /* [B][Hk][tiles] */
-    float *scales;      /* [B][Hk][tiles][2][AT_TILE], i8; else NULL */
-    uint8_t *nonfinite; /* [B][Hk][tiles]: the tile's V holds, or held, an Inf or NaN */
+    char *tiles;        /* [B][Hk][slots][layout.bytes] */
+    float *scales;      /* [B][Hk][slots][2][AT_TILE] for i8, else NULL; at_keys describes them */
+    uint8_t *nonfinite; /* [B][Hk][slots]: 1 once the tile's values held an Inf or NaN */
     int64_t *length;    /* [B] tokens appended */
-    int64_t *oldest; /* [B] the first token that a ring still holds; truncation does not bring older
-                        ones back */
+    int64_t *oldest;    /* [B] the first token that a ring still holds. Truncating does not bring
+                           back older tokens. */
 };
 
-enum { SCALES = 2 * AT_TILE * (int)sizeof(float) }; /* bytes a place */
+enum { SCALE_BYTES = 2 * AT_TILE * (int)sizeof(float) }; /* of one slot */
 
-static attune_status at_least_one(const char *name, int64_t n) {
+static attune_status check_positive(const char *name, int64_t n) {
     return n >= 1 ? ATTUNE_OK
                   : at_fail(ATTUNE_EVALUE, "%s: expected at least 1, got %lld", name, (long long)n);
+}
+
+static attune_status check_max(const char *name, int64_t n) {
+    return n <= (int64_t)1 << 40
+               ? ATTUNE_OK
+               : at_fail(ATTUNE_EVALUE, "%s: expected at most 2^40, got %lld", name, (long long)n);
 }
 
 attune_status attune_cache_new(const attune_cache_options *options, attune_cache **out) {
     attune_cache_options o = *options;
     *out = NULL;
     AT_TRY(attune_init());
-    AT_TRY(at_least_one("batch", o.batch));
-    AT_TRY(at_least_one("kv_heads", o.kv_heads));
-    AT_TRY(at_least_one("head_dim", o.head_dim));
+    AT_TRY(check_positive("batch", o.batch));
+    AT_TRY(check_positive("kv_heads", o.kv_heads));
+    AT_TRY(check_positive("head_dim", o.head_dim));
     if (o.v_head_dim == 0) o.v_head_dim = o.head_dim;
-    AT_TRY(at_least_one("v_head_dim", o.v_head_dim));
+    AT_TRY(check_positive("v_head_dim", o.v_head_dim));
     if (o.window < 0)
         return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
                        (long long)o.window);
@@ -49,31 +56,24 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
         return at_fail(ATTUNE_EDTYPE, "dtype: expected f32, bf16, f16 or i8, got %s",
                        attune_dtype_name(o.dtype));
     }
-    if (o.window == 0) AT_TRY(at_least_one("capacity", o.capacity));
-    const int64_t greatest = (int64_t)1 << 40;
-    if (o.window > greatest || o.capacity > greatest || o.head_dim > greatest ||
-        o.v_head_dim > greatest) {
-        return at_fail(ATTUNE_EVALUE, "%s: expected at most 2^40, got %lld",
-                       o.window > greatest     ? "window"
-                       : o.capacity > greatest ? "capacity"
-                                               : "head_dim",
-                       (long long)(o.window > greatest     ? o.window
-                                   : o.capacity > greatest ? o.capacity
-                                   : o.head_dim > greatest ? o.head_dim
-                                                           : o.v_head_dim));
-    }
+    if (o.window == 0) AT_TRY(check_positive("capacity", o.capacity));
+    AT_TRY(check_max("window", o.window));
+    AT_TRY(check_max("capacity", o.capacity));
+    AT_TRY(check_max("head_dim", o.head_dim));
+    AT_TRY(check_max("v_head_dim", o.v_head_dim));
     int64_t tokens = at_round_up(o.window ? o.window + AT_TILE - 1 : o.capacity, AT_TILE);
     if (o.window) o.capacity = tokens;
 
     attune_cache *c = at_alloc_zeroed((int64_t)sizeof *c);
     if (!c) return ATTUNE_EMEMORY;
     c->options = o;
-    c->tiles = tokens / AT_TILE;
-    const int64_t all = at_checked_mul(at_checked_mul(o.batch, o.kv_heads), c->tiles);
+    c->slots = tokens / AT_TILE;
+    const int64_t all = at_checked_mul(at_checked_mul(o.batch, o.kv_heads), c->slots);
     c->layout = at_layout_of(o.dtype, o.head_dim, o.v_head_dim);
-    c->places = at_alloc_zeroed(at_checked_mul(all, c->layout.bytes));
-    if (c->places && o.dtype == ATTUNE_I8) c->scales = at_alloc_zeroed(at_checked_mul(all, SCALES));
-    if (c->places && (c->scales || o.dtype != ATTUNE_I8)) c->nonfinite = at_alloc_zeroed(all);
+    c->tiles = at_alloc_zeroed(at_checked_mul(all, c->layout.bytes));
+    if (c->tiles && o.dtype == ATTUNE_I8)
+        c->scales = at_alloc_zeroed(at_checked_mul(all, SCALE_BYTES));
+    if (c->tiles && (c->scales || o.dtype != ATTUNE_I8)) c->nonfinite = at_alloc_zeroed(all);
     if (c->nonfinite)
         c->length = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->length));
     if (c->length) c->oldest = at_alloc_zeroed(at_checked_mul(o.batch, (int64_t)sizeof *c->oldest));
@@ -87,7 +87,7 @@ attune_status attune_cache_new(const attune_cache_options *options, attune_cache
 
 void attune_cache_close(attune_cache *c) {
     if (!c) return;
-    at_free(c->places);
+    at_free(c->tiles);
     at_free(c->scales);
     at_free(c->nonfinite);
     at_free(c->length);
@@ -95,14 +95,14 @@ void attune_cache_close(attune_cache *c) {
     at_free(c);
 }
 
-/* The tiles of one kv head. */
+/* The tiles of kv head `head` % Hk of batch row `head` / Hk. */
 static at_keys keys_of_head(const attune_cache *c, int64_t head) {
-    const int64_t place = head * c->tiles;
+    const int64_t slot = head * c->slots;
     return (at_keys){.layout = c->layout,
-                     .places = c->places + place * c->layout.bytes,
-                     .scales = c->scales ? c->scales + place * 2 * AT_TILE : NULL,
-                     .ring = c->options.window ? c->tiles : 0,
-                     .nonfinite = c->nonfinite + place};
+                     .tiles = c->tiles + slot * c->layout.bytes,
+                     .scales = c->scales ? c->scales + slot * 2 * AT_TILE : NULL,
+                     .ring = c->options.window ? c->slots : 0,
+                     .nonfinite = c->nonfinite + slot};
 }
 
 /* ---- append ---------------------------------------------------------------------------------- */
@@ -110,27 +110,27 @@ static at_keys keys_of_head(const attune_cache *c, int64_t head) {
 typedef struct append_job {
     attune_cache *cache;
     const attune_tensor *k, *v;
-    at_rotation turns;
+    at_rotation rotation; /* of the appended keys */
     const int64_t *counts;
-    float *wide; /* [threads][AT_TILE][dims] */
-    int64_t stride;
+    float *f32_rows; /* [threads][stride] */
+    int64_t stride;  /* AT_TILE * max(head_dim, v_head_dim) */
 } append_job;
 
 static attune_status append_head(void *context, int64_t head, int thread) {
     append_job *j = context;
     attune_cache *c = j->cache;
     const at_keys keys = keys_of_head(c, head);
-    const at_source source = {.k = j->k,
-                              .v = j->v,
-                              .turns = at_rotation_or_null(&j->turns),
-                              .b = head / c->options.kv_heads,
-                              .h = head % c->options.kv_heads};
-    const int64_t count = j->counts ? j->counts[source.b] : j->k->shape[2];
+    const at_unpacked_keys from = {.k = j->k,
+                                   .v = j->v,
+                                   .rotation = at_rotation_or_null(&j->rotation),
+                                   .b = head / c->options.kv_heads,
+                                   .h = head % c->options.kv_heads};
+    const int64_t count = j->counts ? j->counts[from.b] : j->k->shape[2];
     for (int64_t i = 0; i < count;) {
-        const int64_t token = c->length[source.b] + i, slot = token % AT_TILE,
-                      n = AT_TILE - slot < count - i ? AT_TILE - slot : count - i;
-        at_pack_tile(&keys, token / AT_TILE % c->tiles, (int)slot, &source, i, n,
-                     j->wide + thread * j->stride);
+        const int64_t token = c->length[from.b] + i, lane = token % AT_TILE,
+                      n = AT_TILE - lane < count - i ? AT_TILE - lane : count - i;
+        at_pack_tile(&keys, token / AT_TILE % c->slots, (int)lane, &from, i, n,
+                     j->f32_rows + thread * j->stride);
         i += n;
     }
     return ATTUNE_OK;
@@ -175,18 +175,18 @@ static attune_status check_room(const attune_cache *c, int64_t tokens, const int
     return ATTUNE_OK;
 }
 
-/* f64 comes as f32. */
-static attune_status narrowed(const attune_tensor *t, attune_tensor *out) {
+/* A view of t, or a f32 copy of a f64 tensor. */
+static attune_status without_f64(const attune_tensor *t, attune_tensor *out) {
     return t->dtype == ATTUNE_F64 ? attune_tensor_convert(t, ATTUNE_F32, out)
                                   : attune_tensor_share(t, out);
 }
 
-/* A cache's tokens stand at one number each. */
+/* The position of a cached token is one number: its index. */
 static attune_status check_rotation(const attune_position *pe, int64_t head_dim) {
     AT_TRY(at_check_rotation(pe, head_dim));
     if (pe->axes < 2) return ATTUNE_OK;
     return at_fail(ATTUNE_EVALUE,
-                   "rotate: expected an encoding by one number a token, as a cache counts them, "
+                   "rotate: expected an encoding with one position per token, as a cache has, "
                    "got %s: rotate k and q beforehand",
                    pe->name);
 }
@@ -200,11 +200,11 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
     AT_TRY(check_room(c, tokens, counts));
     if (rotate) AT_TRY(check_rotation(rotate, o->head_dim));
 
-    attune_tensor narrow_k = {0}, narrow_v = {0};
-    append_job job = {.cache = c, .k = &narrow_k, .v = &narrow_v, .counts = counts};
+    attune_tensor k_f32 = {0}, v_f32 = {0};
+    append_job job = {.cache = c, .k = &k_f32, .v = &v_f32, .counts = counts};
     job.stride = AT_TILE * (o->head_dim > o->v_head_dim ? o->head_dim : o->v_head_dim);
-    attune_status status = narrowed(k, &narrow_k);
-    if (status == ATTUNE_OK) status = narrowed(v, &narrow_v);
+    attune_status status = without_f64(k, &k_f32);
+    if (status == ATTUNE_OK) status = without_f64(v, &v_f32);
     if (status == ATTUNE_OK && rotate) {
         int64_t length = 1;
         for (int64_t b = 0; b < o->batch; b++) {
@@ -212,24 +212,26 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
             if (end > length) length = end;
         }
         status = at_rotation_make(rotate, NULL, c->length, o->batch, o->batch, tokens, ATTUNE_KEY,
-                                  length, &job.turns);
+                                  length, &job.rotation);
     }
     if (status == ATTUNE_OK) {
-        job.wide = at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof *job.wide, job.stride));
-        /* Interrupted half-way, tiles past the length hold what nobody sees; a ring's oldest
-         * tokens, though, may be gone. */
-        status = job.wide ? at_parallel(o->batch * o->kv_heads, append_head, &job) : ATTUNE_EMEMORY;
+        job.f32_rows =
+            at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof *job.f32_rows, job.stride));
+        /* After an interrupt, tokens past the length are never read. A ring may have lost its
+         * oldest tokens. */
+        status =
+            job.f32_rows ? at_parallel(o->batch * o->kv_heads, append_head, &job) : ATTUNE_EMEMORY;
     }
     for (int64_t b = 0; b < o->batch; b++) {
-        int64_t length = c->length[b] + (counts ? counts[b] : tokens),
-                lost = length - c->tiles * AT_TILE;
+        const int64_t length = c->length[b] + (counts ? counts[b] : tokens),
+                      lost = length - c->slots * AT_TILE;
         if (status == ATTUNE_OK) c->length[b] = length;
         if (o->window && lost > c->oldest[b]) c->oldest[b] = lost;
     }
-    at_free(job.wide);
-    at_rotation_free(&job.turns);
-    attune_tensor_close(&narrow_k);
-    attune_tensor_close(&narrow_v);
+    at_free(job.f32_rows);
+    at_rotation_free(&job.rotation);
+    attune_tensor_close(&k_f32);
+    attune_tensor_close(&v_f32);
     return status;
 }
 
@@ -237,19 +239,21 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
 
 typedef struct attend_job {
     const attune_cache *cache;
-    int64_t Sq, window; /* 0: none */
+    int64_t Sq;
+    int64_t window; /* 0: none */
 } attend_job;
 
-static void cache_sees(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
+/* The queries are the last Sq tokens of their batch row. */
+static void visible_keys(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
     const attend_job *j = context;
-    int64_t at = j->cache->length[b] - j->Sq + i;
+    const int64_t at = j->cache->length[b] - j->Sq + i;
     *first = j->window && at - j->window + 1 > 0 ? at - j->window + 1 : 0;
     if (*first < j->cache->oldest[b]) *first = j->cache->oldest[b];
     *last = at + 1;
 }
 
-static void cache_keys(const void *context, int64_t b, int64_t h, at_keys *out) {
-    const attune_cache *c = ((const attend_job *)context)->cache;
+static void cached_keys(const void *context, int64_t b, int64_t h, at_keys *out) {
+    const attune_cache *c = context;
     *out = keys_of_head(c, b * c->options.kv_heads + h);
 }
 
@@ -305,53 +309,65 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
     return ATTUNE_OK;
 }
 
-/* The problem's parts that the cache shares with attune_attention: sinks and results. A tensor of
- * one key stands for the cache's. */
-static attune_status prepare(const attune_cache *c, const attune_tensor *q,
-                             const attune_attention_options *options, at_problem *p) {
-    const attune_cache_options *o = &c->options;
-    float nothing = 0;
-    const int64_t k_shape[4] = {o->batch, o->kv_heads, 1, o->head_dim},
-                  v_shape[4] = {o->batch, o->kv_heads, 1, o->v_head_dim}, stride[4] = {0};
-    attune_tensor k, v;
-    AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, k_shape, stride, &nothing, &k));
-    AT_TRY(attune_tensor_wrap(ATTUNE_F32, 4, v_shape, stride, &nothing, &v));
-    attune_attention_options shared = {.scale_given = options->scale_given,
-                                       .scale = options->scale,
-                                       .softcap = options->softcap,
-                                       .sinks = options->sinks,
-                                       .engine = ATTUNE_ENGINE_TILED};
-    return at_problem_make(q, &k, &v, &shared, false, p);
-}
-
-/* The queries are the last tokens of each batch row. */
-static attune_status turn_queries(const attune_cache *c, at_problem *p, attune_position *rotate) {
-    int64_t *first = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *first));
+static attune_status rotate_queries(const attune_cache *c, attune_position *rotate,
+                                    at_query_side *query) {
+    int64_t *first = at_alloc(at_checked_mul(query->B, (int64_t)sizeof *first));
     if (!first) return ATTUNE_EMEMORY;
-    for (int64_t b = 0; b < p->B; b++) first[b] = c->length[b] - p->Sq;
-    attune_status status = at_rotation_make(rotate, NULL, first, p->B, p->B, p->Sq, ATTUNE_QUERY,
-                                            p->Sk, &p->q_rotation);
+    for (int64_t b = 0; b < query->B; b++) first[b] = c->length[b] - query->Sq;
+    const attune_status status =
+        at_rotation_make(rotate, NULL, first, query->B, query->B, query->Sq, ATTUNE_QUERY,
+                         attune_cache_length(c), &query->rotation);
     at_free(first);
     return status;
 }
 
-/* Programs see the tokens from the first that some query may see on. */
-static attune_status modify_queries(const attend_job *job, const attune_attention_options *options,
-                                    at_problem *p) {
+/* Binds the programs to the tokens from the first visible key of any query on. */
+static attune_status modify_scores(const attend_job *job, const attune_attention_options *options,
+                                   at_query_side *query) {
     if (!options->score && !options->mask) return ATTUNE_OK;
-    at_extent extent = {.B = p->B, .Hq = p->Hq, .G = p->G, .Sq = p->Sq, .from = p->Sk, .to = p->Sk};
-    int64_t *base = at_alloc(at_checked_mul(p->B, (int64_t)sizeof *base));
+    const int64_t length = attune_cache_length(job->cache);
+    at_extent extent = {.B = query->B,
+                        .Hq = query->Hq,
+                        .G = query->G,
+                        .Sq = query->Sq,
+                        .from = length,
+                        .to = length};
+    int64_t *base = at_alloc(at_checked_mul(query->B, (int64_t)sizeof *base));
     if (!base) return ATTUNE_EMEMORY;
-    for (int64_t b = 0; b < p->B; b++) {
+    for (int64_t b = 0; b < query->B; b++) {
         int64_t first, last;
-        cache_sees(job, b, 0, &first, &last);
+        visible_keys(job, b, 0, &first, &last);
         if (first < extent.from) extent.from = first;
-        base[b] = job->cache->length[b] - p->Sq;
+        base[b] = job->cache->length[b] - query->Sq;
     }
-    extent.base = base, extent.from = extent.from / AT_TILE * AT_TILE;
-    attune_status status =
-        at_modifier_make(options->score, options->mask, &extent, 0, cache_sees, job, &p->modifier);
+    extent.base = base;
+    extent.from = extent.from / AT_TILE * AT_TILE;
+    const attune_status status = at_modifier_make(options->score, options->mask, &extent, 0,
+                                                  visible_keys, job, &query->modifier);
     at_free(base);
+    return status;
+}
+
+static attune_status run_schedule(const attune_cache *c, const at_query_side *query,
+                                  attune_engine engine, attune_tensor *o, attune_tensor *lse) {
+    const at_key_source source = {.layout = c->layout, .keys = cached_keys, .context = c};
+    const bool decode = engine == ATTUNE_ENGINE_DECODE ||
+                        (engine == ATTUNE_ENGINE_DEFAULT && query->Sq <= AT_DECODE_QUERIES);
+    at_schedule schedule;
+    attune_status status = at_schedule_make(query, &source, o, lse, &schedule);
+    if (status == ATTUNE_OK)
+        status = decode ? at_schedule_keys(&schedule)
+                        : at_schedule_rows(&schedule, 0, query->B * query->Hk);
+    at_schedule_free(&schedule);
+    return status;
+}
+
+/* o becomes its f64 copy. */
+static attune_status convert_to_f64(attune_tensor *o) {
+    attune_tensor copy;
+    const attune_status status = attune_tensor_convert(o, ATTUNE_F64, &copy);
+    attune_tensor_close(o);
+    *o = copy;
     return status;
 }
 
@@ -363,53 +379,26 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
     AT_TRY(check_query(c, q, options));
-    attune_tensor narrow = {0};
-    AT_TRY(narrowed(q, &narrow));
-    at_problem p = {0};
-    at_walk_scratch scratch = {0};
-    attune_status status = prepare(c, &narrow, options, &p);
-    if (status == ATTUNE_OK) {
-        p.Sk = attune_cache_length(c);
-        status = at_problem_results(&p, o, lse);
-    }
-    attend_job job = {
-        .cache = c, .Sq = p.Sq, .window = options->window ? options->window : c->options.window};
-    if (status == ATTUNE_OK && options->rotate) status = turn_queries(c, &p, options->rotate);
-    if (status == ATTUNE_OK) status = modify_queries(&job, options, &p);
-    if (status == ATTUNE_OK) {
-        at_walk walk = {.q = &narrow,
-                        .o = o,
-                        .lse = lse,
-                        .B = p.B,
-                        .Hk = p.Hk,
-                        .G = p.G,
-                        .Sq = p.Sq,
-                        .turns = at_rotation_or_null(&p.q_rotation),
-                        .scale = p.scale,
-                        .softcap = p.softcap,
-                        .modifier = at_modifies(&p.modifier) ? &p.modifier : NULL,
-                        .sinks = p.sinks,
-                        .layout = c->layout,
-                        .context = &job,
-                        .sees = cache_sees,
-                        .keys = cache_keys};
-        bool split = options->engine == ATTUNE_ENGINE_DECODE ||
-                     (options->engine == ATTUNE_ENGINE_DEFAULT && p.Sq <= AT_DECODE_QUERIES);
-        status = at_walk_scratch_new(&walk, &scratch);
-        if (status == ATTUNE_OK)
-            status = split ? at_walk_split(&walk, &scratch)
-                           : at_walk_rows(&walk, &scratch, 0, p.B * p.Hk);
-    }
-    if (status == ATTUNE_OK && q->dtype == ATTUNE_F64) {
-        attune_tensor wide;
-        status = attune_tensor_convert(o, ATTUNE_F64, &wide);
+    const attend_job job = {.cache = c,
+                            .Sq = q->shape[2],
+                            .window = options->window ? options->window : c->options.window};
+    attune_tensor q_f32 = {0}; /* q's own dtype unless that is f64 */
+    AT_TRY(without_f64(q, &q_f32));
+    at_query_side query;
+    attune_status status = at_query_side_make(&q_f32, c->options.kv_heads, options, &query);
+    query.visible_keys = visible_keys;
+    query.visible_keys_context = &job;
+    if (status == ATTUNE_OK) status = at_results_new(&query, c->options.v_head_dim, o, lse);
+    if (status == ATTUNE_OK && options->rotate) status = rotate_queries(c, options->rotate, &query);
+    if (status == ATTUNE_OK) status = modify_scores(&job, options, &query);
+    if (status == ATTUNE_OK) status = run_schedule(c, &query, options->engine, o, lse);
+    if (status == ATTUNE_OK && q->dtype == ATTUNE_F64) status = convert_to_f64(o);
+    if (status != ATTUNE_OK) {
         attune_tensor_close(o);
-        *o = wide;
+        attune_tensor_close(lse);
     }
-    if (status != ATTUNE_OK) attune_tensor_close(o), attune_tensor_close(lse);
-    at_walk_scratch_free(&scratch);
-    at_problem_close(&p);
-    attune_tensor_close(&narrow);
+    at_query_side_close(&query);
+    attune_tensor_close(&q_f32);
     return status;
 }
 
@@ -424,8 +413,8 @@ attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
     }
     const int64_t window = c->options.window;
     for (int64_t b = 0; b < c->options.batch && window; b++) {
-        /* The next query, at n, looks back window - 1 tokens. */
-        int64_t needed = n - window + 1 > 0 ? n - window + 1 : 0;
+        /* The next query has position n and its window begins window - 1 tokens before it. */
+        const int64_t needed = n - window + 1 > 0 ? n - window + 1 : 0;
         if (n < c->length[b] && needed < c->oldest[b]) {
             return at_fail(ATTUNE_EVALUE,
                            "n: expected at least %lld, as the ring holds no token before %lld any "
@@ -441,10 +430,10 @@ attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
 
 void attune_cache_reset(attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    const int64_t all = o->batch * o->kv_heads * c->tiles, bytes = c->layout.bytes;
-    for (int64_t place = 0; place < all; place++) {
-        if (c->nonfinite[place]) memset(c->places + place * bytes, 0, (size_t)bytes);
-        c->nonfinite[place] = 0;
+    const int64_t slots = o->batch * o->kv_heads * c->slots, bytes = c->layout.bytes;
+    for (int64_t slot = 0; slot < slots; slot++) {
+        if (c->nonfinite[slot]) memset(c->tiles + slot * bytes, 0, (size_t)bytes);
+        c->nonfinite[slot] = 0;
     }
     memset(c->length, 0, (size_t)o->batch * sizeof *c->length);
     memset(c->oldest, 0, (size_t)o->batch * sizeof *c->oldest);
@@ -463,13 +452,13 @@ int64_t attune_cache_row_length(const attune_cache *c, int64_t row) {
 
 int64_t attune_cache_nbytes(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    return o->batch * o->kv_heads * c->tiles * (c->layout.bytes + (c->scales ? SCALES : 0));
+    return o->batch * o->kv_heads * c->slots * (c->layout.bytes + (c->scales ? SCALE_BYTES : 0));
 }
 
 attune_span attune_cache_memory(const attune_cache *c) {
     const attune_cache_options *o = &c->options;
-    return (attune_span){.data = c->places,
-                         .bytes = o->batch * o->kv_heads * c->tiles * c->layout.bytes};
+    return (attune_span){.data = c->tiles,
+                         .bytes = o->batch * o->kv_heads * c->slots * c->layout.bytes};
 }
 
 const attune_cache_options *attune_cache_describe(const attune_cache *c) { return &c->options; }

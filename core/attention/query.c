@@ -1,0 +1,93 @@
+/* query.c - the query side of an attention problem. */
+#include "attention/query.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "tensor/tensor.h"
+
+bool at_is_float(attune_dtype dtype) {
+    return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 ||
+           dtype == ATTUNE_F16;
+}
+
+attune_status at_check_options(const attune_attention_options *o) {
+    if (o->window < 0)
+        return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
+                       (long long)o->window);
+    if (o->scale_given && !isfinite(o->scale))
+        return at_fail(ATTUNE_EVALUE, "scale: expected a finite number, got %g", o->scale);
+    if (!(o->softcap >= 0) || isinf(o->softcap)) {
+        return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g",
+                       o->softcap);
+    }
+    if (o->engine > ATTUNE_ENGINE_DECODE) {
+        return at_fail(ATTUNE_EVALUE,
+                       "engine: expected reference, blis, tiled or decode, got number %d",
+                       (int)o->engine);
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status make_sinks(const attune_tensor *sinks, at_query_side *query) {
+    if (!sinks) return ATTUNE_OK;
+    if (!sinks->data)
+        return at_fail(ATTUNE_ECLOSED, "sinks: expected a tensor [%lld], got a closed one",
+                       (long long)query->Hq);
+    if (sinks->rank != 1 || sinks->shape[0] != query->Hq) {
+        return at_fail(ATTUNE_ESHAPE, "sinks: expected [%lld], one logit per query head, got %s",
+                       (long long)query->Hq, at_shape_text(sinks->rank, sinks->shape));
+    }
+    if (!at_is_float(sinks->dtype))
+        return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s",
+                       attune_dtype_name(sinks->dtype));
+    float *copy = at_alloc(query->Hq * (int64_t)sizeof(float));
+    if (!copy) return ATTUNE_EMEMORY;
+    for (int64_t h = 0; h < query->Hq; h++) {
+        double x = 0;
+        attune_tensor_get(sinks, &h, &x);
+        copy[h] = (float)x;
+    }
+    query->sinks_copy = copy;
+    query->sinks = copy;
+    return ATTUNE_OK;
+}
+
+attune_status at_query_side_make(const attune_tensor *q, int64_t kv_heads,
+                                 const attune_attention_options *options, at_query_side *out) {
+    const bool f64 = q->dtype == ATTUNE_F64;
+    *out = (at_query_side){.q = *q,
+                           .B = q->shape[0],
+                           .Hq = q->shape[1],
+                           .Hk = kv_heads,
+                           .G = q->shape[1] / kv_heads,
+                           .Sq = q->shape[2],
+                           .D = q->shape[3],
+                           .scale = options->scale_given ? options->scale
+                                                         : 1 / sqrt((double)q->shape[3]),
+                           .softcap = options->softcap,
+                           .o_dtype = q->dtype,
+                           .lse_dtype = f64 ? ATTUNE_F64 : ATTUNE_F32};
+    return make_sinks(options->sinks, out);
+}
+
+void at_query_side_close(at_query_side *query) {
+    at_modifier_free(&query->modifier);
+    at_rotation_free(&query->rotation);
+    at_free(query->sinks_copy);
+    query->sinks_copy = NULL;
+    query->sinks = NULL;
+}
+
+attune_status at_results_new(const at_query_side *query, int64_t Dv, attune_tensor *o,
+                             attune_tensor *lse) {
+    const int64_t shape[4] = {query->B, query->Hq, query->Sq, Dv};
+    memset(o, 0, sizeof *o);
+    memset(lse, 0, sizeof *lse);
+    AT_TRY(at_tensor_new(query->o_dtype, 4, shape, o));
+    attune_status status = at_tensor_new(query->lse_dtype, 3, shape, lse);
+    if (status != ATTUNE_OK) attune_tensor_close(o);
+    return status;
+}
