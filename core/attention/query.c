@@ -8,11 +8,6 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-bool at_is_float(attune_dtype dtype) {
-    return dtype == ATTUNE_F32 || dtype == ATTUNE_F64 || dtype == ATTUNE_BF16 ||
-           dtype == ATTUNE_F16;
-}
-
 attune_status at_check_options(const attune_attention_options *o) {
     if (o->window < 0)
         return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",

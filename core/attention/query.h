@@ -11,6 +11,7 @@
 
 #include "attention/modifier.h"
 #include "attune.h"
+#include "base/dtype.h"
 #include "position/position.h"
 
 typedef struct at_query_side {
@@ -54,7 +55,6 @@ attune_status at_results_new(const at_query_side *query, int64_t Dv, attune_tens
 
 /* Checks window, scale, softcap and engine, which do not depend on shapes. */
 attune_status at_check_options(const attune_attention_options *options);
-bool at_is_float(attune_dtype dtype);
 
 enum { AT_DECODE_QUERIES = 16 }; /* the max number of queries that decode accepts */
 

@@ -5,12 +5,11 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/constants.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
 #include "base/status.h"
 #include "simd/table.h"
-
-static const double LOG2_E = 1.44269504088896340736, LN_2 = 0.693147180559945309417;
 
 /* ---- plan and scratch ------------------------------------------------------------------------ */
 
@@ -419,7 +418,7 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
                     .D = plan->layout.D,
                     .Dv = plan->layout.Dv,
                     .shares = scratch->panels,
-                    .factor = (float)(scores_are_scaled ? LOG2_E : scale * LOG2_E),
+                    .factor = (float)(scores_are_scaled ? AT_LOG2_E : scale * AT_LOG2_E),
                     .scale = (float)scale,
                     .softcap = (float)query->softcap,
                     .scores = scratch->scores,
@@ -469,7 +468,7 @@ void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_
         const int64_t h = head_of(rows, r), index = (rows->b * Hq + h) * Sq + query_of(rows, r);
         double max = (double)sums->max[r], sum = (double)sums->sum[r], shrink = 1;
         if (sinks) {
-            const double sink = (double)sinks[h] * LOG2_E, new_max = sink > max ? sink : max;
+            const double sink = (double)sinks[h] * AT_LOG2_E, new_max = sink > max ? sink : max;
             shrink = max == -INFINITY ? 1 : exp2(max - new_max);
             sum = sum * shrink + exp2(sink - new_max);
             max = new_max;
@@ -479,6 +478,6 @@ void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_
         for (int64_t d = 0; d < Dv; d += CHUNK)
             store_row(o, index * Dv + d, sums->o + r * plan->Dvp + d, factor,
                       Dv - d < CHUNK ? Dv - d : CHUNK, f32_row);
-        ((float *)lse->data)[index] = sum == 0 ? -INFINITY : (float)((max + log2(sum)) * LN_2);
+        ((float *)lse->data)[index] = sum == 0 ? -INFINITY : (float)((max + log2(sum)) * AT_LN_2);
     }
 }

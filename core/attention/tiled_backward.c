@@ -19,13 +19,12 @@
 #include <string.h>
 
 #include "attention/problem.h"
+#include "base/constants.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
 #include "simd/table.h"
 #include "tensor/tensor.h"
-
-static const double LOG2_E = 1.44269504088896340736;
 
 typedef struct block_scratch {
     float *k_columns,
@@ -82,7 +81,7 @@ static attune_status prepare_rows(void *context, int64_t task, int thread) {
         for (int64_t d = 0; d < p->Dv; d++) sum += (double)x[d] * (double)y[d];
         j->delta[row] = (float)sum;
         const double l = at_load(lse, b * lse->stride[0] + h * lse->stride[1] + i * lse->stride[2]);
-        j->lse[row] = l == -INFINITY ? INFINITY : (float)(l * LOG2_E); /* 2^(e - inf) is 0 */
+        j->lse[row] = l == -INFINITY ? INFINITY : (float)(l * AT_LOG2_E); /* 2^(e - inf) is 0 */
     }
     return ATTUNE_OK;
 }
@@ -95,7 +94,7 @@ static attune_status sum_sinks(void *context, int64_t h, int thread) {
     for (int64_t b = 0; b < p->query.B; b++) {
         for (int64_t row = (b * p->query.Hq + h) * p->query.Sq, end = row + p->query.Sq; row < end;
              row++)
-            sum -= exp2((double)p->query.sinks[h] * LOG2_E - (double)j->lse[row]) *
+            sum -= exp2((double)p->query.sinks[h] * AT_LOG2_E - (double)j->lse[row]) *
                    (double)j->delta[row];
     }
     at_store(j->g->dsinks, h, sum);

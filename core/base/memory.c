@@ -87,11 +87,6 @@ static bool keep(void *p) {
 
 static _Atomic int64_t in_use, peak, limit, fail_countdown;
 
-int64_t at_checked_mul(int64_t a, int64_t b) {
-    int64_t r;
-    return a < 0 || b < 0 || __builtin_mul_overflow(a, b, &r) ? -1 : r;
-}
-
 /* Bytes that the machine could still give: overcommit lets a huge malloc succeed and kills the
  * process later. */
 static int64_t available(void) {

@@ -3,6 +3,7 @@
 #define AT_BASE_MEMORY_H
 
 #include "attune.h"
+#include "base/int_math.h"
 
 enum { AT_ALIGNMENT = 64 }; /* a cache line, and the widest vector */
 
@@ -12,8 +13,5 @@ enum { AT_ALIGNMENT = 64 }; /* a cache line, and the widest vector */
 void *at_alloc(int64_t bytes);
 void *at_alloc_zeroed(int64_t bytes);
 void at_free(void *p); /* NULL is fine */
-
-/* a * b, or -1 where it overflows or either is negative. */
-int64_t at_checked_mul(int64_t a, int64_t b);
 
 #endif

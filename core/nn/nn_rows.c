@@ -9,17 +9,13 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-static bool is_float(attune_dtype d) {
-    return d == ATTUNE_F32 || d == ATTUNE_F64 || d == ATTUNE_BF16 || d == ATTUNE_F16;
-}
-
 const at_nn_kernels *at_nn_kernels_of(attune_dtype dtype) {
     return dtype == ATTUNE_F64 ? at_nn_f64() : &at_simd_now()->nn;
 }
 
 attune_status at_nn_check(const char *name, const attune_tensor *t, const attune_tensor *like) {
     AT_TRY(at_check_open(name, t));
-    if (!is_float(t->dtype))
+    if (!at_is_float(t->dtype))
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name,
                        attune_dtype_name(t->dtype));
     if (!like) return ATTUNE_OK;

@@ -175,7 +175,7 @@ attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
         return at_fail(ATTUNE_ESHAPE, "x: expected [batch, tokens, %lld], got %s",
                        (long long)pe->d_model, at_shape_text(from.rank, from.shape));
     }
-    if (from.dtype == ATTUNE_I8 || from.dtype == ATTUNE_I32 || from.dtype == ATTUNE_I64) {
+    if (at_is_integer(from.dtype)) {
         return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s",
                        attune_dtype_name(from.dtype));
     }

@@ -338,7 +338,7 @@ static attune_status check(const attune_position *pe, const attune_tensor *x,
         return at_fail(ATTUNE_ESHAPE, "x: expected [batch, heads, tokens, %lld], got %s",
                        (long long)pe->head_dim, at_shape_text(x->rank, x->shape));
     }
-    if (x->dtype == ATTUNE_I8 || x->dtype == ATTUNE_I32 || x->dtype == ATTUNE_I64) {
+    if (at_is_integer(x->dtype)) {
         return at_fail(ATTUNE_EDTYPE, "x: expected a float dtype, got %s",
                        attune_dtype_name(x->dtype));
     }

@@ -49,7 +49,7 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
             return at_fail(ATTUNE_ESHAPE, "table: expected [buckets, heads], got %s",
                            at_shape_text(o.table->rank, o.table->shape));
         const attune_dtype dtype = o.table->dtype;
-        if (dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64)
+        if (at_is_integer(dtype))
             return at_fail(ATTUNE_EDTYPE, "table: expected a tensor of floats, got %s",
                            attune_dtype_name(dtype));
         const int64_t *shape = o.table->shape;

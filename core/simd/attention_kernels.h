@@ -22,6 +22,7 @@
 #define AT_SIMD_ATTENTION_H
 
 #include "attune.h"
+#include "base/int_math.h"
 
 enum {
     AT_TILE = 64,       /* tokens */
@@ -32,10 +33,6 @@ enum {
         16, /* floats between rows of scores; the 16 keep rows off one another's cache sets */
     AT_MAX_ROWS = 32 /* rows of a panel, over all sets */
 };
-
-static inline int64_t at_round_up(int64_t n, int64_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
-}
 
 /* How rows and tiles are multiplied. */
 typedef enum at_product {

@@ -10,10 +10,6 @@ typedef struct copy_job {
     int64_t rows, length, rows_per_task;
 } copy_job;
 
-static bool is_integer(attune_dtype dtype) {
-    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
-}
-
 static int64_t load_integer(const attune_tensor *t, int64_t offset) {
     return t->dtype == ATTUNE_I8    ? ((const int8_t *)t->data)[offset]
            : t->dtype == ATTUNE_I32 ? ((const int32_t *)t->data)[offset]
@@ -33,10 +29,6 @@ static void store_integer(const attune_tensor *t, int64_t offset, int64_t x) {
                                                               : x);
 }
 
-static bool fits_f32(attune_dtype dtype) {
-    return dtype == ATTUNE_F32 || dtype == ATTUNE_BF16 || dtype == ATTUNE_F16 || dtype == ATTUNE_I8;
-}
-
 static void copy_row(const copy_job *j, int64_t a, int64_t a_stride, int64_t b, int64_t b_stride) {
     const attune_tensor *from = j->from, *into = j->into;
     const int64_t size = attune_dtype_size(from->dtype);
@@ -47,10 +39,10 @@ static void copy_row(const copy_job *j, int64_t a, int64_t a_stride, int64_t b, 
         for (int64_t i = 0; i < j->length; i++)
             ((uint16_t *)into->data)[b + i * b_stride] =
                 ((const uint16_t *)from->data)[a + i * a_stride];
-    } else if (is_integer(from->dtype) && is_integer(into->dtype)) {
+    } else if (at_is_integer(from->dtype) && at_is_integer(into->dtype)) {
         for (int64_t i = 0; i < j->length; i++)
             store_integer(into, b + i * b_stride, load_integer(from, a + i * a_stride));
-    } else if (fits_f32(from->dtype) && into->dtype != ATTUNE_F64) {
+    } else if (at_fits_f32(from->dtype) && into->dtype != ATTUNE_F64) {
         float part[256];
         for (int64_t i = 0; i < j->length; i += 256) {
             int64_t n = j->length - i < 256 ? j->length - i : 256;

@@ -21,10 +21,6 @@ static const char *const binary_names[] = {
 #undef X
 };
 
-static bool is_integer(attune_dtype dtype) {
-    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
-}
-
 /* ---- what is computed ------------------------------------------------------------------------ */
 
 static double unary_f64(attune_unary op, double x) {
@@ -141,7 +137,7 @@ static void map_row(const map_job *j, int64_t row) {
     for (int64_t i = 0; i < out.length; i += PART) {
         const int64_t n = out.length - i < PART ? out.length - i : PART, ia = from_a + i * a.stride,
                       ib = from_b + i * b.stride, io = to + i * out.stride;
-        if (is_integer(j->out->dtype)) {
+        if (at_is_integer(j->out->dtype)) {
             for (int64_t k = 0; k < n; k++) {
                 int64_t x = integer_at(j->a, ia + k * a.stride);
                 if (!j->b)
@@ -206,7 +202,7 @@ attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t, attun
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
     AT_TRY(attune_init());
-    if (is_integer(from.dtype) && op != ATTUNE_NEG && op != ATTUNE_ABS) {
+    if (at_is_integer(from.dtype) && op != ATTUNE_NEG && op != ATTUNE_ABS) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", unary_names[op],
                        attune_dtype_name(from.dtype));
     }
@@ -246,7 +242,7 @@ attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, con
         return at_fail(ATTUNE_EDTYPE, "%s: expected two tensors of one dtype, got %s and %s",
                        binary_names[op], attune_dtype_name(x.dtype), attune_dtype_name(y.dtype));
     }
-    if (is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
+    if (at_is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op],
                        attune_dtype_name(x.dtype));
     }
@@ -270,7 +266,7 @@ attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor 
     attune_tensor x = *a, number, repeated;
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("a", &x));
-    if (is_integer(x.dtype) && b != floor(b)) {
+    if (at_is_integer(x.dtype) && b != floor(b)) {
         return at_fail(ATTUNE_EDTYPE, "%s: expected an integer to go with %s, got %g",
                        binary_names[op], attune_dtype_name(x.dtype), b);
     }
@@ -279,7 +275,7 @@ attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor 
     attune_status status = attune_tensor_fill(&number, b);
     if (status == ATTUNE_OK) status = attune_tensor_expand(&number, x.rank, x.shape, &repeated);
     if (status == ATTUNE_OK) {
-        if (is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
+        if (at_is_integer(x.dtype) && (op == ATTUNE_DIV || op == ATTUNE_POW)) {
             status = at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", binary_names[op],
                              attune_dtype_name(x.dtype));
         }

@@ -93,7 +93,7 @@ static attune_status check(const attune_tensor *a, const attune_tensor *b, int *
             return at_fail(ATTUNE_ESHAPE, "%s: expected at least 2 axes, got %s", i ? "b" : "a",
                            at_shape_text(t[i]->rank, t[i]->shape));
         attune_dtype d = t[i]->dtype;
-        if (d == ATTUNE_I8 || d == ATTUNE_I32 || d == ATTUNE_I64)
+        if (at_is_integer(d))
             return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", i ? "b" : "a",
                            attune_dtype_name(d));
     }

@@ -15,10 +15,6 @@
 
 enum { PART = 1024, PIECE = 1 << 16 };
 
-static bool is_integer(attune_dtype dtype) {
-    return dtype == ATTUNE_I8 || dtype == ATTUNE_I32 || dtype == ATTUNE_I64;
-}
-
 /* NaN stays. */
 static double greater(double a, double b) { return isnan(a) || a > b ? a : b; }
 
@@ -121,7 +117,7 @@ attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, 
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
     AT_TRY(attune_init());
-    if (op == ATTUNE_MEAN && is_integer(from.dtype)) {
+    if (op == ATTUNE_MEAN && at_is_integer(from.dtype)) {
         return at_fail(ATTUNE_EDTYPE, "mean: expected a float dtype, got %s",
                        attune_dtype_name(from.dtype));
     }
@@ -192,7 +188,7 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     memset(out, 0, sizeof *out);
     AT_TRY(at_check_open("tensor", &from));
     AT_TRY(attune_init());
-    if (is_integer(from.dtype))
+    if (at_is_integer(from.dtype))
         return at_fail(ATTUNE_EDTYPE, "softmax: expected a float dtype, got %s",
                        attune_dtype_name(from.dtype));
     AT_TRY(at_check_axis(&from, axis, &axis));

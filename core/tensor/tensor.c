@@ -14,36 +14,6 @@ struct attune_buffer {
     void *data;
 };
 
-/* ---- dtypes ---------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    int64_t size;
-} dtypes[] = {
-#define X(symbol, name, bytes) {name, bytes},
-    ATTUNE_DTYPE_TABLE(X)
-#undef X
-};
-
-const char *attune_dtype_name(attune_dtype dtype) {
-    return dtype < ATTUNE_DTYPES ? dtypes[dtype].name : "unknown";
-}
-
-int64_t attune_dtype_size(attune_dtype dtype) {
-    return dtype < ATTUNE_DTYPES ? dtypes[dtype].size : 0;
-}
-
-attune_status attune_dtype_parse(const char *name, attune_dtype *out) {
-    for (int d = 0; d < ATTUNE_DTYPES; d++) {
-        if (strcmp(name, dtypes[d].name) == 0) {
-            *out = (attune_dtype)d;
-            return ATTUNE_OK;
-        }
-    }
-    return at_fail(ATTUNE_EDTYPE,
-                   "dtype: expected f32, f64, bf16, f16, i8, i32 or i64, got '%.32s'", name);
-}
-
 /* ---- making and closing ---------------------------------------------------------------------- */
 
 static attune_status check_shape(attune_dtype dtype, int rank, const int64_t *shape,
@@ -62,10 +32,10 @@ static attune_status check_shape(attune_dtype dtype, int rank, const int64_t *sh
         count = at_checked_mul(count, shape[i]);
         if (count < 0) break;
     }
-    *bytes = at_checked_mul(count, dtypes[dtype].size);
+    *bytes = at_checked_mul(count, attune_dtype_size(dtype));
     if (*bytes < 0 || *bytes > INT64_MAX / 4) {
         return at_fail(ATTUNE_ESHAPE, "shape: expected fewer than 2^61 bytes, got %s of %s",
-                       at_shape_text(rank, shape), dtypes[dtype].name);
+                       at_shape_text(rank, shape), attune_dtype_name(dtype));
     }
     return ATTUNE_OK;
 }

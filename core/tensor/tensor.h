@@ -4,6 +4,7 @@
 #define AT_TENSOR_TENSOR_H
 
 #include "attune.h"
+#include "base/dtype.h"
 #include "base/numbers.h"
 
 /* ECLOSED where t has no data. */

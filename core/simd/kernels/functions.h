@@ -3,6 +3,7 @@
 #ifndef AT_SIMD_FUNCTIONS_H
 #define AT_SIMD_FUNCTIONS_H
 
+#include "base/constants.h"
 #include "simd/kernels/vec.h"
 
 #if !defined AT_ISA_f64
@@ -13,7 +14,7 @@
 AT_INLINE vf vf_exp(vf x) {
     /* vf_min and vf_max give their second argument where either is NaN. */
     x = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x));
-    vf n = vf_round(vf_mul(x, vf_set1(1.44269504088896340736f)));
+    vf n = vf_round(vf_mul(x, vf_set1((float)AT_LOG2_E)));
     vf f = vf_fma(n, vf_set1(-0.693359375f), x);
     f = vf_fma(n, vf_set1(2.12194440e-4f), f);
     vf p = vf_fma(vf_set1(1.9875691500e-4f), f, vf_set1(1.3981999507e-3f));

@@ -4,12 +4,13 @@
  *   p = 2^(e - lse)      e = s scale log2 e, or, with a softcap c, e = c tanh(s scale / c) log2 e
  *   ds = p (dp - delta) scale      times 1 - tanh^2 with a softcap
  */
+#include "base/constants.h"
 #include "simd/attention_kernels.h"
 #include "simd/kernels/vec.h"
 
 void AT_KERNEL(backward)(at_attention_kernels *table);
 
-static const float LOG2_E = 1.44269504088896340736f;
+static const float LOG2_E = (float)AT_LOG2_E;
 
 AT_INLINE void row(const at_gradient_step *s, int r, bool capped) {
     const vf nothing = vf_zero(), lse = vf_set1(-s->lse[r]), delta = vf_set1(s->delta[r]),

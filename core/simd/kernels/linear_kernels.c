@@ -1,5 +1,6 @@
 /* linear.c - feature maps and sums over their rows. */
 #include "simd/linear_kernels.h"
+#include "base/constants.h"
 #include "simd/kernels/functions.h"
 
 void AT_KERNEL(linear)(at_linear_kernels *table);
@@ -34,9 +35,9 @@ static void greatest(const float *x, int64_t stride, int64_t rows, int64_t n, fl
  */
 static void exp_rows(float *x, int64_t stride, int64_t rows, int64_t n, const float *shift,
                      float add) {
-    const vf log2_e = vf_set1(1.44269504088896340736f), more = vf_set1(add);
+    const vf log2_e = vf_set1((float)AT_LOG2_E), more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, x += stride) {
-        const vf s = vf_set1(-shift[r] * 1.44269504088896340736f);
+        const vf s = vf_set1(-shift[r] * (float)AT_LOG2_E);
         for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
             store(x + i, there, vf_add(vf_exp2(vf_fma(load(x + i, there), log2_e, s)), more));
     }
