@@ -6,7 +6,6 @@
  * Two matrix products through BLIS and a softmax between them, for whoever wants to know what the
  * plain formula costs.
  */
-#include <blis.h>
 #include <math.h>
 #include <string.h>
 
@@ -15,6 +14,7 @@
 #include "base/parallel.h"
 #include "base/status.h"
 #include "simd/table.h"
+#include "tensor/gemm.h"
 #include "tensor/tensor.h"
 
 typedef struct textbook_job {
@@ -29,17 +29,6 @@ typedef struct textbook_job {
 } textbook_job;
 
 enum { CHUNK_ROWS = 128 }; /* rows of a task: some 20 ms at 16384 keys */
-
-/* One thread: the call stands inside parallel work already. */
-static void product(int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_row,
-                    int64_t a_column, const float *b, int64_t b_row, int64_t b_column, float *c,
-                    int64_t c_row) {
-    rntm_t one = BLIS_RNTM_INITIALIZER;
-    float zero = 0;
-    bli_rntm_set_num_threads(1, &one);
-    bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &alpha, (float *)a, a_row, a_column,
-                 (float *)b, b_row, b_column, &zero, c, c_row, 1, NULL, &one);
-}
 
 /* A chunk is copied to where whole vectors may be read and written. */
 static void modify(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count,
@@ -97,8 +86,8 @@ static attune_status chunk(void *context, int64_t task, int thread) {
     const int64_t place = (j->b * p->query.Hq + j->h) * p->query.Sq + begin;
     float *o = (float *)j->o->data + place * p->Dv;
 
-    product(rows, p->Sk, p->query.D, (float)p->query.scale, q, qs[2], qs[3], k, ks[3], ks[2], s,
-            p->Sk);
+    at_gemm_f32(rows, p->Sk, p->query.D, (float)p->query.scale, q, qs[2], qs[3], k, ks[3], ks[2], 0,
+                s, p->Sk, 1);
     for (int64_t r = 0; r < rows; r++) {
         int64_t first, last;
         at_problem_visible_keys_of_head(p, j->b, j->h, begin + r, &first, &last);
@@ -115,7 +104,8 @@ static attune_status chunk(void *context, int64_t task, int thread) {
             o[r * p->Dv + d] = sum;
         }
     }
-    if (j->v_finite) product(rows, p->Dv, p->Sk, 1, s, p->Sk, 1, v, vs[2], vs[3], o, p->Dv);
+    if (j->v_finite)
+        at_gemm_f32(rows, p->Dv, p->Sk, 1, s, p->Sk, 1, v, vs[2], vs[3], 0, o, p->Dv, 1);
     return ATTUNE_OK;
 }
 

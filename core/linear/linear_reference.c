@@ -13,7 +13,6 @@
  * block down (Katharopoulos et al. 2020, equations 13 to 15). A task is a kv head with the query
  * heads that share it, from beginning to end.
  */
-#include <blis.h>
 #include <math.h>
 #include <string.h>
 
@@ -21,6 +20,7 @@
 #include "base/parallel.h"
 #include "base/status.h"
 #include "linear/linear_problem.h"
+#include "tensor/gemm.h"
 #include "tensor/tensor.h"
 
 enum { BLOCK = 64 };
@@ -51,12 +51,8 @@ typedef struct plain_job {
 static void product(int64_t m, int64_t n, int64_t k, const double *a, int64_t a_row,
                     int64_t a_column, const double *b, int64_t b_row, int64_t b_column, double beta,
                     double *c, int64_t c_row) {
-    rntm_t one_thread = BLIS_RNTM_INITIALIZER;
-    double one = 1;
-    bli_rntm_set_num_threads(1, &one_thread);
     if (m > 0 && n > 0)
-        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, k, &one, (double *)a, a_row,
-                     a_column, (double *)b, b_row, b_column, &beta, c, c_row, 1, NULL, &one_thread);
+        at_gemm_f64(m, n, k, 1, a, a_row, a_column, b, b_row, b_column, beta, c, c_row, 1);
 }
 
 static attune_status scratch_new(const plain_job *j, plain_scratch *s) {

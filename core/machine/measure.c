@@ -1,5 +1,4 @@
 /* measure.c - what this machine can do at best, measured now, as ceilings to set figures beside. */
-#include <blis.h>
 #include <stdatomic.h>
 
 #include "base/memory.h"
@@ -7,6 +6,7 @@
 #include "base/status.h"
 #include "machine/machine.h"
 #include "simd/table.h"
+#include "tensor/gemm.h"
 
 /* All threads run the same loop at once; a figure is all work over the time from the first start to
  * the last end. Threads wait for one another at the start, so that none measures an idle neighbour.
@@ -134,18 +134,14 @@ attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops) {
     AT_TRY(attune_init());
     if (n < 1 || n > 32768)
         return at_fail(ATTUNE_EVALUE, "n: expected from 1 to 32768, got %lld", (long long)n);
-    float *a = at_alloc(3 * n * n * (int64_t)sizeof *a), *b = a + n * n, *c = b + n * n, one = 1,
-          zero = 0;
+    float *a = at_alloc(3 * n * n * (int64_t)sizeof *a), *b = a + n * n, *c = b + n * n;
     if (!a) return ATTUNE_EMEMORY;
     for (int64_t i = 0; i < 3 * n * n; i++) a[i] = (float)(i % 7) - 3;
-    rntm_t runtime = BLIS_RNTM_INITIALIZER;
-    bli_rntm_set_num_threads(at_threads(), &runtime);
     double start = attune_clock(), best = 0;
     attune_status status = ATTUNE_OK;
     do {
         double begin = attune_clock();
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, n, n, n, &one, a, n, 1, b, n, 1, &zero,
-                     c, n, 1, NULL, &runtime);
+        at_gemm_f32_threaded(n, a, b, c, at_threads());
         double rate = 2.0 * (double)n * (double)n * (double)n / (attune_clock() - begin);
         if (rate > best) best = rate;
         if (at_interrupted()) status = at_interrupted_status();

@@ -4,12 +4,12 @@
  * with one thread. An element's sum runs over k in the same order however the product is cut, so
  * bits do not depend on the number of threads.
  */
-#include <blis.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
+#include "tensor/gemm.h"
 #include "tensor/tensor.h"
 
 /* Operations of a task: about 90 ms of one core at 100 GFLOP/s. */
@@ -41,21 +41,15 @@ static attune_status multiply(void *context, int64_t task, int thread) {
         n = n - begin < j->block ? n - begin : j->block;
         offset[1] += begin * j->b.stride[r - 1], offset[2] += begin * j->c.stride[r - 1];
     }
-    rntm_t one_thread = BLIS_RNTM_INITIALIZER;
-    bli_rntm_set_num_threads(1, &one_thread);
     const int64_t *as = j->a.stride + r - 2, *bs = j->b.stride + r - 2, *cs = j->c.stride + r - 2;
     if (j->c.dtype == ATTUNE_F64) {
-        double one = 1, zero = 0;
-        bli_dgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one,
-                     (double *)j->a.data + offset[0], as[0], as[1], (double *)j->b.data + offset[1],
-                     bs[0], bs[1], &zero, (double *)j->c.data + offset[2], cs[0], cs[1], NULL,
-                     &one_thread);
+        at_gemm_f64(m, n, j->k, 1, (const double *)j->a.data + offset[0], as[0], as[1],
+                    (const double *)j->b.data + offset[1], bs[0], bs[1], 0,
+                    (double *)j->c.data + offset[2], cs[0], cs[1]);
     } else {
-        float one = 1, zero = 0;
-        bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, m, n, j->k, &one,
-                     (float *)j->a.data + offset[0], as[0], as[1], (float *)j->b.data + offset[1],
-                     bs[0], bs[1], &zero, (float *)j->c.data + offset[2], cs[0], cs[1], NULL,
-                     &one_thread);
+        at_gemm_f32(m, n, j->k, 1, (const float *)j->a.data + offset[0], as[0], as[1],
+                    (const float *)j->b.data + offset[1], bs[0], bs[1], 0,
+                    (float *)j->c.data + offset[2], cs[0], cs[1]);
     }
     return ATTUNE_OK;
 }
