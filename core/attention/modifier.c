@@ -1,4 +1,4 @@
-/* modifier.c - a score program and a mask on their way through attention. */
+/* modifier.c - the score program and the mask of an attention call. */
 #include "attention/modifier.h"
 
 #include <math.h>
@@ -8,18 +8,18 @@
 #include "simd/table.h"
 
 attune_status at_modifier_make(attune_program *score, attune_program *mask, const at_extent *extent,
-                               int wants, at_visible_keys sees, const void *context,
+                               int flags, at_visible_keys visible_keys, const void *context,
                                at_modifier *out) {
     at_modifier *m = out;
     memset(m, 0, sizeof *m);
-    attune_status status = mask ? at_bind(mask, extent, wants & AT_IN_DOUBLE, &m->mask) : ATTUNE_OK;
+    attune_status status = mask ? at_bind(mask, extent, flags & AT_IN_DOUBLE, &m->mask) : ATTUNE_OK;
     if (status == ATTUNE_OK && mask) status = at_block_map_of(mask, &m->mask, &m->map);
-    if (status == ATTUNE_OK && score) status = at_bind(score, extent, wants, &m->score);
-    const at_binding *shown = m->mask.program ? &m->mask : NULL;
+    if (status == ATTUNE_OK && score) status = at_bind(score, extent, flags, &m->score);
+    const at_binding *shown_by = m->mask.program ? &m->mask : NULL;
     if (status == ATTUNE_OK && mask)
-        status = at_check_reads(&m->mask, shown, m->map, sees, context);
+        status = at_check_reads(&m->mask, shown_by, m->map, visible_keys, context);
     if (status == ATTUNE_OK && score)
-        status = at_check_reads(&m->score, shown, m->map, sees, context);
+        status = at_check_reads(&m->score, shown_by, m->map, visible_keys, context);
     if (status != ATTUNE_OK) at_modifier_free(m);
     return status;
 }
@@ -43,8 +43,8 @@ int64_t at_modifier_scratch(const at_modifier *m) {
     return at_round_up((score > mask ? score : mask) + AT_RUN * (int64_t)sizeof(double), 64);
 }
 
-static bool all_seen(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
-                     int64_t n) {
+static bool all_visible(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
+                        int64_t n) {
     for (int64_t k = key / AT_TILE * AT_TILE; k < key + n; k += AT_TILE)
         if (at_block_map_state(m->map, b, h, i, k) != AT_TILE_FULL) return false;
     return true;
@@ -52,13 +52,13 @@ static bool all_seen(const at_modifier *m, int64_t b, int64_t h, int64_t i, int6
 
 void at_hide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int n,
              float *score, void *scratch) {
-    if (!at_has_gaps(m) || all_seen(m, b, h, i, key, n)) return;
-    const float nothing = -INFINITY;
+    if (!at_has_gaps(m) || all_visible(m, b, h, i, key, n)) return;
+    const float hidden = -INFINITY;
     const at_run run = {
         .bound = &m->mask, .b = b, .h = h, .i = i, .key = key, .n = n, .scratch = scratch};
     at_run_pairs(&run, NULL);
     at_simd_now()->program.apply(ATTUNE_OP_WHERE, at_run_value(&run, m->mask.program->result),
-                                 (at_values){score, 1}, (at_values){&nothing, 0}, score, n);
+                                 (at_values){score, 1}, (at_values){&hidden, 0}, score, n);
 }
 
 void at_modify(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int n,

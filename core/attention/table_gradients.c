@@ -1,4 +1,4 @@
-/* table_gradients.c - gradients of what a score program reads. */
+/* table_gradients.c - gradients of the tensors that a score program reads. */
 #include "attention/table_gradients.h"
 
 #include <string.h>
@@ -53,7 +53,7 @@ attune_status at_table_gradients_store(const at_table_gradients *g, attune_tenso
     return ATTUNE_OK;
 }
 
-/* A leaf, or a leaf and a constant. */
+/* Whether instruction n is a leaf, or the sum or difference of a leaf and a constant. */
 static bool is_shifted(const attune_program *p, int32_t n, attune_op leaf) {
     const attune_instruction *in = &p->code[n];
     if (in->op == leaf) return true;
@@ -66,7 +66,7 @@ static bool is_direct(const attune_program *p, int32_t read) {
     bool query = false, key = false;
     for (int k = 0; k < tensor_of(p, read)->rank; k++) {
         const int32_t index = p->code[p->read[read]].a[k];
-        query = query || is_shifted(p, index, ATTUNE_OP_QUERY),
+        query = query || is_shifted(p, index, ATTUNE_OP_QUERY);
         key = key || is_shifted(p, index, ATTUNE_OP_KEY);
     }
     return query && key;
@@ -78,28 +78,31 @@ bool at_table_gradients_are_direct(const at_table_gradients *g) {
     return false;
 }
 
-enum { LARGE = 1 << 21 };
+enum { MAX_COPY_ELEMENTS = 1 << 21 };
 
 bool at_table_gradients_are_large(const at_modifier *m) {
     for (int32_t r = 0; m->score.program && r < m->score.program->reads; r++)
         if (level_of(&m->score, r) == AT_EACH_PAIR && !is_direct(m->score.program, r) &&
-            attune_tensor_count(tensor_of(m->score.program, r)) > LARGE)
+            attune_tensor_count(tensor_of(m->score.program, r)) > MAX_COPY_ELEMENTS)
             return true;
     return false;
 }
 
-/* ---- a task's part --------------------------------------------------------------------------- */
+/* ---- the buffers of a task ------------------------------------------------------------------- */
 
-attune_status at_part_new(const at_table_gradients *g, int64_t heads, int64_t keys, at_part *out) {
+attune_status at_task_gradients_new(const at_table_gradients *g, int64_t heads, int64_t keys,
+                                    at_task_gradients *out) {
     memset(out, 0, sizeof *out);
     if (!g->score) return ATTUNE_OK;
     const at_binding *bd = g->score;
     const int32_t reads = bd->program->reads;
-    out->of = g, out->heads = heads, out->keys = keys;
+    out->of = g;
+    out->heads = heads;
+    out->keys = keys;
     out->length = at_alloc_zeroed(reads * (int64_t)sizeof *out->length);
-    if (out->length) out->single = at_alloc_zeroed(reads * (int64_t)sizeof *out->single);
-    if (out->single) out->many = at_alloc_zeroed(reads * (int64_t)sizeof *out->many);
-    if (!out->many) return ATTUNE_EMEMORY;
+    if (out->length) out->f64_sums = at_alloc_zeroed(reads * (int64_t)sizeof *out->f64_sums);
+    if (out->f64_sums) out->f32_sums = at_alloc_zeroed(reads * (int64_t)sizeof *out->f32_sums);
+    if (!out->f32_sums) return ATTUNE_EMEMORY;
     for (int32_t r = 0; r < reads; r++) {
         const at_level l = level_of(bd, r);
         if (is_direct(bd->program, r)) continue;
@@ -109,109 +112,113 @@ attune_status at_part_new(const at_table_gradients *g, int64_t heads, int64_t ke
                          : l == AT_ALONG_KEYS      ? keys
                          : l == AT_ALONG_DISTANCES ? bd->extent.Sq + keys
                                                    : attune_tensor_count(tensor_of(bd->program, r));
-        /* A copy of the tensor holds all heads; other places are the heads' own. */
+        /* A copy of the tensor serves all heads. Other buffers have one row per head. */
         const int64_t rows = by_head(bd, r) && l != AT_EACH_PAIR ? heads : 1,
                       n = at_checked_mul(rows, out->length[r]);
         if (single)
-            out->single[r] = at_alloc(at_checked_mul(n, (int64_t)sizeof(double)));
+            out->f64_sums[r] = at_alloc(at_checked_mul(n, (int64_t)sizeof(double)));
         else
-            out->many[r] = at_alloc(at_checked_mul(n, (int64_t)sizeof(float)));
-        if (!out->single[r] && !out->many[r]) return ATTUNE_EMEMORY;
+            out->f32_sums[r] = at_alloc(at_checked_mul(n, (int64_t)sizeof(float)));
+        if (!out->f64_sums[r] && !out->f32_sums[r]) return ATTUNE_EMEMORY;
     }
     return ATTUNE_OK;
 }
 
-void at_part_free(at_part *part) {
-    for (int32_t r = 0; part->many && r < part->of->score->program->reads; r++) {
-        at_free(part->single[r]);
-        at_free(part->many[r]);
+void at_task_gradients_free(at_task_gradients *task) {
+    for (int32_t r = 0; task->f32_sums && r < task->of->score->program->reads; r++) {
+        at_free(task->f64_sums[r]);
+        at_free(task->f32_sums[r]);
     }
-    at_free(part->single);
-    at_free(part->many);
-    at_free(part->length);
-    memset(part, 0, sizeof *part);
+    at_free(task->f64_sums);
+    at_free(task->f32_sums);
+    at_free(task->length);
+    memset(task, 0, sizeof *task);
 }
 
-void at_part_begin(at_part *part, int64_t b, int64_t h, int64_t key) {
-    if (!part->of) return;
-    const at_binding *bd = part->of->score;
-    part->b = b, part->h = h, part->key = key;
+void at_task_gradients_begin(at_task_gradients *task, int64_t b, int64_t h, int64_t key) {
+    if (!task->of) return;
+    const at_binding *bd = task->of->score;
+    task->b = b;
+    task->h = h;
+    task->key = key;
     for (int32_t r = 0; r < bd->program->reads; r++) {
         const int64_t n =
-            (by_head(bd, r) && level_of(bd, r) != AT_EACH_PAIR ? part->heads : 1) * part->length[r];
-        if (part->single[r]) memset(part->single[r], 0, (size_t)n * sizeof(double));
-        if (part->many[r]) memset(part->many[r], 0, (size_t)n * sizeof(float));
+            (by_head(bd, r) && level_of(bd, r) != AT_EACH_PAIR ? task->heads : 1) * task->length[r];
+        if (task->f64_sums[r]) memset(task->f64_sums[r], 0, (size_t)n * sizeof(double));
+        if (task->f32_sums[r]) memset(task->f32_sums[r], 0, (size_t)n * sizeof(float));
     }
 }
 
-/* The distances' table's place of a part's first one. */
-static int64_t first_distance(const at_part *part) {
-    const at_binding *bd = part->of->score;
-    return part->key - (bd->base[part->b] + bd->extent.Sq - 1) - bd->nearest;
+/* The smallest distance of the task's pairs, as an index into the binding's values by distance. */
+static int64_t first_distance(const at_task_gradients *task) {
+    const at_binding *bd = task->of->score;
+    return task->key - (bd->base[task->b] + bd->extent.Sq - 1) - bd->nearest;
 }
 
-void at_part_add(at_part *part, const at_run *run, const float *d) {
+void at_task_gradients_add(at_task_gradients *task, const at_run *run, const float *d) {
     const at_program_kernels *kernels = &at_simd_now()->program;
     const at_binding *bd = run->bound;
     const attune_program *p = bd->program;
     for (int32_t r = 0; r < p->reads; r++) {
         const at_values slope = at_run_value(run, p->adjoint[r]), gradient = {d, 1};
-        double *sums = part->of->sums[p->code[p->read[r]].tensor];
-        const int64_t row = by_head(bd, r) ? (run->h - part->h) * part->length[r] : 0;
+        double *sums = task->of->sums[p->code[p->read[r]].tensor];
+        const int64_t row = by_head(bd, r) ? (run->h - task->h) * task->length[r] : 0;
         switch (level_of(bd, r)) {
         case AT_SCALAR:
-            part->single[r][row] += (double)kernels->sum_products(gradient, slope, run->n);
+            task->f64_sums[r][row] += (double)kernels->sum_products(gradient, slope, run->n);
             break;
         case AT_ALONG_QUERIES:
-            part->single[r][row + run->i] += (double)kernels->sum_products(gradient, slope, run->n);
+            task->f64_sums[r][row + run->i] +=
+                (double)kernels->sum_products(gradient, slope, run->n);
             break;
         case AT_ALONG_KEYS:
-            kernels->add_products(gradient, slope, part->many[r] + row + run->key - part->key,
+            kernels->add_products(gradient, slope, task->f32_sums[r] + row + run->key - task->key,
                                   run->n);
             break;
         case AT_ALONG_DISTANCES: {
-            const int64_t place =
-                run->key - (bd->base[run->b] + run->i) - bd->nearest - first_distance(part);
-            kernels->add_products(gradient, slope, part->many[r] + row + place, run->n);
+            const int64_t index =
+                run->key - (bd->base[run->b] + run->i) - bd->nearest - first_distance(task);
+            kernels->add_products(gradient, slope, task->f32_sums[r] + row + index, run->n);
             break;
         }
         case AT_EACH_PAIR:
             for (int x = 0; x < run->n; x++) {
-                const int64_t place = at_run_place(run, p->read[r], x);
-                if (place < 0 || d[x] == 0) continue;
+                const int64_t index = at_run_place(run, p->read[r], x);
+                if (index < 0 || d[x] == 0) continue;
                 const float product = d[x] * slope.p[x * slope.step];
-                if (part->many[r])
-                    part->many[r][place] += product;
+                if (task->f32_sums[r])
+                    task->f32_sums[r][index] += product;
                 else
-                    sums[place] += (double)product;
+                    sums[index] += (double)product;
             }
         }
     }
 }
 
-void at_part_end(const at_part *part) {
-    if (!part->of) return;
-    const at_binding *bd = part->of->score;
+void at_task_gradients_end(const at_task_gradients *task) {
+    if (!task->of) return;
+    const at_binding *bd = task->of->score;
     const attune_program *p = bd->program;
     for (int32_t r = 0; r < p->reads; r++) {
         const at_level l = level_of(bd, r);
-        double *sums = part->of->sums[p->code[p->read[r]].tensor];
+        double *sums = task->of->sums[p->code[p->read[r]].tensor];
         if (l == AT_EACH_PAIR) {
-            if (!part->many[r]) continue;
-            for (int64_t x = 0; x < part->length[r]; x++) sums[x] += (double)part->many[r][x];
+            if (!task->f32_sums[r]) continue;
+            for (int64_t x = 0; x < task->length[r]; x++) sums[x] += (double)task->f32_sums[r][x];
             continue;
         }
-        const int64_t heads = by_head(bd, r) ? part->heads : 1;
-        const int64_t shift = l == AT_ALONG_KEYS        ? part->key - bd->extent.from
-                              : l == AT_ALONG_DISTANCES ? first_distance(part)
+        const int64_t heads = by_head(bd, r) ? task->heads : 1;
+        const int64_t shift = l == AT_ALONG_KEYS        ? task->key - bd->extent.from
+                              : l == AT_ALONG_DISTANCES ? first_distance(task)
                                                         : 0;
         for (int64_t h = 0; h < heads; h++) {
-            for (int64_t x = 0; x < part->length[r]; x++) {
-                const double d = part->single[r] ? part->single[r][h * part->length[r] + x]
-                                                 : (double)part->many[r][h * part->length[r] + x];
+            for (int64_t x = 0; x < task->length[r]; x++) {
+                const double d = task->f64_sums[r]
+                                     ? task->f64_sums[r][h * task->length[r] + x]
+                                     : (double)task->f32_sums[r][h * task->length[r] + x];
                 if (d != 0)
                     at_table_gradients_add(
-                        part->of, r, at_read_place(bd, p->read[r], part->b, part->h + h, x + shift),
+                        task->of, r, at_read_place(bd, p->read[r], task->b, task->h + h, x + shift),
                         d);
             }
         }

@@ -37,7 +37,7 @@ typedef struct block_scratch {
     float *before,
         *slope; /* [AT_RUN] a row's scores before the program, and the softcap's slopes */
     void *modifier;
-    at_part part;
+    at_task_gradients gradients;
     void *all;
 } block_scratch;
 
@@ -212,7 +212,7 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     plain.lse += r, plain.delta += r, plain.scale = 1, plain.softcap = 0;
     at_simd_now()->attention.gradients(&plain);
     if (n <= 0) return;
-    if (s->part.of) at_part_add(&s->part, &run, d + first);
+    if (s->gradients.of) at_task_gradients_add(&s->gradients, &run, d + first);
     kernels->multiply(m->score.program ? at_run_value(&run, m->score.program->slope)
                                        : (at_values){&one, 0},
                       scale, d + first, n);
@@ -418,7 +418,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     block k = {.b = head / p->query.Hk, .kv = head % p->query.Hk, .key = number * j->keys};
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
-    at_part_begin(&s->part, k.b, k.kv * p->query.G, k.key);
+    at_task_gradients_begin(&s->gradients, k.b, k.kv * p->query.G, k.key);
     if (j->direct && !wait_for_turn(&j->direct[number], (int)head)) return at_interrupted_status();
     for (k.h = k.kv * p->query.G; k.h < (k.kv + 1) * p->query.G; k.h++) {
         for (int64_t i = 0; i < j->row_blocks; i++) {
@@ -441,9 +441,9 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     }
     if (j->direct) atomic_fetch_add_explicit(&j->direct[number], 1, memory_order_release);
     store_keys(j, s, &k);
-    if (!s->part.of) return ATTUNE_OK;
+    if (!s->gradients.of) return ATTUNE_OK;
     if (!wait_for_turn(&j->tables_done, (int)task)) return at_interrupted_status();
-    at_part_end(&s->part);
+    at_task_gradients_end(&s->gradients);
     atomic_fetch_add_explicit(&j->tables_done, 1, memory_order_release);
     return ATTUNE_OK;
 }
@@ -495,7 +495,8 @@ static attune_status make_scratch(const backward_job *j, block_scratch *s) {
     if (!all) return ATTUNE_EMEMORY;
     for (int i = 0; i < 13; i++) *parts[i] = all, all += at_round_up(floats[i], 16);
     s->modifier = modifier;
-    return j->g->tables ? at_part_new(j->g->tables, p->query.G, j->keys, &s->part) : ATTUNE_OK;
+    return j->g->tables ? at_task_gradients_new(j->g->tables, p->query.G, j->keys, &s->gradients)
+                        : ATTUNE_OK;
 }
 
 static attune_status run(backward_job *j) {
@@ -545,7 +546,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
         status = make_scratch(&j, &j.thread[t]);
     if (status == ATTUNE_OK) j.delta = j.lse + rows, status = run(&j);
     for (int t = 0; t < threads && j.thread; t++)
-        at_free(j.thread[t].all), at_part_free(&j.thread[t].part);
+        at_free(j.thread[t].all), at_task_gradients_free(&j.thread[t].gradients);
     if (!direct) at_free(j.dq);
     at_free(j.lse);
     at_free(j.turn);

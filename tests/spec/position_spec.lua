@@ -331,7 +331,7 @@ describe("rope2d", function()
     fails("positions: expected a row and a column for each token with rope2d, got none", function() pe:rotate(q) end)
     fails("positions: expected %[12, 2%] or %[1, 12, 2%], got %[12%]", function() pe:rotate(q, range(0, 11)) end)
     local cache = attune.cache {batch = 1, kv_heads = 2, head_dim = 16, capacity = 64}
-    fails("rotate: expected an encoding by one number a token, as a cache counts them, got rope2d", function() cache:append(k, v, {rotate = pe}) end)
+    fails("rotate: expected an encoding with one position per token, as a cache has, got rope2d", function() cache:append(k, v, {rotate = pe}) end)
     fails("head_dim: expected a multiple of 4", function() attune.position("rope2d", {head_dim = 6}) end)
   end)
 end)

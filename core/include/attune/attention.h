@@ -9,70 +9,82 @@
 extern "C" {
 #endif
 
+/* The dimensions in the shapes below:
+ *
+ *   B batch rows   Hq query heads   Hk kv heads, which divide Hq   G = Hq / Hk
+ *   Sq queries     Sk keys          D head_dim of q and k          Dv head_dim of v and o
+ *
+ * Query head h uses kv head h / G: MHA has G = 1, MQA has Hk = 1. The queries are the last Sq of
+ * the Sk tokens. */
+
 typedef enum attune_engine {
-    ATTUNE_ENGINE_DEFAULT,   /* tiled; decode for few queries; reference for f64 */
-    ATTUNE_ENGINE_REFERENCE, /* in double precision, term by term: what the others are checked
-                                against */
-    ATTUNE_ENGINE_BLIS, /* the textbook: the whole Sq x Sk score matrix, two matrix products through
-                           BLIS */
-    ATTUNE_ENGINE_TILED,  /* online softmax over packed tiles; never Sq x Sk */
-    ATTUNE_ENGINE_DECODE, /* few queries against many keys, split over the keys */
+    ATTUNE_ENGINE_DEFAULT,   /* decode for at most 16 queries, reference for f64, else tiled */
+    ATTUNE_ENGINE_REFERENCE, /* term by term in double precision; the oracle of all tests */
+    ATTUNE_ENGINE_BLIS,   /* the textbook's formula: the whole Sq x Sk score matrix and two matrix
+                             products through BLIS */
+    ATTUNE_ENGINE_TILED,  /* online softmax over packed tiles; no Sq x Sk matrix in memory */
+    ATTUNE_ENGINE_DECODE, /* at most 16 queries; the keys are split into parts */
 } attune_engine;
 
-/* Documents packed one after the other into the token axis: a token sees only its own document's.
- * One list for every batch row (rows = 1), or a list a row (rows = B). Each list sums to the number
- * of tokens. */
+/* Documents that are packed one after the other along the token axis. A token attends only to
+ * tokens of its own document. There is one list for all batch rows (rows = 1), or one list per
+ * batch row (rows = B). Each list sums to Sk. */
 typedef struct attune_lengths {
-    int64_t rows;         /* 0: no packing */
-    const int64_t *count; /* [rows] documents of each list */
-    const int64_t
-        *value; /* [sum of count] tokens of each document, the lists one after the other */
+    int64_t rows;         /* 0: no documents */
+    const int64_t *count; /* [rows] the number of documents of each list */
+    const int64_t *value; /* [sum of count] the tokens of each document, list after list */
 } attune_lengths;
 
-typedef struct attune_position attune_position; /* below */
+typedef struct attune_position attune_position; /* attune/position.h */
 
 /* All zero bytes are the defaults. */
 typedef struct attune_attention_options {
-    bool causal;    /* the last query is the last key's token; a query sees no later token */
-    int64_t window; /* a query sees itself and window - 1 tokens before it (not causal: also after);
-                       0: all */
-    bool scale_given; /* else 1 / sqrt(D) */
+    bool causal;      /* no query attends to a later token */
+    int64_t window;   /* a query attends to itself and window - 1 tokens before it, and without
+                         causal also to window - 1 tokens after it; 0: no limit */
+    bool scale_given; /* false: the scale is 1 / sqrt(D) */
     double scale;     /* any finite number */
-    double softcap;   /* c > 0: s becomes c * tanh(s / c); 0: none */
+    double softcap;   /* c > 0: a score s becomes c * tanh(s / c); 0: none */
     attune_lengths lengths;
-    const attune_tensor
-        *sinks; /* [Hq] f32: a logit a head that joins the softmax's denominator; NULL: none */
-    attune_program *score; /* what becomes of each score, after softcap; NULL: nothing */
-    attune_program *mask;  /* which pairs are seen, beside causal, window and lengths; NULL: all */
-    /* Rotary embedding on the way in: q and k are turned as attune_position_rotate does, without
-     * copies. An encoding that does not rotate changes nothing. */
-    attune_position *rotate;
-    const attune_tensor
-        *positions; /* of the keys, i64 [Sk] or [B, Sk]; the queries are the last; NULL: 0, 1, .. */
-    attune_engine engine;
+    const attune_tensor *sinks; /* [Hq] any float dtype: one logit per head, which joins the
+                                   softmax's denominator; NULL: none */
+    attune_program *score;      /* changes each score, after softcap; NULL: none */
+    attune_program *mask;       /* hides pairs, in addition to causal, window and lengths; NULL:
+                                   none */
+    attune_position *rotate;    /* rotates q and k as attune_position_rotate does, without copies of
+                                   them; encodings that do not rotate change nothing; NULL: none */
+    const attune_tensor *positions; /* for rotate, i64 [Sk] or [B, Sk], rope2d [Sk, 2] or
+                                       [B, Sk, 2]: the positions of the keys; the queries have the
+                                       last Sq of them; NULL: 0, 1, 2 .. */
+    attune_engine engine;           /* an engine that is named runs, or is an error */
 } attune_attention_options;
 
-/* o = softmax(mask(softcap(scale * q k^T))) v, and lse, the natural logarithm of each row's softmax
- * denominator.
+/* o = softmax(mask(score(softcap(scale * q k^T)))) v
  *
- *   q [B, Hq, Sq, D]   k [B, Hk, Sk, D]   v [B, Hk, Sk, Dv]   ->   o [B, Hq, Sq, Dv] in q's dtype
- * lse [B, Hq, Sq]
+ *   q [B, Hq, Sq, D]   k [B, Hk, Sk, D]   v [B, Hk, Sk, Dv]
+ *   o [B, Hq, Sq, Dv] in q's dtype        lse [B, Hq, Sq] f32, or f64 for f64
  *
- * f32, bf16, f16 or f64, each tensor its own except that f64 goes with f64 only; any strides. lse
- * is f32 (f64 for f64). A row that sees nothing has o = 0 and lse = -inf (with a sink: the sink).
- * options NULL: the defaults. Query head h reads kv head h / G. Errors: ESHAPE, EDTYPE, EVALUE,
- * EENGINE, EMEMORY, EINTERRUPT. */
+ * lse is the natural logarithm of the softmax's denominator of each row. q, k and v have any
+ * strides and each its own dtype of f32, bf16 and f16, or all three are f64. options may be NULL
+ * for the defaults. A query without a visible key has o = 0 and lse = -inf (or its sink). On
+ * success the caller closes o and lse; after an error both are closed.
+ *
+ * Errors: ECLOSED, ESHAPE, EDTYPE, EVALUE, EENGINE, EMEMORY, EINTERRUPT. */
 ATTUNE_API attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
                                           const attune_tensor *v,
                                           const attune_attention_options *options, attune_tensor *o,
                                           attune_tensor *lse);
 
-/* Gradients of q, k, v and of the sinks, in their dtypes (dsinks in lse's), for the gradient d_o
- * [B, Hq, Sq, Dv] of o, from o and lse as attune_attention gave them with the same options. The
- * scores are computed anew. dsinks may be NULL; it stays closed where there are no sinks. dtables
- * [the score program's tensors] or NULL: gradients of the float tensors that it reads, each like
- * its tensor; closed where there is none. Engines: tiled (the default), and reference, which f64
- * goes to. */
+/* The gradients of q, k, v, the sinks and the tensors of the score program, for the gradient d_o
+ * [B, Hq, Sq, Dv] of o.
+ *
+ *   dq, dk, dv like q, k, v   dsinks [Hq] in lse's dtype   dtables [tensors of the score program]
+ *
+ * o and lse are the results of attune_attention with the same options. Scores are computed again.
+ * dsinks may be NULL; without sinks it is returned closed. dtables may be NULL; each float tensor
+ * that the program reads has a gradient like itself, and the others are returned closed. The
+ * engines are tiled (the default) and reference (always for f64); other engines are EENGINE.
+ * Errors: as attune_attention. */
 ATTUNE_API attune_status attune_attention_backward(const attune_tensor *d_o, const attune_tensor *q,
                                                    const attune_tensor *k, const attune_tensor *v,
                                                    const attune_tensor *o, const attune_tensor *lse,
@@ -81,14 +93,17 @@ ATTUNE_API attune_status attune_attention_backward(const attune_tensor *d_o, con
                                                    attune_tensor *dv, attune_tensor *dsinks,
                                                    attune_tensor *dtables);
 
-/* The probabilities themselves, [B, Hq, Sq, Sk] f32 (f64 for f64). With a sink a row sums to less
- * than one. */
+/* The probabilities of the softmax, [B, Hq, Sq, Sk] in f32, or f64 for f64. With a sink a row sums
+ * to less than one. The engine is always reference. Errors: as attune_attention. */
 ATTUNE_API attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k,
                                                   const attune_attention_options *options,
                                                   attune_tensor *weights);
 
-/* Attention over the union of two disjoint sets of keys, from the results over each.
- *   o1, o2 [B, Hq, Sq, Dv] of one dtype   lse1, lse2 [B, Hq, Sq]   ->   o, lse likewise */
+/* Attention over the union of two disjoint sets of keys, from the results over each set.
+ *
+ *   o1, o2 [B, Hq, Sq, Dv] of one dtype   lse1, lse2 [B, Hq, Sq]   ->   o, lse likewise
+ *
+ * Errors: ECLOSED, ESHAPE, EDTYPE, EMEMORY, EINTERRUPT. */
 ATTUNE_API attune_status attune_attention_merge(const attune_tensor *o1, const attune_tensor *lse1,
                                                 const attune_tensor *o2, const attune_tensor *lse2,
                                                 attune_tensor *o, attune_tensor *lse);
