@@ -7,7 +7,7 @@
 #define AT_ATTENTION_KEY_SOURCE_H
 
 #include "attune.h"
-#include "position/position.h"
+#include "position/rotate.h"
 
 /* A packed tile holds AT_TILE tokens of one kv head: first their keys, then their values, so that
  * decoding reads memory in one stream. */

@@ -12,7 +12,7 @@
 #include "attention/modifier.h"
 #include "attune.h"
 #include "base/dtype.h"
-#include "position/position.h"
+#include "position/rotate.h"
 
 typedef struct at_query_side {
     attune_tensor q; /* [B, Hq, Sq, D], a borrowed view */

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "attention/problem.h"
+#include "base/dtype.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "linear/linear_problem.h"
@@ -22,22 +22,18 @@ static attune_status check_tensor(const char *name, const attune_tensor *t, cons
     return ATTUNE_OK;
 }
 
-bool at_position_needs_scores(const attune_position *pe) {
-    return strcmp(pe->name, "alibi") == 0 || strcmp(pe->name, "t5") == 0;
-}
-
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features) {
     if (!rotate) return ATTUNE_OK;
-    if (at_position_needs_scores(rotate)) {
+    if (attune_position_capabilities(rotate) & ATTUNE_SCORES) {
         return at_fail(ATTUNE_EVALUE,
                        "rotate: expected an encoding that rotates, got %s, which adds to the "
                        "scores: it needs the full score matrix, which linear attention never forms",
                        rotate->name);
     }
-    if (rotate->axes > 1) {
+    if (attune_position_capabilities(rotate) & ATTUNE_TWO_AXES) {
         return at_fail(ATTUNE_EVALUE,
-                       "rotate: expected an encoding of one position a token, as tokens stand at "
-                       "0, 1, .. here, got %s",
+                       "rotate: expected an encoding of one position per token, as tokens stand "
+                       "at 0, 1, .. here, got %s",
                        rotate->name);
     }
     if (rotate->inv_freq && rotate->head_dim != features) {

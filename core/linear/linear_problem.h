@@ -10,7 +10,7 @@
 #define AT_LINEAR_LINEAR_H
 
 #include "attune.h"
-#include "position/position.h"
+#include "position/rotate.h"
 
 typedef struct at_linear {
     int64_t B, Hq, Hk, G, Sq, Sk, D, Dv;
@@ -25,9 +25,6 @@ typedef struct at_linear {
     at_rotation q_rotation, k_rotation; /* f32; the queries are the last tokens */
     double *q_wide, *k_wide;            /* [Sq], [Sk][2][pairs], where at_linear_reference turns */
 } at_linear;
-
-/* An encoding whose part is in the scores: it cannot be had without the matrix of them. */
-bool at_position_needs_scores(const attune_position *pe);
 
 /* rotate NULL or one that turns F features. */
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features);

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "attention/problem.h"
+#include "base/dtype.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "attention/problem.h"
+#include "base/dtype.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"

@@ -29,7 +29,7 @@ attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halv
     if (base == 0) base = 10000;
     if (!(base > 0) || isinf(base))
         return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", base);
-    AT_TRY(at_position_new("sinusoidal", out));
+    AT_TRY(at_position_new("sinusoidal", ATTUNE_EMBEDS, out));
     (*out)->d_model = d_model, (*out)->base = base, (*out)->halves = halves,
     (*out)->row = sinusoidal_row;
     return ATTUNE_OK;
@@ -68,7 +68,7 @@ attune_status attune_position_learned(int64_t d_model, int64_t max_positions, ui
         return at_fail(ATTUNE_EVALUE, "max_positions: expected at least 1, got %lld",
                        (long long)max_positions);
     attune_position *pe;
-    AT_TRY(at_position_new("learned", &pe));
+    AT_TRY(at_position_new("learned", ATTUNE_EMBEDS, &pe));
     const int64_t shape[2] = {max_positions, d_model};
     attune_status status = table ? attune_tensor_share(table, &pe->table)
                                  : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);

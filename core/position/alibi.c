@@ -19,7 +19,7 @@ attune_status attune_position_alibi(int64_t heads, double max_bias, attune_posit
     if (!(max_bias > 0) || isinf(max_bias))
         return at_fail(ATTUNE_EVALUE, "max_bias: expected a positive number, got %g", max_bias);
     attune_position *pe;
-    AT_TRY(at_position_new("alibi", &pe));
+    AT_TRY(at_position_new("alibi", ATTUNE_SCORES, &pe));
     attune_status status = at_tensor_new(ATTUNE_F32, 1, &heads, &pe->table);
     if (status != ATTUNE_OK) {
         attune_position_close(pe);

@@ -9,27 +9,34 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-attune_status at_position_new(const char *name, attune_position **out) {
+attune_status at_position_new(const char *name, unsigned capabilities, attune_position **out) {
     *out = NULL;
     AT_TRY(attune_init());
     attune_position *pe = at_alloc_zeroed((int64_t)sizeof *pe);
     if (!pe) return ATTUNE_EMEMORY;
-    pe->name = name, pe->factor = 1;
+    pe->name = name;
+    pe->capabilities = capabilities;
+    pe->factor = 1;
     *out = pe;
     return ATTUNE_OK;
 }
 
-attune_status attune_position_none(attune_position **out) { return at_position_new("none", out); }
+attune_status attune_position_none(attune_position **out) {
+    return at_position_new("none", 0, out);
+}
 
 void attune_position_close(attune_position *pe) {
     if (!pe) return;
     if (pe->close) pe->close(pe);
     attune_tensor_close(&pe->table);
-    at_rotary_close(pe);
     at_free(pe);
 }
 
 const char *attune_position_name(const attune_position *pe) { return pe->name; }
+
+unsigned attune_position_capabilities(const attune_position *pe) {
+    return pe->capabilities | (pe->sided ? ATTUNE_SIDED : 0) | (pe->axes > 1 ? ATTUNE_TWO_AXES : 0);
+}
 
 double attune_position_factor(const attune_position *pe) { return pe->factor; }
 
@@ -71,7 +78,8 @@ static attune_status embed_task(void *context, int64_t task, int thread) {
     embed_job *j = context;
     const attune_position *pe = j->pe;
     const int64_t n = pe->d_model, S = j->x->shape[1], b = task / S, s = task % S;
-    double *row = j->scratch + thread * 2 * n, *x = row + n;
+    double *row = j->scratch + thread * 2 * n;
+    double *x = row + n;
     int64_t position = s;
     if (j->positions) {
         const int64_t *stride = j->positions->stride;

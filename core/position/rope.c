@@ -1,15 +1,19 @@
 /* rope.c - rotary embedding: Su et al. 2021 (RoFormer, arXiv 2104.09864), equation 34; and how it
  * is scaled beyond the trained length.
  *
- * Pair i of the dims turns by the angle t theta_i at position t, theta_i = base^(-2 i / dims), so
- * that q . k after turning depends on the difference of their positions only. With s the factor, L0
- * the trained length, L that of the call, d the dims: linear    theta_i / s Chen et al. 2023, arXiv
- * 2306.15595, equation 4 ntk       base' = base s^(d / (d - 2))                         Peng et al.
- * 2023 (YaRN), arXiv 2309.00071, section 3.1 dynamic   base' = base (s L / L0 - (s - 1))^(d / (d -
- * 2)) where L > L0: section 3.3, in the form of Hugging Face's transformers yarn      g theta_i +
- * (1 - g) theta_i / s, g a ramp            sections 3.2 and 3.4 longrope  theta_i / short_i, or
- * theta_i / long_i where L > L0  Ding et al. 2024, arXiv 2402.13753 llama3    by wavelength:
- * theta_i, theta_i / s, or between      as Llama 3.1 (arXiv 2407.21783) was published
+ * At position t pair i of the dims rotates by the angle t theta_i, theta_i = base^(-2 i / dims), so
+ * that q . k after the rotation depends only on the difference of their positions. With s the
+ * factor, L0 the trained length, L the length of the call, and d the dims:
+ *
+ * - linear: theta_i / s. Chen et al. 2023, arXiv 2306.15595, equation 4.
+ * - ntk: base' = base s^(d / (d - 2)). Peng et al. 2023 (YaRN), arXiv 2309.00071, section 3.1.
+ * - dynamic: base' = base (s L / L0 - (s - 1))^(d / (d - 2)) where L > L0. YaRN, section 3.3, in
+ * the form of Hugging Face's transformers.
+ * - yarn: g theta_i + (1 - g) theta_i / s, with a ramp g. YaRN, sections 3.2 and 3.4.
+ * - longrope: theta_i / short_i, or theta_i / long_i where L > L0. Ding et al. 2024, arXiv
+ *   2402.13753.
+ * - llama3: theta_i, theta_i / s, or a blend, by wavelength. As published with Llama 3.1 (arXiv
+ *   2407.21783).
  */
 #include <math.h>
 #include <string.h>
@@ -17,7 +21,7 @@
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "base/status.h"
-#include "position/position.h"
+#include "position/rotate.h"
 
 static const double pi = 3.14159265358979323846;
 
@@ -49,7 +53,7 @@ static void dynamic_frequencies(const attune_position *pe, int64_t length, doubl
     round_all(pe, out);
 }
 
-/* The pair that turns beta times over the trained length. */
+/* The (fractional) index of the pair that makes beta full rotations over the trained length. */
 static double yarn_pair(const attune_position *pe, double beta, int64_t original) {
     return (double)pe->dims * log((double)original / (2 * pi * beta)) / (2 * log(pe->base));
 }
@@ -57,8 +61,12 @@ static double yarn_pair(const attune_position *pe, double beta, int64_t original
 static void yarn_frequencies(const attune_position *pe, const attune_rope_scaling *s, double *out) {
     double low = yarn_pair(pe, s->beta_fast, s->original),
            high = yarn_pair(pe, s->beta_slow, s->original);
-    if (!s->not_truncated) low = floor(low), high = ceil(high);
-    low = fmax(low, 0), high = fmin(high, (double)(pe->dims - 1));
+    if (!s->not_truncated) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, (double)(pe->dims - 1));
     if (low == high) high += 0.001; /* a step instead of a ramp */
     for (int64_t i = 0; i < pe->dims / 2; i++) {
         const double keep = 1 - fmin(fmax(((double)i - low) / (high - low), 0), 1);
@@ -84,30 +92,10 @@ static void llama3_frequencies(const attune_position *pe, const attune_rope_scal
 
 /* ---- checks ---------------------------------------------------------------------------------- */
 
-attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base,
-                              attune_pairing pairing) {
-    if (head_dim < 2)
-        return at_fail(ATTUNE_EVALUE, "head_dim: expected at least 2, got %lld",
-                       (long long)head_dim);
-    if (*dims == 0) *dims = head_dim;
-    if (*dims < 2 || *dims % 2 || *dims > head_dim) {
-        return at_fail(ATTUNE_EVALUE,
-                       "dims: expected an even number from 2 to head_dim, %lld, got %lld",
-                       (long long)head_dim, (long long)*dims);
-    }
-    if (*base == 0) *base = 10000;
-    if (!(*base > 0) || isinf(*base))
-        return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", *base);
-    if (pairing != ATTUNE_HALF && pairing != ATTUNE_INTERLEAVED)
-        return at_fail(ATTUNE_EVALUE, "pairing: expected half or interleaved, got number %d",
-                       (int)pairing);
-    return ATTUNE_OK;
-}
-
 static attune_status check_list(const char *name, const double *list, int64_t count,
                                 int64_t pairs) {
     if (!list || count != pairs) {
-        return at_fail(ATTUNE_EVALUE, "%s: expected %lld numbers, one a pair of dims, got %lld",
+        return at_fail(ATTUNE_EVALUE, "%s: expected %lld numbers, one per pair of dims, got %lld",
                        name, (long long)pairs, list ? (long long)count : 0LL);
     }
     for (int64_t i = 0; i < count; i++) {
@@ -180,8 +168,9 @@ static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double 
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
-static attune_status rope_turn(const attune_position *pe, const double *frequencies,
-                               const int64_t *at, attune_side side, double *cosine, double *sine) {
+static attune_status rope_cos_sin(const attune_position *pe, const double *frequencies,
+                                  const int64_t *at, attune_side side, double *cosine,
+                                  double *sine) {
     (void)side;
     if (pe->angles == ATTUNE_ANGLES_F16 && (*at > 65504 || *at < -65504)) {
         return at_fail(
@@ -198,11 +187,13 @@ static attune_status rope_turn(const attune_position *pe, const double *frequenc
     return ATTUNE_OK;
 }
 
-/* The frequencies for calls of any length, or for short ones and what is due beyond. */
+/* Computes the frequencies: those for calls of any length, or those for calls up to the trained
+ * length and what replaces them in longer calls. */
 static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
     const int64_t pairs = pe->dims / 2;
     double *f = pe->inv_freq;
-    const bool beyond = s->length > s->original; /* of what goes by length: fixed, and long */
+    /* Whether a length is fixed that lies beyond the trained one. */
+    const bool beyond = s->length > s->original;
     geometric(pe->base, pe->dims, f);
     switch (s->type) {
     case ATTUNE_SCALING_NONE: break;
@@ -251,7 +242,7 @@ attune_status attune_position_rope(const attune_rope_options *options, attune_po
                        (int)o.angles);
     attune_position *pe;
     AT_TRY(at_rotary_new("rope", o.head_dim, o.dims, o.base, o.pairing, &pe));
-    pe->angles = o.angles, pe->turn = rope_turn;
+    pe->angles = o.angles, pe->cos_sin = rope_cos_sin;
     attune_status status = scale(pe, &o.scaling);
     if (status != ATTUNE_OK) {
         attune_position_close(pe);

@@ -5,11 +5,11 @@
 #include <math.h>
 
 #include "base/status.h"
-#include "position/position.h"
+#include "position/rotate.h"
 
-static attune_status rope2d_turn(const attune_position *pe, const double *frequencies,
-                                 const int64_t *at, attune_side side, double *cosine,
-                                 double *sine) {
+static attune_status rope2d_cos_sin(const attune_position *pe, const double *frequencies,
+                                    const int64_t *at, attune_side side, double *cosine,
+                                    double *sine) {
     const int64_t pairs = pe->dims / 2;
     (void)side;
     for (int64_t i = 0; i < pairs; i++) {
@@ -29,7 +29,7 @@ attune_status attune_position_rope2d(int64_t head_dim, double base, attune_pairi
     AT_TRY(at_check_rotary(head_dim, &dims, &base, pairing));
     attune_position *pe;
     AT_TRY(at_rotary_new("rope2d", head_dim, dims, base, pairing, &pe));
-    pe->turn = rope2d_turn, pe->axes = 2, pe->blocks = 2;
+    pe->cos_sin = rope2d_cos_sin, pe->axes = 2, pe->blocks = 2;
     for (int64_t i = 0; i < dims / 2; i++)
         pe->inv_freq[i] = pow(base, -4.0 * (double)(i % (dims / 4)) / (double)dims);
     *out = pe;

@@ -1,26 +1,27 @@
-/* rotate.c - what all rotating encodings share: tables of cosines and sines, the turning of a
- * token, and of whole tensors.
+/* rotate.c - what all rotating encodings share: tables of cosines and sines, and the rotation of a
+ * token and of whole tensors.
  *
- * Pair (x, y) of the dims turns by an angle, with cosine and sine scaled alike:
+ * Pair (x, y) of the dims rotates by an angle. Cosine and sine carry the same scale.
  *   x' = x cos - y sin      y' = y cos + x sin
- * Tables are computed in f64 and kept in f32; f64 tensors turn by the f64 values.
+ * Tables are computed in f64 and kept in f32. f64 tensors use the f64 values.
  */
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
-#include "position/position.h"
+#include "position/rotate.h"
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-/* Positions below this many are kept once computed; text this long is common, a lone position far
- * out is not. */
-enum { MOST_KEPT = 1 << 17 };
+/* Rotations of positions below this one are kept once computed: text of this length is common, a
+ * single position far beyond it is not. */
+enum { MAX_KEPT = 1 << 17 };
 
 /* ---- tables ---------------------------------------------------------------------------------- */
 
-static void let_go(at_rotation_table *t) {
+static void table_release(at_rotation_table *t) {
     if (t && --t->uses == 0) {
         at_free(t->cosine);
         at_free(t);
@@ -42,26 +43,26 @@ static attune_status table_new(int64_t rows, int64_t pairs, at_rotation_table **
     return ATTUNE_EMEMORY;
 }
 
-/* How one call turns. */
-typedef struct way {
+/* The frequencies of one call, and scratch. */
+typedef struct call {
     const double *frequencies;
-    int slot;     /* of pe->kept; -1: not kept */
-    double *own;  /* frequencies of this call's alone */
-    double *wide; /* [2][pairs] for one row */
-} way;
+    int slot;        /* index into pe->kept; -1: this call's rotations are not kept */
+    double *own;     /* [pairs] frequencies that only this call uses, or NULL */
+    double *cos_sin; /* [2][pairs] scratch for one row */
+} call;
 
-static void way_close(way *w) {
-    at_free(w->own);
-    at_free(w->wide);
+static void call_end(call *c) {
+    at_free(c->own);
+    at_free(c->cos_sin);
 }
 
-static attune_status way_make(const attune_position *pe, int64_t length, attune_side side,
-                              way *out) {
+static attune_status call_begin(const attune_position *pe, int64_t length, attune_side side,
+                                call *out) {
     const int64_t bytes = pe->dims / 2 * (int64_t)sizeof(double);
-    *out = (way){.frequencies = pe->inv_freq,
-                 .slot = pe->sided && side == ATTUNE_KEY ? 1 : 0,
-                 .wide = at_alloc(2 * bytes)};
-    if (!out->wide) return ATTUNE_EMEMORY;
+    *out = (call){.frequencies = pe->inv_freq,
+                  .slot = pe->sided && side == ATTUNE_KEY ? 1 : 0,
+                  .cos_sin = at_alloc(2 * bytes)};
+    if (!out->cos_sin) return ATTUNE_EMEMORY;
     if (!pe->longest || length <= pe->longest) return ATTUNE_OK;
     if (pe->inv_freq_long) {
         out->frequencies = pe->inv_freq_long, out->slot = 1;
@@ -69,7 +70,7 @@ static attune_status way_make(const attune_position *pe, int64_t length, attune_
     }
     out->own = at_alloc(bytes);
     if (!out->own) {
-        way_close(out);
+        call_end(out);
         return ATTUNE_EMEMORY;
     }
     pe->long_frequencies(pe, length, out->own);
@@ -80,31 +81,32 @@ static attune_status way_make(const attune_position *pe, int64_t length, attune_
 attune_status at_rotation_f64(const attune_position *pe, int64_t first, int64_t S, attune_side side,
                               int64_t length, double *out) {
     const int64_t pairs = pe->dims / 2;
-    way w;
-    AT_TRY(way_make(pe, length, side, &w));
+    call c;
+    AT_TRY(call_begin(pe, length, side, &c));
     attune_status status = ATTUNE_OK;
     for (int64_t i = 0, at = first; i < S && status == ATTUNE_OK; i++, at++) {
-        status =
-            pe->turn(pe, w.frequencies, &at, side, out + i * 2 * pairs, out + (i * 2 + 1) * pairs);
+        status = pe->cos_sin(pe, c.frequencies, &at, side, out + i * 2 * pairs,
+                             out + (i * 2 + 1) * pairs);
     }
-    way_close(&w);
+    call_end(&c);
     return status;
 }
 
-static attune_status fill_row(const attune_position *pe, const way *w, const int64_t *at,
+static attune_status fill_row(const attune_position *pe, const call *c, const int64_t *at,
                               attune_side side, at_rotation_table *t, int64_t row) {
     const int64_t pairs = pe->dims / 2;
-    AT_TRY(pe->turn(pe, w->frequencies, at, side, w->wide, w->wide + pairs));
+    AT_TRY(pe->cos_sin(pe, c->frequencies, at, side, c->cos_sin, c->cos_sin + pairs));
     for (int64_t i = 0; i < pairs; i++) {
-        t->cosine[row * pairs + i] = (float)w->wide[i];
-        t->sine[row * pairs + i] = (float)w->wide[pairs + i];
+        t->cosine[row * pairs + i] = (float)c->cos_sin[i];
+        t->sine[row * pairs + i] = (float)c->cos_sin[pairs + i];
     }
     return ATTUNE_OK;
 }
 
-/* Makes positions 0 .. n - 1 kept. A call that still holds the shorter table keeps it alive. */
-static attune_status keep_turns(attune_position *pe, const way *w, attune_side side, int64_t n) {
-    at_rotation_table *old = pe->kept[w->slot], *t;
+/* Extends the kept table to positions 0 .. n - 1. A call that still holds the shorter table keeps
+ * it alive. */
+static attune_status extend_kept(attune_position *pe, const call *c, attune_side side, int64_t n) {
+    at_rotation_table *old = pe->kept[c->slot], *t;
     const int64_t pairs = pe->dims / 2, have = old ? old->rows : 0;
     if (n <= have) return ATTUNE_OK;
     int64_t rows = have ? have : 64;
@@ -116,21 +118,22 @@ static attune_status keep_turns(attune_position *pe, const way *w, attune_side s
         memcpy(t->sine, old->sine, (size_t)(have * pairs) * sizeof *t->sine);
     }
     for (int64_t at = have; at < rows; at++) {
-        status = fill_row(pe, w, &at, side, t, at);
+        status = fill_row(pe, c, &at, side, t, at);
         if (status == ATTUNE_OK) continue;
         if (at < n) {
-            let_go(t);
+            table_release(t);
             return status;
         }
-        t->rows = at; /* nobody asked for the rest, which cannot be */
+        t->rows = at; /* positions from here on have no rotation, and none was asked for */
         break;
     }
-    let_go(old);
-    pe->kept[w->slot] = t;
+    table_release(old);
+    pe->kept[c->slot] = t;
     return ATTUNE_OK;
 }
 
-/* ---- the turns of one call ------------------------------------------------------------------- */
+/* ---- the rotation of one call -------------------------------------------------------------------
+ */
 
 /* Axis a of the position of token s of row b. */
 static int64_t position_of(const attune_position *pe, const attune_tensor *p, int64_t b, int64_t s,
@@ -141,28 +144,28 @@ static int64_t position_of(const attune_position *pe, const attune_tensor *p, in
 }
 
 int64_t at_positions_length(const attune_tensor *p) {
-    int64_t greatest = 0;
+    int64_t max = 0;
     const bool rows = p->rank == 2;
     for (int64_t b = 0; b < (rows ? p->shape[0] : 1); b++) {
         for (int64_t s = 0; s < p->shape[p->rank - 1]; s++) {
             const int64_t t =
                 ((const int64_t *)
                      p->data)[(rows ? b * p->stride[0] : 0) + s * p->stride[p->rank - 1]];
-            if (t > greatest && t < INT64_MAX) greatest = t;
+            if (t > max && t < INT64_MAX) max = t;
         }
     }
-    return greatest + 1;
+    return max + 1;
 }
 
-/* Tokens whose positions are not kept get a table of this call's own, a row a token. */
-static attune_status own_table(const attune_position *pe, const way *w,
+/* Makes a table that only this call uses, one row per token, for positions that are not kept. */
+static attune_status own_table(const attune_position *pe, const call *c,
                                const attune_tensor *positions, attune_side side, int64_t lists,
                                int64_t S, at_rotation *t) {
     AT_TRY(table_new(lists * S, pe->dims / 2, &t->table));
     for (int64_t n = 0; n < lists * S; n++) {
         int64_t at[2] = {t->row[n], 0};
         if (pe->axes > 1) at[1] = position_of(pe, positions, n / S, n % S, 1);
-        AT_TRY(fill_row(pe, w, at, side, t->table, n));
+        AT_TRY(fill_row(pe, c, at, side, t->table, n));
         t->row[n] = n;
     }
     return ATTUNE_OK;
@@ -182,29 +185,29 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
     out->pairing = pe->pairing, out->batch_stride = lists > 1 ? S : 0;
     out->row = at_alloc(at_checked_mul(at_checked_mul(lists, S), (int64_t)sizeof *out->row));
     if (!out->row) return ATTUNE_EMEMORY;
-    int64_t least = 0, greatest = -1;
+    int64_t min = 0, max = -1;
     for (int64_t b = 0; b < lists; b++) {
         for (int64_t s = 0; s < S; s++) {
             const int64_t t = out->row[b * S + s] =
                 positions ? position_of(pe, positions, b, s, 0) : first[b] + s;
-            if (t > greatest) greatest = t;
-            if (t < least) least = t;
+            if (t > max) max = t;
+            if (t < min) min = t;
         }
     }
-    way w;
-    attune_status status = way_make(pe,
-                                    length                 ? length
-                                    : greatest < INT64_MAX ? greatest + 1
-                                                           : greatest,
-                                    side, &w);
+    call c;
+    attune_status status = call_begin(pe,
+                                      length            ? length
+                                      : max < INT64_MAX ? max + 1
+                                                        : max,
+                                      side, &c);
     if (status == ATTUNE_OK) {
-        if (least < 0 || greatest >= MOST_KEPT || pe->axes > 1 || w.slot < 0) {
-            status = own_table(pe, &w, positions, side, lists, S, out);
+        if (min < 0 || max >= MAX_KEPT || pe->axes > 1 || c.slot < 0) {
+            status = own_table(pe, &c, positions, side, lists, S, out);
         } else {
-            status = keep_turns(pe, &w, side, greatest + 1);
-            if (status == ATTUNE_OK) out->table = pe->kept[w.slot], out->table->uses++;
+            status = extend_kept(pe, &c, side, max + 1);
+            if (status == ATTUNE_OK) out->table = pe->kept[c.slot], out->table->uses++;
         }
-        way_close(&w);
+        call_end(&c);
     }
     if (status != ATTUNE_OK) {
         at_rotation_free(out);
@@ -214,14 +217,14 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
     return ATTUNE_OK;
 }
 
-void at_rotation_free(at_rotation *turns) {
-    at_free(turns->row);
-    let_go(turns->table);
-    memset(turns, 0, sizeof *turns);
+void at_rotation_free(at_rotation *rotation) {
+    at_free(rotation->row);
+    table_release(rotation->table);
+    memset(rotation, 0, sizeof *rotation);
 }
 
-static void turn(const at_rotation *t, int64_t b, int64_t token, const float *x, float sign,
-                 float *out) {
+static void rotate_token(const at_rotation *t, int64_t b, int64_t token, const float *x, float sign,
+                         float *out) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const int64_t all = t->dims / 2, row = t->row[b * t->batch_stride + token] * all,
                   pairs = all / t->blocks;
@@ -233,12 +236,12 @@ static void turn(const at_rotation *t, int64_t b, int64_t token, const float *x,
 }
 
 void at_rotate_token(const at_rotation *t, int64_t b, int64_t token, const float *x, float *out) {
-    turn(t, b, token, x, 1, out);
+    rotate_token(t, b, token, x, 1, out);
 }
 
 void at_rotate_token_back(const at_rotation *t, int64_t b, int64_t token, const float *x,
                           float *out) {
-    turn(t, b, token, x, -1, out);
+    rotate_token(t, b, token, x, -1, out);
 }
 
 /* ---- rotation of whole tensors --------------------------------------------------------------- */
@@ -247,17 +250,17 @@ typedef struct rotate_job {
     attune_position *pe;
     const attune_tensor *x, *positions, *out;
     attune_side side;
-    at_rotation turns; /* but for f64 */
-    way way;           /* of f64 */
-    double *cosine;    /* [threads][2][dims / 2], of f64 */
-    float sign;        /* -1: backwards */
-    float *wide;       /* [threads][head_dim] */
+    at_rotation rotation; /* but for f64 */
+    call call;            /* of f64 */
+    double *cosine;       /* [threads][2][dims / 2], of f64 */
+    float sign;           /* -1: backwards */
+    float *row;           /* [threads][head_dim] */
 } rotate_job;
 
 enum { TASK_ELEMENTS = 1 << 15 };
 
-static attune_status turn_f64(const rotate_job *j, int64_t from, int64_t to, int64_t b, int64_t s,
-                              int thread) {
+static attune_status rotate_f64(const rotate_job *j, int64_t from, int64_t to, int64_t b, int64_t s,
+                                int thread) {
     const attune_position *pe = j->pe;
     const int64_t all = pe->dims / 2, pairs = all / pe->blocks, xs = j->x->stride[3],
                   os = j->out->stride[3];
@@ -267,7 +270,7 @@ static attune_status turn_f64(const rotate_job *j, int64_t from, int64_t to, int
     int64_t at[2] = {s, 0};
     for (int a = 0; j->positions && a < pe->axes; a++)
         at[a] = position_of(pe, j->positions, b, s, a);
-    AT_TRY(pe->turn(pe, j->way.frequencies, at, j->side, cosine, sine));
+    AT_TRY(pe->cos_sin(pe, j->call.frequencies, at, j->side, cosine, sine));
     for (int64_t i = 0; i < all; i++) {
         const int64_t start = i / pairs * 2 * pairs, p = i % pairs;
         const int64_t m = start + (pe->pairing == ATTUNE_HALF ? p : 2 * p),
@@ -283,21 +286,21 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
     rotate_job *j = context;
     const int64_t *n = j->x->shape, *xs = j->x->stride, *os = j->out->stride, D = j->pe->head_dim;
     const int64_t rows_per_task = TASK_ELEMENTS / D + 1, rows = n[0] * n[1] * n[2];
-    float *wide = j->wide + thread * D;
+    float *row_f32 = j->row + thread * D;
     for (int64_t row = task * rows_per_task; row < (task + 1) * rows_per_task && row < rows;
          row++) {
         const int64_t s = row % n[2], h = row / n[2] % n[1], b = row / n[2] / n[1];
         const int64_t from = b * xs[0] + h * xs[1] + s * xs[2],
                       to = b * os[0] + h * os[1] + s * os[2];
         if (j->x->dtype == ATTUNE_F64) {
-            AT_TRY(turn_f64(j, from, to, b, s, thread));
+            AT_TRY(rotate_f64(j, from, to, b, s, thread));
         } else if (j->x->dtype == ATTUNE_F32 && xs[3] == 1 && os[3] == 1) {
-            turn(&j->turns, b, s, (const float *)j->x->data + from, j->sign,
-                 (float *)j->out->data + to);
+            rotate_token(&j->rotation, b, s, (const float *)j->x->data + from, j->sign,
+                         (float *)j->out->data + to);
         } else {
-            at_load_row(j->x, from, xs[3], D, wide);
-            turn(&j->turns, b, s, wide, j->sign, wide);
-            at_store_row(j->out, to, os[3], D, wide);
+            at_load_row(j->x, from, xs[3], D, row_f32);
+            rotate_token(&j->rotation, b, s, row_f32, j->sign, row_f32);
+            at_store_row(j->out, to, os[3], D, row_f32);
         }
     }
     return ATTUNE_OK;
@@ -312,23 +315,23 @@ static attune_status run(attune_position *pe, const attune_tensor *x,
     attune_status status;
     if (x->dtype == ATTUNE_F64) {
         if (!length) length = pe->axes > 1 ? 1 : positions ? at_positions_length(positions) : n[2];
-        status = way_make(pe, length, side, &job.way);
+        status = call_begin(pe, length, side, &job.call);
         if (status != ATTUNE_OK) return status;
         job.cosine = at_alloc(at_threads() * pe->dims * (int64_t)sizeof *job.cosine);
         if (!job.cosine) status = ATTUNE_EMEMORY;
     } else {
-        status = at_rotation_make(pe, positions, &zero, 1, n[0], n[2], side, length, &job.turns);
+        status = at_rotation_make(pe, positions, &zero, 1, n[0], n[2], side, length, &job.rotation);
     }
     if (status == ATTUNE_OK) {
-        job.wide = at_alloc(at_threads() * pe->head_dim * (int64_t)sizeof *job.wide);
-        status = job.wide ? at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task,
-                                        rotate_task, &job)
-                          : ATTUNE_EMEMORY;
+        job.row = at_alloc(at_threads() * pe->head_dim * (int64_t)sizeof *job.row);
+        status = job.row ? at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task,
+                                       rotate_task, &job)
+                         : ATTUNE_EMEMORY;
     }
-    at_free(job.wide);
+    at_free(job.row);
     at_free(job.cosine);
-    way_close(&job.way);
-    at_rotation_free(&job.turns);
+    call_end(&job.call);
+    at_rotation_free(&job.rotation);
     return status;
 }
 
@@ -391,13 +394,40 @@ attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor
     return run(pe, x, positions, side, 0, 1, x);
 }
 
-/* ---- making ---------------------------------------------------------------------------------- */
+/* ---- making and closing
+ * ---------------------------------------------------------------------------------- */
+
+attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base,
+                              attune_pairing pairing) {
+    if (head_dim < 2)
+        return at_fail(ATTUNE_EVALUE, "head_dim: expected at min 2, got %lld", (long long)head_dim);
+    if (*dims == 0) *dims = head_dim;
+    if (*dims < 2 || *dims % 2 || *dims > head_dim) {
+        return at_fail(ATTUNE_EVALUE,
+                       "dims: expected an even number from 2 to head_dim, %lld, got %lld",
+                       (long long)head_dim, (long long)*dims);
+    }
+    if (*base == 0) *base = 10000;
+    if (!(*base > 0) || isinf(*base))
+        return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", *base);
+    if (pairing != ATTUNE_HALF && pairing != ATTUNE_INTERLEAVED)
+        return at_fail(ATTUNE_EVALUE, "pairing: expected half or interleaved, got number %d",
+                       (int)pairing);
+    return ATTUNE_OK;
+}
+
+static void rotary_close(attune_position *pe) {
+    for (int i = 0; i < 2; i++) table_release(pe->kept[i]);
+    at_free(pe->inv_freq);
+    at_free(pe->inv_freq_long);
+}
 
 attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, double base,
                             attune_pairing pairing, attune_position **out) {
     attune_position *pe;
     *out = NULL;
-    AT_TRY(at_position_new(name, &pe));
+    AT_TRY(at_position_new(name, ATTUNE_ROTATES, &pe));
+    pe->close = rotary_close;
     pe->head_dim = head_dim, pe->dims = dims, pe->base = base, pe->pairing = pairing,
     pe->blocks = 1, pe->axes = 1;
     pe->inv_freq = at_alloc(dims / 2 * (int64_t)sizeof *pe->inv_freq);
@@ -407,10 +437,4 @@ attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, do
     }
     *out = pe;
     return ATTUNE_OK;
-}
-
-void at_rotary_close(attune_position *pe) {
-    for (int i = 0; i < 2; i++) let_go(pe->kept[i]);
-    at_free(pe->inv_freq);
-    at_free(pe->inv_freq_long);
 }

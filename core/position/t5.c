@@ -77,7 +77,7 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
             (long long)(a_direction / 2), (long long)o.max_distance);
     }
     attune_position *pe;
-    AT_TRY(at_position_new("t5", &pe));
+    AT_TRY(at_position_new("t5", ATTUNE_SCORES, &pe));
     const int64_t shape[2] = {o.buckets, o.heads};
     attune_status status = o.table ? attune_tensor_share(o.table, &pe->table)
                                    : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);

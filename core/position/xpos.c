@@ -8,13 +8,14 @@
 #include <math.h>
 
 #include "base/status.h"
-#include "position/position.h"
+#include "position/rotate.h"
 
 /* A scale within e^+-60 leaves q, k and their products room in f32. */
 static const double most = 60;
 
-static attune_status xpos_turn(const attune_position *pe, const double *frequencies,
-                               const int64_t *at, attune_side side, double *cosine, double *sine) {
+static attune_status xpos_cos_sin(const attune_position *pe, const double *frequencies,
+                                  const int64_t *at, attune_side side, double *cosine,
+                                  double *sine) {
     const double d = (double)pe->dims, exponent = ((double)*at - pe->center) / pe->scale_base;
     if (fabs(exponent) * log(3.5) > most) { /* zeta_0 = 1 / 3.5 */
         return at_fail(
@@ -43,7 +44,8 @@ attune_status attune_position_xpos(const attune_xpos_options *options, attune_po
         return at_fail(ATTUNE_EVALUE, "center: expected a finite number, got %g", o.center);
     attune_position *pe;
     AT_TRY(at_rotary_new("xpos", o.head_dim, o.dims, o.base, o.pairing, &pe));
-    pe->turn = xpos_turn, pe->sided = true, pe->scale_base = o.scale_base, pe->center = o.center;
+    pe->cos_sin = xpos_cos_sin, pe->sided = true, pe->scale_base = o.scale_base,
+    pe->center = o.center;
     for (int64_t i = 0; i < o.dims / 2; i++)
         pe->inv_freq[i] = pow(o.base, -2.0 * (double)i / (double)o.dims);
     *out = pe;

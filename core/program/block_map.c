@@ -268,18 +268,38 @@ static attune_status make(const at_binding *bd, uint64_t sum, at_block_map **out
     return status;
 }
 
+/* The maps that a mask program keeps, the oldest replaced first. */
+enum { MAX_MAPS = 4 };
+
+typedef struct map_cache {
+    at_block_map *map[MAX_MAPS];
+    int next;
+} map_cache;
+
+static void map_cache_free(void *cache) {
+    map_cache *c = cache;
+    for (int k = 0; k < MAX_MAPS; k++) at_block_map_free(c->map[k]);
+    at_free(c);
+}
+
 attune_status at_block_map_of(attune_program *mask, const at_binding *bd,
                               const at_block_map **out) {
     const uint64_t sum = checksum(mask);
-    for (int k = 0; k < AT_MAPS_KEPT; k++) {
-        *out = mask->maps[k];
+    if (!mask->cache) {
+        mask->cache = at_alloc_zeroed((int64_t)sizeof(map_cache));
+        if (!mask->cache) return ATTUNE_EMEMORY;
+        mask->cache_free = map_cache_free;
+    }
+    map_cache *cache = mask->cache;
+    for (int k = 0; k < MAX_MAPS; k++) {
+        *out = cache->map[k];
         if (*out && (*out)->checksum == sum && same_extent(*out, bd)) return ATTUNE_OK;
     }
     at_block_map *made;
     AT_TRY(make(bd, sum, &made));
-    at_block_map_free(mask->maps[mask->next_map]);
-    mask->maps[mask->next_map] = made;
-    mask->next_map = (mask->next_map + 1) % AT_MAPS_KEPT;
+    at_block_map_free(cache->map[cache->next]);
+    cache->map[cache->next] = made;
+    cache->next = (cache->next + 1) % MAX_MAPS;
     *out = made;
     return ATTUNE_OK;
 }

@@ -6,7 +6,6 @@
 
 #include "base/memory.h"
 #include "base/status.h"
-#include "program/block_map.h"
 
 int at_operands(const attune_program *p, int32_t n) {
     const attune_op op = p->code[n].op;
@@ -115,7 +114,7 @@ attune_status attune_program_new(const char *name, const attune_instruction *cod
 void attune_program_close(attune_program *p) {
     if (!p) return;
     for (int32_t t = 0; t < p->tensor_count; t++) attune_tensor_close(&p->tensors[t]);
-    for (int m = 0; m < AT_MAPS_KEPT; m++) at_block_map_free(p->maps[m]);
+    if (p->cache) p->cache_free(p->cache);
     at_free(p->tensors);
     at_free(p->code);
     at_free(p->deps);

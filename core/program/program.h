@@ -28,10 +28,6 @@ typedef enum at_level {
     AT_EACH_PAIR
 } at_level;
 
-struct at_block_map;
-
-enum { AT_MAPS_KEPT = 4 };
-
 struct attune_program {
     char name[16];
     attune_instruction *code;
@@ -41,8 +37,9 @@ struct attune_program {
     int32_t result, slope, reads;
     int32_t *read, *adjoint; /* [reads] */
     uint8_t *deps;           /* [count] */
-    struct at_block_map *maps[AT_MAPS_KEPT];
-    int next_map;
+    /* What block_map.c keeps with a mask program, and the function that frees it; NULL: nothing. */
+    void *cache;
+    void (*cache_free)(void *cache);
 };
 
 int at_operands(const attune_program *p, int32_t n); /* how many of a[] are in use */

@@ -3,7 +3,7 @@
 #define TEST_LINEAR_CASES_H
 
 #include "attune.h"
-#include "position/position.h"
+#include "position/rotate.h"
 #include "problems.h"
 
 #define MUST(call)                                                            \

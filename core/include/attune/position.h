@@ -10,6 +10,15 @@ extern "C" {
 
 typedef struct attune_position attune_position;
 
+/* What an encoding does and needs: flags for attune_position_capabilities. "none" has no flag. */
+typedef enum attune_position_capability {
+    ATTUNE_EMBEDS = 1,   /* adds rows to the embeddings: learned, sinusoidal */
+    ATTUNE_ROTATES = 2,  /* rotates q and k: rope, rope2d, xpos */
+    ATTUNE_SCORES = 4,   /* adds to the scores: alibi, t5 */
+    ATTUNE_SIDED = 8,    /* q and k rotate differently, so the right attune_side matters: xpos */
+    ATTUNE_TWO_AXES = 16 /* a position is a row and a column, and must be given: rope2d */
+} attune_position_capability;
+
 typedef enum attune_pairing {
     ATTUNE_HALF,        /* dim i turns with dim i + dims / 2: GPT-NeoX, LLaMA, Falcon */
     ATTUNE_INTERLEAVED, /* dim 2 i turns with dim 2 i + 1: RoFormer, GPT-J, PaLM */
@@ -108,6 +117,8 @@ ATTUNE_API attune_status attune_position_t5(const attune_t5_options *options,
                                             attune_position **out);
 ATTUNE_API void attune_position_close(attune_position *pe);
 ATTUNE_API const char *attune_position_name(const attune_position *pe);
+/* Flags of attune_position_capability. */
+ATTUNE_API unsigned attune_position_capabilities(const attune_position *pe);
 
 /* positions: i64 [S] or [B, S]; NULL: 0, 1, .. S - 1. rope2d: [S, 2] or [B, S, 2] of rows and
  * columns, never NULL. embed: x [B, S, d_model] -> x plus the table's rows. rotate: x [B, H, S, D]
