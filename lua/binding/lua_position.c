@@ -270,21 +270,21 @@ static attune_tensor *read_positions(lua_State *L, int index) {
 static int p_rotate(lua_State *L) {
     lua_settop(L, 4);
     attune_position *pe = check_position(L, 1, "position");
-    attune_tensor *x = check_tensor(L, 2, "x"), unused;
+    attune_tensor *x = check_tensor(L, 2, "x");
     attune_side side = ATTUNE_QUERY;
-    if (!lua_isnil(L, 4) || attune_position_sided(pe)) {
+    const unsigned capabilities = attune_position_capabilities(pe);
+    const bool sided = (capabilities & ATTUNE_SIDED) != 0;
+    if (!lua_isnil(L, 4) || sided) {
         const char *which = lua_type(L, 4) == LUA_TSTRING ? lua_tostring(L, 4) : "";
         if (strcmp(which, "q") != 0 && strcmp(which, "k") != 0)
-            return raise_expected(
-                L, "which",
-                attune_position_sided(pe) ? "'q' or 'k', which xpos tells apart" : "'q' or 'k'", 4);
+            return raise_expected(L, "which",
+                                  sided ? "'q' or 'k', which xpos tells apart" : "'q' or 'k'", 4);
         side = *which == 'q' ? ATTUNE_QUERY : ATTUNE_KEY;
     }
-    if (attune_position_inv_freq(pe, &unused) != ATTUNE_OK) { /* no rotation: x itself */
+    if (!(capabilities & ATTUNE_ROTATES)) { /* no rotation: x itself */
         lua_settop(L, 2);
         return 1;
     }
-    attune_tensor_close(&unused);
     attune_tensor *positions = read_positions(L, 3);
     RUN(L, attune_position_rotate(pe, x, positions, side, push_tensor(L)));
     return 1;
@@ -294,9 +294,7 @@ static int p_embed(lua_State *L) {
     lua_settop(L, 3);
     attune_position *pe = check_position(L, 1, "position");
     attune_tensor *x = check_tensor(L, 2, "x");
-    const char *name = attune_position_name(pe);
-    if (strcmp(name, "learned") != 0 &&
-        strcmp(name, "sinusoidal") != 0) { /* no embedding: x itself */
+    if (!(attune_position_capabilities(pe) & ATTUNE_EMBEDS)) { /* no embedding: x itself */
         lua_settop(L, 2);
         return 1;
     }
