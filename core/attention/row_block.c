@@ -29,7 +29,7 @@ at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q,
                         .Dvp = at_round_up(layout->Dv, AT_DIM),
                         .layout = *layout};
     const int64_t dims = at_round_up(layout->D, AT_DIM) + plan.Dvp;
-    plan.tile_rows = kernels->rows[plan.product];
+    plan.tile_rows = at_simd_now()->geometry.rows[plan.product];
     int64_t panels = (64 * 1024) / dims / plan.tile_rows;
     if (panels > 252 / plan.tile_rows) panels = 252 / plan.tile_rows;
     if (panels < 1) panels = 1;

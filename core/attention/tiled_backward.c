@@ -224,7 +224,7 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
                            int64_t to) {
     const at_simd *simd = at_simd_now();
     const at_problem *p = j->p;
-    const int64_t panel = simd->attention.panel,
+    const int64_t panel = simd->geometry.panel,
                   place = (k->b * p->query.Hq + k->h) * p->query.Sq + k->token;
     int64_t left, right;
     if (columns_of(k, from, to, panel, &left, &right)) {
@@ -267,7 +267,7 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
 static void gradients_of_keys(const backward_job *j, const block_scratch *s, const block *k,
                               int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
-    const int64_t panel = simd->attention.panel;
+    const int64_t panel = simd->geometry.panel;
     int64_t top, bottom;
     if (!rows_of(k, from, to, &top, &bottom)) return;
     at_panel_product product = {.rows = to - from,
@@ -292,7 +292,7 @@ static void gradients_of_keys(const backward_job *j, const block_scratch *s, con
 static void gradients_of_rows(const backward_job *j, const block_scratch *s, const block *k,
                               int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
-    const int64_t panel = simd->attention.panel,
+    const int64_t panel = simd->geometry.panel,
                   place = (k->b * j->p->query.Hq + k->h) * j->p->query.Sq + k->token;
     int64_t left, right;
     if (!columns_of(k, from, to, 1, &left, &right)) return;
@@ -357,7 +357,7 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const block
 /* Blocks are whole products where all is seen; at the edges they go in strips as high as a register
  * tile, each as wide as it sees. */
 static void run_block(const backward_job *j, block_scratch *s, const block *k) {
-    const int64_t strip = k->whole ? k->rows : at_simd_now()->attention.rows[AT_FMA],
+    const int64_t strip = k->whole ? k->rows : at_simd_now()->geometry.rows[AT_FMA],
                   key_strip = k->whole ? k->keys : strip;
     pack_block_rows(j, s, k);
     for (int64_t r = 0; r < k->rows; r += strip)
@@ -433,7 +433,7 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
             atomic_int *turn = &j->turn[place];
             if (at_interrupted() || !wait_for_turn(turn, (int)(number - from)))
                 return at_interrupted_status();
-            const int64_t strip = k.whole ? k.rows : at_simd_now()->attention.rows[AT_FMA];
+            const int64_t strip = k.whole ? k.rows : at_simd_now()->geometry.rows[AT_FMA];
             for (int64_t r = 0; r < k.rows && shown; r += strip)
                 gradients_of_rows(j, s, &k, r, r + strip < k.rows ? r + strip : k.rows);
             atomic_fetch_add_explicit(turn, 1, memory_order_release);
@@ -512,9 +512,9 @@ static attune_status run(backward_job *j) {
 }
 
 attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
-    const at_attention_kernels *kernels = &at_simd_now()->attention;
-    const int64_t panel = kernels->panel, rows = p->query.B * p->query.Hq * p->query.Sq,
-                  wide = p->query.D > p->Dv ? p->query.D : p->Dv, strip = kernels->rows[AT_FMA];
+    const at_geometry *geometry = &at_simd_now()->geometry;
+    const int64_t panel = geometry->panel, rows = p->query.B * p->query.Hq * p->query.Sq,
+                  wide = p->query.D > p->Dv ? p->query.D : p->Dv, strip = geometry->rows[AT_FMA];
     backward_job j = {.p = p,
                       .g = g,
                       .keys = wide <= 128 ? 128 : 64,

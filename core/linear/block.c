@@ -55,7 +55,7 @@ attune_status at_linear_plan_new(attune_features kind, const attune_tensor *proj
                                  int64_t Dv, int64_t F, double epsilon, int64_t block,
                                  at_linear_plan *out) {
     const at_simd *simd = at_simd_now();
-    const int64_t panel = simd->attention.panel, M = projection->data ? projection->shape[0] : 0;
+    const int64_t panel = simd->geometry.panel, M = projection->data ? projection->shape[0] : 0;
     *out = (at_linear_plan){.features = kind,
                             .D = D,
                             .Dv = Dv,

@@ -182,7 +182,7 @@ static int64_t strip_of(const float *x, int64_t stride, int64_t rows, int64_t n)
     const at_simd *simd = at_simd_now();
     for (int64_t r = 0; r < rows; r++)
         if (!simd->elementwise.all_finite(x + r * stride, n)) return 1;
-    return simd->attention.rows[AT_FMA];
+    return simd->geometry.rows[AT_FMA];
 }
 
 /* dA += tril(dN v^T) B. An Inf or NaN in v stays with the rows that see it, as what they do not see

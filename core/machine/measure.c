@@ -29,7 +29,7 @@ static int64_t share_of(const attune_span *span, int threads) {
 
 static attune_status measure_task(void *context, int64_t i, int thread) {
     measure_job *j = context;
-    const at_attention_kernels *kernels = &at_simd_now()->attention;
+    const at_limit_kernels *kernels = &at_simd_now()->limits;
     (void)thread;
     /* The wait ends by itself where fewer threads come than tasks wait for. */
     atomic_fetch_add(&j->ready, 1);
@@ -98,8 +98,8 @@ attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic,
                        (int)arithmetic);
     measure_job j = {
         .steps = 1 << 18, .threads = measure_threads(), .product = products[arithmetic]};
-    return at_simd_now()->attention.peak[j.product] ? measure_best(&j, seconds, operations)
-                                                    : ATTUNE_OK;
+    return at_simd_now()->limits.peak[j.product] ? measure_best(&j, seconds, operations)
+                                                 : ATTUNE_OK;
 }
 
 attune_status attune_measure_read(double seconds, const attune_span *spans, int count,

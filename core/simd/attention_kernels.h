@@ -1,49 +1,8 @@
-/* attention.h - the kernels of attention, and how keys and values lie in memory for them.
- *
- * Keys and values are packed in tiles of AT_TILE tokens, each tile in panels as wide as a kernel's
- * register tile (panel = 2 vectors). A step of a product multiplies one element of a row by a
- * panel's row, so lanes are tokens in a K tile and dims in a V tile, and nothing is ever summed
- * across a register:
- *
- *   K tile  [AT_TILE / panel][Dp][panel]     element (d, j): token j of the panel, dim d
- *   V tile  [Dvp / panel][AT_TILE][panel]    element (j, d): dim d of the panel, token j; the last
- * panel may be half as wide
- *
- * Dp and Dvp are D and Dv rounded up to AT_DIM. bf16 interleaves two steps of the product, [.. /
- * 2][panel][2], so that a 32-bit lane holds what a bf16 dot product multiplies, and a shift or a
- * mask widens either. i8 interleaves four, [.. / 4][panel][4], in the sets that have 8-bit dot
- * products, where keys are kept as k + 128, since those instructions multiply an unsigned by a
- * signed number, and two, [.. / 2][panel][2], in the others, which multiply pairs of 16-bit
- * integers. f32 and f16 are plain. What pads is zero.
- *
- * An i8 tile comes with a scale a token: the value is the integer times that.
- */
+/* attention_kernels.h - the kernels of attention. simd/tile.h describes the packed tiles. */
 #ifndef AT_SIMD_ATTENTION_H
 #define AT_SIMD_ATTENTION_H
 
-#include "attune.h"
-#include "base/int_math.h"
-
-enum {
-    AT_TILE = 64,       /* tokens */
-    AT_DIM = 16,        /* dims are padded to a multiple */
-    AT_BLOCK_TILES = 4, /* tiles that a kernel takes at once, at most */
-    AT_SCORE_STRIDE =
-        AT_TILE * AT_BLOCK_TILES +
-        16, /* floats between rows of scores; the 16 keep rows off one another's cache sets */
-    AT_MAX_ROWS = 32 /* rows of a panel, over all sets */
-};
-
-/* How rows and tiles are multiplied. */
-typedef enum at_product {
-    AT_FMA,      /* f32 multiply-adds; tiles of other dtypes are widened on the way */
-    AT_DOT_BF16, /* pairs of bf16 summed into f32: for bf16 tiles and bf16 rows, whose weights are
-                    rounded to bf16 too */
-    /* Integers summed into i32, with a scale a row. Quads of 8 bits: rows and weights go as two
-     * digits each, 14 and 16 bits. Where a set has none, pairs of 16 bits, 15 of them magnitude. */
-    AT_DOT_I8,
-    AT_PRODUCTS
-} at_product;
+#include "simd/tile.h"
 
 /* One step of the online softmax: a panel of rows (query heads of some tokens that share a kv head)
  * against a block of consecutive tiles of that kv head. Columns count the block's tokens, from 0.
@@ -100,8 +59,6 @@ typedef struct at_gradient_step {
 } at_gradient_step;
 
 typedef struct at_attention_kernels {
-    int rows[AT_PRODUCTS]; /* a panel's rows at most; 0: the set has no such product */
-    int panel;             /* columns of a panel */
     at_product (*product)(attune_dtype tile,
                           attune_dtype rows); /* the one for tiles and rows of these dtypes */
 
@@ -125,16 +82,6 @@ typedef struct at_attention_kernels {
                       attune_dtype dtype, void *tile, float *scale);
     bool (*pack_values)(const float *x, int64_t stride, int first, int tokens, int64_t Dv,
                         attune_dtype dtype, void *tile, float *scale);
-
-    /* Limits: runs that many of the set's best steps of a product (2 operations a multiplication);
-     * returns the operations done. NULL where the set has none. */
-    double (*peak[AT_PRODUCTS])(int64_t steps);
-    double (*read)(const void *p, int64_t bytes); /* touches every byte; returns some sum */
 } at_attention_kernels;
-
-/* Bytes of a panel's packed rows, over all products. */
-static inline int64_t at_queries_bytes(int64_t rows, int64_t D) {
-    return rows * at_round_up(D, AT_DIM) * (int64_t)sizeof(float);
-}
 
 #endif

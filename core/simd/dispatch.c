@@ -8,35 +8,36 @@
 #include "simd/dispatch.h"
 
 /* Every kernel file fills its part of each set's table. */
-#define AT_SET_KERNELS(isa)                                     \
-    void at_##isa##_elementwise(at_elementwise_kernels *table); \
-    void at_##isa##_attention(at_attention_kernels *table);     \
-    void at_##isa##_pack(at_attention_kernels *table);          \
-    void at_##isa##_limits(at_attention_kernels *table);        \
-    void at_##isa##_panels(at_panel_kernels *table);            \
-    void at_##isa##_backward(at_attention_kernels *table);      \
-    void at_##isa##_nn(at_nn_kernels *table);                   \
-    void at_##isa##_program(at_program_kernels *table);         \
-    void at_##isa##_linear(at_linear_kernels *table);           \
-    static void fill_##isa(at_simd *s) {                        \
-        at_##isa##_elementwise(&s->elementwise);                \
-        at_##isa##_attention(&s->attention);                    \
-        at_##isa##_pack(&s->attention);                         \
-        at_##isa##_limits(&s->attention);                       \
-        at_##isa##_panels(&s->panels);                          \
-        at_##isa##_backward(&s->attention);                     \
-        at_##isa##_nn(&s->nn);                                  \
-        at_##isa##_program(&s->program);                        \
-        at_##isa##_linear(&s->linear);                          \
+#define AT_SET_KERNELS(isa)                                                        \
+    void at_##isa##_elementwise(at_elementwise_kernels *table);                    \
+    void at_##isa##_attention(at_attention_kernels *table, at_geometry *geometry); \
+    void at_##isa##_pack(at_attention_kernels *table);                             \
+    void at_##isa##_limits(at_limit_kernels *table);                               \
+    void at_##isa##_panels(at_panel_kernels *table);                               \
+    void at_##isa##_backward(at_attention_kernels *table);                         \
+    void at_##isa##_nn(at_nn_kernels *table);                                      \
+    void at_##isa##_program(at_program_kernels *table);                            \
+    void at_##isa##_linear(at_linear_kernels *table);                              \
+    static void fill_##isa(at_simd *s) {                                           \
+        at_##isa##_elementwise(&s->elementwise);                                   \
+        at_##isa##_attention(&s->attention, &s->geometry);                         \
+        at_##isa##_pack(&s->attention);                                            \
+        at_##isa##_limits(&s->limits);                                             \
+        at_##isa##_panels(&s->panels);                                             \
+        at_##isa##_backward(&s->attention);                                        \
+        at_##isa##_nn(&s->nn);                                                     \
+        at_##isa##_program(&s->program);                                           \
+        at_##isa##_linear(&s->linear);                                             \
     }
 
-/* Sets with tiles put theirs in the place of what their vectors do. */
-#define AT_SET_WITH_TILES(isa)                        \
-    AT_SET_KERNELS(isa)                               \
-    void at_##isa##_amx(at_attention_kernels *table); \
-    static void fill_##isa##_with_tiles(at_simd *s) { \
-        fill_##isa(s);                                \
-        at_##isa##_amx(&s->attention);                \
+/* A set with AMX tiles replaces some kernels of its vectors by kernels over these tiles. */
+#define AT_SET_WITH_TILES(isa)                                                 \
+    AT_SET_KERNELS(isa)                                                        \
+    void at_##isa##_amx(at_attention_kernels *table, at_limit_kernels *limits, \
+                        at_geometry *geometry);                                \
+    static void fill_##isa##_with_tiles(at_simd *s) {                          \
+        fill_##isa(s);                                                         \
+        at_##isa##_amx(&s->attention, &s->limits, &s->geometry);               \
     }
 
 static bool always(void) { return true; }

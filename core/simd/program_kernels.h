@@ -3,7 +3,7 @@
 #define AT_SIMD_PROGRAM_H
 
 #include "attune.h"
-#include "simd/attention_kernels.h"
+#include "simd/tile.h"
 
 /* Values of an operand: step apart, 1, or 0 where one serves all. Whole vectors are read. */
 typedef struct at_values {

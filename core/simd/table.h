@@ -11,10 +11,12 @@
 #include <stdint.h>
 
 #include "simd/attention_kernels.h"
+#include "simd/limit_kernels.h"
 #include "simd/linear_kernels.h"
 #include "simd/nn_kernels.h"
 #include "simd/panel_kernels.h"
 #include "simd/program_kernels.h"
+#include "simd/tile.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
 typedef struct at_elementwise_kernels {
@@ -41,8 +43,10 @@ typedef struct at_elementwise_kernels {
 typedef struct at_simd {
     const char *name; /* "avx2" */
     int lanes;        /* f32 in a register */
+    at_geometry geometry;
     at_elementwise_kernels elementwise;
     at_attention_kernels attention;
+    at_limit_kernels limits;
     at_panel_kernels panels;
     at_nn_kernels nn;
     at_program_kernels program;

@@ -195,7 +195,7 @@ static void steps_follow_the_formula(void **state) {
                             .D = dims[n % 10],
                             .capped = n % 7 == 0};
         c.Dv = n % 3 ? c.D : dims[(n + 4) % 10];
-        const int most = set.attention.rows[set.attention.product(c.tile, c.rows_dtype)];
+        const int most = set.geometry.rows[set.attention.product(c.tile, c.rows_dtype)];
         c.rows = 1 + n * 5 % most;
         run_case(&c, n);
     }
@@ -236,7 +236,7 @@ static void long_i8_scores_do_not_overflow(void **state) {
 
 static void panels_multiply(void **state) {
     (void)state;
-    const int64_t panel = set.attention.panel;
+    const int64_t panel = set.geometry.panel;
     for (int n = 0; n < 60; n++) {
         const int64_t rows = 1 + n * 7 % 50, columns = 1 + n * 11 % 70, depth = 1 + n * 13 % 90,
                       there = depth + n % 3;
@@ -522,7 +522,7 @@ static void features_follow_the_formulas(void **state) {
 static void peaks_run(void **state) {
     (void)state;
     for (int product = 0; product < AT_PRODUCTS; product++) {
-        double (*peak)(int64_t) = set.attention.peak[product];
+        double (*peak)(int64_t) = set.limits.peak[product];
         assert_true(product != AT_FMA || peak);
         if (!peak) continue;
         const double one = peak(1);

@@ -14,8 +14,10 @@
 #include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
 #include "simd/kernels/tiles.h"
+#include "simd/kernels/vector_steps.h"
+#include "simd/limit_kernels.h"
 
-void AT_KERNEL(amx)(at_attention_kernels *table);
+void AT_KERNEL(amx)(at_attention_kernels *table, at_limit_kernels *limits, at_geometry *geometry);
 
 enum {
     LINES = 32,
@@ -24,8 +26,6 @@ enum {
     PANEL_TILES = AT_PANEL / TILE_COLUMNS,
     LEAST_ROWS = 8
 };
-
-static at_attention_kernels otherwise; /* what the set's own vectors do */
 
 /* Elements of the depth in a row of a tile. */
 static int64_t tile_depth(at_product product) { return product == AT_DOT_I8 ? 64 : 32; }
@@ -38,7 +38,7 @@ static bool takes(at_product product, int rows, int64_t D) {
 /* The set's own vectors, which take fewer rows at a time. */
 static void in_groups(at_step *s, void (*kernel)(at_step *)) {
     const int64_t Dp = at_round_up(s->D, AT_DIM), Dvp = at_round_up(s->Dv, AT_DIM);
-    const int most = otherwise.rows[s->product];
+    const int most = vector_rows(s->product);
     at_step part = *s;
     for (int r = 0; r < s->rows; r += most) {
         part.rows = s->rows - r < most ? s->rows - r : most;
@@ -134,11 +134,11 @@ static void store_i8_scores(const at_step *s, const float *sums, int column) {
 
 static void scores(at_step *s) {
     if (s->product == AT_FMA) {
-        otherwise.scores(s);
+        AT_KERNEL(vector_scores)(s);
         return;
     }
     if (!takes(s->product, s->rows, s->D)) {
-        in_groups(s, otherwise.scores);
+        in_groups(s, AT_KERNEL(vector_scores));
         return;
     }
     const int lines = lines_of(s), left = s->from / AT_PANEL * AT_PANEL,
@@ -212,11 +212,11 @@ static void scale_sums(const at_step *s, int64_t Dvp) {
 
 static void values(at_step *s) {
     if (s->product == AT_FMA || !s->v_finite) {
-        otherwise.values(s);
+        AT_KERNEL(vector_values)(s);
         return;
     }
     if (s->rows < LEAST_ROWS) {
-        in_groups(s, otherwise.values);
+        in_groups(s, AT_KERNEL(vector_values));
         return;
     }
     const bool i8 = s->product == AT_DOT_I8;
@@ -261,11 +261,11 @@ static void values(at_step *s) {
 static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D,
                          float factor, void *to, float *q_scale) {
     if (!takes(product, rows, D)) {
-        const int most = otherwise.rows[product];
+        const int most = vector_rows(product);
         for (int r = 0; r < rows; r += most)
-            otherwise.pack_queries(product, x + r * stride, stride,
-                                   rows - r < most ? rows - r : most, D, factor,
-                                   (float *)to + r * at_round_up(D, AT_DIM), q_scale + 3 * r);
+            AT_KERNEL(vector_pack_queries)
+            (product, x + r * stride, stride, rows - r < most ? rows - r : most, D, factor,
+             (float *)to + r * at_round_up(D, AT_DIM), q_scale + 3 * r);
         return;
     }
     if (product == AT_DOT_BF16) {
@@ -283,7 +283,8 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
     for (int r = 0; r < rows; r++) {
         uint32_t digits[2 * 512];
         float scale[3];
-        otherwise.pack_queries(product, x + r * stride, stride, 1, D, factor, digits, scale);
+        AT_KERNEL(vector_pack_queries)
+        (product, x + r * stride, stride, 1, D, factor, digits, scale);
         for (int line = 0; line < 2; line++)
             for (int64_t quad = 0; quad < D / 4; quad++)
                 memcpy((char *)to + (2 * r + line) * D + 4 * quad, &digits[2 * quad + line], 4);
@@ -311,11 +312,10 @@ static double peak(int64_t steps) {
     return (double)steps * 4 * 16 * 16 * 32 * 2;
 }
 
-void AT_KERNEL(amx)(at_attention_kernels *table) {
-    otherwise = *table;
-    table->peak[AT_DOT_BF16] = peak;
-    table->rows[AT_DOT_BF16] = LINES;
-    table->rows[AT_DOT_I8] = LINES / 2;
+void AT_KERNEL(amx)(at_attention_kernels *table, at_limit_kernels *limits, at_geometry *geometry) {
+    geometry->rows[AT_DOT_BF16] = LINES;
+    geometry->rows[AT_DOT_I8] = LINES / 2;
+    limits->peak[AT_DOT_BF16] = peak;
     table->scores = scores;
     table->values = values;
     table->pack_queries = pack_queries;

@@ -7,8 +7,9 @@
  */
 #include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
+#include "simd/kernels/vector_steps.h"
 
-void AT_KERNEL(attention)(at_attention_kernels *table);
+void AT_KERNEL(attention)(at_attention_kernels *table, at_geometry *geometry);
 
 /* Whole panels around the columns that some row sees. */
 static int left_of(const at_step *s) { return s->from / AT_PANEL * AT_PANEL; }
@@ -190,7 +191,7 @@ static operand kind_of(const at_step *s) {
     return s->dtype == ATTUNE_F32 ? F32 : s->dtype == ATTUNE_BF16 ? BF16 : F16;
 }
 
-static void scores(at_step *s) { scores_table[kind_of(s)][s->rows - 1](s); }
+void AT_KERNEL(vector_scores)(at_step *s) { scores_table[kind_of(s)][s->rows - 1](s); }
 
 /* ---- softmax --------------------------------------------------------------------------------- */
 
@@ -385,7 +386,7 @@ static void values_term_by_term(const at_step *s) {
     }
 }
 
-static void values(at_step *s) {
+void AT_KERNEL(vector_values)(at_step *s) {
     if (s->v_finite)
         values_table[kind_of(s)][s->rows - 1](s);
     else
@@ -397,14 +398,12 @@ static at_product product(attune_dtype tile, attune_dtype rows) {
     return AT_HAS_DOT && tile == ATTUNE_BF16 && rows == ATTUNE_BF16 ? AT_DOT_BF16 : AT_FMA;
 }
 
-void AT_KERNEL(attention)(at_attention_kernels *table) {
-    table->rows[AT_FMA] = AT_ROWS;
-    table->rows[AT_DOT_BF16] = AT_HAS_DOT ? AT_ROWS : 0;
-    table->rows[AT_DOT_I8] = AT_HAS_DOT ? AT_ROWS / 2 : AT_ROWS;
-    table->panel = AT_PANEL;
+void AT_KERNEL(attention)(at_attention_kernels *table, at_geometry *geometry) {
+    geometry->panel = AT_PANEL;
+    for (int i = 0; i < AT_PRODUCTS; i++) geometry->rows[i] = vector_rows((at_product)i);
     table->product = product;
-    table->scores = scores;
+    table->scores = AT_KERNEL(vector_scores);
     table->cap = cap;
     table->softmax = softmax;
-    table->values = values;
+    table->values = AT_KERNEL(vector_values);
 }

@@ -1,8 +1,8 @@
 /* limits.c - what a core can do at best: the loops behind the measured peaks and bandwidth. */
-#include "simd/attention_kernels.h"
+#include "simd/limit_kernels.h"
 #include "simd/kernels/product.h"
 
-void AT_KERNEL(limits)(at_attention_kernels *table);
+void AT_KERNEL(limits)(at_limit_kernels *table);
 
 /* Two multiply-add units times 4 to 5 cycles of latency keep 8 to 10 sums in flight; 12 leaves room
  * and fits 16 registers. */
@@ -60,7 +60,7 @@ static double read_all(const void *p, int64_t bytes) {
     return total;
 }
 
-void AT_KERNEL(limits)(at_attention_kernels *table) {
+void AT_KERNEL(limits)(at_limit_kernels *table) {
     table->peak[AT_FMA] = peak_fma;
 #if AT_HAS_DOT
     table->peak[AT_DOT_BF16] = peak_bf16;

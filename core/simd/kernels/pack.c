@@ -2,6 +2,7 @@
  * lie). */
 #include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
+#include "simd/kernels/vector_steps.h"
 
 void AT_KERNEL(pack)(at_attention_kernels *table);
 
@@ -258,8 +259,8 @@ static void queries_for_integers(const float *x, int64_t stride, int rows, int64
 }
 #endif
 
-static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D,
-                         float factor, void *to, float *q_scale) {
+void AT_KERNEL(vector_pack_queries)(at_product product, const float *x, int64_t stride, int rows,
+                                    int64_t D, float factor, void *to, float *q_scale) {
 #if AT_HAS_DOT
     if (product == AT_DOT_BF16) queries_for_pairs(x, stride, rows, D, factor, to);
 #endif
@@ -270,5 +271,5 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
 void AT_KERNEL(pack)(at_attention_kernels *table) {
     table->pack_keys = pack_keys;
     table->pack_values = pack_values;
-    table->pack_queries = pack_queries;
+    table->pack_queries = AT_KERNEL(vector_pack_queries);
 }
