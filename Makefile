@@ -307,6 +307,7 @@ install: all
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' attune.pc.in \
 	  >$(LIBDIR)/pkgconfig/attune.pc
 	install -m 755 $(BUILD)/lua/attune/core.so $(LUA_LIB)/attune/core.so
+	rm -rf $(LUA_SHARE)/attune
 	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} $(abspath $(LUA_SHARE))/{} \;
 	install -m 644 lua/bin/attune $(SHARE)/attune/bin/attune
 	for folder in plots experiments; do \

@@ -5,7 +5,7 @@
 package.path = "./?.lua;" .. package.path
 local uv = require "luv"
 local cases = require "bench.cases"
-local stats = require "attune.stats"
+local stats = require "attune.results.statistics"
 
 local commands, count, patterns = {arg[1], arg[2]}, 9, {}
 do

@@ -1,6 +1,6 @@
 --- What attune itself costs beside the work: time as users feel it, and memory.
 local attune = require "attune"
-local stats = require "attune.stats"
+local stats = require "attune.results.statistics"
 local uv = require "luv"
 
 local overheads = {}
@@ -47,7 +47,7 @@ local function runner()
     table.concat((function() local t = {} for i = 1, count do t[i] = i end return t end)(), ",")))
   f:close()
   local command = os.getenv "ATTUNE_COMMAND" or "build/attune"
-  local request = require "attune.json".encode {script = script, parameters = {i = 1}, round = 1, seed = 1, quick = false} .. "\n"
+  local request = require "attune.util.json".encode {script = script, parameters = {i = 1}, round = 1, seed = 1, quick = false} .. "\n"
   local differences = {}
   for i = 1, 5 do
     local whole = seconds_of(command, {"run", script, "--out", dir .. i}) - seconds_of(command, {"run", script, "--out", dir .. i}) -- the second measures nothing

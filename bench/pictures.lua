@@ -1,7 +1,7 @@
 --- What make bench draws: the work under the machine's roofs, and time against tokens.
 local attune = require "attune"
 local gnuplot = require "attune.plot.gnuplot"
-local stats = require "attune.stats"
+local stats = require "attune.results.statistics"
 
 local pictures = {}
 

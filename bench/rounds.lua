@@ -6,7 +6,7 @@
 -- while the peak was read, or memory changed its speed in between.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
-local stats = require "attune.stats"
+local stats = require "attune.results.statistics"
 
 local rounds = {}
 

@@ -5,8 +5,8 @@ local attune = require "attune"
 local cases = require "bench.cases"
 local ceilings = require "bench.ceilings"
 local rounds = require "bench.rounds"
-local stats = require "attune.stats"
-local text = require "attune.text"
+local stats = require "attune.results.statistics"
+local text = require "attune.util.text"
 
 local count, write, rows_alone, patterns = 9, nil, false, {}
 do
@@ -121,7 +121,7 @@ local page = table.concat(out, "\n") .. "\n"
 io.write(page)
 if write then
   require "bench.pictures".draw(write:match "^(.*/)" or "./", chosen, samples)
-  local ok, why = require "attune.files".write(write, page)
+  local ok, why = require "attune.util.files".write(write, page)
   if not ok then
     io.stderr:write("bench: ", write, ": ", why, "\n")
     os.exit(1)

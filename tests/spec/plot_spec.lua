@@ -1,5 +1,5 @@
 local run = require "tests.support.run"
-local files = require "attune.files"
+local files = require "attune.util.files"
 local plot = require "attune.plot"
 local report = require "attune.report"
 
@@ -10,7 +10,7 @@ local function results(points, plots)
     local metrics = {}
     for name, values in pairs(p[2]) do
       values = type(values) == "table" and values or {values}
-      local m = require "attune.stats".summary(values)
+      local m = require "attune.results.statistics".summary(values)
       m.values, m.samples, m.rounds = values, {values}, {}
       for r = 1, #values do m.rounds[r] = r end
       metrics[name] = m

@@ -1,7 +1,7 @@
 local run = require "tests.support.run"
-local files = require "attune.files"
-local json = require "attune.json"
-local store = require "attune.store"
+local files = require "attune.util.files"
+local json = require "attune.util.json"
+local store = require "attune.results.store"
 
 local head = 'return require "attune.experiment" {name = "t", about = "a test", metrics = {square = {unit = "1"}}, '
 
@@ -144,7 +144,7 @@ describe("misuse ends with 2 and a clear message", function()
     refused('return require "attune.experiment" {trial = print, grid = {a = {1}}}', "name: expected one, got none")
     refused('return require "attune.experiment" {name = "x y", trial = print, grid = {a = {1}}}', "name: expected letters, digits, %- and _, got 'x y'")
     refused('return require "attune.experiment" {name = "x", grid = {a = {1}}}', "trial: expected a function, got none")
-    refused('return require "attune.experiment" {name = "x", trial = print}', "grid: expected it or fixed, got neither")
+    refused('return require "attune.experiment" {name = "x", trial = print}', "grid: expected grid or fixed, got neither")
     refused(head .. "gird = {a = {1}}, trial = print}", "unknown field 'gird': did you mean 'grid'")
     refused(head .. "grid = {a = {1, 1}}, trial = print}", "two with a=1")
     refused(head .. "grid = {a = {}}, trial = print}", "grid.a: expected a list of values, got an empty one")

@@ -1,7 +1,7 @@
-local json = require "attune.json"
-local stats = require "attune.stats"
-local sweep = require "attune.sweep"
-local text = require "attune.text"
+local json = require "attune.util.json"
+local stats = require "attune.results.statistics"
+local sweep = require "attune.experiment.points"
+local text = require "attune.util.text"
 
 describe("stats", function()
   it("has quantiles, spread and intervals", function()
@@ -71,6 +71,18 @@ describe("sweeps", function()
     assert.same({'a="x";b=1;c=11;d=10;z=9', 'a="x";b=2;c=21;d=20;z=9', 'a="y";b=1;c=11;d=10;z=9'}, texts)
     assert.not_same(list[1].hash, list[2].hash)
     assert.same(16, #list[1].hash)
+  end)
+  it("load no plotting code with the declaration", function()
+    local program = [[
+      local declare = require "attune.experiment"
+      declare {name = "t", grid = {a = {1}}, trial = print, plots = {{kind = "line", x = "a", y = "b"}}}
+      require "attune.experiment.worker"
+      for name in pairs(package.loaded) do
+        if name:find "^attune%.plot" or name:find "^attune%.report" then print(name) end
+      end]]
+    local pipe = io.popen("lua5.4 -e '" .. program .. "' 2>&1")
+    assert.same("attune.plot.spec\n", pipe:read "a")
+    pipe:close()
   end)
   it("refuse two points with the same parameters", function()
     assert.has_error(function() points {grid = {a = {1, 1}}} end)

@@ -1,9 +1,13 @@
-local env = {summary = "print the exports with which a plain lua5.4 finds attune: eval \"$(attune env)\""}
+local files = require "attune.util.files"
 
-local function quote(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+local env = {
+  summary = 'print exports that let a plain lua5.4 find attune: eval "$(attune env)"',
+}
 
 function env.run()
-  for _, name in ipairs {"LUA_PATH", "LUA_CPATH"} do print(("export %s=%s"):format(name, quote(os.getenv(name) or ";;"))) end
+  for _, name in ipairs {"LUA_PATH", "LUA_CPATH"} do
+    print(("export %s=%s"):format(name, files.shell_quote(os.getenv(name) or ";;")))
+  end
   return 0
 end
 

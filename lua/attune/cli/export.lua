@@ -1,13 +1,17 @@
-local files = require "attune.files"
-local json = require "attune.json"
-local store = require "attune.store"
+local files = require "attune.util.files"
+local json = require "attune.util.json"
+local store = require "attune.results.store"
 
-local export = {summary = "write a folder of results as one table, CSV or JSON: a row a point"}
+local export = {summary = "write results as one table, in CSV or JSON: one row per point"}
 
 function export.options(parser)
   parser:argument("dir", "a folder of results")
-  parser:option("--csv", "as comma-separated values, to FILE or - for standard output"):argname "FILE":args "?"
-  parser:option("--json", "as JSON, to FILE or - for standard output"):argname "FILE":args "?"
+  parser:option("--csv", "write comma-separated values to FILE; - is standard output")
+    :argname "FILE"
+    :args "?"
+  parser:option("--json", "write JSON to FILE; - is standard output")
+    :argname "FILE"
+    :args "?"
 end
 
 local function columns(results)
@@ -25,7 +29,10 @@ local function row_of(results, point)
   row.status = point.status
   for _, m in ipairs(results.metrics) do
     local value = point.metrics[m.name]
-    if value then row[m.name], row[m.name .. ".lo"], row[m.name .. ".hi"] = value.median, value.lo, value.hi end
+    if value then
+      row[m.name] = value.median
+      row[m.name .. ".lo"], row[m.name .. ".hi"] = value.lo, value.hi
+    end
   end
   return row
 end
@@ -58,7 +65,7 @@ end
 
 function export.run(args)
   if (args.csv and args.json) or not (args.csv or args.json) then
-    io.stderr:write "attune export: expected one of --csv and --json\n"
+    io.stderr:write "attune export: expected either --csv or --json\n"
     return 2
   end
   local results, why = store.read(args.dir)

@@ -1,18 +1,21 @@
 local experiment = require "attune.experiment"
-local files = require "attune.files"
+local files = require "attune.util.files"
 local place = require "attune.place"
-local store = require "attune.store"
+local store = require "attune.results.store"
 
-local list = {summary = "list experiments, and results in the folder results"}
+local list = {summary = "list experiments, and the results in the folder results"}
 
 function list.options(parser)
-  parser:argument("folder", "where the scripts are (attune's own experiments)"):args "?"
+  parser:argument("folder", "folder of scripts; by default experiments, here or attune's own")
+    :args "?"
 end
 
 function list.run(args)
-  local folder = args.folder or (files.kind "experiments" == "directory" and "experiments") or place.folder "experiments"
+  local here = files.kind "experiments" == "directory" and "experiments"
+  local folder = args.folder or here or place.folder "experiments"
   if not folder or files.kind(folder) ~= "directory" then
-    io.stderr:write(("attune list: %s: expected a folder of scripts\n"):format(folder or "experiments"))
+    local name = folder or "experiments"
+    io.stderr:write(("attune list: %s: expected a folder of scripts\n"):format(name))
     return 2
   end
   for _, name in ipairs(files.list(folder)) do
@@ -22,8 +25,9 @@ function list.run(args)
     end
   end
   for _, name in ipairs(files.list "results") do
-    local description = store.description("results/" .. name)
-    if description then print(("%-32s results of %s"):format("results/" .. name, description.script or "?")) end
+    local path = "results/" .. name
+    local description = store.description(path)
+    if description then print(("%-32s results of %s"):format(path, description.script or "?")) end
   end
   return 0
 end

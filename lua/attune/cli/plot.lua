@@ -1,4 +1,4 @@
-local store = require "attune.store"
+local store = require "attune.results.store"
 
 local plot = {summary = "draw the plots of a folder of results again"}
 

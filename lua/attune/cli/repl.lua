@@ -11,12 +11,15 @@ local function reader()
   end
   local tty = require "luv".guess_handle(0) == "tty"
   return function(prompt)
-    if tty then io.write(prompt); io.flush() end
+    if tty then
+      io.write(prompt)
+      io.flush()
+    end
     return io.read "l"
   end
 end
 
--- A statement or an expression; nil and "more" while it is not complete.
+-- Compiles an expression or a statement; nil and "more" while the source is incomplete.
 local function compile(source)
   local chunk = load("return " .. source, "=repl", "t")
   if chunk then return chunk end
@@ -35,7 +38,7 @@ function repl.run()
     local chunk, why = compile(source)
     if chunk then
       source = nil
-      local result = table.pack(xpcall(chunk, function(m) return debug.traceback(tostring(m), 2) end))
+      local result = table.pack(xpcall(chunk, tostring))
       if not result[1] then io.stderr:write(tostring(result[2]):match "^[^\n]*", "\n")
       elseif result.n > 1 then
         local shown = {}

@@ -1,4 +1,4 @@
-local store = require "attune.store"
+local store = require "attune.results.store"
 
 local report = {summary = "write the report of a folder of results again"}
 
@@ -18,7 +18,6 @@ function report.run(args)
     return 1
   end
   for _, path in ipairs(made) do print(path) end
-  if #made == 0 then print "The experiment declares no plots." end
   return 0
 end
 

@@ -1,40 +1,53 @@
-local claims = require "attune.claims"
-local files = require "attune.files"
-local json = require "attune.json"
-local runner = require "attune.runner"
-local store = require "attune.store"
-local text = require "attune.text"
+local claims = require "attune.results.claims"
+local files = require "attune.util.files"
+local plan = require "attune.experiment.plan"
+local results_table = require "attune.cli.results_table"
+local runner = require "attune.experiment.runner"
+local store = require "attune.results.store"
 
-local run = {summary = "run an experiment, or go on with it, and draw its plots and report"}
+local run = {
+  summary = "run an experiment, or continue it, then draw its plots and write its report",
+}
 
-function run.options(parser)
-  parser:argument("script", "the experiment's script")
-  parser:option("--out", "folder of the results (results/NAME)"):argname "DIR"
-  parser:option("--set", "other values: name=value,value,name=value .."):argname "K=V,..":count "*"
-  parser:option("--only", "only points for which this Lua expression over the parameters is true"):argname "EXPR"
-  parser:option("--rounds", "how often each point is measured"):argname "N":convert(function(s)
-    local n = math.tointeger(tonumber(s))
-    if n and n >= 1 then return n end
-    return nil, ("--rounds: expected an integer of at least 1, got '%s'"):format(s)
-  end)
-  parser:option("--jobs", "trials side by side, for experiments without timings (this version: 1)"):argname "N":convert(function(s)
-    if s == "1" then return 1 end
-    return nil, ("--jobs: expected 1 in this version, got '%s'"):format(s)
-  end)
-  parser:flag("--quick", "the script's smaller version")
-  parser:flag("--fresh", "measure everything again; earlier records go to trials/old")
-  parser:flag("--dry", "list the points that a run would measure, and stop")
-  parser:flag("--fail-fast", "stop at the first trial that fails")
-  parser:flag("--strict", "a failed claim of a quick run fails the command too")
+local function parse_rounds(s)
+  local n = math.tointeger(tonumber(s))
+  if n and n >= 1 then return n end
+  return nil, ("--rounds: expected an integer of at least 1, got '%s'"):format(s)
 end
 
-local function value(word)
+local function parse_jobs(s)
+  if s == "1" then return 1 end
+  return nil, ("--jobs: expected 1 in this version, got '%s'"):format(s)
+end
+
+function run.options(parser)
+  parser:argument("script", "the script that declares the experiment")
+  parser:option("--out", "folder for the results; results/NAME by default"):argname "DIR"
+  parser:option("--set", "values to use in place of the script's: name=value,value,name=value ..")
+    :argname "K=V,.."
+    :count "*"
+  parser:option("--only", "run only the points for which this Lua expression is true")
+    :argname "EXPR"
+  parser:option("--rounds", "number of times that each point is measured")
+    :argname "N"
+    :convert(parse_rounds)
+  parser:option("--jobs", "number of trials at the same time (this version: 1)")
+    :argname "N"
+    :convert(parse_jobs)
+  parser:flag("--quick", "run the smaller version of the script")
+  parser:flag("--fresh", "measure everything again; earlier records move to trials/old")
+  parser:flag("--dry", "list the points that a run would measure, and stop")
+  parser:flag("--fail-fast", "stop at the first trial that fails")
+  parser:flag("--strict", "exit with 1 if a claim fails, in a --quick run too")
+end
+
+local function parse_value(word)
   if word == "true" then return true elseif word == "false" then return false end
   return math.tointeger(tonumber(word)) or tonumber(word) or word
 end
 
--- "a=1,2,b=x" as {a = {1, 2}, b = {"x"}}
-local function assignments(list)
+-- Parses --set: "a=1,2,b=x" becomes {a = {1, 2}, b = {"x"}}.
+local function parse_assignments(list)
   local set, last = {}, nil
   for _, words in ipairs(list) do
     for word in words:gmatch "[^,]+" do
@@ -43,16 +56,21 @@ local function assignments(list)
         last = {}
         set[name] = last
         word = rest
-      elseif not last then return nil, ("--set: expected name=value, got '%s'"):format(word) end
-      last[#last + 1] = value(word)
+      elseif not last then
+        return nil, ("--set: expected name=value, got '%s'"):format(word)
+      end
+      last[#last + 1] = parse_value(word)
     end
   end
   return set
 end
 
-local function quoted(words)
-  local parts = {}
-  for i, w in ipairs(words) do parts[i] = w:find "^[%w_./=,-]+$" and w or "'" .. w:gsub("'", "'\\''") .. "'" end
+-- The command line as a shell reads it, for the report.
+local function command_line()
+  local parts = {"attune"}
+  for _, w in ipairs(arg) do
+    parts[#parts + 1] = w:find "^[%w_./=,-]+$" and w or files.shell_quote(w)
+  end
   return table.concat(parts, " ")
 end
 
@@ -61,44 +79,54 @@ local marks = {held = "held", failed = "FAILED", undecided = "undecided"}
 local function print_claims(list)
   if #list == 0 then return end
   print "\nClaims"
-  for _, c in ipairs(list) do print(("  %-9s  %s%s"):format(marks[c.verdict] or c.verdict, c.text, c.detail and "\n             " .. c.detail:gsub("\n.*", "") or "")) end
+  for _, c in ipairs(list) do
+    print(("  %-9s  %s"):format(marks[c.verdict] or c.verdict, c.text))
+    if c.detail then print("             " .. c.detail:gsub("\n.*", "")) end
+  end
 end
 
+local function say(message) io.stderr:write("attune run: ", message, "\n") end
+
+local function misuse(message)
+  say(message)
+  return 2
+end
+
+-- Draws the plots and writes the report. Returns an exit status.
 local function draw(results, dir)
   local status = 0
-  for _, step in ipairs {{"plots", function() return require "attune.plot".draw(results, dir) end}, {"report", function() return require "attune.report".write(results, dir) end}} do
-    local done, why = step[2]()
-    if not done then
-      io.stderr:write(("attune run: %s: %s\n"):format(step[1], why))
-      status = 1
-    end
+  local drawn, why = require "attune.plot".draw(results, dir)
+  if not drawn then
+    say("plots: " .. why)
+    status = 1
+  end
+  local written
+  written, why = require "attune.report".write(results, dir)
+  if not written then
+    say("report: " .. why)
+    status = 1
   end
   return status
 end
 
-local function fail(message)
-  io.stderr:write("attune run: ", message, "\n")
-  return 2
+local function print_dry(outcome)
+  for _, point in ipairs(outcome.points) do print(plan.point_text(outcome.experiment, point)) end
+  print(("%d points, %d rounds each"):format(#outcome.points, outcome.experiment.rounds))
 end
 
-function run.run(args)
-  local set, why = assignments(args.set or {})
-  if not set then return fail(why) end
-  local experiment = require "attune.experiment"
-  local e, load_why = experiment.load(args.script)
-  if not e then return fail(load_why) end
-  local dir = (args.out or "results/" .. e.name):gsub("(.)/+$", "%1")
-  local command = {"attune", table.unpack(arg)}
-  local outcome
-  outcome, why = runner.run {script = args.script, dir = dir, quick = args.quick, rounds = args.rounds, set = set, only = args.only, fresh = args.fresh, dry = args.dry,
-    fail_fast = args.fail_fast, command = quoted(command), worker = {"lua5.4", arg[0], "trial"}}
-  if not outcome then return fail(why) end
-  if outcome.dry then
-    for _, point in ipairs(outcome.points) do print(runner.point_text(outcome.experiment, point)) end
-    print(("%d points, %d rounds each"):format(#outcome.points, outcome.experiment.rounds))
-    return 0
+-- 1 when a point of this run has no result or a claim failed.
+local function status_of(points, verdicts, claims_count)
+  for _, point in ipairs(points) do
+    if point.status ~= "ok" and point.status ~= "skipped" then return 1 end
   end
+  for _, c in ipairs(verdicts) do
+    if c.verdict == "failed" and claims_count then return 1 end
+  end
+  return 0
+end
 
+-- Judges, draws and prints what a run gave. Returns an exit status.
+local function finish(outcome, dir, args)
   local of = {}
   for _, point in ipairs(outcome.points) do of[point.hash] = true end
   local results = assert(store.read(dir))
@@ -106,25 +134,50 @@ function run.run(args)
   local status = 0
   if outcome.measured > 0 or not files.kind(dir .. "/report.html") then
     results.claims = claims.judge(outcome.experiment, mine)
-    local written, write_why = files.write(dir .. "/claims.json", json.encode(json.list(results.claims)) .. "\n")
-    if not written then return fail(("%s/claims.json: %s"):format(dir, write_why)) end
+    local written, why = store.write_claims(dir, results.claims)
+    if not written then return misuse(why) end
     if not outcome.stopped then status = draw(results, dir) end
   end
-  for _, line in ipairs(text.results(mine, 60)) do print(line) end
+  for _, line in ipairs(results_table(mine, 60)) do print(line) end
   print_claims(results.claims)
-  for _, point in ipairs(mine.points) do
-    if point.status ~= "ok" and point.status ~= "skipped" then status = math.max(status, 1) end
-  end
-  for _, c in ipairs(results.claims) do
-    if c.verdict == "failed" and (args.strict or not args.quick) then status = math.max(status, 1) end
-  end
-  if outcome.measured == 0 then print(("\nNothing was left to measure; --fresh measures again.")) end
+  status = math.max(status, status_of(mine.points, results.claims, args.strict or not args.quick))
+  if outcome.measured == 0 then print "\nNothing was left to measure; --fresh measures again." end
   if outcome.stopped then
-    print(("\nStopped. %d trials of this run are kept in %s; the same command goes on from there."):format(outcome.measured, dir))
+    local format = "\nStopped. %d trials of this run are kept in %s; the same command continues there."
+    print(format:format(outcome.measured, dir))
     return outcome.status or 130
   end
   print(("\nReport: %s/report.html   Plots: %s/plots"):format(dir, dir))
   return status
+end
+
+function run.run(args)
+  local set, why = parse_assignments(args.set or {})
+  if not set then return misuse(why) end
+  local experiment = require "attune.experiment"
+  local e, load_why = experiment.load(args.script)
+  if not e then return misuse(load_why) end
+  local dir = (args.out or "results/" .. e.name):gsub("(.)/+$", "%1")
+  local outcome
+  outcome, why = runner.run {
+    script = args.script,
+    dir = dir,
+    quick = args.quick,
+    rounds = args.rounds,
+    set = set,
+    only = args.only,
+    fresh = args.fresh,
+    dry = args.dry,
+    fail_fast = args.fail_fast,
+    command = command_line(),
+    worker = {"lua5.4", arg[0], "trial"},
+  }
+  if not outcome then return misuse(why) end
+  if outcome.dry then
+    print_dry(outcome)
+    return 0
+  end
+  return finish(outcome, dir, args)
 end
 
 return run

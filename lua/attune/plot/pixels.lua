@@ -1,52 +1,73 @@
---- Small pictures, one for each value of x: the metric's list of numbers is a square, row by row. Light is 0, the accent colour the greatest of all;
--- where there are numbers below 0, orange is as far below it.
+--- Small pictures, one per value of x. The metric is a list of n * n numbers: a square, row by row.
+--- 0 is light and the largest size is in the accent colour; numbers below 0 are orange.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local series = require "attune.plot.series"
-local text = require "attune.text"
+local text = require "attune.util.text"
 
-local number, quote = gnuplot.number, gnuplot.quote
-local light, dark, below = {0xE9, 0xEE, 0xF3}, {0x00, 0x72, 0xB2}, {0xD5, 0x5E, 0x00}
--- Up to so many cells a side each is a box of its own; with more, a picture is an image, of at least so many dots a side, or viewers would blur it.
-local boxes_most, image_dots = 48, 240
+local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
+local light, accent, below = {0xE9, 0xEE, 0xF3}, {0x00, 0x72, 0xB2}, {0xD5, 0x5E, 0x00}
 
--- Red, green and blue of a share of the greatest, from -1 to 1.
-local function colour(share)
-  local rgb, to = {}, share < 0 and below or dark
-  for n = 1, 3 do rgb[n] = math.floor(light[n] + math.abs(share) * (to[n] - light[n]) + 0.5) end
+-- Up to this side length each cell is drawn as a box. A larger picture is an image with at least
+-- min_image_side dots per side, as viewers blur images with fewer.
+local max_box_side, min_image_side = 48, 240
+
+-- Shades per colour of an image: eyes tell no more apart, and the file stays small.
+local shades = 32
+
+-- Red, green and blue of a fraction of the largest size, from -1 to 1.
+local function colour(fraction)
+  local rgb, full = {}, fraction < 0 and below or accent
+  for n = 1, 3 do
+    rgb[n] = math.floor(light[n] + math.abs(fraction) * (full[n] - light[n]) + 0.5)
+  end
   return rgb
 end
 
+-- One integer, 0xRRGGBB.
 local function packed(rgb) return (rgb[1] * 256 + rgb[2]) * 256 + rgb[3] end
 
--- Shares of the greatest; what is no number is light.
-local function shares(cells, greatest)
+-- Cells as fractions of the largest size; NaN becomes 0.
+local function fractions(cells, max_size)
   local list = {}
-  for n, cell in ipairs(cells) do list[n] = cell == cell and math.max(-1, math.min(1, cell / greatest)) or 0 end
+  for n, cell in ipairs(cells) do
+    list[n] = cell == cell and math.max(-1, math.min(1, cell / max_size)) or 0
+  end
   return list
 end
 
--- Rows "x1 x2 y1 y2 colour", y downwards: the ground, then a box each cell that is not 0, with some room between them.
-local function boxes(cells, side, greatest)
+-- Rows "x1 x2 y1 y2 colour", y downwards: the background, then one box per cell that is not 0, with
+-- a gap between boxes.
+local function boxes(cells, side, max_size)
   local rows, gap = {("0 %d 0 %d %d"):format(side, side, packed(colour(0)))}, 0.06
-  for n, share in ipairs(shares(cells, greatest)) do
+  for n, fraction in ipairs(fractions(cells, max_size)) do
     local x, y = (n - 1) % side, (n - 1) // side
-    local box = {number(x + gap), number(x + 1 - gap), number(y + gap), number(y + 1 - gap), packed(colour(share))}
-    if share ~= 0 then rows[#rows + 1] = table.concat(box, " ") end
+    if fraction ~= 0 then
+      rows[#rows + 1] = table.concat({
+        number(x + gap),
+        number(x + 1 - gap),
+        number(y + gap),
+        number(y + 1 - gap),
+        packed(colour(fraction)),
+      }, " ")
+    end
   end
   return table.concat(rows, "\n")
 end
 
--- Rows "x y red green blue", a dot each. 32 shades to either side tell as much as eyes do and keep the file small.
-local function dots(cells, side, greatest)
-  local rows, each, line = {}, math.ceil(image_dots / side), {}
-  for n, share in ipairs(shares(cells, greatest)) do
+-- Rows "x y red green blue", one per dot; a cell covers several dots.
+local function dots(cells, side, max_size)
+  local rows, per_cell, line = {}, math.ceil(min_image_side / side), {}
+  for n, fraction in ipairs(fractions(cells, max_size)) do
     local x, y = (n - 1) % side, (n - 1) // side
-    local rgb = table.concat(colour(math.floor(share * 32 + 0.5) / 32), " ")
-    for i = 0, each - 1 do line[#line + 1] = {x + (i + 0.5) / each, rgb} end
+    local rgb = table.concat(colour(math.floor(fraction * shades + 0.5) / shades), " ")
+    for i = 0, per_cell - 1 do line[#line + 1] = {x + (i + 0.5) / per_cell, rgb} end
     if x == side - 1 then
-      for i = 0, each - 1 do
-        for _, dot in ipairs(line) do rows[#rows + 1] = ("%.6g %.6g %s"):format(dot[1], y + (i + 0.5) / each, dot[2]) end
+      for i = 0, per_cell - 1 do
+        local dot_y = y + (i + 0.5) / per_cell
+        for _, dot in ipairs(line) do
+          rows[#rows + 1] = ("%.6g %.6g %s"):format(dot[1], dot_y, dot[2])
+        end
       end
       line = {}
     end
@@ -54,60 +75,137 @@ local function dots(cells, side, greatest)
   return table.concat(rows, "\n")
 end
 
--- What the colours mean, right of the title.
-local function key(least, greatest, size)
-  local script, at = {}, 1 - 0.2 / size.width
-  for n, share in ipairs {1, 0, -1} do
-    if share >= 0 or least < 0 then
-      local label = ("%.3g"):format(share * greatest):gsub("-", "−")
-      local y = 1 - 0.3 / size.height
-      script[#script + 1] = ("set label %d %s at screen %.4f,%.4f right font ',11' textcolor rgb quiet"):format(110 + 2 * n, quote(label), at, y)
-      at = at - (0.05 + 0.09 * utf8.len(label)) / size.width
-      script[#script + 1] = ("set label %d '■' at screen %.4f,%.4f right font ',14' textcolor rgb '#%06X'"):format(111 + 2 * n, at, y, packed(colour(share)))
-      at = at - 0.35 / size.width
+-- Commands for the meaning of the colours, at the right of the title.
+local function colour_key(has_negative, max_size, size)
+  local script, x = {}, 1 - 0.2 / size.width
+  local y = 1 - 0.3 / size.height
+  for n, fraction in ipairs {1, 0, -1} do
+    if fraction >= 0 or has_negative then
+      local label = ("%.3g"):format(fraction * max_size):gsub("-", "−")
+      add(script, "set label %d %s at screen %.4f,%.4f right font ',11' textcolor rgb quiet",
+        110 + 2 * n, quote(label), x, y)
+      x = x - (0.05 + 0.09 * utf8.len(label)) / size.width
+      add(script, "set label %d '■' at screen %.4f,%.4f right font ',14' textcolor rgb '#%06X'",
+        111 + 2 * n, x, y, packed(colour(fraction)))
+      x = x - 0.35 / size.width
     end
   end
   return table.concat(script, "\n")
 end
 
-return function(results, spec, points)
-  local pictures, least, greatest = {}, 0, 0
+-- The picture of one point, or nil and a message.
+local function picture_of(results, spec, point, value)
+  local samples = point.metrics[spec.y].samples
+  local cells = samples[#samples]
+  local side = math.tointeger(math.floor(math.sqrt(#cells) + 0.5))
+  if side * side ~= #cells then
+    local format = "%s: expected as many numbers as a square has, got %d for %s %s"
+    return nil, format:format(spec.y, #cells, spec.x, text.plain(value))
+  end
+  local also = spec.also and point.metrics[spec.also]
+  local unit = (spec.also and series.metric(results, spec.also) or {}).unit
+  return {
+    value = value,
+    cells = cells,
+    side = side,
+    also = also and text.quantity(also.median, unit),
+  }
+end
+
+-- All pictures in the order of x, or nil and a message.
+local function pictures_of(results, spec, points)
+  local pictures = {}
   for _, value in ipairs(series.by(points, {by = spec.x, order = spec.order})) do
+    local found
     for _, point in ipairs(points) do
-      local m = point.parameters[spec.x] == value and point.metrics[spec.y]
-      if m then
-        if pictures[#pictures] and pictures[#pictures].value == value then return nil, ("expected one point a picture, got more for %s %s: narrow it with where"):format(spec.x, text.plain(value)) end
-        local cells = m.samples[#m.samples]
-        local side = math.tointeger(math.floor(math.sqrt(#cells) + 0.5))
-        if side * side ~= #cells then return nil, ("%s: expected as many numbers as a square has, got %d for %s %s"):format(spec.y, #cells, spec.x, text.plain(value)) end
-        for _, cell in ipairs(cells) do
-          if cell == cell and math.abs(cell) < math.huge then least, greatest = math.min(least, cell), math.max(greatest, math.abs(cell)) end
+      if point.parameters[spec.x] == value and point.metrics[spec.y] then
+        if found then
+          local format = "expected one point per picture, got more for %s %s: narrow it with where"
+          return nil, format:format(spec.x, text.plain(value))
         end
-        local also = spec.also and point.metrics[spec.also]
-        pictures[#pictures + 1] = {value = value, cells = cells, side = side, also = also and text.quantity(also.median, (series.metric(results, spec.also) or {}).unit)}
+        local picture, why = picture_of(results, spec, point, value)
+        if not picture then return nil, why end
+        pictures[#pictures + 1] = picture
+        found = true
       end
     end
   end
   if #pictures == 0 then return nil, "there is no point with a value" end
-  if greatest == 0 then greatest = 1 end
-  local columns = math.min(#pictures, 4)
-  local rows, cell, title, left, under = math.ceil(#pictures / columns), 2.4, 0.62, spec.down and 0.55 or 0.3, spec.across and 0.25 or 0
-  local size = {width = math.max(8.5, columns * (cell + left) + 0.3), height = 1.05 + rows * (cell + title + under)}
-  local script, blocks = {frame.title(spec.title or spec.y, table.concat(series.constants(points, results, spec), " · "), frame.machine(results), size), key(least, greatest, size), "set multiplot"}, {}
-  for n, picture in ipairs(pictures) do
-    local x = left + (n - 1) % columns * (cell + left)
-    local y = size.height - 1.0 - (n - 1) // columns * (cell + title + under) - title
-    local image = picture.side > boxes_most
-    blocks[n] = (image and dots or boxes)(picture.cells, picture.side, greatest)
-    if n > 1 then script[#script + 1] = "unset label" end
-    script[#script + 1] = ("set lmargin at screen %.4f\nset rmargin at screen %.4f\nset tmargin at screen %.4f\nset bmargin at screen %.4f\nset xrange [0:%d]\nset yrange [%d:0]"):format(
-      x / size.width, (x + cell) / size.width, y / size.height, (y - cell) / size.height, picture.side, picture.side)
-    script[#script + 1] = ("set label 201 %s at graph 0,1.13 left font ',13' textcolor rgb ink\nset label 202 %s at graph 0,1.045 left font ',11' textcolor rgb quiet"):format(
-      quote(text.plain(picture.value)), quote(picture.also and ("%s %s"):format(picture.also, (spec.also:gsub("_", " "))) or ""))
-    if spec.across then script[#script + 1] = ("set label 203 %s at graph 0.5,-0.06 center font ',11' textcolor rgb quiet"):format(quote(spec.across)) end
-    if spec.down then script[#script + 1] = ("set label 204 %s at graph -0.06,0.5 center rotate by -90 font ',11' textcolor rgb quiet"):format(quote(spec.down)) end
-    script[#script + 1] = ("block = %d\nimage = %d\nload plots.'/pixels.gp'"):format(n - 1, image and 1 or 0)
+  return pictures
+end
+
+-- The largest |cell| of all pictures (1 when all are 0), and whether a cell is below 0.
+local function extent(pictures)
+  local max_size, has_negative = 0, false
+  for _, picture in ipairs(pictures) do
+    for _, cell in ipairs(picture.cells) do
+      if cell == cell and math.abs(cell) < math.huge then
+        has_negative = has_negative or cell < 0
+        max_size = math.max(max_size, math.abs(cell))
+      end
+    end
   end
-  script[#script + 1] = "unset multiplot"
-  return {size = size, script = table.concat(script, "\n"), data = table.concat(blocks, "\n\n\n") .. "\n"}
+  return max_size > 0 and max_size or 1, has_negative
+end
+
+local function add_captions(script, spec, picture)
+  local also = picture.also and ("%s %s"):format(picture.also, (spec.also:gsub("_", " "))) or ""
+  add(script, "set label 201 %s at graph 0,1.13 left font ',13' textcolor rgb ink",
+    quote(text.plain(picture.value)))
+  add(script, "set label 202 %s at graph 0,1.045 left font ',11' textcolor rgb quiet", quote(also))
+  if spec.across then
+    add(script, "set label 203 %s at graph 0.5,-0.06 center font ',11' textcolor rgb quiet",
+      quote(spec.across))
+  end
+  if spec.down then
+    add(script,
+      "set label 204 %s at graph -0.06,0.5 center rotate by -90 font ',11' textcolor rgb quiet",
+      quote(spec.down))
+  end
+end
+
+---@return attune.Figure? figure
+---@return string? message
+return function(results, spec, points)
+  local pictures, why = pictures_of(results, spec, points)
+  if not pictures then return nil, why end
+  local max_size, has_negative = extent(pictures)
+  local columns = math.min(#pictures, 4)
+  local rows = math.ceil(#pictures / columns)
+  -- Inches: a picture's side, the room above it, at its left and below it.
+  local cell, title = 2.4, 0.62
+  local left, under = spec.down and 0.55 or 0.3, spec.across and 0.25 or 0
+  local size = {
+    width = math.max(8.5, columns * (cell + left) + 0.3),
+    height = 1.05 + rows * (cell + title + under),
+  }
+  local conditions = series.constants(points, results, spec)
+  local script = {
+    frame.title(results, spec.title or spec.y, conditions, size),
+    colour_key(has_negative, max_size, size),
+    "set multiplot",
+  }
+  local blocks = {}
+  for n, picture in ipairs(pictures) do
+    local column, row = (n - 1) % columns, (n - 1) // columns
+    local x = left + column * (cell + left)
+    local y = size.height - 1.0 - row * (cell + title + under) - title
+    local is_image = picture.side > max_box_side
+    blocks[n] = (is_image and dots or boxes)(picture.cells, picture.side, max_size)
+    if n > 1 then add(script, "unset label") end
+    frame.margins(script, x / size.width, (x + cell) / size.width, (y - cell) / size.height,
+      y / size.height)
+    add(script, "set xrange [0:%d]", picture.side)
+    add(script, "set yrange [%d:0]", picture.side)
+    add_captions(script, spec, picture)
+    add(script, "block = %d", n - 1)
+    add(script, "image = %d", is_image and 1 or 0)
+    add(script, "load plots.'/pixels.gp'")
+  end
+  add(script, "unset multiplot")
+  return {
+    size = size,
+    script = table.concat(script, "\n"),
+    data = table.concat(blocks, "\n\n\n") .. "\n",
+  }
 end

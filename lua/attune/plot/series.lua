@@ -1,5 +1,6 @@
 --- From results and a plot's declaration to the numbers that are drawn.
-local stats = require "attune.stats"
+local stats = require "attune.results.statistics"
+local text = require "attune.util.text"
 
 local series = {}
 
@@ -16,7 +17,10 @@ local function matches(point, wanted)
   return true
 end
 
---- The points that a plot is about: those its where keeps, and that were measured.
+--- The points that a plot shows: those that its `where` keeps and that were measured.
+---@param results attune.Results
+---@param spec attune.PlotSpec
+---@return attune.Point[]
 function series.select(results, spec)
   local points = {}
   for _, point in ipairs(results.points) do
@@ -25,7 +29,7 @@ function series.select(results, spec)
   return points
 end
 
---- A parameter's values among the points, numbers in order and texts as they come.
+--- The different values of a parameter: numbers sorted, strings in order of appearance.
 function series.distinct(points, name)
   local values, seen = {}, {}
   for _, point in ipairs(points) do
@@ -41,7 +45,7 @@ function series.distinct(points, name)
   return values
 end
 
---- The values of a plot's `by`: as its `order` says, the others after them. {false} where it has none.
+--- The values of a plot's `by`: first those of its `order`, then the others. {false} without `by`.
 function series.by(points, spec)
   if not spec.by then return {false} end
   local found, list, listed = {}, {}, {}
@@ -55,41 +59,63 @@ function series.by(points, spec)
   return list
 end
 
+--- A metric's declaration, or nil.
+---@return attune.Metric?
 function series.metric(results, name)
   for _, m in ipairs(results.metrics) do
     if m.name == name then return m end
   end
 end
 
--- The point to compare with: the same x, facet and where, the values of `against`, and as many other parameters in common as any has.
+local function same_parameter(a, b, name)
+  return not name or a.parameters[name] == b.parameters[name]
+end
+
+local function common_parameters(a, b)
+  local count = 0
+  for name, value in pairs(a.parameters) do
+    if b.parameters[name] == value then count = count + 1 end
+  end
+  return count
+end
+
+-- The point to compare with: it has the values of `against` and the same x and facet; of several
+-- such points the one with the most parameters in common.
 local function baseline(points, point, spec)
-  local best, most
+  local best, best_count
+  local x = spec.kind ~= "heat" and spec.x or nil
   for _, other in ipairs(points) do
-    if matches(other, spec.against) and (not spec.x or spec.kind == "heat" or other.parameters[spec.x] == point.parameters[spec.x])
-      and (not spec.facet or other.parameters[spec.facet] == point.parameters[spec.facet]) then
-      local same = 0
-      for name, value in pairs(point.parameters) do
-        if other.parameters[name] == value then same = same + 1 end
-      end
-      if not most or same > most then best, most = other, same end
+    local fits = matches(other, spec.against) and same_parameter(other, point, x)
+      and same_parameter(other, point, spec.facet)
+    if fits then
+      local count = common_parameters(point, other)
+      if not best_count or count > best_count then best, best_count = other, count end
     end
   end
   return best
 end
 
+-- base over mine where lower is better, else mine over base; rounds are paired.
 local function ratio(base, mine, lower)
   local by_round, values = {}, {}
   for i, round in ipairs(base.rounds) do by_round[round] = base.values[i] end
   for i, round in ipairs(mine.rounds) do
     local b = by_round[round]
-    if b and mine.values[i] ~= 0 and b ~= 0 then values[#values + 1] = lower and b / mine.values[i] or mine.values[i] / b end
+    local a = mine.values[i]
+    if b and a ~= 0 and b ~= 0 then values[#values + 1] = lower and b / a or a / b end
   end
   if #values == 0 then return nil end
   local lo, hi = stats.log_interval(values)
   return {median = stats.median(values), lo = lo, hi = hi}
 end
 
---- A point's value of a metric as {median, lo, hi}: the metric itself, or its factor against another point.
+--- A point's value of a metric: the metric itself, or its factor against another point.
+---@param results attune.Results
+---@param all attune.Point[] where the other point is looked for
+---@param point attune.Point
+---@param spec attune.PlotSpec
+---@param metric string
+---@return {median: number, lo: number?, hi: number?}?
 function series.value(results, all, point, spec, metric)
   local mine = point.metrics[metric]
   if not mine then return nil end
@@ -101,12 +127,16 @@ function series.value(results, all, point, spec, metric)
   return ratio(base, mine, not (m and m.better == "higher"))
 end
 
---- What a plot keeps constant, as texts "name value": for its sub-title.
+--- What a plot keeps constant, as texts "name value": for the conditions under its title.
+---@return string[]
 function series.constants(points, results, spec)
-  local used, list = {[spec.x] = true, [spec.y] = true, [spec.by or ""] = true, [spec.facet or ""] = true}, {}
+  local used, list = {}, {}
+  for _, name in ipairs {spec.x, spec.y, spec.by or "", spec.facet or ""} do used[name] = true end
   for _, name in ipairs(results.parameters) do
     local values = series.distinct(points, name)
-    if not used[name] and #values == 1 then list[#list + 1] = ("%s %s"):format(name, require "attune.text".plain(values[1])) end
+    if not used[name] and #values == 1 then
+      list[#list + 1] = ("%s %s"):format(name, text.plain(values[1]))
+    end
   end
   return list
 end

@@ -1,7 +1,7 @@
 --- What a report says, in whatever form it is written.
 local plot = require "attune.plot"
 local series = require "attune.plot.series"
-local text = require "attune.text"
+local text = require "attune.util.text"
 
 local content = {}
 

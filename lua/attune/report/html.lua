@@ -1,6 +1,6 @@
 --- report.html: one file, figures inline, nothing fetched, no script.
 local content = require "attune.report.content"
-local files = require "attune.files"
+local files = require "attune.util.files"
 
 local function escape(s)
   return (tostring(s):gsub("[%z\1-\8\11\12\14-\31]", " "):gsub("[&<>\"']", {["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;"}))

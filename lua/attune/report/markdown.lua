@@ -1,6 +1,6 @@
 --- report.md: the same for a repository, with links to the figures' files.
 local content = require "attune.report.content"
-local files = require "attune.files"
+local files = require "attune.util.files"
 
 local function escape(s) return (tostring(s):gsub("%c", " "):gsub("[\\`*_{}%[%]<>#|]", "\\%0")) end
 

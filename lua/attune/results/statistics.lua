@@ -1,10 +1,11 @@
 --- Medians, intervals, ratios.
 --
--- Values here are one a round: rounds are independent, samples within one are not, and no interval is made of them. Intervals are 95%: Student's t
--- below 20 values (a bootstrap of 5 covers 85%, t 96%), a seeded percentile bootstrap from 20 on.
+-- An interval takes one value per round: rounds are independent, samples within a round are not.
+-- Intervals are 95%. Below 20 values they are Student's t (of 5 values a bootstrap covers 85%, t
+-- covers 96%), from 20 values on a percentile bootstrap with a fixed seed.
 local stats = {}
 
---- Quantile q of a sorted list, linear between neighbours (Hyndman and Fan 1996, type 7).
+-- Quantile q of a sorted list, linear between neighbours (Hyndman and Fan 1996, type 7).
 local function of_sorted(sorted, q)
   local at = 1 + (#sorted - 1) * q
   local low = math.floor(at)
@@ -20,13 +21,16 @@ end
 
 ---@param values number[]
 ---@param q number from 0 to 1
+---@return number? quantile nil for an empty list
 function stats.quantile(values, q)
   if #values == 0 then return nil end
   return of_sorted(sorted_copy(values), q)
 end
 
+---@return number? median nil for an empty list
 function stats.median(values) return stats.quantile(values, 0.5) end
 
+--- The interquartile range.
 function stats.iqr(values)
   if #values == 0 then return nil end
   local sorted = sorted_copy(values)
@@ -40,7 +44,7 @@ function stats.mean(values)
   return sum / #values
 end
 
---- Standard deviation of a sample; nil for fewer than two values.
+--- The standard deviation of a sample; nil for fewer than two values.
 function stats.deviation(values)
   if #values < 2 then return nil end
   local mean, sum = stats.mean(values), 0
@@ -48,7 +52,7 @@ function stats.deviation(values)
   return math.sqrt(sum / (#values - 1))
 end
 
---- Median absolute deviation over median: how unsteady positive values are.
+--- The median absolute deviation divided by the median: how unsteady positive values are.
 function stats.unsteadiness(values)
   local median = stats.median(values)
   if not median or median == 0 then return 0 end
@@ -57,10 +61,14 @@ function stats.unsteadiness(values)
   return stats.median(off) / math.abs(median)
 end
 
--- 97.5% points of Student's t for 1 .. 18 degrees of freedom.
-local t_points = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101}
+-- The 97.5% points of Student's t for 1 .. 18 degrees of freedom.
+local t_points = {
+  12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+  2.131, 2.120, 2.110, 2.101,
+}
 
--- xorshift64*: any stream does, so long as it is the same every time.
+-- xorshift64*: the bootstrap needs the same stream every time, and no better one. The core's Philox
+-- is not used, as statistics must also work where the core is not loaded.
 local function generator(seed)
   local state = seed ~ 0x9E3779B97F4A7C15
   return function(n)
@@ -82,7 +90,7 @@ local function bootstrap(values, resamples)
   return of_sorted(medians, 0.025), of_sorted(medians, 0.975)
 end
 
---- The 95% interval of the centre; nil for fewer than two values, which show no spread.
+--- The 95% interval of the centre; nil for fewer than two values, as one value shows no spread.
 ---@param values number[]
 ---@return number? lo
 ---@return number? hi
@@ -95,7 +103,7 @@ function stats.interval(values)
   return centre - half, centre + half
 end
 
---- The 95% interval of positive values, made of their logarithms: for ratios.
+--- The 95% interval of ratios, computed from their logarithms; nil unless all are positive.
 function stats.log_interval(values)
   local logs = {}
   for i, x in ipairs(values) do
@@ -107,7 +115,9 @@ function stats.log_interval(values)
   return math.exp(lo), math.exp(hi)
 end
 
---- median, lo, hi, iqr and n of one value a round.
+--- Summarises one value per round.
+---@param values number[]
+---@return {median: number, lo: number?, hi: number?, iqr: number, n: integer}
 function stats.summary(values)
   local lo, hi = stats.interval(values)
   return {median = stats.median(values), lo = lo, hi = hi, iqr = stats.iqr(values), n = #values}

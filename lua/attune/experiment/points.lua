@@ -1,4 +1,4 @@
---- From a declaration's fixed, grid, where and derived to the list of points.
+--- Turns a declaration's fixed, grid, where and derived into the list of points to measure.
 local sweep = {}
 
 local function sorted_keys(t)
@@ -8,25 +8,35 @@ local function sorted_keys(t)
   return keys
 end
 
---- One text for one set of parameters: names sorted, doubles with 17 digits, texts quoted.
+local function canonical_value(v)
+  if math.type(v) == "float" then return ("%.17g"):format(v) end
+  if type(v) == "string" then return ("%q"):format(v) end
+  return tostring(v)
+end
+
+--- One string per set of parameters: names sorted, floats with 17 digits, strings quoted.
+---@param parameters table<string, any>
+---@return string
 function sweep.canonical(parameters)
   local parts = {}
   for _, k in ipairs(sorted_keys(parameters)) do
-    local v = parameters[k]
-    local text = math.type(v) == "float" and ("%.17g"):format(v) or type(v) == "string" and ("%q"):format(v) or tostring(v)
-    parts[#parts + 1] = k .. "=" .. text
+    parts[#parts + 1] = k .. "=" .. canonical_value(parameters[k])
   end
   return table.concat(parts, ";")
 end
 
---- FNV-1a, 64 bits, as 16 hexadecimal digits.
+--- The hash FNV-1a of 64 bits.
+---@param text string
+---@return string 16 hexadecimal digits
 function sweep.hash(text)
   local h = 0xcbf29ce484222325
   for i = 1, #text do h = (h ~ text:byte(i)) * 0x100000001b3 end
   return ("%016x"):format(h)
 end
 
---- Parameter names in their order: as `order` says, then fixed, grid and derived ones by name.
+--- Parameter names in table order: first those of `order`, then fixed, grid and derived by name.
+---@param experiment attune.Experiment
+---@return string[]
 function sweep.names(experiment)
   local names, seen = {}, {}
   local function add(list)
@@ -44,26 +54,28 @@ function sweep.names(experiment)
   return names
 end
 
--- A derived parameter may use any other: it is computed when it is first asked for.
+-- A derived parameter may use any other, so each is computed when it is first read.
 local function with_derived(base, derived)
   local busy = {}
   return setmetatable(base, {__index = function(p, name)
     local make = derived and derived[name]
     if not make then return nil end
-    if busy[name] then error(("derived.%s: expected no circle, got one"):format(name), 0) end
+    if busy[name] then
+      error(("derived.%s: dependency cycle, it needs its own value"):format(name), 0)
+    end
     busy[name] = true
     local value = make(p)
     busy[name] = nil
     local kind = type(value)
     if kind ~= "number" and kind ~= "string" and kind ~= "boolean" then
-      error(("derived.%s: expected a number, a text or a boolean, got %s"):format(name, kind), 0)
+      error(("derived.%s: expected a number, a string or a boolean, got %s"):format(name, kind), 0)
     end
     rawset(p, name, value)
     return value
   end})
 end
 
--- Every combination, the last name varying fastest.
+-- Visits every combination of the grid's values; the last name varies fastest.
 local function combinations(names, grid, visit)
   local point = {}
   local function at(i)
@@ -76,9 +88,10 @@ local function combinations(names, grid, visit)
   at(1)
 end
 
---- The points, in sweep order: {parameters, hash, index}. Raises for two points with the same parameters.
----@param experiment table validated
----@param version string part of the hash: other code, other results
+--- The points in sweep order. Raises an error for two points with the same parameters.
+---@param experiment attune.Experiment checked by declare
+---@param version string part of the hash, as other code may give other results
+---@return {parameters: table<string, any>, hash: string, index: integer}[]
 function sweep.points(experiment, version)
   local in_grid, points, by_text = {}, {}, {}
   for _, name in ipairs(sweep.names(experiment)) do
@@ -90,12 +103,19 @@ function sweep.points(experiment, version)
     for k, v in pairs(varied) do p[k] = v end
     with_derived(p, experiment.derived)
     if experiment.where and not experiment.where(p) then return end
+    -- Reading each derived parameter stores its value in p.
     for name in pairs(experiment.derived or {}) do local _ = p[name] end
     setmetatable(p, nil)
     local text = sweep.canonical(p)
-    if by_text[text] then error(("grid: expected points that differ, got two with %s"):format(text), 0) end
+    if by_text[text] then
+      error(("grid: duplicate point, got two with %s"):format(text), 0)
+    end
     by_text[text] = true
-    points[#points + 1] = {parameters = p, hash = sweep.hash(experiment.name .. "\n" .. version .. "\n" .. text), index = #points + 1}
+    points[#points + 1] = {
+      parameters = p,
+      hash = sweep.hash(experiment.name .. "\n" .. version .. "\n" .. text),
+      index = #points + 1,
+    }
   end)
   return points
 end

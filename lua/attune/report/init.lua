@@ -1,5 +1,5 @@
 --- The report of a folder of results: a page that opens offline, and the same in Markdown.
-local files = require "attune.files"
+local files = require "attune.util.files"
 
 local report = {}
 

@@ -1,19 +1,31 @@
---- How far a run is: one line that is rewritten on a terminal, plain lines elsewhere.
+--- Shows how far a run is: one line that is rewritten on a terminal, plain lines elsewhere.
 local uv = require "luv"
-local text = require "attune.text"
+local text = require "attune.util.text"
 
 local Progress = {}
 Progress.__index = Progress
 
---- total: trials to run. Writes to standard error, so that a table on standard output can be piped.
+--- A progress line. It goes to standard error, so that a table on standard output can be piped.
+---@param total integer trials to run
 local function new(total)
   local terminal = uv.guess_handle(2) == "tty" and os.getenv "TERM" ~= "dumb"
   local tty = terminal and uv.new_tty(2, false)
-  return setmetatable({total = total, done = 0, start = uv.hrtime(), terminal = tty ~= nil and tty ~= false, tty = tty, counts = {}}, Progress)
+  return setmetatable({
+    total = total,
+    done = 0,
+    start = uv.hrtime(),
+    terminal = tty ~= nil and tty ~= false,
+    tty = tty,
+  }, Progress)
 end
 
--- A terminal that has gone away is no reason to stop measuring.
-local function put(s) pcall(function() io.stderr:write(s); io.stderr:flush() end) end
+-- A closed terminal is no reason to stop measuring, so that errors of writing are ignored.
+local function put(s)
+  pcall(function()
+    io.stderr:write(s)
+    io.stderr:flush()
+  end)
+end
 
 local function width(self)
   local columns = self.tty and self.tty:get_winsize()
@@ -25,6 +37,7 @@ local function cut(s, n)
   return s:sub(1, (utf8.offset(s, n) or n) - 1) .. "…"
 end
 
+-- The remaining time, from the mean time per trial so far.
 local function eta(self)
   if self.done == 0 then return "" end
   local took = (uv.hrtime() - self.start) * 1e-9
@@ -41,22 +54,27 @@ function Progress:draw(what)
   put("\r\27[K" .. bar .. cut(rest, columns - bar_width - 1))
 end
 
---- A line that stays: failures, warnings.
+--- Prints a line that stays, such as a failure or a warning.
 function Progress:say(line)
   if self.terminal then put("\r\27[K") end
   put(line .. "\n")
 end
 
+--- Call before a trial starts.
+---@param what string the trial in words
 function Progress:begin(what) self:draw(what) end
 
+--- Call when a trial has ended.
+---@param what string the trial in words
+---@param record attune.Record
 function Progress:finish(what, record)
   self.done = self.done + 1
-  self.counts[record.status] = (self.counts[record.status] or 0) + 1
   if record.status ~= "ok" and (record.status ~= "skipped" or record.round == 1) then
     local reason = (record.reason or ""):match "^[^\n]*"
     self:say(("%s: %s: %s"):format(record.status, what, reason))
   elseif not self.terminal then
-    self:say(("[%d/%d] %s  %s, %s"):format(self.done, self.total, what, text.duration(record.seconds or 0), eta(self)))
+    local took = text.duration(record.seconds or 0)
+    self:say(("[%d/%d] %s  %s, %s"):format(self.done, self.total, what, took, eta(self)))
   end
   self:draw(what)
 end

@@ -1,0 +1,43 @@
+--- Results as a table on the terminal.
+local text = require "attune.util.text"
+
+local function any_without_result(results)
+  for _, point in ipairs(results.points) do
+    if point.status ~= "ok" then return true end
+  end
+  return false
+end
+
+--- One line per point: the varied parameters, the status when some point is not ok, the median of
+--- each metric.
+---@param results attune.Results
+---@param max_rows? integer no limit by default
+---@return string[] lines
+return function(results, max_rows)
+  local columns, rows = {}, {}
+  local names = #results.varied > 0 and results.varied or results.parameters
+  local first = results.points[1]
+  for _, name in ipairs(names) do
+    columns[#columns + 1] = {name, right = first and type(first.parameters[name]) == "number"}
+  end
+  local with_status = any_without_result(results)
+  if with_status then columns[#columns + 1] = {"status"} end
+  for _, m in ipairs(results.metrics) do columns[#columns + 1] = {m.name, right = true} end
+  for i, point in ipairs(results.points) do
+    if max_rows and i > max_rows then break end
+    local row = {}
+    for _, name in ipairs(names) do row[#row + 1] = text.plain(point.parameters[name]) end
+    if with_status then row[#row + 1] = point.status end
+    for _, m in ipairs(results.metrics) do
+      local value = point.metrics[m.name]
+      row[#row + 1] = text.quantity(value and value.median, m.unit)
+    end
+    rows[#rows + 1] = row
+  end
+  local lines = text.columns(columns, rows)
+  if max_rows and #results.points > max_rows then
+    local left = #results.points - max_rows
+    lines[#lines + 1] = (".. and %d more points: attune show %s"):format(left, results.dir)
+  end
+  return lines
+end

@@ -1,0 +1,249 @@
+--- Declares an experiment: what to vary, what to measure, what it claims.
+--
+--     return require "attune.experiment" {
+--       name = "mqa_vs_mha", about = "the question in one sentence",
+--       fixed = {heads = 32}, grid = {kv_heads = {32, 8, 1}},
+--       trial = function(p, t) return {seconds = t:time(function() .. end)} end,
+--     }
+--
+-- Every worker process loads this file, so it must not load the code that draws plots: the
+-- check of a plot's declaration is in attune.plot.spec, which loads nothing else of plot/.
+local check_plot = require "attune.plot.spec"
+local sweep = require "attune.experiment.points"
+local suggest = require "attune.suggest"
+
+---@type table<string, type>
+local fields = {
+  name = "string",
+  about = "string",
+  fixed = "table",
+  grid = "table",
+  where = "function",
+  derived = "table",
+  order = "table",
+  quick = "table",
+  metrics = "table",
+  timing = "boolean",
+  rounds = "number",
+  timeout = "number",
+  memory = "number",
+  trial = "function",
+  plots = "table",
+  claims = "table",
+}
+local metric_fields = {unit = "string", better = "string", about = "string"}
+
+local function keys(t)
+  local list = {}
+  for k in pairs(t) do list[#list + 1] = k end
+  return list
+end
+
+local function fail(format, ...) error(("experiment: " .. format):format(...), 0) end
+
+local function check_fields(where, t, known)
+  for k, v in pairs(t) do
+    if not known[k] then
+      fail("unknown field '%s%s': %s", where, tostring(k), suggest(tostring(k), keys(known)))
+    end
+    if type(v) ~= known[k] then
+      fail("%s%s: expected a %s, got a %s", where, k, known[k], type(v))
+    end
+  end
+end
+
+local scalar = {number = true, string = true, boolean = true}
+
+local function check_grid_values(name, values)
+  if type(values) ~= "table" or #values == 0 then
+    local got = type(values) == "table" and "an empty one" or "a " .. type(values)
+    fail("grid.%s: expected a list of values, got %s", name, got)
+  end
+  for _, value in ipairs(values) do
+    if not scalar[type(value)] then
+      fail("grid.%s: expected numbers, strings or booleans, got a %s", name, type(value))
+    end
+  end
+end
+
+local function check_parameter(group, name, value)
+  if group == "fixed" and not scalar[type(value)] then
+    fail("fixed.%s: expected a number, a string or a boolean, got a %s", name, type(value))
+  end
+  if group == "derived" and type(value) ~= "function" then
+    fail("derived.%s: expected a function, got a %s", name, type(value))
+  end
+  if group == "grid" then check_grid_values(name, value) end
+end
+
+-- Checks all parameters and returns the group that declares each: {[name] = "fixed" ..}.
+local function check_groups(e)
+  local group_of = {}
+  for _, group in ipairs {"fixed", "grid", "derived"} do
+    for name, value in pairs(e[group] or {}) do
+      if type(name) ~= "string" or not name:find "^[%a_][%w_]*$" then
+        fail("%s: expected names as keys, got %s", group, tostring(name))
+      end
+      if group_of[name] then
+        fail("%s.%s: duplicate parameter, %s declares it too", group, name, group_of[name])
+      end
+      if name == "status" then
+        fail("%s.status: expected another name, as the results have a column 'status'", group)
+      end
+      group_of[name] = group
+      check_parameter(group, name, value)
+    end
+  end
+  return group_of
+end
+
+local function check_parameters(e)
+  local group_of = check_groups(e)
+  for name in pairs(e.quick or {}) do
+    if not group_of[name] and name ~= "rounds" and name ~= "timeout" then
+      fail("unknown field 'quick.%s': %s", name, suggest(name, keys(group_of)))
+    end
+    if group_of[name] == "derived" then
+      fail("quick.%s: expected a parameter of fixed or grid, got a derived one", name)
+    end
+  end
+  for _, name in ipairs(e.order or {}) do
+    if not group_of[name] then
+      local hint = suggest(tostring(name), keys(group_of))
+      fail("unknown parameter '%s' in order: %s", tostring(name), hint)
+    end
+  end
+end
+
+local function check_metric(name, metric)
+  if type(metric) ~= "table" then
+    fail('metrics.%s: expected a table such as {unit = "s", better = "lower"}, got a %s',
+      tostring(name), type(metric))
+  end
+  check_fields("metrics." .. name .. ".", metric, metric_fields)
+  if metric.better and metric.better ~= "lower" and metric.better ~= "higher" then
+    fail("metrics.%s.better: expected 'lower' or 'higher', got '%s'", name, metric.better)
+  end
+end
+
+local function check_lists(e)
+  for name, metric in pairs(e.metrics or {}) do check_metric(name, metric) end
+  for i, plot in ipairs(e.plots or {}) do
+    if type(plot) ~= "table" or type(plot.kind) ~= "string" then
+      fail("plots[%d]: expected a table with a kind, got %s", i, type(plot))
+    end
+    check_plot(plot, i)
+  end
+  for i, claim in ipairs(e.claims or {}) do
+    local ok = type(claim) == "table" and type(claim[1]) == "string"
+      and type(claim[2]) == "function"
+    if not ok then fail("claims[%d]: expected {text, function}", i) end
+  end
+end
+
+local function check_numbers(e)
+  if e.rounds and (math.type(e.rounds) ~= "integer" or e.rounds < 1) then
+    fail("rounds: expected an integer of at least 1, got %s", e.rounds)
+  end
+  if e.timeout and not (e.timeout > 0) then
+    fail("timeout: expected seconds above 0, got %s", e.timeout)
+  end
+  if e.memory and not (e.memory > 0) then
+    fail("memory: expected bytes above 0, got %s", e.memory)
+  end
+end
+
+local experiment = {}
+
+--- Checks a declaration and returns it, marked as one. Raises an error for the first mistake.
+---@param e attune.Experiment
+---@return attune.Experiment
+function experiment.declare(e)
+  if type(e) ~= "table" then fail("expected a table of fields, got a %s", type(e)) end
+  check_fields("", e, fields)
+  if not e.name then fail("name: expected one, got none") end
+  if not e.name:find "^[%w_-]+$" then
+    fail("name: expected letters, digits, - and _, got '%s'", e.name)
+  end
+  if not e.trial then fail("trial: expected a function, got none") end
+  if not e.grid and not e.fixed then fail("grid: expected grid or fixed, got neither") end
+  check_numbers(e)
+  check_parameters(e)
+  check_lists(e)
+  return setmetatable(e, experiment.type)
+end
+
+experiment.type = {__name = "attune.experiment"}
+
+---@return boolean whether declare made this value
+function experiment.is(value) return getmetatable(value) == experiment.type end
+
+local expected_script = "%s: expected a script that returns an experiment "
+  .. '(return require "attune.experiment" {..}), got %s'
+
+--- Loads a script as text, never as bytecode.
+---@param path string
+---@return attune.Experiment? experiment nil when the script cannot be read, has a syntax error,
+--- raises an error or returns something else
+---@return string? message
+function experiment.load(path)
+  local file, why = io.open(path, "rb")
+  if not file then return nil, why end
+  local text = file:read "a"
+  file:close()
+  if not text then return nil, path .. ": expected a script, got a folder" end
+  local chunk, syntax = load(text, "@" .. path, "t")
+  if not chunk then return nil, syntax end
+  local ok, result = xpcall(chunk, function(m) return type(m) == "string" and m or tostring(m) end)
+  if not ok then
+    local named = result:find("^" .. path:gsub("%p", "%%%0"))
+    return nil, (named and "" or path .. ": ") .. result
+  end
+  if not experiment.is(result) then return nil, expected_script:format(path, type(result)) end
+  return result
+end
+
+-- Gives a parameter of fixed or grid other values; it moves to grid when there are several.
+local function override(e, name, values)
+  if e.grid[name] then
+    e.grid[name] = values
+  elseif e.fixed[name] ~= nil then
+    if #values == 1 then
+      e.fixed[name] = values[1]
+    else
+      e.fixed[name], e.grid[name] = nil, values
+    end
+  else
+    local known = keys(e.fixed)
+    for k in pairs(e.grid) do known[#known + 1] = k end
+    fail("unknown parameter '%s': %s", name, suggest(name, known))
+  end
+end
+
+--- A copy of the declaration as one run uses it: defaults filled in, the values of `quick` applied
+--- when asked, then those of `set`. Field `parameters` lists all parameter names in order.
+---@param e attune.Experiment
+---@param options {quick?: boolean, set?: table<string, any[]>, rounds?: integer}
+---@return attune.Experiment
+function experiment.narrowed(e, options)
+  local copy = setmetatable({}, experiment.type)
+  for k, v in pairs(e) do copy[k] = v end
+  copy.fixed, copy.grid = {}, {}
+  for k, v in pairs(e.fixed or {}) do copy.fixed[k] = v end
+  for k, v in pairs(e.grid or {}) do copy.grid[k] = v end
+  for name, value in pairs(options.quick and e.quick or {}) do
+    if name == "rounds" or name == "timeout" then
+      copy[name] = value
+    else
+      override(copy, name, type(value) == "table" and value or {value})
+    end
+  end
+  for name, values in pairs(options.set or {}) do override(copy, name, values) end
+  copy.rounds = options.rounds or copy.rounds or 3
+  copy.timeout = copy.timeout or 600
+  copy.timing = copy.timing ~= false
+  copy.parameters = sweep.names(copy)
+  return copy
+end
+
+return setmetatable(experiment, {__call = function(_, e) return experiment.declare(e) end})

@@ -1,0 +1,132 @@
+--- The table that store.read returns, as declared classes with a version.
+--
+-- Plots, reports, exports, claims and the command's tables read this table and nothing else: never
+-- live objects, never the files behind it. To add a field, declare it here, fill it in
+-- results/store.lua, and raise `version` when older readers would misread the new files.
+local schema = {}
+
+--- Version of the results table and of the files behind it. Each record, each header and
+--- experiment.json carry it as `schema`.
+schema.version = 1
+
+---@alias attune.Status
+---| "ok"       every metric was measured
+---| "skipped"  the trial said that the point does not apply
+---| "failed"   an error, or a crash
+---| "oom"      the memory limit, or the machine's memory, was exceeded
+---| "timeout"  the trial took longer than its time limit
+
+---@alias attune.Scalar number|string|boolean
+
+--- How a metric is shown and compared.
+---@class attune.Metric
+---@field name string
+---@field unit? string "s", "B", "%"; none or "1" for a plain number
+---@field better? "lower"|"higher"
+---@field about? string
+
+--- A point's value of one metric. values, samples and rounds have one entry per measured round.
+---@class attune.Value
+---@field median number over values
+---@field lo? number lower end of the 95% interval; nil for one round
+---@field hi? number upper end
+---@field iqr number interquartile range of values
+---@field n integer number of values
+---@field values number[] each round's value: its number, or the median of its samples
+---@field samples number[][] each round's samples
+---@field rounds integer[] the round of each value, from 1
+---@field unsteady? boolean the samples of some round differ by more than 5% (median deviation)
+
+--- One combination of parameters.
+---@class attune.Point
+---@field hash string 16 hexadecimal digits, from the experiment's name, version and parameters
+---@field index integer position in the sweep, from 1
+---@field parameters table<string, attune.Scalar>
+---@field status attune.Status the worst of its rounds
+---@field reason? string why it is not ok
+---@field rounds integer number of rounds that ended ok
+---@field metrics table<string, attune.Value>
+
+--- A claim of the experiment with the verdict of the last run.
+---@class attune.ClaimVerdict
+---@field text string
+---@field verdict "held"|"failed"|"undecided"
+---@field detail? string
+
+--- The circumstances of one run: the header of a file of records.
+---@class attune.Provenance
+---@field file? string name of the file under trials/
+---@field time? string UTC
+---@field attune? string version
+---@field build? string compiler and flags
+---@field git? {commit: string, dirty: boolean} of the script's folder
+---@field blis? string version of the package
+---@field lua? string
+---@field system? string
+---@field host? string
+---@field cpu? string
+---@field cores? integer
+---@field threads? integer
+---@field isa? string instruction set in use
+---@field features? string of the processor
+---@field l2? integer bytes
+---@field l3? integer bytes
+---@field memory? integer bytes
+---@field governor? string
+---@field huge_pages? string
+---@field load? string load average at the start
+---@field script? string
+---@field command? string
+
+--- Everything that a folder of results contains.
+---@class attune.Results
+---@field schema integer schema.version
+---@field dir string
+---@field name string of the experiment
+---@field about? string
+---@field quick? boolean whether the last run was a --quick run
+---@field script? string
+---@field command? string of the last run
+---@field rounds? integer asked for by the last run
+---@field parameters string[] all parameter names in table order
+---@field varied string[] those that have more than one value
+---@field metrics attune.Metric[] the declared ones, then the others by name
+---@field plots attune.PlotSpec[]
+---@field claims attune.ClaimVerdict[]
+---@field provenance attune.Provenance[] one per run, oldest first
+---@field warnings string[]
+---@field points attune.Point[] in sweep order
+
+local Results = {__name = "attune.Results"}
+Results.__index = Results
+
+local required = {
+  dir = "string",
+  name = "string",
+  parameters = "table",
+  varied = "table",
+  metrics = "table",
+  plots = "table",
+  claims = "table",
+  provenance = "table",
+  warnings = "table",
+  points = "table",
+}
+
+--- Marks a table as results. Raises an error when a field is missing.
+---@param t table
+---@return attune.Results
+function schema.results(t)
+  for name, kind in pairs(required) do
+    if type(t[name]) ~= kind then
+      error(("results.%s: expected a %s, got a %s"):format(name, kind, type(t[name])), 2)
+    end
+  end
+  t.schema = schema.version
+  return setmetatable(t, Results)
+end
+
+---@return boolean whether schema.results made this value
+function schema.is(value) return getmetatable(value) == Results end
+
+return schema
