@@ -1,8 +1,11 @@
 --- What is measured, and what each figure is a share of.
 --
--- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations, its gradients 2.5 times that; a decoded token reads each key and value once.
--- A case's memory is what readings of bandwidth then read. A case with `point` stands in the roofline picture under that name; one with `curve` in the picture of time against tokens.
--- A figure: {text, case, of = ceiling, "roofline" or another case, at_least}. of another case: how many times as fast. `ratio` computes what is more than that.
+-- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations, its
+-- gradients 2.5 times that; a decoded token reads each key and value once.
+-- A case's memory is what readings of bandwidth then read. A case with `point` stands in the
+-- roofline picture under that name; one with `curve` in the picture of time against tokens.
+-- A figure: {text, case, of = ceiling, "roofline" or another case, at_least}. of another case: how
+-- many times as fast. `ratio` computes what is more than that.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
 local rounds = require "bench.rounds"
@@ -10,12 +13,13 @@ local rounds = require "bench.rounds"
 local cases, figures = {}, {}
 
 local bytes_of = {f32 = 4, bf16 = 2, f16 = 2, i8 = 1}
-local with_dots = attune.measure.peak(0.01, "bf16") > 0 -- without them bf16 is widened and multiplied as f32
+-- without them bf16 is widened and multiplied as f32
+local with_dots = attune.measure.peak(0.01, "bf16") > 0
 
 local function case(c) cases[#cases + 1] = c end
 local function figure(f) figures[#figures + 1] = f end
 
--- ---- products -------------------------------------------------------------------------------------------------------
+-- ---- products -----------------------------------------------------------------------------------
 
 case {name = "matmul", ceilings = {"sgemm", "fma"}, make = function()
   local a, b = attune.randn({2048, 2048}, {seed = 1}), attune.randn({2048, 2048}, {seed = 2})
@@ -23,17 +27,25 @@ case {name = "matmul", ceilings = {"sgemm", "fma"}, make = function()
 end}
 figure {"matmul, f32, 2048 cubed", case = "matmul", of = "sgemm", at_least = 0.90}
 
--- ---- prefill --------------------------------------------------------------------------------------------------------
+-- ---- prefill ------------------------------------------------------------------------------------
 
 local function inputs(p)
-  local function of(heads, seed) return attune.randn({1, heads, p.tokens, p.dim}, {seed = seed}):to(p.dtype or "f32") end
+  local function of(heads, seed)
+    return attune.randn({1, heads, p.tokens, p.dim}, {seed = seed}):to(p.dtype or "f32")
+  end
   return of(p.heads, 1), of(p.kv_heads, 2), of(p.kv_heads, 3)
 end
 
 local function prefill(name, p)
-  case {name = name, isa = p.isa, arithmetic = p.threads and "fma_one", point = p.point, curve = p.curve, tokens = p.tokens, ceilings = p.ceilings or {"sgemm", "fma"}, dots = p.dtype == "bf16" and with_dots, make = function()
+  case {name = name, isa = p.isa, arithmetic = p.threads and "fma_one", point = p.point,
+      curve = p.curve, tokens = p.tokens, ceilings = p.ceilings or {"sgemm", "fma"},
+      dots = p.dtype == "bf16" and with_dots, make = function()
     local q, k, v = inputs(p)
-    local options = {causal = true, engine = p.engine or "tiled", rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
+    local options = {
+      causal = true,
+      engine = p.engine or "tiled",
+      rotate = p.rotate and attune.position("rope", {head_dim = p.dim}),
+    }
     local all = attune.threads()
     return {run = function()
       if p.threads then attune.threads(p.threads) end
@@ -41,50 +53,118 @@ local function prefill(name, p)
       if p.threads then attune.threads(all) end
       o:close()
       lse:close()
-    end, flops = 2 * p.heads * p.tokens ^ 2 * p.dim, bytes = 2 * (p.heads + p.kv_heads) * p.tokens * p.dim * bytes_of[p.dtype or "f32"]}
+    end, flops = 2 * p.heads * p.tokens ^ 2 * p.dim, bytes = 2 * (p.heads + p.kv_heads) * p.tokens
+      * p.dim * bytes_of[p.dtype or "f32"]}
   end}
 end
 
 for _, dim in ipairs {128, 64} do
   local shape = ("H 8, S 4096, D %d"):format(dim)
-  prefill("prefill-f32-" .. dim, {heads = 8, kv_heads = 8, tokens = 4096, dim = dim, point = ("prefill f32, D %d"):format(dim)})
-  figure {"prefill, f32, causal, " .. shape, case = "prefill-f32-" .. dim, of = "sgemm", at_least = dim == 128 and 1.02 or 0.96}
-  figure {"the same", case = "prefill-f32-" .. dim, of = "fma", at_least = dim == 128 and 0.92 or 0.87}
+  prefill("prefill-f32-" .. dim, {
+    heads = 8,
+    kv_heads = 8,
+    tokens = 4096,
+    dim = dim,
+    point = ("prefill f32, D %d"):format(dim),
+  })
+  figure {
+    "prefill, f32, causal, " .. shape, case = "prefill-f32-" .. dim, of = "sgemm",
+    at_least = dim == 128 and 1.02 or 0.96,
+  }
+  figure {
+    "the same", case = "prefill-f32-" .. dim, of = "fma", at_least = dim == 128 and 0.92 or 0.87,
+  }
 end
 prefill("prefill-f32-128-mqa", {heads = 8, kv_heads = 1, tokens = 4096, dim = 128})
-figure {"prefill, f32, H 8, D 128: one kv head against 8", case = "prefill-f32-128-mqa", of = "prefill-f32-128", at_least = 1}
-prefill("prefill-bf16-128", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, dtype = "bf16", ceilings = with_dots and {"fma", "bf16"} or {"fma"}, point = "prefill bf16, D 128"})
-if with_dots then figure {"prefill, bf16, causal, H 8, S 4096, D 128", case = "prefill-bf16-128", of = "bf16", at_least = attune.machine().isa == "amx" and 0.5 or 0.75} end
-figure {"the same against f32", case = "prefill-bf16-128", of = "prefill-f32-128", at_least = with_dots and 1.6 or 0.9}
-prefill("prefill-f32-128-avx2", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, isa = "avx2", ceilings = {"fma"}})
-figure {"prefill, f32, causal, H 8, S 4096, D 128, with ATTUNE_ISA=avx2", case = "prefill-f32-128-avx2", isa = "avx2", of = "fma", at_least = 0.80}
-prefill("prefill-f32-128-one", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, threads = 1, ceilings = {"fma_one"}})
-figure {"prefill, f32, D 128: all threads against one", case = "prefill-f32-128", needs = {"prefill-f32-128-one"}, told = "of what the peak gains", at_least = 0.97, ratio = function(sample, samples)
+figure {
+  "prefill, f32, H 8, D 128: one kv head against 8", case = "prefill-f32-128-mqa",
+  of = "prefill-f32-128", at_least = 1,
+}
+prefill("prefill-bf16-128", {
+  heads = 8,
+  kv_heads = 8,
+  tokens = 4096,
+  dim = 128,
+  dtype = "bf16",
+  ceilings = with_dots and {"fma", "bf16"} or {"fma"},
+  point = "prefill bf16, D 128",
+})
+if with_dots then
+  figure {
+    "prefill, bf16, causal, H 8, S 4096, D 128",
+    case = "prefill-bf16-128",
+    of = "bf16",
+    at_least = attune.machine().isa == "amx" and 0.5 or 0.75,
+  }
+end
+figure {
+  "the same against f32", case = "prefill-bf16-128", of = "prefill-f32-128",
+  at_least = with_dots and 1.6 or 0.9,
+}
+prefill("prefill-f32-128-avx2", {
+  heads = 8,
+  kv_heads = 8,
+  tokens = 4096,
+  dim = 128,
+  isa = "avx2",
+  ceilings = {"fma"},
+})
+figure {
+  "prefill, f32, causal, H 8, S 4096, D 128, with ATTUNE_ISA=avx2",
+  case = "prefill-f32-128-avx2",
+  isa = "avx2",
+  of = "fma",
+  at_least = 0.80,
+}
+prefill("prefill-f32-128-one", {
+  heads = 8,
+  kv_heads = 8,
+  tokens = 4096,
+  dim = 128,
+  threads = 1,
+  ceilings = {"fma_one"},
+})
+figure {"prefill, f32, D 128: all threads against one", case = "prefill-f32-128",
+    needs = {"prefill-f32-128-one"}, told = "of what the peak gains", at_least = 0.97,
+    ratio = function(sample, samples)
   local other = rounds.beside(sample, samples, "prefill-f32-128-one")
   return other and other.seconds / sample.seconds / (sample.ceiling.fma / other.ceiling.fma_one)
 end}
 prefill("prefill-f32-128-rope", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, rotate = true})
-figure {"prefill, f32, D 128: with RoPE on the way in against without", case = "prefill-f32-128-rope", of = "prefill-f32-128", at_least = 0.97}
+figure {
+  "prefill, f32, D 128: with RoPE on the way in against without",
+  case = "prefill-f32-128-rope",
+  of = "prefill-f32-128",
+  at_least = 0.97,
+}
 
--- ---- decode ---------------------------------------------------------------------------------------------------------
+-- ---- decode -------------------------------------------------------------------------------------
 
--- One token over each of some caches, which together take as much memory as the readings of bandwidth do: each finds its cache in memory, no more of it by chance
+-- One token over each of some caches, which together take as much memory as the readings of
+-- bandwidth do: each finds its cache in memory, no more of it by chance
 -- in the last level than those do, and both are timed over as many bytes.
 local function decode(name, p)
   local dots = p.dots and with_dots
-  local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype] + (p.dtype == "i8" and 8 * p.kv_heads * p.tokens or 0)
-  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens, ceilings = dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true, dots = dots,
-    arithmetic = p.dtype == "i8" and not dots and "integers" or nil, make = function() -- faster than f32, and no ceiling is read for it
+  local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype]
+    + (p.dtype == "i8" and 8 * p.kv_heads * p.tokens or 0)
+  case {name = name, point = p.point, curve = p.curve, tokens = p.tokens,
+    ceilings = dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true,
+    dots = dots,
+    -- faster than f32, and no ceiling is read for it
+    arithmetic = p.dtype == "i8" and not dots and "integers" or nil, make = function()
     local caches, k = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1})
     for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
-      caches[i] = attune.cache {kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype}
+      caches[i] = attune.cache {
+        kv_heads = p.kv_heads, head_dim = p.dim, capacity = p.tokens, dtype = p.dtype,
+      }
       for _ = 1, p.tokens // 512 do caches[i]:append(k, k) end
     end
     local q = attune.randn({1, p.heads, 1, p.dim}, {seed = 2}):to(p.dots and "bf16" or "f32")
     local options = {rotate = p.rotate and attune.position("rope", {head_dim = p.dim})}
     return {run = function()
       for _, cache in ipairs(caches) do cache:attend(q, options) end
-    end, flops = 4 * p.heads * p.tokens * p.dim * #caches, bytes = bytes * #caches, times = #caches, memory = caches}
+    end, flops = 4 * p.heads * p.tokens * p.dim * #caches, bytes = bytes * #caches,
+      times = #caches, memory = caches}
   end}
 end
 
@@ -92,42 +172,99 @@ end
 for _, dtype in ipairs {"f32", "bf16", "f16", "i8"} do
   for _, group in ipairs {1, 2} do
     local name = ("decode-%s-g%d"):format(dtype, group)
-    decode(name, {heads = 32 * group, kv_heads = 32, tokens = 8192, dim = 128, dtype = dtype, dots = dtype == "bf16", point = dtype ~= "f16" and group == 1 and ("decode %s, G 1"):format(dtype)})
-    figure {("decode, %s cache, G %d, S 8192 (32 kv heads), D 128"):format(dtype, group), case = name, of = "read", at_least = dtype == "i8" and 0.90 or 0.95}
+    decode(name, {
+      heads = 32 * group,
+      kv_heads = 32,
+      tokens = 8192,
+      dim = 128,
+      dtype = dtype,
+      dots = dtype == "bf16",
+      point = dtype ~= "f16" and group == 1 and ("decode %s, G 1"):format(dtype),
+    })
+    figure {
+      ("decode, %s cache, G %d, S 8192 (32 kv heads), D 128"):format(dtype, group),
+      case = name,
+      of = "read",
+      at_least = dtype == "i8" and 0.90 or 0.95,
+    }
   end
   local name = ("decode-%s-g4"):format(dtype)
-  decode(name, {heads = 32, kv_heads = 8, tokens = 32768, dim = 128, dtype = dtype, dots = dtype == "bf16", point = (dtype == "f32" or dtype == "bf16") and ("decode %s, G 4"):format(dtype)})
-  figure {("decode, %s cache, G 4, S 32768 (8 kv heads), D 128"):format(dtype), case = name, of = "read", at_least = 0.90}
+  decode(name, {
+    heads = 32,
+    kv_heads = 8,
+    tokens = 32768,
+    dim = 128,
+    dtype = dtype,
+    dots = dtype == "bf16",
+    point = (dtype == "f32" or dtype == "bf16") and ("decode %s, G 4"):format(dtype),
+  })
+  figure {
+    ("decode, %s cache, G 4, S 32768 (8 kv heads), D 128"):format(dtype),
+    case = name,
+    of = "read",
+    at_least = 0.90,
+  }
 end
-figure {"decode, G 1: bf16 cache against f32", case = "decode-bf16-g1", of = "decode-f32-g1", at_least = 1.9}
-figure {"decode, G 1: i8 cache against f32", case = "decode-i8-g1", of = "decode-f32-g1", at_least = 3.4}
+figure {
+  "decode, G 1: bf16 cache against f32", case = "decode-bf16-g1", of = "decode-f32-g1",
+  at_least = 1.9,
+}
+figure {
+  "decode, G 1: i8 cache against f32", case = "decode-i8-g1", of = "decode-f32-g1", at_least = 3.4,
+}
 
 -- Arithmetic binds: multi-query attention.
 for _, group in ipairs {32, 48, 71} do
   for _, dtype in ipairs {"f32", "bf16", "i8"} do
     local name = ("decode-%s-g%d"):format(dtype, group)
     local dots = dtype ~= "f32"
-    decode(name, {heads = group, kv_heads = 1, tokens = 8192, dim = 128, dtype = dtype, dots = dots, point = dtype ~= "i8" and group ~= 48 and ("decode %s, G %d"):format(dtype, group)})
+    decode(name, {
+      heads = group,
+      kv_heads = 1,
+      tokens = 8192,
+      dim = 128,
+      dtype = dtype,
+      dots = dots,
+      point = dtype ~= "i8" and group ~= 48 and ("decode %s, G %d"):format(dtype, group),
+    })
     local what = ("decode, %s cache, MQA with G %d, S 8192, D 128"):format(dtype, group)
     if dtype == "f32" then figure {what, case = name, of = "roofline", at_least = 0.88}
-    elseif dtype == "bf16" and with_dots then figure {what .. ", bf16 q", case = name, of = "roofline", at_least = 0.75}
-    elseif dtype == "i8" then figure {what .. ", against bf16", case = name, of = ("decode-bf16-g%d"):format(group), at_least = 1} end
+    elseif dtype == "bf16" and with_dots then
+      figure {what .. ", bf16 q", case = name, of = "roofline", at_least = 0.75}
+    elseif dtype == "i8" then
+      figure {
+        what .. ", against bf16",
+        case = name,
+        of = ("decode-bf16-g%d"):format(group),
+        at_least = 1,
+      }
+    end
   end
 end
-decode("decode-f32-g32-rope", {heads = 32, kv_heads = 1, tokens = 8192, dim = 128, dtype = "f32", rotate = true})
-figure {"decode, f32, G 32: with RoPE on q against without", case = "decode-f32-g32-rope", of = "decode-f32-g32", at_least = 0.97}
+decode("decode-f32-g32-rope", {
+  heads = 32, kv_heads = 1, tokens = 8192, dim = 128, dtype = "f32", rotate = true,
+})
+figure {
+  "decode, f32, G 32: with RoPE on q against without", case = "decode-f32-g32-rope",
+  of = "decode-f32-g32", at_least = 0.97,
+}
 
 -- What the roofline says of the speed-up of one kv head over 32.
 local function speed_up(text, fast, slow, at_least)
-  figure {text, case = fast, needs = {slow}, told = "of the roofline's speed-up", at_least = at_least, ratio = function(sample, samples)
+  figure {text, case = fast, needs = {slow}, told = "of the roofline's speed-up",
+      at_least = at_least, ratio = function(sample, samples)
     local other = rounds.beside(sample, samples, slow)
-    return other and other.seconds / sample.seconds / (rounds.least_seconds(other) / rounds.least_seconds(sample))
+    return other
+      and other.seconds / sample.seconds
+        / (rounds.least_seconds(other) / rounds.least_seconds(sample))
   end}
 end
 speed_up("MQA against MHA, decode, f32, H 32, S 8192", "decode-f32-g32", "decode-f32-g1", 0.85)
-if with_dots then speed_up("MQA against MHA, decode, bf16, H 32, S 8192", "decode-bf16-g32", "decode-bf16-g1", 0.75) end
+if with_dots then
+  speed_up("MQA against MHA, decode, bf16, H 32, S 8192", "decode-bf16-g32", "decode-bf16-g1", 0.75)
+end
 
--- ---- backward -------------------------------------------------------------------------------------------------------
+-- ---- backward -----------------------------------------------------------------------------------
 
 for _, dim in ipairs {64, 128} do
   for _, kv_heads in ipairs {8, 1} do
@@ -143,13 +280,21 @@ for _, dim in ipairs {64, 128} do
         end
       end, flops = 5 * p.heads * p.tokens ^ 2 * p.dim}
     end}
-    figure {("backward, f32, causal, H 8, %d kv head%s, S 2048, D %d"):format(kv_heads, kv_heads > 1 and "s" or "", dim), case = name, of = "sgemm", at_least = 0.85}
+    figure {
+      (
+        "backward, f32, causal, H 8, %d kv head%s, S 2048, D %d"
+      ):format(kv_heads, kv_heads > 1 and "s" or "", dim),
+      case = name,
+      of = "sgemm",
+      at_least = 0.85,
+    }
   end
 end
 
--- ---- programs: what a score or a mask costs beside causal attention without it ---------------------------------------------
+-- ---- programs: what a score or a mask costs beside causal attention without it ------------------
 
--- pairs: how many a mask shows, of one head; a figure "of" another case compares what both do a second.
+-- pairs: how many a mask shows, of one head; a figure "of" another case compares what both do a
+-- second.
 local function modified(name, p)
   local tokens, pairs_seen = p.tokens, p.pairs or p.tokens * (p.tokens + 1) / 2
   case {name = name, ceilings = {"sgemm", "fma"}, make = function()
@@ -158,7 +303,9 @@ local function modified(name, p)
     local o, lse = attune.attention(q, k, v, options)
     local d_o = attune.randn({1, 8, tokens, 64}, {seed = 4})
     return {run = function()
-      local results = p.backward and {attune.attention_backward(d_o, q, k, v, o, lse, options)} or {attune.attention(q, k, v, options)}
+      local results = p.backward
+        and {attune.attention_backward(d_o, q, k, v, o, lse, options)}
+        or {attune.attention(q, k, v, options)}
       for _, t in ipairs(results) do
         if type(t) == "userdata" then t:close() end
       end
@@ -168,19 +315,63 @@ end
 
 local with_programs = {
   {"plain", function() return {causal = true} end},
-  {"alibi", function() return {causal = true, score = attune.position("alibi", {heads = 8}).score} end, 1.10, 1.15, "ALiBi as a program"},
-  {"softcap", function() return {causal = true, softcap = 20} end, 1.15, 1.15, "softcap, the option"},
-  {"softcap-program", function() return {causal = true, score = attune.scores.softcap(20)} end, 1.15, 1.15, "softcap as a program"},
-  {"t5", function() return {causal = true, score = attune.position("t5", {heads = 8, bidirectional = false, seed = 1}).score} end, 1.25, nil, "T5's bias: a table read by distance"},
-  {"mask-causal", function() return {mask = attune.masks.causal()} end, 1.05, nil, "causal as a mask program"},
+  {
+    "alibi",
+    function() return {causal = true, score = attune.position("alibi", {heads = 8}).score} end,
+    1.10,
+    1.15,
+    "ALiBi as a program",
+  },
+  {
+    "softcap",
+    function() return {causal = true, softcap = 20} end,
+    1.15,
+    1.15,
+    "softcap, the option",
+  },
+  {
+    "softcap-program",
+    function() return {causal = true, score = attune.scores.softcap(20)} end,
+    1.15,
+    1.15,
+    "softcap as a program",
+  },
+  {
+    "t5",
+    function()
+      return {
+        causal = true,
+        score = attune.position("t5", {heads = 8, bidirectional = false, seed = 1}).score,
+      }
+    end,
+    1.25,
+    nil,
+    "T5's bias: a table read by distance",
+  },
+  {
+    "mask-causal",
+    function() return {mask = attune.masks.causal()} end,
+    1.05,
+    nil,
+    "causal as a mask program",
+  },
 }
 for _, backward in ipairs {false, true} do
   local direction = backward and "backward" or "forward"
   for _, program in ipairs(with_programs) do
     local name, most = ("program-%s-%s"):format(direction, program[1]), program[backward and 4 or 3]
-    if program[1] == "plain" or most then modified(name, {tokens = 4096, options = program[2], backward = backward}) end
+    if program[1] == "plain" or most then
+      modified(name, {tokens = 4096, options = program[2], backward = backward})
+    end
     if most then
-      figure {("%s, %s, f32, H 8, S 4096, D 64: against attention without it"):format(program[5], direction), case = name, of = ("program-%s-plain"):format(direction), at_least = 1 / most}
+      figure {
+        (
+          "%s, %s, f32, H 8, S 4096, D 64: against attention without it"
+        ):format(program[5], direction),
+        case = name,
+        of = ("program-%s-plain"):format(direction),
+        at_least = 1 / most,
+      }
     end
   end
 end
@@ -191,11 +382,20 @@ local function documents_of(size, tokens)
   return ids
 end
 modified("mask-plain-8192", {tokens = 8192, options = function() return {causal = true} end})
-modified("mask-window-8192", {tokens = 8192, pairs = 8192 * 256 - 256 * 255 / 2, options = function() return {mask = attune.masks.sliding_window(256)} end})
-modified("mask-documents-8192", {tokens = 8192, pairs = 8192 * 513 / 2, options = function() return {mask = attune.masks.all(attune.masks.causal(), attune.masks.documents(documents_of(512, 8192)))} end})
+modified("mask-window-8192", {tokens = 8192, pairs = 8192 * 256 - 256 * 255 / 2,
+    options = function()
+  return {mask = attune.masks.sliding_window(256)}
+end})
+modified("mask-documents-8192", {tokens = 8192, pairs = 8192 * 513 / 2, options = function()
+  return {
+    mask = attune.masks.all(attune.masks.causal(), attune.masks.documents(documents_of(512, 8192))),
+  }
+end})
 -- What the share of seen pairs allows: as many pairs a second as causal attention.
 local function by_density(text, name, at_least)
-  figure {text, case = name, needs = {"mask-plain-8192"}, told = "of what the share of seen pairs allows", at_least = at_least, ratio = function(sample, samples)
+  figure {text, case = name, needs = {"mask-plain-8192"},
+      told = "of what the share of seen pairs allows", at_least = at_least,
+      ratio = function(sample, samples)
     local other = rounds.beside(sample, samples, "mask-plain-8192")
     return other and sample.flops / sample.seconds / (other.flops / other.seconds)
   end}
@@ -206,32 +406,55 @@ by_density("mask: causal documents of 512 at S 8192", "mask-documents-8192", 0.8
 -- Tracing a mask and making its block map, 5 ms at most: how many times that fits.
 case {name = "block-map", ceilings = {"fma"}, make = function()
   local ids = attune.tensor(documents_of(500, 8192), {dtype = "i32"})
-  return {run = function() attune.block_map(attune.masks.all(attune.masks.causal(), attune.masks.documents(ids)), {heads = 8, queries = 8192}) end, flops = 0}
+  return {
+    run = function()
+      attune.block_map(attune.masks.all(attune.masks.causal(), attune.masks.documents(ids)), {
+        heads = 8, queries = 8192,
+      })
+    end,
+    flops = 0,
+  }
 end}
-figure {"tracing a mask of documents and its block map, S 8192", case = "block-map", told = "times in 5 ms", at_least = 1, ratio = function(sample) return 0.005 / sample.seconds end}
+figure {"tracing a mask of documents and its block map, S 8192", case = "block-map",
+    told = "times in 5 ms", at_least = 1, ratio = function(sample)
+  return 0.005 / sample.seconds
+end}
 
--- ---- linear attention -----------------------------------------------------------------------------------------------
+-- ---- linear attention ---------------------------------------------------------------------------
 
--- 8 H S M D operations: two features products, the sums over keys, and reading them. Products within a causal block come on top and do not count.
+-- 8 H S M D operations: two features products, the sums over keys, and reading them. Products
+-- within a causal block come on top and do not count.
 local function linear(p)
   local name = ("linear-%s-%d"):format(p.causal and "causal" or "all", p.tokens)
   case {name = name, ceilings = {"sgemm", "fma"}, make = function()
     local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = p.tokens, dim = 64}
-    local options = {causal = p.causal, projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1}}
-    return {run = function() attune.linear_attention(q, k, v, options):close() end, flops = 8 * 8 * p.tokens * 256 * 64}
+    local options = {
+      causal = p.causal,
+      projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1},
+    }
+    return {
+      run = function() attune.linear_attention(q, k, v, options):close() end,
+      flops = 8 * 8 * p.tokens * 256 * 64,
+    }
   end}
   return name
 end
 
--- 18 H S M D operations: features of q and of k, S, R, and gradients of both features, both tokens and v. Nothing that is made twice counts.
+-- 18 H S M D operations: features of q and of k, S, R, and gradients of both features, both tokens
+-- and v. Nothing that is made twice counts.
 local function linear_backward(causal)
   local name = causal and "linear-backward-causal" or "linear-backward-all"
   case {name = name, ceilings = {"sgemm", "fma"}, make = function()
     local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = 4096, dim = 64}
     local slopes = attune.randn({1, 8, 4096, 64}, {seed = 4})
-    local options = {causal = causal, projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1}}
+    local options = {
+      causal = causal,
+      projection = attune.favor_projection {head_dim = 64, features = 256, seed = 1},
+    }
     return {run = function()
-      for _, gradient in ipairs {attune.linear_attention_backward(slopes, q, k, v, options)} do gradient:close() end
+      for _, gradient in ipairs {attune.linear_attention_backward(slopes, q, k, v, options)} do
+        gradient:close()
+      end
     end, flops = 18 * 8 * 4096 * 256 * 64}
   end}
   return name
@@ -239,22 +462,38 @@ end
 
 for _, causal in ipairs {false, true} do
   local what = causal and "FAVOR+, causal" or "FAVOR+, all keys"
-  local short, long = linear {causal = causal, tokens = 4096}, linear {causal = causal, tokens = 65536}
-  figure {what .. ", f32, H 8, S 4096, D 64, 256 features", case = short, of = "sgemm", at_least = causal and 0.65 or 0.80}
-  figure {"the same, a token at S 65536 against one at S 4096: times as fast", case = long, needs = {short}, told = "of the time a token at 4096", at_least = 0.95, ratio = function(sample, samples)
+  local short = linear {causal = causal, tokens = 4096}
+  local long = linear {causal = causal, tokens = 65536}
+  figure {
+    what .. ", f32, H 8, S 4096, D 64, 256 features", case = short, of = "sgemm",
+    at_least = causal and 0.65 or 0.80,
+  }
+  figure {"the same, a token at S 65536 against one at S 4096: times as fast", case = long,
+      needs = {short}, told = "of the time a token at 4096", at_least = 0.95,
+      ratio = function(sample, samples)
     local other = rounds.beside(sample, samples, short)
     -- each by the products of its own moment: the machine may have changed its speed in between
-    return other and other.seconds * other.ceiling.sgemm / 4096 / (sample.seconds * sample.ceiling.sgemm / 65536)
+    return other
+      and other.seconds * other.ceiling.sgemm / 4096
+        / (sample.seconds * sample.ceiling.sgemm / 65536)
   end}
-  figure {what .. ", backward, f32, H 8, S 4096, D 64, 256 features", case = linear_backward(causal), of = "sgemm", at_least = causal and 0.55 or 0.70}
+  figure {
+    what .. ", backward, f32, H 8, S 4096, D 64, 256 features",
+    case = linear_backward(causal),
+    of = "sgemm",
+    at_least = causal and 0.55 or 0.70,
+  }
 end
 
--- ---- curves: no figures to reach, a picture -------------------------------------------------------------------------------
+-- ---- curves: no figures to reach, a picture -----------------------------------------------------
 
 for tokens = 8, 13 do
   local shape = {heads = 8, tokens = 1 << tokens, dim = 64}
   local function curve(name, kv_heads, engine)
-    prefill(("curve-%s-%d"):format(name, shape.tokens), {heads = 8, kv_heads = kv_heads, tokens = shape.tokens, dim = 64, engine = engine, curve = "prefill:" .. name})
+    prefill(("curve-%s-%d"):format(name, shape.tokens), {
+      heads = 8, kv_heads = kv_heads, tokens = shape.tokens, dim = 64, engine = engine,
+      curve = "prefill:" .. name,
+    })
   end
   curve("tiled, 8 kv heads", 8, "tiled")
   curve("tiled, 1 kv head", 1, "tiled")
@@ -263,7 +502,10 @@ end
 for tokens = 9, 15 do
   for _, kv_heads in ipairs {32, 8, 1} do
     local name = ("%d kv head%s"):format(kv_heads, kv_heads > 1 and "s" or "")
-    decode(("curve-%s-%d"):format(name, 1 << tokens), {heads = 32, kv_heads = kv_heads, tokens = 1 << tokens, dim = 128, dtype = "f32", curve = "decode:" .. name})
+    decode(("curve-%s-%d"):format(name, 1 << tokens), {
+      heads = 32, kv_heads = kv_heads, tokens = 1 << tokens, dim = 128, dtype = "f32",
+      curve = "decode:" .. name,
+    })
   end
 end
 

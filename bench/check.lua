@@ -1,7 +1,10 @@
---- make bench-check: this tree against an earlier one (REF, the commit that bench/RESULTS.md was made at), both builds running the same cases in turns. What got slower
--- is named: the median of the rounds' ratios is off by more than 3% and three rounds of four agree. Exit 1 then.
+--- make bench-check: this tree against an earlier one (REF, the commit that bench/RESULTS.md was
+--- made at), both builds running the same cases in turns. What got slower
+-- is named: the median of the rounds' ratios is off by more than 3% and three rounds of four agree.
+-- Exit 1 then.
 --
---     lua5.4 bench/check.lua COMMAND-BEFORE COMMAND-NOW [--rounds N] [PATTERN ..]        COMMAND: a build's attune
+--     lua5.4 bench/check.lua COMMAND-BEFORE COMMAND-NOW [--rounds N] [PATTERN ..]        COMMAND: a
+-- build's attune
 package.path = "./?.lua;" .. package.path
 local uv = require "luv"
 local cases = require "bench.cases"
@@ -11,7 +14,9 @@ local commands, count, patterns = {arg[1], arg[2]}, 9, {}
 do
   local i = 3
   while arg[i] do
-    if arg[i] == "--rounds" then count, i = assert(math.tointeger(tonumber(arg[i + 1])), "--rounds: expected a number"), i + 1 else patterns[#patterns + 1] = arg[i] end
+    if arg[i] == "--rounds" then
+      count, i = assert(math.tointeger(tonumber(arg[i + 1])), "--rounds: expected a number"), i + 1
+    else patterns[#patterns + 1] = arg[i] end
     i = i + 1
   end
 end
@@ -19,7 +24,16 @@ end
 -- A process of one build that answers with seconds.
 local function start(command)
   local input, output, buffer = uv.new_pipe(false), uv.new_pipe(false), ""
-  local handle = assert(uv.spawn("sh", {args = {"-c", ("eval \"$('%s' env)\"; exec lua5.4 bench/serve.lua"):format(command)}, stdio = {input, output, 2}}, function() end))
+  local handle = assert(
+    uv.spawn(
+      "sh",
+      {
+        args = {"-c", ("eval \"$('%s' env)\"; exec lua5.4 bench/serve.lua"):format(command)},
+        stdio = {input, output, 2},
+      },
+      function() end
+    )
+  )
   output:read_start(function(_, chunk) buffer = buffer .. (chunk or "ended\n") end)
   return {
     ask = function(name)
@@ -29,7 +43,10 @@ local function start(command)
       buffer = rest
       return tonumber(line) or error(("%s: %s: %s"):format(command, name, line), 0)
     end,
-    stop = function() input:shutdown() handle:kill "sigterm" end,
+    stop = function()
+      input:shutdown()
+      handle:kill "sigterm"
+    end,
   }
 end
 
@@ -50,11 +67,19 @@ for _, case in ipairs(cases.cases) do
     for round = 1, count do
       local a, b
       -- who goes first changes from round to round
-      if round % 2 == 1 then a, b = before.ask(case.name), now.ask(case.name) else b, a = now.ask(case.name), before.ask(case.name) end
+      if round % 2 == 1 then
+        a, b = before.ask(case.name), now.ask(case.name)
+      else b, a = now.ask(case.name), before.ask(case.name) end
       ratios[round] = a / b
     end
-    local median, low, high = stats.median(ratios), stats.quantile(ratios, 0.25), stats.quantile(ratios, 0.75)
-    local verdict = median < 0.97 and high < 1 and "SLOWER" or median > 1.03 and low > 1 and "faster" or ""
+    local median = stats.median(ratios)
+    local low, high = stats.quantile(ratios, 0.25), stats.quantile(ratios, 0.75)
+    local verdict = ""
+    if median < 0.97 and high < 1 then
+      verdict = "SLOWER"
+    elseif median > 1.03 and low > 1 then
+      verdict = "faster"
+    end
     if verdict == "SLOWER" then worse = worse + 1 end
     print(("%-24s %10.3f %10.3f to %8.3f  %s"):format(case.name, median, low, high, verdict))
     io.stdout:flush()

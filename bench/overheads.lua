@@ -20,7 +20,9 @@ end
 local function seconds_of(program, arguments, input)
   local pipe, done = uv.new_pipe(false), false
   local start = uv.hrtime()
-  local handle = assert(uv.spawn(program, {args = arguments, stdio = {pipe, nil, nil}}, function() done = true end))
+  local handle = assert(uv.spawn(program, {args = arguments, stdio = {pipe, nil, nil}}, function()
+    done = true
+  end))
   if input then pipe:write(input) end
   pipe:shutdown()
   while not done do uv.run "once" end
@@ -33,33 +35,56 @@ end
 
 local function version()
   local samples = {}
-  for i = 1, 15 do samples[i] = seconds_of(os.getenv "ATTUNE_COMMAND" or "build/attune", {"--version"}) end
+  for i = 1, 15 do
+    samples[i] = seconds_of(os.getenv "ATTUNE_COMMAND" or "build/attune", {"--version"})
+  end
   return stats.median(samples)
 end
 
--- A run of trials that do nothing, less what as many workers take that are started by hand with the same request.
+-- A run of trials that do nothing, less what as many workers take that are started by hand with the
+-- same request.
 local function runner()
   local count = 40
   local script, dir = os.tmpname() .. ".lua", os.tmpname()
   os.remove(dir)
   local f = assert(io.open(script, "w"))
-  f:write(('return require "attune.experiment" {name = "nothing", grid = {i = {%s}}, rounds = 1, trial = function() return {x = 1} end}'):format(
-    table.concat((function() local t = {} for i = 1, count do t[i] = i end return t end)(), ",")))
+  f:write(([[return require "attune.experiment" {
+    name = "nothing", grid = {i = {%s}}, rounds = 1,
+    trial = function() return {x = 1} end}]]):format(
+    table.concat((function()
+      local t = {}
+      for i = 1, count do t[i] = i end
+      return t
+    end)(), ",")))
   f:close()
   local command = os.getenv "ATTUNE_COMMAND" or "build/attune"
-  local request = require "attune.util.json".encode {script = script, parameters = {i = 1}, round = 1, seed = 1, quick = false} .. "\n"
+  local request = require "attune.util.json".encode {
+    script = script,
+    parameters = {i = 1},
+    round = 1,
+    seed = 1,
+    quick = false,
+  } .. "\n"
   local differences = {}
   for i = 1, 5 do
-    local whole = seconds_of(command, {"run", script, "--out", dir .. i}) - seconds_of(command, {"run", script, "--out", dir .. i}) -- the second measures nothing
+    -- the second measures nothing
+    local whole = seconds_of(command, {
+      "run", script, "--out", dir .. i,
+    }) - seconds_of(command, {"run", script, "--out", dir .. i})
     local alone = 0
-    for _ = 1, count do alone = alone + seconds_of("lua5.4", {require "attune.place".lua .. "/bin/attune", "trial"}, request) end
+    for _ = 1, count do
+      alone = alone + seconds_of(
+        "lua5.4", {require "attune.place".lua .. "/bin/attune", "trial"}, request
+      )
+    end
     differences[i] = (whole - alone) / count
   end
   os.execute(("rm -rf %s %s*"):format(script, dir))
   return stats.median(differences)
 end
 
--- Bytes a thread that a call takes beside its results, and beside one packed copy of a kv head's keys and values a thread (forward) or lse and delta (backward).
+-- Bytes a thread that a call takes beside its results, and beside one packed copy of a kv head's
+-- keys and values a thread (forward) or lse and delta (backward).
 local function scratch(tokens, dim, backward)
   local function draw(seed) return attune.randn({1, 8, tokens, dim}, {seed = seed}) end
   local q, k, v, d_o = draw(1), draw(2), draw(3), draw(4)
@@ -67,7 +92,9 @@ local function scratch(tokens, dim, backward)
   collectgarbage()
   collectgarbage()
   attune.memory {reset_peak = true}
-  local results = backward and {attune.attention_backward(d_o, q, k, v, o, lse, {causal = true})} or {attune.attention(q, k, v, {causal = true, engine = "tiled"})}
+  local results = backward
+    and {attune.attention_backward(d_o, q, k, v, o, lse, {causal = true})}
+    or {attune.attention(q, k, v, {causal = true, engine = "tiled"})}
   local memory = attune.memory()
   local apart = backward and 2 * 8 * tokens * 4 or attune.threads() * 2 * tokens * dim * 4
   local bytes = (memory.peak - memory.bytes - apart) / attune.threads()
@@ -87,8 +114,13 @@ function overheads.measure()
   for _, backward in ipairs {false, true} do
     for _, dim in ipairs {64, 128} do
       for _, tokens in ipairs {2048, 16384} do
-        rows[#rows + 1] = {("scratch a thread, %s, f32, H 8, S %d, D %d, beside %s"):format(backward and "backward" or "prefill", tokens, dim,
-          backward and "lse and delta" or "a packed copy of a head's K and V"), scratch(tokens, dim, backward), backward and 4 << 20 or 2 << 20, "B"}
+        rows[#rows + 1] = {("scratch a thread, %s, f32, H 8, S %d, D "
+          .. "%d, beside %s"):format(backward and "backward" or "prefill",
+          tokens, dim,
+          backward
+            and "lse and delta"
+            or "a packed copy of a head's K and V"), scratch(tokens, dim, backward), backward
+            and 4 << 20 or 2 << 20, "B"}
       end
     end
   end

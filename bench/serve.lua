@@ -1,4 +1,5 @@
---- One build's side of a comparison: a line with a case's name on standard input, its best seconds of a slot on standard output.
+--- One build's side of a comparison: a line with a case's name on standard input, its best seconds
+--- of a slot on standard output.
 package.path = "./?.lua;" .. package.path
 local rounds = require "bench.rounds"
 

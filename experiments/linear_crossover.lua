@@ -1,15 +1,21 @@
 --- From which context on is linear attention faster than exact attention, and what does it lose?
 --
--- FAVOR+ (Performer: Choromanski et al. 2021, arXiv 2009.14794) replaces the softmax by M positive random features of each query and key. By operations
+-- FAVOR+ (Performer: Choromanski et al. 2021, arXiv 2009.14794) replaces the softmax by M positive
+-- random features of each query and key. By operations
 --   exact   4 heads S^2 D, causal half of that        FAVOR+   8 heads S D M
--- so that the lines meet at S = 2 M, causal at 4 M, where both run at the same share of the machine's peak. Beside each time stands what its operations take at the
--- machine's peak, measured in the same trial. The error is that of o against exact attention, relative, for scores of standard deviation 1 and 1/4:
--- the features' variance grows exponentially with the scores (the paper's lemma 2), and falls with 1 / M.
+-- so that the lines meet at S = 2 M, causal at 4 M, where both run at the same share of the
+-- machine's peak. Beside each time stands what its operations take at the
+-- machine's peak, measured in the same trial. The error is that of o against exact attention,
+-- relative, for scores of standard deviation 1 and 1/4:
+-- the features' variance grows exponentially with the scores (the paper's lemma 2), and falls with
+-- 1 / M.
 -- For an experiment of your own change a line: a value in `grid`, a shape in `fixed`.
 local attune = require "attune"
 
 local function inputs(p, factor)
-  local function of(seed) return attune.randn({1, p.heads, p.context, p.head_dim}, {seed = p.seed + seed, std = factor}) end
+  local function of(seed)
+    return attune.randn({1, p.heads, p.context, p.head_dim}, {seed = p.seed + seed, std = factor})
+  end
   return of(1), of(2), attune.randn({1, p.heads, p.context, p.head_dim}, {seed = p.seed + 3})
 end
 
@@ -32,14 +38,20 @@ local function relative_error(p, projection, factor)
   return root_mean_square(o - exact) / root_mean_square(exact)
 end
 
--- Where softmax's time and FAVOR+'s are equal: between two contexts straight lines in logarithms. nil and why where they never are.
+-- Where softmax's time and FAVOR+'s are equal: between two contexts straight lines in logarithms.
+-- nil and why where they never are.
 local function crossover(r, causal, features)
-  local exact, linear = r:where {causal = causal, features = 0}, r:where {causal = causal, features = features}
+  local exact = r:where {causal = causal, features = 0}
+  local linear = r:where {causal = causal, features = features}
   local ratios = {}
   for _, point in ipairs(linear.points) do
     for _, other in ipairs(exact.points) do
-      if other.parameters.context == point.parameters.context and point.metrics.seconds and other.metrics.seconds then
-        ratios[#ratios + 1] = {context = point.parameters.context, ratio = other.metrics.seconds.median / point.metrics.seconds.median}
+      if other.parameters.context == point.parameters.context
+          and point.metrics.seconds and other.metrics.seconds then
+        ratios[#ratios + 1] = {
+          context = point.parameters.context,
+          ratio = other.metrics.seconds.median / point.metrics.seconds.median,
+        }
       end
     end
   end
@@ -52,14 +64,17 @@ local function crossover(r, causal, features)
     end
   end
   if #ratios == 0 then return nil, "not measured" end
-  return nil, ratios[1].ratio >= 1 and ("below %d"):format(ratios[1].context) or ("above %d"):format(ratios[#ratios].context)
+  return nil,
+    ratios[1].ratio >= 1
+      and ("below %d"):format(ratios[1].context) or ("above %d"):format(ratios[#ratios].context)
 end
 
 local order = {"softmax", "M 64", "M 256", "M 1024"}
 
 return require "attune.experiment" {
   name = "linear_crossover",
-  about = "From which context on is FAVOR+ faster than exact attention on this machine, beside what operations predict, and how far off are its results?",
+  about = "From which context on is FAVOR+ faster than exact attention on this machine, beside "
+    .. "what operations predict, and how far off are its results?",
   fixed = {heads = 8, head_dim = 64},
   grid = {
     causal = {false, true},
@@ -80,48 +95,82 @@ return require "attune.experiment" {
     token_seconds = {unit = "s", better = "lower", about = "seconds of a call over its tokens"},
     error = {better = "lower", about = "relative error of o, scores of standard deviation 1"},
     error_narrow = {better = "lower", about = "the same, standard deviation 1/4"},
-    scratch_bytes = {unit = "B", better = "lower", about = "most bytes allocated during a call beside inputs and o"},
+    scratch_bytes = {
+      unit = "B",
+      better = "lower",
+      about = "most bytes allocated during a call beside inputs and o",
+    },
   },
   trial = function(p, t)
     local q, k, v = inputs(p, 1)
-    local options = {causal = p.causal, projection = p.features > 0 and attune.favor_projection {head_dim = p.head_dim, features = p.features, seed = p.seed} or nil}
-    local function call() return p.features == 0 and attune.attention(q, k, v, {causal = p.causal}) or attune.linear_attention(q, k, v, options) end
+    local options = {
+      causal = p.causal,
+      projection = p.features > 0
+        and attune.favor_projection {head_dim = p.head_dim, features = p.features, seed = p.seed}
+        or nil,
+    }
+    local function call()
+      return p.features == 0
+        and attune.attention(q, k, v, {causal = p.causal})
+        or attune.linear_attention(q, k, v, options)
+    end
     local long = operations(p) > 2e11
     attune.memory {reset_peak = true}
     local before = attune.memory().bytes
     local o = call()
     local scratch = attune.memory().peak - before - o.nbytes
-    local seconds = t:time(function() call():close() end, {budget = 0.15, least = long and 1 or 3, warmups = long and 0 or 1})
+    local seconds = t:time(function() call():close() end, {
+      budget = 0.15, least = long and 1 or 3, warmups = long and 0 or 1,
+    })
     local rate = attune.measure.peak(0.02)
     local metrics = {seconds = seconds, predicted = operations(p) / rate, scratch_bytes = scratch}
     local values = {}
-    for i, s in ipairs(type(seconds) == "table" and (seconds.samples or seconds) or {seconds}) do values[i] = s / p.context end
+    for i, s in ipairs(type(seconds) == "table" and (seconds.samples or seconds) or {seconds}) do
+      values[i] = s / p.context
+    end
     metrics.token_seconds = values
     if options.projection then
       metrics.error = relative_error(p, options.projection, 1)
-      metrics.error_narrow = relative_error(p, options.projection, 0.5) -- q and k by half: scores by a quarter
+      -- q and k by half: scores by a quarter
+      metrics.error_narrow = relative_error(p, options.projection, 0.5)
     end
     return metrics
   end,
   plots = {
-    {kind = "line", name = "seconds", title = "Seconds of a call: exact attention, and FAVOR+ of M features", x = "context", y = "seconds", by = "method", facet = "mask", also = "predicted",
-      log = "xy", order = order, caption = "Dashed: the operations at this machine's peak. Dashed lines meet at twice the number of features, causal at four times."},
-    {kind = "line", name = "speedup", title = "FAVOR+ of M features: times as fast as exact attention", x = "context", y = "seconds", by = "method", facet = "mask", against = {method = "softmax", features = 0}, also = "predicted",
+    {kind = "line", name = "seconds",
+      title = "Seconds of a call: exact attention, and FAVOR+ of M features", x = "context",
+      y = "seconds", by = "method", facet = "mask", also = "predicted",
+      log = "xy", order = order,
+      caption = "Dashed: the operations at this machine's peak. Dashed lines meet at twice the "
+        .. "number of features, causal at four times."},
+    {kind = "line", name = "speedup",
+      title = "FAVOR+ of M features: times as fast as exact attention", x = "context",
+      y = "seconds", by = "method", facet = "mask", against = {method = "softmax", features = 0},
+      also = "predicted",
       log = "xy", order = order, caption = "Above 1 FAVOR+ is faster."},
-    {kind = "line", name = "token", title = "Seconds a token: exact attention, and FAVOR+ of M features", x = "context", y = "token_seconds", by = "method", facet = "mask", log = "xy", order = order,
+    {kind = "line", name = "token",
+      title = "Seconds a token: exact attention, and FAVOR+ of M features", x = "context",
+      y = "token_seconds", by = "method", facet = "mask", log = "xy", order = order,
       caption = "Level for FAVOR+: its time is linear in tokens."},
-    {kind = "line", name = "error", title = "Relative error against exact attention, 1024 tokens", x = "features", y = "error", by = "mask", also = "error_narrow", where = {context = 1024, features = {64, 256, 1024}}, log = "xy",
-      caption = "Scores of standard deviation 1; dashed: 1/4. A line of slope -1/2 is an error that falls with the square root of the number of features."},
+    {kind = "line", name = "error", title = "Relative error against exact attention, 1024 tokens",
+      x = "features", y = "error", by = "mask", also = "error_narrow",
+      where = {context = 1024, features = {64, 256, 1024}}, log = "xy",
+      caption = "Scores of standard deviation 1; dashed: 1/4. A line of slope -1/2 is an error "
+        .. "that falls with the square root of the number of features."},
   },
   claims = {
     -- With few features a call is short where the lines meet, and what is no product weighs.
-    {"From 256 features on the measured crossover is within a factor of 2 of what operations predict: twice the features, causal four times", function(r)
+    {"From 256 features on the measured crossover is within a factor of 2 of what operations "
+      .. "predict: twice the features, causal four times", function(r)
       local parts, good, found = {}, true, false
       for _, causal in ipairs {false, true} do
         for _, features in ipairs {64, 256, 1024} do
           local predicted = (causal and 4 or 2) * features
           local measured, why = crossover(r, causal, features)
-          parts[#parts + 1] = ("%s, %d features: %s (predicted %d)"):format(causal and "causal" or "all keys", features, measured and ("%.0f"):format(measured) or why, predicted)
+          parts[#parts + 1] = ("%s, %d features: %s (predicted %d)"):format(
+            causal and "causal" or "all keys", features,
+            measured and ("%.0f"):format(measured) or why, predicted
+          )
           if measured and features >= 256 then
             found = true
             good = good and measured >= predicted / 2 and measured <= predicted * 2
@@ -130,10 +179,13 @@ return require "attune.experiment" {
       end
       return found and good, table.concat(parts, "; ")
     end},
-    {"At the longest context 256 features are faster than exact attention, causal or not", function(r)
+    {"At the longest context 256 features are faster than exact attention, "
+      .. "causal or not", function(r)
       local longest, parts, good = r:extreme("context", 1), {}, true
       for _, causal in ipairs {false, true} do
-        local ratio = r:where {causal = causal, context = longest}:ratio("seconds", {features = 0}, {features = 256})
+        local ratio = r:where {causal = causal, context = longest}:ratio(
+          "seconds", {features = 0}, {features = 256}
+        )
         parts[#parts + 1] = ("%s %.1fx"):format(causal and "causal" or "all keys", ratio.median)
         good = good and ratio.median > 1
       end
@@ -145,7 +197,9 @@ return require "attune.experiment" {
         for _, metric in ipairs {"error", "error_narrow"} do
           local before
           for _, features in ipairs {64, 256, 1024} do
-            local e = r:where {causal = causal, context = 1024, features = features}:values(metric)[1]
+            local e = r:where {
+              causal = causal, context = 1024, features = features,
+            }:values(metric)[1]
             if not e then return false, "not measured" end
             parts[#parts + 1] = ("%.3f"):format(e)
             good = good and (not before or e < before)
@@ -159,9 +213,15 @@ return require "attune.experiment" {
       local shortest, longest = r:extreme("context", -1), r:extreme("context", 1)
       local parts, good = {}, true
       for _, causal in ipairs {false, true} do
-        local a = r:where {causal = causal, features = 256, context = shortest}:values("scratch_bytes")[1]
-        local b = r:where {causal = causal, features = 256, context = longest}:values("scratch_bytes")[1]
-        parts[#parts + 1] = ("%s %.1f MiB and %.1f MiB"):format(causal and "causal" or "all keys", a / 2 ^ 20, b / 2 ^ 20)
+        local a = r:where {
+          causal = causal, features = 256, context = shortest,
+        }:values("scratch_bytes")[1]
+        local b = r:where {
+          causal = causal, features = 256, context = longest,
+        }:values("scratch_bytes")[1]
+        parts[#parts + 1] = ("%s %.1f MiB and %.1f MiB"):format(
+          causal and "causal" or "all keys", a / 2 ^ 20, b / 2 ^ 20
+        )
         good = good and b <= 4 * a -- four sections of keys instead of one
       end
       return good, table.concat(parts, "; ")

@@ -1,7 +1,10 @@
---- Who sees whom: a picture of every mask of attune.masks, and of the tiles that the kernels compute under it.
+--- Who sees whom: a picture of every mask of attune.masks, and of the tiles that the kernels
+--- compute under it.
 --
--- First with few tokens, a square a pair: queries go down, keys to the right, blue is seen. Second with many, a square a tile of 64 x 64 pairs, as
--- attune.block_map gives it: light ones are never computed, pale ones are masked pair by pair, blue ones run as without a mask.
+-- First with few tokens, a square a pair: queries go down, keys to the right, blue is seen. Second
+-- with many, a square a tile of 64 x 64 pairs, as
+-- attune.block_map gives it: light ones are never computed, pale ones are masked pair by pair, blue
+-- ones run as without a mask.
 -- Each mask is checked against `seen`, its rule in plain Lua, pair by pair.
 -- For an experiment of your own add a line to `gallery`.
 local attune = require "attune"
@@ -27,28 +30,49 @@ end
 -- Where the w places around x begin on a line of n, from 0.
 local function start(x, w, n) return math.max(0, math.min(x - w // 2, n - w)) end
 
--- make(n, u): the mask of n tokens, u a unit of length that grows with n. seen(i, j, n, u): whether query i sees key j.
+-- make(n, u): the mask of n tokens, u a unit of length that grows with n. seen(i, j, n, u): whether
+-- query i sees key j.
 local gallery = {
   {"causal", make = function() return masks.causal() end, seen = function(i, j) return j <= i end},
-  {"sliding window", make = function(_, u) return masks.sliding_window(2 * u) end, seen = function(i, j, _, u) return j <= i and i - j < 2 * u end},
-  {"prefix", make = function(_, u) return masks.prefix(3 * u) end, seen = function(i, j, _, u) return j <= 3 * u or j <= i end},
-  {"documents", make = function(n) return masks.documents(documents(n)) end, seen = function(i, j, n)
+  {"sliding window", make = function(_, u) return masks.sliding_window(2 * u) end,
+      seen = function(i, j, _, u)
+    return j <= i and i - j < 2 * u
+  end},
+  {"prefix", make = function(_, u) return masks.prefix(3 * u) end, seen = function(i, j, _, u)
+    return j <= 3 * u or j <= i
+  end},
+  {"documents", make = function(n) return masks.documents(documents(n)) end,
+      seen = function(i, j, n)
     local ids = documents(n)
     return ids[i] == ids[j]
   end},
-  {"causal and documents", make = function(n) return masks.all(masks.causal(), masks.documents(documents(n))) end, seen = function(i, j, n)
+  {"causal and documents",
+      make = function(n) return masks.all(masks.causal(), masks.documents(documents(n))) end,
+      seen = function(i, j, n)
     local ids = documents(n)
     return j <= i and ids[i] == ids[j]
   end},
-  {"dilated", make = function(_, u) return masks.dilated(u, 3) end, seen = function(i, j, _, u) return j <= i and i - j < 3 * u and (i - j) % 3 == 0 end},
-  {"global and local", make = function(_, u) return masks.global_local(u // 2, u) end, seen = function(i, j, _, u) return math.abs(i - j) <= u or i <= u // 2 or j <= u // 2 end},
-  {"strided", make = function(_, u) return masks.strided(u) end, seen = function(i, j, _, u) return j <= i and (i - j < u or (i - j) % u == 0) end},
-  {"natten, cut off at the ends", make = function(_, u) return masks.natten(2 * u + 1) end, seen = function(i, j, _, u) return math.abs(i - j) <= u end},
-  {"natten", make = function(n, u) return masks.natten(2 * u + 1, n) end, seen = function(i, j, n, u)
+  {"dilated", make = function(_, u) return masks.dilated(u, 3) end, seen = function(i, j, _, u)
+    return j <= i and i - j < 3 * u and (i - j) % 3 == 0
+  end},
+  {"global and local", make = function(_, u) return masks.global_local(u // 2, u) end,
+      seen = function(i, j, _, u)
+    return math.abs(i - j) <= u or i <= u // 2 or j <= u // 2
+  end},
+  {"strided", make = function(_, u) return masks.strided(u) end, seen = function(i, j, _, u)
+    return j <= i and (i - j < u or (i - j) % u == 0)
+  end},
+  {"natten, cut off at the ends", make = function(_, u) return masks.natten(2 * u + 1) end,
+      seen = function(i, j, _, u)
+    return math.abs(i - j) <= u
+  end},
+  {"natten", make = function(n, u) return masks.natten(2 * u + 1, n) end,
+      seen = function(i, j, n, u)
     local first = start(i - 1, 2 * u + 1, n)
     return j - 1 >= first and j - 1 < first + 2 * u + 1
   end},
-  {"natten on a grid", make = function(n) return masks.natten2d(rows_of(n), n // rows_of(n), 3) end, seen = function(i, j, n)
+  {"natten on a grid", make = function(n) return masks.natten2d(rows_of(n), n // rows_of(n), 3) end,
+      seen = function(i, j, n)
     local rows = rows_of(n)
     local columns = n // rows
     local top, left = start((i - 1) // columns, 3, rows), start((i - 1) % columns, 3, columns)
@@ -56,8 +80,11 @@ local gallery = {
     return row >= top and row < top + 3 and column >= left and column < left + 3
   end},
   {"window or first tokens", make = function(_, u)
-    return masks.all(masks.causal(), masks.any(masks.sliding_window(u), function(at) return at.j:le(u // 2) end))
-  end, seen = function(i, j, _, u) return j <= i and (i - j < u or j <= u // 2) end},
+    return masks.all(masks.causal(), masks.any(masks.sliding_window(u), function(at)
+      return at.j:le(u // 2)
+    end))
+  end, seen = function(i, j, _, u)
+  return j <= i and (i - j < u or j <= u // 2) end},
 }
 local order, by_name = {}, {}
 for n, entry in ipairs(gallery) do
@@ -76,16 +103,27 @@ return require "attune.experiment" {
     pairs = {about = "1 where a query (row) sees a key (column) with `tokens` tokens"},
     tiles = {about = "0 empty, 1 partial, 2 full: tiles of 64 x 64 pairs with `map_tokens` tokens"},
     seen = {unit = "%", about = "share of the pairs that are seen with `tokens` tokens"},
-    seen_of_many = {unit = "%", about = "share of the pairs that are seen with `map_tokens` tokens"},
-    computed = {unit = "%", about = "share of the tiles that are computed with `map_tokens` tokens"},
-    wrong = {better = "lower", about = "pairs where attention sees what the rule hides, or the other way round"},
+    seen_of_many = {
+      unit = "%",
+      about = "share of the pairs that are seen with `map_tokens` tokens",
+    },
+    computed = {
+      unit = "%",
+      about = "share of the tiles that are computed with `map_tokens` tokens",
+    },
+    wrong = {
+      better = "lower",
+      about = "pairs where attention sees what the rule hides, or the other way round",
+    },
     blind = {better = "lower", about = "tokens that do not see themselves"},
   },
   trial = function(p)
     local entry = by_name[p.mask]
     local unit = p.tokens // 9
     local q = attune.zeros {1, 1, p.tokens, 8}
-    local weights = attune.attention_weights(q, q, {mask = entry.make(p.tokens, unit)}):tolist()[1][1]
+    local weights = attune.attention_weights(q, q, {
+      mask = entry.make(p.tokens, unit),
+    }):tolist()[1][1]
     local pairs_, count, wrong, blind = {}, 0, 0, 0
     for i = 1, p.tokens do
       for j = 1, p.tokens do
@@ -96,18 +134,31 @@ return require "attune.experiment" {
         if i == j and not seen then blind = blind + 1 end
       end
     end
-    local map = attune.block_map(entry.make(p.map_tokens, p.map_tokens // 16), {queries = p.map_tokens})
+    local map = attune.block_map(entry.make(p.map_tokens, p.map_tokens // 16), {
+      queries = p.map_tokens,
+    })
     local tiles = {}
     for _, row in ipairs(map.rows) do
       for c = 1, #row do tiles[#tiles + 1] = row:byte(c) end
     end
-    return {pairs = pairs_, tiles = tiles, seen = 100 * count / p.tokens ^ 2, seen_of_many = 100 * map.density, computed = 100 * (1 - map.blocks.empty / #tiles), wrong = wrong, blind = blind}
+    return {
+      pairs = pairs_,
+      tiles = tiles,
+      seen = 100 * count / p.tokens ^ 2,
+      seen_of_many = 100 * map.density,
+      computed = 100 * (1 - map.blocks.empty / #tiles),
+      wrong = wrong,
+      blind = blind,
+    }
   end,
   plots = {
-    {kind = "pixels", name = "pairs", title = "Who sees whom", x = "mask", y = "pairs", also = "seen", order = order,
+    {kind = "pixels", name = "pairs", title = "Who sees whom", x = "mask", y = "pairs",
+      also = "seen", order = order,
       caption = "Queries go down, keys to the right; blue is seen."},
-    {kind = "pixels", name = "tiles", title = "Tiles of 64 x 64 pairs that the kernels compute", x = "mask", y = "tiles", also = "computed", order = order,
-      caption = "Light: never computed. Pale: masked pair by pair. Blue: computed as without a mask."},
+    {kind = "pixels", name = "tiles", title = "Tiles of 64 x 64 pairs that the kernels compute",
+      x = "mask", y = "tiles", also = "computed", order = order,
+      caption = "Light: never computed. Pale: masked pair by pair. Blue: computed as "
+        .. "without a mask."},
   },
   claims = {
     {"Attention sees just what each mask's rule in plain Lua shows", function(r)

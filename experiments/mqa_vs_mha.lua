@@ -1,10 +1,16 @@
---- What multi-query attention saves, for one attention layer of real models: time of a decoded token, time of a prompt, bytes of the cache.
+--- What multi-query attention saves, for one attention layer of real models: time of a decoded
+--- token, time of a prompt, bytes of the cache.
 --
--- Sweeps the number of key-value heads from all heads (multi-head attention) over 8 (grouped-query) to 1 (multi-query: Shazeer 2019,
--- arXiv 1911.02150). Each decoded token goes through one layer as a model runs it: rotary embedding of the new q and k, append, attend.
--- A deep model's layer finds its cache in memory, not in the processor's own caches: calls go round several caches that together
--- take more than twice the last level. Beside each time stands what the roofline allows on this machine, measured in the same trial:
---   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)        one query token, one layer, per sequence
+-- Sweeps the number of key-value heads from all heads (multi-head attention) over 8 (grouped-query)
+-- to 1 (multi-query: Shazeer 2019,
+-- arXiv 1911.02150). Each decoded token goes through one layer as a model runs it: rotary embedding
+-- of the new q and k, append, attend.
+-- A deep model's layer finds its cache in memory, not in the processor's own caches: calls go round
+-- several caches that together
+-- take more than twice the last level. Beside each time stands what the roofline allows on this
+-- machine, measured in the same trial:
+--   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)        one query token, one
+-- layer, per sequence
 -- For an experiment of your own change a line: a shape in `models`, a value in `grid`.
 local attune = require "attune"
 
@@ -15,13 +21,17 @@ local models = {
   ["llama2-7b"] = {heads = 32, head_dim = 128},
 }
 local bytes_of = {f32 = 4, bf16 = 2, f16 = 2}
-local longest_prompt = 2048 -- prefill above it would only repeat what 2048 shows, quadratically slower
+-- prefill above it would only repeat what 2048 shows, quadratically slower
+local longest_prompt = 2048
 
 local order = {"MHA", "GQA-8", "MQA"}
 
-local function cache_formula(p) return 2 * p.batch * p.kv_heads * p.context * p.head_dim * bytes_of[p.dtype] end
+local function cache_formula(p)
+  return 2 * p.batch * p.kv_heads * p.context * p.head_dim * bytes_of[p.dtype]
+end
 
--- Caches, full but for one token, to be used in turn: more than twice the last level of cache in all.
+-- Caches, full but for one token, to be used in turn: more than twice the last level of cache in
+-- all.
 local function make_caches(p)
   local one = cache_formula(p)
   local count = math.min(256, math.max(1, math.ceil(2.2 * attune.machine().l3 / one)))
@@ -29,7 +39,10 @@ local function make_caches(p)
   local k = attune.randn({p.batch, p.kv_heads, piece, p.head_dim}, {seed = p.seed})
   local caches = {}
   for i = 1, count do
-    local cache = attune.cache {batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context, dtype = p.dtype}
+    local cache = attune.cache {
+      batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context,
+      dtype = p.dtype,
+    }
     for _ = 1, p.context // piece do cache:append(k, k) end
     caches[i] = cache:truncate(p.context - 1)
   end
@@ -60,12 +73,15 @@ local function prefill(p, t)
   local q = attune.randn(shape, {seed = p.seed, dtype = "f32"}):to(p.dtype)
   shape[2] = p.kv_heads
   local k = attune.randn(shape, {seed = p.seed + 1}):to(p.dtype)
-  return t:time(function() attune.attention(q, k, k, {causal = true, engine = "tiled"}) end, {budget = 0.1, least = 2})
+  return t:time(function() attune.attention(q, k, k, {causal = true, engine = "tiled"}) end, {
+    budget = 0.1, least = 2,
+  })
 end
 
 return require "attune.experiment" {
   name = "mqa_vs_mha",
-  about = "How much faster and smaller is multi-query attention than multi-head attention, for one layer of real models on this machine?",
+  about = "How much faster and smaller is multi-query attention than multi-head attention, for "
+    .. "one layer of real models on this machine?",
   fixed = {},
   grid = {
     model = {"falcon-7b", "starcoder", "palm-8b", "llama2-7b"},
@@ -77,9 +93,13 @@ return require "attune.experiment" {
   derived = {
     heads = function(p) return models[p.model].heads end,
     head_dim = function(p) return models[p.model].head_dim end,
-    attention = function(p) return p.kv_heads == p.heads and "MHA" or p.kv_heads == 1 and "MQA" or "GQA-" .. p.kv_heads end,
+    attention = function(p)
+      return p.kv_heads == p.heads and "MHA" or p.kv_heads == 1 and "MQA" or "GQA-" .. p.kv_heads
+    end,
   },
-  where = function(p) return p.kv_heads == p.heads or (p.kv_heads == 8 and p.heads % 8 == 0) or p.kv_heads == 1 end,
+  where = function(p)
+    return p.kv_heads == p.heads or (p.kv_heads == 8 and p.heads % 8 == 0) or p.kv_heads == 1
+  end,
   order = {"model", "heads", "head_dim", "kv_heads", "attention", "batch", "context", "dtype"},
   quick = {batch = {1}, context = {512, 2048, 8192}, rounds = 3},
   rounds = 5,
@@ -89,24 +109,33 @@ return require "attune.experiment" {
     decode_predicted = {unit = "s", better = "lower", about = "roofline prediction"},
     prefill_seconds = {unit = "s", better = "lower", about = "seconds of a prompt, one layer"},
     cache_bytes = {unit = "B", better = "lower", about = "bytes of the cache, counted"},
-    cache_formula = {unit = "B", better = "lower", about = "2 batch kv_heads context head_dim bytes"},
+    cache_formula = {
+      unit = "B", better = "lower", about = "2 batch kv_heads context head_dim bytes",
+    },
     peak_bytes = {unit = "B", better = "lower", about = "most bytes allocated during decoding"},
   },
   trial = function(p, t)
     local needed = 1.3 * cache_formula(p) + 3 * attune.machine().l3 + (512 << 20)
     local available = attune.machine().memory
     if needed > 0.8 * available then
-      return nil, ("needs about %.1f GiB, more than the 80%% of this machine's %.1f GiB that a trial may take"):format(needed / 2 ^ 30, available / 2 ^ 30)
+      return nil,
+        (
+          "needs about %.1f GiB, more than the 80%% of this machine's %.1f GiB that a trial may "
+            .. "take"
+        ):format(needed / 2 ^ 30, available / 2 ^ 30)
     end
     attune.memory {reset_peak = true}
     local before = attune.memory().bytes
     local seconds, bytes, others = decode(p, t)
     local peak_bytes = attune.memory().peak - before - others -- a layer has one cache
     collectgarbage()
-    local bandwidth, peak = attune.measure.bandwidth(0.03, math.max(3 * attune.machine().l3, 64 << 20)), attune.measure.peak(0.02)
+    local bandwidth = attune.measure.bandwidth(0.03, math.max(3 * attune.machine().l3, 64 << 20))
+    local peak = attune.measure.peak(0.02)
     return {
       decode_seconds = seconds,
-      decode_predicted = math.max(cache_formula(p) / bandwidth, 4 * p.batch * p.heads * p.context * p.head_dim / peak),
+      decode_predicted = math.max(
+        cache_formula(p) / bandwidth, 4 * p.batch * p.heads * p.context * p.head_dim / peak
+      ),
       prefill_seconds = prefill(p, t),
       cache_bytes = bytes,
       cache_formula = cache_formula(p),
@@ -114,35 +143,54 @@ return require "attune.experiment" {
     }
   end,
   plots = {
-    {kind = "line", name = "decode", title = "Seconds per decoded token, one layer", x = "context", y = "decode_seconds", by = "attention", facet = "model",
+    {kind = "line", name = "decode", title = "Seconds per decoded token, one layer", x = "context",
+      y = "decode_seconds", by = "attention", facet = "model",
       also = "decode_predicted", where = {batch = 1, dtype = "f32"}, log = "xy", order = order,
       caption = "Dashed: what the measured bandwidth and peak of this machine allow."},
-    {kind = "line", name = "speedup", title = "Decoding: how many times as fast as multi-head attention", x = "context", y = "decode_seconds", by = "attention", facet = "model",
-      against = {attention = "MHA"}, also = "decode_predicted", where = {batch = 1, dtype = "f32"}, log = "x", order = order,
-      caption = "Multi-query attention stops gaining where arithmetic, not memory, sets the time: the dashed roofline bends there too."},
-    {kind = "bars", name = "memory", title = "Cache of one layer at 8192 tokens", x = "model", y = "cache_bytes", by = "attention", order = order, where = {batch = 1, dtype = "bf16", context = 8192},
+    {kind = "line", name = "speedup",
+      title = "Decoding: how many times as fast as multi-head attention", x = "context",
+      y = "decode_seconds", by = "attention", facet = "model",
+      against = {attention = "MHA"}, also = "decode_predicted", where = {
+        batch = 1, dtype = "f32",
+      }, log = "x", order = order,
+      caption = "Multi-query attention stops gaining where arithmetic, not memory, sets the time: "
+        .. "the dashed roofline bends there too."},
+    {kind = "bars", name = "memory", title = "Cache of one layer at 8192 tokens", x = "model",
+      y = "cache_bytes", by = "attention", order = order,
+      where = {batch = 1, dtype = "bf16", context = 8192},
       caption = "Counted by the engine."},
-    {kind = "heat", name = "speedup-map", title = "Multi-query against multi-head: times as fast, bf16 cache", x = "context", y = "model", value = "decode_seconds", against = {attention = "MHA"},
+    {kind = "heat", name = "speedup-map",
+      title = "Multi-query against multi-head: times as fast, bf16 cache", x = "context",
+      y = "model", value = "decode_seconds", against = {attention = "MHA"},
       where = {batch = 1, dtype = "bf16", attention = {"MHA", "MQA"}}},
   },
   claims = {
     {"The cache shrinks by exactly heads / kv_heads, as the formula says", function(r)
       for _, point in ipairs(r.points) do
-        if point.status == "ok" and point.metrics.cache_bytes.median ~= point.metrics.cache_formula.median then return false, point.parameters.model end
+        if point.status == "ok"
+            and point.metrics.cache_bytes.median ~= point.metrics.cache_formula.median then
+          return false, point.parameters.model
+        end
       end
       return #r:values "cache_bytes" > 0
     end},
     {"With 32 heads, f32 and 8192 tokens, MQA decodes at least 6 times as fast as MHA", function(r)
-      return r:where {model = "llama2-7b", batch = 1, dtype = "f32", context = 8192}:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"}):above(6)
+      return r:where {
+        model = "llama2-7b", batch = 1, dtype = "f32", context = 8192,
+      }:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"}):above(6)
     end},
-    {"At the longest context MQA beats MHA for every model; its share of the roofline's speed-up is told", function(r)
+    {"At the longest context MQA beats MHA for every model; its share of the roofline's "
+      .. "speed-up is told", function(r)
       local longest, parts, good = r:extreme("context", 1), {}, true
       for _, model in ipairs {"falcon-7b", "starcoder", "palm-8b", "llama2-7b"} do
         local at = r:where {model = model, batch = 1, dtype = "f32", context = longest}
-        if #at:where {attention = "MHA"}.points == 1 and at:where {attention = "MHA"}.points[1].status == "ok" then
+        if #at:where {attention = "MHA"}.points == 1
+            and at:where {attention = "MHA"}.points[1].status == "ok" then
           local measured = at:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"})
           local predicted = at:ratio("decode_predicted", {attention = "MHA"}, {attention = "MQA"})
-          parts[#parts + 1] = ("%s %.1fx, %.0f%% of the %.1fx predicted"):format(model, measured.median, 100 * measured.median / predicted.median, predicted.median)
+          parts[#parts + 1] = ("%s %.1fx, %.0f%% of the %.1fx predicted"):format(
+            model, measured.median, 100 * measured.median / predicted.median, predicted.median
+          )
           good = good and measured.median > 1
         end
       end

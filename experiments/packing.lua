@@ -1,12 +1,18 @@
---- Is attention over packed documents the same as over each document alone? And what does packing save?
+--- Is attention over packed documents the same as over each document alone? And what does packing
+--- save?
 --
--- attune.pack puts short documents into rows of one length, first-fit decreasing. Then positions restart in each document or run on through the row, and
--- documents are kept apart (by `lengths`, or by the mask program attune.masks.documents) or are not.
+-- attune.pack puts short documents into rows of one length, first-fit decreasing. Then positions
+-- restart in each document or run on through the row, and
+-- documents are kept apart (by `lengths`, or by the mask program attune.masks.documents) or are
+-- not.
 --   kept apart, restarted: nothing can differ, for any encoding, forward and backward
---   kept apart, running:   relative encodings see differences of positions only, which are the same; absolute ones see other positions
---   not kept apart:        a document's queries see the documents before it; yet the scores inside a document stay what they were where the positions
+--   kept apart, running:   relative encodings see differences of positions only, which are the
+-- same; absolute ones see other positions
+--   not kept apart:        a document's queries see the documents before it; yet the scores inside
+-- a document stay what they were where the positions
 --                          restart or the encoding is relative
--- One layer: x gets its embedding, goes through three matrices, q and k are rotated, attention is causal. Differences are the greatest one over the
+-- One layer: x gets its embedding, goes through three matrices, q and k are rotated, attention is
+-- causal. Differences are the greatest one over the
 -- root mean square of what the documents alone give, in f32.
 -- For an experiment of your own add a line to `encodings`.
 local attune = require "attune"
@@ -29,7 +35,9 @@ local attended, counted = 40, 1000 -- documents for attention; for the waste
 
 -- Documents of at most 256 tokens each.
 local draws = {
-  ["log-normal"] = function(u) return math.exp(4 + 0.8 * math.sqrt(-2 * math.log(1 - u[1])) * math.cos(2 * math.pi * u[2])) end,
+  ["log-normal"] = function(u)
+    return math.exp(4 + 0.8 * math.sqrt(-2 * math.log(1 - u[1])) * math.cos(2 * math.pi * u[2]))
+  end,
   uniform = function(u) return 1 + 256 * u[1] end,
   equal = function() return 100 end,
 }
@@ -46,7 +54,8 @@ end
 local function wasted(p)
   local list, used = documents(p.lengths, counted), 0
   for _, ids in ipairs(list) do used = used + #ids end
-  return 100 * attune.pack(list, {capacity = p.capacity}).waste, 100 * (1 - used / (#list * p.capacity))
+  return 100 * attune.pack(list, {capacity = p.capacity}).waste,
+    100 * (1 - used / (#list * p.capacity))
 end
 
 local function matrices()
@@ -62,38 +71,60 @@ local function embedded(pe, x, positions)
   return x + at
 end
 
--- The layer: {o, dx, dtable, q, k}, o and dx [rows, heads | 1, tokens, ..]; positions [rows, tokens]; score: of the encoding, reading positions where they are not the tokens' own.
+-- The layer: {o, dx, dtable, q, k}, o and dx [rows, heads | 1, tokens, ..]; positions [rows,
+-- tokens]; score: of the encoding, reading positions where they are not the tokens' own.
 local function layer(pe, w, x, d_o, positions, options)
   local rows, tokens = x.shape[1], x.shape[2]
   local function split(t) return t:view(rows, tokens, heads, head_dim):transpose(2, 3) end
   local function joined(t) return t:transpose(2, 3):contiguous():view(rows * tokens, d_model) end
   local flat = embedded(pe, x, positions):contiguous():view(rows * tokens, d_model)
-  local q, k, v = split(attune.matmul(flat, w[1])), split(attune.matmul(flat, w[2])), split(attune.matmul(flat, w[3]))
+  local q = split(attune.matmul(flat, w[1]))
+  local k = split(attune.matmul(flat, w[2]))
+  local v = split(attune.matmul(flat, w[3]))
   options.causal = true
-  if pe.name == "rope" or pe.name == "xpos" then options.rotate, options.positions = pe, positions end
+  if pe.name == "rope" or pe.name == "xpos" then
+    options.rotate, options.positions = pe, positions
+  end
   local o, lse = attune.attention(q, k, v, options)
   local dq, dk, dv, dtables = attune.attention_backward(d_o, q, k, v, o, lse, options)
-  local dx = attune.matmul(joined(dq), w[1]:transpose(1, 2)) + attune.matmul(joined(dk), w[2]:transpose(1, 2)) + attune.matmul(joined(dv), w[3]:transpose(1, 2))
-  return {o = o, dx = dx:view(rows, 1, tokens, d_model), dtable = pe.table and dtables and dtables[pe.table], q = pe:rotate(q, positions, "q"), k = pe:rotate(k, positions, "k")}
+  local dx = attune.matmul(
+    joined(dq), w[1]:transpose(1, 2)
+  ) + attune.matmul(
+    joined(dk), w[2]:transpose(1, 2)
+  ) + attune.matmul(joined(dv), w[3]:transpose(1, 2))
+  return {
+    o = o,
+    dx = dx:view(rows, 1, tokens, d_model),
+    dtable = pe.table and dtables and dtables[pe.table],
+    q = pe:rotate(q, positions, "q"),
+    k = pe:rotate(k, positions, "k"),
+  }
 end
 
 -- Adds to a sum what a differs from b: the greatest difference, the squares and number of b.
 local function compare(sum, a, b)
   local d, count = a - b, 1
   for _, n in ipairs(b.shape) do count = count * n end
-  sum.worst, sum.squares, sum.count = math.max(sum.worst or 0, (d * d):max():item()), (sum.squares or 0) + (b * b):sum():item(), (sum.count or 0) + count
+  sum.worst, sum.squares, sum.count = math.max(
+    sum.worst or 0, (d * d):max():item()
+  ), (sum.squares or 0) + (b * b):sum():item(), (sum.count or 0) + count
 end
 
 local function relative(sum) return math.sqrt(sum.worst / (sum.squares / sum.count)) end
 
 -- The score of an encoding that has one, of the tokens at these positions.
 local function at_positions(pe, positions)
-  return function(s, at) return pe.score(s, {h = at.h, i = positions[at.b][at.i], j = positions[at.b][at.j]}) end
+  return function(s, at)
+    return pe.score(s, {h = at.h, i = positions[at.b][at.i], j = positions[at.b][at.j]})
+  end
 end
 
-local function running(rows, tokens) return attune.arange(tokens):to "i64":view(1, tokens):expand(rows, tokens):contiguous() end
+local function running(rows, tokens)
+  return attune.arange(tokens):to "i64":view(1, tokens):expand(rows, tokens):contiguous()
+end
 
--- 1 for the tokens of documents, 0 for what is left of each row; and which document each token is of.
+-- 1 for the tokens of documents, 0 for what is left of each row; and which document each token is
+-- of.
 local function marks(packed, rows, capacity)
   local real, ids = {}, {}
   for r = 1, rows do
@@ -105,10 +136,12 @@ local function marks(packed, rows, capacity)
       end
     end
   end
-  return attune.tensor(real, {dtype = "f32"}):view(rows, 1, capacity, 1), attune.tensor(ids, {dtype = "i32"})
+  return attune.tensor(real, {dtype = "f32"}):view(rows, 1, capacity, 1),
+    attune.tensor(ids, {dtype = "i32"})
 end
 
--- Greatest differences of packed documents from each alone: outputs, gradients, and products of q and k with what the encoding adds to them inside a document.
+-- Greatest differences of packed documents from each alone: outputs, gradients, and products of q
+-- and k with what the encoding adds to them inside a document.
 local function differences(p)
   local packed = attune.pack(documents(p.lengths, attended), {capacity = p.capacity})
   local rows = packed.ids.shape[1]
@@ -128,10 +161,16 @@ local function differences(p)
     for k = 1, #packed.documents[r] do
       local last = first + packed.lengths[r][k] - 1
       local function part(t, axis) return t:slice(1, r, r):slice(axis, first, last) end
-      local alone = layer(pe, w, part(x, 2), part(d_o, 3), attune.arange(last - first + 1):to "i64":view(1, last - first + 1), {score = pe.score})
+      local alone = layer(
+        pe, w, part(x, 2), part(d_o, 3),
+        attune.arange(last - first + 1):to "i64":view(1, last - first + 1), {score = pe.score}
+      )
       compare(forward, part(all.o, 3), alone.o)
       compare(backward, part(all.dx, 3), alone.dx)
-      compare(scores, attune.matmul(part(all.q, 3), part(all.k, 3):transpose(3, 4)), attune.matmul(alone.q, alone.k:transpose(3, 4)))
+      compare(
+        scores, attune.matmul(part(all.q, 3), part(all.k, 3):transpose(3, 4)),
+        attune.matmul(alone.q, alone.k:transpose(3, 4))
+      )
       if alone.dtable then dtable = dtable and dtable + alone.dtable or alone.dtable end
       first = last + 1
     end
@@ -148,84 +187,158 @@ local function worst(r, metric, keep)
   local most, least, count = 0, math.huge, 0
   for _, point in ipairs(r.points) do
     local value = point.metrics[metric] and point.metrics[metric].median
-    if value and keep(point.parameters) then most, least, count = math.max(most, value), math.min(least, value), count + 1 end
+    if value and keep(point.parameters) then
+      most, least, count = math.max(most, value), math.min(least, value), count + 1
+    end
   end
   return most, least, count
 end
 
 return require "attune.experiment" {
   name = "packing",
-  about = "Is attention over packed documents the same as over each alone, for every encoding, and what does packing save over padding?",
+  about = "Is attention over packed documents the same as over each alone, for every encoding, "
+    .. "and what does packing save over padding?",
   fixed = {},
-  grid = {encoding = order, positions = {"restarted", "running"}, apart = {"lengths", "mask", "no"}, lengths = {"log-normal", "uniform", "equal"}, capacity = {256, 512, 1024, 2048, 4096}},
+  grid = {
+    encoding = order,
+    positions = {"restarted", "running"},
+    apart = {"lengths", "mask", "no"},
+    lengths = {"log-normal", "uniform", "equal"},
+    capacity = {256, 512, 1024, 2048, 4096},
+  },
   -- Attention with one capacity and one kind of lengths; the waste depends on these alone.
-  where = function(p) return p.capacity == 512 and p.lengths == "log-normal" or p.encoding == "none" and p.positions == "restarted" and p.apart == "lengths" end,
-  derived = {documents = function(p) return p.capacity == 512 and p.lengths == "log-normal" and attended or counted end},
+  where = function(p)
+    return p.capacity == 512
+      and p.lengths == "log-normal" or p.encoding == "none" and p.positions == "restarted"
+      and p.apart == "lengths"
+  end,
+  derived = {documents = function(p)
+    return p.capacity == 512 and p.lengths == "log-normal" and attended or counted
+  end},
   order = {"encoding", "positions", "apart", "lengths", "capacity", "documents"},
   timing = false,
   rounds = 1,
   metrics = {
-    forward = {better = "lower", about = "greatest difference of an output from the document alone, over the root mean square of outputs"},
+    forward = {
+      better = "lower",
+      about = "greatest difference of an output from the document alone, over the root mean "
+        .. "square of outputs",
+    },
     backward = {better = "lower", about = "the same of the gradient of the layer's input"},
-    table_gradient = {better = "lower", about = "the same of the gradient of T5's table, summed over the documents"},
-    products = {better = "lower", about = "the same of the products of q and k inside a document, before a bias"},
-    waste = {unit = "%", better = "lower", about = "share of the tokens that are none, 1000 packed documents"},
+    table_gradient = {
+      better = "lower",
+      about = "the same of the gradient of T5's table, summed over the documents",
+    },
+    products = {
+      better = "lower",
+      about = "the same of the products of q and k inside a document, before a bias",
+    },
+    waste = {
+      unit = "%",
+      better = "lower",
+      about = "share of the tokens that are none, 1000 packed documents",
+    },
     padding = {unit = "%", better = "lower", about = "the same where each document has a row"},
   },
   trial = function(p)
     local waste, padding = wasted(p)
     local forward, backward, products, table_gradient
     if p.documents == attended then forward, backward, products, table_gradient = differences(p) end
-    return {forward = forward, backward = backward, products = products, table_gradient = table_gradient, waste = waste, padding = padding}
+    return {
+      forward = forward, backward = backward, products = products, table_gradient = table_gradient,
+      waste = waste, padding = padding,
+    }
   end,
   plots = {
-    {kind = "heat", name = "running", title = "Running positions: difference of outputs from each document alone", x = "apart", y = "encoding", value = "forward", where = {positions = "running", documents = attended},
-      caption = "Documents kept apart by lengths, by a mask program, or not. Kept apart, relative encodings differ by rounding only; absolute ones see other positions."},
-    {kind = "heat", name = "restarted", title = "Restarted positions: difference of outputs", x = "apart", y = "encoding", value = "forward", where = {positions = "restarted", documents = attended},
-      caption = "Kept apart, nothing differs, whatever the encoding. Not kept apart, queries see the documents before theirs."},
-    {kind = "heat", name = "gradients", title = "Running positions: difference of the input's gradients", x = "apart", y = "encoding", value = "backward", where = {positions = "running", documents = attended}},
-    {kind = "bars", name = "products", title = "Change of the products of q and k inside a document, not kept apart", x = "encoding", y = "products", by = "positions", where = {apart = "no", documents = attended},
-      caption = "What other documents do to a document's own scores: nothing, but for absolute encodings whose positions run on."},
-    {kind = "line", name = "waste", title = "Tokens wasted: packed, and padded to one row a document", x = "capacity", y = "waste", also = "padding", by = "lengths", log = "x",
-      where = {encoding = "none", positions = "restarted", apart = "lengths"}, caption = "First-fit decreasing, 1000 documents of at most 256 tokens."},
+    {kind = "heat", name = "running",
+      title = "Running positions: difference of outputs from each document alone", x = "apart",
+      y = "encoding", value = "forward", where = {positions = "running", documents = attended},
+      caption = "Documents kept apart by lengths, by a mask program, or not. Kept apart, relative "
+        .. "encodings differ by rounding only; absolute ones see other positions."},
+    {kind = "heat", name = "restarted", title = "Restarted positions: difference of outputs",
+      x = "apart", y = "encoding", value = "forward",
+      where = {positions = "restarted", documents = attended},
+      caption = "Kept apart, nothing differs, whatever the encoding. Not kept apart, queries see "
+        .. "the documents before theirs."},
+    {
+      kind = "heat",
+      name = "gradients",
+      title = "Running positions: difference of the input's gradients",
+      x = "apart",
+      y = "encoding",
+      value = "backward",
+      where = {positions = "running", documents = attended},
+    },
+    {kind = "bars", name = "products",
+      title = "Change of the products of q and k inside a document, not kept apart", x = "encoding",
+      y = "products", by = "positions", where = {apart = "no", documents = attended},
+      caption = "What other documents do to a document's own scores: nothing, but for absolute "
+        .. "encodings whose positions run on."},
+    {kind = "line", name = "waste",
+      title = "Tokens wasted: packed, and padded to one row a document", x = "capacity",
+      y = "waste", also = "padding", by = "lengths", log = "x",
+      where = {
+        encoding = "none", positions = "restarted", apart = "lengths",
+      }, caption = "First-fit decreasing, 1000 documents of at most 256 tokens."},
   },
   claims = {
-    {"Kept apart with restarted positions, packed equals alone to 1e-4 for every encoding, forward and backward", function(r)
+    {"Kept apart with restarted positions, packed equals alone to 1e-4 for every encoding, "
+      .. "forward and backward", function(r)
       local function keep(p) return p.positions == "restarted" and p.apart ~= "no" end
       local forward, _, count = worst(r, "forward", keep)
       local backward = worst(r, "backward", keep)
-      return forward < 1e-4 and backward < 1e-4 and count > 0, ("at most %.1g and %.1g"):format(forward, backward)
+      return forward < 1e-4 and backward < 1e-4 and count > 0,
+        ("at most %.1g and %.1g"):format(forward, backward)
     end},
-    {"Kept apart with running positions, it does for relative encodings: none, rope, alibi, t5, xpos", function(r)
-      local function keep(p) return p.positions == "running" and p.apart ~= "no" and not absolute[p.encoding] end
+    {"Kept apart with running positions, it does for relative encodings: none, rope, "
+      .. "alibi, t5, xpos", function(r)
+      local function keep(p)
+        return p.positions == "running" and p.apart ~= "no" and not absolute[p.encoding]
+      end
       local forward, _, count = worst(r, "forward", keep)
       local backward = worst(r, "backward", keep)
-      return forward < 1e-4 and backward < 1e-4 and count > 0, ("at most %.1g and %.1g"):format(forward, backward)
+      return forward < 1e-4 and backward < 1e-4 and count > 0,
+        ("at most %.1g and %.1g"):format(forward, backward)
     end},
     {"The gradient of T5's table is the sum of the documents', for both", function(r)
       local most, _, count = worst(r, "table_gradient", function(p) return p.apart ~= "no" end)
       return most < 1e-4 and count > 0, ("at most %.1g"):format(most)
     end},
-    {"Kept apart with running positions, learned and sinusoidal change outputs and gradients by more than a tenth", function(r)
-      local function keep(p) return p.positions == "running" and p.apart ~= "no" and absolute[p.encoding] end
+    {"Kept apart with running positions, learned and sinusoidal change outputs and gradients by "
+      .. "more than a tenth", function(r)
+      local function keep(p)
+        return p.positions == "running" and p.apart ~= "no" and absolute[p.encoding]
+      end
       local _, forward, count = worst(r, "forward", keep)
       local _, backward = worst(r, "backward", keep)
-      return forward > 0.1 and backward > 0.1 and count > 0, ("at least %.2g and %.2g"):format(forward, backward)
+      return forward > 0.1 and backward > 0.1 and count > 0,
+        ("at least %.2g and %.2g"):format(forward, backward)
     end},
-    {"Not kept apart, every encoding changes outputs by more than a tenth, restarted or running", function(r)
+    {"Not kept apart, every encoding changes outputs by more than a tenth, "
+      .. "restarted or running", function(r)
       local _, least, count = worst(r, "forward", function(p) return p.apart == "no" end)
       return least > 0.1 and count > 0, ("at least %.2g"):format(least)
     end},
-    {"Yet the products inside a document stay, but for learned and sinusoidal with running positions", function(r)
-      local function changes(p) return p.positions == "running" and absolute[p.encoding] or false end
+    {"Yet the products inside a document stay, but for learned and sinusoidal with "
+      .. "running positions", function(r)
+      local function changes(p)
+        return p.positions == "running" and absolute[p.encoding] or false
+      end
       local most, _, kept = worst(r, "products", function(p) return not changes(p) end)
       local _, least, changed = worst(r, "products", changes)
-      return most < 1e-4 and least > 0.1 and kept > 0 and changed > 0, ("at most %.1g, else at least %.2g"):format(most, least)
+      return most < 1e-4 and least > 0.1 and kept > 0 and changed > 0,
+        ("at most %.1g, else at least %.2g"):format(most, least)
     end},
-    {"From 1024 tokens on, packing documents of at most 256 wastes less than 5%, padding more than 70%", function(r)
-      local waste, _, count = worst(r, "waste", function(p) return p.capacity >= 1024 and p.capacity <= 4096 end)
-      local _, padding = worst(r, "padding", function(p) return p.capacity >= 1024 and p.capacity <= 4096 end)
-      return waste < 5 and padding > 70 and count > 0, ("at most %.2g%%, at least %.3g%%"):format(waste, padding)
+    {"From 1024 tokens on, packing documents of at most 256 wastes less than 5%, padding "
+      .. "more than 70%", function(r)
+      local waste, _, count = worst(r, "waste", function(p)
+        return p.capacity >= 1024 and p.capacity <= 4096
+      end)
+      local _, padding = worst(r, "padding", function(p)
+        return p.capacity >= 1024 and p.capacity <= 4096
+      end)
+      return waste < 5 and padding > 70 and count > 0,
+        ("at most %.2g%%, at least %.3g%%"):format(waste, padding)
     end},
   },
 }

@@ -1,9 +1,13 @@
---- What does each encoding do to a position? A picture of every one of attune.position, drawn from what attune gives, beside its formula.
+--- What does each encoding do to a position? A picture of every one of attune.position, drawn from
+--- what attune gives, beside its formula.
 --
--- Those that enter in the embeddings and the rotations come as maps: position to the right, dim or pair down, blue above 0 and orange below it.
--- Those that enter in the scores, and xPos, come as lines against the distance: the query's position less the key's.
+-- Those that enter in the embeddings and the rotations come as maps: position to the right, dim or
+-- pair down, blue above 0 and orange below it.
+-- Those that enter in the scores, and xPos, come as lines against the distance: the query's
+-- position less the key's.
 -- Each number is compared with the formula of docs/positions.md in plain Lua: `off`.
--- For an experiment of your own add a row to `gallery`; docs/positions.md shows the pictures of this one.
+-- For an experiment of your own add a row to `gallery`; docs/positions.md shows the pictures of
+-- this one.
 local attune = require "attune"
 
 local side, heads, head_dim, d_model, pairs_ = 64, 8, 64, 64, 64
@@ -12,11 +16,13 @@ local double = {dtype = "f64"}
 -- The distances of a line: every one near 0, where most happens, then fewer.
 local spans = {
   alibi = {0, 16, 32, 48, 64, 80, 96, 112, 128},
-  xpos = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+  xpos = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128,
+    160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
     1280, 1536, 1792, 2048},
 }
 
--- T5's: the last distance of each bucket and the first of the next, for 32 buckets up to 128, causal or not.
+-- T5's: the last distance of each bucket and the first of the next, for 32 buckets up to 128,
+-- causal or not.
 local t5_buckets, t5_most = 32, 128
 local function t5_span(bidirectional)
   local mine, span = bidirectional and t5_buckets // 2 or t5_buckets, {}
@@ -31,7 +37,8 @@ local function t5_span(bidirectional)
   return span
 end
 
--- A map of side x side numbers, row by row, of attune's at(row, column) from 0, and how far the greatest is off the formula.
+-- A map of side x side numbers, row by row, of attune's at(row, column) from 0, and how far the
+-- greatest is off the formula.
 local function map(at, formula)
   local cells, off = {}, 0
   for row = 0, side - 1 do
@@ -55,10 +62,14 @@ end
 local function theta(i, dims, base) return base ^ (-2 * i / dims) end
 
 -- What an encoding adds to embeddings at positions 0, 1, ..: [side][dims].
-local function embedded(pe, dims) return pe:embed(attune.zeros({1, side, dims}, double)):view(side, dims) end
+local function embedded(pe, dims)
+  return pe:embed(attune.zeros({1, side, dims}, double)):view(side, dims)
+end
 
 local function sinusoidal(layout, base)
-  local rows = embedded(attune.position("sinusoidal", {d_model = d_model, layout = layout, base = base}), d_model):tolist()
+  local rows = embedded(
+    attune.position("sinusoidal", {d_model = d_model, layout = layout, base = base}), d_model
+  ):tolist()
   return map(function(dim, t) return rows[t + 1][dim + 1] end, function(dim, t)
     local sine, i = dim % 2 == 0, dim // 2
     if layout == "halves" then sine, i = dim < d_model / 2, dim % (d_model // 2) end
@@ -71,7 +82,12 @@ end
 local function likeness(pe, dims, formula)
   local x = embedded(pe, dims)
   local inner = attune.matmul(x, x:transpose(1, 2)):tolist()
-  local result = map(function(i, j) return inner[i + 1][j + 1] / math.sqrt(inner[i + 1][i + 1] * inner[j + 1][j + 1]) end, formula)
+  local result = map(
+    function(i, j)
+      return inner[i + 1][j + 1] / math.sqrt(inner[i + 1][i + 1] * inner[j + 1][j + 1])
+    end,
+    formula
+  )
   result.next_token = mean(result.cells, function(row, column) return column == row + 1 end)
   return result
 end
@@ -98,18 +114,23 @@ local function learned_likeness(dims)
   end)
 end
 
--- Where a pair (1, 0) is turned to at each position, so that its first number is the cosine and its second the sine of the angle.
+-- Where a pair (1, 0) is turned to at each position, so that its first number is the cosine and its
+-- second the sine of the angle.
 local function turned(base, first)
   local ones_and_zeros = {}
   for n = 1, 2 * pairs_ do ones_and_zeros[n] = n <= pairs_ and 1 or 0 end
   local x = attune.zeros({1, 1, side, 2 * pairs_}, double) + attune.tensor(ones_and_zeros, double)
-  local rows = attune.position("rope", {head_dim = 2 * pairs_, base = base}):rotate(x):tolist()[1][1]
-  return map(function(pair, t) return rows[t + 1][pair + (first and 1 or pairs_ + 1)] end, function(pair, t)
+  local rows = attune.position("rope", {
+    head_dim = 2 * pairs_, base = base,
+  }):rotate(x):tolist()[1][1]
+  return map(function(pair, t) return rows[t + 1][pair + (first and 1 or pairs_ + 1)] end,
+      function(pair, t)
     return (first and math.cos or math.sin)(t * theta(pair, 2 * pairs_, base))
   end)
 end
 
--- The score of a token in the middle of a grid with each token of it, all of ones, over that with itself.
+-- The score of a token in the middle of a grid with each token of it, all of ones, over that with
+-- itself.
 local function grid(pe, position, formula)
   local middle, places = side // 2, {}
   for n = 1, side * side do places[n] = position((n - 1) // side, (n - 1) % side) end
@@ -129,18 +150,21 @@ local function mean_cosine(distance, dims, base)
 end
 
 local function rope2d(base)
-  return grid(attune.position("rope2d", {head_dim = head_dim, base = base}), function(row, column) return {row, column} end, function(rows, columns)
+  return grid(attune.position("rope2d", {head_dim = head_dim, base = base}),
+      function(row, column) return {row, column} end, function(rows, columns)
     return (mean_cosine(rows, head_dim // 2, base) + mean_cosine(columns, head_dim // 2, base)) / 2
   end)
 end
 
 local function rope_by_rows()
-  return grid(attune.position("rope", {head_dim = head_dim}), function(row, column) return row * side + column end, function(rows, columns)
+  return grid(attune.position("rope", {head_dim = head_dim}),
+      function(row, column) return row * side + column end, function(rows, columns)
     return mean_cosine(rows * side + columns, head_dim, 10000)
   end)
 end
 
--- The score of a query and a key of ones, over that at distance 0; drift: how far it changes where both stand elsewhere.
+-- The score of a query and a key of ones, over that at distance 0; drift: how far it changes where
+-- both stand elsewhere.
 local function product(pe, distance, scale_base)
   local ones, values, drift = attune.ones({1, 1, 1, head_dim}, double), {}, 0
   for n, first in ipairs {0, 17, 1000} do
@@ -151,7 +175,9 @@ local function product(pe, distance, scale_base)
   local sum = 0
   for i = 0, head_dim // 2 - 1 do
     local zeta = (2 * i + 0.4 * head_dim) / (1.4 * head_dim)
-    sum = sum + math.cos(distance * theta(i, head_dim, 10000)) * (scale_base and zeta ^ (distance / scale_base) or 1)
+    sum = sum
+      + math.cos(distance * theta(i, head_dim, 10000))
+        * (scale_base and zeta ^ (distance / scale_base) or 1)
   end
   return {product = values[1], drift = drift, off = math.abs(values[1] - sum / (head_dim // 2))}
 end
@@ -174,24 +200,39 @@ end
 local function t5(bidirectional, distance)
   local rows = {}
   for n = 1, t5_buckets do rows[n] = {(n - 1) / 4} end
-  local pe = attune.position("t5", {table = attune.tensor(rows, double), max_distance = t5_most, bidirectional = bidirectional})
+  local pe = attune.position("t5", {
+    table = attune.tensor(rows, double),
+    max_distance = t5_most,
+    bidirectional = bidirectional,
+  })
   local mine = bidirectional and t5_buckets // 2 or t5_buckets
   local near, r = mine // 2, bidirectional and math.abs(distance) or math.max(distance, 0)
-  local wanted = r < near and r or math.min(mine - 1, near + math.floor(math.log(r / near) / math.log(t5_most / near) * (mine - near) + 1e-9))
+  local wanted = r < near
+    and r
+    or math.min(
+      mine - 1,
+      near + math.floor(math.log(r / near) / math.log(t5_most / near) * (mine - near) + 1e-9)
+    )
   if bidirectional and distance < 0 then wanted = wanted + mine end
   local value = 4 * bias(pe, distance, 1)
-  return {bucket = value, off = math.max(math.abs(value - wanted), math.abs(pe:bucket(-distance) - wanted))}
+  return {
+    bucket = value,
+    off = math.max(math.abs(value - wanted), math.abs(pe:bucket(-distance) - wanted)),
+  }
 end
 
 local function xpos_name(scale_base) return "xpos, scale_base " .. scale_base end
 local function head_name(head) return ("head %d, slope 1/%d"):format(head, 2 ^ head) end
 
--- {encoding, what is drawn of it, make(distance)}; those with a span have a point for each of its distances, to both sides where `both`;
+-- {encoding, what is drawn of it, make(distance)}; those with a span have a point for each of its
+-- distances, to both sides where `both`;
 -- maps have one for all.
 local gallery = {
   {"sinusoidal", "interleaved", make = function() return sinusoidal("interleaved", 10000) end},
   {"sinusoidal", "halves", make = function() return sinusoidal("halves", 10000) end},
-  {"sinusoidal", "interleaved, base 100", make = function() return sinusoidal("interleaved", 100) end},
+  {"sinusoidal", "interleaved, base 100", make = function()
+    return sinusoidal("interleaved", 100)
+  end},
   {"learned", "untrained, 64 dims", make = function() return learned_likeness(d_model) end},
   {"learned", "untrained, 512 dims", make = function() return learned_likeness(512) end},
   {"learned", "sinusoidal, 64 dims", make = sinusoidal_likeness},
@@ -201,17 +242,27 @@ local gallery = {
   {"rope2d", "rope2d", make = function() return rope2d(10000) end},
   {"rope2d", "rope2d, base 100", make = function() return rope2d(100) end},
   {"rope2d", "rope, row after row", make = rope_by_rows},
-  {"xpos", "rope", span = spans.xpos, make = function(distance) return product(attune.position("rope", {head_dim = head_dim}), distance) end},
-  {"t5", "causal", span = t5_span(false), both = true, make = function(distance) return t5(false, distance) end},
-  {"t5", "bidirectional", span = t5_span(true), both = true, make = function(distance) return t5(true, distance) end},
+  {"xpos", "rope", span = spans.xpos, make = function(distance)
+    return product(attune.position("rope", {head_dim = head_dim}), distance)
+  end},
+  {"t5", "causal", span = t5_span(false), both = true, make = function(distance)
+    return t5(false, distance)
+  end},
+  {"t5", "bidirectional", span = t5_span(true), both = true, make = function(distance)
+    return t5(true, distance)
+  end},
 }
 for _, scale_base in ipairs {512, 128} do
   table.insert(gallery, {"xpos", xpos_name(scale_base), span = spans.xpos, make = function(distance)
-    return product(attune.position("xpos", {head_dim = head_dim, scale_base = scale_base}), distance, scale_base)
+    return product(
+      attune.position("xpos", {head_dim = head_dim, scale_base = scale_base}), distance, scale_base
+    )
   end})
 end
 for head = 1, heads do
-  table.insert(gallery, {"alibi", head_name(head), span = spans.alibi, make = function(distance) return alibi(head, distance) end})
+  table.insert(gallery, {"alibi", head_name(head), span = spans.alibi, make = function(distance)
+    return alibi(head, distance)
+  end})
 end
 
 -- The grid's values, and by encoding and what is drawn: its row and the distances that it has.
@@ -238,7 +289,9 @@ table.sort(distances)
 distances[#distances + 1] = "all"
 
 -- A metric's value of one point.
-local function value(r, metric, encoding, of, distance) return r:where {encoding = encoding, of = of, distance = distance}:values(metric)[1] end
+local function value(r, metric, encoding, of, distance)
+  return r:where {encoding = encoding, of = of, distance = distance}:values(metric)[1]
+end
 
 return require "attune.experiment" {
   name = "positions",
@@ -253,33 +306,55 @@ return require "attune.experiment" {
   rounds = 1,
   metrics = {
     cells = {about = "the numbers of a map, row by row"},
-    bias = {about = "what is added to a score at this distance, the query's position less the key's"},
+    bias = {
+      about = "what is added to a score at this distance, the query's position less the key's",
+    },
     bucket = {about = "the row of T5's table at this distance"},
-    product = {about = "score of a query and a key of ones that far apart, over that at distance 0"},
+    product = {
+      about = "score of a query and a key of ones that far apart, over that at distance 0",
+    },
     drift = {better = "lower", about = "greatest change of the product when both tokens move"},
     next_token = {about = "mean cosine between the rows of neighbouring positions"},
-    beside = {about = "score of the middle of the grid with the token right of it, over that with itself"},
+    beside = {
+      about = "score of the middle of the grid with the token right of it, over that with itself",
+    },
     under = {about = "the same with the token under it"},
     off = {better = "lower", about = "greatest difference from the formula of docs/positions.md"},
   },
   trial = function(p) return rows[p.encoding .. "/" .. p.of].make(p.distance) end,
   plots = {
-    {kind = "pixels", name = "sinusoidal", title = "Sinusoidal: what is added to embeddings", x = "of", y = "cells", where = {encoding = "sinusoidal"},
-      across = "position, 0 to 63", down = "dim, 0 to 63", caption = "Early dims go round in a few tokens, late ones hardly move in 64; a smaller base makes all move."},
-    {kind = "pixels", name = "learned", title = "Cosine between the rows of two positions", x = "of", y = "cells", where = {encoding = "learned"},
-      across = "position, 0 to 63", down = "position, 0 to 63", caption = "Learned rows know nothing of distance before training; sinusoidal ones do."},
-    {kind = "pixels", name = "rope", title = "RoPE: cosine and sine of each pair's angle", x = "of", y = "cells", where = {encoding = "rope"},
-      across = "position, 0 to 63", down = "pair, 0 to 63", caption = "The first pair turns by a radian a token, the last hardly at all: by 1 / base, nearly."},
-    {kind = "pixels", name = "rope2d", title = "Score of the token in the middle of a grid with all others", x = "of", y = "cells", where = {encoding = "rope2d"},
+    {kind = "pixels", name = "sinusoidal", title = "Sinusoidal: what is added to embeddings",
+      x = "of", y = "cells", where = {encoding = "sinusoidal"},
+      across = "position, 0 to 63", down = "dim, 0 to 63",
+      caption = "Early dims go round in a few tokens, late ones hardly move in 64; a smaller base "
+        .. "makes all move."},
+    {kind = "pixels", name = "learned", title = "Cosine between the rows of two positions",
+      x = "of", y = "cells", where = {encoding = "learned"},
+      across = "position, 0 to 63", down = "position, 0 to 63",
+      caption = "Learned rows know nothing of distance before training; sinusoidal ones do."},
+    {kind = "pixels", name = "rope", title = "RoPE: cosine and sine of each pair's angle", x = "of",
+      y = "cells", where = {encoding = "rope"},
+      across = "position, 0 to 63", down = "pair, 0 to 63",
+      caption = "The first pair turns by a radian a token, the last hardly at all: by 1 / "
+        .. "base, nearly."},
+    {kind = "pixels", name = "rope2d",
+      title = "Score of the token in the middle of a grid with all others", x = "of", y = "cells",
+      where = {encoding = "rope2d"},
       across = "column, 0 to 63", down = "row, 0 to 63",
-      caption = "rope2d scores near rows as it does near columns; RoPE over tokens counted row after row knows its own row only."},
-    {kind = "line", name = "xpos", title = "xPos beside RoPE: product of a query and a key of ones", x = "distance", y = "product", by = "of", log = "x",
+      caption = "rope2d scores near rows as it does near columns; RoPE over tokens counted row "
+        .. "after row knows its own row only."},
+    {kind = "line", name = "xpos", title = "xPos beside RoPE: product of a query and a key of ones",
+      x = "distance", y = "product", by = "of", log = "x",
       where = {encoding = "xpos"}, order = {"rope", xpos_name(512), xpos_name(128)},
-      caption = "xPos lets what wobbles in RoPE's product die out, the sooner the smaller scale_base."},
-    {kind = "line", name = "alibi", title = "ALiBi: what is added to a score, by distance", x = "distance", y = "bias", by = "of", where = {encoding = "alibi"},
+      caption = "xPos lets what wobbles in RoPE's product die out, the sooner the smaller "
+        .. "scale_base."},
+    {kind = "line", name = "alibi", title = "ALiBi: what is added to a score, by distance",
+      x = "distance", y = "bias", by = "of", where = {encoding = "alibi"},
       caption = "Each head's slope is half of the one before."},
-    {kind = "line", name = "t5", title = "T5: bucket by distance; below 0 are keys after the query", x = "distance", y = "bucket", by = "of", where = {encoding = "t5"},
-      caption = "A bucket for each near distance, then ever wider ones. Causal: all of 32 for keys before the query; bidirectional: half of them."},
+    {kind = "line", name = "t5", title = "T5: bucket by distance; below 0 are keys after the query",
+      x = "distance", y = "bucket", by = "of", where = {encoding = "t5"},
+      caption = "A bucket for each near distance, then ever wider ones. Causal: all of 32 for "
+        .. "keys before the query; bidirectional: half of them."},
   },
   claims = {
     {"Every number is what its formula says, to 1e-6", function(r)
@@ -287,16 +362,23 @@ return require "attune.experiment" {
       for _, off in ipairs(values) do worst = math.max(worst, off) end
       return worst < 1e-6 and #values > 0, ("at most %.1g off in %d points"):format(worst, #values)
     end},
-    {"Neighbours are much alike with sinusoidal rows (above 0.9), and not with untrained ones (within 0.1 of 0)", function(r)
+    {"Neighbours are much alike with sinusoidal rows (above 0.9), and not with untrained ones "
+      .. "(within 0.1 of 0)", function(r)
       local known = value(r, "next_token", "learned", "sinusoidal, 64 dims", "all")
-      local narrow, wide = value(r, "next_token", "learned", "untrained, 64 dims", "all"), value(r, "next_token", "learned", "untrained, 512 dims", "all")
-      return known > 0.9 and math.abs(narrow) < 0.1 and math.abs(wide) < 0.1, ("%.3f; %.3f and %.3f"):format(known, narrow, wide)
+      local narrow = value(r, "next_token", "learned", "untrained, 64 dims", "all")
+      local wide = value(r, "next_token", "learned", "untrained, 512 dims", "all")
+      return known > 0.9 and math.abs(narrow) < 0.1 and math.abs(wide) < 0.1,
+        ("%.3f; %.3f and %.3f"):format(known, narrow, wide)
     end},
-    {"rope2d scores the token under the middle of a grid as it does the one beside; RoPE row after row scores it below 0.9 of that", function(r)
-      local function both(of) return value(r, "beside", "rope2d", of, "all"), value(r, "under", "rope2d", of, "all") end
+    {"rope2d scores the token under the middle of a grid as it does the one beside; RoPE row "
+      .. "after row scores it below 0.9 of that", function(r)
+      local function both(of)
+        return value(r, "beside", "rope2d", of, "all"), value(r, "under", "rope2d", of, "all")
+      end
       local beside, under = both "rope2d"
       local beside_rows, under_rows = both "rope, row after row"
-      return math.abs(beside - under) < 1e-9 and under_rows < 0.9 * beside_rows, ("%.3f, %.3f; %.3f, %.3f"):format(beside, under, beside_rows, under_rows)
+      return math.abs(beside - under) < 1e-9 and under_rows < 0.9 * beside_rows,
+        ("%.3f, %.3f; %.3f, %.3f"):format(beside, under, beside_rows, under_rows)
     end},
     {"ALiBi's bias falls by the same with every token, half as much from head to head", function(r)
       for head = 1, heads do
@@ -307,12 +389,15 @@ return require "attune.experiment" {
       end
       return true
     end},
-    {"T5's bucket never falls with the distance, and causal puts all later keys into bucket 0", function(r)
+    {"T5's bucket never falls with the distance, and causal puts all later keys "
+      .. "into bucket 0", function(r)
       local function rising(of, sign)
         local last, span = -1, t5_span(of == "bidirectional")
         for n = sign > 0 and 1 or 2, #span do
           local bucket = value(r, "bucket", "t5", of, sign * span[n])
-          if bucket < last - 1e-9 or (of == "causal" and sign < 0 and math.abs(bucket) > 1e-9) then return false, last end
+          if bucket < last - 1e-9 or (of == "causal" and sign < 0 and math.abs(bucket) > 1e-9) then
+            return false, last
+          end
           last = bucket
         end
         return true, last
@@ -320,23 +405,30 @@ return require "attune.experiment" {
       local causal, a = rising("causal", 1)
       local before, b = rising("bidirectional", 1)
       local after, c = rising("bidirectional", -1)
-      return causal and before and after and rising("causal", -1), ("at distance 192 bucket %.0f causal; bidirectional %.0f, and %.0f after the query"):format(a, b, c)
+      return causal and before and after and rising("causal", -1),
+        (
+          "at distance 192 bucket %.0f causal; bidirectional %.0f, and %.0f after the query"
+        ):format(a, b, c)
     end},
     {"The products of RoPE and xPos depend on the distance only, to 1e-9", function(r)
       local worst, values = 0, r:values "drift"
       for _, drift in ipairs(values) do worst = math.max(worst, drift) end
       return worst < 1e-9 and #values > 0, ("at most %.1g"):format(worst)
     end},
-    {"xPos' product decays below RoPE's: the smaller scale_base, the smaller its mean size from 64 tokens on", function(r)
+    {"xPos' product decays below RoPE's: the smaller scale_base, the smaller its mean size from "
+      .. "64 tokens on", function(r)
       local means = {}
       for n, of in ipairs {"rope", xpos_name(512), xpos_name(128)} do
         local sum, count = 0, 0
         for _, distance in ipairs(spans.xpos) do
-          if distance >= 64 then sum, count = sum + math.abs(value(r, "product", "xpos", of, distance)), count + 1 end
+          if distance >= 64 then
+            sum, count = sum + math.abs(value(r, "product", "xpos", of, distance)), count + 1
+          end
         end
         means[n] = sum / count
       end
-      return means[1] > means[2] and means[2] > means[3], ("%.3f, scale_base 512: %.3f, 128: %.3f"):format(means[1], means[2], means[3])
+      return means[1] > means[2] and means[2] > means[3],
+        ("%.3f, scale_base 512: %.3f, 128: %.3f"):format(means[1], means[2], means[3])
     end},
   },
 }

@@ -1,11 +1,17 @@
---- Which encodings see distances only? All positions are shifted, and the scores before softmax compared with those before the shift.
+--- Which encodings see distances only? All positions are shifted, and the scores before softmax
+--- compared with those before the shift.
 --
--- A relative encoding's scores do not change, but for the rounding of its angles; an absolute one's do, from the first token on.
--- RoPE is relative by construction (Su et al. 2021, arXiv 2104.09864, equation 16), in as far as its angles are computed well enough: the
+-- A relative encoding's scores do not change, but for the rounding of its angles; an absolute one's
+-- do, from the first token on.
+-- RoPE is relative by construction (Su et al. 2021, arXiv 2104.09864, equation 16), in as far as
+-- its angles are computed well enough: the
 -- same encoding with f32 and f16 angles is shown beside.
--- Second, how a score falls off with the distance: of a query and a key of ones, RoPE's product is the mean cosine over the pairs, and section
--- 3.4.3's bound on it for any q and k whose neighbouring pairs differ little falls, though not steadily, too:
---   mean over j of |S_j|, S_j = sum of e^(i m theta_n) over the pairs n < j, at distance m; here against its value at distance 0
+-- Second, how a score falls off with the distance: of a query and a key of ones, RoPE's product is
+-- the mean cosine over the pairs, and section
+-- 3.4.3's bound on it for any q and k whose neighbouring pairs differ little falls, though not
+-- steadily, too:
+--   mean over j of |S_j|, S_j = sum of e^(i m theta_n) over the pairs n < j, at distance m; here
+-- against its value at distance 0
 -- For an experiment of your own add a line to `encodings`.
 local attune = require "attune"
 
@@ -23,7 +29,10 @@ local encodings = {
   alibi = {"alibi", {heads = 1}},
   t5 = {"t5", {heads = 1, seed = 1}},
 }
-local order = {"none", "sinusoidal", "learned", "rope", "rope-5e5", "rope-f32", "rope-f16", "xpos", "alibi", "t5"}
+local order = {
+  "none", "sinusoidal", "learned", "rope", "rope-5e5", "rope-f32", "rope-f16", "xpos", "alibi",
+  "t5",
+}
 
 -- What a bias adds to the score of the tokens at positions i and j.
 local function bias(pe, i, j)
@@ -31,17 +40,28 @@ local function bias(pe, i, j)
   return pe.table[pe:bucket(j - i) + 1]:tolist()[1]
 end
 
--- Scores [tokens][tokens] of the tokens that stand at first, first + 1, ..; learned rows as large as the tokens, as after training.
+-- Scores [tokens][tokens] of the tokens that stand at first, first + 1, ..; learned rows as large
+-- as the tokens, as after training.
 local function scores(pe, first, seed)
-  local function random(n, m, s, std) return attune.randn({n, m}, {seed = s, dtype = "f64", std = std}) end
+  local function random(n, m, s, std)
+    return attune.randn({n, m}, {seed = s, dtype = "f64", std = std})
+  end
   local positions = attune.arange(first, first + tokens - 1, 1, {dtype = "i64"})
   local x = random(tokens, head_dim, seed, 1):view(1, tokens, head_dim)
   local at = pe:embed(x * 0, positions)
   if pe.name == "learned" then at = at * 50 end
   x = (x + at):view(tokens, head_dim)
-  local q = attune.matmul(x, random(head_dim, head_dim, seed + 1, head_dim ^ -0.5)):view(1, 1, tokens, head_dim)
-  local k = attune.matmul(x, random(head_dim, head_dim, seed + 2, head_dim ^ -0.5)):view(1, 1, tokens, head_dim)
-  local s = (attune.matmul(pe:rotate(q, positions, "q"), pe:rotate(k, positions, "k"):transpose(3, 4)) * head_dim ^ -0.5):tolist()[1][1]
+  local q = attune.matmul(
+    x, random(head_dim, head_dim, seed + 1, head_dim ^ -0.5)
+  ):view(1, 1, tokens, head_dim)
+  local k = attune.matmul(
+    x, random(head_dim, head_dim, seed + 2, head_dim ^ -0.5)
+  ):view(1, 1, tokens, head_dim)
+  local s = (
+    attune.matmul(
+      pe:rotate(q, positions, "q"), pe:rotate(k, positions, "k"):transpose(3, 4)
+    ) * head_dim ^ -0.5
+  ):tolist()[1][1]
   if pe.slopes or pe.name == "t5" then
     for i = 1, tokens do
       for j = 1, tokens do s[i][j] = s[i][j] + bias(pe, first + i - 1, first + j - 1) end
@@ -50,7 +70,8 @@ local function scores(pe, first, seed)
   return s
 end
 
--- The greatest change over the root mean square; 2^-52 where nothing changed, which a logarithmic axis can show.
+-- The greatest change over the root mean square; 2^-52 where nothing changed, which a logarithmic
+-- axis can show.
 local function change(a, b)
   local worst, square = 0, 0
   for i = 1, tokens do
@@ -61,7 +82,8 @@ local function change(a, b)
   return math.max(worst / math.sqrt(square / tokens ^ 2), 2 ^ -52)
 end
 
--- The score of a query and a key of ones, over that at distance 0, and the bound of section 3.4.3 likewise.
+-- The score of a query and a key of ones, over that at distance 0, and the bound of section 3.4.3
+-- likewise.
 local function decay(pe, distance)
   local ones = attune.ones({1, 1, 1, head_dim}, {dtype = "f64"})
   local theta, cosines, sines, bound = pe.inv_freq:tolist(), 0, 0, 0
@@ -69,7 +91,9 @@ local function decay(pe, distance)
     cosines, sines = cosines + math.cos(distance * theta[n]), sines + math.sin(distance * theta[n])
     bound = bound + math.sqrt(cosines ^ 2 + sines ^ 2)
   end
-  local product = attune.matmul(pe:rotate(ones, {distance}, "q"), pe:rotate(ones, {0}, "k"):transpose(3, 4)):tolist()[1][1][1][1]
+  local product = attune.matmul(
+    pe:rotate(ones, {distance}, "q"), pe:rotate(ones, {0}, "k"):transpose(3, 4)
+  ):tolist()[1][1][1][1]
   return product / head_dim, bound / (#theta * (#theta + 1) / 2)
 end
 
@@ -77,59 +101,108 @@ local absolute = {sinusoidal = true, learned = true}
 
 return require "attune.experiment" {
   name = "rope_relative",
-  about = "Which encodings leave the scores alone when all positions shift, and how does RoPE's product fall off with the distance?",
+  about = "Which encodings leave the scores alone when all positions shift, and how does RoPE's "
+    .. "product fall off with the distance?",
   fixed = {},
-  grid = {encoding = order, distance = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768}},
-  quick = {distance = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}},
+  grid = {
+    encoding = order,
+    distance = {
+      1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048,
+      3072, 4096, 8192, 16384, 32768,
+    },
+  },
+  quick = {
+    distance = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768},
+  },
   order = {"encoding", "distance"},
   timing = false,
   rounds = 1,
   metrics = {
-    change = {better = "lower", about = "greatest change of a score when all positions shift by the distance, over the scores' root mean square; 2^-52 for none at all"},
-    product = {about = "score of a query and a key of ones that far apart, over that at distance 0"},
+    change = {
+      better = "lower",
+      about = "greatest change of a score when all positions shift by the distance, over the "
+        .. "scores' root mean square; 2^-52 for none at all",
+    },
+    product = {
+      about = "score of a query and a key of ones that far apart, over that at distance 0",
+    },
     bound = {about = "RoFormer's bound on the product, section 3.4.3, over that at distance 0"},
   },
   trial = function(p)
     local pe = attune.position(encodings[p.encoding][1], encodings[p.encoding][2])
     local product, bound
-    if p.encoding == "rope" or p.encoding == "rope-5e5" then product, bound = decay(pe, p.distance) end
-    return {change = change(scores(pe, 0, 7), scores(pe, p.distance, 7)), product = product, bound = bound}
+    if p.encoding == "rope" or p.encoding == "rope-5e5" then
+      product, bound = decay(pe, p.distance)
+    end
+    return {
+      change = change(scores(pe, 0, 7), scores(pe, p.distance, 7)),
+      product = product,
+      bound = bound,
+    }
   end,
   plots = {
-    {kind = "line", name = "shift", title = "Change of the scores when all positions shift", x = "distance", y = "change", by = "encoding", log = "xy", order = order,
-      caption = "Absolute encodings change at once. RoPE changes by the rounding of its angles: nothing that matters in f64, all of it in f16. 2^-52: no change at all."},
-    {kind = "line", name = "bound", title = "Long-distance decay of RoPE: the bound of RoFormer, section 3.4.3", x = "distance", y = "bound", by = "encoding", log = "x", order = order,
-      where = {encoding = {"rope", "rope-5e5"}}, caption = "It falls over the first hundreds of tokens, later with a larger base, and then wanders."},
-    {kind = "line", name = "product", title = "Product of a query and a key of ones", x = "distance", y = "product", by = "encoding", log = "x", order = order,
-      where = {encoding = {"rope", "rope-5e5"}}, caption = "The mean cosine over the pairs; it may fall below 0."},
+    {kind = "line", name = "shift", title = "Change of the scores when all positions shift",
+      x = "distance", y = "change", by = "encoding", log = "xy", order = order,
+      caption = "Absolute encodings change at once. RoPE changes by the rounding of its angles: "
+        .. "nothing that matters in f64, all of it in f16. 2^-52: no change at all."},
+    {kind = "line", name = "bound",
+      title = "Long-distance decay of RoPE: the bound of RoFormer, section 3.4.3", x = "distance",
+      y = "bound", by = "encoding", log = "x", order = order,
+      where = {
+        encoding = {"rope", "rope-5e5"},
+      },
+      caption = "It falls over the first hundreds of tokens, later with a larger base, and "
+        .. "then wanders."},
+    {kind = "line", name = "product", title = "Product of a query and a key of ones",
+      x = "distance", y = "product", by = "encoding", log = "x", order = order,
+      where = {
+        encoding = {"rope", "rope-5e5"},
+      }, caption = "The mean cosine over the pairs; it may fall below 0."},
   },
   claims = {
     {"Relative encodings leave the scores alone to 1e-9, whatever the shift", function(r)
       local worst = 0
       for _, encoding in ipairs {"none", "rope", "rope-5e5", "xpos", "alibi", "t5"} do
-        for _, change_ in ipairs(r:where {encoding = encoding}:values "change") do worst = math.max(worst, change_) end
+        for _, change_ in ipairs(r:where {encoding = encoding}:values "change") do
+          worst = math.max(worst, change_)
+        end
       end
       return worst < 1e-9, ("at most %.1g"):format(worst)
     end},
-    {"Absolute encodings change the scores by more than their tenth from a shift of one token on", function(r)
+    {"Absolute encodings change the scores by more than their tenth from a shift of "
+      .. "one token on", function(r)
       local least = math.huge
       for encoding in pairs(absolute) do
-        for _, change_ in ipairs(r:where {encoding = encoding}:values "change") do least = math.min(least, change_) end
+        for _, change_ in ipairs(r:where {encoding = encoding}:values "change") do
+          least = math.min(least, change_)
+        end
       end
       return least > 0.1 and least < math.huge, ("at least %.2g"):format(least)
     end},
     {"Angles in f16 change the scores by more than half from 2048 tokens on", function(r)
       local least = math.huge
       for _, distance in ipairs {2048, 4096, 32768} do
-        for _, change_ in ipairs(r:where {encoding = "rope-f16", distance = distance}:values "change") do least = math.min(least, change_) end
+        for _, change_ in ipairs(
+          r:where {encoding = "rope-f16", distance = distance}:values "change"
+        ) do
+          least = math.min(least, change_)
+        end
       end
       return least > 0.5 and least < math.huge, ("at least %.2g"):format(least)
     end},
-    {"RoPE's bound falls to a quarter within 512 tokens, and is higher with base 500000 at every distance up to there", function(r)
-      local function bound(encoding, distance) return r:where {encoding = encoding, distance = distance}:values "bound"[1] end
+    {"RoPE's bound falls to a quarter within 512 tokens, and is higher with base 500000 at every "
+      .. "distance up to there", function(r)
+      local function bound(encoding, distance)
+        return r:where {encoding = encoding, distance = distance}:values "bound"[1]
+      end
       local good = bound("rope", 512) < bound("rope", 1) / 4
-      for _, distance in ipairs {1, 2, 4, 8, 16, 32, 64, 128, 256, 512} do good = good and bound("rope", distance) < bound("rope-5e5", distance) end
-      return good, ("%.3f at 1 token, %.3f at 512; base 500000: %.3f"):format(bound("rope", 1), bound("rope", 512), bound("rope-5e5", 512))
+      for _, distance in ipairs {1, 2, 4, 8, 16, 32, 64, 128, 256, 512} do
+        good = good and bound("rope", distance) < bound("rope-5e5", distance)
+      end
+      return good,
+        ("%.3f at 1 token, %.3f at 512; base 500000: %.3f"):format(
+          bound("rope", 1), bound("rope", 512), bound("rope-5e5", 512)
+        )
     end},
   },
 }

@@ -1,9 +1,14 @@
---- What every scaling of RoPE does beyond the trained length: to the angles, and to how widely attention spreads.
+--- What every scaling of RoPE does beyond the trained length: to the angles, and to how widely
+--- attention spreads.
 --
--- A model trained on L0 tokens has seen pair i of the dims at angles up to L0 theta_i, or all round the circle. Where a longer context takes a pair beyond that,
--- the model meets angles that it never saw; where scaling brings neighbours' angles together, it must tell finer steps apart. docs/positions.md has the formulas.
--- The spread is that of the last query's attention over keys that all look like it (q and k of equal numbers), so that positions alone decide:
---   spread = exp(entropy), the number of keys that an even distribution of the same entropy would have
+-- A model trained on L0 tokens has seen pair i of the dims at angles up to L0 theta_i, or all round
+-- the circle. Where a longer context takes a pair beyond that,
+-- the model meets angles that it never saw; where scaling brings neighbours' angles together, it
+-- must tell finer steps apart. docs/positions.md has the formulas.
+-- The spread is that of the last query's attention over keys that all look like it (q and k of
+-- equal numbers), so that positions alone decide:
+--   spread = exp(entropy), the number of keys that an even distribution of the same entropy would
+-- have
 -- For an experiment of your own add a line to `scalings`.
 local attune = require "attune"
 
@@ -32,12 +37,17 @@ local function encoding(name, context)
   return attune.position("rope", {head_dim = head_dim, scaling = all})
 end
 
--- The share of all (pair, angle) that lies beyond what was trained; the slowest pair's last angle, and neighbours' steps, over the trained ones.
+-- The share of all (pair, angle) that lies beyond what was trained; the slowest pair's last angle,
+-- and neighbours' steps, over the trained ones.
 local function angles(pe, context)
-  local theta, trained, unseen, circle = pe.inv_freq:tolist(), encoding("none", 1).inv_freq:tolist(), 0, 2 * math.pi
+  local theta = pe.inv_freq:tolist()
+  local trained = encoding("none", 1).inv_freq:tolist()
+  local unseen = 0
+  local circle = 2 * math.pi
   local step = math.huge
   for i = 1, pairs_ do
-    local reach, seen = math.min(circle, context * theta[i]), math.min(circle, original * trained[i])
+    local reach = math.min(circle, context * theta[i])
+    local seen = math.min(circle, original * trained[i])
     unseen = unseen + math.max(0, reach - seen) / circle / pairs_
     -- pairs that went round in training, where neighbours are told apart
     if original * trained[i] > 32 * circle then step = math.min(step, theta[i] / trained[i]) end
@@ -54,7 +64,8 @@ end
 
 return require "attune.experiment" {
   name = "rope_scaling",
-  about = "What does every scaling of RoPE do to the angles and to the spread of attention beyond the trained length?",
+  about = "What does every scaling of RoPE do to the angles and to the spread of attention beyond "
+    .. "the trained length?",
   fixed = {original = original, factor = factor},
   grid = {scaling = order, context = {512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072}},
   quick = {context = {1024, 2048, 4096, 8192, 16384, 32768}},
@@ -62,9 +73,16 @@ return require "attune.experiment" {
   timing = false,
   rounds = 1,
   metrics = {
-    unseen = {better = "lower", about = "share of the angles, over all pairs, that training did not reach"},
+    unseen = {
+      better = "lower",
+      about = "share of the angles, over all pairs, that training did not reach",
+    },
     slowest = {about = "last angle of the slowest pair over its last in training"},
-    step = {better = "higher", about = "least angle between neighbours over that in training, of the pairs that turned 32 times or more"},
+    step = {
+      better = "higher",
+      about = "least angle between neighbours over that in training, of the pairs that turned 32 "
+        .. "times or more",
+    },
     spread = {about = "exp(entropy) of the last query's attention over keys like it"},
   },
   trial = function(p)
@@ -73,33 +91,63 @@ return require "attune.experiment" {
     return {unseen = unseen, slowest = slowest, step = step, spread = spread(pe, p.context)}
   end,
   plots = {
-    {kind = "line", name = "unseen", title = "Angles that training did not reach, trained on 2048 tokens, factor 8", x = "context", y = "unseen", by = "scaling", log = "x", order = order,
-      caption = "Linear, YaRN and Llama 3 stay within what was seen up to factor times the trained length, dynamic beyond it too."},
-    {kind = "line", name = "slowest", title = "Last angle of the slowest pair over that in training", x = "context", y = "slowest", by = "scaling", log = "xy", order = order,
+    {kind = "line", name = "unseen",
+      title = "Angles that training did not reach, trained on 2048 tokens, factor 8", x = "context",
+      y = "unseen", by = "scaling", log = "x", order = order,
+      caption = "Linear, YaRN and Llama 3 stay within what was seen up to factor times the "
+        .. "trained length, dynamic beyond it too."},
+    {kind = "line", name = "slowest",
+      title = "Last angle of the slowest pair over that in training", x = "context", y = "slowest",
+      by = "scaling", log = "xy", order = order,
       caption = "Above 1 the pair meets new angles."},
-    {kind = "line", name = "step", title = "Angle between neighbours over that in training, fast pairs", x = "context", y = "step", by = "scaling", log = "x", order = order,
-      caption = "Linear scaling brings neighbours 8 times as near; YaRN and Llama 3 leave the pairs alone that tell them apart."},
-    {kind = "line", name = "spread", title = "Tokens that the last query attends to", x = "context", y = "spread", by = "scaling", log = "xy", order = order,
+    {kind = "line", name = "step",
+      title = "Angle between neighbours over that in training, fast pairs", x = "context",
+      y = "step", by = "scaling", log = "x", order = order,
+      caption = "Linear scaling brings neighbours 8 times as near; YaRN and Llama 3 leave the "
+        .. "pairs alone that tell them apart."},
+    {kind = "line", name = "spread", title = "Tokens that the last query attends to", x = "context",
+      y = "spread", by = "scaling", log = "xy", order = order,
       caption = "YaRN's and LongRoPE's factor on cosines and sines sharpens attention."},
   },
   claims = {
-    {"Without scaling, angles that were never seen come with the first token beyond; none do within", function(r)
-      local function unseen(context) return r:where {scaling = "none", context = context}:values "unseen"[1] end
-      return unseen(2048) == 0 and unseen(4096) > 0.01 and unseen(16384) > unseen(4096), ("%.3f at 4096, %.3f at 16384"):format(unseen(4096), unseen(16384))
+    {"Without scaling, angles that were never seen come with the first token beyond; "
+      .. "none do within", function(r)
+      local function unseen(context)
+        return r:where {scaling = "none", context = context}:values "unseen"[1]
+      end
+      return unseen(2048) == 0 and unseen(4096) > 0.01 and unseen(16384) > unseen(4096),
+        ("%.3f at 4096, %.3f at 16384"):format(unseen(4096), unseen(16384))
     end},
-    {"At factor times the trained length linear and dynamic stay within what was seen, YaRN and Llama 3 but for 2%", function(r)
-      local function unseen(scaling) return r:where {scaling = scaling, context = 16384}:values "unseen"[1] end
-      return unseen "linear" < 1e-9 and unseen "dynamic" < unseen "none" / 2 and unseen "yarn" < 0.02 and unseen "llama3" < 0.02,
-        ("linear %.3f, dynamic %.3f, yarn %.3f, llama3 %.3f, none %.3f"):format(unseen "linear", unseen "dynamic", unseen "yarn", unseen "llama3", unseen "none")
+    {"At factor times the trained length linear and dynamic stay within what was seen, YaRN and "
+      .. "Llama 3 but for 2%", function(r)
+      local function unseen(scaling)
+        return r:where {scaling = scaling, context = 16384}:values "unseen"[1]
+      end
+      return unseen "linear" < 1e-9
+        and unseen "dynamic" < unseen "none" / 2 and unseen "yarn" < 0.02
+        and unseen "llama3" < 0.02,
+        ("linear %.3f, dynamic %.3f, yarn %.3f, llama3 %.3f, none %.3f"):format(
+          unseen "linear", unseen "dynamic", unseen "yarn", unseen "llama3", unseen "none"
+        )
     end},
-    {"Only linear scaling moves the fast pairs' neighbours together by the whole factor; YaRN and Llama 3 leave them", function(r)
-      local function step(scaling) return r:where {scaling = scaling, context = 16384}:values "step"[1] end
-      return math.abs(step "linear" - 1 / factor) < 1e-9 and step "yarn" > 0.9 and step "llama3" > 0.9,
-        ("linear %.3f, ntk %.3f, yarn %.3f, llama3 %.3f"):format(step "linear", step "ntk", step "yarn", step "llama3")
+    {"Only linear scaling moves the fast pairs' neighbours together by the whole factor; YaRN and "
+      .. "Llama 3 leave them", function(r)
+      local function step(scaling)
+        return r:where {scaling = scaling, context = 16384}:values "step"[1]
+      end
+      return math.abs(step "linear" - 1 / factor) < 1e-9
+        and step "yarn" > 0.9 and step "llama3" > 0.9,
+        ("linear %.3f, ntk %.3f, yarn %.3f, llama3 %.3f"):format(
+          step "linear", step "ntk", step "yarn", step "llama3"
+        )
     end},
-    {"At factor times the trained length YaRN attends to fewer tokens than linear scaling", function(r)
-      local function at(scaling) return r:where {scaling = scaling, context = 16384}:values "spread"[1] end
-      return at "yarn" < at "linear", ("%.0f and %.0f tokens; without scaling %.0f"):format(at "yarn", at "linear", at "none")
+    {"At factor times the trained length YaRN attends to fewer tokens than "
+      .. "linear scaling", function(r)
+      local function at(scaling)
+        return r:where {scaling = scaling, context = 16384}:values "spread"[1]
+      end
+      return at "yarn" < at "linear",
+        ("%.0f and %.0f tokens; without scaling %.0f"):format(at "yarn", at "linear", at "none")
     end},
   },
 }

@@ -1,9 +1,13 @@
 --- What does a score or a mask of your own cost, beside plain attention?
 --
--- Each trial times plain causal attention and attention with one change, call by call in turns, forward and backward, and gives the ratio: so a machine
--- that slows down slows both. A score's ratio is its cost, 1 for none. A mask's ratio is how many times as fast as causal attention it is; beside it
--- stands what the share of seen pairs allows, causal's share over the mask's, and what the share of computed tiles (64 x 64 pairs) allows.
--- A dense bias is read once a pair, from memory, and has a gradient of its own for each pair: write what you can as a formula or a smaller table.
+-- Each trial times plain causal attention and attention with one change, call by call in turns,
+-- forward and backward, and gives the ratio: so a machine
+-- that slows down slows both. A score's ratio is its cost, 1 for none. A mask's ratio is how many
+-- times as fast as causal attention it is; beside it
+-- stands what the share of seen pairs allows, causal's share over the mask's, and what the share of
+-- computed tiles (64 x 64 pairs) allows.
+-- A dense bias is read once a pair, from memory, and has a gradient of its own for each pair: write
+-- what you can as a formula or a smaller table.
 -- For an experiment of your own add a line to `scores` or `masks`.
 local attune = require "attune"
 
@@ -14,7 +18,11 @@ local scores = {
   {"softcap option", function() return {softcap = 30} end},
   {"softcap", function() return {score = attune.scores.softcap(30)} end},
   {"distance", function() return {score = attune.scores.distance(0.01)} end},
-  {"t5", function(p) return {score = attune.scores.t5(attune.randn({32, p.heads}, {seed = 3}), {bidirectional = false})} end},
+  {"t5", function(p)
+    return {
+      score = attune.scores.t5(attune.randn({32, p.heads}, {seed = 3}), {bidirectional = false}),
+    }
+  end},
   {"dense bias", function(p)
     local bias = attune.randn({p.heads, p.tokens, p.tokens}, {seed = 4})
     return {score = function(s, at) return s + bias[at.h][at.i][at.j] end}
@@ -31,15 +39,27 @@ local function documents(n, size)
   return ids
 end
 
--- Name, family, and the mask in place of {causal = true}. Sizes are shares of the tokens, so that the seen share stays when their number changes.
-local masks = {{"causal", "causal", function() return attune.masks.causal() end}, {"natten on a grid", "grid", function(p) return attune.masks.natten2d(64, p.tokens // 64, 7) end}}
+-- Name, family, and the mask in place of {causal = true}. Sizes are shares of the tokens, so that
+-- the seen share stays when their number changes.
+local masks = {{"causal", "causal", function() return attune.masks.causal() end},
+    {"natten on a grid", "grid", function(p)
+  return attune.masks.natten2d(64, p.tokens // 64, 7)
+end}}
 for _, share in ipairs {4, 16, 64} do
-  local function add(name, make) masks[#masks + 1] = {("%s 1/%d"):format(name, share), name, make} end
+  local function add(name, make)
+    masks[#masks + 1] = {("%s 1/%d"):format(name, share), name, make}
+  end
   add("window", function(p) return attune.masks.sliding_window(p.tokens // share) end)
-  add("documents", function(p) return attune.masks.all(attune.masks.causal(), attune.masks.documents(documents(p.tokens, p.tokens // share))) end)
+  add("documents", function(p)
+    return attune.masks.all(
+      attune.masks.causal(), attune.masks.documents(documents(p.tokens, p.tokens // share))
+    )
+  end)
   if share > 4 then
     add("dilated", function(p) return attune.masks.dilated(p.tokens // share // 4, 4) end)
-    add("global + local", function(p) return attune.masks.global_local(16, p.tokens // share // 2) end)
+    add("global + local", function(p)
+      return attune.masks.global_local(16, p.tokens // share // 2)
+    end)
     add("strided", function(p) return attune.masks.strided(p.tokens // share) end)
     add("natten", function(p) return attune.masks.natten(p.tokens // share + 1, p.tokens) end)
   end
@@ -50,11 +70,14 @@ for n, entry in ipairs(scores) do
   changes[entry[1]], order[n] = {score = entry[2], family = "score"}, entry[1]
   if entry[1] ~= "dense bias" then score_order[#score_order + 1] = entry[1] end
 end
-for _, entry in ipairs(masks) do changes[entry[1]], order[#order + 1] = {mask = entry[3], family = entry[2]}, entry[1] end
+for _, entry in ipairs(masks) do
+  changes[entry[1]], order[#order + 1] = {mask = entry[3], family = entry[2]}, entry[1]
+end
 
 local function map_of(mask, tokens) return attune.block_map(mask, {queries = tokens}) end
 
--- Ratios of b's seconds to a's, call by call in turns; the first pair warms up. At least 3, or one where these take long.
+-- Ratios of b's seconds to a's, call by call in turns; the first pair warms up. At least 3, or one
+-- where these take long.
 local function in_turns(a, b)
   local ratios, start = {}, attune.clock()
   local function seconds(fn)
@@ -90,7 +113,8 @@ local function extremes(r, metric, keep)
     local value = point.metrics[metric] and point.metrics[metric].median
     if value and keep(point.parameters, point.metrics) then
       local one = {value, point.parameters.change .. ", " .. point.parameters.direction}
-      most, least = (not most or value > most[1]) and one or most, (not least or value < least[1]) and one or least
+      most, least = (not most or value > most[1])
+        and one or most, (not least or value < least[1]) and one or least
     end
   end
   return most or {0 / 0, "no point"}, least or {0 / 0, "no point"}
@@ -101,13 +125,22 @@ local families = {"window", "documents", "natten", "dilated", "global + local", 
 
 return require "attune.experiment" {
   name = "score_mods",
-  about = "What does each score program cost beside plain attention, and how much faster does each mask make it?",
+  about = "What does each score program cost beside plain attention, and how much faster does "
+    .. "each mask make it?",
   fixed = {heads = 4, head_dim = 64},
   grid = {change = order, direction = {"forward", "backward"}, size = {"small", "large"}},
   derived = {
     family = function(p) return changes[p.change].family end,
     tokens = function(p) return tokens[changes[p.change].mask and "mask" or "score"][p.size] end,
-    percent_seen = function(p) return tonumber(("%.3g"):format(100 * map_of(changes[p.change].mask and changes[p.change].mask(p) or attune.masks.causal(), p.tokens).density)) end,
+    percent_seen = function(p)
+      return tonumber(
+        ("%.3g"):format(
+          100 * map_of(
+            changes[p.change].mask and changes[p.change].mask(p) or attune.masks.causal(), p.tokens
+          ).density
+        )
+      )
+    end,
   },
   quick = {size = {"small"}, rounds = 1},
   order = {"change", "family", "direction", "size", "tokens", "percent_seen", "heads", "head_dim"},
@@ -115,8 +148,13 @@ return require "attune.experiment" {
   metrics = {
     cost = {better = "lower", about = "seconds with the program over seconds without"},
     speedup = {better = "higher", about = "seconds of causal attention over seconds with the mask"},
-    allowed = {better = "higher", about = "what the share of seen pairs allows: causal's over the mask's"},
-    allowed_by_tiles = {better = "higher", about = "the same of the computed tiles of 64 x 64 pairs"},
+    allowed = {
+      better = "higher",
+      about = "what the share of seen pairs allows: causal's over the mask's",
+    },
+    allowed_by_tiles = {
+      better = "higher", about = "the same of the computed tiles of 64 x 64 pairs",
+    },
     reached = {unit = "%", better = "higher", about = "share of what the computed tiles allow"},
   },
   trial = function(p)
@@ -138,24 +176,47 @@ return require "attune.experiment" {
     local function computed(m) return m.blocks.partial + m.blocks.full end
     local speedups, reached = inverse(ratios), {}
     for n, x in ipairs(speedups) do reached[n] = 100 * x * computed(map) / computed(causal) end
-    return {speedup = speedups, allowed = causal.density / map.density, allowed_by_tiles = computed(causal) / computed(map), reached = reached}
+    return {
+      speedup = speedups,
+      allowed = causal.density / map.density,
+      allowed_by_tiles = computed(causal) / computed(map),
+      reached = reached,
+    }
   end,
   plots = {
-    {kind = "bars", name = "cost", title = "Attention with a score: time over that of plain attention", x = "change", y = "cost", by = "direction", order = {"forward", "backward"},
-      where = {change = score_order, size = "small"}, caption = "Measured in turns with plain causal attention. scale: an option that costs nothing, and so shows the noise."},
-    {kind = "line", name = "speedup", title = "How many times as fast as causal attention a mask is", x = "percent_seen", y = "speedup", by = "family", order = families, also = "allowed",
-      where = {size = "small", family = families, direction = "forward"}, log = "xy", caption = "Dashed: what the share of seen pairs allows. "
-        .. "Tiles of 64 x 64 pairs are computed or not: a mask that leaves few pairs in many tiles gains little."},
-    {kind = "line", name = "speedup-backward", title = "The same, backward", x = "percent_seen", y = "speedup", by = "family", order = families, also = "allowed",
+    {kind = "bars", name = "cost",
+      title = "Attention with a score: time over that of plain attention", x = "change", y = "cost",
+      by = "direction", order = {"forward", "backward"},
+      where = {
+        change = score_order, size = "small",
+      },
+      caption = "Measured in turns with plain causal attention. scale: an option that costs "
+        .. "nothing, and so shows the noise."},
+    {kind = "line", name = "speedup",
+      title = "How many times as fast as causal attention a mask is", x = "percent_seen",
+      y = "speedup", by = "family", order = families, also = "allowed",
+      where = {
+        size = "small", family = families, direction = "forward",
+      }, log = "xy", caption = "Dashed: what the share of seen pairs allows. "
+        .. "Tiles of 64 x 64 pairs are computed or not: a mask that leaves few pairs in many "
+          .. "tiles gains little."},
+    {kind = "line", name = "speedup-backward", title = "The same, backward", x = "percent_seen",
+      y = "speedup", by = "family", order = families, also = "allowed",
       where = {size = "small", family = families, direction = "backward"}, log = "xy"},
-    {kind = "line", name = "tiles", title = "Forward, beside what the computed tiles allow", x = "percent_seen", y = "speedup", by = "family", order = families, also = "allowed_by_tiles",
+    {kind = "line", name = "tiles", title = "Forward, beside what the computed tiles allow",
+      x = "percent_seen", y = "speedup", by = "family", order = families, also = "allowed_by_tiles",
       where = {size = "small", family = families, direction = "forward"}, log = "xy"},
   },
   claims = {
-    {"No score but a dense bias costs more than half of plain attention forward, or doubles it backward", function(r)
-      local function keep(direction) return function(p) return p.direction == direction and p.change ~= "dense bias" end end
-      local forward, backward = extremes(r, "cost", keep "forward"), extremes(r, "cost", keep "backward")
-      return forward[1] < 1.5 and backward[1] < 2, ("at most %.2f (%s), %.2f (%s)"):format(forward[1], forward[2], backward[1], backward[2])
+    {"No score but a dense bias costs more than half of plain attention forward, or doubles "
+      .. "it backward", function(r)
+      local function keep(direction)
+        return function(p) return p.direction == direction and p.change ~= "dense bias" end
+      end
+      local forward = extremes(r, "cost", keep "forward")
+      local backward = extremes(r, "cost", keep "backward")
+      return forward[1] < 1.5 and backward[1] < 2,
+        ("at most %.2f (%s), %.2f (%s)"):format(forward[1], forward[2], backward[1], backward[2])
     end},
     {"Causal as a mask program is slower than causal as an option by less than a third", function(r)
       local _, least = extremes(r, "speedup", function(p) return p.change == "causal" end)
@@ -165,12 +226,17 @@ return require "attune.experiment" {
       local _, least = extremes(r, "speedup", function() return true end)
       return least[1] > 0.75, ("%.2f times as fast (%s)"):format(least[1], least[2])
     end},
-    {"Windows and documents that show less than 10% of the pairs are at least 3 times as fast", function(r)
-      local _, least = extremes(r, "speedup", function(p) return (p.family == "window" or p.family == "documents") and p.percent_seen < 10 end)
+    {"Windows and documents that show less than 10% of the pairs are at least 3 "
+      .. "times as fast", function(r)
+      local _, least = extremes(r, "speedup", function(p)
+        return (p.family == "window" or p.family == "documents") and p.percent_seen < 10
+      end)
       return least[1] > 3, ("at least %.2f times (%s)"):format(least[1], least[2])
     end},
     {"A mask whose tiles allow 4 times the speed is at least twice as fast", function(r)
-      local _, least = extremes(r, "speedup", function(_, m) return m.allowed_by_tiles.median >= 4 end)
+      local _, least = extremes(r, "speedup", function(_, m)
+        return m.allowed_by_tiles.median >= 4
+      end)
       return least[1] > 2, ("at least %.2f times (%s)"):format(least[1], least[2])
     end},
   },

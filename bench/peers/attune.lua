@@ -1,6 +1,8 @@
---- attune as one of the peers: lines on standard input, a line each in answer. The time is taken here, so that the way between the processes does not count.
+--- attune as one of the peers: lines on standard input, a line each in answer. The time is taken
+--- here, so that the way between the processes does not count.
 --
---     prefill HEADS KV_HEADS TOKENS HEAD_DIM DTYPE          decode HEADS KV_HEADS TOKENS HEAD_DIM DTYPE BYTES          forward | both HEADS KV_HEADS TOKENS HEAD_DIM BATCH
+--     prefill HEADS KV_HEADS TOKENS HEAD_DIM DTYPE          decode HEADS KV_HEADS TOKENS HEAD_DIM
+-- DTYPE BYTES          forward | both HEADS KV_HEADS TOKENS HEAD_DIM BATCH
 --         make a problem, answer its number; decode goes round caches that take BYTES together
 --     run NUMBER SECONDS      seconds a call, over as many calls as fill SECONDS
 local attune = require "attune"
@@ -22,7 +24,9 @@ function make.decode(heads, kv_heads, tokens, dim, dtype, bytes)
   local caches, turn = {}, 0
   local k = attune.randn({1, kv_heads, 512, dim}, {seed = 1})
   repeat
-    local cache = attune.cache {kv_heads = kv_heads, head_dim = dim, capacity = tokens, dtype = dtype}
+    local cache = attune.cache {
+      kv_heads = kv_heads, head_dim = dim, capacity = tokens, dtype = dtype,
+    }
     for _ = 1, tokens // 512 do cache:append(k, k) end
     caches[#caches + 1] = cache
   until #caches * cache.nbytes >= bytes
@@ -40,17 +44,26 @@ local function gradients(heads, kv_heads, tokens, dim, batch, backward)
     local o, lse = attune.attention(q, k, v, {causal = true})
     if backward then
       local dq, dk, dv = attune.attention_backward(d_o, q, k, v, o, lse, {causal = true})
-      dq:close() dk:close() dv:close()
+      dq:close()
+      dk:close()
+      dv:close()
     end
-    o:close() lse:close()
+    o:close()
+    lse:close()
   end
 end
-function make.forward(heads, kv_heads, tokens, dim, batch) return gradients(heads, kv_heads, tokens, dim, batch, false) end
-function make.both(heads, kv_heads, tokens, dim, batch) return gradients(heads, kv_heads, tokens, dim, batch, true) end
+function make.forward(heads, kv_heads, tokens, dim, batch)
+  return gradients(heads, kv_heads, tokens, dim, batch, false)
+end
+function make.both(heads, kv_heads, tokens, dim, batch)
+  return gradients(heads, kv_heads, tokens, dim, batch, true)
+end
 
 for line in io.lines() do
   local words = {}
-  for word in line:gmatch "%S+" do words[#words + 1] = math.tointeger(tonumber(word)) or tonumber(word) or word end
+  for word in line:gmatch "%S+" do
+    words[#words + 1] = math.tointeger(tonumber(word)) or tonumber(word) or word
+  end
   if words[1] == "run" then
     local run, calls = problems[words[2]], 0
     run()

@@ -1,11 +1,8 @@
 local attune = require "attune"
+local expect = require "tests.support.expect"
 local golden = require "tests.support.golden"
 
-local function fails(pattern, fn)
-  local ok, message = pcall(fn)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(pattern), ("expected a message with '%s', got: %s"):format(pattern, tostring(message)))
-end
+local fails = expect.fails
 
 local engines = {"reference", "blis", "tiled", "decode"}
 
@@ -15,15 +12,18 @@ describe("golden attention", function()
     local p = case.params
     if not p.score then -- those are in program_spec.lua
       it(name, function()
-        local options = {causal = p.causal or nil, window = p.window, scale = p.scale, softcap = p.softcap, lengths = p.lengths, sinks = t.sinks}
+        local options = {
+          causal = p.causal or nil, window = p.window, scale = p.scale, softcap = p.softcap,
+          lengths = p.lengths, sinks = t.sinks,
+        }
         local tried = 0
         for _, engine in ipairs(engines) do
           options.engine = engine
           local ok, o, lse = pcall(attune.attention, t.q, t.k, t.v, options)
           if ok then
             tried = tried + 1
-            assert.is_true(golden.difference(o, t.o) <= case.bounds.o, engine .. " o")
-            if t.lse then assert.is_true(golden.difference(lse, t.lse) <= case.bounds.lse, engine .. " lse") end
+            expect.close(o, t.o, case.bounds.o, engine .. " o")
+            if t.lse then expect.close(lse, t.lse, case.bounds.lse, engine .. " lse") end
           else
             assert.same("decode", engine)
             assert.truthy(tostring(o):find "decode takes")
@@ -34,24 +34,30 @@ describe("golden attention", function()
           for _, engine in ipairs {"reference", "tiled"} do
             options.engine = engine
             local o, lse = attune.attention(t.q, t.k, t.v, options)
-            local dq, dk, dv, dtables = attune.attention_backward(t["do"], t.q, t.k, t.v, o, lse, options)
-            assert.is_true(golden.difference(dq, t.dq) <= case.bounds.dq, engine .. " dq")
-            assert.is_true(golden.difference(dk, t.dk) <= case.bounds.dk, engine .. " dk")
-            assert.is_true(golden.difference(dv, t.dv) <= case.bounds.dv, engine .. " dv")
-            if t.dsinks then assert.is_true(golden.difference(dtables[t.sinks], t.dsinks) <= case.bounds.dsinks, engine .. " dsinks") end
+            local dq, dk, dv, dtables = attune.attention_backward(
+              t["do"], t.q, t.k, t.v, o, lse, options
+            )
+            expect.close(dq, t.dq, case.bounds.dq, engine .. " dq")
+            expect.close(dk, t.dk, case.bounds.dk, engine .. " dk")
+            expect.close(dv, t.dv, case.bounds.dv, engine .. " dv")
+            if t.dsinks then
+              expect.close(dtables[t.sinks], t.dsinks, case.bounds.dsinks, engine .. " dsinks")
+            end
           end
         end
         options.engine = nil
         local o64 = attune.attention(t.q:to "f64", t.k:to "f64", t.v:to "f64", options)
         assert.same("f64", o64.dtype)
-        assert.is_true(golden.difference(o64, t.o) <= case.bounds.o)
+        expect.close(o64, t.o, case.bounds.o)
       end)
     end
   end
 end)
 
 describe("attention", function()
-  local q, k, v = attune.randn({2, 4, 6, 8}, {seed = 1}), attune.randn({2, 2, 6, 8}, {seed = 2}), attune.randn({2, 2, 6, 5}, {seed = 3})
+  local q = attune.randn({2, 4, 6, 8}, {seed = 1})
+  local k = attune.randn({2, 2, 6, 8}, {seed = 2})
+  local v = attune.randn({2, 2, 6, 5}, {seed = 3})
   it("gives o in q's dtype and v's head_dim, and lse in f32", function()
     local o, lse = attune.attention(q:to "bf16", k, v)
     assert.same({2, 4, 6, 5}, o.shape)
@@ -64,7 +70,7 @@ describe("attention", function()
     local w = attune.attention_weights(q, k, {causal = true})
     for h = 1, 4 do
       local by_hand = attune.matmul(w[1][h], v[1][(h - 1) // 2 + 1])
-      assert.is_true(golden.difference(by_hand, o[1][h]) < 1e-6)
+      expect.close(by_hand, o[1][h], 1e-6)
     end
   end)
   it("merges two disjoint sets of keys", function()
@@ -72,8 +78,8 @@ describe("attention", function()
     local o1, l1 = attune.attention(q, k:slice(3, 1, 2), v:slice(3, 1, 2))
     local o2, l2 = attune.attention(q, k:slice(3, 3, 6), v:slice(3, 3, 6))
     local m, ml = attune.merge(o1, l1, o2, l2)
-    assert.is_true(golden.difference(m, o) < 1e-6)
-    assert.is_true(golden.difference(ml, lse) < 1e-6)
+    expect.close(m, o, 1e-6)
+    expect.close(ml, lse, 1e-6)
   end)
   it("turns q and k on the way in", function()
     local pe = attune.position("rope", {head_dim = 8, dims = 4, pairing = "interleaved"})
@@ -81,39 +87,84 @@ describe("attention", function()
     local rq, rk = pe:rotate(q, positions), pe:rotate(k, positions)
     local few = q:slice(3, 5, 6)
     for _, engine in ipairs(engines) do
-      local turned = attune.attention(q, k, v, {rotate = pe, positions = positions, causal = true, engine = engine})
-      assert.is_true(golden.difference(turned, attune.attention(rq, rk, v, {causal = true, engine = engine})) < 1e-6, engine)
+      local turned = attune.attention(q, k, v, {
+        rotate = pe, positions = positions, causal = true, engine = engine,
+      })
+      expect.close(
+        turned, attune.attention(rq, rk, v, {causal = true, engine = engine}), 1e-6, engine
+      )
       -- the queries are the last
-      turned = attune.attention(few, k, v, {rotate = pe, positions = positions, causal = true, engine = engine})
-      assert.is_true(golden.difference(turned, attune.attention(rq:slice(3, 5, 6), rk, v, {causal = true, engine = engine})) < 1e-6, engine)
+      turned = attune.attention(few, k, v, {
+        rotate = pe, positions = positions, causal = true, engine = engine,
+      })
+      expect.close(
+        turned, attune.attention(rq:slice(3, 5, 6), rk, v, {causal = true, engine = engine}), 1e-6,
+        engine
+      )
     end
-    assert.is_true(golden.difference(attune.attention_weights(q, k, {rotate = pe}), attune.attention_weights(pe:rotate(q), pe:rotate(k))) < 1e-6)
-    fails("positions: expected with rotate only", function() attune.attention(q, k, v, {positions = positions}) end)
-    fails("positions: expected %[6%] or %[2, 6%], got %[2%]", function() attune.attention(q, k, v, {rotate = pe, positions = {1, 2}}) end)
-    fails("rotate: expected an encoding of head_dim 8, got one of 4", function() attune.attention(q, k, v, {rotate = attune.position("rope", {head_dim = 4})}) end)
-    assert.same(attune.attention(q, k, v):tolist(), attune.attention(q, k, v, {rotate = attune.position("none", {})}):tolist())
+    expect.close(
+      attune.attention_weights(q, k, {rotate = pe}),
+      attune.attention_weights(pe:rotate(q), pe:rotate(k)), 1e-6
+    )
+    fails("positions: expected with rotate only", function()
+      attune.attention(q, k, v, {positions = positions})
+    end)
+    fails("positions: expected %[6%] or %[2, 6%], got %[2%]", function()
+      attune.attention(q, k, v, {rotate = pe, positions = {1, 2}})
+    end)
+    fails("rotate: expected an encoding of head_dim 8, got one of 4", function()
+      attune.attention(q, k, v, {rotate = attune.position("rope", {head_dim = 4})})
+    end)
+    assert.same(
+      attune.attention(q, k, v):tolist(),
+      attune.attention(q, k, v, {rotate = attune.position("none", {})}):tolist()
+    )
   end)
   it("takes one list of lengths a batch row", function()
     local o = attune.attention(q, k, v, {lengths = {{2, 4}, {6}}})
     local alone = attune.attention(q:slice(1, 2, 2), k:slice(1, 2, 2), v:slice(1, 2, 2))
-    assert.is_true(golden.difference(o:slice(1, 2, 2), alone) < 1e-6)
+    expect.close(o:slice(1, 2, 2), alone, 1e-6)
   end)
   it("refuses what is wrong, naming it", function()
-    fails("k: expected a number of kv heads that divides q's 4 heads, got 3", function() attune.attention(q, attune.zeros {2, 3, 6, 8}, v) end)
-    fails("v: expected %[2, 2, 6, head_dim%]", function() attune.attention(q, k, attune.zeros {2, 2, 7, 8}) end)
-    fails("window: expected an integer of at least 1, got %-3", function() attune.attention(q, k, v, {window = -3}) end)
-    fails("unknown option 'windw': did you mean 'window'", function() attune.attention(q, k, v, {windw = 3}) end)
-    fails("unknown engine 'tile': did you mean 'tiled'", function() attune.attention(q, k, v, {engine = "tile"}) end)
-    fails("causal: expected true or false, got 1", function() attune.attention(q, k, v, {causal = 1}) end)
-    fails("scale: expected a finite number", function() attune.attention(q, k, v, {scale = 0 / 0}) end)
-    fails("softcap: expected a positive number, got 0", function() attune.attention(q, k, v, {softcap = 0}) end)
-    fails("sinks: expected %[4%]", function() attune.attention(q, k, v, {sinks = attune.zeros {3}}) end)
-    fails("lengths: expected a sum of 6 tokens, got 5", function() attune.attention(q, k, v, {lengths = {2, 3}}) end)
-    fails("lengths: expected one list, or one for each of 2 batch rows, got 3", function() attune.attention(q, k, v, {lengths = {{6}, {6}, {6}}}) end)
+    fails("k: expected a number of kv heads that divides q's 4 heads, got 3", function()
+      attune.attention(q, attune.zeros {2, 3, 6, 8}, v)
+    end)
+    fails("v: expected %[2, 2, 6, head_dim%]", function()
+      attune.attention(q, k, attune.zeros {2, 2, 7, 8})
+    end)
+    fails("window: expected an integer of at least 1, got %-3", function()
+      attune.attention(q, k, v, {window = -3})
+    end)
+    fails("unknown option 'windw': did you mean 'window'", function()
+      attune.attention(q, k, v, {windw = 3})
+    end)
+    fails("unknown engine 'tile': did you mean 'tiled'", function()
+      attune.attention(q, k, v, {engine = "tile"})
+    end)
+    fails("causal: expected true or false, got 1", function()
+      attune.attention(q, k, v, {causal = 1})
+    end)
+    fails("scale: expected a finite number", function()
+      attune.attention(q, k, v, {scale = 0 / 0})
+    end)
+    fails("softcap: expected a positive number, got 0", function()
+      attune.attention(q, k, v, {softcap = 0})
+    end)
+    fails("sinks: expected %[4%]", function()
+      attune.attention(q, k, v, {sinks = attune.zeros {3}})
+    end)
+    fails("lengths: expected a sum of 6 tokens, got 5", function()
+      attune.attention(q, k, v, {lengths = {2, 3}})
+    end)
+    fails("lengths: expected one list, or one for each of 2 batch rows, got 3", function()
+      attune.attention(q, k, v, {lengths = {{6}, {6}, {6}}})
+    end)
     fails("q: expected a tensor, got nil", function() attune.attention(nil, k, v) end)
     fails("q: expected 4 axes", function() attune.attention(q[1], k, v) end)
     fails("q: expected 4 axes.*got 0", function() attune.attention(q:sum(), k, v) end)
-    fails("engine: expected reference for f64", function() attune.attention(q:to "f64", k:to "f64", v:to "f64", {engine = "tiled"}) end)
+    fails("engine: expected reference for f64", function()
+      attune.attention(q:to "f64", k:to "f64", v:to "f64", {engine = "tiled"})
+    end)
     fails("options: expected a table", function() attune.attention(q, k, v, 3) end)
   end)
 end)
@@ -121,42 +172,63 @@ end)
 describe("the cache", function()
   it("decodes as prefill does, in every dtype", function()
     for _, dtype in ipairs {"f32", "bf16", "f16"} do
-      local k, v = attune.randn({1, 2, 20, 16}, {seed = 1}):to(dtype), attune.randn({1, 2, 20, 16}, {seed = 2}):to(dtype)
+      local k = attune.randn({1, 2, 20, 16}, {seed = 1}):to(dtype)
+      local v = attune.randn({1, 2, 20, 16}, {seed = 2}):to(dtype)
       local q = attune.randn({1, 6, 20, 16}, {seed = 3})
       local whole = attune.attention(q, k, v, {causal = true, engine = "reference"})
-      local cache = attune.cache {batch = 1, kv_heads = 2, head_dim = 16, capacity = 20, dtype = dtype}
+      local cache = attune.cache {
+        batch = 1, kv_heads = 2, head_dim = 16, capacity = 20, dtype = dtype,
+      }
       for i = 1, 20 do
         cache:append(k:slice(3, i, i), v:slice(3, i, i))
         local o = cache:attend(q:slice(3, i, i))
-        assert.is_true(golden.difference(o, whole:slice(3, i, i)) < 3e-6)
+        expect.close(o, whole:slice(3, i, i), 3e-6)
       end
       assert.same(20, cache.length)
     end
   end)
   it("keeps 8 bits a number within what 8 bits can do", function()
-    -- The plain formula with k, v, q and the weights rounded to 8 bits, each row of each with a scale of its own.
+    -- The plain formula with k, v, q and the weights rounded to 8 bits, each row of each with a
+    -- scale of its own.
     local function rounded(x, row)
       local scale = 0
       for _, e in ipairs(row) do scale = math.max(scale, math.abs(e)) end
       scale = scale / 127
-      for i, e in ipairs(row) do row[i] = scale == 0 and 0 or math.floor(e / scale + 0.5) * scale end
+      for i, e in ipairs(row) do
+        row[i] = scale == 0 and 0 or math.floor(e / scale + 0.5) * scale
+      end
       return x
     end
     local function in_8_bits(x)
       local list = x:tolist()
-      for _, b in ipairs(list) do for _, h in ipairs(b) do for _, row in ipairs(h) do rounded(nil, row) end end end
+      for _, b in ipairs(list) do
+        for _, h in ipairs(b) do
+          for _, row in ipairs(h) do rounded(nil, row) end
+        end
+      end
       return attune.tensor(list)
     end
     for _, D in ipairs {16, 40, 128} do
-      local k, v, q = attune.randn({1, 2, 90, D}, {seed = 1}), attune.randn({1, 2, 90, D}, {seed = 2}), attune.randn({1, 8, 90, D}, {seed = 3})
+      local k = attune.randn({1, 2, 90, D}, {seed = 1})
+      local v = attune.randn({1, 2, 90, D}, {seed = 2})
+      local q = attune.randn({1, 8, 90, D}, {seed = 3})
       local exact = attune.attention(q, k, v, {causal = true, engine = "reference"})
-      local weights = in_8_bits(attune.attention_weights(in_8_bits(q), in_8_bits(k), {causal = true}))
+      local weights = in_8_bits(
+        attune.attention_weights(in_8_bits(q), in_8_bits(k), {causal = true})
+      )
       local v8, worst = in_8_bits(v), 0
-      for h = 1, 8 do worst = math.max(worst, golden.difference(attune.matmul(weights[1][h], v8[1][(h - 1) // 4 + 1]), exact[1][h])) end
+      for h = 1, 8 do
+        worst = math.max(
+          worst,
+          golden.difference(attune.matmul(weights[1][h], v8[1][(h - 1) // 4 + 1]), exact[1][h])
+        )
+      end
       local cache = attune.cache {kv_heads = 2, head_dim = D, capacity = 90, dtype = "i8"}
       cache:append(k, v)
-      assert.is_true(golden.difference(cache:attend(q), exact) <= worst)
-      for _, n in ipairs {1, 3, 16} do assert.is_true(golden.difference(cache:attend(q:slice(3, 91 - n, 90)), exact:slice(3, 91 - n, 90)) <= worst) end
+      expect.close(cache:attend(q), exact, worst)
+      for _, n in ipairs {1, 3, 16} do
+        expect.close(cache:attend(q:slice(3, 91 - n, 90)), exact:slice(3, 91 - n, 90), worst)
+      end
     end
     local cache = attune.cache {kv_heads = 1, head_dim = 16, capacity = 64, dtype = "i8"}
     local k = attune.ones {1, 1, 1, 16}
@@ -165,25 +237,41 @@ describe("the cache", function()
   end)
   it("turns keys as they come and queries as they ask", function()
     local pe = attune.position("rope", {head_dim = 16})
-    local k, v, q = attune.randn({2, 2, 20, 16}, {seed = 1}), attune.randn({2, 2, 20, 16}, {seed = 2}), attune.randn({2, 6, 20, 16}, {seed = 3})
+    local k = attune.randn({2, 2, 20, 16}, {seed = 1})
+    local v = attune.randn({2, 2, 20, 16}, {seed = 2})
+    local q = attune.randn({2, 6, 20, 16}, {seed = 3})
     local whole = attune.attention(q, k, v, {causal = true, rotate = pe, engine = "reference"})
     local cache = attune.cache {batch = 2, kv_heads = 2, head_dim = 16, capacity = 20}
     for i = 1, 20 do
       cache:append(k:slice(3, i, i), v:slice(3, i, i), {rotate = pe})
-      assert.is_true(golden.difference(cache:attend(q:slice(3, i, i), {rotate = pe}), whole:slice(3, i, i)) < 3e-6)
+      expect.close(cache:attend(q:slice(3, i, i), {rotate = pe}), whole:slice(3, i, i), 3e-6)
     end
     -- rows of different length stand at places of their own
     cache:reset()
     cache:append(k, v, {rotate = pe, counts = {20, 13}})
-    assert.is_true(golden.difference(cache:attend(q:slice(3, 13, 13), {rotate = pe})[2], whole:slice(3, 13, 13)[2]) < 3e-6)
-    fails("rotate: expected an encoding of head_dim 16", function() cache:attend(q:slice(3, 1, 1), {rotate = attune.position("rope", {head_dim = 8})}) end)
+    expect.close(
+      cache:attend(q:slice(3, 13, 13), {rotate = pe})[2], whole:slice(3, 13, 13)[2], 3e-6
+    )
+    fails("rotate: expected an encoding of head_dim 16", function()
+      cache:attend(q:slice(3, 1, 1), {rotate = attune.position("rope", {head_dim = 8})})
+    end)
   end)
   it("counts its bytes exactly", function()
     local function bytes(o) return attune.cache(o).nbytes end
-    assert.same(2 * 1 * 1 * 8192 * 128 * 2, bytes {batch = 1, kv_heads = 1, head_dim = 128, capacity = 8192, dtype = "bf16"})
-    assert.same(2 * 3 * 8 * 512 * 64 * 4, bytes {batch = 3, kv_heads = 8, head_dim = 64, capacity = 512})
-    assert.same(2 * 2 * 4 * 128 * (32 * 1 + 4), bytes {batch = 2, kv_heads = 4, head_dim = 32, capacity = 128, dtype = "i8"})
-    assert.same(2 * 1 * 1 * 320 * 16 * 2, bytes {kv_heads = 1, head_dim = 16, window = 256, dtype = "f16"})
+    assert.same(
+      2 * 1 * 1 * 8192 * 128 * 2,
+      bytes {batch = 1, kv_heads = 1, head_dim = 128, capacity = 8192, dtype = "bf16"}
+    )
+    assert.same(
+      2 * 3 * 8 * 512 * 64 * 4, bytes {batch = 3, kv_heads = 8, head_dim = 64, capacity = 512}
+    )
+    assert.same(
+      2 * 2 * 4 * 128 * (32 * 1 + 4),
+      bytes {batch = 2, kv_heads = 4, head_dim = 32, capacity = 128, dtype = "i8"}
+    )
+    assert.same(
+      2 * 1 * 1 * 320 * 16 * 2, bytes {kv_heads = 1, head_dim = 16, window = 256, dtype = "f16"}
+    )
   end)
   it("says what it holds", function()
     local cache = attune.cache {batch = 2, kv_heads = 1, head_dim = 8, capacity = 16}
@@ -204,11 +292,19 @@ describe("the cache", function()
     local cache = attune.cache {kv_heads = 2, head_dim = 8, capacity = 4}
     local k = attune.ones {1, 2, 3, 8}
     cache:append(k, k)
-    fails("at most 1 more tokens %(capacity 4, length 3%), got 3", function() cache:append(k, k) end)
+    fails("at most 1 more tokens %(capacity 4, length 3%), got 3", function()
+      cache:append(k, k)
+    end)
     assert.same(3, cache.length)
-    fails("q: expected %[1, a multiple of 2 heads, queries, 8%]", function() cache:attend(attune.ones {1, 3, 1, 8}) end)
-    fails("unknown option 'casual'", function() cache:attend(attune.ones {1, 2, 1, 8}, {casual = true}) end)
-    fails("unknown method or field 'lenght': did you mean 'length", function() return cache.lenght end)
+    fails("q: expected %[1, a multiple of 2 heads, queries, 8%]", function()
+      cache:attend(attune.ones {1, 3, 1, 8})
+    end)
+    fails("unknown option 'casual'", function()
+      cache:attend(attune.ones {1, 2, 1, 8}, {casual = true})
+    end)
+    fails("unknown method or field 'lenght': did you mean 'length", function()
+      return cache.lenght
+    end)
     fails("n: expected an integer of at least 0", function() cache:truncate(-1) end)
     fails("capacity: expected", function() attune.cache {kv_heads = 1, head_dim = 8} end)
     fails("kv_heads: expected", function() attune.cache {head_dim = 8, capacity = 8} end)
@@ -225,17 +321,26 @@ describe("Ctrl-C", function()
       io.stdout:write "ready\n"
       io.stdout:flush()
       local ok, message = pcall(attune.attention, q, q, q, {engine = "reference"})
-      local usable = attune.attention(q:slice(3, 1, 9), q:slice(3, 1, 9), q:slice(3, 1, 9), {causal = true})
+      local part = q:slice(3, 1, 9)
+      local usable = attune.attention(part, part, part, {causal = true})
       print(ok, tostring(message):match "interrupted!", usable.shape[3])
     ]]
     local out, pipe, ended, open = "", uv.new_pipe(false), false, true
     local handle, pid
-    handle, pid = uv.spawn("lua5.4", {args = {"-e", script}, stdio = {nil, pipe, 2}}, function() ended = true end)
+    handle, pid = uv.spawn("lua5.4", {args = {"-e", script}, stdio = {nil, pipe, 2}}, function()
+      ended = true
+    end)
     pipe:read_start(function(_, chunk)
-      if not chunk then open = false return end
+      if not chunk then
+        open = false
+        return
+      end
       if out == "" then
         local timer = uv.new_timer()
-        timer:start(300, 0, function() uv.kill(pid, "sigint") timer:close() end)
+        timer:start(300, 0, function()
+          uv.kill(pid, "sigint")
+          timer:close()
+        end)
       end
       out = out .. chunk
     end)

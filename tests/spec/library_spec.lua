@@ -2,7 +2,9 @@ local attune = require "attune"
 
 describe("the library", function()
   it("gives Philox's published answer", function()
-    assert.same({0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}, attune.philox({0, 0, 0, 0}, {0, 0}))
+    assert.same(
+      {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}, attune.philox({0, 0, 0, 0}, {0, 0})
+    )
   end)
   it("tells the machine", function()
     local m = attune.machine()
@@ -15,15 +17,24 @@ describe("the library", function()
     local pipe = io.popen [[ATTUNE_ISA=avx1024 lua5.4 -e 'require "attune"' 2>&1]]
     local out = pipe:read "a"
     pipe:close()
-    assert.truthy(out:find "ATTUNE_ISA: expected an instruction set of this machine %(.*%), got 'avx1024', which is unknown")
-    pipe = io.popen [[ATTUNE_ISA=neon lua5.4 -e 'require "attune"' 2>&1 || ATTUNE_ISA=avx2 lua5.4 -e 'require "attune"' 2>&1]]
+    assert.truthy(
+      out:find("ATTUNE_ISA: expected an instruction set of this machine %(.*%), got 'avx1024', "
+        .. "which is unknown")
+    )
+    pipe = io.popen [[
+      ATTUNE_ISA=neon lua5.4 -e 'require "attune"' 2>&1 ||
+        ATTUNE_ISA=avx2 lua5.4 -e 'require "attune"' 2>&1]]
     out = pipe:read "a"
     pipe:close()
     assert.truthy(out:find "ATTUNE_ISA: expected")
   end)
   it("keeps files: what is saved is loaded, failures are nil, message, code", function()
     local path = os.tmpname()
-    assert.is_true(attune.save(path, {a = attune.tensor {1, 2}, b = attune.zeros({2, 2}, {dtype = "bf16"})}, {note = "x"}))
+    assert.is_true(
+      attune.save(path, {a = attune.tensor {1, 2}, b = attune.zeros({2, 2}, {dtype = "bf16"})}, {
+        note = "x",
+      })
+    )
     local t, metadata = attune.load(path)
     assert.same({1, 2}, t.a:tolist())
     assert.same("bf16", t.b.dtype)
@@ -49,7 +60,12 @@ describe("the library", function()
   it("annotates every public name for language servers", function()
     local types = assert(io.open "lua/attune/types.lua"):read "a"
     for name in pairs(attune) do
-      if not name:find "^_" then assert.truthy(types:find("attune%." .. name .. "[%s(=:]") or types:find("@field " .. name .. " "), "types.lua says nothing of " .. name) end
+      if not name:find "^_" then
+        assert.truthy(
+          types:find("attune%." .. name .. "[%s(=:]") or types:find("@field " .. name .. " "),
+          "types.lua says nothing of " .. name
+        )
+      end
     end
   end)
 end)

@@ -15,10 +15,21 @@ local function results(points, plots)
       for r = 1, #values do m.rounds[r] = r end
       metrics[name] = m
     end
-    list[i] = {hash = tostring(i), index = i, parameters = p[1], status = p[3] or "ok", reason = p[4], rounds = 3, metrics = metrics}
+    list[i] = {
+      hash = tostring(i),
+      index = i,
+      parameters = p[1],
+      status = p[3] or "ok",
+      reason = p[4],
+      rounds = 3,
+      metrics = metrics,
+    }
   end
-  return {dir = "d", name = "t", about = "about <b> & 'it'", parameters = {"a", "m"}, varied = {"a", "m"}, metrics = {{name = "y", unit = "s", better = "lower"}, {name = "z"}},
-    points = list, plots = plots or {}, claims = {{text = "it </script> holds", verdict = "held", detail = "x < y"}}, provenance = {{cpu = "a `cpu` $(x)'s \"\" <i>", threads = 2, isa = "c", cores = 2}},
+  return {dir = "d", name = "t", about = "about <b> & 'it'", parameters = {"a", "m"},
+    varied = {"a", "m"}, metrics = {{name = "y", unit = "s", better = "lower"}, {name = "z"}},
+    points = list, plots = plots
+      or {}, claims = {{text = "it </script> holds", verdict = "held", detail = "x < y"}},
+      provenance = {{cpu = "a `cpu` $(x)'s \"\" <i>", threads = 2, isa = "c", cores = 2}},
     warnings = {}, script = "s.lua", command = "attune run s.lua"}
 end
 
@@ -29,18 +40,38 @@ local function drawn(r)
   return dir, made, warnings
 end
 
-local data = {{{a = 1, m = "x"}, {y = {1, 1.1, 1.2}, z = 3}}, {{a = 2, m = "x"}, {y = {2, 2.1, 2.2}, z = 4}}, {{a = 1, m = "w'`\"$(touch /tmp/attune-hostile)"}, {y = {4, 4.1, 4.2}, z = 5}},
+local data = {{{a = 1, m = "x"}, {y = {1, 1.1, 1.2}, z = 3}},
+  {{a = 2, m = "x"}, {y = {2, 2.1, 2.2}, z = 4}},
+  {{a = 1, m = "w'`\"$(touch /tmp/attune-hostile)"}, {y = {4, 4.1, 4.2}, z = 5}},
   {{a = 2, m = "w'`\"$(touch /tmp/attune-hostile)"}, {y = {8, 8, 8}, z = 6}}}
 
 describe("plots", function()
   it("of every kind come in three formats and run nothing of what is in texts", function()
-    local r = results(data, {{kind = "line", x = "a", y = "y", by = "m", log = "xy", title = "it's `id` \"$(id)\"", also = "z"}, {kind = "line", x = "a", y = "y", facet = "m"},
-      {kind = "bars", x = "a", y = "y", by = "m"}, {kind = "heat", x = "a", y = "m", value = "y"}, {kind = "line", x = "a", y = "y", by = "m", against = {m = "x"}}})
+    local r = results(data, {{
+      kind = "line",
+      x = "a",
+      y = "y",
+      by = "m",
+      log = "xy",
+      title = "it's `id` \"$(id)\"",
+      also = "z",
+    }, {kind = "line", x = "a", y = "y", facet = "m"},
+      {kind = "bars", x = "a", y = "y", by = "m"}, {kind = "heat", x = "a", y = "m", value = "y"}, {
+        kind = "line",
+        x = "a",
+        y = "y",
+        by = "m",
+        against = {m = "x"},
+      }})
     local dir, made, warnings = drawn(r)
     assert.same(15, #made, table.concat(warnings, "; "))
     assert.same({}, warnings)
     local svg = files.read(dir .. "/plots/01-y.svg")
-    assert.truthy(svg:find("it's `id` &quot;$(id)&quot;", 1, true) or svg:find("it's `id` \"$(id)\"", 1, true) or svg:find("it&#39;s", 1, true) or svg:find("it&apos;s", 1, true))
+    assert.truthy(
+      svg:find("it's `id` &quot;$(id)&quot;", 1, true)
+        or svg:find("it's `id` \"$(id)\"", 1, true) or svg:find("it&#39;s", 1, true)
+        or svg:find("it&apos;s", 1, true)
+    )
     assert.is_nil(files.kind "/tmp/attune-hostile")
     assert.truthy(svg:find "viewBox")
     -- the heat map writes the value in each cell
@@ -49,12 +80,22 @@ describe("plots", function()
     run.remove(dir)
   end)
   it("of pixels show a list of numbers as a square, light where it is 0", function()
-    local r = results({{{a = 1, m = "one"}, {y = 0.5, z = 7}}, {{a = 1, m = "two"}, {y = 1, z = 8}}}, {{kind = "pixels", x = "m", y = "y", also = "z"}})
-    r.points[1].metrics.y.samples, r.points[2].metrics.y.samples = {{9, 9, 9, 9}, {0, 1, 2, 2}}, {{0, 0, 0, 0}}
+    local r = results(
+      {{{a = 1, m = "one"}, {y = 0.5, z = 7}}, {{a = 1, m = "two"}, {y = 1, z = 8}}},
+      {{kind = "pixels", x = "m", y = "y", also = "z"}}
+    )
+    r.points[1].metrics.y.samples, r.points[2].metrics.y.samples = {
+      {9, 9, 9, 9}, {0, 1, 2, 2},
+    }, {{0, 0, 0, 0}}
     local dir, made, warnings = drawn(r)
     assert.same(3, #made, table.concat(warnings, "; "))
     local svg = files.read(dir .. "/plots/01-y.svg"):lower()
-    local function count(colour) return select(2, svg:gsub(("polygon fill = .rgb%%(%%s*%d,%%s*%d,%%s*%d%%)"):format(table.unpack(colour)), "")) end
+    local function count(colour)
+      return select(
+        2,
+        svg:gsub(("polygon fill = .rgb%%(%%s*%d,%%s*%d,%%s*%d%%)"):format(table.unpack(colour)), "")
+      )
+    end
     assert.same({2, 1, 2}, {count {233, 238, 243}, count {117, 176, 211}, count {0, 114, 178}})
     assert.truthy(svg:find("two", 1, true) and svg:find("8 z", 1, true))
     r.points[2].metrics.y.samples = {{0, 0, 0}}
@@ -63,8 +104,11 @@ describe("plots", function()
     assert.truthy(why:find "expected as many numbers as a square has, got 3")
     run.remove(dir)
   end)
-  it("of pixels are orange below 0, say what goes where, and are images where they have many cells", function()
-    local r = results({{{a = 1, m = "one"}, {y = 0}}}, {{kind = "pixels", x = "m", y = "y", across = "the <position>", down = "the dim"}})
+  it("of pixels are orange below 0, say what goes where, and are images where they "
+    .. "have many cells", function()
+    local r = results({{{a = 1, m = "one"}, {y = 0}}}, {
+      {kind = "pixels", x = "m", y = "y", across = "the <position>", down = "the dim"},
+    })
     local function svg_of(cells)
       r.points[1].metrics.y.samples = {cells}
       local dir, made, warnings = drawn(r)
@@ -74,11 +118,14 @@ describe("plots", function()
       return svg
     end
     local svg = svg_of {-4, 0, 0, 2}
-    -- the ground, half of the blue and all of the orange: shares of the number that is farthest from 0
+    -- the ground, half of the blue and all of the orange: shares of the number that is farthest
+    -- from 0
     for _, colour in ipairs {"233, 238, 243", "117, 176, 211", "213,  94,   0"} do
       assert.same(1, select(2, svg:gsub("polygon fill = .rgb%(" .. colour .. "%)", "")), colour)
     end
-    for _, text in ipairs {"the &lt;position", "the dim", ">−4<", ">0<", ">4<"} do assert.truthy(svg:find(text, 1, true), text) end
+    for _, text in ipairs {"the &lt;position", "the dim", ">−4<", ">0<", ">4<"} do
+      assert.truthy(svg:find(text, 1, true), text)
+    end
     assert.is_nil(svg:find "<image")
     local many = {}
     for n = 1, 50 * 50 do many[n] = n % 7 end
@@ -89,7 +136,11 @@ describe("plots", function()
   end)
   it("of lines draw an interval only where there is one", function()
     local function strokes(values)
-      local dir = drawn(results({{{a = 1, m = "x"}, {y = values}}, {{a = 2, m = "x"}, {y = values}}}, {{kind = "line", x = "a", y = "y"}}))
+      local dir = drawn(
+        results({{{a = 1, m = "x"}, {y = values}}, {{a = 2, m = "x"}, {y = values}}}, {
+          {kind = "line", x = "a", y = "y"},
+        })
+      )
       local svg = files.read(dir .. "/plots/01-y.svg")
       run.remove(dir)
       return select(2, svg:gsub("path stroke='rgb%(  0, 114, 178%)'", ""))
@@ -98,7 +149,12 @@ describe("plots", function()
   end)
   it("that cannot be drawn are left out with a reason", function()
     local zero = {{{a = 1, m = "x"}, {y = 0, z = 0}}, {{a = 2, m = "x"}, {y = 1, z = 0}}}
-    local dir, made, warnings = drawn(results(zero, {{kind = "line", x = "a", y = "y", log = "y"}, {kind = "line", x = "a", y = "y"}, {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}}}))
+    local dir, made, warnings = drawn(
+      results(zero, {
+        {kind = "line", x = "a", y = "y", log = "y"}, {kind = "line", x = "a", y = "y"},
+        {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}},
+      })
+    )
     assert.same(3, #made)
     assert.same(3, #warnings)
     assert.truthy(warnings[1]:find "the y axis has a value that is not positive")
@@ -107,7 +163,15 @@ describe("plots", function()
     run.remove(dir)
   end)
   it("take one point, missing metrics and failed points", function()
-    local dir, made = drawn(results({{{a = 1, m = "x"}, {y = 2}}, {{a = 2, m = "x"}, {}}, {{a = 3, m = "x"}, {}, "failed", "why"}}, {{kind = "line", x = "a", y = "y", by = "m", also = "z"}}))
+    local dir, made = drawn(
+      results(
+        {
+          {{a = 1, m = "x"}, {y = 2}}, {{a = 2, m = "x"}, {}},
+          {{a = 3, m = "x"}, {}, "failed", "why"},
+        },
+        {{kind = "line", x = "a", y = "y", by = "m", also = "z"}}
+      )
+    )
     assert.same(3, #made)
     run.remove(dir)
   end)
@@ -129,11 +193,21 @@ end)
 describe("reports", function()
   it("say everything, escaped, in one file that fetches nothing", function()
     local r = results(data, {{kind = "line", x = "a", y = "y", by = "m", caption = "A caption."}})
-    r.points[#r.points + 1] = {hash = "9", index = 9, parameters = {a = 3, m = "x"}, status = "timeout", reason = "no answer within 5 s", rounds = 0, metrics = {}}
+    r.points[#r.points + 1] = {
+      hash = "9",
+      index = 9,
+      parameters = {a = 3, m = "x"},
+      status = "timeout",
+      reason = "no answer within 5 s",
+      rounds = 0,
+      metrics = {},
+    }
     local dir = drawn(r)
     assert(report.write(r, dir))
     local html, md = files.read(dir .. "/report.html"), files.read(dir .. "/report.md")
-    for _, part in ipairs {"about &lt;b&gt; &amp; &#39;it&#39;", "it &lt;/script&gt; holds", "x &lt; y", "data:image/svg+xml;base64,", "A caption.", "no answer within 5 s", "attune run s.lua", "95% interval",
+    for _, part in ipairs {"about &lt;b&gt; &amp; &#39;it&#39;", "it &lt;/script&gt; holds",
+      "x &lt; y", "data:image/svg+xml;base64,", "A caption.", "no answer within 5 s",
+      "attune run s.lua", "95% interval",
       "&lt;i&gt;"} do
       assert.truthy(html:find(part, 1, true), "missing: " .. part)
     end

@@ -1,33 +1,37 @@
 local attune = require "attune"
+local expect = require "tests.support.expect"
 local golden = require "tests.support.golden"
 local plain = require "tests.support.plain"
 local random_programs = require "tests.support.random_programs"
 
-local function fails(pattern, fn)
-  local ok, message = pcall(fn)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(pattern), ("expected a message with '%s', got: %s"):format(pattern, tostring(message)))
-  return message
-end
+local fails = expect.fails
 
--- The greatest difference of two tensors, beside the greatest value of the second.
-local function relative(a, b)
-  local scale = 1e-9
-  local function walk(x) for _, y in ipairs(x) do if type(y) == "table" then walk(y) else scale = math.max(scale, math.abs(y)) end end end
-  walk(b:tolist())
-  return golden.difference(a:to "f64", b:to "f64") / math.max(1, scale)
+local relative = expect.relative_difference
+
+-- The start of a message about the line of the caller, or about a line below it.
+local function here(below)
+  local line = debug.getinfo(2, "l").currentline + (below or 0)
+  return "program_spec.lua:" .. line .. ": "
 end
 
 -- The functions that the golden files put in words.
 local scores = {
   relative_bias = function(t)
     local reach = (t.table.shape[2] - 1) // 2
-    return function(s, at) return s + t.table[at.h][(at.j - at.i):clamp(-reach, reach) + reach + 1] end, "table"
+    return function(s, at)
+      return s + t.table[at.h][(at.j - at.i):clamp(-reach, reach) + reach + 1]
+    end, "table"
   end,
-  learned_slope = function(t) return function(s, at) return s - t.slope[at.h] * (at.i - at.j) end, "slope" end,
+  learned_slope = function(t)
+    return function(s, at) return s - t.slope[at.h] * (at.i - at.j) end, "slope"
+  end,
   key_bias = function(t) return function(s, at) return s + t.bias[at.b][at.j] end, "bias" end,
   gate = function(t) return function(s, at) return s * t.gate[at.h][at.i]:sigmoid() end, "gate" end,
-  capped_outer = function(t) return function(s, at) return ((s + t.left[at.h][at.i] * t.right[at.h][at.j]) / 12):tanh() * 12 end, "left", "right" end,
+  capped_outer = function(t)
+    return function(s, at)
+      return ((s + t.left[at.h][at.i] * t.right[at.h][at.j]) / 12):tanh() * 12
+    end, "left", "right"
+  end,
 }
 
 describe("golden scores", function()
@@ -37,18 +41,25 @@ describe("golden scores", function()
     if p.score then
       it(name, function()
         local made = table.pack(scores[p.score](t))
-        local options = {causal = p.causal or nil, window = p.window, scale = p.scale, lengths = p.lengths, score = made[1]}
+        local options = {
+          causal = p.causal or nil, window = p.window, scale = p.scale, lengths = p.lengths,
+          score = made[1],
+        }
         for _, engine in ipairs {"reference", "blis", "tiled"} do
           options.engine = engine
           local o, lse = attune.attention(t.q, t.k, t.v, options)
-          assert.is_true(golden.difference(o, t.o) <= case.bounds.o, engine .. " o")
-          assert.is_true(golden.difference(lse, t.lse) <= case.bounds.lse, engine .. " lse")
+          expect.close(o, t.o, case.bounds.o, engine .. " o")
+          expect.close(lse, t.lse, case.bounds.lse, engine .. " lse")
           if engine ~= "blis" then
-            local dq, dk, dv, dtables = attune.attention_backward(t["do"], t.q, t.k, t.v, o, lse, options)
-            for gradient, d in pairs {dq = dq, dk = dk, dv = dv} do assert.is_true(golden.difference(d, t[gradient]) <= case.bounds[gradient], engine .. gradient) end
+            local dq, dk, dv, dtables = attune.attention_backward(
+              t["do"], t.q, t.k, t.v, o, lse, options
+            )
+            for gradient, d in pairs {dq = dq, dk = dk, dv = dv} do
+              expect.close(d, t[gradient], case.bounds[gradient], engine .. gradient)
+            end
             for n = 2, made.n do
               local d = "d" .. made[n]
-              assert.is_true(golden.difference(dtables[t[made[n]]], t[d]) <= case.bounds[d], engine .. d)
+              expect.close(dtables[t[made[n]]], t[d], case.bounds[d], engine .. d)
             end
           end
         end
@@ -62,11 +73,17 @@ describe("golden biases", function()
     it(name, function()
       local case, t = golden.load("position/" .. name .. ".safetensors")
       local p = case.params
-      local pe = t.table and attune.position("t5", {heads = t.table.shape[2], table = t.table, max_distance = p.max_distance, bidirectional = p.bidirectional})
+      local pe = t.table
+        and attune.position("t5", {
+          heads = t.table.shape[2], table = t.table, max_distance = p.max_distance,
+          bidirectional = p.bidirectional,
+        })
         or attune.position("alibi", {heads = t.q.shape[2], max_bias = p.max_bias})
       for _, engine in ipairs {"reference", "blis", "tiled"} do
-        local o = attune.attention(t.q, t.k, t.v, {causal = p.causal or nil, scale = p.scale, score = pe.score, engine = engine})
-        assert.is_true(golden.difference(o, t.o) <= case.bounds.o, engine)
+        local o = attune.attention(t.q, t.k, t.v, {
+          causal = p.causal or nil, scale = p.scale, score = pe.score, engine = engine,
+        })
+        expect.close(o, t.o, case.bounds.o, engine)
       end
       -- The bias itself: what the score adds to nothing.
       local heads, tokens = t.bias.shape[1], t.bias.shape[2]
@@ -78,7 +95,9 @@ describe("golden biases", function()
           for i = 1, tokens do
             for j = 1, tokens do
               local expected = math.exp(bias[h][i][j] - bias[h][i][1])
-              if expected > 0 then assert.is_true(math.abs(w[h][i][j] / w[h][i][1] / expected - 1) < 1e-5) end
+              if expected > 0 then
+                assert.is_true(math.abs(w[h][i][j] / w[h][i][1] / expected - 1) < 1e-5)
+              end
             end
           end
         end
@@ -88,17 +107,39 @@ describe("golden biases", function()
 end)
 
 local B, H, K, S, D = 2, 2, 1, 10, 4
-local q, k, v = attune.randn({B, H, S, D}, {seed = 1, dtype = "f64"}), attune.randn({B, K, S, D}, {seed = 2, dtype = "f64"}), attune.randn({B, K, S, D}, {seed = 3, dtype = "f64"})
-local lists = {vector = attune.randn({9}, {seed = 4}):tolist(), grid = attune.randn({3, 7}, {seed = 5}):tolist(), ids = {3, 1, 4, 1, 5, 9, 2, 6, 5}}
-local tensors = {vector = attune.tensor(lists.vector), grid = attune.tensor(lists.grid), ids = attune.tensor(lists.ids, {dtype = "i32"})}
+local q = attune.randn({B, H, S, D}, {seed = 1, dtype = "f64"})
+local k = attune.randn({B, K, S, D}, {seed = 2, dtype = "f64"})
+local v = attune.randn({B, K, S, D}, {seed = 3, dtype = "f64"})
+local lists = {
+  vector = attune.randn({9}, {seed = 4}):tolist(),
+  grid = attune.randn({3, 7}, {seed = 5}):tolist(),
+  ids = {3, 1, 4, 1, 5, 9, 2, 6, 5},
+}
+local tensors = {
+  vector = attune.tensor(lists.vector),
+  grid = attune.tensor(lists.grid),
+  ids = attune.tensor(lists.ids, {dtype = "i32"}),
+}
 lists.vector, lists.grid = tensors.vector:tolist(), tensors.grid:tolist()
-local problem = {q = q:tolist(), k = k:tolist(), v = v:tolist(), B = B, H = H, K = K, Sq = S, Sk = S, D = D, scale = 0.5}
+local problem = {
+  q = q:tolist(),
+  k = k:tolist(),
+  v = v:tolist(),
+  B = B,
+  H = H,
+  K = K,
+  Sq = S,
+  Sk = S,
+  D = D,
+  scale = 0.5,
+}
 
 describe("random programs", function()
   it("are what plain Lua makes of them: 800 scores", function()
     for seed = 1, 800 do
       local body = random_programs.score(_G.test_seed * 100000 + seed, false)
-      local traced, direct = random_programs.compile(body, "s, at", tensors), random_programs.compile(body, "s, at", lists)
+      local traced = random_programs.compile(body, "s, at", tensors)
+      local direct = random_programs.compile(body, "s, at", lists)
       local expected = attune.tensor(plain.with(plain.attention, problem, direct), {dtype = "f64"})
       local o = attune.attention(q, k, v, {scale = 0.5, score = traced})
       local off = golden.difference(o, expected)
@@ -106,22 +147,32 @@ describe("random programs", function()
     end
   end)
 
-  it("are what plain Lua makes of them: 400 masks, in every engine, and in their block maps", function()
+  it("are what plain Lua makes of them: 400 masks, in every engine, and in "
+    .. "their block maps", function()
     for seed = 1, 400 do
       local body = random_programs.mask(_G.test_seed * 100000 + seed)
-      local traced, direct = random_programs.compile(body, "at", tensors), random_programs.compile(body, "at", lists)
+      local traced = random_programs.compile(body, "at", tensors)
+      local direct = random_programs.compile(body, "at", lists)
       local expected = plain.with(plain.attention, problem, nil, direct)
       for _, engine in ipairs {"reference", "tiled", "blis", "decode"} do
         local o = engine == "reference" and attune.attention(q, k, v, {scale = 0.5, mask = traced})
-          or attune.attention(q:to "f32", k:to "f32", v:to "f32", {scale = 0.5, mask = traced, engine = engine})
+          or attune.attention(q:to "f32", k:to "f32", v:to "f32", {
+            scale = 0.5, mask = traced, engine = engine,
+          })
         local off = golden.difference(o:to "f64", attune.tensor(expected, {dtype = "f64"}))
-        assert.is_true(off < (engine == "reference" and 1e-9 or 1e-5), ("%s, %s is off by %g"):format(engine, body, off))
+        assert.is_true(
+          off < (engine == "reference" and 1e-9 or 1e-5),
+          ("%s, %s is off by %g"):format(engine, body, off)
+        )
       end
     end
   end)
 
   it("run in tiled as in the reference, with their gradients: 300 smooth scores", function()
-    local q32, k32, v32, d = q:to "f32", k:to "f32", v:to "f32", attune.randn({B, H, S, D}, {seed = 6, dtype = "f64"})
+    local q32 = q:to "f32"
+    local k32 = k:to "f32"
+    local v32 = v:to "f32"
+    local d = attune.randn({B, H, S, D}, {seed = 6, dtype = "f64"})
     for seed = 1, 300 do
       local body = random_programs.score(_G.test_seed * 100000 + 5000 + seed, true)
       local score = random_programs.compile(body, "s, at", tensors)
@@ -131,8 +182,12 @@ describe("random programs", function()
       local o32, lse32 = attune.attention(q32, k32, v32, options)
       assert.is_true(relative(o32, o) < 2e-4, body)
       local got = {attune.attention_backward(d:to "f32", q32, k32, v32, o32, lse32, options)}
-      for n = 1, 3 do assert.is_true(relative(got[n], expected[n]) < 1e-3, ("%s: gradient %d"):format(body, n)) end
-      for tensor, gradient in pairs(expected[4]) do assert.is_true(relative(got[4][tensor], gradient) < 1e-3, body .. ": a table's gradient") end
+      for n = 1, 3 do
+        assert.is_true(relative(got[n], expected[n]) < 1e-3, ("%s: gradient %d"):format(body, n))
+      end
+      for tensor, gradient in pairs(expected[4]) do
+        assert.is_true(relative(got[4][tensor], gradient) < 1e-3, body .. ": a table's gradient")
+      end
     end
   end)
 
@@ -143,33 +198,52 @@ describe("random programs", function()
       local body = random_programs.score(_G.test_seed * 100000 + 9000 + seed, true)
       local vector = tensors.vector:to "f64"
       local function loss(x, w)
-        local score = random_programs.compile(body, "s, at", {vector = w, grid = tensors.grid, ids = tensors.ids})
+        local score = random_programs.compile(body, "s, at", {
+          vector = w, grid = tensors.grid, ids = tensors.ids,
+        })
         return (attune.attention(x, k, v, {scale = 0.5, score = score}) * d):sum():item()
       end
-      local score = random_programs.compile(body, "s, at", {vector = vector, grid = tensors.grid, ids = tensors.ids})
+      local score = random_programs.compile(body, "s, at", {
+        vector = vector, grid = tensors.grid, ids = tensors.ids,
+      })
       local o, lse = attune.attention(q, k, v, {scale = 0.5, score = score})
-      local dq, _, _, tables = attune.attention_backward(d, q, k, v, o, lse, {scale = 0.5, score = score})
+      local dq, _, _, tables = attune.attention_backward(d, q, k, v, o, lse, {
+        scale = 0.5, score = score,
+      })
       local direction = attune.randn({B, H, S, D}, {seed = seed, dtype = "f64"})
-      local measured = (loss(q + direction * step, vector) - loss(q - direction * step, vector)) / (2 * step)
+      local measured = (
+        loss(q + direction * step, vector) - loss(q - direction * step, vector)
+      ) / (2 * step)
       local said = (dq * direction):sum():item()
-      assert.is_true(math.abs(measured - said) < 1e-4 * (1 + math.abs(said)), ("%s: %g by differences, %g by gradient"):format(body, measured, said))
+      assert.is_true(
+        math.abs(measured - said) < 1e-4 * (1 + math.abs(said)),
+        ("%s: %g by differences, %g by gradient"):format(body, measured, said)
+      )
       if tables[vector] then
         local way = attune.randn({9}, {seed = seed + 1, dtype = "f64"})
         measured = (loss(q, vector + way * step) - loss(q, vector - way * step)) / (2 * step)
         said = (tables[vector] * way):sum():item()
-        assert.is_true(math.abs(measured - said) < 1e-4 * (1 + math.abs(said)), ("%s, table: %g by differences, %g by gradient"):format(body, measured, said))
+        assert.is_true(
+          math.abs(measured - said) < 1e-4 * (1 + math.abs(said)),
+          ("%s, table: %g by differences, %g by gradient"):format(body, measured, said)
+        )
       end
     end
   end)
 end)
 
 describe("a bias of each pair", function()
-  it("has the reference's gradient, whether shared by heads and batch rows or not, and whatever the threads", function()
+  it("has the reference's gradient, whether shared by heads and batch rows or not, and whatever "
+    .. "the threads", function()
     local tokens = 200
     local x = {}
     for n = 1, 4 do x[n] = attune.randn({2, 4, tokens, 8}, {seed = n}) end
-    local shared, own = attune.randn({tokens, tokens + 3}, {seed = 5}), attune.randn({2, 4, tokens, tokens}, {seed = 6})
-    for _, score in ipairs {function(s, at) return s + shared[at.i][at.j + 3] end, function(s, at) return s * 0.5 + own[at.b][at.h][at.i][at.j] * s end} do
+    local shared = attune.randn({tokens, tokens + 3}, {seed = 5})
+    local own = attune.randn({2, 4, tokens, tokens}, {seed = 6})
+    for _, score in ipairs {
+      function(s, at) return s + shared[at.i][at.j + 3] end,
+      function(s, at) return s * 0.5 + own[at.b][at.h][at.i][at.j] * s end,
+    } do
       local options = {causal = true, score = score, engine = "tiled"}
       local o, lse = attune.attention(x[1], x[2], x[3], options)
       local before = attune.threads()
@@ -191,7 +265,8 @@ describe("block maps", function()
   it("count what a brute force counts", function()
     for seed = 1, 60 do
       local body = random_programs.mask(_G.test_seed * 100000 + 20000 + seed)
-      local traced, direct = random_programs.compile(body, "at", tensors), random_programs.compile(body, "at", lists)
+      local traced = random_programs.compile(body, "at", tensors)
+      local direct = random_programs.compile(body, "at", lists)
       local Sq, Sk, heads = 70 + seed, 150, 2
       local map = attune.block_map(traced, {heads = heads, queries = Sq, keys = Sk})
       local seen, tiles = 0, {}
@@ -216,109 +291,200 @@ describe("block maps", function()
         local kind = tile[1] == 0 and "empty" or tile[1] == tile[2] and "full" or "partial"
         blocks[kind] = blocks[kind] + 1
       end
-      for kind, n in pairs(blocks) do assert.same(n, map.blocks[kind] * heads // map.heads, body .. " " .. kind) end
+      for kind, n in pairs(blocks) do
+        assert.same(n, map.blocks[kind] * heads // map.heads, body .. " " .. kind)
+      end
     end
   end)
 
   it("draw themselves", function()
     local text = attune.block_map(attune.masks.causal(), {queries = 256}):draw()
     assert.same("▒···\n█▒··\n██▒·\n███▒\n", text)
-    fails("head: expected from 1 to 1, got 2", function() attune.block_map(attune.masks.causal(), {queries = 64}):draw(2) end)
-    fails("program_spec.lua:%d+: mask: expected a place inside the tensor %[3%], from 1, got %[4%]", function()
+    fails("head: expected from 1 to 1, got 2", function()
+      attune.block_map(attune.masks.causal(), {queries = 64}):draw(2)
+    end)
+    fails("program_spec.lua:%d+: mask: expected a place inside the tensor %[3%], from "
+      .. "1, got %[4%]", function()
       local map = attune.block_map(attune.masks.documents {1, 1, 2}, {queries = 9})
       return map
     end)
     local t = attune.ones {3}
-    assert.has_no.errors(function() attune.block_map(function(at) return t[at.i]:eq(1) end, {queries = 3}) end)
+    assert.has_no.errors(function()
+      attune.block_map(function(at) return t[at.i]:eq(1) end, {queries = 3})
+    end)
     fails("program_spec.lua:%d+: heads: expected a multiple of kv_heads, 2, got 3", function()
       local map = attune.block_map(attune.masks.causal(), {queries = 64, heads = 3, kv_heads = 2})
       return map
     end)
-    fails("unknown field 'querys' of shape; did you mean 'queries'", function() attune.block_map(attune.masks.causal(), {querys = 64}) end)
+    fails("unknown field 'querys' of shape; did you mean 'queries'", function()
+      attune.block_map(attune.masks.causal(), {querys = 64})
+    end)
   end)
 end)
 
 describe("tracing", function()
-  local x = {attune.randn({1, 2, 8, 4}, {seed = 1}), attune.randn({1, 2, 8, 4}, {seed = 2}), attune.randn({1, 2, 8, 4}, {seed = 3})}
+  local x = {
+    attune.randn({1, 2, 8, 4}, {seed = 1}), attune.randn({1, 2, 8, 4}, {seed = 2}),
+    attune.randn({1, 2, 8, 4}, {seed = 3}),
+  }
   local function run(score) return attune.attention(x[1], x[2], x[3], {score = score}) end
 
   it("happens once", function()
     local count = 0
-    local function score(s) count = count + 1 return s * 2 end
+    local function score(s)
+      count = count + 1
+      return s * 2
+    end
     for _ = 1, 5 do run(score) end
     assert.same(1, count)
   end)
 
-  it("happens again when an upvalue, a global, or an upvalue of a function that is called has changed", function()
+  it("happens again when an upvalue, a global, or an upvalue of a function that is called "
+    .. "has changed", function()
     local factor, count = 2, 0
     local function inner(s) return s * factor end
-    local function score(s) count = count + 1 return inner(s) end
+    local function score(s)
+      count = count + 1
+      return inner(s)
+    end
     local before = run(score)
     factor = 3
     local after = run(score)
     assert.same(2, count)
-    assert.is_true(golden.difference(before, after) > 1e-3)
+    expect.differ(before, after, 1e-3)
     assert.same(0, golden.difference(after, run(function(s) return s * 3 end)))
     _G.attune_test_factor = 1.5
     local function with_global(s) return s * _G.attune_test_factor end
     local function by_name(s) return s * attune_test_factor end -- luacheck: ignore
     local first, second = run(with_global), run(by_name)
     _G.attune_test_factor = 0.5
-    assert.is_true(golden.difference(first, run(with_global)) > 1e-3)
-    assert.is_true(golden.difference(second, run(by_name)) > 1e-3)
+    expect.differ(first, run(with_global), 1e-3)
+    expect.differ(second, run(by_name), 1e-3)
     _G.attune_test_factor = nil
   end)
 
   it("says what cannot be traced, the line, and what to write", function()
-    local line = debug.getinfo(1, "l").currentline
-    fails("program_spec.lua:" .. line + 2 .. ": == between traced values cannot be traced; write x:eq", function() run(function(s, at)
-      return at.i == at.j and s or s * 2 end) end)
-    fails("a comparison is used nowhere in the result.*write c:where", function() run(function(s, at) if at.i:lt(3) then return s end return s * 2 end) end)
-    fails("a comparison is used nowhere", function() run(function(s, at) return at.i:lt(3) and s or -s end) end)
-    fails("cannot be traced; write .*x:max", function() run(function(s) return math.max(s, 0) end) end)
-    fails("math.exp takes numbers only; write the method, as x:exp", function() run(function(s) return math.exp(s) end) end)
-    fails("a comparison is no number; write c:where%(1, 0%)", function() run(function(s, at) return s + at.i:lt(3) end) end)
-    fails("& joins comparisons, got a traced value; write x:ne%(0%)", function() run(function(s) return s & 1 end) end)
-    fails("unknown method 'tan' of a traced value; did you mean 'tanh'", function() run(function(s) return s:tan() end) end)
+    fails(here(1) .. "== between traced values cannot be traced; write x:eq", function()
+      run(function(s, at) return at.i == at.j and s or s * 2 end)
+    end)
+    fails("a comparison is used nowhere in the result.*write c:where", function()
+      run(function(s, at)
+        if at.i:lt(3) then return s end
+        return s * 2
+      end)
+    end)
+    fails("a comparison is used nowhere", function()
+      run(function(s, at) return at.i:lt(3) and s or -s end)
+    end)
+    fails("cannot be traced; write .*x:max", function()
+      run(function(s) return math.max(s, 0) end)
+    end)
+    fails("math.exp takes numbers only; write the method, as x:exp", function()
+      run(function(s) return math.exp(s) end)
+    end)
+    fails("a comparison is no number; write c:where%(1, 0%)", function()
+      run(function(s, at) return s + at.i:lt(3) end)
+    end)
+    fails("& joins comparisons, got a traced value; write x:ne%(0%)", function()
+      run(function(s) return s & 1 end)
+    end)
+    fails("unknown method 'tan' of a traced value; did you mean 'tanh'", function()
+      run(function(s) return s:tan() end)
+    end)
     fails("unknown field 'k' of at", function() run(function(s, at) return s + at.k end) end)
-    fails("expected the function to return a number.*got nothing", function() run(function() end) end)
-    fails("expected the function to return a number.*got a comparison", function() run(function(_, at) return at.i:lt(3) end) end)
-    fails("score: expected a number or a traced value, got \"x\"", function() run(function() return "x" end) end)
-    fails("mask: expected the function to return a comparison.*got a number", function() attune.attention(x[1], x[2], x[3], {mask = function(at) return at.i end}) end)
-    fails("got false: == and ~= with a number.*write x:eq", function() attune.attention(x[1], x[2], x[3], {mask = function(at) return at.i == 3 end}) end)
+    fails("expected the function to return a number.*got nothing", function()
+      run(function() end)
+    end)
+    fails("expected the function to return a number.*got a comparison", function()
+      run(function(_, at) return at.i:lt(3) end)
+    end)
+    fails("score: expected a number or a traced value, got \"x\"", function()
+      run(function() return "x" end)
+    end)
+    fails("mask: expected the function to return a comparison.*got a number", function()
+      attune.attention(x[1], x[2], x[3], {mask = function(at) return at.i end})
+    end)
+    fails("got false: == and ~= with a number.*write x:eq", function()
+      attune.attention(x[1], x[2], x[3], {mask = function(at) return at.i == 3 end})
+    end)
     fails("score: expected a function %(s, at%)", function() run(3) end)
     fails("< between values", function() run(function(s) return s < 3 end) end)
-    fails("cannot be indexed", function() local t = attune.ones {4} run(function(s, at) return s + t[at.h][at.i] end) end)
-    fails("has 2 axes and was read with 1", function() local t = attune.ones {4, 4} run(function(s, at) return s + t[at.h] end) end)
-    fails("expected an integer, got a fraction", function() local t = attune.ones {4} run(function(s, at) return s + t[at.i / 2] end) end)
-    fails("expected from 1 to 4 on axis 2 of the tensor, got 5", function() local t = attune.ones {4, 4} run(function(s, at) return s + t[at.h][5] end) end)
+    fails("cannot be indexed", function()
+      local t = attune.ones {4}
+      run(function(s, at) return s + t[at.h][at.i] end)
+    end)
+    fails("has 2 axes and was read with 1", function()
+      local t = attune.ones {4, 4}
+      run(function(s, at) return s + t[at.h] end)
+    end)
+    fails("expected an integer, got a fraction", function()
+      local t = attune.ones {4}
+      run(function(s, at) return s + t[at.i / 2] end)
+    end)
+    fails("expected from 1 to 4 on axis 2 of the tensor, got 5", function()
+      local t = attune.ones {4, 4}
+      run(function(s, at) return s + t[at.h][5] end)
+    end)
   end)
 
-  it("says it of tensors in arithmetic, loops, functions in C, whole chunks and what a pcall swallows", function()
+  it("says it of tensors in arithmetic, loops, functions in C, whole chunks and what a "
+    .. "pcall swallows", function()
     local t = attune.ones {8}
-    fails("got a tensor; read an element, table%[at.h%]", function() run(function(s) return s + t end) end)
-    fails("arithmetic of a whole tensor and a traced value", function() run(function(s) return t * s end) end)
-    fails("make it a tensor", function() local list = {1, 2} run(function(s, at) return s * list[at.h] end) end)
-    fails("a loop cannot run to a traced value", function() run(function(s, at) for _ = 1, at.i do s = s * 2 end return s end) end)
-    fails("format takes numbers only", function() run(function(s, at) return s + ("%d"):format(at.i) end) end)
+    fails("got a tensor; read an element, table%[at.h%]", function()
+      run(function(s) return s + t end)
+    end)
+    fails("arithmetic of a whole tensor and a traced value", function()
+      run(function(s) return t * s end)
+    end)
+    fails("make it a tensor", function()
+      local list = {1, 2}
+      run(function(s, at) return s * list[at.h] end)
+    end)
+    fails("a loop cannot run to a traced value", function()
+      run(function(s, at)
+        for _ = 1, at.i do s = s * 2 end
+        return s
+      end)
+    end)
+    fails("format takes numbers only", function()
+      run(function(s, at) return s + ("%d"):format(at.i) end)
+    end)
     fails("expected a Lua function, got one in C", function() run(math.exp) end)
-    fails("chunk:2: unknown method 'foo'", function() run(load("local s = ...\nreturn s:foo()", "=chunk")) end)
-    fails("< between values", function() run(function(s) pcall(function() return s < 3 end) return s end) end)
-    fails("called inside another one's tracing", function() run(function(s) run(function(y) return y * 2 end) return s end) end)
-    local message = fails("tensor and a traced value", function() attune.program(function(s) return t * s end) end)
+    fails("chunk:2: unknown method 'foo'", function()
+      run(load("local s = ...\nreturn s:foo()", "=chunk"))
+    end)
+    fails("< between values", function()
+      run(function(s)
+        pcall(function() return s < 3 end)
+        return s
+      end)
+    end)
+    fails("called inside another one's tracing", function()
+      run(function(s)
+        run(function(y) return y * 2 end)
+        return s
+      end)
+    end)
+    local message = fails("tensor and a traced value", function()
+      attune.program(function(s) return t * s end)
+    end)
     assert.same(1, select(2, message:gsub("program_spec.lua", "")))
   end)
 
   it("keeps traced values from being used later", function()
     local kept
-    local function score(s) kept = s return s * 2 end
+    local function score(s)
+      kept = s
+      return s * 2
+    end
     run(score)
     fails("used after its function had returned", function() return kept + 1 end)
     fails("used after its function had returned", function() return kept.foo end)
     assert.has_no.errors(function() run(score) end)
   end)
 
-  it("notices a closed tensor, a renamed field, and a global of a function that is called", function()
+  it("notices a closed tensor, a renamed field, and a global of a function "
+    .. "that is called", function()
     local t, options = attune.ones {8}, {a = 2}
     local function reads(s, at) return s + t[at.i] end
     run(reads)
@@ -327,13 +493,13 @@ describe("tracing", function()
     local function renamed(s) return s * (options.a or 5) end
     local before = run(renamed)
     options.a, options.b = nil, 2
-    assert.is_true(golden.difference(before, run(renamed)) > 1e-3)
+    expect.differ(before, run(renamed), 1e-3)
     _G.attune_test_factor = 2
     local function inner(s) return s * attune_test_factor end -- luacheck: ignore
     local function outer(s) return inner(s) end
     before = run(outer)
     _G.attune_test_factor = 5
-    assert.is_true(golden.difference(before, run(outer)) > 1e-3)
+    expect.differ(before, run(outer), 1e-3)
     _G.attune_test_factor = nil
   end)
 
@@ -348,38 +514,65 @@ describe("tracing", function()
     assert.same(2, suspicious(load "local at = ...\nreturn at.i == 3")[1][1])
   end)
 
-  it("names the user's line in masks that all and any join, and in what the library's functions read", function()
+  it("names the user's line in masks that all and any join, and in what the library's "
+    .. "functions read", function()
     local causal, all, any = attune.masks.causal, attune.masks.all, attune.masks.any
     local function mask(m) return attune.attention(x[1], x[2], x[3], {mask = m}) end
-    local line = debug.getinfo(1, "l").currentline
-    local function at_line(n, pattern, fn) fails("program_spec.lua:" .. line + n .. ": " .. pattern, function() mask(all(causal(), fn)) end) end
-    at_line(2, "== between traced values", function(at) return at.i == at.j end)
-    at_line(3, "& joins comparisons", function(at) return at.i & 1 end)
-    at_line(4, "mask: a comparison is used nowhere", function(at) if at.i:lt(3) then return at.j:lt(2) end return at.i:eq(1) end)
-    at_line(5, "mask: expected the function to return a comparison.*got false", function(at) return not at.i:lt(3) end)
-    at_line(6, "mask: expected the function to return a comparison.*got nothing", function() end)
-    at_line(7, "mask: expected the function to return a comparison.*got a number", function(at) return at.i end)
-    at_line(8, "mask: expected the function to return a comparison.*got 3", function() return 3 end)
-    at_line(9, "unknown field 'k' of at", function(at) return at.k:lt(3) end)
-    fails("program_spec.lua:" .. line + 11 .. ": mask: .*got nothing", function() mask(any(causal(),
-      all(function() end, causal()))) end)
-    fails("program_spec.lua:" .. line + 12 .. ": all: expected at least one mask", function() local m = all() return m end)
-    fails("program_spec.lua:" .. line + 13 .. ": any: expected mask functions, got a number as number 2", function() local m = any(causal(), 3) return m end)
+    local function at_line(where, pattern, fn)
+      fails(where .. pattern, function() mask(all(causal(), fn)) end)
+    end
+    at_line(here(), "== between traced values", function(at) return at.i == at.j end)
+    at_line(here(), "& joins comparisons", function(at) return at.i & 1 end)
+    at_line(here(1), "mask: a comparison is used nowhere", function(at)
+      if at.i:lt(3) then return at.j:lt(2) end
+      return at.i:eq(1)
+    end)
+    at_line(here(), "mask: expected the function to return a comparison.*got false", function(at)
+      return not at.i:lt(3)
+    end)
+    at_line(
+      here(), "mask: expected the function to return a comparison.*got nothing", function() end
+    )
+    at_line(here(), "mask: expected the function to return a comparison.*got a number", function(at)
+      return at.i
+    end)
+    at_line(here(), "mask: expected the function to return a comparison.*got 3", function()
+      return 3
+    end)
+    at_line(here(), "unknown field 'k' of at", function(at) return at.k:lt(3) end)
+    fails(here(1) .. "mask: .*got nothing", function()
+      mask(any(causal(), all(function() end, causal())))
+    end)
+    fails(here(1) .. "all: expected at least one mask", function()
+      local m = all()
+      return m
+    end)
+    fails(here(1) .. "any: expected mask functions, got a number as number 2", function()
+      local m = any(causal(), 3)
+      return m
+    end)
     local t = attune.ones {3}
-    fails("of head 1 %(line " .. line + 15 .. "%)", function() mask(all(causal(), function(at) return t[at.i]:eq(t[at.j]) end)) end)
+    fails("of head 1 %(line " .. here(1):match ":(%d+)" .. "%)", function()
+      mask(all(causal(), function(at) return t[at.i]:eq(t[at.j]) end))
+    end)
     fails("of head 1$", function() mask(all(causal(), attune.masks.documents {1, 2, 3})) end)
     fails("of head 2$", function() run(attune.position("alibi", {heads = 1}).score) end)
   end)
 
   it("notices globals of masks that all joins, and takes NaN for unchanged", function()
     _G.attune_test_factor = 2
-    local m = attune.masks.all(function(at) return (at.i - at.j):lt(attune_test_factor) end) -- luacheck: ignore
+    local m = attune.masks.all(function(at)
+      return (at.i - at.j):lt(attune_test_factor) -- luacheck: ignore
+    end)
     local before = attune.block_map(m, {queries = 8}).density
     _G.attune_test_factor = 5
     assert.is_true(attune.block_map(m, {queries = 8}).density > before)
     _G.attune_test_factor = nil
     local count, nan = 0, {0 / 0, math.huge}
-    local function score(s) count = count + 1 return s * (nan[1] == 1 and 2 or 3) end
+    local function score(s)
+      count = count + 1
+      return s * (nan[1] == 1 and 2 or 3)
+    end
     for _ = 1, 3 do run(score) end
     assert.same(1, count)
     nan[1] = 1
@@ -387,55 +580,93 @@ describe("tracing", function()
     assert.same(2, count)
   end)
 
-  it("looks for what Lua answers in functions that are reached, by their parameters' names, and never in the library", function()
+  it("looks for what Lua answers in functions that are reached, by their parameters' names, and "
+    .. "never in the library", function()
     local suspicious = require "attune.trace".suspicious
     local function inner(a) return a.i == 3 and a.i:lt(2) or a.i:lt(5) end
     local line = debug.getinfo(inner, "S").linedefined
     local function outer(a) return inner(a) end
-    for _, fn in ipairs {inner, outer, attune.masks.all(attune.masks.causal(), inner), attune.masks.any(attune.masks.all(inner), attune.masks.causal())} do
+    for _, fn in ipairs {
+      inner,
+      outer,
+      attune.masks.all(attune.masks.causal(), inner),
+      attune.masks.any(attune.masks.all(inner), attune.masks.causal()),
+    } do
       local found = suspicious(fn)
       assert.same(1, #found)
       assert.same(line, found[1][1])
     end
-    assert.same(1, #suspicious(function(x1, a) if a.i == 3 then return x1 end return x1 * 2 end))
+    assert.same(1, #suspicious(function(x1, a)
+      if a.i == 3 then return x1 end
+      return x1 * 2
+    end))
     assert.same(1, #suspicious(function(x1, _) return x1 == 3 and 1 or 2 end))
-    assert.same(0, #suspicious(function(x1, a) if a.option == 3 or a == nil then return x1 end return x1 * 2 end))
-    for _, fn in ipairs {attune.masks.natten2d(3, 4, 3), attune.masks.all(attune.masks.strided(3), attune.masks.documents {1, 2}), attune.scores.alibi(attune.ones {2})} do
+    assert.same(0, #suspicious(function(x1, a)
+      if a.option == 3 or a == nil then return x1 end
+      return x1 * 2
+    end))
+    for _, fn in ipairs {
+      attune.masks.natten2d(3, 4, 3),
+      attune.masks.all(attune.masks.strided(3), attune.masks.documents {1, 2}),
+      attune.scores.alibi(attune.ones {2}),
+    } do
       assert.same({}, suspicious(fn))
     end
   end)
 
   it("refuses reads outside by pairs that are seen, and only by them", function()
     local t = attune.ones {4}
-    fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key 1 of head 1 %(line %d+%)", function()
+    fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key "
+      .. "1 of head 1 %(line %d+%)", function()
       run(function(s, at) return s + t[at.i] end)
     end)
     local function by_distance(s, at) return s + t[at.i - at.j + 1] end
     fails("got %[0%]", function() run(by_distance) end)
-    fails("got %[5%]", function() attune.attention(x[1], x[2], x[3], {score = by_distance, causal = true}) end)
+    fails("got %[5%]", function()
+      attune.attention(x[1], x[2], x[3], {score = by_distance, causal = true})
+    end)
     for _, options in ipairs {
       {score = by_distance, causal = true, window = 4},
       {score = by_distance, mask = function(at) return at.i:ge(at.j) & (at.i - at.j):lt(4) end},
-      {score = by_distance, mask = function(at) local d = at.i - at.j return (d % 2):eq(0) & d:ge(0) & d:lt(4) end},
+      {score = by_distance, mask = function(at)
+        local d = at.i - at.j
+        return (d % 2):eq(0) & d:ge(0) & d:lt(4)
+      end},
       {score = by_distance, causal = true, lengths = {4, 4}},
-      {score = function(s, at) return s + t[at.i - at.j + at.h - 1] end, mask = function(at) local d = at.i - at.j + at.h - 1 return d:ge(1) & d:le(4) end},
-      {score = function(s, at) return s + t[at.i * at.j] end, mask = function(at) return (at.i * at.j):le(4) end},
+      {score = function(s, at)
+        return s + t[at.i - at.j + at.h - 1]
+      end, mask = function(at)
+      local d = at.i - at.j + at.h - 1
+      return d:ge(1) & d:le(4) end},
+      {score = function(s, at) return s + t[at.i * at.j] end, mask = function(at)
+        return (at.i * at.j):le(4)
+      end},
     } do
       for _, engine in ipairs {"reference", "tiled", "blis"} do
         options.engine = engine
         assert.has_no.errors(function() attune.attention(x[1], x[2], x[3], options) end)
       end
     end
-    fails("got %[5%]", function() attune.attention(x[1], x[2], x[3], {score = function(s, at) return s + t[at.i * at.j] end, mask = function(at) return (at.i * at.j):le(6) end}) end)
+    fails("got %[5%]", function()
+      attune.attention(x[1], x[2], x[3], {score = function(
+        s, at
+      ) return s + t[at.i * at.j] end, mask = function(at)
+        return (at.i * at.j):le(6)
+      end})
+    end)
   end)
 
   it("shows what became of a function", function()
     local slope = attune.ones {2}
-    local text = attune.program(function(s, at) return s - slope[at.h] * (at.i - at.j) * (2 + 1) end):disassemble()
+    local text = attune.program(
+      function(s, at) return s - slope[at.h] * (at.i - at.j) * (2 + 1) end
+    ):disassemble()
     assert.truthy(text:find "distance, head")
     assert.truthy(text:find "score")
     assert.truthy(text:find "return %%%d+")
-    assert.truthy(tostring(attune.program(function(at) return at.i:ge(at.j) end)):find "mask program")
+    assert.truthy(
+      tostring(attune.program(function(at) return at.i:ge(at.j) end)):find "mask program"
+    )
   end)
 end)
 
@@ -450,7 +681,7 @@ describe("the library", function()
     end
     return map
   end
-  local function expect(mask, tokens, fn)
+  local function agrees(mask, tokens, fn)
     local expected = {}
     for i = 1, tokens do
       expected[i] = {}
@@ -460,85 +691,126 @@ describe("the library", function()
   end
   local masks = attune.masks
   it("has the masks by their definitions", function()
-    expect(masks.causal(), 9, function(i, j) return j <= i end)
-    expect(masks.sliding_window(3), 9, function(i, j) return j <= i and i - j < 3 end)
-    expect(masks.prefix(4), 9, function(i, j) return j <= 4 or j <= i end)
+    agrees(masks.causal(), 9, function(i, j) return j <= i end)
+    agrees(masks.sliding_window(3), 9, function(i, j) return j <= i and i - j < 3 end)
+    agrees(masks.prefix(4), 9, function(i, j) return j <= 4 or j <= i end)
     local ids = {1, 1, 1, 2, 2, 3, 3, 3, 3}
-    expect(masks.documents(ids), 9, function(i, j) return ids[i] == ids[j] end)
-    expect(masks.dilated(3, 2), 9, function(i, j) return j <= i and (i - j) % 2 == 0 and i - j < 6 end)
-    expect(masks.global_local(2, 1), 9, function(i, j) return math.abs(i - j) <= 1 or i <= 2 or j <= 2 end)
-    expect(masks.strided(3), 9, function(i, j) return j <= i and (i - j < 3 or (i - j) % 3 == 0) end)
-    expect(masks.natten(3), 9, function(i, j) return math.abs(i - j) <= 1 end)
-    expect(masks.natten(3, 9), 9, function(i, j)
+    agrees(masks.documents(ids), 9, function(i, j) return ids[i] == ids[j] end)
+    agrees(masks.dilated(3, 2), 9, function(i, j)
+      return j <= i and (i - j) % 2 == 0 and i - j < 6
+    end)
+    agrees(masks.global_local(2, 1), 9, function(i, j)
+      return math.abs(i - j) <= 1 or i <= 2 or j <= 2
+    end)
+    agrees(masks.strided(3), 9, function(i, j)
+      return j <= i and (i - j < 3 or (i - j) % 3 == 0)
+    end)
+    agrees(masks.natten(3), 9, function(i, j) return math.abs(i - j) <= 1 end)
+    agrees(masks.natten(3, 9), 9, function(i, j)
       local first = math.min(math.max(i - 1, 1), 7)
       return j >= first and j < first + 3
     end)
-    expect(masks.natten2d(3, 4, 3), 12, function(i, j)
+    agrees(masks.natten2d(3, 4, 3), 12, function(i, j)
       local function near(x, y, n)
         local first = math.min(math.max(x - 1, 0), n - 3)
         return y >= first and y < first + 3
       end
       return near((i - 1) // 4, (j - 1) // 4, 3) and near((i - 1) % 4, (j - 1) % 4, 4)
     end)
-    expect(masks.all(masks.causal(), masks.documents(ids)), 9, function(i, j) return j <= i and ids[i] == ids[j] end)
-    expect(masks.any(masks.causal(), masks.natten(3)), 9, function(i, j) return j <= i or math.abs(i - j) <= 1 end)
+    agrees(masks.all(masks.causal(), masks.documents(ids)), 9, function(i, j)
+      return j <= i and ids[i] == ids[j]
+    end)
+    agrees(masks.any(masks.causal(), masks.natten(3)), 9, function(i, j)
+      return j <= i or math.abs(i - j) <= 1
+    end)
     fails("w: expected an integer of at least 1, got 0", function() masks.sliding_window(0) end)
     fails("all: expected mask functions, got a number as number 1", function() masks.all(3) end)
     fails("n: expected an integer or a tensor %[batch%], got nil", function() masks.prefix() end)
     fails("ids: expected a list of integers or a tensor, got nil", function() masks.documents() end)
     for list, pattern in pairs {
-      [{1, 1.5}] = "integers, got 1.5", [{}] = "at least one integer, got an empty list", [{"a"}] = "integers, got 'a'", [{{1, 2}, {1, 2.5}}] = "integers, got 2.5",
-      [{{1, 2}, {1}}] = "lists of 2 integers each, got one of 1", [{1, {2}}] = "integers, got a table",
+      [{1, 1.5}] = "integers, got 1.5", [{}] = "at least one integer, got an empty list",
+      [{"a"}] = "integers, got 'a'", [{{1, 2}, {1, 2.5}}] = "integers, got 2.5",
+      [{
+        {1, 2}, {1},
+      }] = "lists of 2 integers each, got one of 1", [{1, {2}}] = "integers, got a table",
     } do
-      local line = debug.getinfo(1, "l").currentline + 1
-      fails("program_spec.lua:" .. line .. ": ids: expected " .. pattern, function() local m = masks.documents(list) return m end)
+      fails(here(1) .. "ids: expected " .. pattern, function()
+        local m = masks.documents(list)
+        return m
+      end)
     end
     assert.has_no.errors(function() masks.documents {{1, 2.0}, {3, 3}} end)
     local named = attune.scores
     fails("slopes: expected a tensor %[heads%], got nil", function() named.alibi() end)
-    fails("unknown option 'symetric'; did you mean 'symmetric'", function() named.alibi(attune.ones {2}, {symetric = true}) end)
+    fails("unknown option 'symetric'; did you mean 'symmetric'", function()
+      named.alibi(attune.ones {2}, {symetric = true})
+    end)
     fails("table: expected a tensor %[buckets, heads%]", function() named.t5(attune.ones {2}) end)
     fails("table: expected at least 4 buckets, got 2", function() named.t5(attune.ones {2, 2}) end)
-    fails("table: expected an even number of buckets where bidirectional, got 33", function() named.t5(attune.ones {33, 2}) end)
+    fails("table: expected an even number of buckets where bidirectional, got 33", function()
+      named.t5(attune.ones {33, 2})
+    end)
     assert.has_no.errors(function() named.t5(attune.ones {33, 2}, {bidirectional = false}) end)
-    fails("bidirectional: expected true or false, got 'x'", function() named.t5(attune.ones {32, 2}, {bidirectional = "x"}) end)
-    fails("symmetric: expected true or false, got 1", function() named.alibi(attune.ones {2}, {symmetric = 1}) end)
-    fails("max_distance: expected a finite number above 8.*got inf", function() named.t5(attune.ones {32, 2}, {max_distance = math.huge}) end)
+    fails("bidirectional: expected true or false, got 'x'", function()
+      named.t5(attune.ones {32, 2}, {bidirectional = "x"})
+    end)
+    fails("symmetric: expected true or false, got 1", function()
+      named.alibi(attune.ones {2}, {symmetric = 1})
+    end)
+    fails("max_distance: expected a finite number above 8.*got inf", function()
+      named.t5(attune.ones {32, 2}, {max_distance = math.huge})
+    end)
     fails("c: expected a positive number, got inf", function() named.softcap(math.huge) end)
     fails("slope: expected a finite number, got %-?nan", function() named.distance(0 / 0) end)
-    fails("max_distance: expected a finite number above 8", function() named.t5(attune.ones {32, 2}, {max_distance = 8}) end)
+    fails("max_distance: expected a finite number above 8", function()
+      named.t5(attune.ones {32, 2}, {max_distance = 8})
+    end)
   end)
 
   it("has softcap as the option has it, and windows as the option has them", function()
-    local x = {attune.randn({1, 4, 100, 16}, {seed = 1}), attune.randn({1, 2, 100, 16}, {seed = 2}), attune.randn({1, 2, 100, 16}, {seed = 3})}
+    local x = {
+      attune.randn({1, 4, 100, 16}, {seed = 1}), attune.randn({1, 2, 100, 16}, {seed = 2}),
+      attune.randn({1, 2, 100, 16}, {seed = 3}),
+    }
     local a = attune.attention(x[1], x[2], x[3], {softcap = 2})
     local b = attune.attention(x[1], x[2], x[3], {score = attune.scores.softcap(2)})
-    assert.is_true(golden.difference(a, b) < 2e-6)
+    expect.close(a, b, 2e-6)
     a = attune.attention(x[1], x[2], x[3], {causal = true, window = 7})
     b = attune.attention(x[1], x[2], x[3], {mask = masks.sliding_window(7)})
-    assert.is_true(golden.difference(a, b) < 1e-6)
+    expect.close(a, b, 1e-6)
   end)
 end)
 
 describe("a cache with programs", function()
   it("decodes as prefill does, rings and rows of different length too", function()
     local Bc, Hc, Kc, n = 2, 4, 2, 90
-    local x = {attune.randn({Bc, Hc, n, 16}, {seed = 1}), attune.randn({Bc, Kc, n, 16}, {seed = 2}), attune.randn({Bc, Kc, n, 16}, {seed = 3})}
+    local x = {
+      attune.randn({Bc, Hc, n, 16}, {seed = 1}), attune.randn({Bc, Kc, n, 16}, {seed = 2}),
+      attune.randn({Bc, Kc, n, 16}, {seed = 3}),
+    }
     local bias = attune.randn({n}, {seed = 4})
-    local options = {score = function(s, at) return s + bias[at.j] - (at.i - at.j) * 0.1 * at.h + bias[at.i]:tanh() * s end, mask = function(at) return (at.j % 3):ne(1) | at.j:eq(at.i) end}
-    local prefill = attune.attention(x[1], x[2], x[3], {causal = true, score = options.score, mask = options.mask})
+    local options = {score = function(s, at) return s + bias[at.j] - (
+      at.i - at.j
+    ) * 0.1 * at.h + bias[at.i]:tanh() * s end, mask = function(at)
+      return (at.j % 3):ne(1) | at.j:eq(at.i)
+    end}
+    local prefill = attune.attention(x[1], x[2], x[3], {
+      causal = true, score = options.score, mask = options.mask,
+    })
     local cache = attune.cache {batch = Bc, kv_heads = Kc, head_dim = 16, capacity = 100}
     for t = 1, n, 3 do
       cache:append(x[2]:slice(3, t, t + 2), x[3]:slice(3, t, t + 2))
       local o = cache:attend(x[1]:slice(3, t, t + 2), options)
-      assert.is_true(golden.difference(o, prefill:slice(3, t, t + 2)) < 3e-6)
+      expect.close(o, prefill:slice(3, t, t + 2), 3e-6)
     end
-    local windowed = attune.attention(x[1], x[2], x[3], {causal = true, window = 20, score = options.score, mask = options.mask})
+    local windowed = attune.attention(x[1], x[2], x[3], {
+      causal = true, window = 20, score = options.score, mask = options.mask,
+    })
     local ring = attune.cache {batch = Bc, kv_heads = Kc, head_dim = 16, window = 20}
     for t = 1, n, 3 do
       ring:append(x[2]:slice(3, t, t + 2), x[3]:slice(3, t, t + 2))
       local o = ring:attend(x[1]:slice(3, t, t + 2), options)
-      assert.is_true(golden.difference(o, windowed:slice(3, t, t + 2)) < 3e-6)
+      expect.close(o, windowed:slice(3, t, t + 2), 3e-6)
     end
     local uneven = attune.cache {batch = Bc, kv_heads = Kc, head_dim = 16, capacity = 100}
     uneven:append(x[2], x[3], {counts = {n, n - 30}})
@@ -547,7 +819,7 @@ describe("a cache with programs", function()
     for b, length in ipairs {n, n - 30} do
       local function row(t) return t:slice(1, b, b):slice(3, 1, length) end
       local one = attune.attention(last:slice(1, b, b), row(x[2]), row(x[3]), options)
-      assert.is_true(golden.difference(o:slice(1, b, b), one) < 3e-6)
+      expect.close(o:slice(1, b, b), one, 3e-6)
     end
   end)
 end)
@@ -566,8 +838,12 @@ describe("pack", function()
     assert.same({21, 22, 23, 24, 25, 26, 27, 11, 12, 13}, packed.ids:tolist()[1])
     assert.same({0, 1, 2, 3, 4, 5, 0, 1, 0, 0}, packed.positions:tolist()[2])
     assert.is_true(math.abs(packed.waste - 6 / 30) < 1e-12)
-    fails("documents: expected at most capacity, 4 tokens, got 7 in number 2", function() attune.pack(documents, {capacity = 4}) end)
-    fails("unknown option 'capacty'; did you mean 'capacity'", function() attune.pack(documents, {capacty = 4}) end)
+    fails("documents: expected at most capacity, 4 tokens, got 7 in number 2", function()
+      attune.pack(documents, {capacity = 4})
+    end)
+    fails("unknown option 'capacty'; did you mean 'capacity'", function()
+      attune.pack(documents, {capacty = 4})
+    end)
   end)
 
   it("gives attention over packed documents as over each alone, forward and backward", function()
@@ -575,8 +851,11 @@ describe("pack", function()
     local x = {}
     for n = 1, 4 do x[n] = attune.randn({1, 2, tokens, 8}, {seed = n}) end
     local ids = {}
-    for d, size in ipairs(sizes) do for _ = 1, size do ids[#ids + 1] = d end end
-    local by_lengths, by_mask = {causal = true, lengths = sizes}, {causal = true, mask = attune.masks.documents(ids)}
+    for d, size in ipairs(sizes) do
+      for _ = 1, size do ids[#ids + 1] = d end
+    end
+    local by_lengths = {causal = true, lengths = sizes}
+    local by_mask = {causal = true, mask = attune.masks.documents(ids)}
     for _, options in ipairs {by_lengths, by_mask} do
       local o, lse = attune.attention(x[1], x[2], x[3], options)
       local grads = {attune.attention_backward(x[4], x[1], x[2], x[3], o, lse, options)}
@@ -584,9 +863,13 @@ describe("pack", function()
       for _, size in ipairs(sizes) do
         local function part(t) return t:slice(3, first, first + size - 1) end
         local o1, lse1 = attune.attention(part(x[1]), part(x[2]), part(x[3]), {causal = true})
-        assert.is_true(golden.difference(part(o), o1) < 1e-6)
-        local alone = {attune.attention_backward(part(x[4]), part(x[1]), part(x[2]), part(x[3]), o1, lse1, {causal = true})}
-        for n = 1, 3 do assert.is_true(golden.difference(part(grads[n]), alone[n]) < 2e-6) end
+        expect.close(part(o), o1, 1e-6)
+        local alone = {
+          attune.attention_backward(part(x[4]), part(x[1]), part(x[2]), part(x[3]), o1, lse1, {
+            causal = true,
+          }),
+        }
+        for n = 1, 3 do expect.close(part(grads[n]), alone[n], 2e-6) end
         first = first + size
       end
     end

@@ -3,7 +3,9 @@ local files = require "attune.util.files"
 local json = require "attune.util.json"
 local store = require "attune.results.store"
 
-local head = 'return require "attune.experiment" {name = "t", about = "a test", metrics = {square = {unit = "1"}}, '
+local head = [[return require "attune.experiment" {
+  name = "t", about = "a test", metrics = {square = {unit = "1"}},
+]]
 
 local function with(body, options)
   local script, dir = run.script(head .. body .. "}"), run.folder()
@@ -13,12 +15,21 @@ end
 
 describe("a run", function()
   it("stores every round of every point, plots, report and claims", function()
-    local said, status, dir, script = with [[grid = {a = {1, 2, 3}}, rounds = 2, plots = {{kind = "line", x = "a", y = "square"}},
-      trial = function(p, t) return {square = p.a ^ 2, list = {1, 2, 6}, seconds = t:time(function() end, {budget = 0.01, most = 10})} end,
-      claims = {{"nine", function(r) return r:values "square"[3] == 9 end}, {"ratio", function(r) return r:ratio("square", {a = 2}, {a = 1}):above(3) end},
-        {"not so", function(r) return r:ratio("square", {a = 2}, {a = 1}):below(3) end}}]]
+    local said, status, dir, script = with [[
+      grid = {a = {1, 2, 3}}, rounds = 2, plots = {{kind = "line", x = "a", y = "square"}},
+      trial = function(p, t)
+        local seconds = t:time(function() end, {budget = 0.01, most = 10})
+        return {square = p.a ^ 2, list = {1, 2, 6}, seconds = seconds}
+      end,
+      claims = {
+        {"nine", function(r) return r:values "square"[3] == 9 end},
+        {"ratio", function(r) return r:ratio("square", {a = 2}, {a = 1}):above(3) end},
+        {"not so", function(r) return r:ratio("square", {a = 2}, {a = 1}):below(3) end},
+      }]]
     assert.same(1, status)
-    assert.truthy(said:find "held%s+nine" and said:find "held%s+ratio" and said:find "FAILED%s+not so")
+    assert.truthy(
+      said:find "held%s+nine" and said:find "held%s+ratio" and said:find "FAILED%s+not so"
+    )
     local results = assert(store.read(dir))
     assert.same(3, #results.points)
     assert.same({"a"}, results.varied)
@@ -26,13 +37,21 @@ describe("a run", function()
     assert.same({4.0, 4.0}, m.square.values)
     assert.same(2, m.list.median)
     assert.same(10, #m.seconds.samples[1])
-    assert.truthy(files.kind(dir .. "/plots/01-square.svg") and files.kind(dir .. "/plots/01-square.pdf") and files.kind(dir .. "/report.html"))
+    assert.truthy(
+      files.kind(dir .. "/plots/01-square.svg")
+        and files.kind(dir .. "/plots/01-square.pdf") and files.kind(dir .. "/report.html")
+    )
     local header = results.provenance[1]
-    assert.truthy(header.cpu and header.threads and header.build and header.script == script and header.time and header.isa)
+    assert.truthy(
+      header.cpu
+        and header.threads and header.build and header.script == script and header.time
+        and header.isa
+    )
     run.remove(dir, script)
   end)
   it("tells crash, timeout, error, out of memory and does-not-apply apart, and goes on", function()
-    local said, status, dir, script = with([[grid = {a = {1, 2, 3, 4, 5, 6}}, rounds = 2, timeout = 1, memory = 400 << 20,
+    local said, status, dir, script = with([[
+      grid = {a = {1, 2, 3, 4, 5, 6}}, rounds = 2, timeout = 1, memory = 400 << 20,
       trial = function(p)
         if p.a == 1 then error "deliberate" end
         if p.a == 2 then while true do end end
@@ -54,28 +73,41 @@ describe("a run", function()
     run.remove(dir, script)
   end)
   it("interleaves the points of a round", function()
-    local _, _, dir, script = with [[grid = {a = {1, 2}}, rounds = 3, trial = function(p, t) return {square = t.round} end]]
+    local _, _, dir, script = with [[
+      grid = {a = {1, 2}}, rounds = 3, trial = function(p, t) return {square = t.round} end]]
     local order = {}
-    for _, r in ipairs(store.records(dir)) do order[#order + 1] = r.round .. ":" .. r.parameters.a end
+    for _, r in ipairs(store.records(dir)) do
+      order[#order + 1] = r.round .. ":" .. r.parameters.a
+    end
     assert.same({"1:1", "1:2", "2:1", "2:2", "3:1", "3:2"}, order)
     run.remove(dir, script)
   end)
   it("goes on where it stopped, also after SIGKILL in the middle of a line", function()
     local script = run.script(head .. [[grid = {a = {1, 2, 3, 4}}, rounds = 1, trial = function(p)
-      local f = io.open(os.getenv "MARKS", "a") f:write(p.a, "\n") f:close()
+      local f = io.open(os.getenv "MARKS", "a")
+      f:write(p.a, "\n")
+      f:close()
       if p.a == 3 and not io.open(os.getenv "MARKS" .. ".go") then while true do end end
       return {square = p.a} end}]])
     local dir, marks = run.folder(), run.folder()
-    os.execute(("MARKS=%s setsid build/attune run %s --out %s >/dev/null 2>&1 & p=$!; while ! grep -q 3 %s 2>/dev/null; do sleep 0.02; done; kill -9 $p; wait $p 2>/dev/null"):format(marks, script, dir, marks))
+    os.execute(([[
+      MARKS=%s setsid build/attune run %s --out %s >/dev/null 2>&1 &
+      p=$!
+      while ! grep -q 3 %s 2>/dev/null; do sleep 0.02; done
+      kill -9 $p
+      wait $p 2>/dev/null]]):format(marks, script, dir, marks))
     local name = files.list(dir .. "/trials")[1]
     local f = assert(io.open(dir .. "/trials/" .. name, "a"))
     f:write '{"attempt":1,"hash":"cut'
     f:close()
     io.open(marks .. ".go", "w"):close()
     local said, status = run.attune(("run %s --out %s"):format(script, dir):gsub("^", ""), nil)
-    assert.same(1, status) -- MARKS is not set for it: its trials fail, but those that were measured are kept
+    -- MARKS is not set for it: its trials fail, but those that were measured are kept
+    assert.same(1, status)
     local kept = 0
-    for _, r in ipairs(store.records(dir)) do if r.status == "ok" then kept = kept + 1 end end
+    for _, r in ipairs(store.records(dir)) do
+      if r.status == "ok" then kept = kept + 1 end
+    end
     assert.same(2, kept)
     os.execute(("MARKS=%s build/attune run %s --out %s >/dev/null 2>&1"):format(marks, script, dir))
     local results = assert(store.read(dir))
@@ -88,7 +120,10 @@ describe("a run", function()
     run.remove(script, dir, marks, marks .. ".go")
   end)
   it("measures nothing twice, unless told to, and then loses nothing", function()
-    local script, dir = run.script(head .. "grid = {a = {1}}, trial = function(p) return {square = 1} end}"), run.folder()
+    local dir = run.folder()
+    local script = run.script(
+      head .. "grid = {a = {1}}, trial = function(p) return {square = 1} end}"
+    )
     run.attune(("run %s --out %s"):format(script, dir))
     local before = files.read(dir .. "/report.html")
     local said, status = run.attune(("run %s --out %s"):format(script, dir))
@@ -101,10 +136,22 @@ describe("a run", function()
   end)
   it("ends with 130 after Ctrl-C and 143 after SIGTERM, keeping what there is", function()
     for signal, wanted in pairs {INT = 130, TERM = 143} do
-      local script, dir, marks = run.script(head .. [[grid = {a = {1, 2}}, rounds = 1, trial = function(p)
-        if p.a == 2 then io.open(os.getenv "MARKS", "w"):close() while true do end end return {square = 1} end}]]), run.folder(), run.folder()
+      local dir, marks = run.folder(), run.folder()
+      local script = run.script(head .. [[grid = {a = {1, 2}}, rounds = 1, trial = function(p)
+        if p.a == 2 then
+          io.open(os.getenv "MARKS", "w"):close()
+          while true do end
+        end
+        return {square = 1}
+      end}]])
       -- A shell starts background work with SIGINT ignored; luv's handler takes it all the same.
-      local pipe = io.popen(("MARKS=%s build/attune run %s --out %s 2>&1 & p=$!; while [ ! -e %s ]; do sleep 0.02; done; kill -%s $p; wait $p; echo exit $?"):format(marks, script, dir, marks, signal))
+      local pipe = io.popen(([[
+        MARKS=%s build/attune run %s --out %s 2>&1 &
+        p=$!
+        while [ ! -e %s ]; do sleep 0.02; done
+        kill -%s $p
+        wait $p
+        echo exit $?]]):format(marks, script, dir, marks, signal))
       local said = pipe:read "a"
       pipe:close()
       assert.truthy(said:find("exit " .. wanted), said)
@@ -113,7 +160,11 @@ describe("a run", function()
     end
   end)
   it("takes --set, --only, --dry, --quick and --fail-fast", function()
-    local script = run.script(head .. [[fixed = {b = 3}, grid = {a = {1, 2, 3}}, quick = {a = {1}}, rounds = 1, trial = function(p) if p.a == 2 then error "x" end return {square = p.a * p.b} end}]])
+    local script = run.script(head .. [[
+      fixed = {b = 3}, grid = {a = {1, 2, 3}}, quick = {a = {1}}, rounds = 1, trial = function(p)
+        if p.a == 2 then error "x" end
+        return {square = p.a * p.b}
+      end}]])
     local function dry(options) return (run.attune(("run %s --dry %s"):format(script, options))) end
     assert.truthy(dry "":find "3 points, 1 rounds")
     assert.truthy(dry "--quick":find "1 points")
@@ -141,27 +192,53 @@ describe("misuse ends with 2 and a clear message", function()
     refused("return {", "lua:1: .*near <eof>")
     refused("return 3", "expected a script that returns an experiment")
     refused("error 'oops'", "oops")
-    refused('return require "attune.experiment" {trial = print, grid = {a = {1}}}', "name: expected one, got none")
-    refused('return require "attune.experiment" {name = "x y", trial = print, grid = {a = {1}}}', "name: expected letters, digits, %- and _, got 'x y'")
-    refused('return require "attune.experiment" {name = "x", grid = {a = {1}}}', "trial: expected a function, got none")
-    refused('return require "attune.experiment" {name = "x", trial = print}', "grid: expected grid or fixed, got neither")
+    refused(
+      'return require "attune.experiment" {trial = print, grid = {a = {1}}}',
+      "name: expected one, got none"
+    )
+    refused(
+      'return require "attune.experiment" {name = "x y", trial = print, grid = {a = {1}}}',
+      "name: expected letters, digits, %- and _, got 'x y'"
+    )
+    refused(
+      'return require "attune.experiment" {name = "x", grid = {a = {1}}}',
+      "trial: expected a function, got none"
+    )
+    refused(
+      'return require "attune.experiment" {name = "x", trial = print}',
+      "grid: expected grid or fixed, got neither"
+    )
     refused(head .. "gird = {a = {1}}, trial = print}", "unknown field 'gird': did you mean 'grid'")
     refused(head .. "grid = {a = {1, 1}}, trial = print}", "two with a=1")
-    refused(head .. "grid = {a = {}}, trial = print}", "grid.a: expected a list of values, got an empty one")
-    refused(head .. 'grid = {a = {1}}, trial = print, plots = {{kind = "lines", x = "a", y = "b"}}}', "unknown kind 'lines': did you mean 'line'")
+    refused(
+      head .. "grid = {a = {}}, trial = print}",
+      "grid.a: expected a list of values, got an empty one"
+    )
+    refused(
+      head .. 'grid = {a = {1}}, trial = print, plots = {{kind = "lines", x = "a", y = "b"}}}',
+      "unknown kind 'lines': did you mean 'line'"
+    )
     refused(head .. "grid = {a = {1}}, trial = print}", "unknown parameter 'b'", "--set b=3")
-    refused(head .. "grid = {a = {1}}, where = function() return false end, trial = print}", "at least one point")
+    refused(
+      head .. "grid = {a = {1}}, where = function() return false end, trial = print}",
+      "at least one point"
+    )
     local said, status = run.attune "run /nonexistent.lua"
     assert.same(2, status)
     assert.truthy(said:find "/nonexistent.lua")
   end)
   it("of folders", function()
-    local script = run.script(head .. "grid = {a = {1}}, trial = function() return {square = 1} end}")
+    local script = run.script(
+      head .. "grid = {a = {1}}, trial = function() return {square = 1} end}"
+    )
     local file = run.script ""
     local said, status = run.attune(("run %s --out %s"):format(script, file))
     assert.same(2, status)
     assert.truthy(said:find "expected a folder, got a file")
-    local other, dir = run.script((head:gsub('"t"', '"u"')) .. "grid = {a = {1}}, trial = function() return {square = 1} end}"), run.folder()
+    local other = run.script(
+      (head:gsub('"t"', '"u"')) .. "grid = {a = {1}}, trial = function() return {square = 1} end}"
+    )
+    local dir = run.folder()
     run.attune(("run %s --out %s"):format(script, dir))
     said, status = run.attune(("run %s --out %s"):format(other, dir))
     assert.same(2, status)
@@ -175,10 +252,16 @@ describe("misuse ends with 2 and a clear message", function()
     run.remove(script, file, other, dir)
   end)
   it("of a full disk: told, and nothing lost", function()
-    local script = run.script(head .. "grid = {a = {1, 2, 3}}, rounds = 1, trial = function(p) return {square = p.a} end}")
+    local script = run.script(
+      head .. "grid = {a = {1, 2, 3}}, rounds = 1, trial = function(p) return {square = p.a} end}"
+    )
     -- A limit on the size of files acts as a disk that is full.
     local dir = run.folder()
-    local pipe = io.popen(("trap '' XFSZ; ulimit -f 1; build/attune run %s --out %s 2>&1; echo exit $?"):format(script, dir))
+    local pipe = io.popen(
+      (
+        "trap '' XFSZ; ulimit -f 1; build/attune run %s --out %s 2>&1; echo exit $?"
+      ):format(script, dir)
+    )
     local said = pipe:read "a"
     pipe:close()
     assert.truthy(said:find "exit 2", said)
@@ -194,7 +277,9 @@ describe("misuse ends with 2 and a clear message", function()
     assert.truthy(said:find "quick")
     assert.same(2, select(2, run.attune "run"))
     assert.same(2, select(2, run.attune "export /tmp"))
-    for _, command in ipairs {"run", "list", "show", "plot", "report", "export", "info", "env", "repl"} do
+    for _, command in ipairs {
+      "run", "list", "show", "plot", "report", "export", "info", "env", "repl",
+    } do
       assert.same(0, select(2, run.attune(command .. " --help")), command)
       assert.same(0, select(2, run.attune(command .. " --version")), command)
     end
@@ -205,7 +290,11 @@ end)
 
 describe("export", function()
   it("has a row a point, 17 digits, and intervals", function()
-    local _, _, dir, script = with [[grid = {a = {1, 2}}, rounds = 2, trial = function(p, t) if p.a == 2 then return nil, "no" end return {square = 0.1 + t.round / 3} end]]
+    local _, _, dir, script = with [[
+      grid = {a = {1, 2}}, rounds = 2, trial = function(p, t)
+        if p.a == 2 then return nil, "no" end
+        return {square = 0.1 + t.round / 3}
+      end]]
     local csv = run.attune(("export %s --csv -"):format(dir))
     local lines = {}
     for line in csv:gmatch "[^\n]+" do lines[#lines + 1] = line end
@@ -224,14 +313,25 @@ end)
 
 describe("the prompt and the environment", function()
   it("evaluates expressions and statements", function()
-    local input = run.script "1 + 1\nx = 3\nfor i = 1, 2 do\n  x = x + i\nend\nx\nattune.ones({2})\nerror 'no'\n"
+    local input = run.script [[
+1 + 1
+x = 3
+for i = 1, 2 do
+  x = x + i
+end
+x
+attune.ones({2})
+error 'no'
+]]
     local said, status = run.attune("repl", input)
     assert.same(0, status)
     assert.truthy(said:find "2\n6\n2 f32 tensor {1, 1}\n" and said:find "no", said)
     run.remove(input)
   end)
   it("lets a plain lua5.4 find attune", function()
-    local pipe = io.popen [[cd / && eval "$("$OLDPWD"/build/attune env)" && lua5.4 -e 'print(require "attune".version)']]
+    local pipe = io.popen [[
+      cd / && eval "$("$OLDPWD"/build/attune env)" &&
+        lua5.4 -e 'print(require "attune".version)']]
     assert.truthy(pipe:read "a":find "^%d+%.%d+")
     pipe:close()
   end)

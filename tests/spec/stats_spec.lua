@@ -14,18 +14,26 @@ describe("stats", function()
     assert.is_nil((stats.interval {1}))
   end)
   it("covers the truth about as often as it says", function()
-    -- 95% of 1,000 intervals of n values from a normal distribution; the deviation of that share is 0.7%.
+    -- 95% of 1,000 intervals of n values from a normal distribution; the deviation of that share is
+    -- 0.7%.
     local state = test_seed
-    local function uniform() state = (state * 6364136223846793005 + 1442695040888963407) return ((state >> 11) & ((1 << 53) - 1)) / 2 ^ 53 + 1e-17 end
+    local function uniform()
+      state = (state * 6364136223846793005 + 1442695040888963407)
+      return ((state >> 11) & ((1 << 53) - 1)) / 2 ^ 53 + 1e-17
+    end
     for _, n in ipairs {3, 5, 10, 30} do
       local covered = 0
       for _ = 1, 1000 do
         local values = {}
-        for i = 1, n do values[i] = math.sqrt(-2 * math.log(uniform())) * math.cos(2 * math.pi * uniform()) end
+        for i = 1, n do
+          values[i] = math.sqrt(-2 * math.log(uniform())) * math.cos(2 * math.pi * uniform())
+        end
         local lo, hi = stats.interval(values)
         if lo <= 0 and hi >= 0 then covered = covered + 1 end
       end
-      assert.is_true(covered > 910 and covered < 985, ("n %d: %d of 1000, seed %d"):format(n, covered, test_seed))
+      assert.is_true(
+        covered > 910 and covered < 985, ("n %d: %d of 1000, seed %d"):format(n, covered, test_seed)
+      )
     end
   end)
   it("gives the same bootstrap every time", function()
@@ -37,7 +45,19 @@ end)
 
 describe("json", function()
   it("brings doubles, integers, texts and lists back as they were", function()
-    local value = {a = 0.1, b = 1 / 3, c = 3, d = 3.0, e = "q\"\\\n\1é", f = {1, 2.5, "x"}, g = true, h = json.list(), i = {}, j = 1e300, k = -0.0}
+    local value = {
+      a = 0.1,
+      b = 1 / 3,
+      c = 3,
+      d = 3.0,
+      e = "q\"\\\n\1é",
+      f = {1, 2.5, "x"},
+      g = true,
+      h = json.list(),
+      i = {},
+      j = 1e300,
+      k = -0.0,
+    }
     local back = json.decode(json.encode(value))
     for k, v in pairs(value) do assert.same(v, back[k]) end
     assert.same("integer", math.type(back.c))
@@ -64,11 +84,18 @@ describe("sweeps", function()
     return sweep.points(experiment.narrowed(experiment.declare(e), {}), "1")
   end
   it("combine grids in order, derive and filter", function()
-    local list = points {fixed = {z = 9}, grid = {b = {1, 2}, a = {"x", "y"}}, derived = {c = function(p) return p.d + 1 end, d = function(p) return p.b * 10 end},
+    local list = points {fixed = {z = 9}, grid = {
+      b = {1, 2},
+      a = {"x", "y"},
+    }, derived = {c = function(p) return p.d + 1 end, d = function(p)
+      return p.b * 10
+    end},
       where = function(p) return not (p.a == "y" and p.c == 21) end}
     local texts = {}
     for i, point in ipairs(list) do texts[i] = sweep.canonical(point.parameters) end
-    assert.same({'a="x";b=1;c=11;d=10;z=9', 'a="x";b=2;c=21;d=20;z=9', 'a="y";b=1;c=11;d=10;z=9'}, texts)
+    assert.same(
+      {'a="x";b=1;c=11;d=10;z=9', 'a="x";b=2;c=21;d=20;z=9', 'a="y";b=1;c=11;d=10;z=9'}, texts
+    )
     assert.not_same(list[1].hash, list[2].hash)
     assert.same(16, #list[1].hash)
   end)

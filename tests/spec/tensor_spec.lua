@@ -1,11 +1,7 @@
 local attune = require "attune"
+local expect = require "tests.support.expect"
 
-local function fails(pattern, fn)
-  local ok, message = pcall(fn)
-  assert.is_false(ok)
-  assert.truthy(tostring(message):find(pattern), ("expected a message with '%s', got: %s"):format(pattern, tostring(message)))
-  return message
-end
+local fails = expect.fails
 
 describe("making tensors", function()
   it("takes nested lists and infers the shape", function()
@@ -20,9 +16,13 @@ describe("making tensors", function()
     fails("data: expected lists of 2", function() attune.tensor {{1, 2}, {3}} end)
     fails("data: expected", function() attune.tensor {} end)
     fails("data: expected numbers, got 'x'", function() attune.tensor {"x"} end)
-    fails("shape: expected one of 3 elements", function() attune.tensor({1, 2, 3}, {shape = {2, 2}}) end)
+    fails("shape: expected one of 3 elements", function()
+      attune.tensor({1, 2, 3}, {shape = {2, 2}})
+    end)
     fails("shape: expected an integer of at least 1, got 0", function() attune.zeros {2, 0} end)
-    fails("unknown option 'dtpe': did you mean 'dtype'", function() attune.zeros({2}, {dtpe = "f32"}) end)
+    fails("unknown option 'dtpe': did you mean 'dtype'", function()
+      attune.zeros({2}, {dtpe = "f32"})
+    end)
     fails("dtype: expected", function() attune.zeros({2}, {dtype = "f23"}) end)
   end)
   it("has every dtype", function()
@@ -90,7 +90,9 @@ describe("arithmetic", function()
     assert.same({{-1, -4, -9}, {-16, -25, -36}}, (-t ^ 2):tolist())
     assert.same({{0.5, 1, 1.5}, {2, 2.5, 3}}, (t / 2):tolist())
     assert.same({{14, 32}, {32, 77}}, attune.matmul(t, t:transpose(1, 2)):tolist())
-    fails("expected shapes that broadcast, got %[2, 3%] and %[2%]", function() return t + attune.ones {2} end)
+    fails("expected shapes that broadcast, got %[2, 3%] and %[2%]", function()
+      return t + attune.ones {2}
+    end)
     fails("one dtype, got f32 and f64", function() return t + t:to "f64" end)
     fails("right operand: expected a number, got 'x'", function() return t + "x" end)
   end)
@@ -106,13 +108,19 @@ describe("arithmetic", function()
     local x = attune.tensor {-2, -0.5, 0, 0.5, 2}
     local erf_half = {-0.04550026, -0.15426877, 0, 0.34573123, 1.9544997}
     for i, y in ipairs(x:gelu():tolist()) do assert.near(erf_half[i], y, 1e-6) end
-    for i, y in ipairs(x:silu():tolist()) do assert.near(x[i]:item() / (1 + math.exp(-x[i]:item())), y, 1e-6) end
-    for i, y in ipairs(x:tanh():tolist()) do assert.near((math.exp(2 * x[i]:item()) - 1) / (math.exp(2 * x[i]:item()) + 1), y, 1e-6) end
+    for i, y in ipairs(x:silu():tolist()) do
+      assert.near(x[i]:item() / (1 + math.exp(-x[i]:item())), y, 1e-6)
+    end
+    for i, y in ipairs(x:tanh():tolist()) do
+      assert.near((math.exp(2 * x[i]:item()) - 1) / (math.exp(2 * x[i]:item()) + 1), y, 1e-6)
+    end
     for _, y in ipairs(x:exp():log():tolist()) do assert.is_true(math.abs(y) <= 2.0000005) end
     assert.near(1, x:softmax(1):sum():item(), 1e-6)
   end)
   it("rounds and saturates to i8", function()
-    assert.same({-128, -2, 0, 2, 127, 0}, attune.tensor {-1000, -1.5, 0.5, 2.5, 300, 0 / 0}:to "i8":tolist())
+    assert.same(
+      {-128, -2, 0, 2, 127, 0}, attune.tensor {-1000, -1.5, 0.5, 2.5, 300, 0 / 0}:to "i8":tolist()
+    )
   end)
 end)
 
@@ -124,7 +132,10 @@ describe("handles", function()
     fails("closed", function() return t + 1 end)
     fails("closed", function() return t.shape end)
     assert.same("closed tensor", tostring(t))
-    do local scoped <close> = attune.zeros {2} assert.same({2}, scoped.shape) end
+    do
+      local scoped <close> = attune.zeros {2}
+      assert.same({2}, scoped.shape)
+    end
   end)
   it("let the collector know how much they hold", function()
     collectgarbage()
@@ -162,7 +173,8 @@ describe("handles", function()
       attune._fail_at(n)
       local ok, value = pcall(script)
       attune._fail_at(0)
-      -- One failing allocation is made up for by the collector and a second try; that too is a way to go on.
+      -- One failing allocation is made up for by the collector and a second try; that too is a way
+      -- to go on.
       if ok then result = value else assert.truthy(tostring(value):find "out of memory") end
       collectgarbage()
       assert.same(before, attune.memory().bytes)

@@ -1,4 +1,5 @@
---- Golden files: tensors of independent implementations, with what to pass and how far results may lie off.
+--- Golden files: tensors of independent implementations, with what to pass and how far results may
+--- lie off.
 local attune = require "attune"
 local golden = {}
 
@@ -8,9 +9,13 @@ function golden.load(path)
   return require "dkjson".decode(metadata.case), tensors
 end
 
---- The greatest |a - b| over two tensors of one shape; infinite where one is NaN and the other is not.
+--- The greatest |a - b| over two tensors of one shape; infinite where one is NaN and the other is
+--- not.
 function golden.difference(a, b)
-  assert(table.concat(a.shape, "x") == table.concat(b.shape, "x"), ("shapes %s and %s"):format(table.concat(a.shape, "x"), table.concat(b.shape, "x")))
+  assert(
+    table.concat(a.shape, "x") == table.concat(b.shape, "x"),
+    ("shapes %s and %s"):format(table.concat(a.shape, "x"), table.concat(b.shape, "x"))
+  )
   local count = 1
   for _, n in ipairs(a.shape) do count = count * n end
   local x, y = a:contiguous():view(count):tolist(), b:contiguous():view(count):tolist()

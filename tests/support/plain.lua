@@ -1,4 +1,5 @@
---- Score and mask functions over plain numbers: what a traced function must agree with. Numbers get the traced values' methods, truth gets & | ~.
+--- Score and mask functions over plain numbers: what a traced function must agree with. Numbers get
+--- the traced values' methods, truth gets & | ~.
 local plain = {}
 
 local methods = {
@@ -29,7 +30,10 @@ function plain.with(fn, ...)
   local number, boolean = debug.getmetatable(0), debug.getmetatable(true)
   debug.setmetatable(0, {__index = methods})
   debug.setmetatable(true, {
-    __index = {where = function(c, x, y) if c then return x end return y end},
+    __index = {where = function(c, x, y)
+      if c then return x end
+      return y
+    end},
     __band = function(x, y) return x and y end,
     __bor = function(x, y) return x or y end,
     __bnot = function(x) return not x end,
@@ -41,7 +45,8 @@ function plain.with(fn, ...)
   return table.unpack(result, 2, result.n)
 end
 
---- o of one problem, term by term. p: {q, k, v nested lists, B, H, K, Sq, Sk, D, scale}; score and mask over plain numbers, or nil.
+--- o of one problem, term by term. p: {q, k, v nested lists, B, H, K, Sq, Sk, D, scale}; score and
+--- mask over plain numbers, or nil.
 function plain.attention(p, score, mask)
   local o, group = {}, p.H // p.K
   for b = 1, p.B do

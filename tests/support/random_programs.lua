@@ -10,13 +10,17 @@ local function generator(seed)
   end
 end
 
---- Source of one function's body. smooth: s goes through nothing that jumps. names: vector [9] floats, grid [3][7] floats, ids [9] integers.
+--- Source of one function's body. smooth: s goes through nothing that jumps. names: vector [9]
+--- floats, grid [3][7] floats, ids [9] integers.
 ---@return string
 function random_programs.score(seed, smooth)
   local pick = generator(seed)
   local int, float, truth
   function int(depth)
-    local leaves = {"at.i", "at.j", "at.h", "at.b", "at.kv", "(at.i - at.j)", ("(%d + at.i * 0)"):format(pick(5)), "(2 - at.j * 0)"}
+    local leaves = {
+      "at.i", "at.j", "at.h", "at.b", "at.kv", "(at.i - at.j)", ("(%d + at.i * 0)"):format(pick(5)),
+      "(2 - at.j * 0)",
+    }
     if depth == 0 then return leaves[pick(#leaves)] end
     local x = function() return int(depth - 1) end
     local forms = {
@@ -50,7 +54,10 @@ function random_programs.score(seed, smooth)
     return forms[pick(#forms)]()
   end
   function float(depth)
-    local leaves = {"s", "s", "s", "(at.i * 0.25)", "(at.h * 0 + 1.5)", "(at.h * 0 - 0.75)", "vector[at.h]", "grid[at.b][at.h]", "(at.i - at.j) * 0.125"}
+    local leaves = {
+      "s", "s", "s", "(at.i * 0.25)", "(at.h * 0 + 1.5)", "(at.h * 0 - 0.75)", "vector[at.h]",
+      "grid[at.b][at.h]", "(at.i - at.j) * 0.125",
+    }
     if depth == 0 then return leaves[pick(#leaves)] end
     local x = function() return float(depth - 1) end
     local forms = {
@@ -86,14 +93,21 @@ end
 function random_programs.mask(seed)
   local pick = generator(seed)
   local function int(depth)
-    local leaves = {"at.i", "at.j", "(at.i - at.j)", "ids[at.i % 9 + 1]", "ids[at.j % 9 + 1]", "at.h", ("(%d + at.i * 0)"):format(pick(6))}
+    local leaves = {
+      "at.i", "at.j", "(at.i - at.j)", "ids[at.i % 9 + 1]", "ids[at.j % 9 + 1]", "at.h",
+      ("(%d + at.i * 0)"):format(pick(6)),
+    }
     if depth == 0 then return leaves[pick(#leaves)] end
     local forms = {"(%s + %s)", "(%s - %s)", "(%s * %s)", "(%s):max(%s)", "(%s):min(%s)"}
     local fifth = pick(3) == 1 and ("(%s %% %d)"):format(int(depth - 1), 1 + pick(5))
     return fifth or forms[pick(#forms)]:format(int(depth - 1), int(depth - 1))
   end
   local function truth(depth)
-    if depth == 0 then return ("(%s):%s(%s)"):format(int(pick(3) - 1), ({"lt", "le", "gt", "ge", "eq", "ne"})[pick(6)], int(pick(2) - 1)) end
+    if depth == 0 then
+      return ("(%s):%s(%s)"):format(
+        int(pick(3) - 1), ({"lt", "le", "gt", "ge", "eq", "ne"})[pick(6)], int(pick(2) - 1)
+      )
+    end
     local forms = {"(%s & %s)", "(%s | %s)"}
     if pick(4) == 1 then return ("(~%s)"):format(truth(depth - 1)) end
     return forms[pick(#forms)]:format(truth(depth - 1), truth(depth - 1))
@@ -101,14 +115,17 @@ function random_programs.mask(seed)
   return "return " .. truth(pick(3) - 1)
 end
 
---- The function of a body: over tensors where the environment holds tensors, over lists where it holds lists.
+--- The function of a body: over tensors where the environment holds tensors, over lists where it
+--- holds lists.
 function random_programs.compile(body, arguments, environment)
   local names = {}
   for name in pairs(environment) do names[#names + 1] = name end
   table.sort(names)
   local values = {}
   for n, name in ipairs(names) do values[n] = environment[name] end
-  local source = ("local %s = ...\nreturn function(%s) %s end"):format(table.concat(names, ", "), arguments, body)
+  local source = (
+    "local %s = ...\nreturn function(%s) %s end"
+  ):format(table.concat(names, ", "), arguments, body)
   return assert(load(source, "=" .. body))(table.unpack(values))
 end
 

@@ -5,7 +5,9 @@ local build = os.getenv "ATTUNE_BUILD_DIR" or "build"
 
 --- Output (both streams) and exit status.
 function run.attune(arguments, input)
-  local pipe = io.popen(("%s/attune %s 2>&1 <%s; echo \"exit $?\""):format(build, arguments, input or "/dev/null"))
+  local pipe = io.popen(
+    ("%s/attune %s 2>&1 <%s; echo \"exit $?\""):format(build, arguments, input or "/dev/null")
+  )
   local text = pipe:read "a"
   pipe:close()
   local said, status = text:match "^(.-)exit (%d+)%s*$"
@@ -27,6 +29,8 @@ function run.script(text)
   return path
 end
 
-function run.remove(...) for _, path in ipairs {...} do os.execute("rm -rf '" .. path .. "'") end end
+function run.remove(...)
+  for _, path in ipairs {...} do os.execute("rm -rf '" .. path .. "'") end
+end
 
 return run
