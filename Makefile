@@ -268,7 +268,8 @@ $(BUILD)/tests/%: tests/c/%.c $(SUPPORT_OBJECTS) $(BUILD)/libattune.a
 
 # ---- looking after ------------------------------------------------------------------------------
 
-C_FILES := $(wildcard core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*.[ch])
+C_FILES := $(wildcard core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*.[ch] \
+  examples/*.c)
 
 # Builds everything with warnings as errors; shows the first messages when it fails.
 lint: deps-lint
@@ -310,7 +311,7 @@ install: all
 	rm -rf $(LUA_SHARE)/attune
 	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} $(abspath $(LUA_SHARE))/{} \;
 	install -m 644 lua/bin/attune $(SHARE)/attune/bin/attune
-	for folder in plots experiments; do \
+	for folder in plots experiments examples; do \
 	  install -d $(SHARE)/attune/$$folder || exit 1; \
 	  install -m 644 $$folder/* $(SHARE)/attune/$$folder/ || exit 1; \
 	done
