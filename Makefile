@@ -26,6 +26,9 @@ CFLAGS := -O1 -g1
 BUILD := build/san-$(subst $(comma),-,$(SAN))
 endif
 
+# Dependency files name objects relative to this folder, so an absolute BUILD must become relative.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(BUILD))
+
 # The code compiles without warnings with gcc 12 and clang 14. -Wsign-conversion stays off: with it,
 # every int64_t index would need a cast at malloc and memcpy.
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes \
@@ -130,7 +133,7 @@ library: $(BUILD)/libattune.a $(BUILD)/libattune.so $(BUILD)/attune.pc $(BUILD)/
 library: $(BUILD)/lua/attune/core.so
 
 # When the flags change, every object is built again.
-FLAGS_NOW = $(CC) $(BASE_CFLAGS) $(CFLAGS) $(ISAS) $(LDFLAGS)
+FLAGS_NOW = $(BUILD) $(CC) $(BASE_CFLAGS) $(CFLAGS) $(ISAS) $(LDFLAGS)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(FLAGS_NOW)' | cmp -s - $@ || echo '$(FLAGS_NOW)' >$@
