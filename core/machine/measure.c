@@ -1,6 +1,7 @@
 /* measure.c - what this machine can do at best, measured now, as ceilings to set figures beside. */
 #include <stdatomic.h>
 
+#include "base/arena.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
@@ -130,13 +131,22 @@ attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *by
     return status;
 }
 
+static void take_matrices(at_arena *arena, int64_t n, float **a, float **b, float **c) {
+    *a = at_arena_take(arena, n * n, sizeof **a);
+    *b = at_arena_take(arena, n * n, sizeof **b);
+    *c = at_arena_take(arena, n * n, sizeof **c);
+}
+
 attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops) {
     AT_TRY(attune_init());
     if (n < 1 || n > 32768)
         return at_fail(ATTUNE_EVALUE, "n: expected from 1 to 32768, got %lld", (long long)n);
-    float *a = at_alloc(3 * n * n * (int64_t)sizeof *a), *b = a + n * n, *c = b + n * n;
-    if (!a) return ATTUNE_EMEMORY;
-    for (int64_t i = 0; i < 3 * n * n; i++) a[i] = (float)(i % 7) - 3;
+    at_arena arena = {0};
+    float *a, *b, *c;
+    take_matrices(&arena, n, &a, &b, &c);
+    AT_TRY(at_arena_alloc(&arena));
+    take_matrices(&arena, n, &a, &b, &c);
+    for (int64_t i = 0; i < n * n; i++) a[i] = b[i] = (float)(i % 7) - 3;
     double start = attune_clock(), best = 0;
     attune_status status = ATTUNE_OK;
     do {
@@ -146,7 +156,7 @@ attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops) {
         if (rate > best) best = rate;
         if (at_interrupted()) status = at_interrupted_status();
     } while (status == ATTUNE_OK && attune_clock() - start < seconds);
-    at_free(a);
+    at_arena_free(&arena);
     *flops = best;
     return status;
 }

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "attune.h"
+#include "base/arena.h"
+#include "base/int_math.h"
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
@@ -91,11 +93,58 @@ static void limits_hold(void **state) {
     at_free(p);
 }
 
-static void checked_multiplication(void **state) {
+static void checked_arithmetic_reports_overflow(void **state) {
     (void)state;
     assert_int_equal(at_checked_mul(3, 4), 12);
     assert_int_equal(at_checked_mul(INT64_MAX, 2), -1);
     assert_int_equal(at_checked_mul(-1, 2), -1);
+    assert_int_equal(at_checked_add(3, 4), 7);
+    assert_int_equal(at_checked_add(INT64_MAX, 1), -1);
+    assert_int_equal(at_checked_add(-1, 2), -1);
+    assert_int_equal(at_checked_round_up(65, 64), 128);
+    assert_int_equal(at_checked_round_up(INT64_MAX, 64), -1);
+    assert_int_equal(at_round_up(0, 64), 0);
+    assert_int_equal(at_ceil_div(129, 64), 3);
+}
+
+typedef struct pieces {
+    double *a;
+    char *b;
+    int32_t *c;
+} pieces;
+
+static void carve(at_arena *arena, int64_t n, pieces *p) {
+    p->a = at_arena_take(arena, n, sizeof *p->a);
+    p->b = at_arena_take(arena, 3, sizeof *p->b);
+    p->c = at_arena_take(arena, 16, sizeof *p->c);
+}
+
+static void arenas_give_aligned_pieces(void **state) {
+    (void)state;
+    pieces p;
+    at_arena arena = {0};
+    const int64_t before = attune_memory().bytes;
+    carve(&arena, 9, &p);
+    assert_null(p.a);
+    assert_int_equal(at_arena_alloc_zeroed(&arena), ATTUNE_OK);
+    carve(&arena, 9, &p);
+    assert_int_equal((uintptr_t)p.a % AT_ALIGNMENT, 0);
+    assert_int_equal(p.b - (char *)p.a, 128);
+    assert_int_equal((char *)p.c - p.b, 64);
+    assert_int_equal(p.c[15], 0);
+    assert_null(at_arena_take(&arena, 1, 1)); /* more than was measured */
+    at_arena_free(&arena);
+    at_arena_free(&arena);
+    assert_int_equal(attune_memory().bytes, before);
+}
+
+static void arenas_refuse_what_overflows(void **state) {
+    (void)state;
+    pieces p;
+    at_arena arena = {0};
+    carve(&arena, INT64_MAX / 4, &p);
+    assert_int_equal(at_arena_alloc(&arena), ATTUNE_EMEMORY);
+    assert_null(arena.memory);
 }
 
 static void halves_round_to_even(void **state) {
@@ -227,7 +276,9 @@ int main(void) {
         cmocka_unit_test(philox_gives_the_published_answers),
         cmocka_unit_test(memory_is_counted),
         cmocka_unit_test(limits_hold),
-        cmocka_unit_test(checked_multiplication),
+        cmocka_unit_test(checked_arithmetic_reports_overflow),
+        cmocka_unit_test(arenas_give_aligned_pieces),
+        cmocka_unit_test(arenas_refuse_what_overflows),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(every_task_runs_once),
         cmocka_unit_test(failures_stop_the_loop),
