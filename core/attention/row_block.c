@@ -245,16 +245,16 @@ static void set_tiles(const at_row_plan *plan, const at_keys *keys, int64_t tile
         set_tile(keys, ring ? (tile + t) % ring : tile + t, t, step);
         if (plan->few) {
             if (plan->prefetch_distance) {
-                step->k_ahead[t] = prefetch_address(step->k[t], plan->prefetch_distance);
-                step->v_ahead[t] = prefetch_address(step->v[t], plan->prefetch_distance);
+                step->k_prefetch[t] = prefetch_address(step->k[t], plan->prefetch_distance);
+                step->v_prefetch[t] = prefetch_address(step->v[t], plan->prefetch_distance);
             }
             continue;
         }
         const char *next_tile = NULL;
         if (next < prefetch_end)
             next_tile = keys->tiles + (ring ? next % ring : next) * keys->layout.bytes;
-        step->k_ahead[t] = next_tile;
-        step->v_ahead[t] = next_tile ? next_tile + keys->layout.v : NULL;
+        step->k_prefetch[t] = next_tile;
+        step->v_prefetch[t] = next_tile ? next_tile + keys->layout.v : NULL;
     }
 }
 
@@ -417,7 +417,7 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
                     .dtype = plan->layout.dtype,
                     .D = plan->layout.D,
                     .Dv = plan->layout.Dv,
-                    .shares = scratch->panels,
+                    .part_count = scratch->panels,
                     .factor = (float)(scores_are_scaled ? AT_LOG2_E : scale * AT_LOG2_E),
                     .scale = (float)scale,
                     .softcap = (float)query->softcap,
@@ -432,7 +432,7 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
         const int tiles = visible_tiles(plan, rows, tile, end);
         set_tiles(plan, keys, tile, tiles, prefetch_end, scratch, &step);
         for (int p = 0, r = 0; p < scratch->panels; p++) {
-            step.share = p;
+            step.part_index = p;
             set_rows(plan, scratch, sums, r, scratch->panel[p], tile * AT_TILE - from, &step);
             run_step(rows, r, tile * AT_TILE, scratch, &step);
             r += scratch->panel[p];

@@ -185,7 +185,7 @@ void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const floa
     if (p->M) project(p, x, x_stride, count, s->q);
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
-        kernels->greatest(s->q, p->stride, count, p->M, s->row);
+        kernels->max(s->q, p->stride, count, p->M, s->row);
         if (s->best) find_places(p, s->q, count, s->row, s->best);
         if (p->epsilon > 0) {
             half_squares(p, x, x_stride, count, s->other);
@@ -205,7 +205,7 @@ float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const fl
     float best = -INFINITY;
     if (p->features == ATTUNE_FEATURES_FAVOR) {
         project(p, x, x_stride, count, s->k);
-        at_simd_now()->linear.greatest(s->k, p->stride, count, p->M, s->row);
+        at_simd_now()->linear.max(s->k, p->stride, count, p->M, s->row);
         if (whole) half_squares(p, x, x_stride, count, s->other);
         for (int64_t r = 0; r < count; r++)
             best = fmaxf(best, whole ? s->row[r] - s->other[r] : s->row[r]);
@@ -226,7 +226,7 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
         if (running) {
-            kernels->greatest(s->k, p->stride, count, p->M, s->row);
+            kernels->max(s->k, p->stride, count, p->M, s->row);
             /* with epsilon the stabiliser is the greatest w . x' alone, as the definition says */
             for (int64_t r = 0; r < count; r++)
                 *greatest = fmaxf(*greatest, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);

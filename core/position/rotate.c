@@ -229,7 +229,7 @@ static void rotate_token(const at_rotation *t, int64_t b, int64_t token, const f
     const int64_t all = t->dims / 2, row = t->row[b * t->batch_stride + token] * all,
                   pairs = all / t->blocks;
     for (int64_t n = 0; n < all; n += pairs)
-        (t->pairing == ATTUNE_HALF ? kernels->turn_halves : kernels->turn_pairs)(
+        (t->pairing == ATTUNE_HALF ? kernels->rotate_halves : kernels->rotate_pairs)(
             x + 2 * n, t->cosine + row + n, t->sine + row + n, sign, pairs, out + 2 * n);
     if (out != x && t->dims < t->head_dim)
         memcpy(out + t->dims, x + t->dims, (size_t)(t->head_dim - t->dims) * sizeof *x);

@@ -1,83 +1,92 @@
-/* attention_kernels.h - the kernels of attention. simd/tile.h describes the packed tiles. */
+/* attention_kernels.h - the kernels of attention, one table per instruction set. simd/tile.h
+ * describes the packed tiles, panels, register tiles and key blocks.
+ *
+ * Dims: D of queries and keys, Dv of values, Dp and Dvp the same rounded up to a multiple of
+ * AT_DIM.
+ */
 #ifndef AT_SIMD_ATTENTION_H
 #define AT_SIMD_ATTENTION_H
 
 #include "simd/tile.h"
 
-/* One step of the online softmax: a panel of rows (query heads of some tokens that share a kv head)
- * against a block of consecutive tiles of that kv head. Columns count the block's tokens, from 0.
- */
+/* One step of the online softmax: the rows of one register tile (query heads of some tokens that
+ * share a kv head) against one key block of that kv head. A column is a token of the key block,
+ * counted from 0. */
 typedef struct at_step {
-    /* the rows */
+    /* The rows. */
     at_product product;
-    int rows;
-    const void *q;        /* as pack_queries left it */
-    const float *q_scale; /* [rows], AT_DOT_I8 */
+    int rows;             /* at most the geometry's rows[product] */
+    const void *q;        /* as pack_queries wrote it */
+    const float *q_scale; /* as pack_queries wrote it; AT_DOT_I8 only */
     float *o;             /* [rows][Dvp] sums of weights times values */
-    float *max;           /* [rows] the greatest exponent so far, -inf at first */
-    float *sum;           /* [rows] of 2^(exponent - max) */
+    float *max;           /* [rows] the max exponent so far; -inf at first */
+    float *sum;           /* [rows] the sum of 2^(exponent - max) so far */
 
-    /* the keys */
-    attune_dtype dtype;
+    /* The keys and values. */
+    attune_dtype dtype; /* of the tiles */
     int64_t D, Dv;
-    int tiles; /* at most AT_BLOCK_TILES */
-    const void *k[AT_BLOCK_TILES], *v[AT_BLOCK_TILES];
-    const float *k_scale[AT_BLOCK_TILES], *v_scale[AT_BLOCK_TILES]; /* [AT_TILE] each, i8 */
-    bool v_finite; /* false: V holds an Inf or NaN, which must not reach rows that do not see it */
-    const void *k_ahead[AT_BLOCK_TILES],
-        *v_ahead[AT_BLOCK_TILES]; /* what comes later, to be fetched into the cache; NULL: nothing
-                                   */
-    bool masked; /* scores may be -inf where a row sees nothing, between the columns that it sees */
-    int share, shares; /* .. of which these rows fetch their part, the share-th of so many */
+    int tiles;                                                      /* 1 .. AT_BLOCK_TILES */
+    const void *k[AT_BLOCK_TILES], *v[AT_BLOCK_TILES];              /* packed tiles */
+    const float *k_scale[AT_BLOCK_TILES], *v_scale[AT_BLOCK_TILES]; /* [AT_TILE] each; i8 only */
+    /* false: V holds an Inf or a NaN, which must not reach the rows to which its token is not
+     * visible. */
+    bool v_finite;
+    bool masked; /* scores may be -inf also between first[r] and last[r] */
 
-    /* who sees whom: row r the columns first[r] .. last[r] - 1, all rows together those in from ..
-     * to - 1 */
+    /* Later tiles, which the kernels prefetch into the cache while they compute; NULL: none. Each
+     * step prefetches one of part_count equal parts, so that the steps of all register tiles over
+     * one key block prefetch everything once. */
+    const void *k_prefetch[AT_BLOCK_TILES], *v_prefetch[AT_BLOCK_TILES];
+    int part_index, part_count;
+
+    /* Visible columns: first[r] .. last[r] - 1 of row r, from .. to - 1 of all rows together. */
     int first[AT_MAX_ROWS], last[AT_MAX_ROWS], from, to;
 
-    /* what passes from one kernel to the next */
-    float factor;         /* softmax: exponents of 2 are scores times this, at least 0 */
-    float scale, softcap; /* cap: score becomes softcap tanh(score scale / softcap) */
-    float
-        *scores; /* [rows][AT_SCORE_STRIDE]: q . k, then weights; for i8 times the values' scales */
-    void *weights;                   /* of the same size: weights as a dot product takes them */
-    float alpha[AT_MAX_ROWS];        /* what o is multiplied by first */
-    float weight_scale[AT_MAX_ROWS]; /* AT_DOT_I8: of the integers */
+    /* What one kernel passes to the next. */
+    float factor;             /* softmax: a score times this is an exponent of 2; at least 0 */
+    float scale, softcap;     /* cap: a score becomes softcap tanh(score scale / softcap) */
+    float *scores;            /* [rows][AT_SCORE_STRIDE] q . k, then weights (i8: times v_scale) */
+    void *weights;            /* room for the same bytes: the weights as a dot product takes them */
+    float alpha[AT_MAX_ROWS]; /* [rows] by which o is multiplied first */
+    float weight_scale[AT_MAX_ROWS]; /* [rows] of the integer weights; AT_DOT_I8 only */
 } at_step;
 
-/* Gradients of some rows against a block of keys: both buffers are [rows][stride], and so many
- * columns of each row are written. */
+/* The gradients of some rows against the keys of a block. Both buffers are [rows][stride]; the
+ * first `columns` elements of each row are written. */
 typedef struct at_gradient_step {
-    int rows, columns; /* columns: a multiple of half a panel */
-    int64_t stride;
-    float *weights;   /* in: q . k; out: 2^(exponent - lse), zero where nothing is seen */
-    float *scores;    /* in: d_o . v, the gradient of each weight; out: of each q . k */
-    const int *first; /* row r sees the columns first[r] .. last[r] - 1 */
-    const int *last;
-    const float *lse;   /* [rows] as exponents of 2; +inf where a row sees nothing */
+    int rows, columns;  /* columns: a multiple of half a panel */
+    int64_t stride;     /* floats between two rows */
+    float *weights;     /* in: q . k; out: 2^(exponent - lse), zero where a key is not visible */
+    float *scores;      /* in: d_o . v, the gradient of each weight; out: of each q . k */
+    const int *first;   /* [rows] the columns first[r] .. last[r] - 1 are visible to row r */
+    const int *last;    /* [rows] */
+    const float *lse;   /* [rows] as exponents of 2; +inf where no key is visible to the row */
     const float *delta; /* [rows] d_o . o */
     float scale, softcap;
 } at_gradient_step;
 
 typedef struct at_attention_kernels {
-    at_product (*product)(attune_dtype tile,
-                          attune_dtype rows); /* the one for tiles and rows of these dtypes */
+    /* The product for tiles and rows of these dtypes. */
+    at_product (*product)(attune_dtype tile, attune_dtype rows);
 
-    /* A step is these four, in this order, where some row sees something. Whole panels of columns
-     * around from .. to are computed. */
+    /* One step is these four calls in this order. Some column must be visible to some row. The
+     * kernels compute the whole panels that overlap the columns from .. to - 1. */
     void (*scores)(at_step *step);
-    void (*cap)(at_step *step); /* where there is a softcap */
+    void (*cap)(at_step *step); /* only where there is a softcap */
     void (*softmax)(at_step *step);
     void (*values)(at_step *step);
 
+    /* From the gradient of each weight to the gradient of each score. */
     void (*gradients)(const at_gradient_step *step);
 
-    /* Rows [rows][D], stride floats apart, times factor. to: pack_bytes at most. */
+    /* Packs rows x [rows][D], stride floats apart, multiplied by factor. to: room for
+     * at_queries_bytes(rows, D). q_scale: [3 * rows], AT_DOT_I8 only. */
     void (*pack_queries)(at_product product, const float *x, int64_t stride, int rows, int64_t D,
                          float factor, void *to, float *q_scale);
 
-    /* Packs tokens into slots first .. first + tokens - 1 of a tile; the others stay. x
-     * [tokens][D], stride floats apart. scale [AT_TILE]: of i8. Values: false when one is Inf or
-     * NaN. */
+    /* Pack tokens x [tokens][D] or [tokens][Dv], stride floats apart, into the slots first .. first
+     * + tokens - 1 of a tile. The other slots keep their contents. scale [AT_TILE]: the slots'
+     * scales are written, for i8. pack_values returns false where a value is Inf or NaN. */
     void (*pack_keys)(const float *x, int64_t stride, int first, int tokens, int64_t D,
                       attune_dtype dtype, void *tile, float *scale);
     bool (*pack_values)(const float *x, int64_t stride, int first, int tokens, int64_t Dv,

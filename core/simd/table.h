@@ -34,10 +34,10 @@ typedef struct at_elementwise_kernels {
     void (*add_scaled)(const float *x, float factor, float *sum, int64_t n); /* sum += factor x */
     /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; sign 1, or -1:
      * backwards. x may be out. */
-    void (*turn_halves)(const float *x, const float *cosine, const float *sine, float sign,
-                        int64_t pairs, float *out);
-    void (*turn_pairs)(const float *x, const float *cosine, const float *sine, float sign,
-                       int64_t pairs, float *out);
+    void (*rotate_halves)(const float *x, const float *cosine, const float *sine, float sign,
+                          int64_t pairs, float *out);
+    void (*rotate_pairs)(const float *x, const float *cosine, const float *sine, float sign,
+                         int64_t pairs, float *out);
 } at_elementwise_kernels;
 
 typedef struct at_simd {

@@ -102,7 +102,7 @@ static void run_case(const attention_case *c, int number) {
                     .dtype = c->tile,
                     .D = D,
                     .Dv = Dv,
-                    .shares = 1,
+                    .part_count = 1,
                     .factor = c->capped ? 1.44269504f : 0.3f * 1.44269504f,
                     .scale = 0.3f,
                     .softcap = c->capped ? 1.25f : 0,
@@ -115,7 +115,8 @@ static void run_case(const attention_case *c, int number) {
             const int64_t tile = block * AT_BLOCK_TILES + t;
             step.k[t] = k + tile * AT_TILE * Dp * size, step.v[t] = v + tile * AT_TILE * Dvp * size;
             step.k_scale[t] = k_scale + tile * AT_TILE, step.v_scale[t] = v_scale + tile * AT_TILE;
-            step.k_ahead[t] = block ? NULL : step.k[t], step.v_ahead[t] = block ? NULL : step.v[t];
+            step.k_prefetch[t] = block ? NULL : step.k[t],
+            step.v_prefetch[t] = block ? NULL : step.v[t];
         }
         step.from = end, step.to = 0;
         for (int r = 0; r < c->rows; r++) {
@@ -222,7 +223,7 @@ static void long_i8_scores_do_not_overflow(void **state) {
                     .D = DIMS,
                     .Dv = DIMS,
                     .tiles = 1,
-                    .shares = 1,
+                    .part_count = 1,
                     .scores = scores,
                     .to = 1};
     step.k[0] = k, step.k_scale[0] = k_scale, step.last[0] = 1;
@@ -421,8 +422,8 @@ static void rotation_turns(void **state) {
     for (int64_t pairs = 1; pairs < 40; pairs++) {
         float x[80], c[40], s[40], y[80], z[80];
         draw_numbers(x, 80), draw_numbers(c, 40), draw_numbers(s, 40);
-        set.elementwise.turn_halves(x, c, s, 1, pairs, y);
-        set.elementwise.turn_pairs(x, c, s, -1, pairs, z);
+        set.elementwise.rotate_halves(x, c, s, 1, pairs, y);
+        set.elementwise.rotate_pairs(x, c, s, -1, pairs, z);
         for (int64_t i = 0; i < pairs; i++) {
             assert_true(fabsf(y[i] - (x[i] * c[i] - x[i + pairs] * s[i])) < 1e-6f &&
                         fabsf(y[i + pairs] - (x[i + pairs] * c[i] + x[i] * s[i])) < 1e-6f);
@@ -442,7 +443,7 @@ static void features_follow_the_formulas(void **state) {
             products[ROWS], squares[ROWS], through[ROWS];
         draw_numbers(x, ROWS * STRIDE), draw_numbers(y, ROWS * STRIDE), draw_numbers(sums, STRIDE);
         for (int i = 0; i < ROWS * STRIDE; i++) x[i] *= 8;
-        kernels->greatest(x, STRIDE, ROWS, n, greatest);
+        kernels->max(x, STRIDE, ROWS, n, greatest);
         kernels->dot(x, STRIDE, ROWS, n, y, products);
         kernels->squares(x, STRIDE, ROWS, n, 0.25f, squares);
         for (int r = 0; r < ROWS; r++) {

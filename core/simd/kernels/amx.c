@@ -1,14 +1,15 @@
-/* amx.c - scores and values through AMX's tiles, for bf16 and i8 (simd/attention.h says how tiles
- * of keys and values lie: as the instructions take them).
+/* amx.c - scores and values through the tile registers of AMX, for bf16 and i8. The packed tiles of
+ * keys and values (simd/tile.h) have the layout that the instructions take.
  *
- * A step takes up to 32 lines of rows (of i8 each row is two lines, one a digit) times 32 columns:
- * 2 x 2 tiles of sums, 2 of lines, 2 of columns.
+ * A line is what one row of a tile register holds: a bf16 row is one line, an i8 row is two lines,
+ * one per digit. One step takes up to 32 lines times 32 columns: 2 x 2 tile registers of sums (C),
+ * 2 of lines (A) and 2 of columns (B).
  *
- *   C 0 1    lines 0 .. 15 against columns 0 .. 15 and 16 .. 31      A 4    B 6 7
- *     2 3    lines 16 .. 31 likewise                                   5
+ *   C 0 1    lines 0 .. 15 times columns 0 .. 15 and 16 .. 31      A 4    B 6 7
+ *     2 3    lines 16 .. 31 times the same columns                   5
  *
- * Rows lie line by line here, [lines][depth]. Depths that are no whole tile go the way of the other
- * sets.
+ * The packed rows are [lines][depth]. A depth that is not a multiple of a tile register's depth
+ * goes to the set's vector kernels.
  */
 #if defined AT_ISA_amx || defined AT_ISA_amx_emulated
 #include "simd/attention_kernels.h"
@@ -24,29 +25,30 @@ enum {
     TILE_COLUMNS = 16,
     TILE_BYTES = 64,
     PANEL_TILES = AT_PANEL / TILE_COLUMNS,
-    LEAST_ROWS = 8
+    MIN_ROWS = 8
 };
 
-/* Elements of the depth in a row of a tile. */
+/* Elements of the depth in one row of a tile register. */
 static int64_t tile_depth(at_product product) { return product == AT_DOT_I8 ? 64 : 32; }
 static int lines_of(const at_step *s) { return s->product == AT_DOT_I8 ? 2 * s->rows : s->rows; }
-/* Few rows leave most of a tile empty, and the vectors read memory faster. */
+/* With few rows the tile registers are mostly empty, and the vectors read memory faster. */
 static bool takes(at_product product, int rows, int64_t D) {
-    return product != AT_FMA && rows >= LEAST_ROWS && D % tile_depth(product) == 0 && D <= 512;
+    return product != AT_FMA && rows >= MIN_ROWS && D % tile_depth(product) == 0 && D <= 512;
 }
 
-/* The set's own vectors, which take fewer rows at a time. */
+/* Runs a vector kernel, which takes fewer rows at a time. */
 static void in_groups(at_step *s, void (*kernel)(at_step *)) {
     const int64_t Dp = at_round_up(s->D, AT_DIM), Dvp = at_round_up(s->Dv, AT_DIM);
-    const int most = vector_rows(s->product);
+    const int max_rows = vector_rows(s->product);
     at_step part = *s;
-    for (int r = 0; r < s->rows; r += most) {
-        part.rows = s->rows - r < most ? s->rows - r : most;
-        part.q = (const float *)s->q + r * Dp, part.q_scale = s->q_scale + 3 * r,
+    for (int r = 0; r < s->rows; r += max_rows) {
+        part.rows = s->rows - r < max_rows ? s->rows - r : max_rows;
+        part.q = (const float *)s->q + r * Dp;
+        part.q_scale = s->q_scale + 3 * r;
         part.o = s->o + r * Dvp;
         part.scores = s->scores + r * AT_SCORE_STRIDE;
-        part.weights =
-            (char *)s->weights + r * AT_SCORE_STRIDE * 2; /* bf16, or two lines of bytes */
+        /* A row of weights is bf16, or two lines of bytes. */
+        part.weights = (char *)s->weights + r * AT_SCORE_STRIDE * 2;
         memcpy(part.alpha, s->alpha + r, (size_t)part.rows * sizeof *s->alpha);
         memcpy(part.weight_scale, s->weight_scale + r, (size_t)part.rows * sizeof *s->weight_scale);
         kernel(&part);
@@ -64,8 +66,8 @@ static void configure(int lines) {
     TILE_CONFIGURE(&shapes);
 }
 
-/* One step of the depth, for one or two tiles of lines and of columns; each tile is loaded just
- * before it is needed first. */
+/* One step of the depth, for one or two tile registers of lines and of columns. Each is loaded just
+ * before its first use. */
 #define STEP(dot, lines, stride, columns, column_stride, lower, right) \
     do {                                                               \
         TILE_LOAD(4, lines, stride);                                   \
@@ -103,18 +105,18 @@ static void zero_sums(void) {
     TILE_ZERO(3);
 }
 
-/* These rows' part of what lies as far beyond ahead as a step's columns beyond their tile: every
- * shares-th line. */
-static void fetch_part(const at_step *s, const void *ahead, int64_t offset, int64_t bytes) {
-    if (!ahead) return;
-    for (int64_t at = s->share * 64; at < bytes; at += s->shares * 64)
-        __builtin_prefetch((const char *)ahead + offset + at, 0, 2);
+/* Prefetches this step's part of `bytes` bytes at prefetch + offset: every part_count-th cache
+ * line. */
+static void prefetch_part(const at_step *s, const void *prefetch, int64_t offset, int64_t bytes) {
+    if (!prefetch) return;
+    for (int64_t at = s->part_index * 64; at < bytes; at += s->part_count * 64)
+        __builtin_prefetch((const char *)prefetch + offset + at, 0, 2);
 }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
 
-/* Digits and scales into scores; of each row the two lines of sums lie in `sums`,
- * [lines][AT_PANEL]. Sums and biases are whole numbers below 2^24: exact in f32. */
+/* Scores from the sums of digits and from the scales. sums: [lines][AT_PANEL], two lines per row.
+ * Sums and biases are integers below 2^24, which f32 holds exactly. */
 static void store_i8_scores(const at_step *s, const float *sums, int column) {
     const float *scale = s->k_scale[column / AT_TILE] + column % AT_TILE;
     for (int r = 0; r < s->rows; r++) {
@@ -158,8 +160,8 @@ static void scores(at_step *s) {
             else
                 STEP(TILE_DOT_BF16, q + at, line_bytes, k + at / 4 * panel_bytes, panel_bytes,
                      lower, two);
-            fetch_part(s, s->k_ahead[column / AT_TILE], offset + at / 4 * panel_bytes,
-                       TILE_BYTES / 4 * panel_bytes);
+            prefetch_part(s, s->k_prefetch[column / AT_TILE], offset + at / 4 * panel_bytes,
+                          TILE_BYTES / 4 * panel_bytes);
         }
         if (i8) {
             float sums[LINES * AT_PANEL];
@@ -174,9 +176,9 @@ static void scores(at_step *s) {
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* A tile of the depth is 32 or 64 tokens: weights beyond the panels that were computed become zero.
- */
-static void widen_weights(const at_step *s, int lines, int64_t bytes, int begin, int end) {
+/* A tile register takes 32 or 64 tokens of the depth. The weights of tokens outside the computed
+ * panels become zero. */
+static void pad_weights(const at_step *s, int lines, int64_t bytes, int begin, int end) {
     const int left = s->from / AT_PANEL * AT_PANEL,
               right = (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL;
     for (int i = 0; i < lines; i++) {
@@ -200,7 +202,7 @@ static void add_i8_values(const at_step *s, const float *sums, int64_t d, int64_
     }
 }
 
-/* Most rows have seen their greatest score before long, and alpha is 1. */
+/* Most rows reach their max score after a few tiles; from then on alpha is 1. */
 static void scale_sums(const at_step *s, int64_t Dvp) {
     for (int r = 0; r < s->rows; r++) {
         if (s->alpha[r] == 1.0f) continue;
@@ -215,7 +217,7 @@ static void values(at_step *s) {
         AT_KERNEL(vector_values)(s);
         return;
     }
-    if (s->rows < LEAST_ROWS) {
+    if (s->rows < MIN_ROWS) {
         in_groups(s, AT_KERNEL(vector_values));
         return;
     }
@@ -225,7 +227,7 @@ static void values(at_step *s) {
     const int lines = lines_of(s), depth = (int)tile_depth(s->product),
               begin = s->from / depth * depth, end = (int)at_round_up(s->to, depth);
     const bool lower = lines > 16;
-    widen_weights(s, lines, bytes, begin, end);
+    pad_weights(s, lines, bytes, begin, end);
     if (!i8) scale_sums(s, Dvp);
     configure(lines);
     for (int64_t d = 0; d < Dvp; d += AT_PANEL) {
@@ -243,7 +245,7 @@ static void values(at_step *s) {
                 STEP(TILE_DOT_U8S8, weights, stride, v, step_bytes, lower, two);
             else
                 STEP(TILE_DOT_BF16, weights, stride, v, step_bytes, lower, two);
-            fetch_part(s, s->v_ahead[j / AT_TILE], offset, TILE_BYTES / 4 * step_bytes);
+            prefetch_part(s, s->v_prefetch[j / AT_TILE], offset, TILE_BYTES / 4 * step_bytes);
         }
         if (i8) {
             float sums[LINES * AT_PANEL];
@@ -261,11 +263,10 @@ static void values(at_step *s) {
 static void pack_queries(at_product product, const float *x, int64_t stride, int rows, int64_t D,
                          float factor, void *to, float *q_scale) {
     if (!takes(product, rows, D)) {
-        const int most = vector_rows(product);
-        for (int r = 0; r < rows; r += most)
-            AT_KERNEL(vector_pack_queries)
-            (product, x + r * stride, stride, rows - r < most ? rows - r : most, D, factor,
-             (float *)to + r * at_round_up(D, AT_DIM), q_scale + 3 * r);
+        const int max_rows = vector_rows(product);
+        for (int r = 0; r < rows; r += max_rows) AT_KERNEL(vector_pack_queries)
+        (product, x + r * stride, stride, rows - r < max_rows ? rows - r : max_rows, D, factor,
+         (float *)to + r * at_round_up(D, AT_DIM), q_scale + 3 * r);
         return;
     }
     if (product == AT_DOT_BF16) {
@@ -278,8 +279,8 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
             }
         return;
     }
-    /* The digits as the other sets make them, a row at a time, each quad of a line put where the
-     * line wants it. */
+    /* The vector kernel packs the digits of one row at a time; each quad of a line is copied to its
+     * offset in the line. */
     for (int r = 0; r < rows; r++) {
         uint32_t digits[2 * 512];
         float scale[3];
@@ -288,13 +289,14 @@ static void pack_queries(at_product product, const float *x, int64_t stride, int
         for (int line = 0; line < 2; line++)
             for (int64_t quad = 0; quad < D / 4; quad++)
                 memcpy((char *)to + (2 * r + line) * D + 4 * quad, &digits[2 * quad + line], 4);
-        q_scale[r] = scale[0], q_scale[rows + 2 * r] = scale[1],
+        q_scale[r] = scale[0];
+        q_scale[rows + 2 * r] = scale[1];
         q_scale[rows + 2 * r + 1] = scale[2];
     }
 }
 
-/* 16 lines x 16 columns x 32 pairs of depth, of which 4 go with one load of each tile; the sums
- * stay zero. */
+/* Each step is 4 products of 16 lines x 16 columns x a depth of 32, with no loads. The sums stay
+ * zero. */
 static double peak(int64_t steps) {
     configure(LINES);
     zero_sums();

@@ -1,6 +1,6 @@
-/* attention.c - one step of the online softmax (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao
- * et al. 2022, arXiv 2205.14135, algorithm 1): a panel of rows against a block of packed keys and
- * values.
+/* attention_kernels.c - one step of the online softmax (Milakov and Gimelshein 2018, arXiv
+ * 1805.02867; Dao et al. 2022, arXiv 2205.14135, algorithm 1): the rows of a register tile against
+ * a key block, that is, some packed tiles of keys and values.
  *
  *   s = q k^T        m' = max(m, max s)        p = 2^(s - m')
  *   l' = 2^(m - m') l + sum p                  o' = 2^(m - m') o + p v
@@ -11,12 +11,12 @@
 
 void AT_KERNEL(attention)(at_attention_kernels *table, at_geometry *geometry);
 
-/* Whole panels around the columns that some row sees. */
+/* The whole panels that overlap the columns from .. to - 1 are [left_of, right_of). */
 static int left_of(const at_step *s) { return s->from / AT_PANEL * AT_PANEL; }
 static int right_of(const at_step *s) { return (s->to + AT_PANEL - 1) / AT_PANEL * AT_PANEL; }
 
-/* Floats between rows of weights as the product takes them. A row of quads goes as two rows of
- * bytes. */
+/* Floats between two rows of weights as the product takes them. One row of QUADS is two rows of
+ * bytes, one per digit. */
 AT_INLINE int64_t weight_stride(operand kind) {
     return kind == PAIRS || kind == WORDS ? AT_SCORE_STRIDE / 2
            : kind == QUADS                ? AT_SCORE_STRIDE / 4
@@ -25,7 +25,7 @@ AT_INLINE int64_t weight_stride(operand kind) {
 
 AT_INLINE bool is_integer(operand kind) { return kind == WORDS || kind == QUADS; }
 
-/* Rows of the register tile that a row takes: of quads one for each digit. */
+/* Rows of the register tile that one row takes: QUADS take one per digit. */
 AT_INLINE int lines_of(operand kind) { return kind == QUADS ? 2 : 1; }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
@@ -61,7 +61,7 @@ AT_INLINE void start_scores(int rows, operand kind, const at_step *s, vf acc[AT_
         acc[r][0] = acc[r][1] = kind == QUADS ? vf_set1(s->q_scale[s->rows + r]) : vf_zero();
 }
 
-/* Half a panel, where no row sees anything of the other half. */
+/* Half a panel, where no column of the other half is visible to any row. */
 AT_INLINE void scores_of_half(int rows, operand kind, const at_step *s, int column) {
     const int panel = column / AT_PANEL * AT_PANEL, width = kind == BF16 ? 4 : bytes_of(kind);
     const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind);
@@ -74,11 +74,12 @@ AT_INLINE void scores_of_half(int rows, operand kind, const at_step *s, int colu
     store_scores(rows, 1, kind, s, column, acc);
 }
 
-/* scores[r][j] = sum over d of q[d][r] k[d][j]. rows: of the register tile. */
+/* scores[r][j] = sum over d of q[d][r] k[d][j]. rows: of the register tile, not of the step. */
 AT_INLINE void scores_of(int rows, operand kind, const at_step *s) {
     const int64_t row_bytes = at_round_up(s->D, AT_DIM) * bytes_of(kind) / depth_of(kind);
     for (int column = left_of(s); column < right_of(s); column += AT_PANEL) {
-        const bool left = s->from<column + AT_LANES, right = s->to> column + AT_LANES;
+        const bool left = s->from < column + AT_LANES;
+        const bool right = s->to > column + AT_LANES;
         if (!left || !right) {
             scores_of_half(rows, kind, s, left ? column : column + AT_LANES);
             continue;
@@ -87,18 +88,19 @@ AT_INLINE void scores_of(int rows, operand kind, const at_step *s) {
         const int64_t offset = column % AT_TILE * row_bytes;
         vf acc[AT_ROWS][2];
         start_scores(rows, kind, s, acc);
-        accumulate_and_fetch(rows, 2, kind, false, 1, rows, s->q, (const char *)s->k[tile] + offset,
-                             0, steps_of(kind, s), acc,
-                             s->k_ahead[tile] ? (const char *)s->k_ahead[tile] + offset : NULL,
-                             s->share, s->shares);
+        accumulate_and_prefetch(rows, 2, kind, false, 1, rows, s->q,
+                                (const char *)s->k[tile] + offset, 0, steps_of(kind, s), acc,
+                                s->k_prefetch[tile] ? (const char *)s->k_prefetch[tile] + offset
+                                                    : NULL,
+                                s->part_index, s->part_count);
         store_scores(rows, 2, kind, s, column, acc);
     }
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* o[r][j] = alpha[r] o[r][j] + sum over keys of p[r][key] v[key][j], one panel of V's dims over
- * consecutive tiles. */
+/* o[r][j] = alpha[r] o[r][j] + sum over keys of p[r][key] v[key][j], for one panel of V's dims over
+ * all tiles of the key block. */
 AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_step *s, int64_t d,
                                int64_t Dvp) {
     const int granule = kind == BF16 ? 2 : depth_of(kind), from = s->from / granule * granule,
@@ -117,10 +119,11 @@ AT_INLINE void values_of_panel(int rows, int vectors, operand kind, const at_ste
         const int base = t * AT_TILE, begin = from > base ? from - base : 0,
                   end = to - base < AT_TILE ? to - base : AT_TILE, depth = depth_of(kind);
         const int64_t offset = d * AT_TILE * bytes_of(kind) / depth;
-        accumulate_and_fetch(
-            rows, vectors, kind, true, weight_stride(kind), 1, weights + base / depth,
-            (const char *)s->v[t] + offset, begin / depth, end / depth, acc,
-            s->v_ahead[t] ? (const char *)s->v_ahead[t] + offset : NULL, s->share, s->shares);
+        accumulate_and_prefetch(rows, vectors, kind, true, weight_stride(kind), 1,
+                                weights + base / depth, (const char *)s->v[t] + offset,
+                                begin / depth, end / depth, acc,
+                                s->v_prefetch[t] ? (const char *)s->v_prefetch[t] + offset : NULL,
+                                s->part_index, s->part_count);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r += lines_of(kind)) {
@@ -147,9 +150,10 @@ AT_INLINE void values_of(int rows, operand kind, const at_step *s) {
     if (d < Dvp) values_of_panel(rows, 1, kind, s, d, Dvp);
 }
 
-/* ---- a function for each number of rows and kind of columns, since a register tile must be of
- * constant size ------- */
+/* ---- tables of functions --------------------------------------------------------------------- */
 
+/* One function per number of rows and kind of columns: the compiler keeps a register tile in
+ * registers only where its size is a constant. */
 typedef void (*step_function)(const at_step *s);
 
 #define FUNCTIONS(rows, kind)                              \
@@ -204,10 +208,11 @@ static void cap(at_step *s) {
     }
 }
 
-/* The greatest exponent of a row: of what it sees, and so far. What it does not see becomes -inf in
- * the two vectors at the edges, and is not looked at beyond. vf_max gives its second argument where
- * either is NaN: a NaN score does not hide the others, and comes out of exp2. */
-static float greatest_exponent(const at_step *s, int r) {
+/* The max exponent of a row: of its visible columns, and so far. In the two vectors at the edges,
+ * columns that are not visible become -inf; beyond these vectors nothing is read. vf_max returns
+ * its second argument where either is NaN: a NaN score does not hide the others, and reaches the
+ * result through exp2. */
+static float max_exponent(const at_step *s, int r) {
     const vf nothing = vf_set1(-INFINITY);
     float *x = s->scores + r * AT_SCORE_STRIDE;
     const int first = s->first[r], last = s->last[r], left = first / AT_LANES * AT_LANES,
@@ -219,8 +224,10 @@ static float greatest_exponent(const at_step *s, int r) {
                  vf_within(vf_load(x + right - AT_LANES), 0, last - right + AT_LANES, nothing));
     vf m0 = nothing, m1 = nothing;
     int j = left;
-    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES)
-        m0 = vf_max(vf_load(x + j), m0), m1 = vf_max(vf_load(x + j + AT_LANES), m1);
+    for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
+        m0 = vf_max(vf_load(x + j), m0);
+        m1 = vf_max(vf_load(x + j + AT_LANES), m1);
+    }
     if (j < right) m0 = vf_max(vf_load(x + j), m0);
     const float exponent = vf_reduce_max(vf_max(m0, m1)) * s->factor;
     return exponent > s->max[r] ? exponent : s->max[r];
@@ -230,8 +237,8 @@ static void store_zeros(float *x, int from, int to) {
     for (int j = from; j < to; j += AT_LANES) vf_store(x + j, vf_zero());
 }
 
-/* How weights are left: in place; in place, times the scales of i8 values; or as pairs of bf16
- * alone. */
+/* How weights are stored: PLAIN: in place of the scores. SCALED: the same, times the scales of i8
+ * values. PAIRED: only as pairs of bf16, in `weights`. */
 typedef enum weighing { PLAIN, SCALED, PAIRED } weighing;
 
 static void store_zero_pairs(const at_step *s, int r, int from, int to) {
@@ -239,10 +246,10 @@ static void store_zero_pairs(const at_step *s, int r, int from, int to) {
     memset(x + from, 0, (size_t)(to - from) * sizeof *x);
 }
 
-/* Scores become weights 2^(score factor - origin), zero where nothing is seen; returns their sum.
- * SCALED: *greatest becomes the greatest weight. */
+/* Scores become weights 2^(score factor - origin), zero where a column is not visible. Returns
+ * their sum. SCALED: *max_weight becomes the max of the stored weights. */
 AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing as,
-                               float *greatest) {
+                               float *max_weight) {
     const int left = s->first[r] / AT_LANES * AT_LANES,
               right = (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES;
     const vf factor = vf_set1(s->factor), o = vf_set1(-origin);
@@ -252,7 +259,8 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
     for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
         vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o)),
            p1 = vf_exp2(vf_fma(vf_load(x + j + AT_LANES), factor, o));
-        l0 = vf_add(l0, p0), l1 = vf_add(l1, p1);
+        l0 = vf_add(l0, p0);
+        l1 = vf_add(l1, p1);
 #if AT_HAS_DOT
         if (as == PAIRED) {
             vf_store_bf16_two((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0, p1);
@@ -261,17 +269,22 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
 #endif
         if (as == SCALED) {
             const float *scale = s->v_scale[j / AT_TILE] + j % AT_TILE;
-            p0 = vf_mul(p0, vf_load(scale)), m = vf_max(p0, m);
+            p0 = vf_mul(p0, vf_load(scale));
+            m = vf_max(p0, m);
             scale = s->v_scale[(j + AT_LANES) / AT_TILE] + (j + AT_LANES) % AT_TILE;
-            p1 = vf_mul(p1, vf_load(scale)), m = vf_max(p1, m);
+            p1 = vf_mul(p1, vf_load(scale));
+            m = vf_max(p1, m);
         }
-        vf_store(x + j, p0), vf_store(x + j + AT_LANES, p1);
+        vf_store(x + j, p0);
+        vf_store(x + j + AT_LANES, p1);
     }
     if (j < right) {
         vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o));
         l0 = vf_add(l0, p0);
-        if (as == SCALED)
-            p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE)), m = vf_max(p0, m);
+        if (as == SCALED) {
+            p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE));
+            m = vf_max(p0, m);
+        }
         if (as == PAIRED)
             vf_store_bf16((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0);
         else
@@ -284,17 +297,18 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
         store_zeros(x, left_of(s), left);
         store_zeros(x, right, right_of(s));
     }
-    if (as == SCALED) *greatest = vf_reduce_max(m);
+    if (as == SCALED) *max_weight = vf_reduce_max(m);
     return vf_reduce_add(vf_add(l0, l1));
 }
 
-/* A scale of its own for each row and block, so that small weights far from the greatest one keep
+/* Each row has one scale per key block, so that the weights of a block whose max is small keep
  * their digits. */
-static void weights_as_integers(at_step *s, int r, float greatest) {
-    const float *x = s->scores + r * AT_SCORE_STRIDE, most = AT_HAS_DOT ? 65535.0f : 32767.0f;
-    const bool any = greatest > 0x1p-100f;
-    const vf digits = vf_set1(any ? most / greatest : 0.0f);
-    s->weight_scale[r] = any ? greatest / most : 0.0f;
+static void weights_as_integers(at_step *s, int r, float max_weight) {
+    const float *x = s->scores + r * AT_SCORE_STRIDE;
+    const float max_integer = AT_HAS_DOT ? 65535.0f : 32767.0f;
+    const bool any = max_weight > 0x1p-100f;
+    const vf digits = vf_set1(any ? max_integer / max_weight : 0.0f);
+    s->weight_scale[r] = any ? max_weight / max_integer : 0.0f;
 #if AT_HAS_DOT
     uint8_t *high = (uint8_t *)s->weights + 2 * r * AT_SCORE_STRIDE, *low = high + AT_SCORE_STRIDE;
     for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES)
@@ -306,33 +320,34 @@ static void weights_as_integers(at_step *s, int r, float greatest) {
 #endif
 }
 
-/* Lest memory rests during the softmax: about as many lines as come in the time that a row takes.
- * Tiles of f32 take so long to read that it does not show. */
-static void fetch_meanwhile(const at_step *s, int r) {
+/* Keep memory busy during the softmax: prefetch about as many cache lines as can arrive while one
+ * row is computed. f32 tiles take so long to read that this gains nothing there. */
+static void prefetch_during_softmax(const at_step *s, int r) {
     enum { ROW_LINES = 6 };
     for (int line = 0; line < ROW_LINES; line++)
-        __builtin_prefetch((const char *)s->v_ahead[0] + (ROW_LINES * r + line) * 64, 0, 2);
+        __builtin_prefetch((const char *)s->v_prefetch[0] + (ROW_LINES * r + line) * 64, 0, 2);
 }
 
 static void softmax(at_step *s) {
-    float origin[AT_MAX_ROWS] = {0}, greatest[AT_MAX_ROWS] = {0};
+    float origin[AT_MAX_ROWS] = {0}, max[AT_MAX_ROWS] = {0};
     for (int r = 0; r < s->rows; r++) {
-        greatest[r] = s->first[r] < s->last[r] ? greatest_exponent(s, r) : s->max[r];
-        /* All scores -inf: 2^(-inf - 0) is the zero that is wanted. */
-        origin[r] = greatest[r] == -INFINITY ? 0.0f : greatest[r];
+        max[r] = s->first[r] < s->last[r] ? max_exponent(s, r) : s->max[r];
+        /* Where all scores are -inf, the weights are 2^(-inf - 0) = 0. */
+        origin[r] = max[r] == -INFINITY ? 0.0f : max[r];
     }
     for (int r = 0; r < s->rows; r += AT_LANES) {
         const int n = s->rows - r < AT_LANES ? s->rows - r : AT_LANES;
         const vf before = vf_load_part(s->max + r, n), now = vf_load(origin + r);
         vf alpha = vf_exp2(vf_sub(before, now));
         vf_store(s->alpha + r, vf_select(vf_equal(before, now), vf_set1(1.0f), alpha));
-        vf_store_part(s->max + r, vf_load(greatest + r), n);
+        vf_store_part(s->max + r, vf_load(max + r), n);
     }
-    /* Values that are not finite are weighed in f32, term by term. */
+    /* Values that are not all finite are multiplied in f32, term by term. */
     const bool paired = s->product == AT_DOT_BF16 && s->v_finite;
     for (int r = 0; r < s->rows; r++) {
         float scaled = 0, sum = 0;
-        if (s->tiles == 1 && s->v_ahead[0] && s->dtype != ATTUNE_F32) fetch_meanwhile(s, r);
+        if (s->tiles == 1 && s->v_prefetch[0] && s->dtype != ATTUNE_F32)
+            prefetch_during_softmax(s, r);
         const bool any = s->first[r] < s->last[r];
         if (!any && paired)
             store_zero_pairs(s, r, left_of(s), right_of(s));
@@ -360,12 +375,12 @@ static float value_at(const at_step *s, const char *panel, int width, int token,
     default: {
         const int group = AT_HAS_DOT ? 4 : 2;
         return (float)((const int8_t *)panel)[(token / group * width + dim) * group +
-                                              token % group]; /* the weight has the scale in it */
+                                              token % group]; /* the weight includes the scale */
     }
     }
 }
 
-/* Term by term, so that 0 * Inf of a token that a row does not see is never formed. */
+/* Term by term, so that 0 * Inf of a token that is not visible to the row is never formed. */
 static void values_term_by_term(const at_step *s) {
     const int64_t Dvp = at_round_up(s->Dv, AT_DIM);
     const int64_t size = attune_dtype_size(s->dtype);

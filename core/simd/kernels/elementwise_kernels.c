@@ -95,8 +95,8 @@ static void add_scaled(const float *x, float factor, float *sum, int64_t n) {
             (int)(n - i));
 }
 
-static void turn_halves(const float *x, const float *cosine, const float *sine, float sign,
-                        int64_t pairs, float *out) {
+static void rotate_halves(const float *x, const float *cosine, const float *sine, float sign,
+                          int64_t pairs, float *out) {
     int64_t i = 0;
     for (; i + AT_LANES <= pairs; i += AT_LANES) {
         const vf a = vf_load(x + i), b = vf_load(x + pairs + i), c = vf_load(cosine + i),
@@ -111,8 +111,8 @@ static void turn_halves(const float *x, const float *cosine, const float *sine, 
 }
 
 /* The compiler finds the shuffles of its set itself. */
-static void turn_pairs(const float *x, const float *cosine, const float *sine, float sign,
-                       int64_t pairs, float *out) {
+static void rotate_pairs(const float *x, const float *cosine, const float *sine, float sign,
+                         int64_t pairs, float *out) {
     float part[2 * AT_LANES];
     int64_t i = 0;
     for (; i + AT_LANES <= pairs; i += AT_LANES) {
@@ -141,6 +141,6 @@ void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
                                       .all_finite = all_finite,
                                       .scale = scale,
                                       .add_scaled = add_scaled,
-                                      .turn_halves = turn_halves,
-                                      .turn_pairs = turn_pairs};
+                                      .rotate_halves = rotate_halves,
+                                      .rotate_pairs = rotate_pairs};
 }

@@ -1,5 +1,5 @@
-/* backward.c - through the softmax: from the gradient of each weight to that of each score (Dao et
- * al. 2022, arXiv 2205.14135, appendix B.2).
+/* gradient_kernels.c - the backward of the softmax: from the gradient of each weight to the
+ * gradient of each score (Dao et al. 2022, arXiv 2205.14135, appendix B.2).
  *
  *   p = 2^(e - lse)      e = s scale log2 e, or, with a softcap c, e = c tanh(s scale / c) log2 e
  *   ds = p (dp - delta) scale      times 1 - tanh^2 with a softcap
@@ -21,7 +21,10 @@ AT_INLINE void row(const at_gradient_step *s, int r, bool capped) {
     const int left = s->first[r] / AT_LANES * AT_LANES,
               right = s->last[r] > s->first[r] ? (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES
                                                : left;
-    for (int j = 0; j < left; j += AT_LANES) vf_store(p + j, nothing), vf_store(d + j, nothing);
+    for (int j = 0; j < left; j += AT_LANES) {
+        vf_store(p + j, nothing);
+        vf_store(d + j, nothing);
+    }
     for (int j = left; j < right; j += AT_LANES) {
         vf x = vf_load(p + j), slope = scale;
         if (capped) {
@@ -34,10 +37,13 @@ AT_INLINE void row(const at_gradient_step *s, int r, bool capped) {
             weight = vf_within(weight, s->first[r] - j, s->last[r] - j, nothing);
             score = vf_within(score, s->first[r] - j, s->last[r] - j, nothing);
         }
-        vf_store(p + j, weight), vf_store(d + j, score);
+        vf_store(p + j, weight);
+        vf_store(d + j, score);
     }
-    for (int j = right; j < s->columns; j += AT_LANES)
-        vf_store(p + j, nothing), vf_store(d + j, nothing);
+    for (int j = right; j < s->columns; j += AT_LANES) {
+        vf_store(p + j, nothing);
+        vf_store(d + j, nothing);
+    }
 }
 
 static void gradients(const at_gradient_step *s) {

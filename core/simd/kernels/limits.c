@@ -1,4 +1,4 @@
-/* limits.c - what a core can do at best: the loops behind the measured peaks and bandwidth. */
+/* limits.c - what one core can do at best: the loops behind the measured peaks and bandwidth. */
 #include "simd/limit_kernels.h"
 #include "simd/kernels/product.h"
 
@@ -18,8 +18,8 @@ AT_INLINE double run_chains(operand kind, vf a, vf b, int64_t steps) {
     }
     vf total = sum[0];
     for (int i = 1; i < CHAINS; i++) total = vf_add(total, sum[i]);
-    const volatile float used =
-        vf_reduce_add(total); /* a total that nobody looks at need not be computed */
+    /* The compiler may drop the computation of a total that nothing uses. */
+    const volatile float used = vf_reduce_add(total);
     (void)used;
     return 2.0 * AT_LANES * depth_of(kind) * CHAINS * (double)steps;
 }
@@ -34,17 +34,17 @@ static double peak_bf16(int64_t steps) {
                       vf_pairs(vf_set1(0.25f), vf_set1(0.25f)), steps);
 }
 
-/* The sums come to zero every other quad and never overflow. */
+/* Each quad of products sums to zero: the sums never overflow. */
 static double peak_i8(int64_t steps) {
-    const vf ones = vf_set1(1.0f), less = vf_set1(-1.0f);
+    const vf ones = vf_set1(1.0f), minus = vf_set1(-1.0f);
     return run_chains(QUADS, vf_quads(ones, ones, ones, ones, 0),
-                      vf_quads(ones, less, ones, less, 0), steps);
+                      vf_quads(ones, minus, ones, minus, 0), steps);
 }
 #endif
 
-/* A line every 4 cycles, the latency of an addition: that is faster than memory, and found to bring
- * 3% more than reading as fast as the core can, which leaves the processor's own prefetching no
- * time to get ahead. */
+/* One cache line per 4 cycles, the latency of an addition. That is faster than memory delivers, and
+ * was measured to be 3% faster than reading as fast as the core can, which leaves the processor's
+ * own prefetching no time to get ahead. */
 static double read_all(const void *p, int64_t bytes) {
     enum { SUMS = 16 / AT_LANES };
     const float *x = p;

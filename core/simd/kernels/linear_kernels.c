@@ -1,4 +1,4 @@
-/* linear.c - feature maps and sums over their rows. */
+/* linear_kernels.c - feature maps and sums over their rows. */
 #include "simd/linear_kernels.h"
 #include "base/constants.h"
 #include "simd/kernels/functions.h"
@@ -16,7 +16,7 @@ AT_INLINE void store(float *p, int64_t there, vf a) {
         vf_store_part(p, a, (int)there);
 }
 
-static void greatest(const float *x, int64_t stride, int64_t rows, int64_t n, float *out) {
+static void max(const float *x, int64_t stride, int64_t rows, int64_t n, float *out) {
     for (int64_t r = 0; r < rows; r++, x += stride) {
         vf m[4] = {vf_set1(-INFINITY), vf_set1(-INFINITY), vf_set1(-INFINITY), vf_set1(-INFINITY)};
         int64_t i = 0;
@@ -31,7 +31,8 @@ static void greatest(const float *x, int64_t stride, int64_t rows, int64_t n, fl
     }
 }
 
-/* e^y as 2^(y log2 e): y is a sum of products whose own rounding is as great as that of y log2 e.
+/* e^y as 2^(y log2 e): y is a sum of products, whose rounding error is as large as that of y log2
+ * e.
  */
 static void exp_rows(float *x, int64_t stride, int64_t rows, int64_t n, const float *shift,
                      float add) {
@@ -46,7 +47,7 @@ static void exp_rows(float *x, int64_t stride, int64_t rows, int64_t n, const fl
 static void relu(float *x, int64_t stride, int64_t rows, int64_t n, float add) {
     const vf more = vf_set1(add);
     for (int64_t r = 0; r < rows; r++, x += stride) {
-        /* vf_max gives its second argument where either is NaN: NaN stays. */
+        /* vf_max returns its second argument where either is NaN: a NaN stays one. */
         for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
             store(x + i, there, vf_add(vf_max(vf_zero(), load(x + i, there)), more));
     }
@@ -156,7 +157,7 @@ static void relu_backward(float *d, const float *f, int64_t stride, int64_t rows
             store(d + i, there, vf_keep(vf_less(more, load(f + i, there)), load(d + i, there)));
 }
 
-/* The slope is e^x up to 0, where it is 1, and f - add is not below 1 from there on. */
+/* The slope is e^x = f - add for x <= 0, and 1 for x > 0, where f - add is at least 1. */
 static void elu_backward(float *d, const float *f, int64_t stride, int64_t rows, int64_t n,
                          float add) {
     const vf one = vf_set1(1), more = vf_set1(add);
@@ -167,7 +168,7 @@ static void elu_backward(float *d, const float *f, int64_t stride, int64_t rows,
 }
 
 void AT_KERNEL(linear)(at_linear_kernels *table) {
-    *table = (at_linear_kernels){.greatest = greatest,
+    *table = (at_linear_kernels){.max = max,
                                  .exp = exp_rows,
                                  .relu = relu,
                                  .elu = elu,

@@ -1,17 +1,16 @@
-/* pack.c - tokens into packed tiles, and rows for the products (simd/attention.h says how both
- * lie). */
+/* pack.c - packs tokens into tiles (simd/tile.h has the layout) and rows for the products. */
 #include "simd/attention_kernels.h"
 #include "simd/kernels/product.h"
 #include "simd/kernels/vector_steps.h"
 
 void AT_KERNEL(pack)(at_attention_kernels *table);
 
-/* Elements of the depth that lie side by side. */
+/* Steps of the depth that are interleaved: a group. */
 static int group_of(attune_dtype dtype) {
     return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 ? (AT_HAS_DOT ? 4 : 2) : 1;
 }
 
-/* One element of a panel: number `depth` of the product's depth, column `column` of `width`. */
+/* Stores one element of a panel: step `depth`, column `column` of `width`. */
 static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, int64_t column,
                 float x, int bias) {
     const int group = group_of(dtype);
@@ -24,8 +23,8 @@ static void put(attune_dtype dtype, void *panel, int64_t width, int64_t depth, i
     }
 }
 
-/* A vector of columns from `column` on, of the group of the depth that begins at `depth`; x holds a
- * vector for each of the group. */
+/* Stores a vector of columns, from `column` on, for the group that begins at step `depth`. x: one
+ * vector per step of the group. */
 static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t depth,
                        int64_t column, const vf *x, int bias) {
     const int64_t at = depth * width + column * group_of(dtype);
@@ -43,8 +42,8 @@ static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t d
     }
 }
 
-/* What a token's elements are multiplied by to become integers, and the scale that undoes it. A
- * token with an Inf or NaN is NaN throughout. */
+/* Returns the factor that makes integers of a token's elements; *scale is its inverse. A token with
+ * an Inf or NaN becomes NaN in every dim: scale NaN, factor 0. */
 static float digits_of(const float *x, int64_t n, float *scale) {
     vf m = vf_zero(), finite = vf_zero();
     for (int64_t i = 0; i < n; i += AT_LANES) {
@@ -52,19 +51,18 @@ static float digits_of(const float *x, int64_t n, float *scale) {
         m = vf_max(vf_abs(a), m);
         finite = vf_fma(a, vf_zero(), finite);
     }
-    const float greatest = vf_reduce_max(m),
-                digits = greatest > 0x1p-100f ? 127.0f / greatest : 0.0f;
+    const float max = vf_reduce_max(m), digits = max > 0x1p-100f ? 127.0f / max : 0.0f;
     if (vf_reduce_add(finite) != 0.0f) {
         *scale = NAN;
         return 0;
     }
-    *scale = digits > 0 ? greatest / 127.0f : 0.0f;
+    *scale = digits > 0 ? max / 127.0f : 0.0f;
     return digits;
 }
 
-/* Where tiles are packed as rows come to them, the next block is read from memory while this one is
- * multiplied. What lies beyond the tensor does no harm. */
-static void fetch_next_block(const float *at, int64_t stride) {
+/* Where tiles are packed lazily, the next key block is prefetched while this one is multiplied. A
+ * prefetch beyond the end of the tensor does no harm. */
+static void prefetch_next_block(const float *at, int64_t stride) {
     __builtin_prefetch(
         (const void *)((uintptr_t)at + (uintptr_t)(AT_TILE * AT_BLOCK_TILES * stride) * sizeof *at),
         0, 2);
@@ -72,8 +70,8 @@ static void fetch_next_block(const float *at, int64_t stride) {
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* A vector of tokens, [AT_LANES][D], into the columns from `column` on of a panel: square by
- * square. */
+/* Packs AT_LANES tokens, [AT_LANES][D], into the columns from `column` on of a panel: one square of
+ * tokens times dims after another is transposed. */
 static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype dtype, void *panel,
                         int64_t column, const float *digits, int bias) {
     const int group = group_of(dtype);
@@ -81,7 +79,7 @@ static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype 
         vf rows[AT_LANES];
         const int64_t n = D - d < AT_LANES ? D - d : AT_LANES;
         for (int i = 0; i < AT_LANES; i++) {
-            fetch_next_block(x + i * stride + d, stride);
+            prefetch_next_block(x + i * stride + d, stride);
             rows[i] = n < AT_LANES ? vf_load_part(x + i * stride + d, (int)n)
                                    : vf_load(x + i * stride + d);
             if (dtype == ATTUNE_I8) rows[i] = vf_mul(rows[i], vf_set1(digits[i]));
@@ -109,7 +107,7 @@ static void pack_keys(const float *x, int64_t stride, int first, int tokens, int
         }
         const float *row = x + i * stride;
         for (int64_t d = 0; d < D; d++) {
-            /* 0 * Inf: a token with an Inf or NaN has digits 0. */
+            /* A token with an Inf or NaN has digits 0; 0 * Inf must not be formed. */
             const float value = dtype != ATTUNE_I8 ? row[d]
                                 : digits[i] > 0    ? row[d] * digits[i]
                                                    : 0;
@@ -121,7 +119,7 @@ static void pack_keys(const float *x, int64_t stride, int first, int tokens, int
 
 /* ---- values ---------------------------------------------------------------------------------- */
 
-/* `group` tokens, whose first is at a multiple of it, into one row of groups. */
+/* Packs one group of tokens; the first one is at a multiple of the group. */
 static void pack_group(const float *x, int64_t stride, int64_t token, int64_t Dv,
                        attune_dtype dtype, void *tile, const float *digits) {
     const int64_t Dvp = at_round_up(Dv, AT_DIM), size = attune_dtype_size(dtype);
@@ -147,7 +145,8 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
     vf finite = vf_zero();
     for (int i = 0; i < tokens; i++) {
         const float *row = x + i * stride;
-        for (int64_t d = 0; d < Dv && tokens == AT_TILE; d += 16) fetch_next_block(row + d, stride);
+        for (int64_t d = 0; d < Dv && tokens == AT_TILE; d += 16)
+            prefetch_next_block(row + d, stride);
         for (int64_t d = 0; d < Dv; d += AT_LANES)
             finite =
                 vf_fma(Dv - d < AT_LANES ? vf_load_part(row + d, (int)(Dv - d)) : vf_load(row + d),
@@ -176,8 +175,8 @@ static bool pack_values(const float *x, int64_t stride, int first, int tokens, i
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* [D][rows], dims outside: a step of the product broadcasts one dim of each row. bf16 columns are
- * read by pairs of dims, hence the even number. */
+/* [D][rows]: a step of the product broadcasts one dim of each row. The number of dims is made even,
+ * since BF16 columns are read two dims at a time. */
 static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D, float factor,
                             float *to) {
     for (int r = 0; r < rows; r += AT_LANES) {
@@ -187,7 +186,7 @@ static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D,
             vf square[AT_LANES];
             for (int i = 0; i < AT_LANES; i++) {
                 const float *at = x + (r + (i < n ? i : 0)) * stride + d;
-                fetch_next_block(at, stride);
+                prefetch_next_block(at, stride);
                 square[i] = vf_mul(dims < AT_LANES ? vf_load_part(at, (int)dims) : vf_load(at),
                                    vf_set1(factor));
             }
@@ -198,18 +197,18 @@ static void queries_for_fma(const float *x, int64_t stride, int rows, int64_t D,
     if (D % 2) memset(to + D * rows, 0, (size_t)rows * sizeof *to);
 }
 
-/* What rows are multiplied by to become integers of at most `most`, and the scale that undoes it:
- * NaN where the row holds an Inf or NaN. */
-static float query_digits(const float *x, int64_t D, float factor, int most, float *scale) {
-    float greatest = 0;
+/* Returns the factor that makes integers with a magnitude of at most max_integer of a row; *scale
+ * is its inverse, NaN where the row holds an Inf or NaN. */
+static float query_digits(const float *x, int64_t D, float factor, int max_integer, float *scale) {
+    float max = 0;
     bool finite = true;
     for (int64_t d = 0; d < D; d++) {
         const float a = fabsf(x[d] * factor);
         finite = finite && a <= 3.4e38f;
-        if (a > greatest) greatest = a;
+        if (a > max) max = a;
     }
-    const float digits = finite && greatest > 0x1p-100f ? (float)most / greatest : 0;
-    *scale = !finite ? NAN : digits > 0 ? greatest / (float)most : 0;
+    const float digits = finite && max > 0x1p-100f ? (float)max_integer / max : 0;
+    *scale = !finite ? NAN : digits > 0 ? max / (float)max_integer : 0;
     return digits;
 }
 
@@ -223,9 +222,9 @@ static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t 
                 d < D ? at_f32_to_bf16(x[r * stride + d] * factor) : 0;
 }
 
-/* [D / 4][2 rows] quads: each row as two rows of digits, 128 high + low, both from -64 to 127.
- * q_scale: [rows] of the digits, then for each row of digits what undoes the 128 that keys are kept
- * with, as the bits of an i32. */
+/* [D / 4][2 rows] quads. Each row is two rows of digits, 128 high + low, both from -64 to 127.
+ * q_scale: [rows] scales of the integers, then one number per row of digits that compensates for
+ * the 128 in k + 128: the bits of an i32. */
 static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor,
                                  int8_t *to, float *q_scale) {
     for (int r = 0; r < rows; r++) {
@@ -235,16 +234,18 @@ static void queries_for_integers(const float *x, int64_t stride, int rows, int64
             const int n = d < D && digits > 0 ? (int)rintf(x[r * stride + d] * factor * digits) : 0,
                       high = (n + 64) >> 7, low = n - high * 128;
             int8_t *at = to + (d / 4 * 2 * rows + 2 * r) * 4 + d % 4;
-            at[0] = (int8_t)high, at[4] = (int8_t)low;
-            sums[0] += high, sums[1] += low;
+            at[0] = (int8_t)high;
+            at[4] = (int8_t)low;
+            sums[0] += high;
+            sums[1] += low;
         }
         for (int i = 0; i < 2; i++)
             q_scale[rows + 2 * r + i] = at_f32_of_bits((uint32_t)(-128 * sums[i]));
     }
 }
 #else
-/* [D / 2][rows] pairs of 16-bit integers, so large that no sum of D products with 8-bit ones leaves
- * 32 bits. q_scale: [rows] of the integers. */
+/* [D / 2][rows] pairs of 16-bit integers. They are as large as possible while no sum of D products
+ * with 8-bit integers overflows 32 bits. q_scale: [rows] scales of the integers. */
 static void queries_for_integers(const float *x, int64_t stride, int rows, int64_t D, float factor,
                                  int16_t *to, float *q_scale) {
     const int64_t fits = INT32_MAX / (127 * D);

@@ -1,8 +1,9 @@
-/* product.h - the register tile that all of attention's products are: rows times 2 vectors of
- * columns, whose sums stay in registers over the whole depth, while a step loads a panel's row and
- * multiplies it by one broadcast element of each row.
+/* product.h - the register tile, from which all products of attention are made: the sums of some
+ * rows times one panel (2 vectors) of columns. The sums stay in registers over the whole depth. One
+ * step along the depth loads one row of a panel and multiplies it by one element of each row, which
+ * is broadcast to all lanes.
  *
- * rows, vectors, kind, row and step are constants where these are inlined. */
+ * The functions here are inlined where rows, vectors, kind, row and step are constants. */
 #ifndef AT_SIMD_PRODUCT_H
 #define AT_SIMD_PRODUCT_H
 
@@ -16,15 +17,17 @@
 
 enum { AT_PANEL = 2 * AT_LANES };
 
-/* What the columns are. PAIRS, WORDS and QUADS are dot products: a step is so many elements of the
- * depth, which a row has in 32 bits: two bf16, two integers of 16 bits, four of 8. Columns of WORDS
- * have 8 bits and are widened. */
+/* What the columns hold. For PAIRS, WORDS and QUADS a step is a dot product over several elements
+ * of the depth. The rows hold these elements in 32 bits: two bf16 (PAIRS), two 16-bit integers
+ * (WORDS) or four 8-bit integers (QUADS). The columns of WORDS hold 8-bit integers, which are
+ * extended to 16 bits. */
 typedef enum operand { F32, BF16, F16, PAIRS, WORDS, QUADS } operand;
 
-/* Elements of the depth in a step, and bytes of a column's step. */
+/* Elements of the depth that one step takes. */
 AT_INLINE int depth_of(operand kind) {
     return kind == PAIRS || kind == WORDS ? 2 : kind == QUADS ? 4 : 1;
 }
+/* Bytes of one column in one step. */
 AT_INLINE int bytes_of(operand kind) {
     return kind == F32 || kind == PAIRS || kind == QUADS ? 4 : 2;
 }
@@ -35,7 +38,8 @@ AT_INLINE vf load_column(operand kind, const void *b, int64_t at) {
 #if !AT_HAS_DOT
     case WORDS: return vf_load_words((const int8_t *)b + 2 * at);
 #endif
-    default: return vf_load((const float *)b + at); /* of a dot product: whatever the 32 bits are */
+    /* Dot products: the 32 bits are not floats, but they are loaded unchanged. */
+    default: return vf_load((const float *)b + at);
     }
 }
 
@@ -47,32 +51,37 @@ AT_INLINE vf multiply(operand kind, bool unsigned_rows, vf x, vf column, vf sum)
 #else
     if (kind == WORDS) return vf_dot_words(x, column, sum);
 #endif
-    (void)kind, (void)unsigned_rows;
+    (void)kind;
+    (void)unsigned_rows;
     return vf_fma(x, column, sum);
 }
 
-/* Fetches what lies as far beyond `ahead` as step k's columns lie beyond b, into the second cache.
- * Few rows come to it soon: found to be faster from the first cache on Intel's processors, which
- * those with AMX are, and slower on AMD's. */
-AT_INLINE void fetch_step(int rows, const char *ahead, int64_t k, int bytes) {
+/* Prefetches `bytes` bytes, those of step k, from `prefetch` on into the second-level cache. With
+ * few rows the data is needed soon: then the first level was measured to be faster on Intel's
+ * processors, which those with AMX are, and slower on AMD's. */
+AT_INLINE void prefetch_step(int rows, const char *prefetch, int64_t k, int bytes) {
     for (int line = 0; line < bytes; line += 64) {
         if (2 * rows <= AT_ROWS && AT_HAS_TILES)
-            __builtin_prefetch(ahead + k * bytes + line, 0, 3);
+            __builtin_prefetch(prefetch + k * bytes + line, 0, 3);
         else
-            __builtin_prefetch(ahead + k * bytes + line, 0, 2);
+            __builtin_prefetch(prefetch + k * bytes + line, 0, 2);
     }
 }
 
-/* acc[r][j] += a(r, k) * b(k, j) for steps k in [from, to). a(r, k) are the 32 bits at a[r * row +
- * k * step]; a step of b is `width` columns. ahead NULL: nothing to fetch. bf16 columns that are
- * widened come by two steps: from and to are even. */
+/* acc[r][j] += a(r, k) * b(k, j) for the steps k in [from, to).
+ *
+ *   a(r, k)   the 32 bits at a[r * row + k * step]
+ *   b(k, j)   column j of step k; a step of b has `width` columns
+ *   prefetch  each step prefetches the next step_bytes bytes from here on; NULL: none
+ *
+ * BF16 columns are converted two steps at a time: from and to are even. */
 AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool unsigned_rows,
                           int64_t row, int64_t step, const float *a, const void *b, int64_t from,
-                          int64_t to, vf acc[AT_ROWS][2], const char *ahead, int fetched) {
+                          int64_t to, vf acc[AT_ROWS][2], const char *prefetch, int step_bytes) {
     if (kind == BF16) {
         for (int64_t k = from; k < to; k += 2) {
             vf even[2], odd[2];
-            if (ahead) fetch_step(rows, ahead, (k - from) / 2, 2 * fetched);
+            if (prefetch) prefetch_step(rows, prefetch, (k - from) / 2, 2 * step_bytes);
 #pragma GCC unroll 2
             for (int j = 0; j < vectors; j++)
                 vf_load_bf16_pairs((const uint16_t *)b + k * width + 2 * j * AT_LANES, &even[j],
@@ -94,7 +103,7 @@ AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool u
     }
     for (int64_t k = from; k < to; k++) {
         vf column[2];
-        if (ahead) fetch_step(rows, ahead, k - from, fetched);
+        if (prefetch) prefetch_step(rows, prefetch, k - from, step_bytes);
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++)
             column[j] = load_column(kind, b, k * width + j * AT_LANES);
@@ -108,22 +117,23 @@ AT_INLINE void accumulate(int rows, int vectors, int width, operand kind, bool u
     }
 }
 
-/* As above, fetching a part of what lies beyond ahead as these columns lie beyond b: the share-th
- * of so many equal parts, a line or two a step from the first step on. */
-AT_INLINE void accumulate_and_fetch(int rows, int vectors, operand kind, bool unsigned_rows,
-                                    int64_t row, int64_t step, const float *a, const void *b,
-                                    int64_t from, int64_t to, vf acc[AT_ROWS][2], const char *ahead,
-                                    int share, int shares) {
-    const int width = vectors * AT_LANES,
-              size = width * (kind == BF16 ? 2 : bytes_of(kind)); /* of a step */
+/* accumulate(), and prefetches one part of a later tile: `prefetch` is where the later tile holds
+ * the columns that this tile holds at b. They are cut into part_count equal parts, and part
+ * part_index is prefetched, one or two cache lines per step from the first step on. */
+AT_INLINE void accumulate_and_prefetch(int rows, int vectors, operand kind, bool unsigned_rows,
+                                       int64_t row, int64_t step, const float *a, const void *b,
+                                       int64_t from, int64_t to, vf acc[AT_ROWS][2],
+                                       const char *prefetch, int part_index, int part_count) {
+    const int width = vectors * AT_LANES;
+    const int size = width * (kind == BF16 ? 2 : bytes_of(kind)); /* bytes of a step */
     int64_t middle = from;
-    if (ahead) {
-        const int fetched = shares > 1 || size < 64 ? 64 : size;
-        const int64_t part = ((to - from) * size / 64 + shares - 1) / shares * 64;
-        middle = from + (part / fetched + 1) / 2 * 2;
+    if (prefetch) {
+        const int step_bytes = part_count > 1 || size < 64 ? 64 : size;
+        const int64_t part = ((to - from) * size / 64 + part_count - 1) / part_count * 64;
+        middle = from + (part / step_bytes + 1) / 2 * 2;
         if (middle > to) middle = to;
         accumulate(rows, vectors, width, kind, unsigned_rows, row, step, a, b, from, middle, acc,
-                   ahead + from * size + share * part, fetched);
+                   prefetch + from * size + part_index * part, step_bytes);
     }
     accumulate(rows, vectors, width, kind, unsigned_rows, row, step, a, b, middle, to, acc, NULL,
                0);
