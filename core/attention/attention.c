@@ -1,4 +1,4 @@
-/* attention.c - the public calls: validate, make room, hand over to the engine. */
+/* attention.c - the public calls: they validate, allocate the results and run the engine. */
 #include <math.h>
 #include <string.h>
 
@@ -47,7 +47,10 @@ attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
     attune_status status = at_results_new(&p.query, p.Dv, o, lse);
     if (status == ATTUNE_OK) {
         status = run_engine(&p, o, lse);
-        if (status != ATTUNE_OK) attune_tensor_close(o), attune_tensor_close(lse);
+        if (status != ATTUNE_OK) {
+            attune_tensor_close(o);
+            attune_tensor_close(lse);
+        }
     }
     at_problem_close(&p);
     return status;
@@ -63,7 +66,8 @@ static attune_status check_like(const char *name, const attune_tensor *t, int ra
                    f64 ? "f64" : "f32, bf16 or f16", attune_dtype_name(t->dtype));
 }
 
-/* Term by term where something is not finite: only then can 0 times it leave zero. */
+/* The reference computes term by term and skips hidden pairs. It is needed where a tensor holds an
+ * Inf or NaN, because tiled multiplies those by zero. */
 static attune_status choose_backward(const at_problem *p, const at_gradients *g,
                                      bool *term_by_term) {
     const attune_tensor *all[] = {&p->query.q, &p->k, &p->v, g->d_o, g->o};
@@ -77,17 +81,18 @@ static attune_status choose_backward(const at_problem *p, const at_gradients *g,
     return ATTUNE_OK;
 }
 
-/* The reference's gradients are of q and k as they were turned, in f64: turned back they are
- * rounded once. */
-static attune_status reference_turned_back(const at_problem *p,
-                                           const attune_attention_options *options,
-                                           const at_gradients *g) {
-    at_gradients wide = *g;
+/* The reference gives gradients of the rotated q and k. They stay in f64 until they are rotated
+ * back, so that they are rounded only once. */
+static attune_status reference_rotated_back(const at_problem *p,
+                                            const attune_attention_options *options,
+                                            const at_gradients *g) {
+    at_gradients f64 = *g;
     attune_tensor dq = {0}, dk = {0}, back = {0}, positions = {0};
-    wide.dq = &dq, wide.dk = &dk;
+    f64.dq = &dq;
+    f64.dk = &dk;
     attune_status status = attune_tensor_new(ATTUNE_F64, 4, g->dq->shape, &dq);
     if (status == ATTUNE_OK) status = attune_tensor_new(ATTUNE_F64, 4, g->dk->shape, &dk);
-    if (status == ATTUNE_OK) status = at_reference_backward(p, &wide);
+    if (status == ATTUNE_OK) status = at_reference_backward(p, &f64);
     for (int i = 0; i < 2 && status == ATTUNE_OK; i++) {
         status = at_last_positions(p, options->positions, i ? p->Sk : p->query.Sq, &positions);
         if (status == ATTUNE_OK)
@@ -109,15 +114,15 @@ static attune_status run_backward(at_problem *p, const attune_tensor *q, const a
     bool term_by_term;
     AT_TRY(choose_backward(p, g, &term_by_term));
     if (!term_by_term) return at_tiled_backward(p, g);
-    const bool turns = options && options->rotate && options->rotate->inv_freq;
+    const bool rotates = options && options->rotate && options->rotate->inv_freq;
     if (p->engine == ATTUNE_ENGINE_REFERENCE)
-        return turns ? reference_turned_back(p, options, g) : at_reference_backward(p, g);
-    at_problem exact; /* turned as the reference does it */
+        return rotates ? reference_rotated_back(p, options, g) : at_reference_backward(p, g);
+    at_problem exact; /* q and k rotated in f64 */
     attune_attention_options again = options ? *options : (attune_attention_options){0};
     again.engine = ATTUNE_ENGINE_REFERENCE;
     AT_TRY(at_problem_make(q, k, v, &again, true, &exact));
     attune_status status =
-        turns ? reference_turned_back(&exact, &again, g) : at_reference_backward(&exact, g);
+        rotates ? reference_rotated_back(&exact, &again, g) : at_reference_backward(&exact, g);
     at_problem_close(&exact);
     return status;
 }
@@ -224,14 +229,15 @@ static attune_status merge_rows(void *context, int64_t task, int thread) {
         double a = element(&j->lse1, r), b = element(&j->lse2, r), m = a > b || isnan(a) ? a : b;
         double wa = 0, wb = 0, lse = m;
         if (m != -INFINITY) {
-            wa = exp(a - m), wb = exp(b - m);
+            wa = exp(a - m);
+            wb = exp(b - m);
             lse = m + log(wa + wb);
             double sum = wa + wb;
-            wa /= sum, wb /= sum;
+            wa /= sum;
+            wb /= sum;
         }
         for (int64_t d = 0; d < j->Dv; d++) {
-            /* A part that saw nothing is all zeros and has no say, even beside an Inf of the other.
-             */
+            /* A part without a visible key does not count, even where the other part is Inf. */
             double x = (wa != 0 ? wa * element(&j->o1, r * j->Dv + d) : 0) +
                        (wb != 0 ? wb * element(&j->o2, r * j->Dv + d) : 0);
             put(j->o, r * j->Dv + d, x);
@@ -241,11 +247,11 @@ static attune_status merge_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static attune_status widened(const attune_tensor *t, attune_dtype dtype, attune_tensor *out) {
-    attune_tensor converted;
-    AT_TRY(attune_tensor_convert(t, dtype, &converted));
-    attune_status status = attune_tensor_contiguous(&converted, out);
-    attune_tensor_close(&converted);
+static attune_status converted(const attune_tensor *t, attune_dtype dtype, attune_tensor *out) {
+    attune_tensor any_strides;
+    AT_TRY(attune_tensor_convert(t, dtype, &any_strides));
+    attune_status status = attune_tensor_contiguous(&any_strides, out);
+    attune_tensor_close(&any_strides);
     return status;
 }
 
@@ -267,20 +273,21 @@ attune_status attune_attention_merge(const attune_tensor *o1, const attune_tenso
                        attune_dtype_name(o1->dtype), attune_dtype_name(o2->dtype));
     }
     merge_job job = {.rows = o1->shape[0] * o1->shape[1] * o1->shape[2], .Dv = o1->shape[3]};
-    attune_dtype wide = o1->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32;
-    attune_tensor o_wide = {0}, lse_wide = {0};
-    attune_status status = widened(o1, wide, &job.o1);
-    if (status == ATTUNE_OK) status = widened(lse1, wide, &job.lse1);
-    if (status == ATTUNE_OK) status = widened(o2, wide, &job.o2);
-    if (status == ATTUNE_OK) status = widened(lse2, wide, &job.lse2);
-    if (status == ATTUNE_OK) status = at_tensor_new(wide, 4, o1->shape, &o_wide);
-    if (status == ATTUNE_OK) status = at_tensor_new(wide, 3, o1->shape, &lse_wide);
-    job.o = &o_wide, job.lse = &lse_wide;
+    attune_dtype dtype = o1->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32;
+    attune_tensor o_merged = {0}, lse_merged = {0};
+    attune_status status = converted(o1, dtype, &job.o1);
+    if (status == ATTUNE_OK) status = converted(lse1, dtype, &job.lse1);
+    if (status == ATTUNE_OK) status = converted(o2, dtype, &job.o2);
+    if (status == ATTUNE_OK) status = converted(lse2, dtype, &job.lse2);
+    if (status == ATTUNE_OK) status = at_tensor_new(dtype, 4, o1->shape, &o_merged);
+    if (status == ATTUNE_OK) status = at_tensor_new(dtype, 3, o1->shape, &lse_merged);
+    job.o = &o_merged;
+    job.lse = &lse_merged;
     if (status == ATTUNE_OK)
         status = at_parallel((job.rows + MERGE_ROWS - 1) / MERGE_ROWS, merge_rows, &job);
-    if (status == ATTUNE_OK) status = attune_tensor_convert(&o_wide, o1->dtype, o);
-    if (status == ATTUNE_OK) status = attune_tensor_share(&lse_wide, lse);
-    attune_tensor *all[] = {&job.o1, &job.lse1, &job.o2, &job.lse2, &o_wide, &lse_wide};
+    if (status == ATTUNE_OK) status = attune_tensor_convert(&o_merged, o1->dtype, o);
+    if (status == ATTUNE_OK) status = attune_tensor_share(&lse_merged, lse);
+    attune_tensor *all[] = {&job.o1, &job.lse1, &job.o2, &job.lse2, &o_merged, &lse_merged};
     for (int i = 0; i < 6; i++) attune_tensor_close(all[i]);
     if (status != ATTUNE_OK) attune_tensor_close(o);
     return status;

@@ -1,10 +1,10 @@
-/* textbook.c - engine "blis": attention as a textbook writes it, with the whole score matrix of a
- * head in memory.
+/* blis.c - engine "blis": attention as a textbook writes it, with the whole score matrix of a head
+ * in memory.
  *
  *   S = scale Q K^T      P = softmax(mask(S))      O = P V
  *
- * Two matrix products through BLIS and a softmax between them, for whoever wants to know what the
- * plain formula costs.
+ * There are two matrix products through BLIS and a softmax between them. It shows the cost of the
+ * plain formula.
  */
 #include <math.h>
 #include <string.h>
@@ -28,9 +28,9 @@ typedef struct textbook_job {
     int64_t b, h;
 } textbook_job;
 
-enum { CHUNK_ROWS = 128 }; /* rows of a task: some 20 ms at 16384 keys */
+enum { CHUNK_ROWS = 128 }; /* of a task, which takes about 20 ms at 16384 keys */
 
-/* A chunk is copied to where whole vectors may be read and written. */
+/* Runs the programs on chunks in `scratch`, where whole vectors may be read and written. */
 static void modify(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count,
                    float *x, float *scratch) {
     enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
@@ -42,7 +42,8 @@ static void modify(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t
     }
 }
 
-/* Probabilities of one row in place, zero where nothing is seen; returns its log-sum-exp. */
+/* Replaces the scores s [Sk] of one row by probabilities; hidden keys get zero. Returns the
+ * log-sum-exp of the row. */
 static float softmax_row(const at_problem *p, int64_t b, int64_t h, int64_t i, float *s,
                          int64_t first, int64_t last, const float *sink, void *scratch) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
@@ -83,19 +84,19 @@ static attune_status chunk(void *context, int64_t task, int thread) {
     const float *k = (const float *)j->k.data + j->b * ks[0] + kv * ks[1],
                 *v = (const float *)j->v.data + j->b * vs[0] + kv * vs[1];
     float *s = j->scores + begin * p->Sk;
-    const int64_t place = (j->b * p->query.Hq + j->h) * p->query.Sq + begin;
-    float *o = (float *)j->o->data + place * p->Dv;
+    const int64_t index = (j->b * p->query.Hq + j->h) * p->query.Sq + begin;
+    float *o = (float *)j->o->data + index * p->Dv;
 
     at_gemm_f32(rows, p->Sk, p->query.D, (float)p->query.scale, q, qs[2], qs[3], k, ks[3], ks[2], 0,
                 s, p->Sk, 1);
     for (int64_t r = 0; r < rows; r++) {
         int64_t first, last;
         at_problem_visible_keys_of_head(p, j->b, j->h, begin + r, &first, &last);
-        ((float *)j->lse->data)[place + r] =
+        ((float *)j->lse->data)[index + r] =
             softmax_row(p, j->b, j->h, begin + r, s + r * p->Sk, first, last,
                         p->query.sinks ? &p->query.sinks[j->h] : NULL, scratch);
         if (j->v_finite) continue;
-        /* An Inf or NaN somewhere in V: only the keys seen may be touched. */
+        /* V holds an Inf or NaN: hidden keys may not be multiplied, not even by zero. */
         for (int64_t d = 0; d < p->Dv; d++) {
             float sum = 0;
             for (int64_t key = first; key < last; key++)
@@ -120,15 +121,15 @@ static attune_status all_heads(textbook_job *j) {
 
 attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     textbook_job j = {.p = p, .lse = lse};
-    attune_tensor wide = {0};
+    attune_tensor o_f32 = {0};
     attune_status status = attune_tensor_convert(&p->query.q, ATTUNE_F32, &j.q);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->k, ATTUNE_F32, &j.k);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->v, ATTUNE_F32, &j.v);
     if (status == ATTUNE_OK)
-        status = o->dtype == ATTUNE_F32 ? attune_tensor_share(o, &wide)
-                                        : at_tensor_new(ATTUNE_F32, 4, o->shape, &wide);
+        status = o->dtype == ATTUNE_F32 ? attune_tensor_share(o, &o_f32)
+                                        : at_tensor_new(ATTUNE_F32, 4, o->shape, &o_f32);
     if (status == ATTUNE_OK) {
-        j.o = &wide;
+        j.o = &o_f32;
         j.scores =
             at_alloc(at_checked_mul(at_checked_mul(p->query.Sq, p->Sk), (int64_t)sizeof(float)));
         j.scratch_stride =
@@ -136,10 +137,10 @@ attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse)
         j.scratch = at_alloc(at_threads() * j.scratch_stride * (int64_t)sizeof(float));
         status = j.scores && j.scratch ? all_heads(&j) : ATTUNE_EMEMORY;
     }
-    if (status == ATTUNE_OK && o->dtype != ATTUNE_F32) status = attune_tensor_copy(&wide, o);
+    if (status == ATTUNE_OK && o->dtype != ATTUNE_F32) status = attune_tensor_copy(&o_f32, o);
     at_free(j.scores);
     at_free(j.scratch);
-    attune_tensor *all[] = {&j.q, &j.k, &j.v, &wide};
+    attune_tensor *all[] = {&j.q, &j.k, &j.v, &o_f32};
     for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
     return status;
 }

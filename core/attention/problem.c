@@ -1,4 +1,4 @@
-/* problem.c - what makes q, k, v and their options a problem that every engine can take. */
+/* problem.c - validates q, k, v and the options of an attention call. */
 #include "attention/problem.h"
 
 #include <math.h>
@@ -45,7 +45,7 @@ static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k
     return ATTUNE_OK;
 }
 
-/* Where each token's document begins and ends. */
+/* Sets p->document to the range of each token's document. */
 static attune_status make_documents(const attune_lengths *lengths, at_problem *p) {
     if (lengths->rows == 0) return ATTUNE_OK;
     if (lengths->rows != 1 && lengths->rows != p->query.B) {
@@ -73,9 +73,14 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
                                "lengths: expected documents of at least 1 token, got %lld",
                                (long long)length);
             }
-            if (length > p->Sk - token) token = p->Sk + 1, length = 0; /* too long: told below */
-            for (int64_t end = token + length, t = token; t < end; t++)
-                span[2 * t] = token, span[2 * t + 1] = end;
+            if (length > p->Sk - token) {
+                token = p->Sk + 1; /* too long: an error below */
+                length = 0;
+            }
+            for (int64_t t = token; t < token + length; t++) {
+                span[2 * t] = token;
+                span[2 * t + 1] = token + length;
+            }
             token += length;
             if (token > p->Sk) break;
         }
@@ -104,15 +109,17 @@ attune_status at_last_positions(const at_problem *p, const attune_tensor *positi
     return attune_tensor_arange(out, (double)(p->Sk - n), 1);
 }
 
-/* t turned as a whole, in f64 for the reference and in f32 for the textbook; *view becomes it. */
+/* *own becomes *view rotated, in f64 for the reference and in f32 for blis; *view then borrows it.
+ */
 static attune_status rotate_tensor(const at_problem *p, attune_position *pe,
                                    const attune_tensor *positions, attune_side side,
                                    attune_tensor *view, attune_tensor *own) {
-    attune_tensor wide;
+    attune_tensor converted;
     AT_TRY(attune_tensor_convert(
-        view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &wide));
-    attune_status status = at_position_rotate(pe, &wide, positions, side, p->position_length, own);
-    attune_tensor_close(&wide);
+        view, p->engine == ATTUNE_ENGINE_REFERENCE ? ATTUNE_F64 : ATTUNE_F32, &converted));
+    attune_status status =
+        at_position_rotate(pe, &converted, positions, side, p->position_length, own);
+    attune_tensor_close(&converted);
     if (status == ATTUNE_OK) *view = *own;
     return status;
 }
@@ -262,7 +269,8 @@ void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t 
         if (span[0] > begin) begin = span[0];
         if (span[1] < end) end = span[1];
     }
-    *first = begin, *last = end;
+    *first = begin;
+    *last = end;
 }
 
 void at_problem_visible_keys_of_head(const at_problem *p, int64_t b, int64_t h, int64_t i,

@@ -1,8 +1,7 @@
-/* reference.c - attention term by term in double precision: what every other engine is checked
- * against.
+/* reference.c - attention term by term in double precision: the oracle of every other engine.
  *
- *   s_j = scale q . k_j       s_j = c tanh(s_j / c)       programs       lse = log(sum of e^s_j
- * over the keys seen, and e^sink) o = sum of e^(s_j - lse) v_j
+ *   s_j = scale q . k_j       s_j = c tanh(s_j / c)       s_j = program(s_j)
+ *   lse = log(e^sink + sum of e^s_j over visible keys j)       o = sum of e^(s_j - lse) v_j
  */
 #include <math.h>
 
@@ -14,8 +13,8 @@
 
 typedef struct reference_job {
     const at_problem *p;
-    attune_tensor *o, *lse, *weights; /* weights alone, or o and lse */
-    double *scores;                   /* [threads][Sk + D + Dv, and what programs need] */
+    attune_tensor *o, *lse, *weights; /* either weights, or o and lse */
+    double *scores; /* [threads][stride]: Sk + D + Dv and the scratch of programs */
     int64_t stride;
 } reference_job;
 
@@ -37,7 +36,7 @@ static void store(attune_tensor *t, int64_t offset, double x) {
     }
 }
 
-/* Scores of one row over the keys [first, last); returns the log of its denominator. */
+/* The scores of one row over the keys [first, last). Returns the log of the denominator. */
 static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t first,
                         int64_t last, double *s, double *q, void *scratch) {
     const int64_t *qs = p->query.q.stride, *ks = p->k.stride;
@@ -80,7 +79,7 @@ static attune_status reference_rows(void *context, int64_t task, int thread) {
     for (int64_t k = first; k < last && lse != -INFINITY; k++) {
         double weight = exp(s[k] - lse);
         if (at_has_gaps(&p->query.modifier) && s[k] == -INFINITY)
-            continue; /* hidden: it may not even touch an Inf */
+            continue; /* hidden: its value may be an Inf */
         for (int64_t d = 0; d < p->Dv; d++)
             o[d] += weight * load(&p->v, kv + k * vs[2] + d * vs[3]);
     }

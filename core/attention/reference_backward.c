@@ -1,9 +1,11 @@
-/* reference_backward.c - gradients term by term in double precision: what tiled's backward is
- * checked against, and what takes f64.
+/* reference_backward.c - gradients term by term in double precision: the oracle of tiled's
+ * backward, and the engine for f64.
  *
- *   p_ij = e^(s_ij - lse_i)       dv_j = sum_i p_ij d_o_i       dp_ij = d_o_i . v_j       delta_i =
- * d_o_i . o_i ds_ij = p_ij (dp_ij - delta_i), times the softcap's slope      dq_i = scale sum_j
- * ds_ij k_j      dk_j = scale sum_i ds_ij q_i dsink_h = - sum_i e^(sink_h - lse_i) delta_i
+ *   p_ij = e^(s_ij - lse_i)         dv_j = sum_i p_ij d_o_i
+ *   dp_ij = d_o_i . v_j             delta_i = d_o_i . o_i
+ *   ds_ij = p_ij (dp_ij - delta_i)  times the derivatives of the score program and the softcap
+ *   dq_i = scale sum_j ds_ij k_j    dk_j = scale sum_i ds_ij q_i
+ *   dsink_h = - sum_i e^(sink_h - lse_i) delta_i
  */
 #include <math.h>
 #include <string.h>
@@ -39,8 +41,10 @@ static double lse_of(const backward_job *j, int64_t b, int64_t h, int64_t i) {
     return at_load(t, b * t->stride[0] + h * t->stride[1] + i * t->stride[2]);
 }
 
-/* The pairs of a query: s [5 or more of Sk]: scores as the softmax takes them, their derivatives by
- * q . k, then for each READ its adjoint and its place. */
+/* The pairs of a query with the keys [first, first + n). s is [2 + 2 * reads][Sk]: the scores that
+ * enter the softmax, their derivatives by q . k, then the adjoint and the element index of each
+ * READ.
+ */
 typedef struct row {
     int64_t b, h, i, first, n;
     double *s;
@@ -53,14 +57,14 @@ static int32_t reads(const backward_job *j) {
 static void add_to_tables(const backward_job *j, const row *r, int64_t x, double d) {
     for (int32_t k = 0; k < reads(j); k++) {
         const double *adjoint = r->s + (2 + 2 * k) * j->p->Sk;
-        int64_t place;
-        memcpy(&place, adjoint + j->p->Sk + x, sizeof place);
-        at_table_gradients_add(j->g->tables, k, place, d * adjoint[x]);
+        int64_t index;
+        memcpy(&index, adjoint + j->p->Sk + x, sizeof index);
+        at_table_gradients_add(j->g->tables, k, index, d * adjoint[x]);
     }
 }
 
-/* Runs the score program over some pairs: scores s become its results, slopes are multiplied by its
- * own. */
+/* Runs the score program over the n pairs from `from` on: the scores become its results, and the
+ * derivatives are multiplied by its derivative. */
 static void run_program(const backward_job *j, const row *r, int64_t from, int n) {
     const at_problem *p = j->p;
     const attune_program *program = p->query.modifier.score.program;
@@ -82,8 +86,8 @@ static void run_program(const backward_job *j, const row *r, int64_t from, int n
         double *adjoint = s + (2 + 2 * k) * p->Sk;
         at_run_f64(&run, before, 1, &program->adjoint[k], &adjoint);
         for (int x = 0; x < n; x++) {
-            const int64_t place = at_run_place_f64(&run, before, program->read[k], x);
-            memcpy(adjoint + p->Sk + x, &place, sizeof place);
+            const int64_t index = at_run_place_f64(&run, before, program->read[k], x);
+            memcpy(adjoint + p->Sk + x, &index, sizeof index);
         }
     }
 }
@@ -94,10 +98,12 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
     double *slope = r->s + p->Sk;
     for (int64_t x = 0; x < r->n; x++) {
         load_row(&p->k, r->b, r->h / p->query.G, r->first + x, k);
-        r->s[x] = p->query.scale * dot(q, k, p->query.D), slope[x] = p->query.scale;
+        r->s[x] = p->query.scale * dot(q, k, p->query.D);
+        slope[x] = p->query.scale;
         if (p->query.softcap > 0) {
             const double t = tanh(r->s[x] / p->query.softcap);
-            r->s[x] = p->query.softcap * t, slope[x] *= 1 - t * t;
+            r->s[x] = p->query.softcap * t;
+            slope[x] *= 1 - t * t;
         }
     }
     for (int64_t x = 0; x < r->n && p->query.modifier.score.program; x += CHUNK)
@@ -106,7 +112,7 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
                 r->s + (2 + 2 * reads(j)) * p->Sk);
 }
 
-/* One query row of head (b, h): adds to dk and dv, writes dq; returns its part of dsink. */
+/* Query i of head (b, h): adds to dk and dv and writes dq. Returns its part of dsink. */
 static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t i, double *dk,
                            double *dv, double *scratch) {
     const at_problem *p = j->p;
@@ -136,8 +142,10 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
                      ds = outer * r.s[p->Sk + key - first];
         if (reads(j) > 0) add_to_tables(j, &r, key - first, outer);
         for (int64_t d = 0; d < p->Dv; d++) dv[key * p->Dv + d] += weight * d_o[d];
-        for (int64_t d = 0; d < p->query.D; d++)
-            dq[d] += ds * k[d], dk[key * p->query.D + d] += ds * q[d];
+        for (int64_t d = 0; d < p->query.D; d++) {
+            dq[d] += ds * k[d];
+            dk[key * p->query.D + d] += ds * q[d];
+        }
     }
     at_store_row_f64(j->g->dq, ((b * p->query.Hq + h) * p->query.Sq + i) * p->query.D, 1,
                      p->query.D, dq);
@@ -169,7 +177,7 @@ static attune_status backward_head(void *context, int64_t task, int thread) {
 }
 
 attune_status at_reference_backward(const at_problem *p, const at_gradients *g) {
-    /* Sums of tables know one order: one thread adds to them. */
+    /* One thread adds to the sums of tables, so that their order is fixed. */
     const bool alone = g->tables && g->tables->score;
     const int64_t reads = alone ? g->tables->score->program->reads : 0,
                   threads = alone ? 1 : at_threads(),

@@ -402,7 +402,7 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
     return status;
 }
 
-/* ---- the rest -------------------------------------------------------------------------------- */
+/* ---- length and memory ----------------------------------------------------------------------- */
 
 attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
     if (n < 0)
