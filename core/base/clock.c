@@ -1,4 +1,4 @@
-/* clock.c - time that only goes forward. */
+/* clock.c - monotonic time. */
 #include <time.h>
 
 #include "attune.h"

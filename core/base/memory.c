@@ -1,8 +1,8 @@
 /* memory.c - counted, aligned allocation.
  *
- * Each block is preceded by a header of one alignment unit that holds its size, so that freeing
- * needs no other record. Large blocks that are freed are kept for a while: the system would clear
- * their pages anew for each scratch buffer and each result.
+ * A header of one alignment unit stands before each block and holds its size, so freeing needs no
+ * other record. Large blocks are kept for reuse when they are freed, because the system would zero
+ * the pages of a new block for every scratch buffer and every result.
  */
 #include "base/memory.h"
 
@@ -16,15 +16,15 @@
 #include "base/status.h"
 
 typedef struct header {
-    void *block;             /* what free() takes */
-    int64_t bytes, capacity; /* asked for; there */
+    void *block;             /* the pointer for free() */
+    int64_t bytes, capacity; /* requested; allocated */
 } header;
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
 
-/* ---- blocks kept ----------------------------------------------------------------------------- */
+/* ---- kept blocks ----------------------------------------------------------------------------- */
 
-/* A sanitizer is to see every block's true life. */
+/* Sanitizers must see when each block is really freed: no block is kept. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { KEEP_FROM = INT32_MAX };
 #else
@@ -34,7 +34,7 @@ enum { KEPT = 32, KEPT_BYTES = 96 << 20 };
 
 static struct {
     pthread_mutex_t lock;
-    void *p[KEPT]; /* the longest kept first */
+    void *p[KEPT]; /* oldest first */
     int count;
     int64_t bytes;
 } kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -43,13 +43,14 @@ static header *header_of(void *p) { return (header *)p - 1; }
 
 static void *remove_kept(int i) {
     void *p = kept.p[i];
-    kept.count--, kept.bytes -= header_of(p)->capacity;
+    kept.count--;
+    kept.bytes -= header_of(p)->capacity;
     memmove(kept.p + i, kept.p + i + 1, (size_t)(kept.count - i) * sizeof *kept.p);
     return p;
 }
 
-/* The smallest kept block that fits without wasting more than half, the newest of several; NULL:
- * none. */
+/* The smallest kept block that fits and wastes at most half of itself; among equals the newest.
+ * NULL: there is none. */
 static void *take_kept(int64_t bytes) {
     int best = -1;
     if (bytes < KEEP_FROM) return NULL;
@@ -64,10 +65,10 @@ static void *take_kept(int64_t bytes) {
     return p;
 }
 
-/* Frees kept blocks until at most that many bytes remain. */
-static void trim_kept(int64_t most) {
+/* Frees the oldest kept blocks until at most max_bytes remain and one more block fits. */
+static void trim_kept(int64_t max_bytes) {
     pthread_mutex_lock(&kept.lock);
-    while (kept.count > 0 && (kept.bytes > most || kept.count == KEPT))
+    while (kept.count > 0 && (kept.bytes > max_bytes || kept.count == KEPT))
         free(header_of(remove_kept(0))->block);
     pthread_mutex_unlock(&kept.lock);
 }
@@ -78,7 +79,10 @@ static bool keep(void *p) {
     trim_kept(KEPT_BYTES - capacity);
     pthread_mutex_lock(&kept.lock);
     const bool room = kept.count < KEPT;
-    if (room) kept.p[kept.count++] = p, kept.bytes += capacity;
+    if (room) {
+        kept.p[kept.count++] = p;
+        kept.bytes += capacity;
+    }
     pthread_mutex_unlock(&kept.lock);
     return room;
 }
@@ -87,8 +91,8 @@ static bool keep(void *p) {
 
 static _Atomic int64_t in_use, peak, limit, fail_countdown;
 
-/* Bytes that the machine could still give: overcommit lets a huge malloc succeed and kills the
- * process later. */
+/* Bytes that the machine has left. With overcommit a huge malloc succeeds and the process is killed
+ * when it writes, so malloc cannot be asked. */
 static int64_t available(void) {
     char line[128];
     long long kilobytes = -1;
@@ -105,15 +109,15 @@ static void raise_peak(int64_t now) {
 }
 
 static void *refuse(int64_t bytes, const char *why) {
-    int64_t most = atomic_load(&limit);
+    int64_t max_bytes = atomic_load(&limit);
     char set[64] = "no limit is set";
-    if (most) snprintf(set, sizeof set, "the limit is %lld", (long long)most);
+    if (max_bytes) snprintf(set, sizeof set, "the limit is %lld", (long long)max_bytes);
     at_fail(ATTUNE_EMEMORY, "out of memory: %s: asked for %lld bytes beside %lld in use, %s", why,
             (long long)bytes, (long long)atomic_load(&in_use), set);
     return NULL;
 }
 
-/* From the system. NULL, or why there is none. */
+/* A block from the system in *p. Returns NULL, or the reason for a failure. */
 static const char *new_block(int64_t bytes, void **p) {
     const bool huge = bytes >= HUGE_FROM;
     const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
@@ -141,8 +145,8 @@ void *at_alloc(int64_t bytes) {
     }
     if (atomic_load(&fail_countdown) > 0 && atomic_fetch_sub(&fail_countdown, 1) == 1)
         return refuse(bytes, "a test made this allocation fail");
-    int64_t most = atomic_load(&limit), now = atomic_fetch_add(&in_use, bytes) + bytes;
-    const char *why = most && now > most ? "past the limit" : NULL;
+    int64_t max_bytes = atomic_load(&limit), now = atomic_fetch_add(&in_use, bytes) + bytes;
+    const char *why = max_bytes && now > max_bytes ? "past the limit" : NULL;
     char *p = why ? NULL : take_kept(bytes);
     if (!why && !p) why = new_block(bytes, (void **)&p);
     if (why) {
@@ -152,7 +156,7 @@ void *at_alloc(int64_t bytes) {
     header_of(p)->bytes = bytes;
     raise_peak(now);
 #if defined __SANITIZE_ADDRESS__
-    memset(p, 0xff, (size_t)bytes); /* NaN: what reads memory that was never written shows it */
+    memset(p, 0xff, (size_t)bytes); /* NaN: reading unwritten memory shows in results */
 #endif
     return p;
 }

@@ -5,13 +5,13 @@
 #include "attune.h"
 #include "base/int_math.h"
 
-enum { AT_ALIGNMENT = 64 }; /* a cache line, and the widest vector */
+enum { AT_ALIGNMENT = 64 }; /* bytes of a cache line and of an AVX-512 vector */
 
-/* Aligned to AT_ALIGNMENT (2 MiB and advised to be huge pages from 4 MiB on), not zeroed by
- * at_alloc. NULL after at_fail(EMEMORY), which says how many bytes were asked for and the limit. A
- * count of zero is an error of the caller's. */
+/* bytes > 0, aligned to AT_ALIGNMENT. From 4 MiB on a block is aligned to 2 MiB and advised to use
+ * huge pages. at_alloc does not zero it. NULL after at_fail(EMEMORY), whose message has the bytes
+ * requested and the limit; also for bytes <= 0, as an overflow of at_checked_mul() gives. */
 void *at_alloc(int64_t bytes);
 void *at_alloc_zeroed(int64_t bytes);
-void at_free(void *p); /* NULL is fine */
+void at_free(void *p); /* p may be NULL */
 
 #endif

@@ -19,8 +19,8 @@ static inline float at_f32_of_bits(uint32_t u) {
 
 static inline float at_bf16_to_f32(uint16_t h) { return at_f32_of_bits((uint32_t)h << 16); }
 
-/* Rounds to nearest even; a NaN stays one (its quiet bit is set, so that cutting the payload cannot
- * make it infinite). */
+/* Rounds to nearest even. A NaN stays a NaN: its quiet bit is set, because truncating the payload
+ * could otherwise give infinity. */
 static inline uint16_t at_f32_to_bf16(float x) {
     uint32_t u = at_bits_of_f32(x);
     if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u);
@@ -40,8 +40,8 @@ static inline uint16_t at_f32_to_f16(float x) {
     if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | ((rest >> 13) & 0x3ffu));
     if (rest >= 0x477ff000u)
         return (uint16_t)(sign | 0x7c00u); /* 65520 and above round to infinity */
-    if (rest <
-        0x38800000u) { /* below 2^-14: adding 0.5 makes the FPU round at the subnormal's last bit */
+    /* Below 2^-14 the result is subnormal: adding 0.5 makes the FPU round at its last bit. */
+    if (rest < 0x38800000u) {
         float shifted = at_f32_of_bits(rest) + 0.5f;
         return (uint16_t)(sign | (at_bits_of_f32(shifted) - 0x3f000000u));
     }

@@ -1,8 +1,9 @@
-/* parallel.c - a pool of threads that share loops over tasks.
+/* parallel.c - a pool of threads that runs loops over tasks.
  *
- * Workers are started when first wanted and wait for the next loop: they watch for it for a few
- * microseconds, as attention comes in bursts, then sleep on a condition. A loop's tasks are claimed
- * in order from one counter, by the caller too; or from a counter a thread, its own first.
+ * Workers start when they are first needed. Between loops a worker spins for a few microseconds,
+ * because attention calls come in bursts, and then sleeps on a condition variable. The tasks of a
+ * loop are divided into ranges, one in all or one per thread. A thread claims tasks from its own
+ * range in order, and from the other ranges when its own is empty. The caller is thread 0.
  */
 #include "base/parallel.h"
 
@@ -17,18 +18,18 @@
 
 #include "base/status.h"
 
-enum { MOST_THREADS = 256, SPINS = 2000 };
+enum { MAX_THREADS = 256, SPINS = 2000 };
 
-typedef struct share {
-    _Alignas(64) _Atomic int64_t next;
+typedef struct range {
+    _Alignas(64) _Atomic int64_t next; /* each counter on a cache line of its own */
     int64_t end;
-} share;
+} range;
 
 typedef struct loop {
     at_task task;
     void *context;
-    share *shares;
-    int count; /* of shares */
+    range *ranges;
+    int count; /* number of ranges */
     atomic_bool stop;
     atomic_int busy; /* workers that have not left the loop yet */
     pthread_mutex_t failure_lock;
@@ -38,12 +39,12 @@ typedef struct loop {
 } loop;
 
 static struct {
-    pthread_mutex_t use;  /* held for the length of a loop: a second caller waits */
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t use;  /* held while a loop runs: a second caller waits */
+    pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t wake;
-    _Atomic uint64_t generation; /* of loops: a new one is a new number */
+    _Atomic uint64_t generation; /* increases by one with each loop */
     loop *current;
-    int wanted, started; /* threads beside the caller: for this loop, and alive */
+    int wanted, started; /* workers for the current loop; workers alive */
     bool fork_handled;
 } pool = {.use = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -51,7 +52,7 @@ static struct {
 
 static atomic_int threads_set;
 static atomic_bool interrupted;
-static _Thread_local loop *inside; /* the loop that this thread runs tasks of */
+static _Thread_local loop *inside; /* the loop whose tasks this thread runs; NULL: none */
 
 /* ---- interrupt ------------------------------------------------------------------------------- */
 
@@ -70,17 +71,17 @@ attune_status at_interrupted_status(void) {
     return at_fail(ATTUNE_EINTERRUPT, "interrupted");
 }
 
-/* ---- how many -------------------------------------------------------------------------------- */
+/* ---- the number of threads ------------------------------------------------------------------- */
 
-/* CPUs' worth of time that a cgroup allows, rounded up; 0: no limit. */
+/* The CPU quota of the cgroup in cores, rounded up; 0: no limit. */
 static int quota(void) {
-    long long most = -1, period = 0;
+    long long limit = -1, period = 0;
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
     if (f) {
-        if (fscanf(f, "%lld %lld", &most, &period) != 2) most = -1;
+        if (fscanf(f, "%lld %lld", &limit, &period) != 2) limit = -1;
         fclose(f);
     }
-    return most > 0 && period > 0 ? (int)((most + period - 1) / period) : 0;
+    return limit > 0 && period > 0 ? (int)((limit + period - 1) / period) : 0;
 }
 
 int at_cores(void) {
@@ -88,9 +89,9 @@ int at_cores(void) {
     int n = sched_getaffinity(0, sizeof allowed, &allowed) == 0
                 ? CPU_COUNT(&allowed)
                 : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    int most = quota();
-    if (most && most < n) n = most;
-    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : n;
+    int limit = quota();
+    if (limit && limit < n) n = limit;
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
 }
 
 int at_threads(void) {
@@ -98,14 +99,14 @@ int at_threads(void) {
     if (n) return n;
     const char *text = getenv("ATTUNE_THREADS");
     n = text ? atoi(text) : 0;
-    if (n < 1 || n > MOST_THREADS) n = at_cores();
+    if (n < 1 || n > MAX_THREADS) n = at_cores();
     atomic_store(&threads_set, n);
     return n;
 }
 
 attune_status attune_threads(int n, int *now) {
-    if (n < 0 || n > MOST_THREADS)
-        return at_fail(ATTUNE_EVALUE, "threads: expected from 1 to %d, got %d", MOST_THREADS, n);
+    if (n < 0 || n > MAX_THREADS)
+        return at_fail(ATTUNE_EVALUE, "threads: expected from 1 to %d, got %d", MAX_THREADS, n);
     if (n) atomic_store(&threads_set, n);
     if (now) *now = at_threads();
     return ATTUNE_OK;
@@ -113,6 +114,7 @@ attune_status attune_threads(int n, int *now) {
 
 /* ---- loops ----------------------------------------------------------------------------------- */
 
+/* Keeps the failure of the lowest task: the same message for any number of threads. */
 static void note_failure(loop *l, int64_t i, attune_status status) {
     pthread_mutex_lock(&l->failure_lock);
     if (l->status == ATTUNE_OK || i < l->failed_task) {
@@ -126,7 +128,7 @@ static void note_failure(loop *l, int64_t i, attune_status status) {
 static void run_tasks(loop *l, int thread) {
     inside = l;
     for (int s = 0; s < l->count && !atomic_load_explicit(&l->stop, memory_order_relaxed);) {
-        share *from = &l->shares[(thread + s) % l->count];
+        range *from = &l->ranges[(thread + s) % l->count];
         const int64_t i = atomic_fetch_add(&from->next, 1);
         if (i >= from->end) {
             s++;
@@ -146,13 +148,14 @@ static void relax(void) {
 }
 
 static void *work(void *argument) {
-    const int number = (int)(intptr_t)argument; /* from 1: the caller is thread 0 */
-    uint64_t seen = 0;
+    const int number = (int)(intptr_t)argument; /* from 1 on: the caller is thread 0 */
+    uint64_t last_generation = 0;
     for (;;) {
-        for (int i = 0; i < SPINS && atomic_load(&pool.generation) == seen; i++) relax();
+        for (int i = 0; i < SPINS && atomic_load(&pool.generation) == last_generation; i++) relax();
         pthread_mutex_lock(&pool.lock);
-        while (atomic_load(&pool.generation) == seen) pthread_cond_wait(&pool.wake, &pool.lock);
-        seen = atomic_load(&pool.generation);
+        while (atomic_load(&pool.generation) == last_generation)
+            pthread_cond_wait(&pool.wake, &pool.lock);
+        last_generation = atomic_load(&pool.generation);
         loop *l = number <= pool.wanted ? pool.current : NULL;
         if (l) atomic_fetch_add(&l->busy, 1);
         pthread_mutex_unlock(&pool.lock);
@@ -163,7 +166,7 @@ static void *work(void *argument) {
     return NULL;
 }
 
-/* A child of fork() has the pool's memory but none of its threads. */
+/* After fork() the child has a copy of the pool but none of its threads. */
 static void forget_workers(void) {
     pthread_mutex_init(&pool.use, NULL);
     pthread_mutex_init(&pool.lock, NULL);
@@ -172,7 +175,7 @@ static void forget_workers(void) {
     inside = NULL;
 }
 
-/* Fewer threads than wanted are no failure: the tasks get done. */
+/* Fewer threads than wanted are not an error: the loop still completes. */
 static void start_workers(int wanted) {
     if (!pool.fork_handled) pool.fork_handled = pthread_atfork(NULL, NULL, forget_workers) == 0;
     while (pool.started < wanted) {
@@ -181,7 +184,7 @@ static void start_workers(int wanted) {
         sigset_t all, before;
         pthread_attr_init(&detached);
         pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-        sigfillset(&all); /* signals are the caller's affair */
+        sigfillset(&all); /* workers handle no signals: those are for the host's threads */
         pthread_sigmask(SIG_SETMASK, &all, &before);
         int failed = pthread_create(&id, &detached, work, (void *)(intptr_t)(pool.started + 1));
         pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -199,7 +202,7 @@ static void run_with(loop *l, int helpers) {
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
     run_tasks(l, 0);
-    pthread_mutex_lock(&pool.lock); /* from here on nobody joins */
+    pthread_mutex_lock(&pool.lock); /* after this no worker joins the loop */
     pool.current = NULL, pool.wanted = 0;
     pthread_mutex_unlock(&pool.lock);
     for (int spins = 0; atomic_load(&l->busy) > 0; spins++) {
@@ -210,20 +213,20 @@ static void run_with(loop *l, int helpers) {
     }
 }
 
-static attune_status run_loop(int64_t tasks, at_task task, void *context, bool shared_out) {
-    share shares[MOST_THREADS];
+static attune_status run_loop(int64_t tasks, at_task task, void *context, bool by_ranges) {
+    range ranges[MAX_THREADS];
     if (inside) return at_fail(ATTUNE_ENESTED, "parallel work was started inside parallel work");
     if (tasks <= 0) return ATTUNE_OK;
     int helpers = at_threads() - 1;
     if (helpers > tasks - 1) helpers = (int)(tasks - 1);
     loop l = {.task = task,
               .context = context,
-              .shares = shares,
-              .count = shared_out ? helpers + 1 : 1,
+              .ranges = ranges,
+              .count = by_ranges ? helpers + 1 : 1,
               .failure_lock = PTHREAD_MUTEX_INITIALIZER};
     for (int s = 0; s < l.count; s++) {
-        atomic_init(&shares[s].next, tasks * s / l.count);
-        shares[s].end = tasks * (s + 1) / l.count;
+        atomic_init(&ranges[s].next, tasks * s / l.count);
+        ranges[s].end = tasks * (s + 1) / l.count;
     }
     if (helpers == 0) {
         run_tasks(&l, 0);

@@ -11,7 +11,11 @@ void attune_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
         c1 = (uint32_t)b;
         c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
         c3 = (uint32_t)a;
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u; /* the golden ratio and sqrt(3) - 1 */
+        k0 += 0x9E3779B9u; /* the fraction of the golden ratio */
+        k1 += 0xBB67AE85u; /* sqrt(3) - 1 */
     }
-    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+    out[0] = c0;
+    out[1] = c1;
+    out[2] = c2;
+    out[3] = c3;
 }

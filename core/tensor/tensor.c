@@ -143,8 +143,8 @@ bool at_same_shape(const attune_tensor *a, const attune_tensor *b) {
 attune_status at_check_axis(const attune_tensor *t, int axis, int *out) {
     *out = axis < 0 ? axis + t->rank : axis;
     if (*out >= 0 && *out < t->rank) return ATTUNE_OK;
-    return at_fail(ATTUNE_EVALUE, "axis: expected one of the %d axes of %s, got number %d", t->rank,
-                   at_shape_text(t->rank, t->shape), axis < 0 ? axis : axis + 1);
+    return at_fail(ATTUNE_EVALUE, "axis: expected from 0 to %d, or from -1 to -%d, for %s, got %d",
+                   t->rank - 1, t->rank, at_shape_text(t->rank, t->shape), axis);
 }
 
 /* ---- elements -------------------------------------------------------------------------------- */

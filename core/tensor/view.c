@@ -67,11 +67,11 @@ attune_status attune_tensor_slice(const attune_tensor *t, int axis, int64_t firs
     AT_TRY(at_check_open("tensor", &v));
     AT_TRY(at_check_axis(&v, axis, &axis));
     if (first < 0 || last > v.shape[axis] || first >= last) {
-        return at_fail(
-            ATTUNE_EVALUE,
-            "slice: expected a range within the %lld of axis %d of %s, got %lld up to %lld",
-            (long long)v.shape[axis], axis + 1, at_shape_text(v.rank, v.shape),
-            (long long)first + 1, (long long)last);
+        return at_fail(ATTUNE_EVALUE,
+                       "slice: expected 0 <= first < last <= %lld in axis %d of %s, got first %lld "
+                       "and last %lld",
+                       (long long)v.shape[axis], axis, at_shape_text(v.rank, v.shape),
+                       (long long)first, (long long)last);
     }
     advance(&v, first * v.stride[axis]);
     v.shape[axis] = last - first;
@@ -85,9 +85,9 @@ attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t ind
     AT_TRY(at_check_open("tensor", &v));
     AT_TRY(at_check_axis(&v, axis, &axis));
     if (index < 0 || index >= v.shape[axis]) {
-        return at_fail(ATTUNE_EVALUE, "index: expected from 1 to %lld in axis %d of %s, got %lld",
-                       (long long)v.shape[axis], axis + 1, at_shape_text(v.rank, v.shape),
-                       (long long)index + 1);
+        return at_fail(ATTUNE_EVALUE, "index: expected from 0 to %lld in axis %d of %s, got %lld",
+                       (long long)v.shape[axis] - 1, axis, at_shape_text(v.rank, v.shape),
+                       (long long)index);
     }
     advance(&v, index * v.stride[axis]);
     v.rank--;
