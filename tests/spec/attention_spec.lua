@@ -10,7 +10,7 @@ describe("golden attention", function()
   for _, name in ipairs(golden.files "attention") do
     local case, t = golden.load("attention/" .. name)
     local p = case.params
-    if not p.score then -- those are in program_spec.lua
+    if not p.score then -- cases with a score are in program_spec.lua
       it(name, function()
         local options = {
           causal = p.causal or nil, window = p.window, scale = p.scale, softcap = p.softcap,
@@ -81,24 +81,24 @@ describe("attention", function()
     expect.close(m, o, 1e-6)
     expect.close(ml, lse, 1e-6)
   end)
-  it("turns q and k on the way in", function()
+  it("rotates q and k with every engine as the encoding does alone", function()
     local pe = attune.position("rope", {head_dim = 8, dims = 4, pairing = "interleaved"})
     local positions = {3, 5, 6, 9, 10, 12}
     local rq, rk = pe:rotate(q, positions), pe:rotate(k, positions)
     local few = q:slice(3, 5, 6)
     for _, engine in ipairs(engines) do
-      local turned = attune.attention(q, k, v, {
+      local rotated = attune.attention(q, k, v, {
         rotate = pe, positions = positions, causal = true, engine = engine,
       })
       expect.close(
-        turned, attune.attention(rq, rk, v, {causal = true, engine = engine}), 1e-6, engine
+        rotated, attune.attention(rq, rk, v, {causal = true, engine = engine}), 1e-6, engine
       )
-      -- the queries are the last
-      turned = attune.attention(few, k, v, {
+      -- The queries are the last tokens.
+      rotated = attune.attention(few, k, v, {
         rotate = pe, positions = positions, causal = true, engine = engine,
       })
       expect.close(
-        turned, attune.attention(rq:slice(3, 5, 6), rk, v, {causal = true, engine = engine}), 1e-6,
+        rotated, attune.attention(rq:slice(3, 5, 6), rk, v, {causal = true, engine = engine}), 1e-6,
         engine
       )
     end
@@ -120,12 +120,12 @@ describe("attention", function()
       attune.attention(q, k, v, {rotate = attune.position("none", {})}):tolist()
     )
   end)
-  it("takes one list of lengths a batch row", function()
+  it("takes one list of lengths per batch row", function()
     local o = attune.attention(q, k, v, {lengths = {{2, 4}, {6}}})
     local alone = attune.attention(q:slice(1, 2, 2), k:slice(1, 2, 2), v:slice(1, 2, 2))
     expect.close(o:slice(1, 2, 2), alone, 1e-6)
   end)
-  it("refuses what is wrong, naming it", function()
+  it("refuses wrong arguments with a message that names them", function()
     fails("k: expected a number of kv heads that divides q's 4 heads, got 3", function()
       attune.attention(q, attune.zeros {2, 3, 6, 8}, v)
     end)
@@ -170,7 +170,7 @@ describe("attention", function()
 end)
 
 describe("the cache", function()
-  it("decodes as prefill does, in every dtype", function()
+  it("gives the same outputs as prefill when it decodes, in every dtype", function()
     for _, dtype in ipairs {"f32", "bf16", "f16"} do
       local k = attune.randn({1, 2, 20, 16}, {seed = 1}):to(dtype)
       local v = attune.randn({1, 2, 20, 16}, {seed = 2}):to(dtype)
@@ -187,7 +187,7 @@ describe("the cache", function()
       assert.same(20, cache.length)
     end
   end)
-  it("keeps 8 bits a number within what 8 bits can do", function()
+  it("has with i8 at most the error that rounding to 8 bits gives", function()
     -- The plain formula with k, v, q and the weights rounded to 8 bits, each row of each with a
     -- scale of its own.
     local function rounded(x, row)
@@ -235,7 +235,7 @@ describe("the cache", function()
     cache:append(k * 0, k * 3)
     assert.same(3, math.floor(cache:attend(k)[1][1][1][5]:item() * 1e4 + 0.5) / 1e4)
   end)
-  it("turns keys as they come and queries as they ask", function()
+  it("rotates keys when they are appended and queries when they attend", function()
     local pe = attune.position("rope", {head_dim = 16})
     local k = attune.randn({2, 2, 20, 16}, {seed = 1})
     local v = attune.randn({2, 2, 20, 16}, {seed = 2})
@@ -246,7 +246,7 @@ describe("the cache", function()
       cache:append(k:slice(3, i, i), v:slice(3, i, i), {rotate = pe})
       expect.close(cache:attend(q:slice(3, i, i), {rotate = pe}), whole:slice(3, i, i), 3e-6)
     end
-    -- rows of different length stand at places of their own
+    -- Rows of different length have positions of their own.
     cache:reset()
     cache:append(k, v, {rotate = pe, counts = {20, 13}})
     expect.close(
@@ -273,7 +273,7 @@ describe("the cache", function()
       2 * 1 * 1 * 320 * 16 * 2, bytes {kv_heads = 1, head_dim = 16, window = 256, dtype = "f16"}
     )
   end)
-  it("says what it holds", function()
+  it("reports its lengths and its dtype", function()
     local cache = attune.cache {batch = 2, kv_heads = 1, head_dim = 8, capacity = 16}
     local k = attune.zeros {2, 1, 6, 8}
     cache:append(k, k, {counts = {6, 2}})
@@ -288,7 +288,7 @@ describe("the cache", function()
     cache:close()
     fails("closed", function() return cache.length end)
   end)
-  it("refuses what is wrong and stays as it was", function()
+  it("refuses wrong arguments and keeps its contents", function()
     local cache = attune.cache {kv_heads = 2, head_dim = 8, capacity = 4}
     local k = attune.ones {1, 2, 3, 8}
     cache:append(k, k)
@@ -313,7 +313,7 @@ describe("the cache", function()
 end)
 
 describe("Ctrl-C", function()
-  it("ends a long kernel soon and leaves everything usable", function()
+  it("ends a long kernel soon and leaves the library usable", function()
     local uv = require "luv"
     local script = [[
       local attune = require "attune"

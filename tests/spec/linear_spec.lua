@@ -40,9 +40,9 @@ describe("golden linear attention", function()
         check(dk, "dk")
         check(dv, "dv")
       end
-      local wide = {}
-      for _, x in ipairs {"q", "k", "v"} do wide[x] = t[x]:to "f64" end
-      check(attune.linear_attention(wide.q, wide.k, wide.v, options):to "f32", "o")
+      local f64 = {}
+      for _, x in ipairs {"q", "k", "v"} do f64[x] = t[x]:to "f64" end
+      check(attune.linear_attention(f64.q, f64.k, f64.v, options):to "f32", "o")
       local state = attune.linear_state {
         batch = t.q.shape[1], kv_heads = t.k.shape[2], head_dim = t.q.shape[4],
         features = options.features, projection = t.projection, rotate = options.rotate,
@@ -63,7 +63,7 @@ local k = attune.randn({2, 2, 30, 16}, {seed = 2})
 local v = attune.randn({2, 2, 30, 12}, {seed = 3})
 
 describe("linear attention", function()
-  it("is not causal unless asked, takes fewer kv heads and another head_dim of v", function()
+  it("is causal only on request, and takes fewer kv heads and another head_dim of v", function()
     local o = attune.linear_attention(q, k, v, {projection = w})
     assert.same({2, 4, 30, 12}, o.shape)
     expect.differ(o, attune.linear_attention(q, k, v, {projection = w, causal = true}), 0.01)
@@ -72,7 +72,7 @@ describe("linear attention", function()
       attune.linear_attention(q, k, v, {projection = w, causal = true}):slice(3, 30, 30), 1e-5
     )
   end)
-  it("equals repeated heads", function()
+  it("gives grouped heads the same outputs as repeated heads", function()
     local function twice(t)
       local n = t.shape
       return t:view(n[1], n[2], 1, n[3], n[4]):expand(n[1], n[2], 2, n[3], n[4]):contiguous():view(
@@ -100,7 +100,7 @@ describe("linear attention", function()
     end
     assert.same("bf16", attune.favor_features(q:to "bf16", {projection = w}).dtype)
   end)
-  it("takes each kind of features, elu without a projection", function()
+  it("takes each kind of features, and elu without a projection", function()
     for _, kind in ipairs {"favor+", "trig", "relu", "elu"} do
       local o = attune.linear_attention(q, k, v, {
         features = kind, projection = kind ~= "elu" and w or nil, epsilon = 0.01, causal = true,
@@ -109,7 +109,7 @@ describe("linear attention", function()
       expect.close(o:slice(3, 1, 1):slice(2, 1, 1), v:slice(3, 1, 1):slice(2, 1, 1), 1e-4)
     end
   end)
-  it("turns features, and an encoding without a rotation changes nothing", function()
+  it("rotates features, and ignores an encoding without a rotation", function()
     local plain = attune.linear_attention(q, k, v, {projection = w})
     assert.same(
       plain:tolist(),
@@ -134,7 +134,7 @@ describe("linear attention", function()
     assert.same({q.shape, k.shape, v.shape}, {dq.shape, dk.shape, dv.shape})
     assert.same("f32", dq.dtype)
   end)
-  it("draws projections from a seed", function()
+  it("draws the same projection from the same seed", function()
     assert.same({40, 16}, attune.favor_projection {head_dim = 16, features = 40, seed = 1}.shape)
     assert.same(
       attune.favor_projection({head_dim = 4, features = 6, seed = 7}):tolist(),
@@ -144,7 +144,7 @@ describe("linear attention", function()
       attune.favor_projection({head_dim = 4, features = 6, seed = 7}):tolist(),
       attune.favor_projection({head_dim = 4, features = 6, seed = 8}):tolist()
     )
-    -- what is drawn from the same seed does not lie along it
+    -- Other numbers from the same seed are not parallel to the projection.
     local x = attune.randn({16}, {seed = 7})
     local row = attune.favor_projection({head_dim = 16, features = 1, seed = 7}):view {16}
     local cosine = (x * row):sum():item() / math.sqrt(
@@ -157,7 +157,7 @@ describe("linear attention", function()
     end
     assert.same(drawn(), drawn())
   end)
-  it("refuses what is wrong", function()
+  it("refuses wrong arguments with a message that names them", function()
     local function run(options) return function() attune.linear_attention(q, k, v, options) end end
     fails("unknown option 'casual': did you mean 'causal'", run {casual = true})
     fails("unknown features 'favor': did you mean 'favor+'", run {features = "favor"})
@@ -231,7 +231,7 @@ describe("linear attention", function()
       attune.favor_features(w, {projection = w})
     end)
   end)
-  it("refuses encodings that need the scores, with the reason", function()
+  it("refuses encodings that need the scores, and gives the reason", function()
     for name, options in pairs {alibi = {heads = 4}, t5 = {heads = 4, seed = 1}} do
       local made, pe = pcall(attune.position, name, options)
       if made then
@@ -252,7 +252,7 @@ describe("the linear state", function()
     for name, x in pairs(options or {}) do all[name] = x end
     return attune.linear_state(all)
   end
-  it("gives the last row of causal attention, token by token", function()
+  it("gives the last row of causal attention after each token", function()
     for _, rotate in ipairs {
       attune.position("none", {}), attune.position("rope", {head_dim = 32}),
     } do
@@ -266,7 +266,7 @@ describe("the linear state", function()
       assert.same(30, state.length)
     end
   end)
-  it("takes as much memory after many tokens as after one", function()
+  it("uses the same memory after many tokens as after one", function()
     local state = new()
     local nbytes = state.nbytes
     state:append(k, v)
@@ -280,7 +280,7 @@ describe("the linear state", function()
     assert.same(nbytes, state.nbytes)
     assert.same(41 * 30, state.length)
   end)
-  it("has fields, is reset and closed, and holds its encoding", function()
+  it("has fields, can be reset and closed, and keeps its encoding alive", function()
     local state = new {rotate = attune.position("rope", {head_dim = 32})}
     collectgarbage()
     collectgarbage()
@@ -300,7 +300,7 @@ describe("the linear state", function()
       state:append(k, v)
     end)
   end)
-  it("refuses what is wrong", function()
+  it("refuses wrong arguments with a message that names them", function()
     local state = new()
     fails("state: expected at least one token appended, got none", function()
       state:attend(q:slice(3, 1, 1))
@@ -329,16 +329,16 @@ describe("the linear state", function()
     fails("epsilon: expected a number of at least 0, got -1", function() new {epsilon = -1} end)
     fails("state: expected a linear state, got 3", function() state.append(3, k, v) end)
     local pe = attune.position("rope", {head_dim = 32})
-    local turned = new {rotate = pe}
+    local rotating = new {rotate = pe}
     pe:close()
     fails("rotate: expected an open positional encoding, got a closed one", function()
-      turned:append(k, v)
+      rotating:append(k, v)
     end)
   end)
 end)
 
 describe("options of attention that need the scores", function()
-  it("are refused with the reason", function()
+  it("are refused, and the message gives the reason", function()
     local x = attune.randn({1, 1, 4, 4}, {seed = 1})
     for name, value in pairs {
       score = function(s) return s end,

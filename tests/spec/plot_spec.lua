@@ -46,7 +46,7 @@ local data = {{{a = 1, m = "x"}, {y = {1, 1.1, 1.2}, z = 3}},
   {{a = 2, m = "w'`\"$(touch /tmp/attune-hostile)"}, {y = {8, 8, 8}, z = 6}}}
 
 describe("plots", function()
-  it("of every kind come in three formats and run nothing of what is in texts", function()
+  it("of every kind have three formats, and never execute what texts contain", function()
     local r = results(data, {{
       kind = "line",
       x = "a",
@@ -79,7 +79,7 @@ describe("plots", function()
     assert.truthy(files.read(dir .. "/plots/03-y.svg"):find "4.10 s")
     run.remove(dir)
   end)
-  it("of pixels show a list of numbers as a square, light where it is 0", function()
+  it("of pixels show a list of numbers as a square that is light where a number is 0", function()
     local r = results(
       {{{a = 1, m = "one"}, {y = 0.5, z = 7}}, {{a = 1, m = "two"}, {y = 1, z = 8}}},
       {{kind = "pixels", x = "m", y = "y", also = "z"}}
@@ -104,8 +104,7 @@ describe("plots", function()
     assert.truthy(why:find "expected as many numbers as a square has, got 3")
     run.remove(dir)
   end)
-  it("of pixels are orange below 0, say what goes where, and are images where they "
-    .. "have many cells", function()
+  it("of pixels are orange below 0, label their axes, and use an image for many cells", function()
     local r = results({{{a = 1, m = "one"}, {y = 0}}}, {
       {kind = "pixels", x = "m", y = "y", across = "the <position>", down = "the dim"},
     })
@@ -134,7 +133,7 @@ describe("plots", function()
     assert.is_nil(svg:find(">−6<", 1, true))
     assert.truthy(#svg < 40000, #svg)
   end)
-  it("of lines draw an interval only where there is one", function()
+  it("of lines draw an interval only where the samples give one", function()
     local function strokes(values)
       local dir = drawn(
         results({{{a = 1, m = "x"}, {y = values}}, {{a = 2, m = "x"}, {y = values}}}, {
@@ -147,7 +146,7 @@ describe("plots", function()
     end
     assert.same({1, 2}, {strokes {2, 2, 2}, strokes {1, 2, 3}})
   end)
-  it("that cannot be drawn are left out with a reason", function()
+  it("that cannot be drawn are omitted, and the reason is reported", function()
     local zero = {{{a = 1, m = "x"}, {y = 0, z = 0}}, {{a = 2, m = "x"}, {y = 1, z = 0}}}
     local dir, made, warnings = drawn(
       results(zero, {
@@ -162,7 +161,7 @@ describe("plots", function()
     assert.truthy(warnings[3]:find "no point with a value")
     run.remove(dir)
   end)
-  it("take one point, missing metrics and failed points", function()
+  it("accept a single point, missing metrics and failed points", function()
     local dir, made = drawn(
       results(
         {
@@ -191,7 +190,7 @@ describe("plots", function()
 end)
 
 describe("reports", function()
-  it("say everything, escaped, in one file that fetches nothing", function()
+  it("contain everything, escaped, in one file that loads nothing from elsewhere", function()
     local r = results(data, {{kind = "line", x = "a", y = "y", by = "m", caption = "A caption."}})
     r.points[#r.points + 1] = {
       hash = "9",

@@ -6,7 +6,7 @@ local fails = expect.fails
 
 local function scores(q, k) return attune.matmul(q, k:transpose(3, 4)) end
 
--- What the files call the fields of scaling.
+-- The files' names of the fields of scaling.
 local fields = {
   original_max_position_embeddings = "original", low_freq_factor = "low", high_freq_factor = "high",
   short_factor = "short", long_factor = "long",
@@ -68,7 +68,7 @@ describe("golden xPos", function()
       local q, k = pe:rotate(t.q, nil, "q"), pe:rotate(t.k, nil, "k")
       expect.close(q, t.q_rot, case.bounds.q_rot)
       expect.close(k, t.k_rot, case.bounds.k_rot)
-      options.center = nil -- scores do not depend on it
+      options.center = nil -- Scores do not depend on the center.
       local other = attune.position("xpos", options)
       local H, Hk = t.q.shape[2], t.k.shape[2]
       for _, encoding in ipairs {pe, other} do
@@ -92,7 +92,7 @@ describe("golden biases", function()
     end
   end)
   for _, name in ipairs {"alibi_mpt", "alibi_bloom"} do
-    -- they keep the bias a key, -slope (i - j) but for a constant a row
+    -- The files keep one bias per key: -slope (i - j) plus a constant per row.
     it(name .. ".safetensors", function()
       local case, t = golden.load("position/" .. name .. ".safetensors")
       local heads, keys = t.bias.shape[1], t.bias.shape[2]
@@ -142,7 +142,8 @@ end)
 
 describe("RoPE", function()
   local x = attune.randn({1, 2, 6, 16}, {seed = 1})
-  it("pairs half and interleaved, one permutation of the dims apart", function()
+  it("gives half and interleaved pairing results that differ by a permutation "
+    .. "of the dims", function()
     local permuted = {}
     local rows = x:tolist()
     for h = 1, 2 do
@@ -165,7 +166,7 @@ describe("RoPE", function()
       end
     end
   end)
-  it("takes lists, tensors and rows of positions, any dtype and strides", function()
+  it("takes positions as lists, tensors or rows, and x of any dtype and strides", function()
     local by_list = attune.rope(x, {positions = {0, 1, 2, 3, 4, 9}})
     local by_row = attune.rope(x, {positions = {{0, 1, 2, 3, 4, 9}}})
     assert.same(by_list:tolist(), by_row:tolist())
@@ -178,7 +179,7 @@ describe("RoPE", function()
       far, attune.rope(x:to "f64", {positions = {0, 1, 2, 3, 4, 1000000}}):to "f32", 1e-6
     )
   end)
-  it("shows its frequencies", function()
+  it("has its frequencies as a field", function()
     local pe = attune.position("rope", {head_dim = 8, base = 10000})
     local f = pe.inv_freq:tolist()
     for i = 1, 4 do assert.near(10000 ^ (-2 * (i - 1) / 8), f[i], 1e-15) end
@@ -186,7 +187,7 @@ describe("RoPE", function()
     assert.same("rope", pe.name)
     assert.is_nil(pe.score)
   end)
-  it("refuses what is wrong", function()
+  it("refuses wrong arguments with a message that names them", function()
     fails("dims: expected an even number from 2 to head_dim, 8, got 12", function()
       attune.position("rope", {head_dim = 8, dims = 12})
     end)
@@ -204,7 +205,7 @@ describe("RoPE", function()
   end)
 end)
 
--- Every rotating encoding of head_dim 16; what goes by length has it fixed, at the long side.
+-- Every rotating encoding, head_dim 16. Scaling that depends on the length has a long one fixed.
 local eight = {{1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7}, {2, 3, 4, 5, 6, 7, 8, 9}}
 local rotating = {
   plain = {"rope", {}},
@@ -238,7 +239,8 @@ describe("every rotating encoding", function()
   local k = attune.randn({1, 2, 24, 16}, {seed = 3, dtype = "f64"})
   local v = attune.randn({1, 2, 24, 16}, {seed = 4})
   for name in pairs(rotating) do
-    it(name .. " leaves scores alone when all positions shift, and not when one does", function()
+    it(name .. " keeps scores when all positions shift, and changes them "
+      .. "when one shifts", function()
       local pe = rotary(name)
       local function at(first)
         return scores(
@@ -250,7 +252,7 @@ describe("every rotating encoding", function()
         at(0), scores(pe:rotate(q, range(1, 24), "q"), pe:rotate(k, range(0, 23), "k")), 1e-2
       )
     end)
-    it(name .. " decodes as it prefills", function()
+    it(name .. " gives the same outputs for decoding as for prefill", function()
       local pe, q4, k4 = rotary(name), q:to "f32", k:to "f32"
       local o = attune.attention(q4, k4, v, {causal = true, rotate = pe})
       local cache = attune.cache {batch = 1, kv_heads = 2, head_dim = 16, capacity = 64}
@@ -259,7 +261,7 @@ describe("every rotating encoding", function()
         expect.close(cache:attend(q4:slice(3, t, t), {rotate = pe}), o:slice(3, t, t), 5e-6)
       end
     end)
-    it(name .. " is fused as it is rotated", function()
+    it(name .. " gives the same outputs fused into attention as applied before it", function()
       local pe, q4, k4 = rotary(name), q:to "f32", k:to "f32"
       local positions = {}
       for t = 1, 24 do positions[t] = t == 1 and 1500 or 3 * t end
@@ -279,7 +281,7 @@ describe("every rotating encoding", function()
   end
 end)
 
-describe("what goes by length", function()
+describe("scaling that depends on the length", function()
   local x = attune.randn({1, 1, 12, 16}, {seed = 5})
   local function scaled(kind, length)
     return attune.position("rope", {head_dim = 16, scaling = {type = kind, factor = 4,
@@ -288,23 +290,24 @@ describe("what goes by length", function()
         and eight[1] or nil, long = kind == "longrope" and eight[2] or nil}})
   end
   for _, kind in ipairs {"dynamic", "longrope"} do
-    it(kind .. " chooses by each call, and never mixes tables up", function()
+    it(kind .. " chooses its table anew in each call", function()
       local pe = scaled(kind)
       for _, first in ipairs {0, 30, 0, 4, 5, 100, 30, 200000, 1} do
         local length = first + 12
         local expected = scaled(kind, length):rotate(x, range(first, first + 11))
         expect.close(pe:rotate(x, range(first, first + 11)), expected, 0)
-        local wide = pe:rotate(x:to "f64", range(first, first + 11)):to "f32"
-        expect.close(wide, expected, 1e-6)
+        local f64 = pe:rotate(x:to "f64", range(first, first + 11)):to "f32"
+        expect.close(f64, expected, 1e-6)
       end
-      -- 16 tokens are the trained length, 17 are beyond it
+      -- 16 tokens are the trained length, 17 are beyond it.
       expect.close(scaled(kind, 16):rotate(x), pe:rotate(x), 0)
       expect.differ(scaled(kind, 24):rotate(x), pe:rotate(x), 0.01)
     end)
-    it(kind .. " goes by the keys' length in attention, q included, forward "
-      .. "and backward", function()
+    it(kind .. " depends on the keys' length in attention, for q too, "
+      .. "forward and backward", function()
       local q, k = attune.randn({1, 1, 2, 16}, {seed = 6}), attune.randn({1, 1, 12, 16}, {seed = 7})
-      local positions = {40, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11} -- the queries' own are short
+      -- The queries' own positions are short.
+      local positions = {40, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}
       for _, engine in ipairs {"reference", "tiled"} do
         local function all(pe)
           local options = {rotate = pe, positions = positions, engine = engine}
@@ -324,7 +327,7 @@ end)
 describe("angles", function()
   local x = attune.ones {1, 1, 1, 16}
   local function far(angles, t) return attune.rope(x, {positions = {t}, angles = angles}) end
-  it("in f64 are right at a million tokens", function()
+  it("in f64 are exact at position 1,000,000", function()
     local got = attune.rope(x:to "f64", {positions = {1000000}}):tolist()[1][1][1]
     for i = 0, 7 do
       local angle = 1000000 * 10000 ^ (-2 * i / 16)
@@ -332,7 +335,7 @@ describe("angles", function()
       assert.near(math.cos(angle) + math.sin(angle), got[i + 9], 1e-9)
     end
   end)
-  it("in f32 and f16 show the damage", function()
+  it("in f32 and f16 have the error of their precision", function()
     expect.close(far("f32", 100), far("f64", 100), 1e-4)
     expect.differ(far("f32", 1000000), far("f64", 1000000), 1e-3)
     expect.close(far("f16", 3), far("f64", 3), 1e-2)
@@ -360,29 +363,30 @@ describe("rope2d", function()
   end
   local q, k = attune.randn({1, 2, 12, 16}, {seed = 8}), attune.randn({1, 2, 12, 16}, {seed = 9})
   for _, pairing in ipairs {"half", "interleaved"} do
-    it("turns one half of the dims by rows, the other by columns, " .. pairing, function()
+    it("rotates one half of the dims by rows, the other by columns, pairing " .. pairing, function()
       local pe = attune.position("rope2d", {head_dim = 16, base = 100, pairing = pairing})
-      local turned = pe:rotate(q, grid)
+      local rotated = pe:rotate(q, grid)
       for half = 1, 2 do
         local along = {}
         for i, at in ipairs(grid) do along[i] = at[half] end
         local expected = attune.rope(q:slice(4, 8 * half - 7, 8 * half), {
           base = 100, pairing = pairing, positions = along,
         })
-        expect.close(turned:slice(4, 8 * half - 7, 8 * half), expected, 1e-6)
+        expect.close(rotated:slice(4, 8 * half - 7, 8 * half), expected, 1e-6)
       end
-      expect.close(pe:rotate(q:to "f64", grid):to "f32", turned, 1e-6)
-      expect.close(pe:rotate(q, attune.tensor({grid}, {dtype = "i64"})), turned, 0)
+      expect.close(pe:rotate(q:to "f64", grid):to "f32", rotated, 1e-6)
+      expect.close(pe:rotate(q, attune.tensor({grid}, {dtype = "i64"})), rotated, 0)
     end)
   end
-  it("leaves scores alone when the picture moves", function()
+  it("keeps scores when all rows and columns shift", function()
     local pe = attune.position("rope2d", {head_dim = 16})
     local function at(positions)
       return scores(pe:rotate(q, positions, "q"), pe:rotate(k, positions, "k"))
     end
     expect.close(at(grid), at(moved(5, 90)), 2e-5)
   end)
-  it("is fused as it is rotated, and needs its positions", function()
+  it("gives the same outputs fused into attention as applied before it, and "
+    .. "needs positions", function()
     local pe = attune.position("rope2d", {head_dim = 16})
     local v = attune.randn({1, 2, 12, 16}, {seed = 10})
     local few = q:slice(3, 8, 12)
@@ -414,7 +418,7 @@ describe("rope2d", function()
 end)
 
 describe("xPos", function()
-  it("tells q from k, and makes scores decay", function()
+  it("scales q and k differently, and makes scores decay with distance", function()
     local pe = attune.position("xpos", {head_dim = 16, scale_base = 64})
     local x = attune.ones({1, 1, 2, 16}, {dtype = "f64"})
     local function score(distance)
@@ -447,7 +451,7 @@ describe("xPos", function()
 end)
 
 describe("biases", function()
-  it("show their tensors, the same each time, and their score", function()
+  it("have their tensors and their score as fields, the same on every access", function()
     local alibi = attune.position("alibi", {heads = 6})
     assert.equal(alibi.slopes, alibi.slopes)
     assert.equal(alibi.score, alibi.score)
@@ -470,7 +474,7 @@ describe("biases", function()
     end
     assert.same("none", attune.position("none", {heads = 4, head_dim = 8, d_model = 8}).name)
   end)
-  it("give scores the bucket that pe:bucket gives, at the edges too", function()
+  it("use in scores the bucket that pe:bucket returns, also at the edges", function()
     for _, case in ipairs {
       {32, 128, true}, {32, 128, false}, {64, 256, true}, {8, 20, true}, {32, 1024, true},
       {8, 32, false},
@@ -496,7 +500,7 @@ describe("biases", function()
       end
     end
   end)
-  it("bucket far keys, both ways", function()
+  it("have a bucket for far keys in both directions", function()
     local both = attune.position("t5", {heads = 1, buckets = 8, max_distance = 20, seed = 1})
     local before = attune.position("t5", {
       heads = 1, buckets = 8, max_distance = 20, bidirectional = false, seed = 1,
@@ -587,7 +591,7 @@ describe("absolute positions", function()
       expect.close(pe:embed(zeros)[1], t.table, case.bounds.table)
     end)
   end
-  it("learned ones add a row of the table", function()
+  it("add a row of the table when they are learned", function()
     local pe = attune.position("learned", {d_model = 4, max_positions = 8, seed = 1})
     local weight = pe:parameters().weight
     local x = attune.ones {1, 2, 4}
@@ -596,7 +600,7 @@ describe("absolute positions", function()
     )
     fails("positions: expected from 0 to 7", function() pe:embed(x, {8, 0}) end)
   end)
-  it("encodings without a part give x itself", function()
+  it("return x itself from encodings that embed or rotate nothing", function()
     local x, y = attune.ones {1, 2, 4, 8}, attune.ones {1, 2, 8}
     local none = attune.position("none", {})
     assert.equal(x, none:rotate(x))
@@ -607,7 +611,7 @@ describe("absolute positions", function()
 end)
 
 describe("what encodings refuse", function()
-  it("is positions in tensors that are no integers, as in lists", function()
+  it("includes positions that are not integers, in tensors as in lists", function()
     local x, h = attune.randn({1, 2, 2, 4}, {seed = 1}), attune.randn({1, 2, 4}, {seed = 2})
     local rope = attune.position("rope", {head_dim = 4})
     local sinusoidal = attune.position("sinusoidal", {d_model = 4})
@@ -636,7 +640,7 @@ describe("what encodings refuse", function()
     end
   end)
 
-  it("is a base of 0, and tables that contradict the other options", function()
+  it("includes a base of 0, and tables that contradict the other options", function()
     fails("base: expected a positive number, got 0", function()
       attune.position("sinusoidal", {d_model = 8, base = 0})
     end)

@@ -14,7 +14,7 @@ local function here(below)
   return "program_spec.lua:" .. line .. ": "
 end
 
--- The functions that the golden files put in words.
+-- The score functions that the golden files name.
 local scores = {
   relative_bias = function(t)
     local reach = (t.table.shape[2] - 1) // 2
@@ -68,7 +68,7 @@ describe("golden scores", function()
   end
 end)
 
-describe("golden biases", function()
+describe("golden biases as programs", function()
   for _, name in ipairs {"alibi_mpt", "alibi_bloom", "t5_encoder", "t5_decoder"} do
     it(name, function()
       local case, t = golden.load("position/" .. name .. ".safetensors")
@@ -85,7 +85,7 @@ describe("golden biases", function()
         })
         expect.close(o, t.o, case.bounds.o, engine)
       end
-      -- The bias itself: what the score adds to nothing.
+      -- The bias itself: the scores of q = 0.
       local heads, tokens = t.bias.shape[1], t.bias.shape[2]
       local q = attune.zeros {1, heads, tokens, 2}
       if t.table then
@@ -135,7 +135,7 @@ local problem = {
 }
 
 describe("random programs", function()
-  it("are what plain Lua makes of them: 800 scores", function()
+  it("give 800 scores the values that plain Lua computes", function()
     for seed = 1, 800 do
       local body = random_programs.score(_G.test_seed * 100000 + seed, false)
       local traced = random_programs.compile(body, "s, at", tensors)
@@ -147,8 +147,7 @@ describe("random programs", function()
     end
   end)
 
-  it("are what plain Lua makes of them: 400 masks, in every engine, and in "
-    .. "their block maps", function()
+  it("give 400 masks the outputs that plain Lua computes, in every engine", function()
     for seed = 1, 400 do
       local body = random_programs.mask(_G.test_seed * 100000 + seed)
       local traced = random_programs.compile(body, "at", tensors)
@@ -168,7 +167,8 @@ describe("random programs", function()
     end
   end)
 
-  it("run in tiled as in the reference, with their gradients: 300 smooth scores", function()
+  it("give 300 smooth scores and their gradients the same values in tiled as "
+    .. "in reference", function()
     local q32 = q:to "f32"
     local k32 = k:to "f32"
     local v32 = v:to "f32"
@@ -191,7 +191,7 @@ describe("random programs", function()
     end
   end)
 
-  it("have the gradients that finite differences show: 150 smooth scores", function()
+  it("give 150 smooth scores the gradients that finite differences show", function()
     local d = attune.randn({B, H, S, D}, {seed = 7, dtype = "f64"})
     local step = 1e-5
     for seed = 1, 150 do
@@ -220,9 +220,11 @@ describe("random programs", function()
         ("%s: %g by differences, %g by gradient"):format(body, measured, said)
       )
       if tables[vector] then
-        local way = attune.randn({9}, {seed = seed + 1, dtype = "f64"})
-        measured = (loss(q, vector + way * step) - loss(q, vector - way * step)) / (2 * step)
-        said = (tables[vector] * way):sum():item()
+        local table_direction = attune.randn({9}, {seed = seed + 1, dtype = "f64"})
+        measured = (
+          loss(q, vector + table_direction * step) - loss(q, vector - table_direction * step)
+        ) / (2 * step)
+        said = (tables[vector] * table_direction):sum():item()
         assert.is_true(
           math.abs(measured - said) < 1e-4 * (1 + math.abs(said)),
           ("%s, table: %g by differences, %g by gradient"):format(body, measured, said)
@@ -232,9 +234,9 @@ describe("random programs", function()
   end)
 end)
 
-describe("a bias of each pair", function()
-  it("has the reference's gradient, whether shared by heads and batch rows or not, and whatever "
-    .. "the threads", function()
+describe("a bias with one value per pair", function()
+  it("has the gradient of reference, shared by heads or not, and for any "
+    .. "number of threads", function()
     local tokens = 200
     local x = {}
     for n = 1, 4 do x[n] = attune.randn({2, 4, tokens, 8}, {seed = n}) end
@@ -262,7 +264,7 @@ describe("a bias of each pair", function()
 end)
 
 describe("block maps", function()
-  it("count what a brute force counts", function()
+  it("count the same blocks as a loop over all pairs", function()
     for seed = 1, 60 do
       local body = random_programs.mask(_G.test_seed * 100000 + 20000 + seed)
       local traced = random_programs.compile(body, "at", tensors)
@@ -297,7 +299,7 @@ describe("block maps", function()
     end
   end)
 
-  it("draw themselves", function()
+  it("can be drawn as text, and refuse wrong arguments", function()
     local text = attune.block_map(attune.masks.causal(), {queries = 256}):draw()
     assert.same("▒···\n█▒··\n██▒·\n███▒\n", text)
     fails("head: expected from 1 to 1, got 2", function()
@@ -329,7 +331,7 @@ describe("tracing", function()
   }
   local function run(score) return attune.attention(x[1], x[2], x[3], {score = score}) end
 
-  it("happens once", function()
+  it("happens once per function", function()
     local count = 0
     local function score(s)
       count = count + 1
@@ -339,8 +341,8 @@ describe("tracing", function()
     assert.same(1, count)
   end)
 
-  it("happens again when an upvalue, a global, or an upvalue of a function that is called "
-    .. "has changed", function()
+  it("happens again when an upvalue or a global of the function, or of one it "
+    .. "calls, changes", function()
     local factor, count = 2, 0
     local function inner(s) return s * factor end
     local function score(s)
@@ -363,7 +365,7 @@ describe("tracing", function()
     _G.attune_test_factor = nil
   end)
 
-  it("says what cannot be traced, the line, and what to write", function()
+  it("reports what cannot be traced, the line, and what to write instead", function()
     fails(here(1) .. "== between traced values cannot be traced; write x:eq", function()
       run(function(s, at) return at.i == at.j and s or s * 2 end)
     end)
@@ -427,8 +429,8 @@ describe("tracing", function()
     end)
   end)
 
-  it("says it of tensors in arithmetic, loops, functions in C, whole chunks and what a "
-    .. "pcall swallows", function()
+  it("reports tensors in arithmetic, loops, C functions, whole chunks and errors "
+    .. "inside pcall", function()
     local t = attune.ones {8}
     fails("got a tensor; read an element, table%[at.h%]", function()
       run(function(s) return s + t end)
@@ -471,7 +473,7 @@ describe("tracing", function()
     assert.same(1, select(2, message:gsub("program_spec.lua", "")))
   end)
 
-  it("keeps traced values from being used later", function()
+  it("refuses traced values that are used after the trace", function()
     local kept
     local function score(s)
       kept = s
@@ -483,8 +485,8 @@ describe("tracing", function()
     assert.has_no.errors(function() run(score) end)
   end)
 
-  it("notices a closed tensor, a renamed field, and a global of a function "
-    .. "that is called", function()
+  it("notices a closed tensor, a renamed field, and a changed global of a "
+    .. "called function", function()
     local t, options = attune.ones {8}, {a = 2}
     local function reads(s, at) return s + t[at.i] end
     run(reads)
@@ -503,7 +505,7 @@ describe("tracing", function()
     _G.attune_test_factor = nil
   end)
 
-  it("finds lines that Lua itself answers", function()
+  it("finds comparisons that Lua itself answers", function()
     local suspicious = require "attune.trace".suspicious
     local function equals(at) return at.i == 3 end
     local function joins(at) return at.i:lt(3) or at.j:lt(2) end
@@ -514,8 +516,7 @@ describe("tracing", function()
     assert.same(2, suspicious(load "local at = ...\nreturn at.i == 3")[1][1])
   end)
 
-  it("names the user's line in masks that all and any join, and in what the library's "
-    .. "functions read", function()
+  it("names the user's line in joined masks and in reads by library functions", function()
     local causal, all, any = attune.masks.causal, attune.masks.all, attune.masks.any
     local function mask(m) return attune.attention(x[1], x[2], x[3], {mask = m}) end
     local function at_line(where, pattern, fn)
@@ -559,7 +560,7 @@ describe("tracing", function()
     fails("of head 2$", function() run(attune.position("alibi", {heads = 1}).score) end)
   end)
 
-  it("notices globals of masks that all joins, and takes NaN for unchanged", function()
+  it("notices changed globals of joined masks, and treats NaN as unchanged", function()
     _G.attune_test_factor = 2
     local m = attune.masks.all(function(at)
       return (at.i - at.j):lt(attune_test_factor) -- luacheck: ignore
@@ -580,8 +581,8 @@ describe("tracing", function()
     assert.same(2, count)
   end)
 
-  it("looks for what Lua answers in functions that are reached, by their parameters' names, and "
-    .. "never in the library", function()
+  it("searches for such comparisons in functions that are called, but not in "
+    .. "the library", function()
     local suspicious = require "attune.trace".suspicious
     local function inner(a) return a.i == 3 and a.i:lt(2) or a.i:lt(5) end
     local line = debug.getinfo(inner, "S").linedefined
@@ -614,7 +615,7 @@ describe("tracing", function()
     end
   end)
 
-  it("refuses reads outside by pairs that are seen, and only by them", function()
+  it("refuses an index out of range for visible pairs only", function()
     local t = attune.ones {4}
     fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key "
       .. "1 of head 1 %(line %d+%)", function()
@@ -656,7 +657,7 @@ describe("tracing", function()
     end)
   end)
 
-  it("shows what became of a function", function()
+  it("shows the program that a function became", function()
     local slope = attune.ones {2}
     local text = attune.program(
       function(s, at) return s - slope[at.h] * (at.i - at.j) * (2 + 1) end
@@ -670,7 +671,7 @@ describe("tracing", function()
   end)
 end)
 
-describe("the library", function()
+describe("the library of masks and scores", function()
   local function seen(mask, tokens)
     local map = {}
     local t = {attune.zeros {1, 1, tokens, 1}, attune.zeros {1, 1, tokens, 1}}
@@ -690,7 +691,7 @@ describe("the library", function()
     assert.same(expected, seen(mask, tokens))
   end
   local masks = attune.masks
-  it("has the masks by their definitions", function()
+  it("has masks that match their definitions", function()
     agrees(masks.causal(), 9, function(i, j) return j <= i end)
     agrees(masks.sliding_window(3), 9, function(i, j) return j <= i and i - j < 3 end)
     agrees(masks.prefix(4), 9, function(i, j) return j <= 4 or j <= i end)
@@ -767,7 +768,7 @@ describe("the library", function()
     end)
   end)
 
-  it("has softcap as the option has it, and windows as the option has them", function()
+  it("has a softcap and windows that equal the options of attention", function()
     local x = {
       attune.randn({1, 4, 100, 16}, {seed = 1}), attune.randn({1, 2, 100, 16}, {seed = 2}),
       attune.randn({1, 2, 100, 16}, {seed = 3}),
@@ -782,7 +783,8 @@ describe("the library", function()
 end)
 
 describe("a cache with programs", function()
-  it("decodes as prefill does, rings and rows of different length too", function()
+  it("gives the same outputs as prefill, also for ring caches and rows of "
+    .. "different length", function()
     local Bc, Hc, Kc, n = 2, 4, 2, 90
     local x = {
       attune.randn({Bc, Hc, n, 16}, {seed = 1}), attune.randn({Bc, Kc, n, 16}, {seed = 2}),
@@ -825,7 +827,7 @@ describe("a cache with programs", function()
 end)
 
 describe("pack", function()
-  it("puts the longest first, each where it first fits, and says what is wasted", function()
+  it("packs by first-fit decreasing and reports the wasted part", function()
     local documents = {}
     for n, size in ipairs {3, 7, 5, 2, 6, 1} do
       documents[n] = {}
@@ -846,7 +848,7 @@ describe("pack", function()
     end)
   end)
 
-  it("gives attention over packed documents as over each alone, forward and backward", function()
+  it("gives packed documents the attention and gradients of each document alone", function()
     local sizes, tokens = {5, 9, 2}, 16
     local x = {}
     for n = 1, 4 do x[n] = attune.randn({1, 2, tokens, 8}, {seed = n}) end

@@ -49,7 +49,7 @@ describe("a run", function()
     )
     run.remove(dir, script)
   end)
-  it("tells crash, timeout, error, out of memory and does-not-apply apart, and goes on", function()
+  it("tells crash, timeout, error, out of memory and skipped apart, and continues", function()
     local said, status, dir, script = with([[
       grid = {a = {1, 2, 3, 4, 5, 6}}, rounds = 2, timeout = 1, memory = 400 << 20,
       trial = function(p)
@@ -82,7 +82,7 @@ describe("a run", function()
     assert.same({"1:1", "1:2", "2:1", "2:2", "3:1", "3:2"}, order)
     run.remove(dir, script)
   end)
-  it("goes on where it stopped, also after SIGKILL in the middle of a line", function()
+  it("continues where it stopped, also after SIGKILL in the middle of a record", function()
     local script = run.script(head .. [[grid = {a = {1, 2, 3, 4}}, rounds = 1, trial = function(p)
       local f = io.open(os.getenv "MARKS", "a")
       f:write(p.a, "\n")
@@ -119,7 +119,7 @@ describe("a run", function()
     assert.truthy(#said > 0)
     run.remove(script, dir, marks, marks .. ".go")
   end)
-  it("measures nothing twice, unless told to, and then loses nothing", function()
+  it("measures no point twice, and with --fresh keeps the old trials", function()
     local dir = run.folder()
     local script = run.script(
       head .. "grid = {a = {1}}, trial = function(p) return {square = 1} end}"
@@ -134,7 +134,7 @@ describe("a run", function()
     assert.same(1, #files.list(dir .. "/trials/old"))
     run.remove(script, dir)
   end)
-  it("ends with 130 after Ctrl-C and 143 after SIGTERM, keeping what there is", function()
+  it("exits with 130 after Ctrl-C and 143 after SIGTERM, and keeps finished trials", function()
     for signal, wanted in pairs {INT = 130, TERM = 143} do
       local dir, marks = run.folder(), run.folder()
       local script = run.script(head .. [[grid = {a = {1, 2}}, rounds = 1, trial = function(p)
@@ -179,7 +179,7 @@ describe("a run", function()
   end)
 end)
 
-describe("misuse ends with 2 and a clear message", function()
+describe("misuse exits with 2 and a clear message", function()
   local function refused(text, pattern, options)
     local script, dir = run.script(text), run.folder()
     local said, status = run.attune(("run %s --out %s %s"):format(script, dir, options or ""))
@@ -251,7 +251,7 @@ describe("misuse ends with 2 and a clear message", function()
     end
     run.remove(script, file, other, dir)
   end)
-  it("of a full disk: told, and nothing lost", function()
+  it("of a full disk, and keeps the records that were written", function()
     local script = run.script(
       head .. "grid = {a = {1, 2, 3}}, rounds = 1, trial = function(p) return {square = p.a} end}"
     )
@@ -289,7 +289,7 @@ describe("misuse ends with 2 and a clear message", function()
 end)
 
 describe("export", function()
-  it("has a row a point, 17 digits, and intervals", function()
+  it("has one row per point, 17 digits, and intervals", function()
     local _, _, dir, script = with [[
       grid = {a = {1, 2}}, rounds = 2, trial = function(p, t)
         if p.a == 2 then return nil, "no" end

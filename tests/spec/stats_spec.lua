@@ -4,7 +4,7 @@ local sweep = require "attune.experiment.points"
 local text = require "attune.util.text"
 
 describe("stats", function()
-  it("has quantiles, spread and intervals", function()
+  it("computes quantiles, spread and intervals", function()
     assert.same(3, stats.median {5, 1, 3})
     assert.same(2.5, stats.median {1, 2, 3, 4})
     assert.same(2, stats.iqr {1, 2, 3, 4, 5})
@@ -13,9 +13,9 @@ describe("stats", function()
     assert.near(2 + 4.303 / math.sqrt(3), hi, 1e-3)
     assert.is_nil((stats.interval {1}))
   end)
-  it("covers the truth about as often as it says", function()
-    -- 95% of 1,000 intervals of n values from a normal distribution; the deviation of that share is
-    -- 0.7%.
+  it("has intervals that contain the true mean in about 95% of cases", function()
+    -- 1,000 intervals of n values from a normal distribution. The observed rate of 95% has a
+    -- standard deviation of 0.7%.
     local state = test_seed
     local function uniform()
       state = (state * 6364136223846793005 + 1442695040888963407)
@@ -36,7 +36,7 @@ describe("stats", function()
       )
     end
   end)
-  it("gives the same bootstrap every time", function()
+  it("gives the same bootstrap interval every time", function()
     local values = {}
     for i = 1, 25 do values[i] = i * 7919 % 101 end
     assert.same({stats.interval(values)}, {stats.interval(values)})
@@ -44,7 +44,7 @@ describe("stats", function()
 end)
 
 describe("json", function()
-  it("brings doubles, integers, texts and lists back as they were", function()
+  it("decodes doubles, integers, strings and lists to the values that were encoded", function()
     local value = {
       a = 0.1,
       b = 1 / 3,
@@ -64,13 +64,13 @@ describe("json", function()
     assert.same("float", math.type(back.d))
     assert.same('{"h":[]}', json.encode {h = json.list()})
   end)
-  it("writes NaN and infinities as texts that number() turns back", function()
+  it("writes NaN and infinities as strings that number() converts back", function()
     local back = json.decode(json.encode {0 / 0, math.huge, -math.huge})
     assert.is_true(json.number(back[1]) ~= json.number(back[1]))
     assert.same(math.huge, json.number(back[2]))
     assert.same(-math.huge, json.number(back[3]))
   end)
-  it("says what is no JSON", function()
+  it("returns nil and a message for text that is not JSON", function()
     local value, message = json.decode "{\"a\": "
     assert.is_nil(value)
     assert.is_string(message)
@@ -102,7 +102,10 @@ describe("sweeps", function()
   it("load no plotting code with the declaration", function()
     local program = [[
       local declare = require "attune.experiment"
-      declare {name = "t", grid = {a = {1}}, trial = print, plots = {{kind = "line", x = "a", y = "b"}}}
+      declare {
+        name = "t", grid = {a = {1}}, trial = print,
+        plots = {{kind = "line", x = "a", y = "b"}},
+      }
       require "attune.experiment.worker"
       for name in pairs(package.loaded) do
         if name:find "^attune%.plot" or name:find "^attune%.report" then print(name) end
@@ -117,7 +120,7 @@ describe("sweeps", function()
 end)
 
 describe("quantities", function()
-  it("have three digits and a prefix", function()
+  it("are printed with three digits and a prefix", function()
     assert.same("1.23 ms", text.quantity(0.001234, "s"))
     assert.same("12.3 µs", text.quantity(1.234e-5, "s"))
     assert.same("3.00 MiB", text.quantity(3 * 2 ^ 20, "B"))
