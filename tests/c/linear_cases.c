@@ -1,12 +1,7 @@
 /* linear_cases.c - random problems of linear attention. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-
 #include "linear_cases.h"
+
+#include <stdio.h>
 
 const char *linear_text(const linear_case *c) {
     static char text[256];
@@ -16,7 +11,7 @@ const char *linear_text(const linear_case *c) {
              (unsigned long long)c->seed, (long long)c->B, (long long)c->Hq, (long long)c->Hk,
              (long long)c->Sq, (long long)c->Sk, (long long)c->D, (long long)c->Dv, (long long)c->M,
              (int)c->options.features, attune_dtype_name(c->dtype), c->strided ? ", strided" : "",
-             c->options.causal ? ", causal" : "", c->pe ? ", turned" : "", c->options.epsilon,
+             c->options.causal ? ", causal" : "", c->pe ? ", rotated" : "", c->options.epsilon,
              (long long)c->options.block);
     return text;
 }

@@ -2,14 +2,9 @@
 #ifndef TEST_LINEAR_CASES_H
 #define TEST_LINEAR_CASES_H
 
-#include "attune.h"
+#include "test.h"
 #include "position/rotate.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
 
 typedef struct linear_case {
     uint64_t seed;

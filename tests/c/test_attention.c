@@ -1,23 +1,10 @@
 /* test_attention.c - every engine and dtype against the reference on random problems, and the
  * properties that hold between problems. The set of instructions is ATTUNE_ISA's; `make test` runs
  * this once for each that the machine has. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "attune.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
+#include "test.h"
 
 /* Sanitizers make everything some twenty times as slow, and look for other faults than wrong sums.
  */

@@ -1,23 +1,17 @@
 /* test_base.c - statuses, memory, random numbers, parallel loops. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "attune.h"
 #include "base/arena.h"
 #include "base/int_math.h"
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
 #include "base/status.h"
+#include "test.h"
 
 static void statuses_have_names(void **state) {
     (void)state;

@@ -1,19 +1,6 @@
 /* test_cache.c - the key-value cache against attention over plain tensors. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <string.h>
-
-#include "attune.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
+#include "test.h"
 
 static void tokens_of(const attune_tensor *t, int64_t first, int64_t last, attune_tensor *out) {
     MUST(attune_tensor_slice(t, 2, first, last, out));

@@ -1,17 +1,8 @@
 /* test_elementwise.c - the vector loops against libm and against one-at-a-time conversions, on the
  * set in use. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "attune.h"
 #include "base/numbers.h"
 #include "simd/table.h"
+#include "test.h"
 
 enum { COUNT = 100003 };
 

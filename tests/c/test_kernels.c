@@ -1,18 +1,11 @@
 /* test_kernels.c - every set's kernels against plain loops in double precision: packing, steps of
  * the softmax, products with panels, exponentials. It needs neither BLIS nor files, and so runs
  * cross-compiled too. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/numbers.h"
 #include "simd/dispatch.h"
+#include "test.h"
 
 static at_simd set; /* the one under test */
 static const char *set_name;

@@ -1,16 +1,9 @@
 /* test_linear.c - linear attention against its definition term by term, its state against all
  * tokens at once. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "linear_cases.h"
+#include "test.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { PROBLEMS = 50 };

@@ -1,15 +1,7 @@
 /* test_linear_backward.c - gradients of linear attention: in f64 against differences, in f32
  * against f64 within a bound that follows from the problem. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "linear_cases.h"
+#include "test.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { PROBLEMS = 40, STEP = 11 };

@@ -1,20 +1,7 @@
 /* test_nn.c - what stands around attention: gradients by finite differences in f64, f32 and 16 bits
  * against f64, the same bits for any number of threads. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <string.h>
-
-#include "attune.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
+#include "test.h"
 
 /* An operation over up to three float tensors; value: sum(result times some weights), gradients of
  * each tensor. */
@@ -43,9 +30,18 @@ static void make(int which, attune_dtype dtype, operation *o) {
     memset(o, 0, sizeof *o);
     normal(dtype, 1, 2, matrix, &o->in[0]);
     o->inputs = 1;
-    if (which == RMS || which == LAYER) normal(dtype, 2, 1, vector, &o->in[1]), o->inputs = 2;
-    if (which == LAYER) normal(dtype, 3, 1, vector, &o->in[2]), o->inputs = 3;
-    if (which == SWIGLU) normal(dtype, 2, 2, matrix, &o->in[1]), o->inputs = 2;
+    if (which == RMS || which == LAYER) {
+        normal(dtype, 2, 1, vector, &o->in[1]);
+        o->inputs = 2;
+    }
+    if (which == LAYER) {
+        normal(dtype, 3, 1, vector, &o->in[2]);
+        o->inputs = 3;
+    }
+    if (which == SWIGLU) {
+        normal(dtype, 2, 2, matrix, &o->in[1]);
+        o->inputs = 2;
+    }
     normal(dtype, 4, 2, matrix, &o->weights);
     MUST(attune_tensor_new(ATTUNE_I64, 1, ids, &o->ids));
     for (int i = 0; i < ROWS; i++)
@@ -108,7 +104,9 @@ static double run(int which, operation *o, attune_tensor d[3]) {
         break;
     }
     if (y.data) value = weighted(o, &y);
-    attune_tensor_close(&y), attune_tensor_close(&a), attune_tensor_close(&b);
+    attune_tensor_close(&y);
+    attune_tensor_close(&a);
+    attune_tensor_close(&b);
     return value;
 }
 
@@ -123,8 +121,10 @@ static void gradients_agree_with_differences(void **state) {
         for (int t = 0; t < o.inputs; t++) {
             for (int64_t i = 0, n = attune_tensor_count(&o.in[t]); i < n; i++) {
                 double *x = (double *)o.in[t].data + i, before = *x, value[2];
-                for (int side = 0; side < 2; side++)
-                    *x = before + (side ? 1e-5 : -1e-5), value[side] = run(which, &o, NULL);
+                for (int side = 0; side < 2; side++) {
+                    *x = before + (side ? 1e-5 : -1e-5);
+                    value[side] = run(which, &o, NULL);
+                }
                 *x = before;
                 const double slope = (value[1] - value[0]) / 2e-5, got = element(&d[t], i);
                 if (!(fabs(slope - got) <= 1e-6 * (1 + fabs(slope))))
@@ -160,8 +160,9 @@ static void dtypes_agree_with_f64(void **state) {
                 if (!(difference(&d[t], &e[t]) <= unit * 2 * 12 + 0x1p-20))
                     fail_msg("%s in %s: gradient %d differs by %g", names[which],
                              attune_dtype_name(dtypes[n]), t, difference(&d[t], &e[t]));
-                attune_tensor_close(&d[t]), attune_tensor_close(&e[t]),
-                    attune_tensor_close(&exact.in[t]);
+                attune_tensor_close(&d[t]);
+                attune_tensor_close(&e[t]);
+                attune_tensor_close(&exact.in[t]);
             }
             attune_tensor_close(&exact.weights);
             close_operation(&o);
@@ -173,8 +174,9 @@ static void bits_do_not_depend_on_threads(void **state) {
     (void)state;
     const int64_t shape[2] = {3000, 96}, vector[1] = {96}, tokens[1] = {3000};
     attune_tensor x, w, dy, ids, y, rstd, one[3], many[3];
-    normal(ATTUNE_F32, 1, 2, shape, &x), normal(ATTUNE_F32, 2, 1, vector, &w),
-        normal(ATTUNE_F32, 3, 2, shape, &dy);
+    normal(ATTUNE_F32, 1, 2, shape, &x);
+    normal(ATTUNE_F32, 2, 1, vector, &w);
+    normal(ATTUNE_F32, 3, 2, shape, &dy);
     MUST(attune_tensor_new(ATTUNE_I64, 1, tokens, &ids));
     for (int i = 0; i < 3000; i++) ((int64_t *)ids.data)[i] = i * 7 % 50;
     MUST(attune_rms_norm(&x, &w, 1e-6, &y, &rstd));
@@ -187,7 +189,8 @@ static void bits_do_not_depend_on_threads(void **state) {
     MUST(attune_threads(2, NULL));
     for (int t = 0; t < 3; t++) {
         assert_memory_equal(one[t].data, many[t].data, (size_t)attune_tensor_nbytes(&one[t]));
-        attune_tensor_close(&one[t]), attune_tensor_close(&many[t]);
+        attune_tensor_close(&one[t]);
+        attune_tensor_close(&many[t]);
     }
     attune_tensor *all[] = {&x, &w, &dy, &ids, &y, &rstd};
     for (int i = 0; i < 6; i++) attune_tensor_close(all[i]);
@@ -214,7 +217,8 @@ static void extremes_stay_sane(void **state) {
     MUST(attune_cross_entropy(&t, &ids, -1, &loss, &lse));
     assert_true(fabs(loss - (1 + log(1 + exp(-1) + exp(-2)))) <
                 1e-4); /* 1000 has 24 bits: units of 6e-5 */
-    attune_tensor_close(&lse), attune_tensor_close(&ids);
+    attune_tensor_close(&lse);
+    attune_tensor_close(&ids);
 }
 
 /* The published algorithm, by hand, over three steps. */
@@ -225,7 +229,8 @@ static void adamw_follows_the_algorithm(void **state) {
         const attune_dtype dtype = n ? ATTUNE_F64 : ATTUNE_F32;
         attune_tensor p, g, m, v;
         double ep[5], em[5] = {0}, ev[5] = {0};
-        normal(dtype, 1, 1, shape, &p), normal(dtype, 2, 1, shape, &g);
+        normal(dtype, 1, 1, shape, &p);
+        normal(dtype, 2, 1, shape, &g);
         MUST(attune_tensor_new(dtype, 1, shape, &m));
         MUST(attune_tensor_new(dtype, 1, shape, &v));
         for (int i = 0; i < 5; i++) ep[i] = element(&p, i);
@@ -239,7 +244,8 @@ static void adamw_follows_the_algorithm(void **state) {
             MUST(attune_adamw(&o, &p, &g, &m, &v));
             for (int i = 0; i < 5; i++) {
                 const double x = element(&g, i);
-                em[i] = 0.9 * em[i] + 0.1 * x, ev[i] = 0.95 * ev[i] + 0.05 * x * x;
+                em[i] = 0.9 * em[i] + 0.1 * x;
+                ev[i] = 0.95 * ev[i] + 0.05 * x * x;
                 ep[i] -= 1e-2 * (em[i] / (1 - pow(0.9, step)) /
                                      (sqrt(ev[i] / (1 - pow(0.95, step))) + 1e-8) +
                                  0.1 * ep[i]);
@@ -256,7 +262,8 @@ static void misuse_is_told(void **state) {
     const int64_t shape[2] = {2, 4}, other[1] = {3}, two[1] = {2};
     attune_tensor x, w, ids, y, rstd;
     double loss;
-    normal(ATTUNE_F32, 1, 2, shape, &x), normal(ATTUNE_F32, 1, 1, other, &w);
+    normal(ATTUNE_F32, 1, 2, shape, &x);
+    normal(ATTUNE_F32, 1, 1, other, &w);
     assert_int_equal(attune_rms_norm(&x, &w, 0, &y, &rstd), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "weight: expected [4]"));
     assert_int_equal(attune_swiglu(&x, &w, &y), ATTUNE_ESHAPE);
@@ -265,7 +272,9 @@ static void misuse_is_told(void **state) {
     assert_int_equal(attune_cross_entropy(&x, &ids, -1, &loss, &y), ATTUNE_EVALUE);
     assert_non_null(strstr(attune_message(), "targets: expected ids from 0 to 3"));
     assert_int_equal(attune_embedding(&x, &ids, &y), ATTUNE_EVALUE);
-    attune_tensor_close(&x), attune_tensor_close(&w), attune_tensor_close(&ids);
+    attune_tensor_close(&x);
+    attune_tensor_close(&w);
+    attune_tensor_close(&ids);
 }
 
 int main(void) {

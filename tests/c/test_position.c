@@ -1,21 +1,7 @@
 /* test_position.c - what rotation's gradients go through, in every encoding, and the table that
  * learned positions train. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "attune.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
+#include "test.h"
 
 enum { DIM = 16, ENCODINGS = 8, AXES_2 = 7 };
 

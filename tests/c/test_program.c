@@ -1,20 +1,7 @@
 /* test_program.c - score and mask programs in every engine against the reference, their gradients,
  * and what must be noticed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <string.h>
-
-#include "attune.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
+#include "test.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { PROBLEMS = 24, MOST_TOKENS = 150 };

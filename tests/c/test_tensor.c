@@ -1,22 +1,9 @@
 /* test_tensor.c - shapes, views, conversions, arithmetic, reductions, products, files. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "attune.h"
 #include "problems.h"
-
-#define MUST(call)                                                            \
-    do {                                                                      \
-        if ((call) != ATTUNE_OK) fail_msg("%s: %s", #call, attune_message()); \
-    } while (0)
+#include "test.h"
 
 static double get(const attune_tensor *t, int64_t a, int64_t b) {
     const int64_t index[2] = {a, b};
@@ -70,7 +57,9 @@ static void views_share_memory(void **state) {
     attune_tensor_close(&t); /* the views keep the memory */
     assert_int_equal(attune_memory().bytes, before);
     assert_true(get(&v, 3, 2) == 11);
-    attune_tensor_close(&v), attune_tensor_close(&s), attune_tensor_close(&e);
+    attune_tensor_close(&v);
+    attune_tensor_close(&s);
+    attune_tensor_close(&e);
 }
 
 static void conversions_round_once(void **state) {
@@ -81,12 +70,14 @@ static void conversions_round_once(void **state) {
     const double values[6] = {1 + 0x1p-8 + 0x1p-40, 300.7, -1e10, NAN, 2.5, -INFINITY};
     memcpy(t.data, values, sizeof values);
     MUST(attune_tensor_convert(&t, ATTUNE_BF16, &h));
-    assert_int_equal(((uint16_t *)h.data)[0],
-                     0x3f81); /* by way of f32 the tie would go to even, 0x3f80 */
+    /* A conversion through f32 would round the tie to even, 0x3f80. */
+    assert_int_equal(((uint16_t *)h.data)[0], 0x3f81);
     MUST(attune_tensor_convert(&t, ATTUNE_I8, &i));
     const int8_t expected[6] = {1, 127, -128, 0, 2, -128};
     assert_memory_equal(i.data, expected, sizeof expected);
-    attune_tensor_close(&t), attune_tensor_close(&h), attune_tensor_close(&i);
+    attune_tensor_close(&t);
+    attune_tensor_close(&h);
+    attune_tensor_close(&i);
 }
 
 static void big_integers_survive(void **state) {
@@ -101,7 +92,9 @@ static void big_integers_survive(void **state) {
     assert_int_equal(((int64_t *)sum.data)[0], ((int64_t)1 << 61) + 2);
     attune_tensor bad;
     assert_int_equal(attune_tensor_binary(ATTUNE_DIV, &t, &u, &bad), ATTUNE_EDTYPE);
-    attune_tensor_close(&t), attune_tensor_close(&u), attune_tensor_close(&sum);
+    attune_tensor_close(&t);
+    attune_tensor_close(&u);
+    attune_tensor_close(&sum);
 }
 
 static void arithmetic_broadcasts(void **state) {
@@ -123,8 +116,10 @@ static void arithmetic_broadcasts(void **state) {
     assert_int_equal(attune_tensor_binary(ATTUNE_ADD, &a, &bad, &c), ATTUNE_ESHAPE);
     MUST(attune_tensor_binary_scalar(ATTUNE_DIV, &a, 2, true, &c));
     assert_true(((float *)c.data)[4] == 0.5f);
-    attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&c),
-        attune_tensor_close(&bad);
+    attune_tensor_close(&a);
+    attune_tensor_close(&b);
+    attune_tensor_close(&c);
+    attune_tensor_close(&bad);
 }
 
 static void long_sums_are_exact(void **state) {
@@ -147,7 +142,8 @@ static void long_sums_are_exact(void **state) {
     attune_tensor_close(&sum);
     MUST(attune_tensor_reduce(ATTUNE_MEAN, &t, 1, &mean));
     assert_true(((float *)mean.data)[77] == 1.0f);
-    attune_tensor_close(&mean), attune_tensor_close(&ones);
+    attune_tensor_close(&mean);
+    attune_tensor_close(&ones);
 }
 
 static void softmax_over_any_axis(void **state) {
@@ -161,12 +157,14 @@ static void softmax_over_any_axis(void **state) {
         MUST(attune_tensor_reduce(ATTUNE_SUM, &s, axis, &sums));
         for (int64_t i = 0; i < attune_tensor_count(&sums); i++)
             assert_true(fabsf(((float *)sums.data)[i] - 1) < 1e-6f);
-        attune_tensor_close(&s), attune_tensor_close(&sums);
+        attune_tensor_close(&s);
+        attune_tensor_close(&sums);
     }
     MUST(attune_tensor_fill(&t, -INFINITY));
     MUST(attune_tensor_softmax(&t, 1, &s));
     assert_true(((float *)s.data)[7] == 0.0f);
-    attune_tensor_close(&s), attune_tensor_close(&t);
+    attune_tensor_close(&s);
+    attune_tensor_close(&t);
 }
 
 static void products_of_any_strides(void **state) {
@@ -200,15 +198,19 @@ static void products_of_any_strides(void **state) {
             if (!(fabs(got - truth) <= (dtype == ATTUNE_F64 ? 1e-12 : 1e-4)))
                 fail_msg("seed %d: %g, expected %g", (int)seed, got, truth);
         }
-        attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&at),
-            attune_tensor_close(&bt), attune_tensor_close(&c);
+        attune_tensor_close(&a);
+        attune_tensor_close(&b);
+        attune_tensor_close(&at);
+        attune_tensor_close(&bt);
+        attune_tensor_close(&c);
     }
     const int64_t p[2] = {2, 3}, q[2] = {4, 2};
     attune_tensor a, b, c;
     MUST(attune_tensor_new(ATTUNE_F32, 2, p, &a));
     MUST(attune_tensor_new(ATTUNE_F32, 2, q, &b));
     assert_int_equal(attune_tensor_matmul(&a, &b, &c), ATTUNE_ESHAPE);
-    attune_tensor_close(&a), attune_tensor_close(&b);
+    attune_tensor_close(&a);
+    attune_tensor_close(&b);
 }
 
 static void products_have_the_same_bits_for_any_threads(void **state) {
@@ -228,7 +230,9 @@ static void products_have_the_same_bits_for_any_threads(void **state) {
         attune_tensor_close(&many);
     }
     MUST(attune_threads(2, NULL));
-    attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&one);
+    attune_tensor_close(&a);
+    attune_tensor_close(&b);
+    attune_tensor_close(&one);
 }
 
 static void random_numbers_do_not_depend_on_layout(void **state) {
@@ -242,7 +246,9 @@ static void random_numbers_do_not_depend_on_layout(void **state) {
     MUST(attune_tensor_normal(&v, 42, 0, 1));
     assert_true(difference(&a, &v) == 0);
     assert_int_equal(attune_tensor_uniform(&a, 1, 2, 1), ATTUNE_EVALUE);
-    attune_tensor_close(&a), attune_tensor_close(&b), attune_tensor_close(&v);
+    attune_tensor_close(&a);
+    attune_tensor_close(&b);
+    attune_tensor_close(&v);
 }
 
 /* One of everything, with an allocation failing at every place in turn. */
