@@ -1,15 +1,79 @@
 --- attune: attention engines, caches and positional encodings, and experiments over them.
 --
--- `require "attune"` gives the C core's functions (lua/binding) as one table. What is written in Lua stands beside this file and is loaded
--- when it is first asked for: `require "attune.experiment"`, `attune.stats` and so on. Types for a language server are in attune/types.lua.
+-- `require "attune"` gives the functions of the C core (lua/binding) as one table. The modules that
+-- are written in Lua are loaded when they are first used: `attune.masks`, `attune.program` and so
+-- on, or `require "attune.experiment"`. Types for a language server are in attune/types.
+--
+-- The core takes score and mask programs, not Lua functions. The functions below that take `score`
+-- or `mask` replace functions by programs before they call the core.
 local attune = require "attune.core"
 
-local later = {program = "attune.program", masks = "attune.masks", scores = "attune.scores", block_map = "attune.block_map", pack = "attune.pack"}
+local modules = {
+  program = "attune.program",
+  masks = "attune.masks",
+  scores = "attune.scores",
+  block_map = "attune.block_map",
+  pack = "attune.pack",
+}
+
+-- Errors of the core name the line that called the wrapper, not the wrapper itself.
+attune._hook("wrapper", debug.getinfo(1, "S").source)
+
+attune._hook("score_of", function(name, tensor, max_distance, bidirectional)
+  local scores = require "attune.scores"
+  if name == "alibi" then return scores.alibi(tensor) end
+  return scores.t5(tensor, {max_distance = max_distance, bidirectional = bidirectional})
+end)
+
+local program
+
+-- Program handles replace the functions; other values stay, for the core to refuse.
+local function handle_of(value, kind)
+  if type(value) ~= "function" and type(value) ~= "table" then return value end
+  program = program or require "attune.program"
+  return program.handle_at(value, kind, 4)
+end
+
+-- The options with programs in place of functions, in a new table: a user's table is not modified.
+local function resolve(options)
+  local resolved = {}
+  for name, value in next, options do resolved[name] = value end
+  resolved.score = handle_of(resolved.score, "score")
+  resolved.mask = handle_of(resolved.mask, "mask")
+  return resolved
+end
+
+local function has_functions(options)
+  return type(options) == "table" and (rawget(options, "score") or rawget(options, "mask"))
+end
+
+local attention, backward = attune.attention, attune.attention_backward
+local weights, attend = attune.attention_weights, attune._cache_methods.attend
+
+function attune.attention(q, k, v, options)
+  if options ~= nil and has_functions(options) then options = resolve(options) end
+  return attention(q, k, v, options)
+end
+
+function attune.attention_backward(d_o, q, k, v, o, lse, options)
+  if options ~= nil and has_functions(options) then options = resolve(options) end
+  return backward(d_o, q, k, v, o, lse, options)
+end
+
+function attune.attention_weights(q, k, options)
+  if options ~= nil and has_functions(options) then options = resolve(options) end
+  return weights(q, k, options)
+end
+
+function attune._cache_methods:attend(q, options)
+  if options ~= nil and has_functions(options) then options = resolve(options) end
+  return attend(self, q, options)
+end
 
 return setmetatable(attune, {
   __index = function(t, name)
-    if not later[name] then return nil end
-    local module = require(later[name])
+    if not modules[name] then return nil end
+    local module = require(modules[name])
     rawset(t, name, module)
     return module
   end,

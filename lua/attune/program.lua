@@ -127,12 +127,6 @@ function program.of(fn, kind)
   return p
 end
 
---- The core's handle, and the list of tensors that it reads; for the binding.
-function program.handle(fn, kind)
-  local p = program.of(fn, kind)
-  return p.handle, p.tensors
-end
-
 local signs = {add = "+", sub = "-", mul = "*", div = "/", idiv = "//", mod = "%", pow = "^", lt = "<", le = "<=", eq = "==", ["and"] = "&", ["or"] = "|"}
 
 --- The program as text: an instruction a line, with what it is computed for: once, a row, a column, a distance, or every pair.
@@ -162,8 +156,21 @@ end
 
 function Program:__tostring() return ("%s program of %d instructions"):format(self.kind, #graph.order {self.result}) end
 
---- An error of the function's caller, unless it names a line already.
-function program.raise(message) error(message, type(message) == "string" and not message:find "^[^:]+:%d+: " and 3 or 0) end
+-- Raises a message that names no line yet at the given level.
+local function raise(message, level)
+  local has_line = type(message) ~= "string" or message:find "^[^:]+:%d+: "
+  error(message, has_line and 0 or level + 1)
+end
+
+--- The core's handle of a function's program. Errors name the line of the caller at the level.
+---@param fn function|attune.Program
+---@param kind "score"|"mask"
+---@param level integer as of `error`
+function program.handle_at(fn, kind, level)
+  local ok, result = pcall(program.of, fn, kind)
+  if not ok then raise(result, level) end
+  return result.handle
+end
 
 --- Traces fn: of one argument (at) as a mask, of two (s, at), or of one that is called s, as a score.
 ---@param fn function
@@ -172,7 +179,7 @@ function program.new(fn)
   if type(fn) ~= "function" then error(("program: expected a function, got a %s"):format(type(fn)), 2) end
   local info = debug.getinfo(fn, "u")
   local ok, result = pcall(program.of, fn, info.nparams == 1 and debug.getlocal(fn, 1) ~= "s" and "mask" or "score")
-  if not ok then program.raise(result) end
+  if not ok then raise(result, 2) end
   return result
 end
 

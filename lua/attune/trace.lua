@@ -237,6 +237,8 @@ function trace.read(tensor, key)
   return value
 end
 
+core._hook("read", trace.read)
+
 -- ---- running ------------------------------------------------------------------------------------------------------
 
 local at_fields = {b = "batch", h = "head", kv = "kv_head", i = "query", j = "key"}

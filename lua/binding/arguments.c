@@ -1,14 +1,51 @@
 /* args.c - arguments, options, and what is said when they are wrong. */
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
 
+/* Pushes "file:line: " of the caller of the core function that runs, or "" where that is C. */
+static void push_where(lua_State *L) {
+    lua_Debug frame;
+    const char *wrapper = NULL;
+    bool tail_call = false;
+    if (lua_getfield(L, LUA_REGISTRYINDEX, HOOKS) == LUA_TTABLE) {
+        lua_getfield(L, -1, "wrapper");
+        wrapper = lua_tostring(L, -1); /* stays alive: the hooks hold it */
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    for (int level = 1; lua_getstack(L, level, &frame); level++) {
+        lua_getinfo(L, "Slt", &frame);
+        if (wrapper && strcmp(frame.source, wrapper) == 0) {
+            tail_call = frame.istailcall;
+            continue;
+        }
+        if (frame.currentline > 0) {
+            lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+            return;
+        }
+        if (!tail_call) break; /* otherwise the caller is gone: the next Lua function is nearest */
+    }
+    lua_pushliteral(L, "");
+}
+
+int raise_error(lua_State *L, const char *format, ...) {
+    va_list arguments;
+    push_where(L);
+    va_start(arguments, format);
+    lua_pushvfstring(L, format, arguments);
+    va_end(arguments);
+    lua_concat(L, 2);
+    return lua_error(L);
+}
+
 int raise_status(lua_State *L, attune_status status) {
-    if (status == ATTUNE_EINTERRUPT) return luaL_error(L, "interrupted!");
-    return luaL_error(L, "%s", attune_message());
+    if (status == ATTUNE_EINTERRUPT) return raise_error(L, "interrupted!");
+    return raise_error(L, "%s", attune_message());
 }
 
 const char *describe(lua_State *L, int index) {
@@ -40,7 +77,7 @@ const char *describe(lua_State *L, int index) {
 }
 
 int raise_expected(lua_State *L, const char *name, const char *what, int index) {
-    return luaL_error(L, "%s: expected %s, got %s", name, what, describe(L, index));
+    return raise_error(L, "%s: expected %s, got %s", name, what, describe(L, index));
 }
 
 int64_t check_integer(lua_State *L, int index, const char *name, int64_t least) {
@@ -49,8 +86,8 @@ int64_t check_integer(lua_State *L, int index, const char *name, int64_t least) 
     if (lua_type(L, index) != LUA_TNUMBER || !is_integer)
         raise_expected(L, name, "an integer", index);
     if (n < least)
-        luaL_error(L, "%s: expected an integer of at least %d, got %I", name, (int)least,
-                   (LUAI_UACINT)n);
+        raise_error(L, "%s: expected an integer of at least %d, got %I", name, (int)least,
+                    (LUAI_UACINT)n);
     return n;
 }
 
@@ -93,14 +130,14 @@ int raise_unknown(lua_State *L, const char *what, const char *name, const char *
         if (d < best) best = d, nearest = known[i];
     }
     if (nearest && best <= 1 + (int)strlen(name) / 3)
-        return luaL_error(L, "unknown %s '%s': did you mean '%s'?", what, name, nearest);
+        return raise_error(L, "unknown %s '%s': did you mean '%s'?", what, name, nearest);
     luaL_buffinit(L, &list);
     for (int i = 0; known[i]; i++) {
         if (i) luaL_addstring(&list, ", ");
         luaL_addstring(&list, known[i]);
     }
     luaL_pushresult(&list);
-    return luaL_error(L, "unknown %s '%s': expected one of %s", what, name, lua_tostring(L, -1));
+    return raise_error(L, "unknown %s '%s': expected one of %s", what, name, lua_tostring(L, -1));
 }
 
 void check_options(lua_State *L, int index, const char *const *known) {
@@ -110,7 +147,7 @@ void check_options(lua_State *L, int index, const char *const *known) {
     index = lua_absindex(L, index);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
+            raise_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
         const char *name = lua_tostring(L, -2);
         int i = 0;
         while (known[i] && strcmp(known[i], name) != 0) i++;
@@ -173,7 +210,7 @@ int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_
     if (lua_type(L, index) != LUA_TTABLE) raise_expected(L, name, "a shape such as {2, 3}", index);
     int64_t rank = (int64_t)lua_rawlen(L, index);
     if (rank < 1 || rank > ATTUNE_MAX_RANK)
-        luaL_error(L, "%s: expected from 1 to %d axes, got %d", name, ATTUNE_MAX_RANK, (int)rank);
+        raise_error(L, "%s: expected from 1 to %d axes, got %d", name, ATTUNE_MAX_RANK, (int)rank);
     for (int i = 0; i < (int)rank; i++) {
         lua_rawgeti(L, index, i + 1);
         shape[i] = check_integer(L, -1, name, 1);
@@ -211,12 +248,12 @@ attune_tensor *push_integers(lua_State *L, int index, const char *name) {
         raise_expected(L, name, "a list of integers or a tensor", index);
     index = lua_absindex(L, index);
     int64_t shape[2] = {(int64_t)lua_rawlen(L, index), 0};
-    if (shape[0] == 0) luaL_error(L, "%s: expected at least one integer, got an empty list", name);
+    if (shape[0] == 0) raise_error(L, "%s: expected at least one integer, got an empty list", name);
     const bool nested = lua_rawgeti(L, index, 1) == LUA_TTABLE;
     if (nested) shape[1] = (int64_t)lua_rawlen(L, -1);
     lua_pop(L, 1);
     if (nested && shape[1] == 0)
-        luaL_error(L, "%s: expected at least one integer a row, got an empty list", name);
+        raise_error(L, "%s: expected at least one integer a row, got an empty list", name);
     out = push_tensor(L);
     RUN(L, attune_tensor_new(ATTUNE_I64, nested ? 2 : 1, shape, out));
     int64_t *to = out->data;
@@ -226,8 +263,8 @@ attune_tensor *push_integers(lua_State *L, int index, const char *name) {
             *to++ = check_integer(L, -1, name, INT64_MIN);
         } else {
             if (lua_type(L, -1) != LUA_TTABLE || (int64_t)lua_rawlen(L, -1) != shape[1])
-                luaL_error(L, "%s: expected lists of %d integers each, got %s", name, (int)shape[1],
-                           describe(L, -1));
+                raise_error(L, "%s: expected lists of %d integers each, got %s", name,
+                            (int)shape[1], describe(L, -1));
             for (int64_t j = 0; j < shape[1]; j++) {
                 lua_rawgeti(L, -1, j + 1);
                 *to++ = check_integer(L, -1, name, INT64_MIN);

@@ -17,9 +17,13 @@
 #define CACHE_TYPE "attune.cache"
 #define POSITION_TYPE "attune.position"
 #define PROGRAM_TYPE "attune.program"
+#define HOOKS "attune.hooks" /* in the registry: a table of hooks, below */
 
 /* ---- calling the core ------------------------------------------------------------------------ */
 
+/* Raises a message with the line of the caller. Functions of attune/init.lua that only prepare the
+ * arguments of a core function do not count as callers. */
+int raise_error(lua_State *L, const char *format, ...);
 /* Raises a failure. ATTUNE_EINTERRUPT raises "interrupted!". */
 int raise_status(lua_State *L, attune_status status);
 
@@ -88,10 +92,18 @@ attune_cache *check_cache(lua_State *L, int index);
 attune_position *check_position(lua_State *L, int index, const char *name);
 attune_position *test_position(lua_State *L, int index);
 
-/* The program of the score or mask function at index (kind: "score" or "mask"), traced if need be,
- * pushed; its first user value is the list of its tensors. */
-attune_program *push_program(lua_State *L, int index, const char *kind);
-attune_program *check_program(lua_State *L, int index);
+/* The program at index (kind: "score" or "mask"). Its first user value is the list of the tensors
+ * that it reads. attune/init.lua replaces functions by programs before it calls the core. */
+attune_program *check_program(lua_State *L, int index, const char *kind);
+
+/* ---- hooks ----------------------------------------------------------------------------------- */
+
+/* Functions of the Lua library that the binding calls. core._hook(name, value) registers one:
+ *   read          (tensor, traced value) -> traced value; program/trace.lua
+ *   score_of      (name, table or slopes, max_distance, bidirectional) -> score function; init.lua
+ *   wrapper       the source name of init.lua, whose functions wrap functions of the core
+ * Pushes the hook; raises where nothing is registered. */
+void push_hook(lua_State *L, const char *name);
 
 /* Reads attention's options at index into out. Lists live in userdata that this pushes: leave them
  * there until the call is done. */

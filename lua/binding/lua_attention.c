@@ -13,7 +13,7 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
                        index);
     index = lua_absindex(L, index);
     int64_t rows = (int64_t)lua_rawlen(L, index), total = 0;
-    if (rows == 0) luaL_error(L, "lengths: expected at least one document, got an empty list");
+    if (rows == 0) raise_error(L, "lengths: expected at least one document, got an empty list");
     const bool nested = lua_rawgeti(L, index, 1) == LUA_TTABLE;
     lua_pop(L, 1);
     if (!nested) total = rows, rows = 1;
@@ -55,7 +55,7 @@ void read_attention_options(lua_State *L, int index, attune_attention_options *o
         raise_expected(L, "options", "a table of named fields", index);
     for (lua_pushnil(L); lua_next(L, index);) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            luaL_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
+            raise_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
         const char *name = lua_tostring(L, -2);
         int choice = 0;
         if (strcmp(name, "scale") == 0) {
@@ -73,11 +73,9 @@ void read_attention_options(lua_State *L, int index, attune_attention_options *o
         } else if (strcmp(name, "rotate") == 0) {
             out->rotate = check_position(L, -1, "rotate");
         } else if (strcmp(name, "score") == 0) {
-            out->score = push_program(L, -1, "score");
-            lua_insert(L, -3); /* below the key, out of lua_next's way */
+            out->score = check_program(L, -1, "score");
         } else if (strcmp(name, "mask") == 0) {
-            out->mask = push_program(L, -1, "mask");
-            lua_insert(L, -3);
+            out->mask = check_program(L, -1, "mask");
         } else if (!for_cache && strcmp(name, "positions") == 0) {
             out->positions = push_integers(L, -1, "positions");
             lua_insert(L, -3); /* below the key, out of lua_next's way */
@@ -105,22 +103,20 @@ static int attention(lua_State *L) {
     return 2;
 }
 
-enum { MOST_TABLES = 16 };
+enum { MAX_TABLES = 16 };
 
 /* Pushes each tensor that the score program reads and an empty one for its gradient. */
 static int push_table_gradients(lua_State *L, const attune_attention_options *options,
                                 attune_tensor **to) {
     if (!options->score) return 0;
     lua_getfield(L, 7, "score");
-    push_program(L, -1, "score");
-    lua_remove(L, -2);
     lua_getiuservalue(L, -1, 1);
     lua_remove(L, -2);
     const int count = (int)lua_rawlen(L, -1), list = lua_gettop(L);
-    if (count > MOST_TABLES)
-        return luaL_error(L,
-                          "score: expected at most %d tensors in a function with gradients, got %d",
-                          MOST_TABLES, count);
+    if (count > MAX_TABLES)
+        return raise_error(
+            L, "score: expected at most %d tensors in a function with gradients, got %d",
+            MAX_TABLES, count);
     luaL_checkstack(L, 2 * count + 8, "score");
     for (int t = 0; t < count; t++) {
         lua_rawgeti(L, list, t + 1);
@@ -140,7 +136,7 @@ static int attention_backward(lua_State *L) {
     read_attention_options(L, 7, &options, false);
     lua_newtable(L);
     int tables = lua_gettop(L);
-    attune_tensor *of_tables[MOST_TABLES], dtables[MOST_TABLES], *dq, *dk, *dv, *dsinks;
+    attune_tensor *of_tables[MAX_TABLES], dtables[MAX_TABLES], *dq, *dk, *dv, *dsinks;
     memset(of_tables, 0, sizeof of_tables);
     const int first = lua_gettop(L) + 1, count = push_table_gradients(L, &options, of_tables);
     dq = push_tensor(L), dk = push_tensor(L), dv = push_tensor(L), dsinks = push_tensor(L);

@@ -11,7 +11,7 @@ static attune_cache **check_handle(lua_State *L, int index) {
 
 attune_cache *check_cache(lua_State *L, int index) {
     attune_cache **c = check_handle(L, index);
-    if (!*c) luaL_error(L, "cache: expected an open cache, got a closed one");
+    if (!*c) raise_error(L, "cache: expected an open cache, got a closed one");
     return *c;
 }
 
@@ -26,13 +26,13 @@ static int cache(lua_State *L) {
     check_options(L, 1, known);
     option_integer(L, 1, "batch", 1, &o.batch);
     if (!option_integer(L, 1, "kv_heads", 1, &o.kv_heads))
-        return luaL_error(L, "kv_heads: expected an integer, got nil");
+        return raise_error(L, "kv_heads: expected an integer, got nil");
     if (!option_integer(L, 1, "head_dim", 1, &o.head_dim))
-        return luaL_error(L, "head_dim: expected an integer, got nil");
+        return raise_error(L, "head_dim: expected an integer, got nil");
     option_integer(L, 1, "v_head_dim", 1, &o.v_head_dim);
     option_integer(L, 1, "window", 1, &o.window);
     if (!option_integer(L, 1, "capacity", 1, &o.capacity) && !o.window)
-        return luaL_error(L, "capacity: expected a number of tokens (or a window), got nil");
+        return raise_error(L, "capacity: expected a number of tokens (or a window), got nil");
     option_dtype(L, 1, &o.dtype);
     attune_cache **c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = NULL;
@@ -51,8 +51,8 @@ static int c_append(lua_State *L) {
     if (!lua_isnil(L, 4) && lua_getfield(L, 4, "counts") != LUA_TNIL) {
         counts = push_integers(L, lua_gettop(L), "counts");
         if (counts->rank != 1 || counts->shape[0] != attune_cache_describe(c)->batch) {
-            return luaL_error(L, "counts: expected %I numbers, one for each batch row",
-                              (LUAI_UACINT)attune_cache_describe(c)->batch);
+            return raise_error(L, "counts: expected %I numbers, one for each batch row",
+                               (LUAI_UACINT)attune_cache_describe(c)->batch);
         }
     }
     if (!lua_isnil(L, 4) && lua_getfield(L, 4, "rotate") != LUA_TNIL)
@@ -155,6 +155,8 @@ void open_cache(lua_State *L) {
     luaL_newmetatable(L, CACHE_TYPE);
     luaL_setfuncs(L, meta, 0);
     luaL_newlib(L, methods);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -4, "_cache_methods"); /* init.lua wraps attend */
     lua_pushcclosure(L, c_index, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);

@@ -65,7 +65,7 @@ static int64_t push_sorted_names(lua_State *L, int index, const char *argument) 
     int list = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            luaL_error(L, "%s: expected names as keys, got %s", argument, describe(L, -2));
+            raise_error(L, "%s: expected names as keys, got %s", argument, describe(L, -2));
         lua_pushvalue(L, -2);
         lua_rawseti(L, list, ++n);
     }

@@ -11,7 +11,7 @@ static const char *const features[] = {"favor+", "trig", "relu", "elu", NULL};
 static double read_epsilon(lua_State *L, int index) {
     double epsilon = 0;
     if (option_number(L, index, "epsilon", &epsilon) && !(epsilon >= 0 && isfinite(epsilon)))
-        luaL_error(L, "epsilon: expected a number of at least 0, got %f", epsilon);
+        raise_error(L, "epsilon: expected a number of at least 0, got %f", epsilon);
     return epsilon;
 }
 
@@ -31,10 +31,10 @@ static void refuse_scores(lua_State *L, int index) {
         {"score", "change"}, {"mask", "hide"}, {"softcap", "cap"}, {"window", "hide"}};
     for (size_t n = 0; n < sizeof without / sizeof *without && lua_istable(L, index); n++) {
         if (lua_getfield(L, index, without[n][0]) != LUA_TNIL) {
-            luaL_error(L,
-                       "%s: linear attention never forms the scores q . k that it would %s; leave "
-                       "it out, or use attune.attention",
-                       without[n][0], without[n][1]);
+            raise_error(L,
+                        "%s: linear attention never forms the scores q . k that it would %s; leave "
+                        "it out, or use attune.attention",
+                        without[n][0], without[n][1]);
         }
         lua_pop(L, 1);
     }
@@ -79,7 +79,8 @@ static int linear_attention_backward(lua_State *L) {
 
 static int64_t required(lua_State *L, const char *name) {
     int64_t n = 0;
-    if (!option_integer(L, 1, name, 1, &n)) luaL_error(L, "%s: expected an integer, got nil", name);
+    if (!option_integer(L, 1, name, 1, &n))
+        raise_error(L, "%s: expected an integer, got nil", name);
     return n;
 }
 
@@ -120,7 +121,7 @@ static attune_linear_state **check_handle(lua_State *L, int index) {
 
 static attune_linear_state *check_state(lua_State *L, int index) {
     attune_linear_state **s = check_handle(L, index);
-    if (!*s) luaL_error(L, "state: expected an open linear state, got a closed one");
+    if (!*s) raise_error(L, "state: expected an open linear state, got a closed one");
     return *s;
 }
 

@@ -130,12 +130,12 @@ static int measure_sgemm(lua_State *L) {
 
 static void read_words(lua_State *L, int index, const char *name, int n, uint32_t *out) {
     if (!lua_istable(L, index) || (int)lua_rawlen(L, index) != n)
-        luaL_error(L, "%s: expected %d words of 32 bits, got %s", name, n, describe(L, index));
+        raise_error(L, "%s: expected %d words of 32 bits, got %s", name, n, describe(L, index));
     for (int i = 0; i < n; i++) {
         lua_rawgeti(L, index, i + 1);
         int64_t word = check_integer(L, -1, name, 0);
         if (word > UINT32_MAX)
-            luaL_error(L, "%s: expected words of 32 bits, got %I", name, (LUAI_UACINT)word);
+            raise_error(L, "%s: expected words of 32 bits, got %I", name, (LUAI_UACINT)word);
         out[i] = (uint32_t)word;
         lua_pop(L, 1);
     }

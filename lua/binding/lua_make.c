@@ -76,10 +76,10 @@ static int arange(lua_State *L) {
     }
     double count = floor((last - first) / step + 1e-9) + 1;
     if (!(count >= 1))
-        return luaL_error(L,
-                          "last: expected a range that holds its first number, got %f to %f by %f",
-                          first, last, step);
-    if (count > 0x1p40) return luaL_error(L, "last: expected at most 2^40 numbers, got %f", count);
+        return raise_error(L,
+                           "last: expected a range that holds its first number, got %f to %f by %f",
+                           first, last, step);
+    if (count > 0x1p40) return raise_error(L, "last: expected at most 2^40 numbers, got %f", count);
     int64_t shape[1] = {(int64_t)count};
     attune_dtype dtype = ATTUNE_F32;
     option_dtype(L, options, &dtype);
@@ -120,10 +120,10 @@ static int infer_shape(lua_State *L, int index, int64_t shape[ATTUNE_MAX_RANK]) 
     lua_pushvalue(L, index);
     while (lua_istable(L, -1)) {
         if (rank == ATTUNE_MAX_RANK)
-            luaL_error(L, "data: expected at most %d axes, got more", ATTUNE_MAX_RANK);
+            raise_error(L, "data: expected at most %d axes, got more", ATTUNE_MAX_RANK);
         shape[rank] = (int64_t)lua_rawlen(L, -1);
         if (shape[rank] == 0)
-            luaL_error(L, "data: expected at least one number, got an empty list");
+            raise_error(L, "data: expected at least one number, got an empty list");
         rank++;
         luaL_checkstack(L, 2, "data");
         lua_rawgeti(L, -1, 1);
@@ -153,10 +153,10 @@ static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, i
         return;
     }
     if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != shape[axis]) {
-        luaL_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis],
-                   axis + 1, lua_istable(L, -1) ? "one of another length, " : "",
-                   lua_istable(L, -1) ? lua_pushfstring(L, "%I", (LUAI_UACINT)lua_rawlen(L, -1))
-                                      : describe(L, -1));
+        raise_error(L, "data: expected lists of %I in axis %d, got %s%s", (LUAI_UACINT)shape[axis],
+                    axis + 1, lua_istable(L, -1) ? "one of another length, " : "",
+                    lua_istable(L, -1) ? lua_pushfstring(L, "%I", (LUAI_UACINT)lua_rawlen(L, -1))
+                                       : describe(L, -1));
     }
     luaL_checkstack(L, 3, "data");
     for (int64_t i = 0; i < shape[axis]; i++) {
@@ -182,8 +182,8 @@ static int tensor(lua_State *L) {
         int64_t asked = 1;
         for (int i = 0; i < wanted; i++) asked = asked > count ? asked : asked * shape[i];
         if (asked != count)
-            return luaL_error(L, "shape: expected one of %I elements, as data has, got another",
-                              (LUAI_UACINT)count);
+            return raise_error(L, "shape: expected one of %I elements, as data has, got another",
+                               (LUAI_UACINT)count);
     }
     attune_tensor *t = push_tensor(L);
     RUN(L, attune_tensor_new(dtype, wanted, shape, t));

@@ -12,7 +12,7 @@ attune_position *test_position(lua_State *L, int index) {
 attune_position *check_position(lua_State *L, int index, const char *name) {
     attune_position **pe = luaL_testudata(L, index, POSITION_TYPE);
     if (!pe) raise_expected(L, name, "a positional encoding", index);
-    if (!*pe) luaL_error(L, "%s: expected an open positional encoding, got a closed one", name);
+    if (!*pe) raise_error(L, "%s: expected an open positional encoding, got a closed one", name);
     return *pe;
 }
 
@@ -28,7 +28,7 @@ static attune_position **push_position(lua_State *L) {
 static int64_t required(lua_State *L, int options, const char *name) {
     int64_t n = 0;
     if (!option_integer(L, options, name, 1, &n))
-        luaL_error(L, "%s: expected an integer, got nil", name);
+        raise_error(L, "%s: expected an integer, got nil", name);
     return n;
 }
 
@@ -36,7 +36,7 @@ static const char *const pairings[] = {"half", "interleaved", NULL};
 
 static void read_base(lua_State *L, int index, double *out) {
     if (option_number(L, index, "base", out) && !(*out > 0))
-        luaL_error(L, "base: expected a positive number, got %f", *out);
+        raise_error(L, "base: expected a positive number, got %f", *out);
 }
 
 static attune_pairing read_pairing(lua_State *L, int index, attune_pairing otherwise) {
@@ -64,14 +64,14 @@ static double *read_numbers(lua_State *L, int index, const char *name, int64_t *
 
 static double required_number(lua_State *L, int index, const char *name) {
     double x = 0;
-    if (!option_number(L, index, name, &x)) luaL_error(L, "%s: expected a number, got nil", name);
+    if (!option_number(L, index, name, &x)) raise_error(L, "%s: expected a number, got nil", name);
     return x;
 }
 
 /* A number that must not be zero, which would mean the default. */
 static void read_positive(lua_State *L, int index, const char *name, double *out) {
     if (option_number(L, index, name, out) && !(*out > 0))
-        luaL_error(L, "%s: expected a positive number, got %f", name, *out);
+        raise_error(L, "%s: expected a positive number, got %f", name, *out);
 }
 
 /* Scaling pushes what must stay until the encoding is made. */
@@ -95,13 +95,13 @@ static void read_scaling(lua_State *L, int options, attune_rope_scaling *out) {
     if (!lua_istable(L, s))
         raise_expected(L, "scaling", "a table such as {type = 'linear', factor = 8}", s);
     option_choice(L, s, "type", types, &type);
-    if (type < 0) luaL_error(L, "type: expected the name of a scaling, such as 'yarn', got nil");
+    if (type < 0) raise_error(L, "type: expected the name of a scaling, such as 'yarn', got nil");
     check_options(L, s, known[type]);
     out->type = (attune_scaling_type)(type + 1);
     out->factor = required_number(L, s, "factor");
     if (!option_integer(L, s, "original", 1, &out->original) &&
         out->type != ATTUNE_SCALING_LINEAR && out->type != ATTUNE_SCALING_NTK)
-        luaL_error(L, "original: expected an integer, got nil");
+        raise_error(L, "original: expected an integer, got nil");
     option_integer(L, s, "length", 1, &out->length);
     read_positive(L, s, "beta_fast", &out->beta_fast);
     read_positive(L, s, "beta_slow", &out->beta_slow);
@@ -337,8 +337,8 @@ static int p_bucket(lua_State *L) {
     return 1;
 }
 
-/* The score function of attune.scores over the kept table or slopes, the same closure each time;
- * nil where the encoding has no part in the scores. */
+/* The score function over the kept table or slopes, which the hook score_of makes: the same closure
+ * each time; nil where the encoding has no part in the scores. */
 static void push_score(lua_State *L) {
     attune_position *pe = check_position(L, 1, "position");
     const char *name = attune_position_name(pe);
@@ -349,23 +349,17 @@ static void push_score(lua_State *L) {
     }
     if (lua_getiuservalue(L, 1, SCORE) != LUA_TNIL) return;
     lua_pop(L, 1);
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "attune.scores");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, name);
-    lua_remove(L, -2);
+    push_hook(L, "score_of");
+    lua_pushstring(L, name);
     push_kept(L, alibi ? attune_position_slopes : attune_position_table);
     if (t5) {
         int64_t max_distance = 0;
         bool bidirectional = false;
         attune_position_distances(pe, &max_distance, &bidirectional);
-        lua_createtable(L, 0, 2);
         lua_pushinteger(L, max_distance);
-        lua_setfield(L, -2, "max_distance");
         lua_pushboolean(L, bidirectional);
-        lua_setfield(L, -2, "bidirectional");
     }
-    lua_call(L, alibi ? 1 : 2, 1);
+    lua_call(L, alibi ? 2 : 4, 1);
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, SCORE);
 }

@@ -1,36 +1,19 @@
-/* program.c - score and mask programs: attune.program in Lua traces a function, the core runs what
- * came of it. */
+/* lua_program.c - score and mask programs. attune.program in Lua traces a function and passes the
+ * instructions to _program_new; the core runs them. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
 
-attune_program *check_program(lua_State *L, int index) {
-    return *(attune_program **)luaL_checkudata(L, index, PROGRAM_TYPE);
-}
-
-attune_program *push_program(lua_State *L, int index, const char *kind) {
-    index = lua_absindex(L, index);
-    if (!lua_isfunction(L, index) && !lua_istable(L, index)) {
+attune_program *check_program(lua_State *L, int index, const char *kind) {
+    attune_program **p = luaL_testudata(L, index, PROGRAM_TYPE);
+    if (!p) {
         raise_expected(L, kind,
                        strcmp(kind, "mask") == 0 ? "a function (at) that returns a comparison"
                                                  : "a function (s, at) that returns a number",
                        index);
     }
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "attune.program");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, "handle");
-    lua_remove(L, -2);
-    lua_pushvalue(L, index);
-    lua_pushstring(L, kind);
-    lua_call(L, 2, 2);
-    lua_pushvalue(L, -2); /* the tensors go with the handle */
-    lua_remove(L, -3);
-    lua_pushvalue(L, -2);
-    lua_setiuservalue(L, -2, 1);
-    lua_remove(L, -2);
-    return check_program(L, -1);
+    return *p;
 }
 
 static int64_t integer_at(lua_State *L, int index, lua_Integer n) {
@@ -62,8 +45,9 @@ static int program_new(lua_State *L) {
     for (int32_t n = 0; n < count; n++) {
         lua_rawgeti(L, 2, n + 1);
         const int row = lua_gettop(L), size = (int)lua_rawlen(L, row);
-        code[n].op = (attune_op)integer_at(L, row, 1),
-        code[n].line = (int32_t)integer_at(L, row, 2), code[n].integer = integer_at(L, row, 3) != 0;
+        code[n].op = (attune_op)integer_at(L, row, 1);
+        code[n].line = (int32_t)integer_at(L, row, 2);
+        code[n].integer = integer_at(L, row, 3) != 0;
         lua_rawgeti(L, row, 4);
         code[n].number = (double)lua_tonumber(L, -1);
         code[n].tensor = (int32_t)integer_at(L, row, 5);
@@ -79,12 +63,15 @@ static int program_new(lua_State *L) {
     attune_program_outputs outputs = {0};
     lua_getfield(L, 4, "result");
     lua_getfield(L, 4, "slope");
-    outputs.result = (int32_t)lua_tointeger(L, -2), outputs.slope = (int32_t)lua_tointeger(L, -1);
+    outputs.result = (int32_t)lua_tointeger(L, -2);
+    outputs.slope = (int32_t)lua_tointeger(L, -1);
     outputs.read = integers(L, 4, "read", &outputs.reads);
     outputs.adjoint = integers(L, 4, "adjoint", &outputs.reads);
     attune_program **p = lua_newuserdatauv(L, sizeof *p, 1);
     *p = NULL;
     luaL_setmetatable(L, PROGRAM_TYPE);
+    lua_pushvalue(L, 3); /* the tensors live as long as the program that reads them */
+    lua_setiuservalue(L, -2, 1);
     RUN(L, attune_program_new(kind, code, count, tensors, tensor_count, &outputs, p));
     return 1;
 }
@@ -92,7 +79,7 @@ static int program_new(lua_State *L) {
 /* (handle, batch, heads, kv_heads, queries, keys) -> a table of counts, and the states as strings,
  * one for each row of tiles */
 static int program_map(lua_State *L) {
-    attune_program *p = check_program(L, 1);
+    attune_program *p = check_program(L, 1, "mask");
     int64_t n[5];
     for (int k = 0; k < 5; k++) n[k] = luaL_checkinteger(L, k + 2);
     attune_block_map map;

@@ -46,8 +46,8 @@ static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); 
 static int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
     int64_t axis = check_integer(L, index, name, INT64_MIN);
     if (axis == 0 || axis > t->rank || axis < -t->rank) {
-        luaL_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I", name, t->rank,
-                   t->rank, (LUAI_UACINT)axis);
+        raise_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I", name, t->rank,
+                    t->rank, (LUAI_UACINT)axis);
     }
     return (int)(axis > 0 ? axis - 1 : axis);
 }
@@ -56,8 +56,8 @@ static int check_axis(lua_State *L, int index, const char *name, const attune_te
 static int64_t check_place(lua_State *L, int index, const char *name, int64_t extent) {
     int64_t i = check_integer(L, index, name, INT64_MIN);
     if (i == 0 || i > extent || i < -extent) {
-        luaL_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I", name,
-                   (LUAI_UACINT)extent, (LUAI_UACINT)-extent, (LUAI_UACINT)i);
+        raise_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I", name,
+                    (LUAI_UACINT)extent, (LUAI_UACINT)-extent, (LUAI_UACINT)i);
     }
     return i > 0 ? i - 1 : i + extent;
 }
@@ -69,7 +69,7 @@ static int read_extents(lua_State *L, int64_t shape[ATTUNE_MAX_RANK]) {
     const bool table = lua_istable(L, 2);
     int64_t n = table ? (int64_t)lua_rawlen(L, 2) : lua_gettop(L) - 1;
     if (n < 1 || n > ATTUNE_MAX_RANK)
-        luaL_error(L, "shape: expected from 1 to %d extents, got %d", ATTUNE_MAX_RANK, (int)n);
+        raise_error(L, "shape: expected from 1 to %d extents, got %d", ATTUNE_MAX_RANK, (int)n);
     for (int i = 0; i < (int)n; i++) {
         if (table) lua_rawgeti(L, 2, i + 1);
         shape[i] = check_integer(L, table ? -1 : i + 2, "shape", -1);
@@ -107,8 +107,8 @@ static int t_slice(lua_State *L) {
     int64_t extent = t->shape[axis < 0 ? axis + t->rank : axis];
     int64_t first = check_place(L, 3, "first", extent), last = check_place(L, 4, "last", extent);
     if (last < first)
-        return luaL_error(L, "last: expected at least first, %I, got %I", (LUAI_UACINT)first + 1,
-                          (LUAI_UACINT)last + 1);
+        return raise_error(L, "last: expected at least first, %I, got %I", (LUAI_UACINT)first + 1,
+                           (LUAI_UACINT)last + 1);
     RUN(L, attune_tensor_slice(t, axis, first, last + 1, push_tensor(L)));
     return 1;
 }
@@ -167,7 +167,7 @@ static int t_tolist(lua_State *L) {
 static int t_item(lua_State *L) {
     attune_tensor *t = self(L);
     if (attune_tensor_count(t) != 1)
-        return luaL_error(L, "item: expected a tensor of one element, got %s", describe(L, 1));
+        return raise_error(L, "item: expected a tensor of one element, got %s", describe(L, 1));
     push_element(L, t, 0);
     return 1;
 }
@@ -321,10 +321,7 @@ static int t_index(lua_State *L) {
     if (lua_istable(L, 2) && luaL_getmetafield(L, 2, "__name") == LUA_TSTRING &&
         strcmp(lua_tostring(L, -1), "traced value") == 0) {
         lua_settop(L, 2);
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "attune.trace");
-        lua_call(L, 1, 1);
-        lua_getfield(L, -1, "read");
+        push_hook(L, "read");
         lua_insert(L, 1);
         lua_settop(L, 3);
         lua_call(L, 2, 1);
@@ -332,7 +329,7 @@ static int t_index(lua_State *L) {
     }
     lua_settop(L, 2);
     if (t->rank == 0)
-        return luaL_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
+        return raise_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
     int64_t i = check_place(L, 2, "index", t->shape[0]);
     RUN(L, attune_tensor_select(t, 0, i, push_tensor(L)));
     return 1;

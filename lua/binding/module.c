@@ -38,6 +38,24 @@ static void handle_interrupts(void) {
     sigaction(SIGINT, &ours, NULL);
 }
 
+/* ---- hooks ----------------------------------------------------------------------------------- */
+
+static int hook(lua_State *L) {
+    luaL_checkstring(L, 1);
+    lua_settop(L, 2);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, HOOKS);
+    lua_insert(L, 1);
+    lua_settable(L, 1);
+    return 0;
+}
+
+void push_hook(lua_State *L, const char *name) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, HOOKS);
+    if (lua_getfield(L, -1, name) == LUA_TNIL)
+        raise_error(L, "attune.core: the Lua library is not loaded; write require \"attune\"");
+    lua_remove(L, -2);
+}
+
 /* ---- loading --------------------------------------------------------------------------------- */
 
 __attribute__((visibility("default"))) int luaopen_attune_core(lua_State *L);
@@ -56,5 +74,7 @@ int luaopen_attune_core(lua_State *L) {
     open_program(L);
     open_files(L);
     open_machine(L);
+    lua_pushcfunction(L, hook);
+    lua_setfield(L, -2, "_hook");
     return 1;
 }
