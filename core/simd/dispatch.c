@@ -77,7 +77,7 @@ static bool has_avx512_bf16(void) {
     return has_avx512() && __builtin_cpu_supports("avx512vnni") && (cpuid_word(7, 1, 0) & 1u << 5);
 }
 
-/* The kernel lends the tiles' 8 KiB of registers on request only, once for the process. */
+/* Linux grants the 8 KiB of tile registers only on request, once per process. */
 static bool has_amx(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     const unsigned wanted = 1u << 22 | 1u << 24 | 1u << 25; /* AMX-BF16, AMX-TILE, AMX-INT8 */
@@ -89,8 +89,9 @@ static bool has_amx(void) {
 AT_SET_KERNELS(neon)
 #endif
 
-/* Worst first. A set that is known by name but not compiled for this processor has no functions.
- * amx_emulated is for tests: it runs when it is asked for and is never chosen or listed. */
+/* Slowest first. A set that is known by name but not compiled for this processor has no functions.
+ * amx_emulated is for tests: it runs only where it is asked for by name, and is never chosen or
+ * listed. */
 static const struct set {
     const char *name;
     int lanes;
@@ -132,9 +133,9 @@ static attune_status chosen = ATTUNE_OK;
 static char why_not[256];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-int at_simd_available(const char *names[], int most) {
+int at_simd_available(const char *names[], int max_names) {
     int n = 0;
-    for (int i = 0; i < SETS && n < most; i++)
+    for (int i = 0; i < SETS && n < max_names; i++)
         if (!sets[i].hidden && sets[i].here && sets[i].here()) names[n++] = sets[i].name;
     return n;
 }
@@ -165,8 +166,8 @@ static void choose(void) {
     }
     if (best < 0) {
         refuse(wanted, known);
-        best = 1; /* plain C: attune_init() fails from now on; whoever does not ask it still finds a
-                     table */
+        best = 1; /* plain C. attune_init() fails from now on; a caller that ignores this
+                     still finds a table. */
     }
     at_simd_table(sets[best].name, &in_use);
     at_f64_nn(&in_f64);
@@ -176,7 +177,8 @@ bool at_simd_table(const char *name, at_simd *out) {
     for (int i = 0; i < SETS; i++) {
         if (strcmp(name, sets[i].name) != 0 || !sets[i].here || !sets[i].here()) continue;
         memset(out, 0, sizeof *out);
-        out->name = sets[i].name, out->lanes = sets[i].lanes;
+        out->name = sets[i].name;
+        out->lanes = sets[i].lanes;
         sets[i].fill(out);
         return true;
     }

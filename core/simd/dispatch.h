@@ -4,11 +4,11 @@
 
 #include "simd/table.h"
 
-/* Names of the sets that run here, worst first; returns how many. */
-int at_simd_available(const char *names[], int most);
+/* Writes at most max_names names of the sets that run here, slowest first. Returns their number. */
+int at_simd_available(const char *names[], int max_names);
 
-/* Another set's table, for tests; false where it does not run here. Beside those above there is
- * amx_emulated, AMX's kernels over tiles in plain C. */
+/* The table of the named set, for tests. Returns false where the set does not run here. Besides the
+ * sets above there is amx_emulated: AMX's kernels over tile registers in plain C. */
 bool at_simd_table(const char *name, at_simd *out);
 
 #endif

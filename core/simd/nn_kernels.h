@@ -1,6 +1,6 @@
-/* nn.h - loops over rows that training and generation need beside attention (core/nn says what each
- * computes). One source, instantiated for f32 by every instruction set and once for f64: pointers
- * are to that type. */
+/* nn_kernels.h - loops over rows that training and generation need besides attention (core/nn says
+ * what each computes). One source, instantiated for f32 by every instruction set and once for f64:
+ * pointers are to that type. */
 #ifndef AT_SIMD_NN_H
 #define AT_SIMD_NN_H
 
@@ -17,8 +17,8 @@ typedef struct at_nn_kernels {
                      double *rstd);
     void (*layer_norm)(const void *x, const void *weight, const void *bias, int64_t n, double eps,
                        void *y, double *mean, double *rstd);
-    /* dx written; dweight and dbias added to, where they are not NULL. mean 0 and centred false:
-     * rms_norm. */
+    /* dx is written; dweight and dbias, where they are not NULL, are added to. rms_norm: mean 0,
+     * centred false. */
     void (*norm_backward)(const void *dy, const void *x, const void *weight, int64_t n, double mean,
                           double rstd, int centred, void *dx, void *dweight, void *dbias);
     void (*gelu)(const void *x, int64_t n, int with_tanh, void *y);

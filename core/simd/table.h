@@ -1,8 +1,8 @@
-/* table.h - the hot loops as a table of functions, one table an instruction set.
+/* table.h - the hot loops as a table of functions, one table per instruction set.
  *
  * core/simd/kernels/NAME.c is compiled once per instruction set (AT_ISA says which), each time
  * filling its part of that set's table; core/simd/dispatch.c chooses a table at run time. A kernel
- * file sees the machine through kernels/vec.h only.
+ * file knows the machine through kernels/vec.h only.
  */
 #ifndef AT_SIMD_TABLE_H
 #define AT_SIMD_TABLE_H
@@ -18,7 +18,7 @@
 #include "simd/program_kernels.h"
 #include "simd/tile.h"
 
-/* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise.c). */
+/* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise_kernels.c). */
 typedef struct at_elementwise_kernels {
     void (*exp)(const float *x, float *out, int64_t n); /* within 2 ulp; NaN kept */
     void (*tanh)(const float *x, float *out, int64_t n);
@@ -28,12 +28,13 @@ typedef struct at_elementwise_kernels {
     void (*f16_to_f32)(const uint16_t *x, float *out, int64_t n);
     void (*f32_to_f16)(const float *x, uint16_t *out, int64_t n);
     double (*sum)(const float *x, int64_t n); /* in double */
-    float (*max)(const float *x, int64_t n);  /* NaN where one is */
+    float (*max)(const float *x, int64_t n);  /* NaN where any is */
     bool (*all_finite)(const float *x, int64_t n);
     void (*scale)(const float *x, float factor, float *out, int64_t n);      /* out = factor x */
     void (*add_scaled)(const float *x, float factor, float *sum, int64_t n); /* sum += factor x */
-    /* Rotation: element i turns with element i + pairs, or 2 i with 2 i + 1; sign 1, or -1:
-     * backwards. x may be out. */
+    /* Rotation of pairs of elements: i and i + pairs (halves), or 2 i and 2 i + 1 (pairs). x and
+     * out [2 * pairs], cosine and sine [pairs]. sign: 1, or -1 for the inverse rotation. out may be
+     * x. */
     void (*rotate_halves)(const float *x, const float *cosine, const float *sine, float sign,
                           int64_t pairs, float *out);
     void (*rotate_pairs)(const float *x, const float *cosine, const float *sine, float sign,

@@ -1,4 +1,4 @@
-/* elementwise.c - loops over contiguous arrays: exponentials, 16-bit floats, sums. */
+/* elementwise_kernels.c - loops over contiguous arrays: exponentials, 16-bit floats, sums. */
 #include "simd/kernels/functions.h"
 #include "simd/table.h"
 
@@ -39,7 +39,7 @@ static void f32_to_f16(const float *x, uint16_t *out, int64_t n) {
     for (; i < n; i++) out[i] = at_f32_to_f16(x[i]);
 }
 
-/* Short runs in f32, the runs' sums in double. */
+/* Sums short runs in f32 and adds the sums of the runs in double. */
 static double sum_of(const float *x, int64_t n) {
     enum { RUN = 32 * AT_LANES };
     double total = 0;
@@ -55,7 +55,7 @@ static double sum_of(const float *x, int64_t n) {
     return total;
 }
 
-static float greatest(const float *x, int64_t n) {
+static float max_of(const float *x, int64_t n) {
     vf m = vf_set1(-INFINITY), nan = vf_zero();
     int64_t i = 0;
     for (; i + AT_LANES <= n; i += AT_LANES) {
@@ -106,11 +106,12 @@ static void rotate_halves(const float *x, const float *cosine, const float *sine
     }
     for (; i < pairs; i++) {
         const float a = x[i], b = x[pairs + i], s = sign * sine[i];
-        out[i] = a * cosine[i] - b * s, out[pairs + i] = b * cosine[i] + a * s;
+        out[i] = a * cosine[i] - b * s;
+        out[pairs + i] = b * cosine[i] + a * s;
     }
 }
 
-/* The compiler finds the shuffles of its set itself. */
+/* Plain C: the compiler finds the shuffles of the set itself. */
 static void rotate_pairs(const float *x, const float *cosine, const float *sine, float sign,
                          int64_t pairs, float *out) {
     float part[2 * AT_LANES];
@@ -118,13 +119,15 @@ static void rotate_pairs(const float *x, const float *cosine, const float *sine,
     for (; i + AT_LANES <= pairs; i += AT_LANES) {
         for (int j = 0; j < AT_LANES; j++) {
             const float a = x[2 * (i + j)], b = x[2 * (i + j) + 1], s = sign * sine[i + j];
-            part[2 * j] = a * cosine[i + j] - b * s, part[2 * j + 1] = b * cosine[i + j] + a * s;
+            part[2 * j] = a * cosine[i + j] - b * s;
+            part[2 * j + 1] = b * cosine[i + j] + a * s;
         }
         memcpy(out + 2 * i, part, sizeof part);
     }
     for (; i < pairs; i++) {
         const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
-        out[2 * i] = a * cosine[i] - b * s, out[2 * i + 1] = b * cosine[i] + a * s;
+        out[2 * i] = a * cosine[i] - b * s;
+        out[2 * i + 1] = b * cosine[i] + a * s;
     }
 }
 
@@ -137,7 +140,7 @@ void AT_KERNEL(elementwise)(at_elementwise_kernels *table) {
                                       .f16_to_f32 = f16_to_f32,
                                       .f32_to_f16 = f32_to_f16,
                                       .sum = sum_of,
-                                      .max = greatest,
+                                      .max = max_of,
                                       .all_finite = all_finite,
                                       .scale = scale,
                                       .add_scaled = add_scaled,

@@ -1,5 +1,5 @@
-/* functions.h - functions of vectors that are accurate to a few units of f32, or, in the set f64,
- * as libm has them. */
+/* functions.h - functions of vectors, accurate to a few units in the last place of f32. In the set
+ * f64 vec_f64.h has those of libm instead. */
 #ifndef AT_SIMD_FUNCTIONS_H
 #define AT_SIMD_FUNCTIONS_H
 
@@ -12,7 +12,7 @@
  * its last bits; e^f by the minimax polynomial of degree 7 of Moshier's Cephes on |f| <= ln 2 / 2;
  * times 2^n in two factors, so that results below 2^-126 come out as subnormals and not as zero. */
 AT_INLINE vf vf_exp(vf x) {
-    /* vf_min and vf_max give their second argument where either is NaN. */
+    /* vf_min and vf_max return their second argument where either is NaN. */
     x = vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x));
     vf n = vf_round(vf_mul(x, vf_set1((float)AT_LOG2_E)));
     vf f = vf_fma(n, vf_set1(-0.693359375f), x);
@@ -49,10 +49,10 @@ AT_INLINE vf vf_tanh_exact(vf x) {
     return vf_select(vf_less(a, vf_set1(0.25f)), small, big);
 }
 
-/* erfc(z) for z >= 0, relative error some units: e^(-z^2) t R(t) with t = 1 / (1 + z / 2), R the
- * minimax polynomial of degree 10 on z up to 9.7 (its error is 2^-28), after which the result is no
- * number of f32. z^2 is corrected by what its rounding left off, as e^(-z^2) would make of it |z^2|
- * times as much. */
+/* erfc(z) for z >= 0, within a few units in the last place: e^(-z^2) t R(t) with t = 1 / (1 + z /
+ * 2), R the minimax polynomial of degree 10 on z up to 9.7 (its error is 2^-28); beyond, the result
+ * is below the range of f32. z^2 is corrected by its own rounding error, which e^(-z^2) would
+ * amplify by |z^2|. */
 AT_INLINE vf vf_erfc(vf z) {
     z = vf_min(vf_set1(13.0f), z); /* keeps NaN, and infinity from itself */
     const vf square = vf_mul(z, z), rest = vf_fma(z, z, vf_sub(vf_zero(), square));
@@ -73,7 +73,8 @@ AT_INLINE vf vf_erfc(vf z) {
 
 #endif
 
-/* The normal distribution's probability of x and less, without cancellation on either side. */
+/* The cumulative distribution of the normal distribution at x, without cancellation on either side.
+ */
 AT_INLINE vf vf_normal(vf x) {
     const vf half = vf_mul(vf_set1((real)0.5),
                            vf_erfc(vf_mul(vf_abs(x), vf_set1((real)0.70710678118654752440))));

@@ -1,11 +1,12 @@
-/* nn.c - norms, activations, the loss over a vocabulary and AdamW, row by row. */
+/* nn_kernels.c - norms, activations, the loss over a vocabulary and AdamW, row by row. */
 #include "simd/nn_kernels.h"
 #include "simd/kernels/functions.h"
 
 void AT_KERNEL(nn)(at_nn_kernels *table);
 
-/* Elements of the vector at i, the last one in part; below 1 past the end. Loops over n elements
- * read: for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) */
+/* The number of elements of the vector at i: AT_LANES, fewer in the last vector, below 1 past the
+ * end. Loops over n elements are: for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i +=
+ * AT_LANES) */
 AT_INLINE int64_t lanes_at(int64_t i, int64_t n) { return n - i < AT_LANES ? n - i : AT_LANES; }
 
 AT_INLINE vf load(const real *p, int64_t i, int64_t there) {
@@ -20,7 +21,8 @@ AT_INLINE void store(real *p, int64_t i, int64_t there, vf a) {
 
 /* ---- norms ----------------------------------------------------------------------------------- */
 
-/* Sums in double, a run of vectors at a time: a row of 10^5 elements keeps its digits. */
+/* The elements of a run are summed in vectors, the runs in double: a sum over 10^5 elements stays
+ * accurate. */
 enum { RUN = 64 * AT_LANES };
 static int64_t run_at(int64_t r, int64_t n) { return n - r < RUN ? n - r : RUN; }
 
@@ -35,7 +37,8 @@ static double sum_of(const real *x, int64_t n) {
     return total;
 }
 
-/* Of (x - mean)^2; lanes beyond the row would add mean^2. */
+/* The sum of (x - mean)^2. Lanes beyond the row would add mean^2, so the last elements are summed
+ * one by one. */
 static double squares_of(const real *x, real mean, int64_t n) {
     const vf m = vf_set1(mean);
     double total = 0;
@@ -94,11 +97,13 @@ static void norm_backward(const void *dy_, const void *x_, const void *weight_, 
             const int64_t at = r + i;
             const vf d = load(dy, at, there), h = vf_mul(vf_sub(load(x, at, there), m), s);
             const vf g = weight ? vf_mul(d, load(weight, at, there)) : d;
-            g_sum = vf_add(g_sum, g), gh_sum = vf_fma(g, h, gh_sum);
+            g_sum = vf_add(g_sum, g);
+            gh_sum = vf_fma(g, h, gh_sum);
             if (dweight) store(dweight, at, there, vf_fma(d, h, load(dweight, at, there)));
             if (dbias) store(dbias, at, there, vf_add(d, load(dbias, at, there)));
         }
-        sum_g += (double)vf_reduce_add(g_sum), sum_gh += (double)vf_reduce_add(gh_sum);
+        sum_g += (double)vf_reduce_add(g_sum);
+        sum_gh += (double)vf_reduce_add(gh_sum);
     }
     const vf mean_g = vf_set1(centred ? (real)(sum_g / (double)n) : 0),
              mean_gh = vf_set1((real)(sum_gh / (double)n));
@@ -117,39 +122,39 @@ AT_INLINE vf inner_of(vf x) {
     return vf_mul(vf_mul(vf_set1((real)0.79788456080286535588), x),
                   vf_fma(vf_mul(vf_set1((real)0.044715), x), x, vf_set1((real)1)));
 }
-AT_INLINE vf share_of(vf x, int with_tanh) {
+AT_INLINE vf gate_of(vf x, int with_tanh) {
     return with_tanh
                ? vf_mul(vf_set1((real)0.5), vf_add(vf_set1((real)1), vf_tanh_exact(inner_of(x))))
                : vf_normal(x);
 }
 
 /* At -inf the limit is 0, where the product would be NaN. */
-AT_INLINE vf times_share(vf x, vf share) {
-    return vf_select(vf_less(x, vf_set1((real)-1e30)), vf_zero(), vf_mul(x, share));
+AT_INLINE vf times_gate(vf x, vf gate_value) {
+    return vf_select(vf_less(x, vf_set1((real)-1e30)), vf_zero(), vf_mul(x, gate_value));
 }
 
 static void gelu(const void *x, int64_t n, int with_tanh, void *y) {
     for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
         const vf v = load(x, i, there);
-        store(y, i, there, times_share(v, share_of(v, with_tanh)));
+        store(y, i, there, times_gate(v, gate_of(v, with_tanh)));
     }
 }
 
 /* d(x N(x)) = N(x) + x e^(-x^2 / 2) / sqrt(2 pi);   with tanh: N + x / 2 (1 - tanh^2) d inner */
 static void gelu_backward(const void *dy, const void *x, int64_t n, int with_tanh, void *dx) {
     for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
-        const vf v = load(x, i, there), share = share_of(v, with_tanh), square = vf_mul(v, v);
+        const vf v = load(x, i, there), gate_value = gate_of(v, with_tanh), square = vf_mul(v, v);
         vf slope;
         if (with_tanh) {
-            const vf t = vf_sub(vf_add(share, share), vf_set1((real)1)),
+            const vf t = vf_sub(vf_add(gate_value, gate_value), vf_set1((real)1)),
                      inner = vf_fma(square, vf_set1((real)(3 * 0.044715 * 0.79788456080286535588)),
                                     vf_set1((real)0.79788456080286535588));
             slope = vf_fma(
                 vf_mul(vf_mul(vf_set1((real)0.5), v), vf_sub(vf_set1((real)1), vf_mul(t, t))),
-                inner, share);
+                inner, gate_value);
         } else {
             slope = vf_fma(vf_mul(v, vf_set1((real)0.39894228040143267794)),
-                           vf_exp(vf_mul(square, vf_set1((real)-0.5))), share);
+                           vf_exp(vf_mul(square, vf_set1((real)-0.5))), gate_value);
         }
         store(dx, i, there, vf_mul(load(dy, i, there), slope));
     }
@@ -159,7 +164,7 @@ static void gelu_backward(const void *dy, const void *x, int64_t n, int with_tan
 static void swiglu(const void *gate, const void *up, int64_t n, void *y) {
     for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
         const vf g = load(gate, i, there);
-        store(y, i, there, vf_mul(times_share(g, vf_sigmoid(g)), load(up, i, there)));
+        store(y, i, there, vf_mul(times_gate(g, vf_sigmoid(g)), load(up, i, there)));
     }
 }
 
@@ -170,7 +175,7 @@ static void swiglu_backward(const void *dy, const void *gate, const void *up, in
                  one = vf_set1((real)1);
         const vf slope = vf_mul(s, vf_fma(g, vf_sub(one, s), one));
         const vf dg = vf_mul(vf_mul(d, load(up, i, there)), slope);
-        store(dup, i, there, vf_mul(d, times_share(g, s)));
+        store(dup, i, there, vf_mul(d, times_gate(g, s)));
         store(dgate, i, there, dg);
     }
 }
@@ -179,15 +184,15 @@ static void swiglu_backward(const void *dy, const void *gate, const void *up, in
 
 static double log_sum_exp(const void *x_, int64_t n) {
     const real *x = x_;
-    real greatest = x[0];
+    real max = x[0];
     vf m = vf_set1(x[0]);
     for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
         if (there == AT_LANES)
             m = vf_max(load(x, i, there), m);
         else
-            for (int k = 0; k < there; k++) greatest = x[i + k] > greatest ? x[i + k] : greatest;
+            for (int k = 0; k < there; k++) max = x[i + k] > max ? x[i + k] : max;
     }
-    const real top = vf_reduce_max(m) > greatest ? vf_reduce_max(m) : greatest;
+    const real top = vf_reduce_max(m) > max ? vf_reduce_max(m) : max;
     if (top == (real)-INFINITY) return -INFINITY;
     double total = 0;
     for (int64_t r = 0; r < n; r += RUN) {
@@ -229,7 +234,8 @@ static void adamw(const at_adamw_step *s, void *p, const void *g, void *m, void 
         const vf first = vf_fma(b1, load(m, i, there), vf_mul(rest1, gradient)),
                  second = vf_fma(b2, load(v, i, there), vf_mul(rest2, vf_mul(gradient, gradient)));
         const vf step = vf_div(first, vf_fma(vf_sqrt(second), root, eps));
-        store(m, i, there, first), store(v, i, there, second);
+        store(m, i, there, first);
+        store(v, i, there, second);
         store(p, i, there, vf_fma(rate, step, vf_mul(keep, load(p, i, there))));
     }
 }

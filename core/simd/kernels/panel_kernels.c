@@ -1,6 +1,6 @@
-/* panels.c - products with panels, and packing them. */
+/* panel_kernels.c - products with panels, and packing them. */
 #include "simd/panel_kernels.h"
-#include "simd/attention_kernels.h"
+#include "simd/tile.h"
 #include "simd/kernels/product.h"
 
 void AT_KERNEL(panels)(at_panel_kernels *table);
@@ -33,7 +33,7 @@ AT_INLINE void multiply_tile(int rows, int vectors, const at_panel_product *p, c
 
 typedef void (*tile_function)(const at_panel_product *p, const float *a, const float *b, float *c);
 #define TILE(rows, x)                                                                              \
-    static void wide_##rows(const at_panel_product *p, const float *a, const float *b, float *c) { \
+    static void full_##rows(const at_panel_product *p, const float *a, const float *b, float *c) { \
         multiply_tile(rows, 2, p, a, b, c);                                                        \
     }                                                                                              \
     static void half_##rows(const at_panel_product *p, const float *a, const float *b, float *c) { \
@@ -41,15 +41,15 @@ typedef void (*tile_function)(const at_panel_product *p, const float *a, const f
     }
 AT_EACH_ROW(TILE, )
 #define NAME_OF(rows, kind) kind##_##rows,
-static const tile_function wide_table[] = {AT_EACH_ROW(NAME_OF, wide)},
+static const tile_function full_table[] = {AT_EACH_ROW(NAME_OF, full)},
                            half_table[] = {AT_EACH_ROW(NAME_OF, half)};
 
-/* A panel of B stays in the first cache while all rows of A pass by. */
+/* A panel of B stays in the first-level cache while all rows of A are multiplied by it. */
 static void multiply_panels(const at_panel_product *p) {
     const int64_t tiles = (p->rows + AT_ROWS - 1) / AT_ROWS;
     for (int64_t j = 0; j < p->columns; j += AT_PANEL) {
         const float *b = p->b + j / AT_PANEL * p->b_panel;
-        const tile_function *table = p->columns - j < AT_PANEL ? half_table : wide_table;
+        const tile_function *table = p->columns - j < AT_PANEL ? half_table : full_table;
         for (int64_t t = 0, i = 0; t < tiles; t++) {
             const int n = (int)(p->rows / tiles + (t < p->rows % tiles));
             table[n - 1](p, p->a + i * p->a_row, b, p->c + i * p->c_row + j);
@@ -63,9 +63,9 @@ static vf load_up_to(const float *x, int64_t n) {
 }
 
 static void pack_rows(const float *x, int64_t stride, int64_t rows, int64_t columns,
-                      int64_t rows_there, float *to) {
+                      int64_t panel_rows, float *to) {
     for (int64_t j = 0; j < columns; j += AT_PANEL) {
-        float *panel = to + j * rows_there;
+        float *panel = to + j * panel_rows;
         for (int64_t i = 0; i < rows; i++) {
             for (int64_t c = 0; c < AT_PANEL; c += AT_LANES)
                 vf_store(panel + i * AT_PANEL + c,

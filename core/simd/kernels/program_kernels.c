@@ -1,16 +1,17 @@
-/* program.c - the operations of score and mask programs over the pairs of a row. Truth is 1 or 0.
- */
+/* program_kernels.c - the operations of score and mask programs over the pairs of a row. Truth
+ * values are 1 and 0. */
 #include "simd/program_kernels.h"
 
 #include "simd/kernels/functions.h"
 
 void AT_KERNEL(program)(at_program_kernels *table);
 
-/* The loop three times, so that what is one for all is loaded once. */
+/* One loop per combination of steps, so that an operand with step 0 is loaded once. */
 #define LOOP(x_of, y_of, expression)        \
     for (int i = 0; i < n; i += AT_LANES) { \
         const vf x = x_of, y = y_of;        \
-        (void)x, (void)y;                   \
+        (void)x;                            \
+        (void)y;                            \
         vf_store(to + i, (expression));     \
     }
 #define EACH(expression)                                          \
@@ -30,14 +31,14 @@ void AT_KERNEL(program)(at_program_kernels *table);
         break;                                                    \
     }
 
-/* Beyond 2^22 f32 has no halves left to round. */
+/* From 2^22 on every f32 is returned as it is; vf_round is exact only below. */
 AT_INLINE vf vf_floor(vf x) {
     const vf r = vf_round(x);
     return vf_select(vf_less(vf_abs(x), vf_set1(4194304.0f)),
                      vf_sub(r, vf_select(vf_less(x, r), vf_set1(1.0f), vf_zero())), x);
 }
 
-/* a - floor(a / b) b, with what the quotient's rounding may have done to it put right. */
+/* x - floor(x / y) y, corrected where the quotient was rounded to the next integer. */
 AT_INLINE vf vf_modulo(vf x, vf y) {
     vf m = vf_sub(x, vf_mul(vf_floor(vf_div(x, y)), y));
     m = vf_select(vf_less(vf_mul(m, y), vf_zero()), vf_add(m, y), m);
@@ -61,7 +62,8 @@ static void tanh_scaled(at_values x, float inner, float outer, float *to, int n)
     for (; i + 2 * AT_LANES <= n; i += 2 * AT_LANES) {
         const vf first = vf_tanh(vf_mul(vf_load(x.p + i), in)),
                  second = vf_tanh(vf_mul(vf_load(x.p + i + AT_LANES), in));
-        vf_store(to + i, vf_mul(first, out)), vf_store(to + i + AT_LANES, vf_mul(second, out));
+        vf_store(to + i, vf_mul(first, out));
+        vf_store(to + i + AT_LANES, vf_mul(second, out));
     }
     for (; i < n; i += AT_LANES)
         vf_store(to + i, vf_mul(vf_tanh(vf_mul(vf_load(x.p + i), in)), out));
@@ -95,8 +97,8 @@ static void apply(attune_op op, at_values a, at_values b, at_values c, float *to
     }
 }
 
-/* a b, and zero where a is: a gradient of nothing stays nothing, whatever the slope of a pair that
- * is not seen. */
+/* a b, and zero where a is zero: a zero gradient stays zero, whatever the slope of a pair that is
+ * not visible. */
 AT_INLINE vf product(vf a, vf b) {
     return vf_select(vf_equal(a, vf_zero()), vf_zero(), vf_mul(a, b));
 }

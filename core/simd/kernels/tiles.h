@@ -1,14 +1,14 @@
-/* tiles.h - the tile instructions of AMX: eight tiles of up to 16 rows of 64 bytes. In the set
- * amx_emulated they are plain C after the manual's description (Intel 64 and IA-32 Architectures
- * Software Developer's Manual, volume 2, TDPBF16PS and TDPBUSD), so that layouts are tested where
- * no such processor is. */
+/* tiles.h - the tile registers of AMX: eight, of up to 16 rows of 64 bytes. In the set amx_emulated
+ * they are plain C, written after the manual (Intel 64 and IA-32 Architectures Software Developer's
+ * Manual, volume 2, TDPBF16PS and TDPBUSD), so that layouts are tested also on processors without
+ * AMX. */
 #ifndef AT_SIMD_TILES_H
 #define AT_SIMD_TILES_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* Palette 1: bytes a row and rows of each tile. */
+/* Palette 1: bytes per row and rows of each tile register. */
 typedef struct tile_shapes {
     uint8_t palette, start_row, reserved[14];
     uint16_t bytes[16];
@@ -18,8 +18,8 @@ typedef struct tile_shapes {
 #if defined AT_ISA_amx
 #include <immintrin.h>
 
-/* Said to the compiler in full: gcc 12's own intrinsics do not tell it that these read all 64 bytes
- * of the shapes, or memory at all, so it drops or moves what was stored there. */
+/* Inline assembly, since the intrinsics of gcc 12 do not tell the compiler that these instructions
+ * read all 64 bytes of the shapes, or memory at all: it drops or moves the stores before them. */
 #define TILE_CONFIGURE(shapes) __asm__ volatile("ldtilecfg %0" ::"m"(*(shapes)))
 #define TILE_LOAD(t, p, stride) \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t ::"r"(p), "r"((int64_t)(stride)) : "memory")
@@ -53,8 +53,9 @@ static inline void tile_dot_bf16(int c, int a, int b) {
             for (int n = 0; n < tile_now.bytes[c] / 4; n++) {
                 uint16_t x[2], y[2];
                 float sum;
-                memcpy(x, tile_data[a][m] + 4 * k, 4), memcpy(y, tile_data[b][k] + 4 * n, 4),
-                    memcpy(&sum, tile_data[c][m] + 4 * n, 4);
+                memcpy(x, tile_data[a][m] + 4 * k, 4);
+                memcpy(y, tile_data[b][k] + 4 * n, 4);
+                memcpy(&sum, tile_data[c][m] + 4 * n, 4);
                 for (int i = 0; i < 2; i++) sum += at_bf16_to_f32(x[i]) * at_bf16_to_f32(y[i]);
                 memcpy(tile_data[c][m] + 4 * n, &sum, 4);
             }

@@ -1,10 +1,10 @@
-/* vec.h - the vector layer: everything that a kernel may know of an instruction set.
+/* vec.h - the vector layer: everything that a kernel may know about an instruction set.
  *
  *   vf  AT_LANES f32     vm  a mask over the lanes
  *
  * Loads and stores take any address. Kernels are written once over these names; the Makefile
- * compiles them once per set with AT_ISA=name and AT_ISA_name=1. What all sets share (exp2,
- * elementwise conversions) stands at the end.
+ * compiles them once per set with AT_ISA=name and AT_ISA_name=1. The functions that
+ * all sets share (exp2, tanh) are at the end.
  */
 #ifndef AT_SIMD_VEC_H
 #define AT_SIMD_VEC_H
@@ -18,7 +18,7 @@
 
 #define AT_INLINE static inline __attribute__((always_inline))
 
-/* AT_KERNEL(product) is at_avx2_product: one name a set. */
+/* AT_KERNEL(product) is at_avx2_product: one name per set. */
 #define AT_JOIN3_(a, b, c) a##b##_##c
 #define AT_JOIN3(a, b, c) AT_JOIN3_(a, b, c)
 #define AT_KERNEL(name) AT_JOIN3(at_, AT_ISA, name)
@@ -42,8 +42,8 @@ typedef float real; /* an element of a vector */
 #endif
 #endif
 
-/* AT_EACH_ROW(M, x) is M(1, x) .. M(AT_ROWS, x), AT_EACH_HALF up to AT_ROWS / 2: a register tile's
- * number of rows must be a constant. */
+/* AT_EACH_ROW(M, x) is M(1, x) .. M(AT_ROWS, x), AT_EACH_HALF ends at AT_ROWS / 2: the number of
+ * rows of a register tile must be a constant. */
 #define AT_TO_1(M, x) M(1, x)
 #define AT_TO_2(M, x) M(1, x) M(2, x)
 #define AT_TO_6(M, x) AT_TO_2(M, x) M(3, x) M(4, x) M(5, x) M(6, x)
@@ -78,8 +78,8 @@ AT_INLINE vf vf_exp2(vf x) {
     return vf_keep(keep, vf_scale2(p, n));
 }
 
-/* tanh(x) within 4e-7 of its value relatively: x P(x^2) / Q(x^2), both of degree 4, fitted to the
- * least greatest relative error (2^-25) on |x| <= 9, beyond which tanh is 1 in f32. */
+/* tanh(x) within 4e-7 of its value relatively: x P(x^2) / Q(x^2), both of degree 4, minimax
+ * in relative error (2^-25) on |x| <= 9, beyond which tanh is 1 in f32. */
 AT_INLINE vf vf_tanh(vf x) {
     x = vf_max(vf_set1(-9.0f), vf_min(vf_set1(9.0f), x)); /* keeps NaN */
     const vf s = vf_mul(x, x);
@@ -94,7 +94,7 @@ AT_INLINE vf vf_tanh(vf x) {
     return vf_div(vf_mul(x, p), q);
 }
 
-/* Whether n numbers are neither Inf nor NaN: times zero those are not zero. */
+/* Whether none of n numbers is Inf or NaN: these times zero are not zero. */
 AT_INLINE bool vec_all_finite(const float *x, int64_t n) {
     vf s0 = vf_zero(), s1 = vf_zero();
     int64_t i = 0;

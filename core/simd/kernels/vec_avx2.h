@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-/* 16 registers: 6 rows x 2 vectors of sums, 2 of columns, 1 broadcast, 1 to spare. */
+/* 16 registers: 6 rows x 2 vectors of sums, 2 of columns, 1 broadcast, 1 spare. */
 enum { AT_LANES = 8 };
 #define AT_ROWS 6
 #define AT_HAS_DOT 0
@@ -33,7 +33,7 @@ AT_INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
 AT_INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 AT_INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 AT_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-AT_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* where either is NaN, b */
+AT_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); } /* b where either is NaN */
 AT_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 AT_INLINE vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 AT_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
@@ -77,8 +77,7 @@ AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return _mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
-/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one.
- */
+/* A 32-bit lane holds a pair: a shift makes f32 of the even element, a mask of the odd one. */
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     __m256i pair = _mm256_loadu_si256((const __m256i *)p);
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(pair, 16));
@@ -118,11 +117,11 @@ AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
                          _mm256_madd_epi16(_mm256_castps_si256(x), _mm256_castps_si256(y))));
 }
 AT_INLINE vf vf_of_i32(vf a) { return _mm256_cvtepi32_ps(_mm256_castps_si256(a)); }
-/* 2 AT_LANES of 8 bits, widened to 16. */
+/* 2 AT_LANES integers of 8 bits, extended to 16 bits. */
 AT_INLINE vf vf_load_words(const int8_t *p) {
     return _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)));
 }
-/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] to p[2 i + 1]. */
 AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
     __m256i words =
         _mm256_or_si256(_mm256_and_si256(_mm256_cvtps_epi32(a), _mm256_set1_epi32(0xffff)),
@@ -141,19 +140,22 @@ AT_INLINE void vf_store_i16(int16_t *p, vf a) {
 AT_INLINE void vf_transpose(vf x[AT_LANES]) {
     __m256 y[8];
 #pragma GCC unroll 4
-    for (int i = 0; i < 8; i += 2)
-        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]), y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+    }
 #pragma GCC unroll 2
     for (int i = 0; i < 8; i += 4) {
-        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44),
+        x[i] = _mm256_shuffle_ps(y[i], y[i + 2], 0x44);
         x[i + 1] = _mm256_shuffle_ps(y[i], y[i + 2], 0xee);
-        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44),
-              x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+        x[i + 2] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm256_shuffle_ps(y[i + 1], y[i + 3], 0xee);
     }
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; c++)
-        y[c] = _mm256_permute2f128_ps(x[c], x[4 + c], 0x20),
+    for (int c = 0; c < 4; c++) {
+        y[c] = _mm256_permute2f128_ps(x[c], x[4 + c], 0x20);
         y[4 + c] = _mm256_permute2f128_ps(x[c], x[4 + c], 0x31);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) x[i] = y[i];
 }

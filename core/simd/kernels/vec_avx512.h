@@ -5,7 +5,7 @@
 
 #include <immintrin.h>
 
-/* 32 registers: 14 rows x 2 vectors of sums, 2 of columns; what a row multiplies by comes broadcast
+/* 32 registers: 14 rows x 2 vectors of sums, 2 of columns; the element of a row is broadcast
  * from memory. */
 enum { AT_LANES = 16 };
 #define AT_ROWS 14
@@ -32,7 +32,7 @@ AT_INLINE vf vf_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
 AT_INLINE vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 AT_INLINE vf vf_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 AT_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-AT_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* where either is NaN, b */
+AT_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); } /* b where either is NaN */
 AT_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 AT_INLINE vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 AT_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
@@ -71,8 +71,7 @@ AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }
-/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one.
- */
+/* A 32-bit lane holds a pair: a shift makes f32 of the even element, a mask of the odd one. */
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     __m512i pair = _mm512_loadu_si512(p);
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(pair, 16));
@@ -109,14 +108,16 @@ AT_INLINE vf vf_of_i32(vf a) { return _mm512_cvtepi32_ps(_mm512_castps_si512(a))
 AT_INLINE void vf_transpose(vf x[AT_LANES]) {
     __m512 y[16];
 #pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2)
-        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]), y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    for (int i = 0; i < 16; i += 2) {
+        y[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        y[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < 16; i += 4) {
-        x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44),
+        x[i] = _mm512_shuffle_ps(y[i], y[i + 2], 0x44);
         x[i + 1] = _mm512_shuffle_ps(y[i], y[i + 2], 0xee);
-        x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44),
-              x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
+        x[i + 2] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0x44);
+        x[i + 3] = _mm512_shuffle_ps(y[i + 1], y[i + 3], 0xee);
     }
     /* x[4 g + c]: rows 4 g .. 4 g + 3 of the columns c, c + 4, c + 8, c + 12, a 128-bit lane each
      */
@@ -126,8 +127,10 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
                b = _mm512_shuffle_f32x4(x[c], x[4 + c], 0xdd);
         __m512 d = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0x88),
                e = _mm512_shuffle_f32x4(x[8 + c], x[12 + c], 0xdd);
-        y[c] = _mm512_shuffle_f32x4(a, d, 0x88), y[8 + c] = _mm512_shuffle_f32x4(a, d, 0xdd);
-        y[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88), y[12 + c] = _mm512_shuffle_f32x4(b, e, 0xdd);
+        y[c] = _mm512_shuffle_f32x4(a, d, 0x88);
+        y[8 + c] = _mm512_shuffle_f32x4(a, d, 0xdd);
+        y[4 + c] = _mm512_shuffle_f32x4(b, e, 0x88);
+        y[12 + c] = _mm512_shuffle_f32x4(b, e, 0xdd);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < 16; i++) x[i] = y[i];
@@ -176,11 +179,11 @@ AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
         _mm512_add_epi32(_mm512_castps_si512(sum),
                          _mm512_madd_epi16(_mm512_castps_si512(x), _mm512_castps_si512(y))));
 }
-/* 2 AT_LANES of 8 bits, widened to 16. */
+/* 2 AT_LANES integers of 8 bits, extended to 16 bits. */
 AT_INLINE vf vf_load_words(const int8_t *p) {
     return _mm512_castsi512_ps(_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p)));
 }
-/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] to p[2 i + 1]. */
 AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
     const __m512i words =
         _mm512_or_si512(_mm512_and_si512(_mm512_cvtps_epi32(a), _mm512_set1_epi32(0xffff)),

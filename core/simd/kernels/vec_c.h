@@ -1,68 +1,23 @@
-/* vec_c.h - the vector layer in plain C: what any compiler takes, and what the others are checked
- * against. */
+/* vec_c.h - the vector layer in plain C: any compiler takes it, and the other layers are checked
+ * against it. */
 #ifndef AT_SIMD_VEC_C_H
 #define AT_SIMD_VEC_C_H
 
+typedef uint32_t lane_mask;
 enum { AT_LANES = 8 };
-#define AT_ROWS 2 /* of a product's register tile, beside 2 vectors of columns */
+#define AT_ROWS 2 /* max rows of a register tile */
 #if defined AT_ISA_amx_emulated
-#define AT_HAS_DOT 1 /* dot products of bf16 and of 8-bit integers: at the end */
+#define AT_HAS_DOT 1 /* dot products of bf16 and of 8-bit integers: at the end of this file */
 #else
 #define AT_HAS_DOT 0
 #endif
 
-typedef struct vf {
-    float x[AT_LANES];
-} vf;
-typedef struct vm {
-    uint32_t x[AT_LANES]; /* all ones or all zeros */
-} vm;
+#include "vec_plain.h"
 
-#define AT_EACH for (int i = 0; i < AT_LANES; i++)
-
-AT_INLINE vf vf_load(const float *p) {
-    vf r;
-    memcpy(&r, p, sizeof r);
-    return r;
-}
-AT_INLINE void vf_store(float *p, vf a) { memcpy(p, &a, sizeof a); }
-AT_INLINE vf vf_set1(float x) {
-    vf r;
-    AT_EACH r.x[i] = x;
-    return r;
-}
-AT_INLINE vf vf_zero(void) { return vf_set1(0.0f); }
-AT_INLINE vf vf_load_part(const float *p, int n) {
-    vf r = vf_zero();
-    for (int i = 0; i < n; i++) r.x[i] = p[i];
-    return r;
-}
-AT_INLINE void vf_store_part(float *p, vf a, int n) {
-    for (int i = 0; i < n; i++) p[i] = a.x[i];
-}
-
-#define AT_BINARY(name, expression)  \
-    AT_INLINE vf name(vf a, vf b) {  \
-        vf r;                        \
-        AT_EACH r.x[i] = expression; \
-        return r;                    \
-    }
-AT_BINARY(vf_add, a.x[i] + b.x[i])
-AT_BINARY(vf_sub, a.x[i] - b.x[i])
-AT_BINARY(vf_mul, a.x[i] * b.x[i])
-AT_BINARY(vf_div, a.x[i] / b.x[i])
-/* As the x86 instructions: where either is NaN, b. */
-AT_BINARY(vf_max, a.x[i] > b.x[i] ? a.x[i] : b.x[i])
-AT_BINARY(vf_min, a.x[i] < b.x[i] ? a.x[i] : b.x[i])
 AT_BINARY(vf_copysign, at_f32_of_bits((at_bits_of_f32(a.x[i]) & 0x7fffffffu) |
                                       (at_bits_of_f32(b.x[i]) & 0x80000000u)))
 #undef AT_BINARY
 
-AT_INLINE vf vf_fma(vf a, vf b, vf c) {
-    vf r;
-    AT_EACH r.x[i] = a.x[i] * b.x[i] + c.x[i];
-    return r;
-}
 AT_INLINE vf vf_abs(vf a) {
     AT_EACH a.x[i] = at_f32_of_bits(at_bits_of_f32(a.x[i]) & 0x7fffffffu);
     return a;
@@ -87,23 +42,6 @@ AT_INLINE vf vf_scale2(vf a, vf n) {
     return a;
 }
 
-#define AT_COMPARE(name, expression)                     \
-    AT_INLINE vm name(vf a, vf b) {                      \
-        vm r;                                            \
-        AT_EACH r.x[i] = (expression) ? 0xffffffffu : 0; \
-        return r;                                        \
-    }
-AT_COMPARE(vf_less, a.x[i] < b.x[i])
-AT_COMPARE(vf_not_less, !(a.x[i] < b.x[i])) /* true for NaN */
-AT_COMPARE(vf_equal, a.x[i] == b.x[i])
-AT_COMPARE(vf_unordered, a.x[i] != a.x[i] || b.x[i] != b.x[i])
-#undef AT_COMPARE
-
-AT_INLINE vf vf_select(vm m, vf a, vf b) {
-    vf r;
-    AT_EACH r.x[i] = m.x[i] ? a.x[i] : b.x[i];
-    return r;
-}
 AT_INLINE vf vf_keep(vm m, vf a) {
     AT_EACH a.x[i] = at_f32_of_bits(at_bits_of_f32(a.x[i]) & m.x[i]);
     return a;
@@ -117,20 +55,18 @@ AT_INLINE vf vf_within(vf a, int first, int last, vf fill) {
 AT_INLINE float vf_reduce_add(vf a) {
     return ((a.x[0] + a.x[4]) + (a.x[2] + a.x[6])) + ((a.x[1] + a.x[5]) + (a.x[3] + a.x[7]));
 }
-AT_INLINE float vf_reduce_max(vf a) {
-    float m = a.x[0];
-    for (int i = 1; i < AT_LANES; i++) m = a.x[i] > m ? a.x[i] : m;
-    return m;
-}
 
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     vf r;
     AT_EACH r.x[i] = at_bf16_to_f32(p[i]);
     return r;
 }
-/* 2 AT_LANES bf16, even and odd ones apart: lane i of even is p[2 i]. */
+/* 2 AT_LANES bf16 at p: lane i of *even is p[2 i], lane i of *odd is p[2 i + 1]. */
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
-    AT_EACH even->x[i] = at_bf16_to_f32(p[2 * i]), odd->x[i] = at_bf16_to_f32(p[2 * i + 1]);
+    AT_EACH {
+        even->x[i] = at_bf16_to_f32(p[2 * i]);
+        odd->x[i] = at_bf16_to_f32(p[2 * i + 1]);
+    }
 }
 /* The reverse: two bf16 in a 32-bit lane. */
 AT_INLINE vf vf_pairs(vf even, vf odd) {
@@ -159,7 +95,8 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
     for (int i = 1; i < AT_LANES; i++)
         for (int j = 0; j < i; j++) {
             float y = x[i].x[j];
-            x[i].x[j] = x[j].x[i], x[j].x[i] = y;
+            x[i].x[j] = x[j].x[i];
+            x[j].x[i] = y;
         }
 }
 
@@ -179,14 +116,17 @@ AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
         uint8_t a[4];
         int8_t b[4];
         int32_t total;
-        memcpy(a, &x.x[i], 4), memcpy(b, &y.x[i], 4), memcpy(&total, &sum.x[i], 4);
+        memcpy(a, &x.x[i], 4);
+        memcpy(b, &y.x[i], 4);
+        memcpy(&total, &sum.x[i], 4);
         for (int k = 0; k < 4; k++) total += a[k] * b[k];
         memcpy(&sum.x[i], &total, 4);
     }
     return sum;
 }
 AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
-    vf_store_bf16(p, a), vf_store_bf16(p + AT_LANES, b);
+    vf_store_bf16(p, a);
+    vf_store_bf16(p + AT_LANES, b);
 }
 /* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
 AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
@@ -203,7 +143,8 @@ AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
 AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
     AT_EACH {
         const int n = a.x[i] == a.x[i] ? (int)rintf(a.x[i]) : 0;
-        high[i] = (uint8_t)(n >> 8), low[i] = (uint8_t)n;
+        high[i] = (uint8_t)(n >> 8);
+        low[i] = (uint8_t)n;
     }
 }
 #else
@@ -213,13 +154,15 @@ AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
     AT_EACH {
         int16_t a[2], b[2];
         int32_t total;
-        memcpy(a, &x.x[i], 4), memcpy(b, &y.x[i], 4), memcpy(&total, &sum.x[i], 4);
+        memcpy(a, &x.x[i], 4);
+        memcpy(b, &y.x[i], 4);
+        memcpy(&total, &sum.x[i], 4);
         total += a[0] * b[0] + a[1] * b[1];
         memcpy(&sum.x[i], &total, 4);
     }
     return sum;
 }
-/* 2 AT_LANES of 8 bits, widened to 16. */
+/* 2 AT_LANES integers of 8 bits, extended to 16 bits. */
 AT_INLINE vf vf_load_words(const int8_t *p) {
     vf r;
     AT_EACH {
@@ -229,9 +172,12 @@ AT_INLINE vf vf_load_words(const int8_t *p) {
     return r;
 }
 AT_INLINE int vec_nearest(float x) { return x == x ? (int)rintf(x) : 0; }
-/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] to p[2 i + 1]. */
 AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
-    AT_EACH p[2 * i] = (int8_t)vec_nearest(a.x[i]), p[2 * i + 1] = (int8_t)vec_nearest(b.x[i]);
+    AT_EACH {
+        p[2 * i] = (int8_t)vec_nearest(a.x[i]);
+        p[2 * i + 1] = (int8_t)vec_nearest(b.x[i]);
+    }
 }
 /* To nearest even; |a| is at most 32767. */
 AT_INLINE void vf_store_i16(int16_t *p, vf a) { AT_EACH p[i] = (int16_t)vec_nearest(a.x[i]); }

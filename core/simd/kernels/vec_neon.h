@@ -4,7 +4,7 @@
 
 #include <arm_neon.h>
 
-/* 32 registers: 12 rows x 2 vectors of sums, 2 of columns, the rest for what rows multiply by. */
+/* 32 registers: 12 rows x 2 vectors of sums, 2 of columns, the rest for elements of rows. */
 enum { AT_LANES = 4 };
 #define AT_ROWS 12
 #define AT_HAS_DOT 0
@@ -32,7 +32,7 @@ AT_INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
 AT_INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 AT_INLINE vf vf_div(vf a, vf b) { return vdivq_f32(a, b); }
 AT_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
-/* As the x86 instructions: where either is NaN, b. */
+/* Like the x86 instructions: b where either is NaN. */
 AT_INLINE vf vf_max(vf a, vf b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 AT_INLINE vf vf_min(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 AT_INLINE vf vf_abs(vf a) { return vabsq_f32(a); }
@@ -68,8 +68,7 @@ AT_INLINE float vf_reduce_max(vf a) { return vmaxvq_f32(a); }
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
-/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one.
- */
+/* A 32-bit lane holds a pair: a shift makes f32 of the even element, a mask of the odd one. */
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     const uint32x4_t pair = vreinterpretq_u32_u16(vld1q_u16(p));
     *even = vreinterpretq_f32_u32(vshlq_n_u32(pair, 16));
@@ -101,9 +100,9 @@ AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
     return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(sum), vpaddq_s32(low, high)));
 }
 AT_INLINE vf vf_of_i32(vf a) { return vcvtq_f32_s32(vreinterpretq_s32_f32(a)); }
-/* 2 AT_LANES of 8 bits, widened to 16. */
+/* 2 AT_LANES integers of 8 bits, extended to 16 bits. */
 AT_INLINE vf vf_load_words(const int8_t *p) { return vreinterpretq_f32_s16(vmovl_s8(vld1_s8(p))); }
-/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] to p[2 i + 1]. */
 AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
     const int32x4_t words = vorrq_s32(vandq_s32(vcvtnq_s32_f32(a), vdupq_n_s32(0xffff)),
                                       vshlq_n_s32(vcvtnq_s32_f32(b), 16));

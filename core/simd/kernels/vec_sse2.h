@@ -33,7 +33,7 @@ AT_INLINE vf vf_sub(vf a, vf b) { return _mm_sub_ps(a, b); }
 AT_INLINE vf vf_mul(vf a, vf b) { return _mm_mul_ps(a, b); }
 AT_INLINE vf vf_div(vf a, vf b) { return _mm_div_ps(a, b); }
 AT_INLINE vf vf_fma(vf a, vf b, vf c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
-AT_INLINE vf vf_max(vf a, vf b) { return _mm_max_ps(a, b); } /* where either is NaN, b */
+AT_INLINE vf vf_max(vf a, vf b) { return _mm_max_ps(a, b); } /* b where either is NaN */
 AT_INLINE vf vf_min(vf a, vf b) { return _mm_min_ps(a, b); }
 AT_INLINE vf vf_abs(vf a) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), a); }
 AT_INLINE vf vf_sqrt(vf a) { return _mm_sqrt_ps(a); }
@@ -76,8 +76,7 @@ AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return _mm_castsi128_ps(
         _mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)p)));
 }
-/* A 32-bit lane holds a pair: shifting brings the even one into place, masking leaves the odd one.
- */
+/* A 32-bit lane holds a pair: a shift makes f32 of the even element, a mask of the odd one. */
 AT_INLINE void vf_load_bf16_pairs(const uint16_t *p, vf *even, vf *odd) {
     const __m128i pair = _mm_loadu_si128((const __m128i *)p);
     *even = _mm_castsi128_ps(_mm_slli_epi32(pair, 16));
@@ -97,12 +96,12 @@ AT_INLINE vf vf_pairs(vf even, vf odd) {
                      _mm_srli_epi32(vec_round_bf16(even), 16)));
 }
 AT_INLINE void vf_store_bf16(uint16_t *p, vf a) {
-    /* packs saturates signed words, so the halves are brought to the signed range first */
+    /* packs saturates signed words, so the halves are sign-extended first */
     const __m128i r = _mm_srai_epi32(vec_round_bf16(a), 16);
     _mm_storel_epi64((__m128i *)p, _mm_packs_epi32(r, r));
 }
-/* Exponent and fraction moved into place, then times 2^112 for the difference in bias, which makes
- * subnormals right too; Inf and NaN get the greatest exponent. */
+/* Exponent and fraction are shifted to their f32 positions, then times 2^112 for the difference in
+ * bias, which makes subnormals right too; Inf and NaN get the max exponent. */
 AT_INLINE vf vf_load_f16(const uint16_t *p) {
     const __m128i h = _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)p), _mm_setzero_si128());
     const __m128i sign = _mm_slli_epi32(_mm_and_si128(h, _mm_set1_epi32(0x8000)), 16),
@@ -125,12 +124,12 @@ AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {
         _mm_castps_si128(sum), _mm_madd_epi16(_mm_castps_si128(x), _mm_castps_si128(y))));
 }
 AT_INLINE vf vf_of_i32(vf a) { return _mm_cvtepi32_ps(_mm_castps_si128(a)); }
-/* 2 AT_LANES of 8 bits, widened to 16. */
+/* 2 AT_LANES integers of 8 bits, extended to 16 bits. */
 AT_INLINE vf vf_load_words(const int8_t *p) {
     const __m128i x = _mm_loadl_epi64((const __m128i *)p);
     return _mm_castsi128_ps(_mm_srai_epi16(_mm_unpacklo_epi8(x, x), 8));
 }
-/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] beside it. */
+/* To nearest even; |a| and |b| are at most 127. a[i] goes to p[2 i], b[i] to p[2 i + 1]. */
 AT_INLINE void vf_store_i8_pairs(int8_t *p, vf a, vf b) {
     const __m128i words = _mm_or_si128(_mm_and_si128(_mm_cvtps_epi32(a), _mm_set1_epi32(0xffff)),
                                        _mm_slli_epi32(_mm_cvtps_epi32(b), 16));
