@@ -1,43 +1,63 @@
---- What a report says, in whatever form it is written.
+--- What a report says, independent of its format.
 local plot = require "attune.plot"
 local series = require "attune.plot.series"
 local text = require "attune.util.text"
 
 local content = {}
 
---- The commands that make the results again.
+--- The commands that reproduce the results.
+---@param results attune.Results
+---@return string[]
 function content.commands(results)
-  local run = results.command or ("attune run %s"):format(results.script or "SCRIPT")
-  return {run, "attune plot " .. results.dir, "attune report " .. results.dir, ("attune export %s --csv -"):format(results.dir)}
+  return {
+    results.command or ("attune run %s"):format(results.script or "SCRIPT"),
+    "attune plot " .. results.dir,
+    "attune report " .. results.dir,
+    ("attune export %s --csv -"):format(results.dir),
+  }
 end
 
---- {name, title, conditions, caption} of every figure.
+--- Name, title, conditions and caption of every figure.
+---@param results attune.Results
+---@return {name: string, title: string, conditions: string, caption: string?}[]
 function content.figures(results)
   local list = {}
   for i, spec in ipairs(results.plots) do
     local points = series.select(results, spec)
-    list[i] = {name = plot.name(spec, i), title = spec.title or spec.y, caption = spec.caption,
-      conditions = table.concat(series.constants(points, results, spec), ", ")}
+    list[i] = {
+      name = plot.name(spec, i),
+      title = spec.title or spec.y,
+      caption = spec.caption,
+      conditions = table.concat(series.constants(points, results, spec), ", "),
+    }
   end
   return list
 end
 
---- Rows of {name, value} about the machine and the code of each run.
+-- "0.1.0, commit 0123456789ab with changes"
+local function version_of(p)
+  if not p.git or not p.git.commit then return p.attune end
+  local changes = p.git.dirty and " with changes" or ""
+  return ("%s, commit %s%s"):format(p.attune, p.git.commit:sub(1, 12), changes)
+end
+
+--- Facts about the machine and the code of one run.
+---@param p attune.Provenance
+---@return string[][] rows of name and value
 function content.provenance(p)
-  local function join(...)
-    local parts = {}
-    for _, v in ipairs {...} do parts[#parts + 1] = tostring(v) end
-    return table.concat(parts, ", ")
-  end
   local rows = {}
-  local function add(name, value) if value ~= nil and value ~= "" then rows[#rows + 1] = {name, tostring(value)} end end
+  local function add(name, value)
+    if value ~= nil and value ~= "" then rows[#rows + 1] = {name, tostring(value)} end
+  end
+  local function bytes(n) return n and text.quantity(n, "B") end
+  local processor = "%s, %s cores, %s threads"
   add("time", p.time)
-  add("processor", p.cpu and join(p.cpu, tostring(p.cores) .. " cores", tostring(p.threads) .. " threads"))
-  add("instruction set", p.isa and ("%s (here: %s)"):format(p.isa, p.features or "?"))
-  add("last cache", p.l3 and text.quantity(p.l3, "B"))
-  add("memory", p.memory and text.quantity(p.memory, "B"))
+  add("processor", p.cpu and processor:format(p.cpu, tostring(p.cores), tostring(p.threads)))
+  add("instruction set", p.isa and ("%s (available: %s)"):format(p.isa, p.features or "?"))
+  add("last cache", bytes(p.l3))
+  add("memory", bytes(p.memory))
   add("system", p.system)
-  add("attune", p.attune and join(p.attune, p.git and p.git.commit and ("commit %s%s"):format(p.git.commit:sub(1, 12), p.git.dirty and " with changes" or "") or nil))
+  add("attune", p.attune and version_of(p))
   add("build", p.build)
   add("BLIS", p.blis)
   add("Lua", p.lua)
@@ -48,32 +68,53 @@ function content.provenance(p)
   return rows
 end
 
---- The table: columns {name, unit, numeric}, rows of {text, title} cells with their point.
+local function columns_of(results)
+  local columns, first = {}, results.points[1]
+  for _, name in ipairs(results.varied) do
+    local numeric = first and type(first.parameters[name]) == "number"
+    columns[#columns + 1] = {name = name, numeric = numeric}
+  end
+  for _, m in ipairs(results.metrics) do
+    columns[#columns + 1] = {name = m.name, numeric = true, metric = m}
+  end
+  return columns
+end
+
+-- A cell for a metric's value: its median, and its interval where it has one.
+local function value_cell(value, unit)
+  local function quantity(x) return text.quantity(x, unit) end
+  local cell = {text = quantity(value and value.median)}
+  if value and value.lo and value.hi ~= value.lo then
+    local format = "95%% interval %s; IQR %s over %d rounds"
+    cell.spread = ("%s to %s"):format(quantity(value.lo), quantity(value.hi))
+    cell.detail = format:format(cell.spread, quantity(value.iqr), value.n)
+  end
+  return cell
+end
+
+--- The table of all points. spread: the interval; detail: the interval and the interquartile range.
+---@param results attune.Results
+---@return {name: string, numeric: boolean?, metric: attune.Metric?}[] columns
+---@return {text: string, spread: string?, detail: string?}[][] rows of cells
 function content.table(results)
-  local columns, rows = {}, {}
-  for _, name in ipairs(results.varied) do columns[#columns + 1] = {name = name, numeric = results.points[1] and type(results.points[1].parameters[name]) == "number"} end
-  for _, m in ipairs(results.metrics) do columns[#columns + 1] = {name = m.name, numeric = true, metric = m} end
-  for _, point in ipairs(results.points) do
-    local row = {point = point}
+  local columns, rows = columns_of(results), {}
+  for r, point in ipairs(results.points) do
+    local row = {}
     for i, c in ipairs(columns) do
       if c.metric then
-        local v = point.metrics[c.name]
-        row[i] = {text = text.quantity(v and v.median, c.metric.unit)}
-        if v and v.lo and v.hi ~= v.lo then
-          row[i].spread = ("%s to %s"):format(text.quantity(v.lo, c.metric.unit), text.quantity(v.hi, c.metric.unit))
-          row[i].detail = ("95%% interval %s; IQR %s over %d rounds"):format(row[i].spread, text.quantity(v.iqr, c.metric.unit), v.n)
-        end
-        if v and v.unsteady then row[i].unsteady = true end
+        row[i] = value_cell(point.metrics[c.name], c.metric.unit)
       else
         row[i] = {text = text.plain(point.parameters[c.name])}
       end
     end
-    rows[#rows + 1] = row
+    rows[r] = row
   end
   return columns, rows
 end
 
---- Points that have no result, as lines; equal reasons together.
+--- The points without a result, grouped by status and reason.
+---@param results attune.Results
+---@return {status: attune.Status, reason: string, points: string[]}[]
 function content.missing(results)
   local groups, order = {}, {}
   for _, point in ipairs(results.points) do
@@ -85,14 +126,22 @@ function content.missing(results)
         order[#order + 1] = groups[key]
       end
       local parts = {}
-      for _, name in ipairs(results.varied) do parts[#parts + 1] = ("%s %s"):format(name, text.plain(point.parameters[name])) end
+      for _, name in ipairs(results.varied) do
+        parts[#parts + 1] = ("%s %s"):format(name, text.plain(point.parameters[name]))
+      end
       table.insert(groups[key].points, table.concat(parts, ", "))
     end
   end
   return order
 end
 
---- Counts and spread, in a sentence.
+local unsteady_sentence = " %d of %d values are unsteady: samples of one round differ by more than "
+  .. "5%% (median deviation); another program may have used the machine. More rounds (--rounds) "
+  .. "narrow the intervals."
+
+--- How much was measured and how steady it is, in one or two sentences.
+---@param results attune.Results
+---@return string
 function content.summary(results)
   local ok, rounds, unsteady, values = 0, 0, 0, 0
   for _, point in ipairs(results.points) do
@@ -103,10 +152,9 @@ function content.summary(results)
       if m.unsteady then unsteady = unsteady + 1 end
     end
   end
-  local s = ("%d of %d points measured, %s each."):format(ok, #results.points, rounds == 1 and "one round" or rounds .. " rounds")
-  if unsteady > 0 then
-    s = s .. (" %d of %d values are unsteady: samples of one round differ by more than 5%% (median deviation); another program may have been at work. More rounds (--rounds) narrow the intervals."):format(unsteady, values)
-  end
+  local each = rounds == 1 and "one round" or rounds .. " rounds"
+  local s = ("%d of %d points measured, %s each."):format(ok, #results.points, each)
+  if unsteady > 0 then s = s .. unsteady_sentence:format(unsteady, values) end
   return s
 end
 

@@ -1,11 +1,13 @@
---- The report of a folder of results: a page that opens offline, and the same in Markdown.
+--- The report of a folder of results: one page that opens offline, and the same in Markdown.
 local files = require "attune.util.files"
 
 local report = {}
 
---- Writes dir/report.html and dir/report.md. Returns their paths, or nil and a message.
----@param results table what store.read returns
----@param dir string
+--- Writes dir/report.html and dir/report.md.
+---@param results attune.Results
+---@param dir string where the plots are, too
+---@return string[]? paths
+---@return string? message
 function report.write(results, dir)
   local made = {}
   for _, form in ipairs {{"html", "report.html"}, {"markdown", "report.md"}} do

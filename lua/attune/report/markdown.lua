@@ -1,39 +1,81 @@
---- report.md: the same for a repository, with links to the figures' files.
+--- report.md: the report for a repository, with links to the files of the figures.
 local content = require "attune.report.content"
 local files = require "attune.util.files"
 
 local function escape(s) return (tostring(s):gsub("%c", " "):gsub("[\\`*_{}%[%]<>#|]", "\\%0")) end
 
-return function(results, dir)
-  local out = {"# " .. escape(results.name), "", escape(results.about or ""), "", escape(content.summary(results)), ""}
+local function add(out, format, ...) out[#out + 1] = format:format(...) end
+
+local function add_claims(results, out)
   for _, c in ipairs(results.claims) do
-    out[#out + 1] = ("- **%s**: %s%s"):format(escape(c.verdict), escape(c.text), c.detail and (" (%s)"):format(escape(c.detail:match "^[^\n]*")) or "")
+    local detail = c.detail and (" (%s)"):format(escape(c.detail:match "^[^\n]*")) or ""
+    add(out, "- **%s**: %s%s", escape(c.verdict), escape(c.text), detail)
   end
+end
+
+local function add_figures(results, dir, out)
   for _, f in ipairs(content.figures(results)) do
     if files.kind(("%s/plots/%s.svg"):format(dir, f.name)) then
-      out[#out + 1] = ("\n![%s](plots/%s.svg)\n\n%s%s"):format(escape(f.title), f.name, escape(f.caption and f.caption .. " " or ""), f.conditions ~= "" and escape("Conditions: " .. f.conditions .. ".") or "")
+      local caption = f.caption and f.caption .. " " or ""
+      local conditions = f.conditions ~= "" and "Conditions: " .. f.conditions .. "." or ""
+      add(out, "\n![%s](plots/%s.svg)\n\n%s%s", escape(f.title), f.name, escape(caption),
+        escape(conditions))
     end
   end
-  out[#out + 1] = "\n## All points\n"
+end
+
+local function add_table(results, out)
+  add(out, "\n## All points\n")
   local columns, rows = content.table(results)
   local head, rule = {}, {}
   for i, c in ipairs(columns) do head[i], rule[i] = escape(c.name), c.numeric and "--:" or ":--" end
-  out[#out + 1] = "| " .. table.concat(head, " | ") .. " |\n| " .. table.concat(rule, " | ") .. " |"
+  add(out, "| %s |", table.concat(head, " | "))
+  add(out, "| %s |", table.concat(rule, " | "))
   for _, row in ipairs(rows) do
     local cells = {}
-    for i = 1, #columns do cells[i] = escape(row[i].text) .. (row[i].spread and (" (%s)"):format(escape(row[i].spread)) or "") end
-    out[#out + 1] = "| " .. table.concat(cells, " | ") .. " |"
+    for i, cell in ipairs(row) do
+      local spread = cell.spread and (" (%s)"):format(escape(cell.spread)) or ""
+      cells[i] = escape(cell.text) .. spread
+    end
+    add(out, "| %s |", table.concat(cells, " | "))
   end
+end
+
+local function add_missing(results, out)
   local groups = content.missing(results)
-  if #groups > 0 then out[#out + 1] = "\n## Points without a result\n" end
-  for _, g in ipairs(groups) do out[#out + 1] = ("- **%s**: %s (%d points)"):format(escape(g.status), escape(g.reason), #g.points) end
-  if #results.warnings > 0 then out[#out + 1] = "\n## Warnings\n" end
-  for _, w in ipairs(results.warnings) do out[#out + 1] = "- " .. escape(w) end
-  out[#out + 1] = "\n## Machine and provenance\n"
-  for _, p in ipairs(results.provenance) do
-    for _, row in ipairs(content.provenance(p)) do out[#out + 1] = ("- %s: %s"):format(escape(row[1]), escape(row[2])) end
-    out[#out + 1] = ""
+  if #groups > 0 then add(out, "\n## Points without a result\n") end
+  for _, g in ipairs(groups) do
+    add(out, "- **%s**: %s (%d points)", escape(g.status), escape(g.reason), #g.points)
   end
-  out[#out + 1] = "## To make it again\n\n    " .. table.concat(content.commands(results), "\n    ") .. "\n"
+end
+
+local function add_provenance(results, out)
+  add(out, "\n## Machine and provenance\n")
+  for _, p in ipairs(results.provenance) do
+    for _, row in ipairs(content.provenance(p)) do
+      add(out, "- %s: %s", escape(row[1]), escape(row[2]))
+    end
+    add(out, "")
+  end
+end
+
+--- The report as one string.
+---@param results attune.Results
+---@param dir string
+---@return string
+return function(results, dir)
+  local out = {}
+  add(out, "# %s\n", escape(results.name))
+  add(out, "%s\n", escape(results.about or ""))
+  add(out, "%s\n", escape(content.summary(results)))
+  add_claims(results, out)
+  add_figures(results, dir, out)
+  add_table(results, out)
+  add_missing(results, out)
+  if #results.warnings > 0 then add(out, "\n## Warnings\n") end
+  for _, w in ipairs(results.warnings) do add(out, "- %s", escape(w)) end
+  add_provenance(results, out)
+  local commands = table.concat(content.commands(results), "\n    ")
+  add(out, "## How to reproduce\n\n    %s\n", commands)
   return table.concat(out, "\n")
 end
