@@ -1,5 +1,10 @@
-# heat.gp - a map with the value in each cell. data: a block of "x y value", then blocks of "x y text" for dark and for light cells.
-set palette defined (0 '#440154', 0.13 '#472c7a', 0.25 '#3b518b', 0.38 '#2c718e', 0.5 '#21908d', 0.63 '#27ad81', 0.75 '#5cc863', 0.88 '#aadc32', 1 '#fde725')
+# heat.gp - a heat map with the value in each cell.
+# data: a block "x y value" for all cells, then a block "x y text" for the dark cells and one for
+# the light cells. The palette is viridis.
+set palette defined ( \
+  0 '#440154', 0.13 '#472c7a', 0.25 '#3b518b', 0.38 '#2c718e', \
+  0.5 '#21908d', 0.63 '#27ad81', 0.75 '#5cc863', 0.88 '#aadc32', \
+  1 '#fde725')
 unset grid
 unset border
 set tics scale 0

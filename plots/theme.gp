@@ -1,18 +1,24 @@
-# theme.gp - what all figures share. Before this is loaded: format (svg, png or pdf), target, width and height (in units of a 100-dot inch).
-# Colours: Okabe and Ito, which readers with any colour vision tell apart; shapes differ too, for print in grey.
+# theme.gp - what all figures share.
+# Set before this file is loaded: format (svg, png or pdf), target (the file), width and height in
+# inches. Colours: Okabe and Ito, which readers with any colour vision tell apart. The shapes differ
+# too, for print in grey.
 set encoding utf8
 set micro
 set minussign
-if (format eq 'svg') set terminal svg size 100*width, 100*height dynamic font 'DejaVu Sans,17' linewidth 1.6 noenhanced background '#ffffff'
-if (format eq 'png') set terminal pngcairo size 200*width, 200*height font 'DejaVu Sans,13' fontscale 2 linewidth 3 noenhanced background '#ffffff'
-if (format eq 'pdf') set terminal pdfcairo size width in, height in font 'DejaVu Sans,12' linewidth 1.6 noenhanced background '#ffffff'
+if (format eq 'svg') set terminal svg size 100*width, 100*height dynamic \
+  font 'DejaVu Sans,17' linewidth 1.6 noenhanced background '#ffffff'
+if (format eq 'png') set terminal pngcairo size 200*width, 200*height \
+  font 'DejaVu Sans,13' fontscale 2 linewidth 3 noenhanced background '#ffffff'
+if (format eq 'pdf') set terminal pdfcairo size width in, height in \
+  font 'DejaVu Sans,12' linewidth 1.6 noenhanced background '#ffffff'
 set output target
 unset key
 set border 3 linecolor rgb '#555555'
 set tics nomirror out textcolor rgb '#333333' scale 0.6
 set grid linecolor rgb '#E4E4E4' linewidth 0.5 linetype 1
-set pointsize (format eq 'svg' ? 0.5 : 0.8) # the svg terminal draws them larger
-array colour[8] = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#7F7F7F']
+set pointsize (format eq 'svg' ? 0.5 : 0.8) # the svg terminal draws points larger
+array colour[8] = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', \
+  '#E69F00', '#56B4E9', '#000000', '#7F7F7F']
 array shape[8] = [7, 5, 9, 13, 11, 15, 6, 4]
 ink = '#222222'
 quiet = '#6B6B6B'
