@@ -58,12 +58,15 @@ describe("the library", function()
     assert.has_error(function() attune.memory {limt = 3} end)
   end)
   it("annotates every public name for language servers", function()
-    local types = assert(io.open "lua/attune/types.lua"):read "a"
+    local files, types = require "attune.util.files", ""
+    for _, name in ipairs(files.list "lua/attune/types") do
+      types = types .. assert(files.read("lua/attune/types/" .. name))
+    end
     for name in pairs(attune) do
       if not name:find "^_" then
         assert.truthy(
           types:find("attune%." .. name .. "[%s(=:]") or types:find("@field " .. name .. " "),
-          "types.lua says nothing of " .. name
+          "no annotation of " .. name
         )
       end
     end

@@ -1,0 +1,84 @@
+---@meta
+-- Types of attention, for a Lua language server. Nothing loads this file.
+-- Shapes: q [batch, heads, queries, head_dim], k [batch, kv_heads, keys, head_dim],
+-- v [batch, kv_heads, keys, v_head_dim]. kv_heads divides heads. Token positions count from 0.
+
+---@class attune.AttentionOptions
+---@field causal? boolean a query sees no later token; the last query is the last key's token
+---@field window? integer a query sees itself and the window - 1 tokens before it; when not causal,
+--- also the window - 1 tokens after it
+---@field scale? number 1 / sqrt(head_dim) by default
+---@field softcap? number s becomes softcap * tanh(s / softcap): Gemma 2
+---@field lengths? integer[]|integer[][] tokens of each packed document: one list for all rows of
+--- the batch, or one list per row
+---@field sinks? attune.Tensor [heads] f32: one logit per head, added to the softmax's denominator
+---@field score? attune.ScoreFunction|attune.Program applied to each score, after softcap
+---@field mask? attune.MaskFunction|attune.Program restricts the visible pairs further
+---@field rotate? attune.Position rotates q and k while they are read
+---@field positions? integer[]|integer[][]|attune.Tensor with rotate: positions of the keys, [keys]
+--- or [batch, keys]; the queries have the last ones; 0, 1, .. by default
+---@field engine? "reference"|"blis"|"tiled"|"decode" this engine runs, or it is an error
+
+---@class attune.AttendOptions
+---@field window? integer not more than the cache's own
+---@field scale? number
+---@field softcap? number
+---@field sinks? attune.Tensor
+---@field score? attune.ScoreFunction|attune.Program applied to each score, after softcap
+---@field mask? attune.MaskFunction|attune.Program restricts the visible pairs further
+---@field rotate? attune.Position rotates q by the queries' positions while it is read
+---@field engine? "tiled"|"decode"
+
+---@class attune.Packed
+---@field ids attune.Tensor [rows, capacity] i64
+---@field positions attune.Tensor [rows, capacity] i64; they count from 0 in each document
+---@field lengths integer[][] per row, the tokens of each document
+---@field documents integer[][] per row, the documents in it
+---@field waste number fraction of all slots that hold no token
+
+---@class attune
+local attune = {}
+
+--- softmax(mask(score(softcap(scale q k^T)))) v.
+---@param q attune.Tensor [batch, heads, queries, head_dim]
+---@param k attune.Tensor [batch, kv_heads, keys, head_dim]; kv_heads divides heads
+---@param v attune.Tensor [batch, kv_heads, keys, v_head_dim]
+---@param options? attune.AttentionOptions
+---@return attune.Tensor o [batch, heads, queries, v_head_dim] in q's dtype; zeros for a row without
+--- visible keys
+---@return attune.Tensor lse [batch, heads, queries] log of the denominator; -inf for a row without
+--- visible keys
+function attune.attention(q, k, v, options) end
+--- Gradients for d_o, from o and lse that attention returned with the same options. Dao et al. 2022
+--- (arXiv 2205.14135), algorithm 4.
+---@param d_o attune.Tensor [batch, heads, queries, v_head_dim]
+---@param q attune.Tensor
+---@param k attune.Tensor
+---@param v attune.Tensor
+---@param o attune.Tensor
+---@param lse attune.Tensor
+---@param options? attune.AttentionOptions engine: tiled (the default) or reference
+---@return attune.Tensor dq in q's dtype
+---@return attune.Tensor dk
+---@return attune.Tensor dv
+---@return table<attune.Tensor, attune.Tensor> dtables gradients of sinks and of each float tensor
+--- that the score reads, keyed by the tensor
+function attune.attention_backward(d_o, q, k, v, o, lse, options) end
+---@param q attune.Tensor
+---@param k attune.Tensor
+---@param options? attune.AttentionOptions
+---@return attune.Tensor [batch, heads, queries, keys]
+function attune.attention_weights(q, k, options) end
+--- Attention over the union of two disjoint sets of keys.
+---@return attune.Tensor o
+---@return attune.Tensor lse
+function attune.merge(o1, lse1, o2, lse2) end
+
+--- Packs documents into rows of `capacity` tokens: longest first, each into the first row with
+--- room. The rest of a row is its last "document", with ids 0.
+---@param documents integer[][] ids
+---@param options {capacity: integer}
+---@return attune.Packed
+function attune.pack(documents, options) end
+
+return attune

@@ -1,0 +1,87 @@
+---@meta
+-- Types of experiments and plots, for a Lua language server. Nothing loads this file.
+
+--- What a script declares: docs/experiments.md.
+---@class attune.Experiment
+---@field name string letters, digits, - and _
+---@field about? string the question in one sentence
+---@field fixed? table<string, attune.Scalar> parameters with one value
+---@field grid? table<string, attune.Scalar[]> parameters with several values; every combination is
+--- a point
+---@field where? fun(p: table): boolean keeps the points for which it is true
+---@field derived? table<string, fun(p: table): attune.Scalar> parameters computed from others
+---@field order? string[] the order of the parameters in tables
+---@field quick? table<string, any> values that --quick uses for grid, fixed, rounds or timeout
+---@field metrics? table<string, attune.MetricDeclaration>
+---@field timing? boolean true (the default): never run beside another trial
+---@field rounds? integer each round measures every point once; 3 by default
+---@field timeout? number seconds of one trial; 600 by default
+---@field memory? number bytes of one trial; no limit by default
+---@field trial fun(p: table, t: attune.Trial): table<string, any>?, string?
+---@field plots? attune.PlotSpec[] docs/plots.md
+---@field claims? table[] {text, function(r) return .. end}
+
+---@class attune.MetricDeclaration
+---@field unit? string
+---@field better? "lower"|"higher"
+---@field about? string
+
+--- The second argument of a trial function.
+---@class attune.Trial
+---@field round integer from 1
+---@field quick boolean
+---@field time fun(self, fn: function, options?: attune.TimeOptions): attune.Timing
+---@field warn fun(self, text: string) adds a warning to the report
+
+---@class attune.TimeOptions
+---@field budget? number max seconds once there are `least` samples; 1 by default
+---@field least? integer min number of samples; 5 by default
+---@field most? integer max number of samples; 1000 by default
+---@field spread? number stop once the median's relative uncertainty is below this; 0.01 by default
+---@field warmups? integer calls before the first sample; 1 by default
+---@field before? function runs before each sample, outside the measured time
+
+---@class attune.Timing
+---@field samples number[] seconds per call
+---@field warmups integer
+---@field batch integer calls per sample
+---@field unsteady? boolean the samples differ by more than 5% (median deviation)
+
+---@class attune.PlotSpec
+---@field kind "line"|"bars"|"heat"|"pixels"
+---@field x string a parameter
+---@field y string a metric; heat: a parameter
+---@field value? string heat: the metric in the cells
+---@field by? string a parameter; each of its values is a line, or a bar of each group
+---@field order? any[] the order of the values of `by`; pixels: of x
+---@field facet? string a parameter; each of its values is a panel
+---@field where? table<string, any> only points with these values; a list allows several
+---@field log? "x"|"y"|"xy"
+---@field also? string another metric: dashed beside each line; pixels: written above each picture
+---@field against? table<string, any> y becomes a factor against the point with these values
+---@field across? string pixels: the meaning of the horizontal axis
+---@field down? string pixels: the meaning of the vertical axis
+---@field title? string
+---@field name? string base name of the files
+---@field caption? string a sentence below the figure in the report
+
+---@class attune.RunOptions
+---@field script string
+---@field dir string
+---@field quick? boolean
+---@field rounds? integer
+---@field set? table<string, any[]>
+---@field only? string a Lua expression over the parameters
+---@field fresh? boolean measure everything again
+---@field dry? boolean only return the points
+---@field fail_fast? boolean stop at the first trial that fails
+---@field command? string the command line, for the report
+---@field worker string[] the program that runs one trial, with its arguments
+
+---@class attune.RunOutcome
+---@field measured integer number of trials that were run
+---@field points table[]
+---@field experiment attune.Experiment narrowed
+---@field dry? boolean
+---@field stopped? boolean a signal ended the run
+---@field status? integer exit status for that signal

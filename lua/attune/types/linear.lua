@@ -1,0 +1,78 @@
+---@meta
+-- Types of linear attention, for a Lua language server. Nothing loads this file.
+
+---@class attune.LinearOptions
+---@field causal? boolean a query sees no later token; the last query is the last key's token
+---@field features? "favor+"|"trig"|"relu"|"elu" favor+ by default
+---@field projection? attune.Tensor [features, head_dim]; elu needs none, trig makes two features of
+--- each row
+---@field rotate? attune.Position rotates the features in the numerator only; its head_dim is the
+--- number of features
+---@field epsilon? number added to each feature, 0
+
+---@class attune.LinearState
+---@field length integer tokens appended
+---@field nbytes integer bytes of the state, for any number of tokens
+---@field batch integer
+---@field kv_heads integer
+---@field head_dim integer
+---@field v_head_dim integer
+---@field features "favor+"|"trig"|"relu"|"elu"
+local LinearState = {}
+---@param k attune.Tensor [batch, kv_heads, tokens, head_dim]
+---@param v attune.Tensor [batch, kv_heads, tokens, v_head_dim]
+---@return attune.LinearState self
+function LinearState:append(k, v) end
+--- The query is the last token appended.
+---@param q attune.Tensor [batch, heads, 1, head_dim]
+---@return attune.Tensor o [batch, heads, 1, v_head_dim] in q's dtype
+function LinearState:attend(q) end
+---@return attune.LinearState self
+function LinearState:reset() end
+function LinearState:close() end
+
+---@class attune.LinearStateOptions
+---@field batch? integer
+---@field kv_heads integer
+---@field head_dim integer
+---@field v_head_dim? integer
+---@field projection? attune.Tensor
+---@field features? string
+---@field rotate? attune.Position
+---@field epsilon? number
+
+---@class attune
+local attune = {}
+
+--- Attention through features: Choromanski et al. 2021 (arXiv 2009.14794), Katharopoulos et al.
+--- 2020 (arXiv 2006.16236). Not causal by default.
+---@param q attune.Tensor [batch, heads, queries, head_dim]
+---@param k attune.Tensor [batch, kv_heads, keys, head_dim]; kv_heads divides heads
+---@param v attune.Tensor [batch, kv_heads, keys, v_head_dim]
+---@param options attune.LinearOptions
+---@return attune.Tensor o [batch, heads, queries, v_head_dim] in q's dtype
+function attune.linear_attention(q, k, v, options) end
+---@param d_o attune.Tensor [batch, heads, queries, v_head_dim]
+---@param q attune.Tensor
+---@param k attune.Tensor
+---@param v attune.Tensor
+---@param options attune.LinearOptions
+---@return attune.Tensor dq
+---@return attune.Tensor dk
+---@return attune.Tensor dv
+function attune.linear_attention_backward(d_o, q, k, v, options) end
+--- Blocks of orthogonal rows with the lengths of normal vectors.
+---@param options {head_dim: integer, features: integer, seed?: integer}
+---@return attune.Tensor [features, head_dim] f32
+function attune.favor_projection(options) end
+--- Positive random features times features^(-1/2). The max exponent is subtracted first: of each
+--- query, or of all keys of a head.
+---@param x attune.Tensor [batch, heads, tokens, head_dim]
+---@param options {projection: attune.Tensor, query?: boolean, epsilon?: number}
+---@return attune.Tensor [batch, heads, tokens, features] in x's dtype
+function attune.favor_features(x, options) end
+---@param options attune.LinearStateOptions
+---@return attune.LinearState
+function attune.linear_state(options) end
+
+return attune

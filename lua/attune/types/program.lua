@@ -1,0 +1,192 @@
+---@meta
+-- Types of score and mask programs, for a Lua language server. Nothing loads this file.
+-- Indices count from 1. docs/programs.md describes the functions.
+
+--- What a score or mask function gets in place of numbers. The operators ==, <, and, or, not and
+--- the statement if cannot be used on it: docs/programs.md.
+---@class attune.Traced
+---@operator add(attune.Traced|number): attune.Traced
+---@operator sub(attune.Traced|number): attune.Traced
+---@operator mul(attune.Traced|number): attune.Traced
+---@operator div(attune.Traced|number): attune.Traced
+---@operator idiv(attune.Traced|number): attune.Traced
+---@operator mod(attune.Traced|number): attune.Traced
+---@operator pow(attune.Traced|number): attune.Traced
+---@operator unm: attune.Traced
+local Traced = {}
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:lt(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:le(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:gt(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:ge(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:eq(y) end
+---@param y attune.Traced|number
+---@return attune.TracedTruth
+function Traced:ne(y) end
+--- Of two equal values the first gets the gradient.
+---@param y attune.Traced|number
+---@return attune.Traced
+function Traced:min(y) end
+---@param y attune.Traced|number
+---@return attune.Traced
+function Traced:max(y) end
+---@param low attune.Traced|number
+---@param high attune.Traced|number
+---@return attune.Traced
+function Traced:clamp(low, high) end
+---@return attune.Traced
+function Traced:abs() end
+---@return attune.Traced
+function Traced:exp() end
+---@return attune.Traced
+function Traced:log() end
+---@return attune.Traced
+function Traced:sqrt() end
+---@return attune.Traced
+function Traced:tanh() end
+---@return attune.Traced
+function Traced:sigmoid() end
+--- Rounds down to an integer.
+---@return attune.Traced
+function Traced:floor() end
+
+--- A comparison of traced values.
+---@class attune.TracedTruth
+---@operator band(attune.TracedTruth): attune.TracedTruth
+---@operator bor(attune.TracedTruth): attune.TracedTruth
+---@operator bnot: attune.TracedTruth
+local TracedTruth = {}
+--- x where the comparison is true, else y. Both are numbers, or both are comparisons.
+---@generic T: attune.Traced|attune.TracedTruth
+---@param x T|number
+---@param y T|number
+---@return T
+function TracedTruth:where(x, y) end
+
+--- The pair of query and key that a score or mask function computes. Indices count from 1. The last
+--- query and the last key are the same token.
+---@class attune.At
+---@field b attune.Traced batch row
+---@field h attune.Traced query head
+---@field kv attune.Traced kv head
+---@field i attune.Traced query token
+---@field j attune.Traced key token
+
+---@alias attune.ScoreFunction fun(s: attune.Traced, at: attune.At): attune.Traced|number
+---@alias attune.MaskFunction fun(at: attune.At): attune.TracedTruth
+
+--- A traced function. It can replace the function while nothing that the function uses changes.
+---@class attune.Program
+---@field kind "score"|"mask"
+---@field tensors attune.Tensor[] those that it reads
+local Program = {}
+---@return string one instruction per line with the axes along which it varies: none, query, key,
+--- distance, or both
+function Program:disassemble() end
+
+--- Numbers of blocks of 64 queries by 64 keys.
+---@class attune.BlockCounts
+---@field empty integer no pair is visible
+---@field partial integer
+---@field full integer all pairs are visible
+
+---@class attune.BlockMap
+---@field density number fraction of all pairs that are visible
+---@field blocks attune.BlockCounts over all heads that differ
+---@field heads integer number of heads that differ; 1 when the mask is the same for all
+---@field rows string[] one per row of blocks; bytes: 0 empty, 1 partial, 2 full
+local BlockMap = {}
+--- The map as text, one character per block; large maps are shown coarser.
+---@param head? integer of the heads that differ; 1 by default
+---@return string
+function BlockMap:draw(head) end
+
+---@class attune.BlockMapShape
+---@field queries? integer 1 by default
+---@field keys? integer as many as queries by default
+---@field heads? integer 1 by default
+---@field kv_heads? integer as many as heads by default
+---@field batch? integer 1 by default
+
+---@class attune
+local attune = {}
+
+--- Traces a function. With the arguments (s, at), or with s alone, it is a score; with one argument
+--- of another name it is a mask.
+---@param fn attune.ScoreFunction|attune.MaskFunction
+---@return attune.Program
+function attune.program(fn) end
+--- Which blocks of 64 queries by 64 keys are visible under a mask.
+---@param mask attune.MaskFunction|attune.Program
+---@param shape attune.BlockMapShape
+---@return attune.BlockMap
+function attune.block_map(mask, shape) end
+
+--- Mask functions: docs/programs.md has their definitions.
+attune.masks = {
+  ---@return attune.MaskFunction
+  causal = function() end,
+  ---@param w integer
+  ---@return attune.MaskFunction
+  sliding_window = function(w) end,
+  ---@param n integer|attune.Tensor [batch]
+  ---@return attune.MaskFunction
+  prefix = function(n) end,
+  ---@param ids integer[]|attune.Tensor [tokens] or [batch, tokens]
+  ---@return attune.MaskFunction
+  documents = function(ids) end,
+  ---@param w integer
+  ---@param step integer
+  ---@return attune.MaskFunction
+  dilated = function(w, step) end,
+  ---@param globals integer
+  ---@param w integer
+  ---@return attune.MaskFunction
+  global_local = function(globals, w) end,
+  ---@param stride integer
+  ---@return attune.MaskFunction
+  strided = function(stride) end,
+  ---@param w integer odd
+  ---@param tokens? integer with it the window moves inwards at the ends, else it is cut off
+  ---@return attune.MaskFunction
+  natten = function(w, tokens) end,
+  ---@param rows integer
+  ---@param columns integer
+  ---@param w integer odd
+  ---@return attune.MaskFunction
+  natten2d = function(rows, columns, w) end,
+  ---@param ... attune.MaskFunction
+  ---@return attune.MaskFunction
+  all = function(...) end,
+  ---@param ... attune.MaskFunction
+  ---@return attune.MaskFunction
+  any = function(...) end,
+}
+--- Score functions: docs/programs.md.
+attune.scores = {
+  ---@param c number
+  ---@return attune.ScoreFunction
+  softcap = function(c) end,
+  ---@param slopes attune.Tensor [heads]
+  ---@param options? {symmetric?: boolean} by |i - j|
+  ---@return attune.ScoreFunction
+  alibi = function(slopes, options) end,
+  ---@param table attune.Tensor [buckets, heads]
+  ---@param options? {max_distance?: integer, bidirectional?: boolean} 128, true
+  ---@return attune.ScoreFunction
+  t5 = function(table, options) end,
+  ---@param slope number
+  ---@return attune.ScoreFunction
+  distance = function(slope) end,
+}
+
+return attune

@@ -1,0 +1,36 @@
+---@meta
+-- Types of the files of results, for a Lua language server. Nothing loads this file. The table that
+-- store.read returns is declared in attune/results/schema.lua.
+
+--- One line of trials/*.jsonl: what one trial gave. NaN and infinities are the strings "NaN",
+--- "Infinity" and "-Infinity".
+---@class attune.Record
+---@field schema integer
+---@field hash string of the point
+---@field index integer of the point, from 1
+---@field round integer from 1
+---@field attempt integer from 1
+---@field status attune.Status
+---@field reason? string
+---@field seed integer
+---@field parameters table<string, attune.Scalar>
+---@field metrics? table<string, number|string|{samples: number[], unsteady: boolean?}>
+---@field seconds number duration of the trial
+---@field peak_rss? integer bytes, max resident memory of the worker
+---@field core_peak? integer bytes, max memory of all tensors
+---@field load number load average of the machine
+---@field warnings? string[]
+
+--- The content of experiment.json.
+---@class attune.Description
+---@field schema integer
+---@field name string
+---@field about? string
+---@field quick boolean
+---@field script string
+---@field command? string
+---@field rounds integer
+---@field parameters string[]
+---@field metrics attune.Metric[]
+---@field plots attune.PlotSpec[]
+---@field claims string[] texts

@@ -1,0 +1,119 @@
+---@meta
+-- Types of tensors, for a Lua language server. Nothing loads this file.
+-- Axes and indices count from 1, negative ones from the end. Wrong arguments raise an error.
+
+---@alias attune.operand attune.Tensor|number
+
+--- A view of numbers in memory. Views (t[i], view, transpose, slice, expand) share memory.
+---@class attune.Tensor
+---@field shape integer[]
+---@field dtype attune.dtype
+---@field nbytes integer count times element size
+---@field [integer] attune.Tensor the i-th along the first axis
+---@field [attune.Traced] attune.Traced in a score or mask function: one index per axis, from 1
+---@operator add(attune.operand): attune.Tensor
+---@operator sub(attune.operand): attune.Tensor
+---@operator mul(attune.operand): attune.Tensor
+---@operator div(attune.operand): attune.Tensor
+---@operator pow(attune.operand): attune.Tensor
+---@operator unm: attune.Tensor
+---@operator len: integer
+local Tensor = {}
+---@return table|number nested as the shape is
+function Tensor:tolist() end
+---@return number the only element
+function Tensor:item() end
+--- Rounds to nearest even; to integers it rounds and saturates.
+---@param dtype attune.dtype
+---@return attune.Tensor
+function Tensor:to(dtype) end
+---@return attune.Tensor itself where it is contiguous
+function Tensor:contiguous() end
+---@param ... integer|integer[] one may be -1
+---@return attune.Tensor
+function Tensor:view(...) end
+---@param a integer
+---@param b integer
+---@return attune.Tensor
+function Tensor:transpose(a, b) end
+---@param axis integer
+---@param first integer
+---@param last integer included
+---@return attune.Tensor
+function Tensor:slice(axis, first, last) end
+---@param ... integer|integer[] axes of 1 repeat
+---@return attune.Tensor
+function Tensor:expand(...) end
+---@param axis? integer without it over all, giving shape {}
+---@return attune.Tensor
+function Tensor:sum(axis) end
+---@param axis? integer
+---@return attune.Tensor
+function Tensor:mean(axis) end
+---@param axis? integer
+---@return attune.Tensor NaN where one is
+function Tensor:max(axis) end
+---@return attune.Tensor
+function Tensor:exp() end
+---@return attune.Tensor
+function Tensor:log() end
+---@return attune.Tensor
+function Tensor:sqrt() end
+---@return attune.Tensor
+function Tensor:tanh() end
+---@return attune.Tensor
+function Tensor:sigmoid() end
+---@return attune.Tensor x times the normal distribution's probability of x (erf)
+function Tensor:gelu() end
+---@return attune.Tensor x times sigmoid(x)
+function Tensor:silu() end
+---@return attune.Tensor
+function Tensor:abs() end
+---@param axis integer
+---@return attune.Tensor a row of -inf gives zeros
+function Tensor:softmax(axis) end
+--- Gives the memory back now. Idempotent; using the tensor afterwards raises.
+function Tensor:close() end
+
+---@class attune
+local attune = {}
+
+---@param data table numbers, nested as the shape is
+---@param options? {shape?: integer[], dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.tensor(data, options) end
+---@param shape integer[]
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.zeros(shape, options) end
+---@param shape integer[]
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.ones(shape, options) end
+---@param shape integer[]
+---@param value number
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.full(shape, value, options) end
+--- arange(n): 0 .. n - 1. arange(first, last, step): last included.
+---@param first integer|number
+---@param last? number
+---@param step? number
+---@param options? {dtype?: attune.dtype}
+---@return attune.Tensor
+function attune.arange(first, last, step, options) end
+---@param shape integer[]
+---@param options? {seed?: integer, dtype?: attune.dtype, mean?: number, std?: number}
+---@return attune.Tensor
+function attune.randn(shape, options) end
+---@param shape integer[]
+---@param options? {seed?: integer, dtype?: attune.dtype, low?: number, high?: number}
+---@return attune.Tensor
+function attune.uniform(shape, options) end
+--- a [.., m, k], b [.., k, n]: leading axes broadcast; any strides.
+---@param a attune.Tensor
+---@param b attune.Tensor
+---@return attune.Tensor
+function attune.matmul(a, b) end
+
+return attune
