@@ -1,14 +1,15 @@
---- From which context on is linear attention faster than exact attention, and what does it lose?
+--- From which context on is linear attention faster than exact attention, and what accuracy does it
+--- lose?
 --
 -- FAVOR+ (Performer: Choromanski et al. 2021, arXiv 2009.14794) replaces the softmax by M positive
--- random features of each query and key. By operations
---   exact   4 heads S^2 D, causal half of that        FAVOR+   8 heads S D M
--- so that the lines meet at S = 2 M, causal at 4 M, where both run at the same share of the
--- machine's peak. Beside each time stands what its operations take at the
--- machine's peak, measured in the same trial. The error is that of o against exact attention,
--- relative, for scores of standard deviation 1 and 1/4:
--- the features' variance grows exponentially with the scores (the paper's lemma 2), and falls with
--- 1 / M.
+-- random features of each query and key. The operations are
+--   exact   4 heads S^2 D, causal half of that
+--   FAVOR+  8 heads S D M
+-- so the lines cross at S = 2 M, causal at 4 M, if both run at the same fraction of the machine's
+-- peak. Each time is plotted with the time that its operations take at the machine's peak, measured
+-- in the same trial. The error is the relative error of o against exact attention, for scores of
+-- standard deviation 1 and 1/4: the variance of the features grows exponentially with the scores
+-- (lemma 2 of the paper) and falls with 1 / M.
 -- For an experiment of your own change a line: a value in `grid`, a shape in `fixed`.
 local attune = require "attune"
 
@@ -29,7 +30,7 @@ local function root_mean_square(t)
   return math.sqrt(square:item())
 end
 
--- Relative error against exact attention: of contexts where that is soon computed.
+-- Relative error against exact attention, for contexts where exact attention is fast.
 local function relative_error(p, projection, factor)
   if p.context > 1024 then return nil end
   local q, k, v = inputs(p, factor)
@@ -59,8 +60,8 @@ local function crossover(r, causal, features)
   for i = 1, #ratios - 1 do
     local a, b = ratios[i], ratios[i + 1]
     if a.ratio < 1 and b.ratio >= 1 then
-      local share = -math.log(a.ratio) / (math.log(b.ratio) - math.log(a.ratio))
-      return a.context * (b.context / a.context) ^ share
+      local fraction = -math.log(a.ratio) / (math.log(b.ratio) - math.log(a.ratio))
+      return a.context * (b.context / a.context) ^ fraction
     end
   end
   if #ratios == 0 then return nil, "not measured" end
@@ -73,8 +74,8 @@ local order = {"softmax", "M 64", "M 256", "M 1024"}
 
 return require "attune.experiment" {
   name = "linear_crossover",
-  about = "From which context on is FAVOR+ faster than exact attention on this machine, beside "
-    .. "what operations predict, and how far off are its results?",
+  about = "From which context on is FAVOR+ faster than exact attention on this machine, compared "
+    .. "with the crossover that operation counts predict, and how large is its error?",
   fixed = {heads = 8, head_dim = 64},
   grid = {
     causal = {false, true},
@@ -98,7 +99,7 @@ return require "attune.experiment" {
     scratch_bytes = {
       unit = "B",
       better = "lower",
-      about = "most bytes allocated during a call beside inputs and o",
+      about = "peak bytes allocated during a call, without inputs and o",
     },
   },
   trial = function(p, t)
@@ -131,7 +132,7 @@ return require "attune.experiment" {
     metrics.token_seconds = values
     if options.projection then
       metrics.error = relative_error(p, options.projection, 1)
-      -- q and k by half: scores by a quarter
+      -- Half of q and k gives a quarter of the scores.
       metrics.error_narrow = relative_error(p, options.projection, 0.5)
     end
     return metrics
@@ -149,9 +150,9 @@ return require "attune.experiment" {
       also = "predicted",
       log = "xy", order = order, caption = "Above 1 FAVOR+ is faster."},
     {kind = "line", name = "token",
-      title = "Seconds a token: exact attention, and FAVOR+ of M features", x = "context",
+      title = "Seconds per token: exact attention, and FAVOR+ of M features", x = "context",
       y = "token_seconds", by = "method", facet = "mask", log = "xy", order = order,
-      caption = "Level for FAVOR+: its time is linear in tokens."},
+      caption = "Constant for FAVOR+, whose time is linear in tokens."},
     {kind = "line", name = "error", title = "Relative error against exact attention, 1024 tokens",
       x = "features", y = "error", by = "mask", also = "error_narrow",
       where = {context = 1024, features = {64, 256, 1024}}, log = "xy",
@@ -159,7 +160,7 @@ return require "attune.experiment" {
         .. "that falls with the square root of the number of features."},
   },
   claims = {
-    -- With few features a call is short where the lines meet, and what is no product weighs.
+    -- With few features the lines meet at short calls, where work outside the products matters.
     {"From 256 features on the measured crossover is within a factor of 2 of what operations "
       .. "predict: twice the features, causal four times", function(r)
       local parts, good, found = {}, true, false

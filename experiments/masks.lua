@@ -1,16 +1,16 @@
---- Who sees whom: a picture of every mask of attune.masks, and of the tiles that the kernels
---- compute under it.
+--- Which keys does each mask of attune.masks make visible, and which tiles do the kernels compute?
 --
--- First with few tokens, a square a pair: queries go down, keys to the right, blue is seen. Second
--- with many, a square a tile of 64 x 64 pairs, as
--- attune.block_map gives it: light ones are never computed, pale ones are masked pair by pair, blue
--- ones run as without a mask.
--- Each mask is checked against `seen`, its rule in plain Lua, pair by pair.
+-- The first picture has few tokens and one square per pair: queries go down, keys to the right, and
+-- a visible pair is blue. The second picture has many tokens and one square per tile of 64 x 64
+-- pairs, as attune.block_map gives it: light tiles are never computed, pale tiles are masked pair
+-- by
+-- pair, blue tiles run as without a mask.
+-- Each mask is checked against `seen`, its rule in plain Lua, for every pair.
 -- For an experiment of your own add a line to `gallery`.
 local attune = require "attune"
 local masks = attune.masks
 
--- The document of each of n tokens: shares of n, one after the other.
+-- The document of each of n tokens: consecutive parts of n.
 local function documents(n)
   local ids, id, last = {}, 1, {0.3, 0.5, 0.6, 1}
   for i = 1, n do
@@ -27,11 +27,11 @@ local function rows_of(n)
   return rows
 end
 
--- Where the w places around x begin on a line of n, from 0.
+-- The first of the w indices around x, within 0 to n - 1.
 local function start(x, w, n) return math.max(0, math.min(x - w // 2, n - w)) end
 
 -- make(n, u): the mask of n tokens, u a unit of length that grows with n. seen(i, j, n, u): whether
--- query i sees key j.
+-- key j is visible to query i.
 local gallery = {
   {"causal", make = function() return masks.causal() end, seen = function(i, j) return j <= i end},
   {"sliding window", make = function(_, u) return masks.sliding_window(2 * u) end,
@@ -93,29 +93,29 @@ end
 
 return require "attune.experiment" {
   name = "masks",
-  about = "What does each mask show, and which tiles does it leave to compute?",
+  about = "Which pairs does each mask make visible, and which tiles must be computed?",
   fixed = {tokens = 36, map_tokens = 2048},
   grid = {mask = order},
   order = {"mask", "tokens", "map_tokens"},
   timing = false,
   rounds = 1,
   metrics = {
-    pairs = {about = "1 where a query (row) sees a key (column) with `tokens` tokens"},
+    pairs = {about = "1 where a key (column) is visible to a query (row), `tokens` tokens"},
     tiles = {about = "0 empty, 1 partial, 2 full: tiles of 64 x 64 pairs with `map_tokens` tokens"},
-    seen = {unit = "%", about = "share of the pairs that are seen with `tokens` tokens"},
+    seen = {unit = "%", about = "percentage of visible pairs with `tokens` tokens"},
     seen_of_many = {
       unit = "%",
-      about = "share of the pairs that are seen with `map_tokens` tokens",
+      about = "percentage of visible pairs with `map_tokens` tokens",
     },
     computed = {
       unit = "%",
-      about = "share of the tiles that are computed with `map_tokens` tokens",
+      about = "percentage of computed tiles with `map_tokens` tokens",
     },
     wrong = {
       better = "lower",
-      about = "pairs where attention sees what the rule hides, or the other way round",
+      about = "pairs where attention and the rule disagree on visibility",
     },
-    blind = {better = "lower", about = "tokens that do not see themselves"},
+    blind = {better = "lower", about = "tokens that are not visible to themselves"},
   },
   trial = function(p)
     local entry = by_name[p.mask]
@@ -152,26 +152,27 @@ return require "attune.experiment" {
     }
   end,
   plots = {
-    {kind = "pixels", name = "pairs", title = "Who sees whom", x = "mask", y = "pairs",
+    {kind = "pixels", name = "pairs", title = "Visible pairs", x = "mask", y = "pairs",
       also = "seen", order = order,
-      caption = "Queries go down, keys to the right; blue is seen."},
+      caption = "Queries go down, keys to the right; blue is visible."},
     {kind = "pixels", name = "tiles", title = "Tiles of 64 x 64 pairs that the kernels compute",
       x = "mask", y = "tiles", also = "computed", order = order,
       caption = "Light: never computed. Pale: masked pair by pair. Blue: computed as "
         .. "without a mask."},
   },
   claims = {
-    {"Attention sees just what each mask's rule in plain Lua shows", function(r)
+    {"Attention has exactly the visible pairs of each mask's rule in plain Lua", function(r)
       local wrong, values = 0, r:values "wrong"
       for _, n in ipairs(values) do wrong = wrong + n end
       return wrong == 0 and #values > 0, ("%d pairs of %d masks differ"):format(wrong, #values)
     end},
-    {"Every token sees itself", function(r)
+    {"Every token is visible to itself", function(r)
       local blind = 0
       for _, n in ipairs(r:values "blind") do blind = blind + n end
       return blind == 0
     end},
-    {"No mask computes a smaller share of the tiles than it shows of the pairs", function(r)
+    {"Every mask computes at least the percentage of tiles that it has of "
+      .. "visible pairs", function(r)
       local seen, computed = r:values "seen_of_many", r:values "computed"
       for n = 1, #seen do
         if seen[n] > computed[n] + 1e-9 then return false end

@@ -1,16 +1,14 @@
---- What multi-query attention saves, for one attention layer of real models: time of a decoded
---- token, time of a prompt, bytes of the cache.
+--- What does multi-query attention save in one attention layer of real models: time per decoded
+--- token, time of a prompt, bytes of the cache?
 --
 -- Sweeps the number of key-value heads from all heads (multi-head attention) over 8 (grouped-query)
--- to 1 (multi-query: Shazeer 2019,
--- arXiv 1911.02150). Each decoded token goes through one layer as a model runs it: rotary embedding
--- of the new q and k, append, attend.
--- A deep model's layer finds its cache in memory, not in the processor's own caches: calls go round
--- several caches that together
--- take more than twice the last level. Beside each time stands what the roofline allows on this
--- machine, measured in the same trial:
---   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)        one query token, one
--- layer, per sequence
+-- to 1 (multi-query: Shazeer 2019, arXiv 1911.02150). Each decoded token passes one layer as in a
+-- model: rotary embedding of the new q and k, append, attend.
+-- A layer of a deep model finds its cache in memory, not in the processor's caches. Calls therefore
+-- rotate over several caches that together exceed twice the last-level cache. Each time is plotted
+-- with the roofline of this machine, measured in the same trial; for one query token, one layer and
+-- one sequence:
+--   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)
 -- For an experiment of your own change a line: a shape in `models`, a value in `grid`.
 local attune = require "attune"
 
@@ -21,7 +19,7 @@ local models = {
   ["llama2-7b"] = {heads = 32, head_dim = 128},
 }
 local bytes_of = {f32 = 4, bf16 = 2, f16 = 2}
--- prefill above it would only repeat what 2048 shows, quadratically slower
+-- Prefill of longer contexts would repeat the ratios of 2048 at quadratic time.
 local longest_prompt = 2048
 
 local order = {"MHA", "GQA-8", "MQA"}
@@ -30,8 +28,8 @@ local function cache_formula(p)
   return 2 * p.batch * p.kv_heads * p.context * p.head_dim * bytes_of[p.dtype]
 end
 
--- Caches, full but for one token, to be used in turn: more than twice the last level of cache in
--- all.
+-- Caches with room for one more token, used round-robin; together more than twice the last-level
+-- cache.
 local function make_caches(p)
   local one = cache_formula(p)
   local count = math.min(256, math.max(1, math.ceil(2.2 * attune.machine().l3 / one)))
@@ -56,10 +54,10 @@ local function decode(p, t)
   local q = attune.randn({p.batch, p.heads, 1, p.head_dim}, {seed = p.seed + 1})
   local k = attune.randn({p.batch, p.kv_heads, 1, p.head_dim}, {seed = p.seed + 2})
   local position = {p.context - 1}
-  local turn = 0
+  local index = 0
   local timed = t:time(function()
-    turn = turn % #caches + 1
-    local cache = caches[turn]
+    index = index % #caches + 1
+    local cache = caches[index]
     cache:append(rope:rotate(k, position), k)
     cache:attend(rope:rotate(q, position))
     cache:truncate(p.context - 1)
@@ -112,7 +110,7 @@ return require "attune.experiment" {
     cache_formula = {
       unit = "B", better = "lower", about = "2 batch kv_heads context head_dim bytes",
     },
-    peak_bytes = {unit = "B", better = "lower", about = "most bytes allocated during decoding"},
+    peak_bytes = {unit = "B", better = "lower", about = "peak bytes allocated during decoding"},
   },
   trial = function(p, t)
     local needed = 1.3 * cache_formula(p) + 3 * attune.machine().l3 + (512 << 20)
@@ -158,7 +156,7 @@ return require "attune.experiment" {
     {kind = "bars", name = "memory", title = "Cache of one layer at 8192 tokens", x = "model",
       y = "cache_bytes", by = "attention", order = order,
       where = {batch = 1, dtype = "bf16", context = 8192},
-      caption = "Counted by the engine."},
+      caption = "The number of bytes that the engine counts."},
     {kind = "heat", name = "speedup-map",
       title = "Multi-query against multi-head: times as fast, bf16 cache", x = "context",
       y = "model", value = "decode_seconds", against = {attention = "MHA"},
@@ -179,8 +177,8 @@ return require "attune.experiment" {
         model = "llama2-7b", batch = 1, dtype = "f32", context = 8192,
       }:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"}):above(6)
     end},
-    {"At the longest context MQA beats MHA for every model; its share of the roofline's "
-      .. "speed-up is told", function(r)
+    {"At the longest context MQA beats MHA for every model; the detail gives its "
+      .. "fraction of the roofline's speed-up", function(r)
       local longest, parts, good = r:extreme("context", 1), {}, true
       for _, model in ipairs {"falcon-7b", "starcoder", "palm-8b", "llama2-7b"} do
         local at = r:where {model = model, batch = 1, dtype = "f32", context = longest}

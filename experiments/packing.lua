@@ -1,19 +1,17 @@
 --- Is attention over packed documents the same as over each document alone? And what does packing
 --- save?
 --
--- attune.pack puts short documents into rows of one length, first-fit decreasing. Then positions
--- restart in each document or run on through the row, and
--- documents are kept apart (by `lengths`, or by the mask program attune.masks.documents) or are
--- not.
---   kept apart, restarted: nothing can differ, for any encoding, forward and backward
---   kept apart, running:   relative encodings see differences of positions only, which are the
--- same; absolute ones see other positions
---   not kept apart:        a document's queries see the documents before it; yet the scores inside
--- a document stay what they were where the positions
---                          restart or the encoding is relative
--- One layer: x gets its embedding, goes through three matrices, q and k are rotated, attention is
--- causal. Differences are the greatest one over the
--- root mean square of what the documents alone give, in f32.
+-- attune.pack puts short documents into rows of one length, first-fit decreasing. Positions then
+-- restart in each document or run on through the row. Documents are kept apart (by `lengths`, or by
+-- the mask program attune.masks.documents), or they are not.
+--   kept apart, restarted: results are equal for every encoding, forward and backward.
+--   kept apart, running:   relative encodings depend on position differences, which are equal;
+--                          absolute encodings get other positions.
+--   not kept apart:        queries attend to earlier documents too. The scores inside a document
+--                          are still equal where positions restart or the encoding is relative.
+-- One layer: x gets its embedding and is multiplied by three matrices, q and k are rotated, and
+-- attention is causal. A difference is the maximum absolute difference over the root mean square of
+-- the results of the documents alone, in f32.
 -- For an experiment of your own add a line to `encodings`.
 local attune = require "attune"
 
@@ -101,7 +99,7 @@ local function layer(pe, w, x, d_o, positions, options)
   }
 end
 
--- Adds to a sum what a differs from b: the greatest difference, the squares and number of b.
+-- Adds the difference of a and b to a sum: max difference, sum of squares and count of b.
 local function compare(sum, a, b)
   local d, count = a - b, 1
   for _, n in ipairs(b.shape) do count = count * n end
@@ -221,7 +219,7 @@ return require "attune.experiment" {
   metrics = {
     forward = {
       better = "lower",
-      about = "greatest difference of an output from the document alone, over the root mean "
+      about = "max difference of an output from the document alone, over the root mean "
         .. "square of outputs",
     },
     backward = {better = "lower", about = "the same of the gradient of the layer's input"},
@@ -236,7 +234,7 @@ return require "attune.experiment" {
     waste = {
       unit = "%",
       better = "lower",
-      about = "share of the tokens that are none, 1000 packed documents",
+      about = "fraction of padding tokens, 1000 packed documents",
     },
     padding = {unit = "%", better = "lower", about = "the same where each document has a row"},
   },
@@ -254,11 +252,12 @@ return require "attune.experiment" {
       title = "Running positions: difference of outputs from each document alone", x = "apart",
       y = "encoding", value = "forward", where = {positions = "running", documents = attended},
       caption = "Documents kept apart by lengths, by a mask program, or not. Kept apart, relative "
-        .. "encodings differ by rounding only; absolute ones see other positions."},
+        .. "encodings differ by rounding only; absolute encodings get other positions."},
     {kind = "heat", name = "restarted", title = "Restarted positions: difference of outputs",
       x = "apart", y = "encoding", value = "forward",
       where = {positions = "restarted", documents = attended},
-      caption = "Kept apart, nothing differs, whatever the encoding. Not kept apart, queries see "
+      caption = "Kept apart, nothing differs, whatever the encoding. Not kept apart, "
+        .. "queries attend to "
         .. "the documents before theirs."},
     {
       kind = "heat",
@@ -275,7 +274,7 @@ return require "attune.experiment" {
       caption = "What other documents do to a document's own scores: nothing, but for absolute "
         .. "encodings whose positions run on."},
     {kind = "line", name = "waste",
-      title = "Tokens wasted: packed, and padded to one row a document", x = "capacity",
+      title = "Tokens wasted: packed, and padded to one row per document", x = "capacity",
       y = "waste", also = "padding", by = "lengths", log = "x",
       where = {
         encoding = "none", positions = "restarted", apart = "lengths",

@@ -1,19 +1,17 @@
---- What does each encoding do to a position? A picture of every one of attune.position, drawn from
---- what attune gives, beside its formula.
+--- What does each encoding do to a position? A picture of every encoding of attune.position, drawn
+--- from attune's numbers, with its formula.
 --
--- Those that enter in the embeddings and the rotations come as maps: position to the right, dim or
--- pair down, blue above 0 and orange below it.
--- Those that enter in the scores, and xPos, come as lines against the distance: the query's
--- position less the key's.
--- Each number is compared with the formula of docs/positions.md in plain Lua: `off`.
--- For an experiment of your own add a row to `gallery`; docs/positions.md shows the pictures of
--- this one.
+-- Encodings that change the embeddings or rotate q and k are drawn as maps: position to the right,
+-- dim or pair down, blue above 0 and orange below 0. Encodings that change the scores, and xPos,
+-- are drawn as lines over the distance: the query's position minus the key's.
+-- `off` compares each number with the formula of docs/positions.md in plain Lua.
+-- For an experiment of your own add a row to `gallery`; docs/positions.md shows these pictures.
 local attune = require "attune"
 
 local side, heads, head_dim, d_model, pairs_ = 64, 8, 64, 64, 64
 local double = {dtype = "f64"}
 
--- The distances of a line: every one near 0, where most happens, then fewer.
+-- The distances of a line: every one near 0, where values change most, then fewer.
 local spans = {
   alibi = {0, 16, 32, 48, 64, 80, 96, 112, 128},
   xpos = {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128,
@@ -38,7 +36,7 @@ local function t5_span(bidirectional)
 end
 
 -- A map of side x side numbers, row by row, of attune's at(row, column) from 0, and how far the
--- greatest is off the formula.
+-- maximum error against the formula.
 local function map(at, formula)
   local cells, off = {}, 0
   for row = 0, side - 1 do
@@ -114,9 +112,10 @@ local function learned_likeness(dims)
   end)
 end
 
--- Where a pair (1, 0) is turned to at each position, so that its first number is the cosine and its
+-- Where a pair (1, 0) is rotated to at each position, so that its first number is the cosine and
+-- its
 -- second the sine of the angle.
-local function turned(base, first)
+local function rotated(base, first)
   local ones_and_zeros = {}
   for n = 1, 2 * pairs_ do ones_and_zeros[n] = n <= pairs_ and 1 or 0 end
   local x = attune.zeros({1, 1, side, 2 * pairs_}, double) + attune.tensor(ones_and_zeros, double)
@@ -132,9 +131,9 @@ end
 -- The score of a token in the middle of a grid with each token of it, all of ones, over that with
 -- itself.
 local function grid(pe, position, formula)
-  local middle, places = side // 2, {}
-  for n = 1, side * side do places[n] = position((n - 1) // side, (n - 1) % side) end
-  local k = pe:rotate(attune.ones({1, 1, side * side, head_dim}, double), places, "k")
+  local middle, cells = side // 2, {}
+  for n = 1, side * side do cells[n] = position((n - 1) // side, (n - 1) % side) end
+  local k = pe:rotate(attune.ones({1, 1, side * side, head_dim}, double), cells, "k")
   local q = pe:rotate(attune.ones({1, 1, 1, head_dim}, double), {position(middle, middle)}, "q")
   local scores = attune.matmul(q, k:transpose(3, 4)):tolist()[1][1][1]
   local function score(row, column) return scores[row * side + column + 1] / head_dim end
@@ -164,7 +163,7 @@ local function rope_by_rows()
 end
 
 -- The score of a query and a key of ones, over that at distance 0; drift: how far it changes where
--- both stand elsewhere.
+-- both tokens move.
 local function product(pe, distance, scale_base)
   local ones, values, drift = attune.ones({1, 1, 1, head_dim}, double), {}, 0
   for n, first in ipairs {0, 17, 1000} do
@@ -236,9 +235,9 @@ local gallery = {
   {"learned", "untrained, 64 dims", make = function() return learned_likeness(d_model) end},
   {"learned", "untrained, 512 dims", make = function() return learned_likeness(512) end},
   {"learned", "sinusoidal, 64 dims", make = sinusoidal_likeness},
-  {"rope", "cosine", make = function() return turned(10000, true) end},
-  {"rope", "sine", make = function() return turned(10000, false) end},
-  {"rope", "cosine, base 500000", make = function() return turned(500000, true) end},
+  {"rope", "cosine", make = function() return rotated(10000, true) end},
+  {"rope", "sine", make = function() return rotated(10000, false) end},
+  {"rope", "cosine, base 500000", make = function() return rotated(500000, true) end},
   {"rope2d", "rope2d", make = function() return rope2d(10000) end},
   {"rope2d", "rope2d, base 100", make = function() return rope2d(100) end},
   {"rope2d", "rope, row after row", make = rope_by_rows},
@@ -313,29 +312,29 @@ return require "attune.experiment" {
     product = {
       about = "score of a query and a key of ones that far apart, over that at distance 0",
     },
-    drift = {better = "lower", about = "greatest change of the product when both tokens move"},
+    drift = {better = "lower", about = "max change of the product when both tokens move"},
     next_token = {about = "mean cosine between the rows of neighbouring positions"},
     beside = {
       about = "score of the middle of the grid with the token right of it, over that with itself",
     },
     under = {about = "the same with the token under it"},
-    off = {better = "lower", about = "greatest difference from the formula of docs/positions.md"},
+    off = {better = "lower", about = "max difference from the formula of docs/positions.md"},
   },
   trial = function(p) return rows[p.encoding .. "/" .. p.of].make(p.distance) end,
   plots = {
     {kind = "pixels", name = "sinusoidal", title = "Sinusoidal: what is added to embeddings",
       x = "of", y = "cells", where = {encoding = "sinusoidal"},
       across = "position, 0 to 63", down = "dim, 0 to 63",
-      caption = "Early dims go round in a few tokens, late ones hardly move in 64; a smaller base "
-        .. "makes all move."},
+      caption = "Early dims have a period of a few tokens, late dims hardly change in 64; a "
+        .. "smaller base shortens every period."},
     {kind = "pixels", name = "learned", title = "Cosine between the rows of two positions",
       x = "of", y = "cells", where = {encoding = "learned"},
       across = "position, 0 to 63", down = "position, 0 to 63",
-      caption = "Learned rows know nothing of distance before training; sinusoidal ones do."},
+      caption = "Learned rows carry no distance before training; sinusoidal rows do."},
     {kind = "pixels", name = "rope", title = "RoPE: cosine and sine of each pair's angle", x = "of",
       y = "cells", where = {encoding = "rope"},
       across = "position, 0 to 63", down = "pair, 0 to 63",
-      caption = "The first pair turns by a radian a token, the last hardly at all: by 1 / "
+      caption = "The first pair rotates by one radian per token, the last hardly at all: by 1 / "
         .. "base, nearly."},
     {kind = "pixels", name = "rope2d",
       title = "Score of the token in the middle of a grid with all others", x = "of", y = "cells",
@@ -343,7 +342,7 @@ return require "attune.experiment" {
       across = "column, 0 to 63", down = "row, 0 to 63",
       caption = "rope2d scores near rows as it does near columns; RoPE over tokens counted row "
         .. "after row knows its own row only."},
-    {kind = "line", name = "xpos", title = "xPos beside RoPE: product of a query and a key of ones",
+    {kind = "line", name = "xpos", title = "xPos and RoPE: product of a query and a key of ones",
       x = "distance", y = "product", by = "of", log = "x",
       where = {encoding = "xpos"}, order = {"rope", xpos_name(512), xpos_name(128)},
       caption = "xPos lets what wobbles in RoPE's product die out, the sooner the smaller "

@@ -1,17 +1,15 @@
---- Which encodings see distances only? All positions are shifted, and the scores before softmax
---- compared with those before the shift.
+--- Which encodings depend on distances only? All positions are shifted, and the scores before the
+--- softmax are compared with those before the shift.
 --
--- A relative encoding's scores do not change, but for the rounding of its angles; an absolute one's
--- do, from the first token on.
--- RoPE is relative by construction (Su et al. 2021, arXiv 2104.09864, equation 16), in as far as
--- its angles are computed well enough: the
--- same encoding with f32 and f16 angles is shown beside.
--- Second, how a score falls off with the distance: of a query and a key of ones, RoPE's product is
--- the mean cosine over the pairs, and section
--- 3.4.3's bound on it for any q and k whose neighbouring pairs differ little falls, though not
--- steadily, too:
---   mean over j of |S_j|, S_j = sum of e^(i m theta_n) over the pairs n < j, at distance m; here
--- against its value at distance 0
+-- The scores of a relative encoding change only by the rounding of its angles; those of an absolute
+-- encoding change from a shift of one token on. RoPE is relative by construction (Su et al. 2021,
+-- arXiv 2104.09864, equation 16) if its angles are precise enough: the same encoding with f32 and
+-- f16 angles is included.
+-- The second question is how a score decays with distance. For a query and a key of ones, RoPE's
+-- product is the mean cosine over the pairs. Section 3.4.3 bounds the product of any q and k whose
+-- neighbouring pairs differ little; at distance m the bound is
+--   mean over j of |S_j|, S_j = sum of e^(i m theta_n) over the pairs n < j
+-- It is shown relative to its value at distance 0, and it falls, but not monotonically.
 -- For an experiment of your own add a line to `encodings`.
 local attune = require "attune"
 
@@ -40,7 +38,7 @@ local function bias(pe, i, j)
   return pe.table[pe:bucket(j - i) + 1]:tolist()[1]
 end
 
--- Scores [tokens][tokens] of the tokens that stand at first, first + 1, ..; learned rows as large
+-- Scores [tokens][tokens] of tokens at positions first, first + 1, ..; learned rows as large
 -- as the tokens, as after training.
 local function scores(pe, first, seed)
   local function random(n, m, s, std)
@@ -70,7 +68,7 @@ local function scores(pe, first, seed)
   return s
 end
 
--- The greatest change over the root mean square; 2^-52 where nothing changed, which a logarithmic
+-- The max change over the root mean square; 2^-52 where nothing changed, which a logarithmic
 -- axis can show.
 local function change(a, b)
   local worst, square = 0, 0
@@ -101,7 +99,7 @@ local absolute = {sinusoidal = true, learned = true}
 
 return require "attune.experiment" {
   name = "rope_relative",
-  about = "Which encodings leave the scores alone when all positions shift, and how does RoPE's "
+  about = "Which encodings keep the scores when all positions shift, and how does RoPE's "
     .. "product fall off with the distance?",
   fixed = {},
   grid = {
@@ -120,11 +118,11 @@ return require "attune.experiment" {
   metrics = {
     change = {
       better = "lower",
-      about = "greatest change of a score when all positions shift by the distance, over the "
+      about = "max change of a score when all positions shift by the distance, over the "
         .. "scores' root mean square; 2^-52 for none at all",
     },
     product = {
-      about = "score of a query and a key of ones that far apart, over that at distance 0",
+      about = "score of a query and a key of ones at that distance, over that at distance 0",
     },
     bound = {about = "RoFormer's bound on the product, section 3.4.3, over that at distance 0"},
   },
@@ -160,7 +158,7 @@ return require "attune.experiment" {
       }, caption = "The mean cosine over the pairs; it may fall below 0."},
   },
   claims = {
-    {"Relative encodings leave the scores alone to 1e-9, whatever the shift", function(r)
+    {"Relative encodings keep the scores to 1e-9, whatever the shift", function(r)
       local worst = 0
       for _, encoding in ipairs {"none", "rope", "rope-5e5", "xpos", "alibi", "t5"} do
         for _, change_ in ipairs(r:where {encoding = encoding}:values "change") do
@@ -169,7 +167,7 @@ return require "attune.experiment" {
       end
       return worst < 1e-9, ("at most %.1g"):format(worst)
     end},
-    {"Absolute encodings change the scores by more than their tenth from a shift of "
+    {"Absolute encodings change the scores by more than a tenth from a shift of "
       .. "one token on", function(r)
       local least = math.huge
       for encoding in pairs(absolute) do

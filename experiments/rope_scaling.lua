@@ -1,14 +1,13 @@
---- What every scaling of RoPE does beyond the trained length: to the angles, and to how widely
---- attention spreads.
+--- What does every scaling of RoPE do beyond the trained length, to the angles and to the spread of
+--- attention?
 --
--- A model trained on L0 tokens has seen pair i of the dims at angles up to L0 theta_i, or all round
--- the circle. Where a longer context takes a pair beyond that,
--- the model meets angles that it never saw; where scaling brings neighbours' angles together, it
--- must tell finer steps apart. docs/positions.md has the formulas.
--- The spread is that of the last query's attention over keys that all look like it (q and k of
--- equal numbers), so that positions alone decide:
---   spread = exp(entropy), the number of keys that an even distribution of the same entropy would
--- have
+-- Training on L0 tokens covers the angles of pair i up to L0 theta_i, or the whole circle. Where a
+-- longer context takes a pair beyond that, the model meets angles that it was not trained on; where
+-- scaling brings the angles of neighbours together, it must resolve finer steps. docs/positions.md
+-- has the formulas.
+-- The spread is that of the last query's attention over keys that equal the query (q and k are
+-- constant), so that positions alone decide:
+--   spread = exp(entropy): the number of keys of a uniform distribution with the same entropy
 -- For an experiment of your own add a line to `scalings`.
 local attune = require "attune"
 
@@ -37,7 +36,7 @@ local function encoding(name, context)
   return attune.position("rope", {head_dim = head_dim, scaling = all})
 end
 
--- The share of all (pair, angle) that lies beyond what was trained; the slowest pair's last angle,
+-- The fraction of all (pair, angle) beyond the trained ones; the slowest pair's last angle,
 -- and neighbours' steps, over the trained ones.
 local function angles(pe, context)
   local theta = pe.inv_freq:tolist()
@@ -47,9 +46,9 @@ local function angles(pe, context)
   local step = math.huge
   for i = 1, pairs_ do
     local reach = math.min(circle, context * theta[i])
-    local seen = math.min(circle, original * trained[i])
-    unseen = unseen + math.max(0, reach - seen) / circle / pairs_
-    -- pairs that went round in training, where neighbours are told apart
+    local trained_angle = math.min(circle, original * trained[i])
+    unseen = unseen + math.max(0, reach - trained_angle) / circle / pairs_
+    -- Pairs that completed rotations in training and so distinguish neighbours.
     if original * trained[i] > 32 * circle then step = math.min(step, theta[i] / trained[i]) end
   end
   return unseen, context * theta[pairs_] / (original * trained[pairs_]), step
@@ -75,12 +74,12 @@ return require "attune.experiment" {
   metrics = {
     unseen = {
       better = "lower",
-      about = "share of the angles, over all pairs, that training did not reach",
+      about = "fraction of the angles, over all pairs, beyond those of training",
     },
     slowest = {about = "last angle of the slowest pair over its last in training"},
     step = {
       better = "higher",
-      about = "least angle between neighbours over that in training, of the pairs that turned 32 "
+      about = "min angle between neighbours over that in training, of the pairs that rotated 32 "
         .. "times or more",
     },
     spread = {about = "exp(entropy) of the last query's attention over keys like it"},
@@ -94,7 +93,7 @@ return require "attune.experiment" {
     {kind = "line", name = "unseen",
       title = "Angles that training did not reach, trained on 2048 tokens, factor 8", x = "context",
       y = "unseen", by = "scaling", log = "x", order = order,
-      caption = "Linear, YaRN and Llama 3 stay within what was seen up to factor times the "
+      caption = "Linear, YaRN and Llama 3 stay within the trained angles up to factor times the "
         .. "trained length, dynamic beyond it too."},
     {kind = "line", name = "slowest",
       title = "Last angle of the slowest pair over that in training", x = "context", y = "slowest",
@@ -110,7 +109,7 @@ return require "attune.experiment" {
       caption = "YaRN's and LongRoPE's factor on cosines and sines sharpens attention."},
   },
   claims = {
-    {"Without scaling, angles that were never seen come with the first token beyond; "
+    {"Without scaling, untrained angles come with the first token beyond; "
       .. "none do within", function(r)
       local function unseen(context)
         return r:where {scaling = "none", context = context}:values "unseen"[1]
@@ -118,7 +117,8 @@ return require "attune.experiment" {
       return unseen(2048) == 0 and unseen(4096) > 0.01 and unseen(16384) > unseen(4096),
         ("%.3f at 4096, %.3f at 16384"):format(unseen(4096), unseen(16384))
     end},
-    {"At factor times the trained length linear and dynamic stay within what was seen, YaRN and "
+    {"At factor times the trained length linear and dynamic stay within the trained "
+      .. "angles, YaRN and "
       .. "Llama 3 but for 2%", function(r)
       local function unseen(scaling)
         return r:where {scaling = scaling, context = 16384}:values "unseen"[1]

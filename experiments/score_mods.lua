@@ -1,13 +1,13 @@
---- What does a score or a mask of your own cost, beside plain attention?
+--- What does a score or a mask of your own cost, compared with plain attention?
 --
--- Each trial times plain causal attention and attention with one change, call by call in turns,
--- forward and backward, and gives the ratio: so a machine
--- that slows down slows both. A score's ratio is its cost, 1 for none. A mask's ratio is how many
--- times as fast as causal attention it is; beside it
--- stands what the share of seen pairs allows, causal's share over the mask's, and what the share of
--- computed tiles (64 x 64 pairs) allows.
--- A dense bias is read once a pair, from memory, and has a gradient of its own for each pair: write
--- what you can as a formula or a smaller table.
+-- Each trial times plain causal attention and attention with one change, in alternating calls,
+-- forward and backward, and reports the ratio, so that a machine that slows down affects both. The
+-- ratio of a score is its cost; 1 means none. The ratio of a mask is its speed-up over causal
+-- attention. It is plotted with the speed-up that the visible pairs allow (causal pairs over
+-- visible
+-- pairs), and with the speed-up that the computed tiles of 64 x 64 pairs allow.
+-- A dense bias is read from memory once per pair and has one gradient per pair: prefer a formula or
+-- a smaller table.
 -- For an experiment of your own add a line to `scores` or `masks`.
 local attune = require "attune"
 
@@ -39,8 +39,9 @@ local function documents(n, size)
   return ids
 end
 
--- Name, family, and the mask in place of {causal = true}. Sizes are shares of the tokens, so that
--- the seen share stays when their number changes.
+-- Name, family, and the mask in place of {causal = true}. Sizes are fractions of the tokens, so
+-- that
+-- the fraction of visible pairs stays when their number changes.
 local masks = {{"causal", "causal", function() return attune.masks.causal() end},
     {"natten on a grid", "grid", function(p)
   return attune.masks.natten2d(64, p.tokens // 64, 7)
@@ -76,7 +77,7 @@ end
 
 local function map_of(mask, tokens) return attune.block_map(mask, {queries = tokens}) end
 
--- Ratios of b's seconds to a's, call by call in turns; the first pair warms up. At least 3, or one
+-- Ratios of b's seconds to a's, in alternating calls; the first pair warms up. At least 3, or one
 -- where these take long.
 local function in_turns(a, b)
   local ratios, start = {}, attune.clock()
@@ -88,7 +89,7 @@ local function in_turns(a, b)
   a()
   b()
   while #ratios == 0 or attune.clock() - start < (#ratios < 3 and 2 or 0.3) and #ratios < 50 do
-    -- Whoever goes second finds the machine as the other left it.
+    -- The second of a pair finds caches as the first left them.
     if #ratios % 2 == 0 then
       local x = seconds(a)
       ratios[#ratios + 1] = seconds(b) / x
@@ -106,7 +107,7 @@ local function inverse(ratios)
   return list
 end
 
--- The greatest and smallest of a metric's values, of points that `keep` keeps, and their names.
+-- The max and min of a metric's values, of points that `keep` keeps, and their names.
 local function extremes(r, metric, keep)
   local most, least
   for _, point in ipairs(r.points) do
@@ -125,7 +126,8 @@ local families = {"window", "documents", "natten", "dilated", "global + local", 
 
 return require "attune.experiment" {
   name = "score_mods",
-  about = "What does each score program cost beside plain attention, and how much faster does "
+  about = "What does each score program cost compared with plain attention, and how much "
+    .. "faster does "
     .. "each mask make it?",
   fixed = {heads = 4, head_dim = 64},
   grid = {change = order, direction = {"forward", "backward"}, size = {"small", "large"}},
@@ -150,12 +152,14 @@ return require "attune.experiment" {
     speedup = {better = "higher", about = "seconds of causal attention over seconds with the mask"},
     allowed = {
       better = "higher",
-      about = "what the share of seen pairs allows: causal's over the mask's",
+      about = "speed-up that the visible pairs allow: causal pairs over visible pairs",
     },
     allowed_by_tiles = {
       better = "higher", about = "the same of the computed tiles of 64 x 64 pairs",
     },
-    reached = {unit = "%", better = "higher", about = "share of what the computed tiles allow"},
+    reached = {
+      unit = "%", better = "higher", about = "percentage of what the computed tiles allow",
+    },
   },
   trial = function(p)
     local shape = {1, p.heads, p.tokens, p.head_dim}
@@ -190,20 +194,20 @@ return require "attune.experiment" {
       where = {
         change = score_order, size = "small",
       },
-      caption = "Measured in turns with plain causal attention. scale: an option that costs "
+      caption = "Measured in alternation with plain causal attention. scale: an option that costs "
         .. "nothing, and so shows the noise."},
     {kind = "line", name = "speedup",
       title = "How many times as fast as causal attention a mask is", x = "percent_seen",
       y = "speedup", by = "family", order = families, also = "allowed",
       where = {
         size = "small", family = families, direction = "forward",
-      }, log = "xy", caption = "Dashed: what the share of seen pairs allows. "
+      }, log = "xy", caption = "Dashed: the speed-up that the visible pairs allow. "
         .. "Tiles of 64 x 64 pairs are computed or not: a mask that leaves few pairs in many "
           .. "tiles gains little."},
     {kind = "line", name = "speedup-backward", title = "The same, backward", x = "percent_seen",
       y = "speedup", by = "family", order = families, also = "allowed",
       where = {size = "small", family = families, direction = "backward"}, log = "xy"},
-    {kind = "line", name = "tiles", title = "Forward, beside what the computed tiles allow",
+    {kind = "line", name = "tiles", title = "Forward, and what the computed tiles allow",
       x = "percent_seen", y = "speedup", by = "family", order = families, also = "allowed_by_tiles",
       where = {size = "small", family = families, direction = "forward"}, log = "xy"},
   },
