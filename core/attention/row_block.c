@@ -46,80 +46,45 @@ at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q,
     return plan;
 }
 
-attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
-    enum {
-        SUMS_O,
-        SUMS_MAX,
-        SUMS_SUM,
-        QUERIES,
-        QUERY_SCALES,
-        SCORES,
-        WEIGHTS,
-        F32_ROWS,
-        FIRST,
-        LAST,
-        PANEL,
-        KEPT_TILES,
-        KEPT_IDS,
-        KEPT_NONFINITE,
-        MODIFIER,
-        PARTS
-    };
-    const int64_t rows = plan->max_rows, D = plan->layout.D, tiles = plan->kept_tiles,
-                  dims = D > plan->layout.Dv ? D : plan->layout.Dv, f32 = (int64_t)sizeof(float),
+/* Takes the pieces of the scratch from the arena; arena.h says how. */
+static void carve(at_arena *a, const at_row_plan *plan, at_row_scratch *s) {
+    const int64_t rows = plan->max_rows, D = plan->layout.D, Dv = plan->layout.Dv,
                   f32_rows = plan->tile_rows > AT_TILE ? plan->tile_rows : AT_TILE;
-    const int64_t bytes[PARTS] = {[SUMS_O] = rows * plan->Dvp * f32,
-                                  [SUMS_MAX] = rows * f32,
-                                  [SUMS_SUM] = rows * f32,
-                                  [QUERIES] = at_queries_bytes(rows, D),
-                                  [QUERY_SCALES] = 3 * rows * f32,
-                                  [SCORES] = plan->tile_rows * AT_SCORE_STRIDE * f32,
-                                  [WEIGHTS] = plan->tile_rows * AT_SCORE_STRIDE * f32,
-                                  [F32_ROWS] = f32_rows * dims * f32,
-                                  [FIRST] = rows * (int64_t)sizeof(int32_t),
-                                  [LAST] = rows * (int64_t)sizeof(int32_t),
-                                  [PANEL] = rows * (int64_t)sizeof(int32_t),
-                                  [KEPT_TILES] = tiles * plan->layout.bytes,
-                                  [KEPT_IDS] = tiles * (int64_t)sizeof(int64_t),
-                                  [KEPT_NONFINITE] = tiles,
-                                  [MODIFIER] = plan->modifier_bytes};
-    int64_t total = 0, offset[PARTS];
-    for (int i = 0; i < PARTS; i++) {
-        offset[i] = at_round_up(total, AT_ALIGNMENT);
-        total = offset[i] + bytes[i];
-    }
+    s->sums.o = at_arena_take(a, rows * plan->Dvp, sizeof *s->sums.o);
+    s->sums.max = at_arena_take(a, rows, sizeof *s->sums.max);
+    s->sums.sum = at_arena_take(a, rows, sizeof *s->sums.sum);
+    s->q = at_arena_take(a, at_queries_bytes(rows, D), 1);
+    s->q_scale = at_arena_take(a, 3 * rows, sizeof *s->q_scale);
+    s->scores = at_arena_take(a, plan->tile_rows * AT_SCORE_STRIDE, sizeof *s->scores);
+    s->weights = at_arena_take(a, plan->tile_rows * AT_SCORE_STRIDE, sizeof *s->weights);
+    s->f32_rows = at_arena_take(a, f32_rows * (D > Dv ? D : Dv), sizeof *s->f32_rows);
+    s->first = at_arena_take(a, rows, sizeof *s->first);
+    s->last = at_arena_take(a, rows, sizeof *s->last);
+    s->panel = at_arena_take(a, rows, sizeof *s->panel);
+    s->kept.tiles = at_arena_take(a, plan->kept_tiles, (size_t)plan->layout.bytes);
+    s->kept_id = at_arena_take(a, plan->kept_tiles, sizeof *s->kept_id);
+    s->kept.nonfinite = at_arena_take(a, plan->kept_tiles, sizeof *s->kept.nonfinite);
+    s->modifier = at_arena_take(a, plan->modifier_bytes, 1);
+}
+
+attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
+    const size_t tiles = (size_t)plan->kept_tiles;
     memset(out, 0, sizeof *out);
-    char *memory = out->memory = at_alloc(total);
-    if (!memory) return ATTUNE_EMEMORY;
-    if (tiles) {
-        /* The padding of a tile must be finite. */
-        memset(memory + offset[KEPT_TILES], 0, (size_t)bytes[KEPT_TILES]);
-        memset(memory + offset[KEPT_IDS], -1, (size_t)bytes[KEPT_IDS]);
-    }
-    out->sums.o = (float *)(memory + offset[SUMS_O]);
-    out->sums.max = (float *)(memory + offset[SUMS_MAX]);
-    out->sums.sum = (float *)(memory + offset[SUMS_SUM]);
-    out->q = (float *)(memory + offset[QUERIES]);
-    out->q_scale = (float *)(memory + offset[QUERY_SCALES]);
-    out->scores = (float *)(memory + offset[SCORES]);
-    out->weights = (float *)(memory + offset[WEIGHTS]);
-    out->f32_rows = (float *)(memory + offset[F32_ROWS]);
-    out->first = (int32_t *)(memory + offset[FIRST]);
-    out->last = (int32_t *)(memory + offset[LAST]);
-    out->panel = (int32_t *)(memory + offset[PANEL]);
+    carve(&out->arena, plan, out);
+    AT_TRY(at_arena_alloc(&out->arena));
+    at_arena arena = out->arena;
+    carve(&arena, plan, out);
     out->packed[3] = -1;
     out->kept.layout = plan->layout;
-    out->kept.tiles = memory + offset[KEPT_TILES];
-    out->kept.nonfinite = (uint8_t *)(memory + offset[KEPT_NONFINITE]);
-    out->kept_id = (int64_t *)(memory + offset[KEPT_IDS]);
-    out->modifier = memory + offset[MODIFIER];
+    if (tiles) {
+        /* The padding of a tile must be finite. */
+        memset(out->kept.tiles, 0, tiles * (size_t)plan->layout.bytes);
+        memset(out->kept_id, -1, tiles * sizeof *out->kept_id);
+    }
     return ATTUNE_OK;
 }
 
-void at_row_scratch_free(at_row_scratch *scratch) {
-    at_free(scratch->memory);
-    scratch->memory = NULL;
-}
+void at_row_scratch_free(at_row_scratch *scratch) { at_arena_free(&scratch->arena); }
 
 /* ---- queries --------------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 
 #include "attention/key_source.h"
 #include "attention/query.h"
+#include "base/arena.h"
 #include "simd/attention_kernels.h"
 
 /* The rows [begin, begin + count) of kv head (b, h); query.h says what a row is. */
@@ -58,7 +59,7 @@ typedef struct at_row_scratch {
     void *modifier;    /* [modifier_bytes] */
     at_keys kept;      /* lazily packed tiles: tile t of a kv head is in slot t % kept_tiles */
     int64_t *kept_id;  /* [kept_tiles]: which tile of which kv head is in the slot; -1: none */
-    void *memory;
+    at_arena arena;    /* the memory of all of them */
 } at_row_scratch;
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out);

@@ -36,7 +36,7 @@ void random_tensor(uint64_t seed, const int64_t shape[4], attune_dtype dtype, bo
     attune_tensor_close(&base);
 }
 
-/* Cuts the tokens into documents. */
+/* Splits the tokens into random documents. */
 static void make_lengths(problem *p, int64_t rows) {
     int64_t *value = p->lengths;
     uint32_t n = 100;
@@ -51,7 +51,7 @@ static void make_lengths(problem *p, int64_t rows) {
     p->options.lengths = (attune_lengths){.rows = rows, .count = p->counts, .value = p->lengths};
 }
 
-void problem_make(uint64_t seed, int64_t most, problem *p) {
+void problem_make(uint64_t seed, int64_t max_tokens, problem *p) {
     static const int64_t groups[] = {1, 1, 2, 3, 4, 8, 16, 71},
                          dims[] = {1, 3, 8, 16, 17, 32, 40, 64, 64, 80, 128, 128, 256, 512};
     static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16};
@@ -64,17 +64,21 @@ void problem_make(uint64_t seed, int64_t most, problem *p) {
     p->D = dims[draw(seed, 3, 14)];
     p->Dv = draw(seed, 4, 4) ? p->D : dims[draw(seed, 5, 14)];
     int64_t budget = 6000000 / (p->B * p->Hq * (p->D + p->Dv)); /* keeps the reference short */
-    p->Sq = 1 + draw(seed, 6, most);
-    p->Sk = draw(seed, 7, 2) ? p->Sq : 1 + draw(seed, 8, most);
-    while (p->Sq * p->Sk > budget && p->Sq * p->Sk > 1)
-        p->Sq = (p->Sq + 1) / 2, p->Sk = (p->Sk + 1) / 2;
+    p->Sq = 1 + draw(seed, 6, max_tokens);
+    p->Sk = draw(seed, 7, 2) ? p->Sq : 1 + draw(seed, 8, max_tokens);
+    while (p->Sq * p->Sk > budget && p->Sq * p->Sk > 1) {
+        p->Sq = (p->Sq + 1) / 2;
+        p->Sk = (p->Sk + 1) / 2;
+    }
     p->dtype = dtypes[draw(seed, 9, 4)];
     p->strided = draw(seed, 10, 3) == 0;
     attune_attention_options *o = &p->options;
     o->causal = draw(seed, 11, 2);
     if (draw(seed, 12, 3) == 0) o->window = 1 + draw(seed, 13, p->Sk + 3);
-    if (draw(seed, 14, 3) == 0)
-        o->scale_given = true, o->scale = (double)draw(seed, 15, 200) / 100 - 0.5;
+    if (draw(seed, 14, 3) == 0) {
+        o->scale_given = true;
+        o->scale = (double)draw(seed, 15, 200) / 100 - 0.5;
+    }
     if (draw(seed, 16, 4) == 0) o->softcap = 1 + (double)draw(seed, 17, 30);
     if (draw(seed, 18, 4) == 0 && p->Sq <= p->Sk) make_lengths(p, draw(seed, 19, 2) ? 1 : p->B);
     if (draw(seed, 20, 4) == 0) {
@@ -119,14 +123,14 @@ static float at(const attune_tensor *t, int64_t a, int64_t b, int64_t c, int64_t
 
 static bool hidden(const problem *p, int64_t b, int64_t i, int64_t j) {
     const attune_attention_options *o = &p->options;
-    int64_t place = i + p->Sk - p->Sq;
-    if (o->causal && j > place) return true;
-    if (o->window && (j <= place - o->window || j >= place + o->window)) return true;
+    int64_t index = i + p->Sk - p->Sq;
+    if (o->causal && j > index) return true;
+    if (o->window && (j <= index - o->window || j >= index + o->window)) return true;
     if (o->lengths.rows == 0) return false;
     const int64_t *value = o->lengths.value, row = o->lengths.rows == 1 ? 0 : b;
     for (int64_t r = 0; r < row; r++) value += o->lengths.count[r];
     int64_t begin = 0, n = 0;
-    while (place >= begin + value[n]) begin += value[n++];
+    while (index >= begin + value[n]) begin += value[n++];
     return j < begin || j >= begin + value[n];
 }
 
@@ -140,8 +144,8 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
           *v = malloc((size_t)(p->Sk * p->Dv) * sizeof *v);
     const float scale = (float)(p->options.scale_given ? p->options.scale : 1 / sqrt((double)p->D)),
                 cap = (float)p->options.softcap;
-    double worst_o = 0, worst_lse = 0, greatest_s = 0, greatest_terms = 0, greatest_v = 0,
-           greatest_o = 0, greatest_lse = 0;
+    double max_error_o = 0, max_error_lse = 0, max_s = 0, max_terms = 0, max_v = 0, max_o = 0,
+           max_lse = 0;
     for (int64_t b = 0; b < p->B; b++) {
         for (int64_t h = 0; h < p->Hq; h++) {
             int64_t kv = h / (p->Hq / p->Hk);
@@ -150,7 +154,7 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
                     for (int64_t d = 0; d < p->D; d++) k[j * p->D + d] = at(&p->k, b, kv, j, d);
                     for (int64_t d = 0; d < p->Dv; d++) {
                         v[j * p->Dv + d] = at(&p->v, b, kv, j, d);
-                        greatest_v = fmax(greatest_v, fabs((double)v[j * p->Dv + d]));
+                        max_v = fmax(max_v, fabs((double)v[j * p->Dv + d]));
                     }
                 }
             }
@@ -163,39 +167,44 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
                     if (hidden(p, b, i, j)) continue;
                     float dot = 0;
                     double terms = 0;
-                    for (int64_t d = 0; d < p->D; d++)
-                        dot += q[d] * k[j * p->D + d],
-                            terms += fabs((double)(q[d] * k[j * p->D + d]));
+                    for (int64_t d = 0; d < p->D; d++) {
+                        dot += q[d] * k[j * p->D + d];
+                        terms += fabs((double)(q[d] * k[j * p->D + d]));
+                    }
                     s[j] = dot * scale;
-                    greatest_terms = fmax(greatest_terms, terms * fabs((double)scale));
-                    greatest_s = fmax(greatest_s, fabs((double)s[j]));
+                    max_terms = fmax(max_terms, terms * fabs((double)scale));
+                    max_s = fmax(max_s, fabs((double)s[j]));
                     if (cap > 0) s[j] = cap * tanhf(s[j] / cap);
                     max = fmaxf(max, s[j]);
                 }
                 if (max == -INFINITY) continue;
                 for (int64_t j = 0; j < p->Sk; j++) sum += s[j] = expf(s[j] - max);
                 sum += expf(sink - max);
-                int64_t place = (b * p->Hq + h) * p->Sq + i;
-                greatest_lse = fmax(greatest_lse, fabs((double)((const float *)lse->data)[place]));
-                worst_lse = fmax(worst_lse, fabs((double)(max + logf(sum)) -
-                                                 (double)((const float *)lse->data)[place]));
+                int64_t index = (b * p->Hq + h) * p->Sq + i;
+                max_lse = fmax(max_lse, fabs((double)((const float *)lse->data)[index]));
+                max_error_lse =
+                    fmax(max_error_lse, fabs((double)(max + logf(sum)) -
+                                             (double)((const float *)lse->data)[index]));
                 for (int64_t d = 0; d < p->Dv; d++) {
                     float x = 0;
                     for (int64_t j = 0; j < p->Sk; j++) x += s[j] * v[j * p->Dv + d];
                     double truth = at(o, b, h, i, d);
-                    greatest_o = fmax(greatest_o, fabs(truth));
+                    max_o = fmax(max_o, fabs(truth));
                     if (p->dtype == ATTUNE_F32)
-                        worst_o = fmax(worst_o, fabs((double)(x / sum) - truth));
+                        max_error_o = fmax(max_error_o, fabs((double)(x / sum) - truth));
                 }
             }
         }
     }
-    free(s), free(q), free(k), free(v);
+    free(s);
+    free(q);
+    free(k);
+    free(v);
     /* Scaling q first rounds each of its elements, and so each term of a score, by half a unit. */
-    const double rounding = 4 * 0x1p-24 * (1 + greatest_s) + 0x1p-24 * greatest_terms;
+    const double rounding = 4 * 0x1p-24 * (1 + max_s) + 0x1p-24 * max_terms;
     /* Two roundings to a 16-bit dtype of nearly the same number are at most one unit apart. */
-    return (error_bound){.o = 2 * worst_o + rounding * greatest_v + 2 * ulp(p->dtype) * greatest_o,
-                         .lse = 2 * worst_lse + rounding + 0x1p-23 * greatest_lse};
+    return (error_bound){.o = 2 * max_error_o + rounding * max_v + 2 * ulp(p->dtype) * max_o,
+                         .lse = 2 * max_error_lse + rounding + 0x1p-23 * max_lse};
 }
 
 double difference(const attune_tensor *a, const attune_tensor *b) {
@@ -210,7 +219,9 @@ double difference(const attune_tensor *a, const attune_tensor *b) {
         double d = p[i] == q[i] || (isnan(p[i]) && isnan(q[i])) ? 0 : fabs(p[i] - q[i]);
         if (!(d <= worst)) worst = isnan(d) ? INFINITY : d;
     }
-    attune_tensor_close(&x), attune_tensor_close(&y), attune_tensor_close(&fx),
-        attune_tensor_close(&fy);
+    attune_tensor_close(&x);
+    attune_tensor_close(&y);
+    attune_tensor_close(&fx);
+    attune_tensor_close(&fy);
     return worst;
 }

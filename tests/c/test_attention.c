@@ -1,17 +1,16 @@
 /* test_attention.c - every engine and dtype against the reference on random problems, and the
- * properties that hold between problems. The set of instructions is ATTUNE_ISA's; `make test` runs
- * this once for each that the machine has. */
+ * properties that hold between problems. ATTUNE_ISA chooses the instruction set; `make test` runs
+ * this program once for each set that the machine has. */
 #include <stdio.h>
 
 #include "problems.h"
 #include "test.h"
 
-/* Sanitizers make everything some twenty times as slow, and look for other faults than wrong sums.
- */
+/* Sanitizers are about twenty times slower, and find other faults than wrong sums. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { PROBLEMS = 200, MOST_TOKENS = 120 };
+enum { PROBLEMS = 200, MAX_TOKENS = 120 };
 #else
-enum { PROBLEMS = 2000, MOST_TOKENS = 200 };
+enum { PROBLEMS = 2000, MAX_TOKENS = 200 };
 #endif
 
 static const struct {
@@ -37,7 +36,8 @@ static void check_engine(problem *p, int e, const attune_tensor *o, const attune
     if (!(l <= bound.lse))
         fail_msg("%s: lse differs by %g, bound %g: %s", engines[e].name, l, bound.lse,
                  problem_text(p));
-    attune_tensor_close(&got), attune_tensor_close(&got_lse);
+    attune_tensor_close(&got);
+    attune_tensor_close(&got_lse);
 }
 
 static void engines_agree_with_reference(void **state) {
@@ -46,27 +46,30 @@ static void engines_agree_with_reference(void **state) {
     for (uint64_t i = 0; i < PROBLEMS; i++) {
         problem p;
         attune_tensor o, lse;
-        problem_make(i + (offset ? strtoull(offset, NULL, 10) : 1), i % 4 ? 60 : MOST_TOKENS, &p);
-        if (i % 3 == 0 && p.Sq > 16) { /* decode's turn */
+        problem_make(i + (offset ? strtoull(offset, NULL, 10) : 1), i % 4 ? 60 : MAX_TOKENS, &p);
+        if (i % 3 == 0 && p.Sq > 16) { /* few enough queries for decode */
             attune_tensor few;
             MUST(attune_tensor_slice(&p.q, 2, 0, 1 + (int64_t)i % 16, &few));
             attune_tensor_close(&p.q);
-            p.q = few, p.Sq = few.shape[2], p.options.lengths.rows = 0;
+            p.q = few;
+            p.Sq = few.shape[2];
+            p.options.lengths.rows = 0;
         }
         p.options.engine = ATTUNE_ENGINE_REFERENCE;
         if (attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse) != ATTUNE_OK)
             fail_msg("%s: %s", problem_text(&p), attune_message());
         error_bound bound = bound_of(&p, &o, &lse);
         for (int e = 0; e < 3; e++) check_engine(&p, e, &o, &lse, bound);
-        attune_tensor_close(&o), attune_tensor_close(&lse);
+        attune_tensor_close(&o);
+        attune_tensor_close(&lse);
         problem_close(&p);
     }
 }
 
 static void long_keys_agree_with_reference(void **state) {
     (void)state;
-    /* Enough keys for several blocks and parts, at the group sizes that matter, and so many dims
-     * that a row block is one panel. */
+    /* Hq, Hk, Sq, Sk, D: enough keys for several key blocks and parts, with the group sizes of real
+     * models; the last one has enough dims to make a row block a single panel. */
     static const int64_t cases[][5] = {
         {71, 1, 3, 700, 64},   {32, 1, 1, 2100, 128}, {4, 4, 1, 1500, 128}, {48, 1, 16, 900, 32},
         {16, 2, 5, 1300, 256}, {2, 1, 600, 600, 64},  {16, 1, 1, 600, 3000}};
@@ -90,7 +93,8 @@ static void long_keys_agree_with_reference(void **state) {
         MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
         error_bound bound = bound_of(&p, &o, &lse);
         for (int e = 0; e < 3; e++) check_engine(&p, e, &o, &lse, bound);
-        attune_tensor_close(&o), attune_tensor_close(&lse);
+        attune_tensor_close(&o);
+        attune_tensor_close(&lse);
         problem_close(&p);
     }
 }
@@ -99,11 +103,11 @@ static bool same_bits(const attune_tensor *a, const attune_tensor *b) {
     return memcmp(a->data, b->data, (size_t)attune_tensor_nbytes(a)) == 0;
 }
 
-/* Windows and documents so short that tiled packs on its way and keeps what the next rows see too.
- * An Inf in a value stays with the rows that see it. */
-static void short_views_agree_with_reference(void **state) {
+/* Windows and documents are short enough that tiled packs tiles lazily and keeps those that the
+ * next row block needs. An Inf in a value reaches only the rows to which it is visible. */
+static void short_visible_ranges_agree_with_reference(void **state) {
     (void)state;
-    const int64_t Sq = 8 * MOST_TOKENS, place[4] = {0, 1, Sq / 2, 3};
+    const int64_t Sq = 8 * MAX_TOKENS, index[4] = {0, 1, Sq / 2, 3};
     for (int n = 0; n < 12; n++) {
         static const attune_dtype dtypes[] = {ATTUNE_F32, ATTUNE_BF16, ATTUNE_F16};
         const int64_t G = 1 + n % 3, D = n % 2 ? 24 : 33, counts[1] = {20},
@@ -130,20 +134,23 @@ static void short_views_agree_with_reference(void **state) {
             p.options.lengths = (attune_lengths){1, counts, lengths};
         for (int nonfinite = 0; nonfinite < 2; nonfinite++) {
             attune_tensor o, lse, one, one_lse;
-            if (nonfinite) MUST(attune_tensor_set(&p.v, place, INFINITY));
+            if (nonfinite) MUST(attune_tensor_set(&p.v, index, INFINITY));
             p.options.engine = ATTUNE_ENGINE_REFERENCE;
             MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
             error_bound bound = bound_of(&p, &o, &lse);
             MUST(attune_threads(3, NULL));
             check_engine(&p, 1, &o, &lse, bound);
-            attune_tensor_close(&o), attune_tensor_close(&lse);
+            attune_tensor_close(&o);
+            attune_tensor_close(&lse);
             MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &o, &lse));
             MUST(attune_threads(1, NULL));
             MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &one, &one_lse));
             if (!same_bits(&one, &o) || !same_bits(&one_lse, &lse))
                 fail_msg("other bits with 3 threads: %s", problem_text(&p));
-            attune_tensor_close(&o), attune_tensor_close(&lse), attune_tensor_close(&one),
-                attune_tensor_close(&one_lse);
+            attune_tensor_close(&o);
+            attune_tensor_close(&lse);
+            attune_tensor_close(&one);
+            attune_tensor_close(&one_lse);
         }
         problem_close(&p);
     }
@@ -154,7 +161,7 @@ static void bits_do_not_depend_on_threads(void **state) {
     (void)state;
     for (uint64_t seed = 5000; seed < 5060; seed++) {
         problem p;
-        problem_make(seed, MOST_TOKENS, &p);
+        problem_make(seed, MAX_TOKENS, &p);
         for (int e = 0; e < 3; e++) {
             attune_tensor one, one_lse, many, many_lse;
             p.options.engine = engines[e].engine;
@@ -166,8 +173,10 @@ static void bits_do_not_depend_on_threads(void **state) {
                 if (!same_bits(&one, &many) || !same_bits(&one_lse, &many_lse))
                     fail_msg("%s: other bits with 3 threads: %s", engines[e].name,
                              problem_text(&p));
-                attune_tensor_close(&one), attune_tensor_close(&one_lse),
-                    attune_tensor_close(&many), attune_tensor_close(&many_lse);
+                attune_tensor_close(&one);
+                attune_tensor_close(&one_lse);
+                attune_tensor_close(&many);
+                attune_tensor_close(&many_lse);
             }
         }
         problem_close(&p);
@@ -190,7 +199,8 @@ static void grouped_equals_repeated(void **state) {
                 MUST(attune_tensor_select(from[t], 1, h / (p.Hq / p.Hk), &source));
                 MUST(attune_tensor_select(&r[t], 1, h, &target));
                 MUST(attune_tensor_copy(&source, &target));
-                attune_tensor_close(&source), attune_tensor_close(&target);
+                attune_tensor_close(&source);
+                attune_tensor_close(&target);
             }
         }
         p.options.engine = ATTUNE_ENGINE_TILED;
@@ -225,34 +235,36 @@ static void packed_equals_separate(void **state) {
         MUST(attune_tensor_slice(&o, 2, first, first + lengths[n], &mine));
         assert_true(difference(&mine, &o2) < 2e-6);
         for (int t = 0; t < 3; t++) attune_tensor_close(&part[t]);
-        attune_tensor_close(&mine), attune_tensor_close(&o2), attune_tensor_close(&lse2);
+        attune_tensor_close(&mine);
+        attune_tensor_close(&o2);
+        attune_tensor_close(&lse2);
     }
     attune_tensor *all[] = {&q, &k, &v, &o, &lse};
     for (int t = 0; t < 5; t++) attune_tensor_close(all[t]);
 }
 
-/* An Inf or NaN in a key or value reaches exactly the rows that see it. */
-static void unfinite_values_stay_where_they_are_seen(void **state) {
+/* An Inf or NaN in a key or value reaches exactly the rows to which the key is visible. */
+static void nonfinite_values_reach_only_rows_that_attend_to_them(void **state) {
     (void)state;
     static const double evil[] = {NAN, INFINITY, -INFINITY};
     for (int e = 0; e < 3; e++) {
         for (int which = 0; which < 6; which++) {
             const int64_t q_shape[4] = {1, 2, 16, 20}, shape[4] = {1, 1, 80, 20},
-                          place[4] = {0, 0, 70, 7};
+                          index[4] = {0, 0, 70, 7};
             attune_tensor q, k, v, o, lse;
             random_tensor(1, q_shape, ATTUNE_F32, false, &q);
             random_tensor(2, shape, ATTUNE_F32, false, &k);
             random_tensor(3, shape, ATTUNE_F32, false, &v);
-            MUST(attune_tensor_set(which < 3 ? &v : &k, place, evil[which % 3]));
+            MUST(attune_tensor_set(which < 3 ? &v : &k, index, evil[which % 3]));
             attune_attention_options options = {.causal = true, .engine = engines[e].engine};
             MUST(attune_attention(&q, &k, &v, &options, &o, &lse));
             for (int64_t h = 0; h < 2; h++) {
                 for (int64_t i = 0; i < 16; i++) {
                     double x;
-                    const int64_t index[4] = {0, h, i, 7};
-                    MUST(attune_tensor_get(&o, index, &x));
-                    bool sees = i + 80 - 16 >= 70;
-                    if (!sees)
+                    const int64_t element[4] = {0, h, i, 7};
+                    MUST(attune_tensor_get(&o, element, &x));
+                    bool visible = i + 80 - 16 >= 70;
+                    if (!visible)
                         assert_true(isfinite(x));
                     else if (which < 3 || which % 3 == 0)
                         assert_false(isfinite(x));
@@ -264,7 +276,7 @@ static void unfinite_values_stay_where_they_are_seen(void **state) {
     }
 }
 
-static void rows_that_see_nothing_are_zero(void **state) {
+static void rows_without_visible_keys_are_zero(void **state) {
     (void)state;
     const int64_t q_shape[4] = {1, 2, 9, 8}, shape[4] = {1, 1, 4, 8};
     attune_tensor q, k, v, o, lse;
@@ -283,9 +295,12 @@ static void rows_that_see_nothing_are_zero(void **state) {
                     assert_true(((float *)o.data)[(h * 9 + i) * 8 + d] == 0.0f);
             }
         }
-        attune_tensor_close(&o), attune_tensor_close(&lse);
+        attune_tensor_close(&o);
+        attune_tensor_close(&lse);
     }
-    attune_tensor_close(&q), attune_tensor_close(&k), attune_tensor_close(&v);
+    attune_tensor_close(&q);
+    attune_tensor_close(&k);
+    attune_tensor_close(&v);
 }
 
 static void merge_joins_disjoint_keys(void **state) {
@@ -301,7 +316,8 @@ static void merge_joins_disjoint_keys(void **state) {
         MUST(attune_tensor_slice(&k, 2, t ? 13 : 0, t ? 50 : 13, &ks));
         MUST(attune_tensor_slice(&v, 2, t ? 13 : 0, t ? 50 : 13, &vs));
         MUST(attune_attention(&q, &ks, &vs, NULL, &part[t], &part_lse[t]));
-        attune_tensor_close(&ks), attune_tensor_close(&vs);
+        attune_tensor_close(&ks);
+        attune_tensor_close(&vs);
     }
     MUST(attune_attention_merge(&part[0], &part_lse[0], &part[1], &part_lse[1], &got, &got_lse));
     assert_true(difference(&got, &o) < 1e-6);
@@ -315,7 +331,9 @@ static void weights_sum_to_one(void **state) {
     (void)state;
     problem p;
     problem_make(77, 60, &p);
-    p.options.lengths.rows = 0, p.options.sinks = NULL, p.options.window = 0;
+    p.options.lengths.rows = 0;
+    p.options.sinks = NULL;
+    p.options.window = 0;
     attune_tensor w, sums;
     MUST(attune_attention_weights(&p.q, &p.k, &p.options, &w));
     assert_int_equal(w.shape[3], p.Sk);
@@ -324,7 +342,8 @@ static void weights_sum_to_one(void **state) {
         float sum = ((float *)sums.data)[i];
         assert_true(sum == 0 || fabsf(sum - 1) < 1e-5f);
     }
-    attune_tensor_close(&w), attune_tensor_close(&sums);
+    attune_tensor_close(&w);
+    attune_tensor_close(&sums);
     problem_close(&p);
 }
 
@@ -345,21 +364,21 @@ static void bad_problems_are_refused(void **state) {
     (void)state;
     const int64_t a[4] = {1, 4, 6, 8}, b[4] = {1, 3, 6, 8}, c[4] = {1, 2, 6, 9},
                   d[4] = {1, 2, 6, 8}, e[4] = {1, 2, 7, 8}, f[4] = {1, 4, 20, 8};
-    attune_tensor q, k3, k9, k, v7, wide, ids, closed = {0}, flat, many;
+    attune_tensor q, k3, k9, k, v7, f64, ids, closed = {0}, flat, many;
     random_tensor(1, a, ATTUNE_F32, false, &q);
     random_tensor(1, b, ATTUNE_F32, false, &k3);
     random_tensor(1, c, ATTUNE_F32, false, &k9);
     random_tensor(1, d, ATTUNE_F32, false, &k);
     random_tensor(1, e, ATTUNE_F32, false, &v7);
-    random_tensor(1, d, ATTUNE_F64, false, &wide);
+    random_tensor(1, d, ATTUNE_F64, false, &f64);
     random_tensor(1, f, ATTUNE_F32, false, &many);
     MUST(attune_tensor_new(ATTUNE_I32, 4, d, &ids));
     MUST(attune_tensor_new(ATTUNE_F32, 1, d, &flat));
     refuses(ATTUNE_ESHAPE, "divides q's 4 heads, got 3", &q, &k3, &k3, NULL);
     refuses(ATTUNE_ESHAPE, "k: expected", &q, &k9, &k9, NULL);
     refuses(ATTUNE_ESHAPE, "v: expected", &q, &k, &v7, NULL);
-    refuses(ATTUNE_EDTYPE, "k: expected", &q, &wide, &k, NULL);
-    refuses(ATTUNE_EDTYPE, "v: expected", &q, &k, &wide, NULL);
+    refuses(ATTUNE_EDTYPE, "k: expected", &q, &f64, &k, NULL);
+    refuses(ATTUNE_EDTYPE, "v: expected", &q, &k, &f64, NULL);
     refuses(ATTUNE_EDTYPE, "k: expected", &q, &ids, &k, NULL);
     refuses(ATTUNE_ECLOSED, "q: expected", &closed, &k, &k, NULL);
     refuses(ATTUNE_ESHAPE, "q: expected 4 axes", &flat, &k, &k, NULL);
@@ -380,7 +399,7 @@ static void bad_problems_are_refused(void **state) {
     refuses(ATTUNE_EVALUE, "at least 1 token, got 0", &q, &k, &k, &o);
     o = (attune_attention_options){.engine = ATTUNE_ENGINE_DECODE};
     refuses(ATTUNE_EENGINE, "at most 16 queries, got 20", &many, &k, &k, &o);
-    attune_tensor *all[] = {&q, &k3, &k9, &k, &v7, &wide, &ids, &flat, &many};
+    attune_tensor *all[] = {&q, &k3, &k9, &k, &v7, &f64, &ids, &flat, &many};
     for (int t = 0; t < 9; t++) attune_tensor_close(all[t]);
 }
 
@@ -401,25 +420,27 @@ static void every_allocation_may_fail(void **state) {
             status = attune_attention(&q, &k, &k, &options, &o, &lse);
             attune_memory_fail_at(0);
             if (status != ATTUNE_OK) assert_int_equal(status, ATTUNE_EMEMORY);
-            attune_tensor_close(&o), attune_tensor_close(&lse);
+            attune_tensor_close(&o);
+            attune_tensor_close(&lse);
             assert_int_equal(attune_memory().bytes, before);
         }
         assert_int_equal(status, ATTUNE_OK);
         assert_true(n > 3);
     }
-    attune_tensor_close(&q), attune_tensor_close(&k);
+    attune_tensor_close(&q);
+    attune_tensor_close(&k);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(engines_agree_with_reference),
         cmocka_unit_test(long_keys_agree_with_reference),
-        cmocka_unit_test(short_views_agree_with_reference),
+        cmocka_unit_test(short_visible_ranges_agree_with_reference),
         cmocka_unit_test(bits_do_not_depend_on_threads),
         cmocka_unit_test(grouped_equals_repeated),
         cmocka_unit_test(packed_equals_separate),
-        cmocka_unit_test(unfinite_values_stay_where_they_are_seen),
-        cmocka_unit_test(rows_that_see_nothing_are_zero),
+        cmocka_unit_test(nonfinite_values_reach_only_rows_that_attend_to_them),
+        cmocka_unit_test(rows_without_visible_keys_are_zero),
         cmocka_unit_test(merge_joins_disjoint_keys),
         cmocka_unit_test(weights_sum_to_one),
         cmocka_unit_test(bad_problems_are_refused),

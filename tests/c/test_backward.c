@@ -1,12 +1,12 @@
-/* test_backward.c - gradients of tiled against the reference's, those of the reference against
- * finite differences. */
+/* test_backward.c - the gradients of tiled against those of the reference, and the gradients of the
+ * reference against finite differences. */
 #include "problems.h"
 #include "test.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { PROBLEMS = 100, MOST_TOKENS = 150 };
+enum { PROBLEMS = 100, MAX_TOKENS = 150 };
 #else
-enum { PROBLEMS = 600, MOST_TOKENS = 300 };
+enum { PROBLEMS = 600, MAX_TOKENS = 300 };
 #endif
 
 /* o, lse and d_o of a problem, and its gradients by an engine. */
@@ -34,7 +34,7 @@ static void close_gradients(gradients *g) {
     for (int i = 0; i < 4; i++) attune_tensor_close(&g->d[i]);
 }
 
-static double greatest(const attune_tensor *t) {
+static double max_abs(const attune_tensor *t) {
     attune_tensor zero;
     MUST(attune_tensor_new(t->dtype, t->rank, t->shape, &zero));
     double d = difference(t, &zero);
@@ -42,37 +42,37 @@ static double greatest(const attune_tensor *t) {
     return d;
 }
 
-/* Every sum of dq, dk and dv has terms up to the greatest |ds k|, |ds q| or |p d_o|, each off by
- * some units of f32 (scores and their exponentials err by |s| units); errors of n independent terms
- * add up as sqrt(n). Results in 16 bits are rounded once more. */
+/* The terms of the sums dq, dk and dv are at max the max |ds k|, |ds q| or |p d_o|, each with an
+ * error of a few units of f32 (of |s| units for scores and their exponentials). Errors of n
+ * independent terms add up as sqrt(n). Results in 16 bits are rounded once more. */
 static void gradients_agree(void **state) {
     (void)state;
     for (uint64_t i = 0; i < PROBLEMS; i++) {
         problem p;
         gradients exact, got;
-        problem_make(i + 70000, i % 4 ? 50 : MOST_TOKENS, &p);
+        problem_make(i + 70000, i % 4 ? 50 : MAX_TOKENS, &p);
         forward(&p, &exact);
         got = exact;
         MUST(backward(&p, &exact, ATTUNE_ENGINE_REFERENCE));
         attune_status status = backward(&p, &got, ATTUNE_ENGINE_TILED);
         if (status != ATTUNE_OK) fail_msg("%s: %s", problem_text(&p), attune_message());
-        const double q = greatest(&p.q), k = greatest(&p.k), v = greatest(&p.v),
-                     d_o = greatest(&exact.d_o), o = greatest(&exact.o);
+        const double q = max_abs(&p.q), k = max_abs(&p.k), v = max_abs(&p.v),
+                     d_o = max_abs(&exact.d_o), o = max_abs(&exact.o);
         const double scale = fabs(p.options.scale_given ? p.options.scale : 1 / sqrt((double)p.D)),
                      s = q * k * sqrt((double)p.D) * scale * 3;
         const double dp = d_o * (v + o) * sqrt((double)p.Dv) * 3, G = (double)p.Hq / (double)p.Hk,
                      unit = 0x1p-23 * (8 + s);
         const double last = p.dtype == ATTUNE_F32 ? 0 : p.dtype == ATTUNE_BF16 ? 0x1p-8 : 0x1p-11;
-        /* o comes in 16 bits there, and delta with it, in both alike; their own rounding of results
-         * is one unit */
+        /* With 16-bit dtypes both engines read the same rounded o, and so have the same delta. Each
+         * rounds its results by one unit. */
         const double n_keys = sqrt((double)p.Sk), n_rows = sqrt((double)p.Sq * G);
         const double bound[4] = {unit * scale * dp * k * n_keys, unit * scale * dp * q * n_rows,
                                  unit * d_o * n_rows, unit * dp * sqrt((double)(p.Sq * p.B)) * 4};
         for (int t = 0; t < (p.options.sinks ? 4 : 3); t++) {
             const double d = difference(&got.d[t], &exact.d[t]),
-                         most = bound[t] + 2 * (t < 3 ? last : 0) * greatest(&exact.d[t]);
-            if (!(d <= most))
-                fail_msg("gradient %d differs by %g, bound %g: %s", t, d, most, problem_text(&p));
+                         max = bound[t] + 2 * (t < 3 ? last : 0) * max_abs(&exact.d[t]);
+            if (!(d <= max))
+                fail_msg("gradient %d differs by %g, bound %g: %s", t, d, max, problem_text(&p));
         }
         for (int t = 0; t < 4; t++) attune_tensor_close(&got.d[t]);
         close_gradients(&exact);
@@ -96,8 +96,8 @@ static void reference_agrees_with_differences(void **state) {
                      .dtype = ATTUNE_F64};
         const int64_t qs[4] = {1, 4, p.Sq, p.D}, ks[4] = {1, 2, p.Sk, p.D},
                       vs[4] = {1, 2, p.Sk, p.Dv};
-        random_tensor(seed * 4, qs, ATTUNE_F64, false, &p.q),
-            random_tensor(seed * 4 + 1, ks, ATTUNE_F64, false, &p.k);
+        random_tensor(seed * 4, qs, ATTUNE_F64, false, &p.q);
+        random_tensor(seed * 4 + 1, ks, ATTUNE_F64, false, &p.k);
         random_tensor(seed * 4 + 2, vs, ATTUNE_F64, false, &p.v);
         attune_rope_options rope = {.head_dim = p.D, .dims = 4};
         attune_position *pe = NULL;
@@ -122,7 +122,8 @@ static void reference_agrees_with_differences(void **state) {
                     value[side] = 0;
                     for (int64_t e = 0, m = attune_tensor_count(&o); e < m; e++)
                         value[side] += ((double *)o.data)[e] * ((double *)g.d_o.data)[e];
-                    attune_tensor_close(&o), attune_tensor_close(&lse);
+                    attune_tensor_close(&o);
+                    attune_tensor_close(&lse);
                 }
                 *x = before;
                 const double slope = (value[1] - value[0]) / 2e-5, got = ((double *)g.d[t].data)[i];
@@ -142,7 +143,7 @@ static void bits_do_not_depend_on_threads(void **state) {
     for (uint64_t seed = 80000; seed < 80040; seed++) {
         problem p;
         gradients one, many;
-        problem_make(seed, MOST_TOKENS, &p);
+        problem_make(seed, MAX_TOKENS, &p);
         forward(&p, &one);
         many = one;
         MUST(attune_threads(1, NULL));
@@ -178,9 +179,11 @@ static void rotation_goes_back(void **state) {
                                     .pairing = n < 2 ? ATTUNE_HALF : ATTUNE_INTERLEAVED};
         attune_position *pe;
         MUST(attune_position_rope(&rope, &pe));
-        random_tensor(1, q, dtype, false, &p.q), random_tensor(2, k, dtype, false, &p.k),
-            random_tensor(3, k, dtype, false, &p.v);
-        p.options.causal = true, p.options.rotate = pe;
+        random_tensor(1, q, dtype, false, &p.q);
+        random_tensor(2, k, dtype, false, &p.k);
+        random_tensor(3, k, dtype, false, &p.v);
+        p.options.causal = true;
+        p.options.rotate = pe;
         gradients exact, got;
         forward(&p, &exact);
         got = exact;
@@ -188,7 +191,7 @@ static void rotation_goes_back(void **state) {
         MUST(backward(&p, &got, ATTUNE_ENGINE_TILED));
         for (int t = 0; t < 3; t++)
             assert_true(difference(&got.d[t], &exact.d[t]) <=
-                        (n % 2 ? 0x1p-7 * greatest(&exact.d[t]) : 2e-5));
+                        (n % 2 ? 0x1p-7 * max_abs(&exact.d[t]) : 2e-5));
         for (int t = 0; t < 4; t++) attune_tensor_close(&got.d[t]);
         close_gradients(&exact);
         problem_close(&p);
@@ -196,11 +199,11 @@ static void rotation_goes_back(void **state) {
     }
 }
 
-/* A NaN in a value reaches what sees it: dq of its rows, and through their delta dk; not the
- * gradients of tokens that no such row sees. */
-static void unfinite_values_stay_where_they_are_seen(void **state) {
+/* A NaN in a value reaches dq of the rows that attend to it, and through their delta dk of all keys
+ * of these rows. It does not reach the gradients of other tokens. */
+static void nonfinite_values_reach_only_rows_that_attend_to_them(void **state) {
     (void)state;
-    const int64_t shape[4] = {1, 1, 140, 16}, place[4] = {0, 0, 135, 3};
+    const int64_t shape[4] = {1, 1, 140, 16}, index[4] = {0, 0, 135, 3};
     problem p = {.seed = 1,
                  .B = 1,
                  .Hq = 1,
@@ -210,25 +213,26 @@ static void unfinite_values_stay_where_they_are_seen(void **state) {
                  .D = 16,
                  .Dv = 16,
                  .dtype = ATTUNE_F32};
-    random_tensor(1, shape, ATTUNE_F32, false, &p.q),
-        random_tensor(2, shape, ATTUNE_F32, false, &p.k),
-        random_tensor(3, shape, ATTUNE_F32, false, &p.v);
-    MUST(attune_tensor_set(&p.v, place, NAN));
-    p.options.causal = true, p.options.window = 4;
+    random_tensor(1, shape, ATTUNE_F32, false, &p.q);
+    random_tensor(2, shape, ATTUNE_F32, false, &p.k);
+    random_tensor(3, shape, ATTUNE_F32, false, &p.v);
+    MUST(attune_tensor_set(&p.v, index, NAN));
+    p.options.causal = true;
+    p.options.window = 4;
     gradients g;
     forward(&p, &g);
     MUST(backward(&p, &g, ATTUNE_ENGINE_TILED));
     for (int64_t i = 0; i < 140; i++) {
-        const bool sees = i >= 135 && i < 139, seen = i >= 132 && i < 139;
-        assert_int_equal(isnan(((float *)g.d[0].data)[i * 16]), sees);
-        assert_int_equal(isnan(((float *)g.d[1].data)[i * 16]), seen);
+        const bool in_dq = i >= 135 && i < 139, in_dk = i >= 132 && i < 139;
+        assert_int_equal(isnan(((float *)g.d[0].data)[i * 16]), in_dq);
+        assert_int_equal(isnan(((float *)g.d[1].data)[i * 16]), in_dk);
         assert_false(isnan(((float *)g.d[2].data)[i * 16]));
     }
     close_gradients(&g);
     problem_close(&p);
 }
 
-static void misuse_is_told(void **state) {
+static void misuse_is_an_error(void **state) {
     (void)state;
     problem p;
     gradients g;
@@ -251,11 +255,13 @@ static void misuse_is_told(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_agree),
-                                       cmocka_unit_test(reference_agrees_with_differences),
-                                       cmocka_unit_test(bits_do_not_depend_on_threads),
-                                       cmocka_unit_test(rotation_goes_back),
-                                       cmocka_unit_test(unfinite_values_stay_where_they_are_seen),
-                                       cmocka_unit_test(misuse_is_told)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_agree),
+        cmocka_unit_test(reference_agrees_with_differences),
+        cmocka_unit_test(bits_do_not_depend_on_threads),
+        cmocka_unit_test(rotation_goes_back),
+        cmocka_unit_test(nonfinite_values_reach_only_rows_that_attend_to_them),
+        cmocka_unit_test(misuse_is_an_error),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

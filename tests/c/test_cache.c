@@ -6,35 +6,46 @@ static void tokens_of(const attune_tensor *t, int64_t first, int64_t last, attun
     MUST(attune_tensor_slice(t, 2, first, last, out));
 }
 
-/* k and v as the cache keeps them: rounded to its dtype. */
+/* Random k or v that the dtype of the cache represents exactly. */
 static void rounded(uint64_t seed, const int64_t shape[4], attune_dtype dtype, attune_tensor *out) {
     attune_tensor x, half;
     random_tensor(seed, shape, ATTUNE_F32, false, &x);
     MUST(attune_tensor_convert(&x, dtype, &half));
     MUST(attune_tensor_convert(&half, ATTUNE_F32, out));
-    attune_tensor_close(&x), attune_tensor_close(&half);
+    attune_tensor_close(&x);
+    attune_tensor_close(&half);
 }
 
 static void append(attune_cache *cache, const attune_tensor *k, const attune_tensor *v,
                    int64_t first, int64_t last) {
     attune_tensor a, b;
-    tokens_of(k, first, last, &a), tokens_of(v, first, last, &b);
+    tokens_of(k, first, last, &a);
+    tokens_of(v, first, last, &b);
     MUST(attune_cache_append(cache, &a, &b, NULL, NULL));
-    attune_tensor_close(&a), attune_tensor_close(&b);
+    attune_tensor_close(&a);
+    attune_tensor_close(&b);
 }
 
-/* The queries [first, last) attend now, and must see what causal attention over the first `last`
- * tokens shows them. */
+/* The queries [first, last) attend over the cache, and must get the results of causal attention
+ * over the first `last` tokens. */
 static void check_attend(attune_cache *cache, const problem *p, int64_t first, int64_t last,
                          attune_engine engine) {
     attune_tensor q, k, v, o, lse, got, got_lse;
-    tokens_of(&p->q, first, last, &q), tokens_of(&p->k, 0, last, &k), tokens_of(&p->v, 0, last, &v);
+    tokens_of(&p->q, first, last, &q);
+    tokens_of(&p->k, 0, last, &k);
+    tokens_of(&p->v, 0, last, &v);
     problem now = *p;
-    now.q = q, now.k = k, now.v = v, now.Sq = last - first, now.Sk = last;
-    now.options.engine = ATTUNE_ENGINE_REFERENCE, now.options.causal = true;
+    now.q = q;
+    now.k = k;
+    now.v = v;
+    now.Sq = last - first;
+    now.Sk = last;
+    now.options.engine = ATTUNE_ENGINE_REFERENCE;
+    now.options.causal = true;
     MUST(attune_attention(&q, &k, &v, &now.options, &o, &lse));
     attune_attention_options options = p->options;
-    options.engine = engine, options.window = 0;
+    options.engine = engine;
+    options.window = 0;
     MUST(attune_cache_attend(cache, &q, &options, &got, &got_lse));
     error_bound bound = bound_of(&now, &o, &lse);
     double d = difference(&got, &o), l = difference(&got_lse, &lse);
@@ -82,7 +93,7 @@ static void decoding_equals_prefill(void **state) {
                                         .dtype = dtypes[n % 3]};
         attune_cache *cache;
         MUST(attune_cache_new(&options, &cache));
-        append(cache, &p.k, &p.v, 0, 70); /* a prompt, whole and then in chunks */
+        append(cache, &p.k, &p.v, 0, 70); /* a prompt, then chunks */
         check_attend(cache, &p, 0, 70, ATTUNE_ENGINE_DEFAULT);
         append(cache, &p.k, &p.v, 70, 99);
         check_attend(cache, &p, 70, 99, ATTUNE_ENGINE_TILED);
@@ -94,7 +105,8 @@ static void decoding_equals_prefill(void **state) {
                              t % 2 ? ATTUNE_ENGINE_TILED : ATTUNE_ENGINE_DEFAULT);
         }
         assert_int_equal(attune_cache_length(cache), 150);
-        MUST(attune_cache_truncate(cache, 130)); /* a rejected guess: the same tokens again */
+        MUST(attune_cache_truncate(
+            cache, 130)); /* as after a rejected draft; the same tokens follow again */
         append(cache, &p.k, &p.v, 130, 134);
         check_attend(cache, &p, 130, 134, ATTUNE_ENGINE_DEFAULT);
         attune_cache_close(cache);
@@ -174,14 +186,16 @@ static void failures_leave_the_cache_as_it_was(void **state) {
     assert_int_equal(attune_cache_nbytes(cache), 2 * 2 * 1 * 128 * 16 * 4);
     append(cache, &p.k, &p.v, 0, 60);
     attune_tensor k, v;
-    tokens_of(&p.k, 60, 71, &k), tokens_of(&p.v, 60, 71, &v);
+    tokens_of(&p.k, 60, 71, &k);
+    tokens_of(&p.v, 60, 71, &v);
     assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL), ATTUNE_ECAPACITY);
     assert_non_null(strstr(attune_message(), "at most 10 more tokens"));
     attune_memory_fail_at(1);
     assert_int_equal(attune_cache_append(cache, &k, &v, NULL, NULL),
                      ATTUNE_ECAPACITY); /* refused before anything is allocated */
     attune_memory_fail_at(0);
-    attune_tensor_close(&k), attune_tensor_close(&v);
+    attune_tensor_close(&k);
+    attune_tensor_close(&v);
     assert_int_equal(attune_cache_length(cache), 60);
     check_attend(cache, &p, 50, 60, ATTUNE_ENGINE_DEFAULT);
     append(cache, &p.k, &p.v, 60, 70);
@@ -194,7 +208,7 @@ static void failures_leave_the_cache_as_it_was(void **state) {
     problem_close(&p);
 }
 
-static void what_was_unfinite_and_truncated_is_gone(void **state) {
+static void truncated_nonfinite_values_are_gone(void **state) {
     (void)state;
     problem p = make(400, 2, 1, 64, 16, 16, ATTUNE_F32);
     attune_cache_options options = {.batch = 2, .kv_heads = 1, .head_dim = 16, .capacity = 64};
@@ -225,11 +239,15 @@ static void bad_caches_are_refused(void **state) {
     o = (attune_cache_options){.batch = 1, .kv_heads = 1, .head_dim = 8};
     assert_int_equal(attune_cache_new(&o, &cache), ATTUNE_EVALUE);
     assert_non_null(strstr(attune_message(), "capacity"));
-    o.capacity = 8, o.dtype = ATTUNE_I32;
+    o.capacity = 8;
+    o.dtype = ATTUNE_I32;
     assert_int_equal(attune_cache_new(&o, &cache), ATTUNE_EDTYPE);
-    o.dtype = ATTUNE_F32, o.window = -1;
+    o.dtype = ATTUNE_F32;
+    o.window = -1;
     assert_int_equal(attune_cache_new(&o, &cache), ATTUNE_EVALUE);
-    o.window = 0, o.capacity = (int64_t)1 << 39, o.batch = (int64_t)1 << 20;
+    o.window = 0;
+    o.capacity = (int64_t)1 << 39;
+    o.batch = (int64_t)1 << 20;
     assert_int_equal(attune_cache_new(&o, &cache), ATTUNE_EMEMORY);
     assert_null(cache);
 }
@@ -240,7 +258,7 @@ int main(void) {
         cmocka_unit_test(ring_holds_the_window),
         cmocka_unit_test(rows_of_different_length),
         cmocka_unit_test(failures_leave_the_cache_as_it_was),
-        cmocka_unit_test(what_was_unfinite_and_truncated_is_gone),
+        cmocka_unit_test(truncated_nonfinite_values_are_gone),
         cmocka_unit_test(bad_caches_are_refused),
     };
     return cmocka_run_group_tests_name("cache", tests, NULL, NULL);
