@@ -55,7 +55,7 @@ void at_hide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
     if (!at_has_gaps(m) || all_visible(m, b, h, i, key, n)) return;
     const float hidden = -INFINITY;
     const at_run run = {
-        .bound = &m->mask, .b = b, .h = h, .i = i, .key = key, .n = n, .scratch = scratch};
+        .binding = &m->mask, .b = b, .h = h, .i = i, .key = key, .n = n, .scratch = scratch};
     at_run_pairs(&run, NULL);
     at_simd_now()->program.apply(ATTUNE_OP_WHERE, at_run_value(&run, m->mask.program->result),
                                  (at_values){score, 1}, (at_values){&hidden, 0}, score, n);
@@ -64,7 +64,7 @@ void at_hide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
 void at_modify(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int n,
                float *score, void *scratch) {
     if (m->score.program) {
-        const at_run run = {.bound = &m->score,
+        const at_run run = {.binding = &m->score,
                             .b = b,
                             .h = h,
                             .i = i,
@@ -84,7 +84,7 @@ void at_hide_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t 
     double *shown = scratch;
     for (int64_t x = 0; x < count && at_has_gaps(m); x += CHUNK) {
         const int n = (int)(count - x < CHUNK ? count - x : CHUNK);
-        const at_run run = {.bound = &m->mask,
+        const at_run run = {.binding = &m->mask,
                             .b = b,
                             .h = h,
                             .i = i,
@@ -101,7 +101,7 @@ void at_modify_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_
                    int64_t count, double *score, void *scratch) {
     for (int64_t x = 0; x < count && m->score.program; x += CHUNK) {
         double *s = score + x;
-        const at_run run = {.bound = &m->score,
+        const at_run run = {.binding = &m->score,
                             .b = b,
                             .h = h,
                             .i = i,

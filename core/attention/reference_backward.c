@@ -71,7 +71,7 @@ static void run_program(const backward_job *j, const row *r, int64_t from, int n
     double *s = r->s + from, *slope = s + p->Sk, before[AT_RUN], slopes[AT_RUN];
     void *scratch = r->s + (2 + 2 * reads(j)) * p->Sk;
     memcpy(before, s, (size_t)n * sizeof *s);
-    const at_run run = {.bound = &p->query.modifier.score,
+    const at_run run = {.binding = &p->query.modifier.score,
                         .b = r->b,
                         .h = r->h,
                         .i = r->i,
@@ -86,7 +86,7 @@ static void run_program(const backward_job *j, const row *r, int64_t from, int n
         double *adjoint = s + (2 + 2 * k) * p->Sk;
         at_run_f64(&run, before, 1, &program->adjoint[k], &adjoint);
         for (int x = 0; x < n; x++) {
-            const int64_t index = at_run_place_f64(&run, before, program->read[k], x);
+            const int64_t index = at_run_flat_index_f64(&run, before, program->read[k], x);
             memcpy(adjoint + p->Sk + x, &index, sizeof index);
         }
     }

@@ -152,12 +152,12 @@ void at_task_gradients_begin(at_task_gradients *task, int64_t b, int64_t h, int6
 /* The smallest distance of the task's pairs, as an index into the binding's values by distance. */
 static int64_t first_distance(const at_task_gradients *task) {
     const at_binding *bd = task->of->score;
-    return task->key - (bd->base[task->b] + bd->extent.Sq - 1) - bd->nearest;
+    return task->key - (bd->base[task->b] + bd->extent.Sq - 1) - bd->min_relative;
 }
 
 void at_task_gradients_add(at_task_gradients *task, const at_run *run, const float *d) {
     const at_program_kernels *kernels = &at_simd_now()->program;
-    const at_binding *bd = run->bound;
+    const at_binding *bd = run->binding;
     const attune_program *p = bd->program;
     for (int32_t r = 0; r < p->reads; r++) {
         const at_values slope = at_run_value(run, p->adjoint[r]), gradient = {d, 1};
@@ -177,13 +177,13 @@ void at_task_gradients_add(at_task_gradients *task, const at_run *run, const flo
             break;
         case AT_ALONG_DISTANCES: {
             const int64_t index =
-                run->key - (bd->base[run->b] + run->i) - bd->nearest - first_distance(task);
+                run->key - (bd->base[run->b] + run->i) - bd->min_relative - first_distance(task);
             kernels->add_products(gradient, slope, task->f32_sums[r] + row + index, run->n);
             break;
         }
         case AT_EACH_PAIR:
             for (int x = 0; x < run->n; x++) {
-                const int64_t index = at_run_place(run, p->read[r], x);
+                const int64_t index = at_run_flat_index(run, p->read[r], x);
                 if (index < 0 || d[x] == 0) continue;
                 const float product = d[x] * slope.p[x * slope.step];
                 if (task->f32_sums[r])
@@ -218,8 +218,8 @@ void at_task_gradients_end(const at_task_gradients *task) {
                                      : (double)task->f32_sums[r][h * task->length[r] + x];
                 if (d != 0)
                     at_table_gradients_add(
-                        task->of, r, at_read_place(bd, p->read[r], task->b, task->h + h, x + shift),
-                        d);
+                        task->of, r,
+                        at_read_flat_index(bd, p->read[r], task->b, task->h + h, x + shift), d);
             }
         }
     }

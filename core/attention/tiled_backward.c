@@ -186,7 +186,7 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     const float one = 1, cap = (float)p->query.softcap, inner = (float)(1 / p->query.softcap);
     const float scale = step->scale;
     const at_values scores = {s->before, 1}, slopes = {s->slope, 1};
-    at_run run = {.bound = &m->score,
+    at_run run = {.binding = &m->score,
                   .b = k->b,
                   .h = k->h,
                   .i = k->token + row,

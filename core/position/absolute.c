@@ -30,7 +30,9 @@ attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halv
     if (!(base > 0) || isinf(base))
         return at_fail(ATTUNE_EVALUE, "base: expected a positive number, got %g", base);
     AT_TRY(at_position_new("sinusoidal", ATTUNE_EMBEDS, out));
-    (*out)->d_model = d_model, (*out)->base = base, (*out)->halves = halves,
+    (*out)->d_model = d_model;
+    (*out)->base = base;
+    (*out)->halves = halves;
     (*out)->row = sinusoidal_row;
     return ATTUNE_OK;
 }
@@ -60,7 +62,8 @@ attune_status attune_position_learned(int64_t d_model, int64_t max_positions, ui
                            at_expected_text("max_positions", max_positions, "d_model", d_model),
                            at_shape_text(2, table->shape));
         }
-        max_positions = table->shape[0], d_model = table->shape[1];
+        max_positions = table->shape[0];
+        d_model = table->shape[1];
     }
     if (d_model < 1)
         return at_fail(ATTUNE_EVALUE, "d_model: expected at least 1, got %lld", (long long)d_model);
@@ -74,7 +77,8 @@ attune_status attune_position_learned(int64_t d_model, int64_t max_positions, ui
                                  : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);
     /* 0.02: GPT-2's */
     if (status == ATTUNE_OK && !table) status = attune_tensor_normal(&pe->table, seed, 0, 0.02);
-    pe->d_model = d_model, pe->row = learned_row;
+    pe->d_model = d_model;
+    pe->row = learned_row;
     if (status != ATTUNE_OK) {
         attune_position_close(pe);
         return status;

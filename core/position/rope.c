@@ -202,7 +202,8 @@ static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
         break;
     case ATTUNE_SCALING_NTK: geometric(ntk_base(pe->base, s->factor, pe->dims), pe->dims, f); break;
     case ATTUNE_SCALING_DYNAMIC:
-        pe->growth = s->factor, pe->longest = s->original,
+        pe->growth = s->factor;
+        pe->longest = s->original;
         pe->long_frequencies = dynamic_frequencies;
         if (beyond) dynamic_frequencies(pe, s->length, f);
         if (s->length) pe->longest = 0;
@@ -242,7 +243,8 @@ attune_status attune_position_rope(const attune_rope_options *options, attune_po
                        (int)o.angles);
     attune_position *pe;
     AT_TRY(at_rotary_new("rope", o.head_dim, o.dims, o.base, o.pairing, &pe));
-    pe->angles = o.angles, pe->cos_sin = rope_cos_sin;
+    pe->angles = o.angles;
+    pe->cos_sin = rope_cos_sin;
     attune_status status = scale(pe, &o.scaling);
     if (status != ATTUNE_OK) {
         attune_position_close(pe);

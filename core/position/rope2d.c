@@ -14,7 +14,8 @@ static attune_status rope2d_cos_sin(const attune_position *pe, const double *fre
     (void)side;
     for (int64_t i = 0; i < pairs; i++) {
         const double angle = (double)at[i >= pairs / 2] * frequencies[i];
-        cosine[i] = cos(angle), sine[i] = sin(angle);
+        cosine[i] = cos(angle);
+        sine[i] = sin(angle);
     }
     return ATTUNE_OK;
 }
@@ -29,7 +30,9 @@ attune_status attune_position_rope2d(int64_t head_dim, double base, attune_pairi
     AT_TRY(at_check_rotary(head_dim, &dims, &base, pairing));
     attune_position *pe;
     AT_TRY(at_rotary_new("rope2d", head_dim, dims, base, pairing, &pe));
-    pe->cos_sin = rope2d_cos_sin, pe->axes = 2, pe->blocks = 2;
+    pe->cos_sin = rope2d_cos_sin;
+    pe->axes = 2;
+    pe->blocks = 2;
     for (int64_t i = 0; i < dims / 2; i++)
         pe->inv_freq[i] = pow(base, -4.0 * (double)(i % (dims / 4)) / (double)dims);
     *out = pe;

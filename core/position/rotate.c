@@ -33,7 +33,8 @@ static attune_status table_new(int64_t rows, int64_t pairs, at_rotation_table **
     if (!t) return ATTUNE_EMEMORY;
     t->cosine =
         at_alloc(at_checked_mul(at_checked_mul(rows, pairs), 2 * (int64_t)sizeof *t->cosine));
-    t->uses = 1, t->rows = rows;
+    t->uses = 1;
+    t->rows = rows;
     if (t->cosine) {
         t->sine = t->cosine + rows * pairs;
         return ATTUNE_OK;
@@ -65,7 +66,8 @@ static attune_status call_begin(const attune_position *pe, int64_t length, attun
     if (!out->cos_sin) return ATTUNE_EMEMORY;
     if (!pe->longest || length <= pe->longest) return ATTUNE_OK;
     if (pe->inv_freq_long) {
-        out->frequencies = pe->inv_freq_long, out->slot = 1;
+        out->frequencies = pe->inv_freq_long;
+        out->slot = 1;
         return ATTUNE_OK;
     }
     out->own = at_alloc(bytes);
@@ -74,7 +76,8 @@ static attune_status call_begin(const attune_position *pe, int64_t length, attun
         return ATTUNE_EMEMORY;
     }
     pe->long_frequencies(pe, length, out->own);
-    out->frequencies = out->own, out->slot = -1;
+    out->frequencies = out->own;
+    out->slot = -1;
     return ATTUNE_OK;
 }
 
@@ -181,8 +184,11 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
                        "positions: expected a row and a column for each token with %s, got none",
                        pe->name);
     const int64_t lists = !positions ? firsts : positions->rank > pe->axes ? B : 1;
-    out->dims = pe->dims, out->head_dim = pe->head_dim, out->blocks = pe->blocks,
-    out->pairing = pe->pairing, out->batch_stride = lists > 1 ? S : 0;
+    out->dims = pe->dims;
+    out->head_dim = pe->head_dim;
+    out->blocks = pe->blocks;
+    out->pairing = pe->pairing;
+    out->batch_stride = lists > 1 ? S : 0;
     out->row = at_alloc(at_checked_mul(at_checked_mul(lists, S), (int64_t)sizeof *out->row));
     if (!out->row) return ATTUNE_EMEMORY;
     int64_t min = 0, max = -1;
@@ -213,7 +219,8 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
         at_rotation_free(out);
         return status;
     }
-    out->cosine = out->table->cosine, out->sine = out->table->sine;
+    out->cosine = out->table->cosine;
+    out->sine = out->table->sine;
     return ATTUNE_OK;
 }
 
@@ -276,7 +283,8 @@ static attune_status rotate_f64(const rotate_job *j, int64_t from, int64_t to, i
         const int64_t m = start + (pe->pairing == ATTUNE_HALF ? p : 2 * p),
                       n = start + (pe->pairing == ATTUNE_HALF ? p + pairs : 2 * p + 1);
         const double a = x[m * xs], c = x[n * xs], sin = sine[i] * (double)j->sign;
-        out[m * os] = a * cosine[i] - c * sin, out[n * os] = c * cosine[i] + a * sin;
+        out[m * os] = a * cosine[i] - c * sin;
+        out[n * os] = c * cosine[i] + a * sin;
     }
     for (int64_t d = pe->dims; d < pe->head_dim; d++) out[d * os] = x[d * xs];
     return ATTUNE_OK;
@@ -400,7 +408,8 @@ attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor
 attune_status at_check_rotary(int64_t head_dim, int64_t *dims, double *base,
                               attune_pairing pairing) {
     if (head_dim < 2)
-        return at_fail(ATTUNE_EVALUE, "head_dim: expected at min 2, got %lld", (long long)head_dim);
+        return at_fail(ATTUNE_EVALUE, "head_dim: expected at least 2, got %lld",
+                       (long long)head_dim);
     if (*dims == 0) *dims = head_dim;
     if (*dims < 2 || *dims % 2 || *dims > head_dim) {
         return at_fail(ATTUNE_EVALUE,
@@ -428,8 +437,12 @@ attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, do
     *out = NULL;
     AT_TRY(at_position_new(name, ATTUNE_ROTATES, &pe));
     pe->close = rotary_close;
-    pe->head_dim = head_dim, pe->dims = dims, pe->base = base, pe->pairing = pairing,
-    pe->blocks = 1, pe->axes = 1;
+    pe->head_dim = head_dim;
+    pe->dims = dims;
+    pe->base = base;
+    pe->pairing = pairing;
+    pe->blocks = 1;
+    pe->axes = 1;
     pe->inv_freq = at_alloc(dims / 2 * (int64_t)sizeof *pe->inv_freq);
     if (!pe->inv_freq) {
         attune_position_close(pe);

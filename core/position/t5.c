@@ -37,7 +37,8 @@ attune_status attune_position_bucket(const attune_position *pe, int64_t relative
 
 void attune_position_distances(const attune_position *pe, int64_t *max_distance,
                                bool *bidirectional) {
-    *max_distance = pe->max_distance, *bidirectional = pe->bidirectional;
+    *max_distance = pe->max_distance;
+    *bidirectional = pe->bidirectional;
 }
 
 attune_status attune_position_t5(const attune_t5_options *options, attune_position **out) {
@@ -58,7 +59,8 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
                            at_expected_text("buckets", o.buckets, "heads", o.heads),
                            at_shape_text(2, shape));
         }
-        o.buckets = shape[0], o.heads = shape[1];
+        o.buckets = shape[0];
+        o.heads = shape[1];
     }
     if (o.buckets == 0) o.buckets = 32;
     if (o.max_distance == 0) o.max_distance = 128;
@@ -82,7 +84,8 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
     attune_status status = o.table ? attune_tensor_share(o.table, &pe->table)
                                    : at_tensor_new(ATTUNE_F32, 2, shape, &pe->table);
     if (status == ATTUNE_OK && !o.table) status = attune_tensor_normal(&pe->table, o.seed, 0, 0.02);
-    pe->max_distance = o.max_distance, pe->bidirectional = !o.causal;
+    pe->max_distance = o.max_distance;
+    pe->bidirectional = !o.causal;
     if (status != ATTUNE_OK) {
         attune_position_close(pe);
         return status;

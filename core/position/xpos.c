@@ -27,7 +27,8 @@ static attune_status xpos_cos_sin(const attune_position *pe, const double *frequ
         const double zeta = pow((2 * (double)i + 0.4 * d) / (1.4 * d),
                                 side == ATTUNE_QUERY ? exponent : -exponent),
                      angle = (double)*at * frequencies[i];
-        cosine[i] = cos(angle) * zeta, sine[i] = sin(angle) * zeta;
+        cosine[i] = cos(angle) * zeta;
+        sine[i] = sin(angle) * zeta;
     }
     return ATTUNE_OK;
 }
@@ -44,7 +45,9 @@ attune_status attune_position_xpos(const attune_xpos_options *options, attune_po
         return at_fail(ATTUNE_EVALUE, "center: expected a finite number, got %g", o.center);
     attune_position *pe;
     AT_TRY(at_rotary_new("xpos", o.head_dim, o.dims, o.base, o.pairing, &pe));
-    pe->cos_sin = xpos_cos_sin, pe->sided = true, pe->scale_base = o.scale_base,
+    pe->cos_sin = xpos_cos_sin;
+    pe->sided = true;
+    pe->scale_base = o.scale_base;
     pe->center = o.center;
     for (int64_t i = 0; i < o.dims / 2; i++)
         pe->inv_freq[i] = pow(o.base, -2.0 * (double)i / (double)o.dims);

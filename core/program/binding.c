@@ -1,4 +1,4 @@
-/* bound.c - a program bound to a problem: tables of what does not depend on the pair. */
+/* binding.c - a program bound to shapes: the tables of what does not depend on the pair. */
 #include "program/binding.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ static void use(at_binding *bd, int32_t n) {
     }
 }
 
-/* Batch rows of different lengths have their queries at different places. */
+/* Batch rows of different lengths have their queries at different positions. */
 static void depend(at_binding *bd) {
     const attune_program *p = bd->program;
     bool differ = false;
@@ -44,10 +44,10 @@ static int64_t length_of(const at_binding *bd, at_level l) {
     }
 }
 
-/* An operand's values beside those of a table's row (b, h). */
+/* The values of instruction n for row (b, h) of a table. */
 static at_operand_f64 row_of(const at_binding *bd, int32_t n, int64_t b, int64_t h) {
     const at_table *t = &bd->table[n];
-    return (at_operand_f64){t->wide + b * t->b_stride + h * t->h_stride, level(bd, n) != AT_SCALAR};
+    return (at_operand_f64){t->f64 + b * t->b_stride + h * t->h_stride, level(bd, n) != AT_SCALAR};
 }
 
 static double leaf(const at_binding *bd, const attune_instruction *in, int64_t b, int64_t h,
@@ -59,11 +59,11 @@ static double leaf(const at_binding *bd, const attune_instruction *in, int64_t b
     case ATTUNE_OP_KV_HEAD: return (double)(h / bd->extent.G + 1);
     case ATTUNE_OP_QUERY: return (double)(bd->base[b] + x + 1);
     case ATTUNE_OP_KEY: return (double)(bd->extent.from + x + 1);
-    default: return (double)-(bd->nearest + x);
+    default: return (double)-(bd->min_relative + x);
     }
 }
 
-/* offset in t of the element at these indices, which count from 1; false: outside. */
+/* The offset in t of the element at these indices, which count from 1; false: out of range. */
 static bool offset_of(const attune_tensor *t, const double *index, int64_t *offset) {
     *offset = 0;
     for (int k = 0; k < t->rank; k++) {
@@ -93,7 +93,7 @@ static attune_status read_table(const at_binding *bd, int32_t n, at_table *t, in
             t->bad = at_alloc_zeroed(at_checked_mul(rows, t->length));
             if (!t->bad) return ATTUNE_EMEMORY;
         }
-        t->bad[to - t->wide + x] = true;
+        t->bad[to - t->f64 + x] = true;
     }
     return ATTUNE_OK;
 }
@@ -105,13 +105,14 @@ static attune_status make_table(at_binding *bd, int32_t n) {
     const int64_t rows_b = bd->deps[n] & AT_ON_BATCH ? bd->extent.B : 1,
                   rows_h = bd->deps[n] & AT_ON_HEAD ? bd->extent.Hq : 1;
     t->length = length_of(bd, level(bd, n));
-    t->h_stride = rows_h > 1 ? t->length : 0, t->b_stride = rows_b > 1 ? rows_h * t->length : 0;
-    t->wide = at_alloc(at_checked_mul(at_checked_mul(at_checked_mul(rows_b, rows_h), t->length),
-                                      (int64_t)sizeof *t->wide));
-    if (!t->wide) return ATTUNE_EMEMORY;
+    t->h_stride = rows_h > 1 ? t->length : 0;
+    t->b_stride = rows_b > 1 ? rows_h * t->length : 0;
+    t->f64 = at_alloc(at_checked_mul(at_checked_mul(at_checked_mul(rows_b, rows_h), t->length),
+                                     (int64_t)sizeof *t->f64));
+    if (!t->f64) return ATTUNE_EMEMORY;
     for (int64_t b = 0; b < rows_b; b++) {
         for (int64_t h = 0; h < rows_h; h++) {
-            double *to = t->wide + b * t->b_stride + h * t->h_stride;
+            double *to = t->f64 + b * t->b_stride + h * t->h_stride;
             if (in->op == ATTUNE_OP_READ) {
                 AT_TRY(read_table(bd, n, t, b, h, to));
             } else if (in->op < ATTUNE_OP_READ) {
@@ -128,19 +129,19 @@ static attune_status make_table(at_binding *bd, int32_t n) {
     return ATTUNE_OK;
 }
 
-/* f32 for the rows, with some room for reads of whole vectors; ranges for whole blocks of pairs. */
-static attune_status narrow(const at_binding *bd, at_table *t) {
+/* Makes the f32 copy, padded so that whole vectors can be read, and the range of each block. */
+static attune_status make_f32(const at_binding *bd, at_table *t) {
     const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1),
                   n = rows * t->length, blocks = (t->length + AT_TILE - 1) / AT_TILE;
-    if (t->narrow) return ATTUNE_OK;
-    t->narrow = at_alloc((n + AT_TILE) * (int64_t)sizeof *t->narrow);
-    if (t->narrow) t->range = at_alloc(rows * blocks * (int64_t)sizeof *t->range);
+    if (t->f32) return ATTUNE_OK;
+    t->f32 = at_alloc((n + AT_TILE) * (int64_t)sizeof *t->f32);
+    if (t->f32) t->range = at_alloc(rows * blocks * (int64_t)sizeof *t->range);
     if (!t->range) return ATTUNE_EMEMORY;
-    for (int64_t x = 0; x < n; x++) t->narrow[x] = (float)t->wide[x];
-    memset(t->narrow + n, 0, AT_TILE * sizeof *t->narrow);
+    for (int64_t x = 0; x < n; x++) t->f32[x] = (float)t->f64[x];
+    memset(t->f32 + n, 0, AT_TILE * sizeof *t->f32);
     for (int64_t row = 0; row < rows; row++) {
         for (int64_t x = 0; x < t->length; x += AT_TILE) {
-            const double *value = t->wide + row * t->length;
+            const double *value = t->f64 + row * t->length;
             at_range r = {INFINITY, -INFINITY};
             for (int64_t y = x; y < x + AT_TILE && y < t->length; y++) {
                 if (value[y] < r.low) r.low = value[y];
@@ -155,22 +156,22 @@ static attune_status narrow(const at_binding *bd, at_table *t) {
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-static void place_queries(at_binding *bd) {
+static void find_distances(at_binding *bd) {
     const at_extent *e = &bd->extent;
-    int64_t least = INT64_MAX, greatest = INT64_MIN;
+    int64_t min = INT64_MAX, max = INT64_MIN;
     for (int64_t b = 0; b < e->B; b++) {
         bd->base[b] = e->base ? e->base[b] : e->to - e->Sq;
-        if (bd->base[b] < least) least = bd->base[b];
-        if (bd->base[b] > greatest) greatest = bd->base[b];
+        if (bd->base[b] < min) min = bd->base[b];
+        if (bd->base[b] > max) max = bd->base[b];
     }
-    bd->nearest = e->from - (greatest + e->Sq - 1);
-    bd->distances = e->to - least - bd->nearest;
+    bd->min_relative = e->from - (max + e->Sq - 1);
+    bd->distances = e->to - min - bd->min_relative;
 }
 
 /* Integers up to here stay exact in f32, their quotients and remainders too. */
 static const double EXACT = 4194304;
 
-static void look_for_great_integers(at_binding *bd, at_range *scratch) {
+static void find_large_integers(at_binding *bd, at_range *scratch) {
     const attune_program *p = bd->program;
     for (int32_t k = 0; k < bd->pair_count; k++) {
         const int32_t n = bd->pairs[k];
@@ -179,7 +180,7 @@ static void look_for_great_integers(at_binding *bd, at_range *scratch) {
         for (int64_t b = 0; b < bd->extent.B; b++) {
             const at_range r = at_binding_range(bd, n, b, -1, 0, bd->extent.Sq, bd->extent.from,
                                                 bd->extent.to, scratch);
-            if (r.low < -EXACT || r.high > EXACT) bd->wide = true;
+            if (r.low < -EXACT || r.high > EXACT) bd->pairs_in_f64 = true;
         }
     }
 }
@@ -190,7 +191,7 @@ static at_operand operand_of(const at_binding *bd, int32_t n) {
     if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_operand){.slot = -2};
     if (bd->slot[n] >= 0) return (at_operand){.slot = bd->slot[n]};
     const at_table *t = &bd->table[n];
-    return (at_operand){.p = t->narrow,
+    return (at_operand){.p = t->f32,
                         .b_stride = t->b_stride,
                         .h_stride = t->h_stride,
                         .slot = -1,
@@ -202,13 +203,14 @@ static bool is_scaled(const at_binding *bd, int32_t n, int32_t *of, int32_t *by)
     if (in->op != ATTUNE_OP_MUL) return false;
     for (int k = 0; k < 2; k++) {
         if (level(bd, in->a[k]) != AT_SCALAR) continue;
-        *by = in->a[k], *of = in->a[1 - k];
+        *by = in->a[k];
+        *of = in->a[1 - k];
         return true;
     }
     return false;
 }
 
-/* How often a value is used, outputs counted. */
+/* The number of uses of a value, as operand or as output. */
 static int uses_of(const at_binding *bd, int32_t n, int wants) {
     const attune_program *p = bd->program;
     int uses = p->result == n;
@@ -239,12 +241,16 @@ static void make_operations(at_binding *bd, int wants) {
             at_operation *before = bd->operations > 0 ? o - 1 : NULL;
             if (before && before->op == ATTUNE_OP_MUL && before->n == in->a[0] &&
                 uses_of(bd, before->n, wants) == 1 && is_scaled(bd, before->n, &of, &by)) {
-                o->x[0] = operand_of(bd, of), o->x[1] = operand_of(bd, by);
-                *before = *o, bd->operations--;
+                o->x[0] = operand_of(bd, of);
+                o->x[1] = operand_of(bd, by);
+                *before = *o;
+                bd->operations--;
             }
         } else if (bd->operations > 0 && is_scaled(bd, n, &of, &by) && o[-1].op == ATTUNE_OP_TANH &&
                    o[-1].n == of && uses_of(bd, of, wants) == 1) {
-            o[-1].x[2] = operand_of(bd, by), o[-1].n = n, o[-1].slot = o->slot;
+            o[-1].x[2] = operand_of(bd, by);
+            o[-1].n = n;
+            o[-1].slot = o->slot;
             continue;
         }
         bd->operations++;
@@ -259,31 +265,32 @@ static attune_status make_all(at_binding *bd, int wants) {
         if (level(bd, n) != AT_EACH_PAIR) {
             AT_TRY(make_table(bd, n));
         } else if (p->code[n].op != ATTUNE_OP_SCORE) {
-            bd->slot[n] = bd->pair_count, bd->pairs[bd->pair_count++] = n;
+            bd->slot[n] = bd->pair_count;
+            bd->pairs[bd->pair_count++] = n;
         }
     }
     for (int32_t k = 0; k < bd->pair_count; k++) {
         const attune_instruction *in = &p->code[bd->pairs[k]];
         for (int m = 0, operands = at_operands(p, bd->pairs[k]); m < operands; m++)
-            if (bd->table[in->a[m]].wide) AT_TRY(narrow(bd, &bd->table[in->a[m]]));
+            if (bd->table[in->a[m]].f64) AT_TRY(make_f32(bd, &bd->table[in->a[m]]));
     }
-    if (bd->table[p->result].wide) AT_TRY(narrow(bd, &bd->table[p->result]));
+    if (bd->table[p->result].f64) AT_TRY(make_f32(bd, &bd->table[p->result]));
     if (wants & AT_WITH_GRADIENTS) {
-        if (p->slope >= 0 && bd->table[p->slope].wide) AT_TRY(narrow(bd, &bd->table[p->slope]));
+        if (p->slope >= 0 && bd->table[p->slope].f64) AT_TRY(make_f32(bd, &bd->table[p->slope]));
         for (int32_t r = 0; r < p->reads; r++)
-            if (bd->table[p->adjoint[r]].wide) AT_TRY(narrow(bd, &bd->table[p->adjoint[r]]));
+            if (bd->table[p->adjoint[r]].f64) AT_TRY(make_f32(bd, &bd->table[p->adjoint[r]]));
     }
     make_operations(bd, wants);
     at_range *scratch = at_alloc(p->count * (int64_t)sizeof *scratch);
     if (!scratch) return ATTUNE_EMEMORY;
-    look_for_great_integers(bd, scratch);
+    find_large_integers(bd, scratch);
     at_free(scratch);
-    bool keep = wants || bd->wide;
+    bool keep = wants || bd->pairs_in_f64;
     for (int32_t n = 0; n < p->count && !keep; n++)
-        keep = bd->table[n].bad != NULL; /* a message will want them */
+        keep = bd->table[n].bad != NULL; /* the message of at_check_reads needs them */
     for (int32_t n = 0; n < p->count && !keep; n++) {
-        at_free(bd->table[n].wide);
-        bd->table[n].wide = NULL;
+        at_free(bd->table[n].f64);
+        bd->table[n].f64 = NULL;
     }
     return ATTUNE_OK;
 }
@@ -292,7 +299,8 @@ attune_status at_bind(const attune_program *p, const at_extent *extent, int want
                       at_binding *out) {
     at_binding *bd = out;
     memset(bd, 0, sizeof *bd);
-    bd->program = p, bd->extent = *extent;
+    bd->program = p;
+    bd->extent = *extent;
     for (int32_t t = 0; t < p->tensor_count; t++) AT_TRY(at_check_open(p->name, &p->tensors[t]));
     bd->base = at_alloc(extent->B * (int64_t)sizeof *bd->base);
     if (bd->base) bd->deps = at_alloc_zeroed(p->count);
@@ -303,12 +311,15 @@ attune_status at_bind(const attune_program *p, const at_extent *extent, int want
     if (bd->pairs) bd->operation = at_alloc_zeroed(p->count * (int64_t)sizeof *bd->operation);
     attune_status status = bd->operation ? ATTUNE_OK : ATTUNE_EMEMORY;
     if (status == ATTUNE_OK) {
-        place_queries(bd);
+        find_distances(bd);
         depend(bd);
         use(bd, p->result);
         if (wants & AT_WITH_GRADIENTS) {
             use(bd, p->slope);
-            for (int32_t r = 0; r < p->reads; r++) use(bd, p->adjoint[r]), use(bd, p->read[r]);
+            for (int32_t r = 0; r < p->reads; r++) {
+                use(bd, p->adjoint[r]);
+                use(bd, p->read[r]);
+            }
         }
         status = make_all(bd, wants);
     }
@@ -318,8 +329,8 @@ attune_status at_bind(const attune_program *p, const at_extent *extent, int want
 
 void at_binding_free(at_binding *bd) {
     for (int32_t n = 0; bd->table && n < bd->program->count; n++) {
-        at_free(bd->table[n].wide);
-        at_free(bd->table[n].narrow);
+        at_free(bd->table[n].f64);
+        at_free(bd->table[n].f32);
         at_free(bd->table[n].range);
         at_free(bd->table[n].bad);
     }
@@ -348,17 +359,22 @@ static at_range range_of_row(const at_table *t, int64_t row, int64_t from, int64
     return r;
 }
 
-/* h -1: of all heads. */
+/* h -1: the range over all heads. */
 static at_range range_of_table(const at_binding *bd, int32_t n, int64_t b, int64_t h, int64_t i,
                                int64_t i_end, int64_t key, int64_t key_end) {
     const at_table *t = &bd->table[n];
     const at_level l = level(bd, n);
     int64_t from = 0, to = 1;
-    if (l == AT_ALONG_QUERIES) from = i, to = i_end;
-    if (l == AT_ALONG_KEYS) from = key - bd->extent.from, to = key_end - bd->extent.from;
-    if (l == AT_ALONG_DISTANCES)
-        from = key - (bd->base[b] + i_end - 1) - bd->nearest,
-        to = key_end - (bd->base[b] + i) - bd->nearest;
+    if (l == AT_ALONG_QUERIES) {
+        from = i;
+        to = i_end;
+    } else if (l == AT_ALONG_KEYS) {
+        from = key - bd->extent.from;
+        to = key_end - bd->extent.from;
+    } else if (l == AT_ALONG_DISTANCES) {
+        from = key - (bd->base[b] + i_end - 1) - bd->min_relative;
+        to = key_end - (bd->base[b] + i) - bd->min_relative;
+    }
     const int64_t heads = t->h_stride ? bd->extent.Hq : 1, row = (t->b_stride ? b : 0) * heads;
     if (h >= 0 || heads == 1) return range_of_row(t, row + (heads > 1 ? h : 0), from, to);
     at_range r = range_of_row(t, row, from, to);
@@ -394,13 +410,13 @@ at_range at_binding_range(const at_binding *bd, int32_t n, int64_t b, int64_t h,
 
 /* ---- reads ----------------------------------------------------------------------------------- */
 
-int64_t at_read_place(const at_binding *bd, int32_t n, int64_t b, int64_t h, int64_t place) {
+int64_t at_read_flat_index(const at_binding *bd, int32_t n, int64_t b, int64_t h, int64_t offset) {
     const attune_instruction *in = &bd->program->code[n];
     const attune_tensor *t = &bd->program->tensors[in->tensor];
     double at[ATTUNE_MAX_RANK];
     for (int k = 0; k < t->rank; k++) {
         const at_operand_f64 index = row_of(bd, in->a[k], b, h);
-        at[k] = index.p[place * index.step];
+        at[k] = index.p[offset * index.step];
     }
-    return at_flat_place(t, at);
+    return at_flat_index(t, at);
 }

@@ -1,45 +1,46 @@
-/* bound.h - a program bound to a problem: what does not depend on the pair is computed ahead, once,
- * in double precision; the rest runs row by row.
+/* binding.h - a program bound to the shapes of a problem: whatever does not depend on the pair of
+ * query and key is computed once, in double precision; the rest runs row by row.
  *
- * Values that depend on the query, on the key or on their distance alone (and on batch row and
- * head) lie in tables. An instruction at AT_EACH_PAIR finds its operands there: of one number, or
- * of as many as there are columns, since keys, and distances of one query, lie in the order of the
- * keys.
+ * Values that vary only with the query, the key or their distance (and with batch row and head) are
+ * stored in tables. An instruction at AT_EACH_PAIR reads its operands from there: one number, or
+ * one number per key. Distance tables are in the order of the keys, so for one query their values
+ * are contiguous too.
  */
-#ifndef AT_PROGRAM_BOUND_H
-#define AT_PROGRAM_BOUND_H
+#ifndef AT_PROGRAM_BINDING_H
+#define AT_PROGRAM_BINDING_H
 
 #include "program/program.h"
 #include "simd/program_kernels.h"
 
-/* Where a problem's queries and keys stand. Places count from 0. */
+/* The shapes of a problem and the positions of its tokens, which count from 0. */
 typedef struct at_extent {
-    int64_t B, Hq, G, Sq;
-    int64_t from, to;    /* keys [from, to); from is a multiple of AT_TILE */
-    const int64_t *base; /* [B] place of the first query of each batch row; NULL: to - Sq */
+    int64_t B, Hq, G, Sq; /* batch rows, query heads, query heads per kv head, queries */
+    int64_t from, to;     /* keys [from, to); from is a multiple of AT_TILE */
+    const int64_t *base;  /* [B] position of the first query of each batch row; NULL: to - Sq */
 } at_extent;
 
+/* The values of an instruction that varies with less than the pair. */
 typedef struct at_table {
-    double *wide;  /* [batch rows or 1][heads or 1][length] */
-    float *narrow; /* the same, where an instruction at AT_EACH_PAIR or an output wants it */
-    int64_t b_stride, h_stride, length;
+    double *f64; /* [batch rows or 1][heads or 1][length] */
+    float *f32;  /* the same, where an instruction at AT_EACH_PAIR or an output reads it; or NULL */
+    int64_t b_stride, h_stride, length; /* strides are 0 where all batch rows or heads agree */
     at_range *range; /* [batch rows or 1][heads or 1][blocks of AT_TILE values] */
-    bool *bad;       /* of a READ: which of its values lie outside; NULL: none */
+    bool *bad;       /* of a READ, like f64: the index is out of range; NULL: none is */
 } at_table;
 
-/* Where an operand of a pair's instruction lies. */
+/* Where an operand of an instruction at AT_EACH_PAIR is found. */
 typedef struct at_operand {
     const float *p; /* in a table */
     int64_t b_stride, h_stride;
-    int32_t slot;   /* at least 0: in scratch; -1: in a table; -2: the score itself */
+    int32_t slot;   /* 0 or more: a slot of scratch; -1: in a table; -2: the score itself */
     at_level level; /* of the table */
 } at_operand;
 
-/* A pair's instruction, ready to run. TANH multiplies its operand by x[1] and its value by x[2], so
- * that a softcap is one pass. */
+/* An instruction at AT_EACH_PAIR, ready to run. TANH multiplies its operand by x[1] and its value
+ * by x[2], so that a softcap is one pass. */
 typedef struct at_operation {
     attune_op op;
-    int32_t n, slot; /* the instruction, and where its value goes */
+    int32_t n, slot; /* the instruction, and the slot of scratch that receives its value */
     int operands;
     at_operand x[ATTUNE_MAX_RANK];
 } at_operation;
@@ -47,85 +48,78 @@ typedef struct at_operation {
 typedef struct at_binding {
     const attune_program *program;
     at_extent extent;
-    int64_t *base;     /* [B] */
-    int64_t nearest;   /* distances' tables begin at key - query = nearest */
-    int64_t distances; /* and are so long */
-    uint8_t *deps;     /* [count] with what this problem adds */
-    bool *used;        /* [count] */
-    at_table *table;   /* [count] */
-    int32_t *slot;     /* [count] where a pair's value lies in scratch; -1: in a table */
-    int32_t *pairs;    /* instructions at AT_EACH_PAIR, in order, but SCORE */
+    int64_t *base;        /* [B] */
+    int64_t min_relative; /* distance tables begin at key - query = min_relative */
+    int64_t distances;    /* and have this length */
+    uint8_t *deps;        /* [count] the program's, plus batch where batch rows differ in base */
+    bool *used;           /* [count] */
+    at_table *table;      /* [count] */
+    int32_t *slot;        /* [count] slot of scratch of an instruction at AT_EACH_PAIR; else -1 */
+    int32_t *pairs;       /* [pair_count] instructions at AT_EACH_PAIR but SCORE, in order */
     int32_t pair_count;
-    at_operation *operation; /* the same, some made one */
+    at_operation *operation; /* the same, where some are fused into one */
     int32_t operations;
-    bool wide;        /* f32 does not hold its integers: pairs run in double */
-    bool reads_pairs; /* some READ stands at AT_EACH_PAIR */
+    bool pairs_in_f64; /* integers do not fit f32 exactly, so pairs run in double */
+    bool reads_pairs;  /* some READ is at AT_EACH_PAIR */
 } at_binding;
 
-/* AT_WITH_GRADIENTS: slope and adjoints too. AT_IN_DOUBLE: for at_run_f64; both for at_read_place.
- */
+/* AT_WITH_GRADIENTS: compute slope and adjoints too. AT_IN_DOUBLE: keep what at_run_f64 needs.
+ * at_read_flat_index needs both. */
 enum { AT_WITH_GRADIENTS = 1, AT_IN_DOUBLE = 2 };
 attune_status at_bind(const attune_program *program, const at_extent *extent, int wants,
                       at_binding *out);
-void at_binding_free(at_binding *bound);
+void at_binding_free(at_binding *binding);
 
-/* How far along a table of that level the value for query i and key `key` of batch row b lies. */
-static inline int64_t at_along(const at_binding *bound, at_level level, int64_t b, int64_t i,
+/* The index along a table of that level of the value for query i and key `key` of batch row b. */
+static inline int64_t at_along(const at_binding *binding, at_level level, int64_t b, int64_t i,
                                int64_t key) {
     switch (level) {
     case AT_ALONG_QUERIES: return i;
-    case AT_ALONG_KEYS: return key - bound->extent.from;
-    case AT_ALONG_DISTANCES: return key - (bound->base[b] + i) - bound->nearest;
+    case AT_ALONG_KEYS: return key - binding->extent.from;
+    case AT_ALONG_DISTANCES: return key - (binding->base[b] + i) - binding->min_relative;
     default: return 0;
     }
 }
 
-/* Columns of a run, at most. */
+/* The max number of columns of a run. */
 enum { AT_RUN = AT_SCORE_STRIDE };
 
-/* Bytes of scratch that a run needs. */
-int64_t at_binding_scratch(const at_binding *bound);
+/* The bytes of scratch that a run needs. */
+int64_t at_binding_scratch(const at_binding *binding);
 
-/* One row's pairs: query i of head (b, h) with keys [key, key + n), counted as the problem's. */
+/* The pairs of one row: query i of head (b, h) with keys [key, key + n). Heads, queries and keys
+ * are numbered as in the whole problem. */
 typedef struct at_run {
-    const at_binding *bound;
+    const at_binding *binding;
     int64_t b, h, i, key;
     int n;
     const float *score; /* [n], readable up to a whole vector; NULL: none */
     void *scratch;
 } at_run;
 
-/* Computes all pairs; to NULL, or where the result goes if it lies at AT_EACH_PAIR, which may be
- * score. */
+/* Computes all instructions at AT_EACH_PAIR. Unless `to` is NULL, the result goes to to [n], which
+ * may be score. */
 void at_run_pairs(const at_run *run, float *to);
 /* The values of an instruction, after at_run_pairs. */
 at_values at_run_value(const at_run *run, int32_t n);
 
-/* The same in double precision, into out [n] each; outputs: instructions. */
+/* The same in double precision: the values of instructions output [outputs] go to out [outputs][n].
+ */
 void at_run_f64(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
                 double *const *out);
 
-/* The flat place in its tensor that a READ of pairs reads for column x, after at_run_pairs or
- * at_run_f64 (any READ); -1: outside. */
-int64_t at_run_place(const at_run *run, int32_t n, int x);
-int64_t at_run_place_f64(const at_run *run, const double *score, int32_t n, int x);
+/* The flat index in its tensor of what a READ at AT_EACH_PAIR reads for column x, after
+ * at_run_pairs; -1: out of range. The f64 version takes any READ, after at_run_f64. */
+int64_t at_run_flat_index(const at_run *run, int32_t n, int x);
+int64_t at_run_flat_index_f64(const at_run *run, const double *score, int32_t n, int x);
 
-/* The range of the result over queries [i, i_end) and keys [key, key_end) of head (b, h). scratch:
- * [count]. */
-at_range at_binding_range(const at_binding *bound, int32_t n, int64_t b, int64_t h, int64_t i,
+/* The range of instruction n over queries [i, i_end) and keys [key, key_end) of head (b, h); h -1:
+ * of all heads. scratch: [count]. */
+at_range at_binding_range(const at_binding *binding, int32_t n, int64_t b, int64_t h, int64_t i,
                           int64_t i_end, int64_t key, int64_t key_end, at_range *scratch);
 
-/* The flat place in its tensor that a READ reads, in elements of a contiguous one; -1: outside. Its
- * indices must lie in tables. place: along its level. */
-int64_t at_read_place(const at_binding *bound, int32_t n, int64_t b, int64_t h, int64_t place);
-
-/* Fails where a pair that is seen reads outside a tensor. sees: the keys [*first, *last) of a
- * query, not looking at masks. mask: of a program, or NULL. */
-struct at_block_map;
-typedef void (*at_visible_keys)(const void *context, int64_t b, int64_t i, int64_t *first,
-                                int64_t *last);
-attune_status at_check_reads(const at_binding *bound, const at_binding *mask,
-                             const struct at_block_map *map, at_visible_keys sees,
-                             const void *context);
+/* The flat index in its tensor, as if contiguous, of what a READ reads; -1: out of range. The
+ * READ's indices must be in tables; x is the index along the READ's own table. */
+int64_t at_read_flat_index(const at_binding *binding, int32_t n, int64_t b, int64_t h, int64_t x);
 
 #endif

@@ -1,4 +1,4 @@
-/* map.c - block maps. */
+/* block_map.c - block maps. */
 #include "program/block_map.h"
 
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-void at_block_map_free(at_block_map *m) {
+static void map_free(at_block_map *m) {
     if (!m) return;
     at_free(m->base);
     at_free(m->first);
@@ -17,9 +17,9 @@ void at_block_map_free(at_block_map *m) {
     at_free(m);
 }
 
-/* ---- noticing that a map is another's -------------------------------------------------------- */
+/* ---- whether a kept map still holds ---------------------------------------------------------- */
 
-static uint64_t stir(uint64_t sum, uint64_t x) {
+static uint64_t mix(uint64_t sum, uint64_t x) {
     sum = (sum ^ x) * 0x9E3779B97F4A7C15u;
     return sum ^ (sum >> 29);
 }
@@ -35,13 +35,16 @@ static uint64_t checksum(const attune_program *p) {
             if (rows.stride == 1) {
                 const int64_t bytes = rows.length * size;
                 int64_t i = 0;
-                for (uint64_t word; i + 8 <= bytes; i += 8)
-                    memcpy(&word, x + i, 8), sum = stir(sum, word);
-                for (; i < bytes; i++) sum = stir(sum, (uint8_t)x[i]);
+                for (; i + 8 <= bytes; i += 8) {
+                    uint64_t word;
+                    memcpy(&word, x + i, 8);
+                    sum = mix(sum, word);
+                }
+                for (; i < bytes; i++) sum = mix(sum, (uint8_t)x[i]);
             } else {
                 for (int64_t i = 0; i < rows.length; i++)
                     for (int64_t b = 0; b < size; b++)
-                        sum = stir(sum, (uint8_t)x[i * rows.stride * size + b]);
+                        sum = mix(sum, (uint8_t)x[i * rows.stride * size + b]);
             }
         }
     }
@@ -62,30 +65,30 @@ typedef struct map_job {
     at_block_map *m;
     char *scratch; /* [threads][stride] */
     int64_t stride;
-    int64_t *seen; /* [tasks] */
-    bool *gaps;    /* [tasks]: a row sees something apart from the rest */
+    int64_t *visible; /* [tasks] visible pairs */
+    bool *gaps;       /* [tasks]: the visible keys of some row have a gap */
 } map_job;
 
 typedef struct tile {
     int64_t b, h, i, i_end, key, key_end;
 } tile;
 
-/* Where a row goes on: [first, last) so far, and whether it was left off in between. */
-static void extend(map_job *j, int64_t task, int64_t place, int64_t from, int64_t to) {
+/* Adds the visible keys [from, to) to a row, which so far has [first, last), and notes a gap. */
+static void extend(map_job *j, int64_t task, int64_t offset, int64_t from, int64_t to) {
     at_block_map *m = j->m;
-    if (m->first[place] >= m->last[place]) {
-        m->first[place] = (int32_t)from;
-    } else if (m->last[place] != from) {
+    if (m->first[offset] >= m->last[offset]) {
+        m->first[offset] = (int32_t)from;
+    } else if (m->last[offset] != from) {
         j->gaps[task] = true;
     }
-    m->last[place] = (int32_t)to;
-    j->seen[task] += to - from;
+    m->last[offset] = (int32_t)to;
+    j->visible[task] += to - from;
 }
 
-/* Runs of keys that one row of a tile sees. */
-static int64_t look_at_row(map_job *j, int64_t task, const tile *t, int64_t i, char *scratch) {
+/* Adds the runs of visible keys of one row of a tile. Returns the number of visible keys. */
+static int64_t classify_row(map_job *j, int64_t task, const tile *t, int64_t i, char *scratch) {
     const at_binding *bd = j->bd;
-    const at_run run = {.bound = bd,
+    const at_run run = {.binding = bd,
                         .b = t->b,
                         .h = t->h,
                         .i = i,
@@ -94,9 +97,9 @@ static int64_t look_at_row(map_job *j, int64_t task, const tile *t, int64_t i, c
                         .scratch = scratch};
     at_run_pairs(&run, NULL);
     const at_values v = at_run_value(&run, bd->program->result);
-    const int64_t place = at_block_map_row(j->m, t->b, t->h) * j->m->Sq + i,
+    const int64_t offset = at_block_map_row(j->m, t->b, t->h) * j->m->Sq + i,
                   base = t->key - j->m->from;
-    int64_t seen = 0;
+    int64_t visible = 0;
     for (int x = 0; x < run.n;) {
         if (v.p[x * v.step] == 0) {
             x++;
@@ -104,13 +107,13 @@ static int64_t look_at_row(map_job *j, int64_t task, const tile *t, int64_t i, c
         }
         const int from = x;
         while (x < run.n && v.p[x * v.step] != 0) x++;
-        extend(j, task, place, base + from, base + x);
-        seen += x - from;
+        extend(j, task, offset, base + from, base + x);
+        visible += x - from;
     }
-    return seen;
+    return visible;
 }
 
-static int look_at_tile(map_job *j, int64_t task, const tile *t, char *scratch) {
+static int classify_tile(map_job *j, int64_t task, const tile *t, char *scratch) {
     const int32_t result = j->bd->program->result;
     const at_range r = at_binding_range(j->bd, result, t->b, t->h, t->i, t->i_end, t->key,
                                         t->key_end, (at_range *)(void *)scratch);
@@ -121,11 +124,11 @@ static int look_at_tile(map_job *j, int64_t task, const tile *t, char *scratch) 
                    t->key_end - j->m->from);
         return AT_TILE_FULL;
     }
-    int64_t seen = 0;
-    for (int64_t i = t->i; i < t->i_end; i++) seen += look_at_row(j, task, t, i, scratch);
-    return seen == 0                                           ? AT_TILE_EMPTY
-           : seen == (t->i_end - t->i) * (t->key_end - t->key) ? AT_TILE_FULL
-                                                               : AT_TILE_PARTIAL;
+    int64_t visible = 0;
+    for (int64_t i = t->i; i < t->i_end; i++) visible += classify_row(j, task, t, i, scratch);
+    return visible == 0                                           ? AT_TILE_EMPTY
+           : visible == (t->i_end - t->i) * (t->key_end - t->key) ? AT_TILE_FULL
+                                                                  : AT_TILE_PARTIAL;
 }
 
 /* One row of tiles of a head. */
@@ -139,23 +142,26 @@ static attune_status map_task(void *context, int64_t task, int thread) {
     for (int64_t k = 0; k < m->key_blocks; k++) {
         t.key = (m->first_block + k) * AT_TILE;
         t.key_end = t.key + AT_TILE < m->to ? t.key + AT_TILE : m->to;
-        state[k] = (uint8_t)look_at_tile(j, task, &t, j->scratch + thread * j->stride);
+        state[k] = (uint8_t)classify_tile(j, task, &t, j->scratch + thread * j->stride);
         if (at_interrupted()) return at_interrupted_status();
     }
     return ATTUNE_OK;
 }
 
-/* ---- tiles of what depends on the distance alone: whole diagonals of them are alike ---------- */
+/* ---- masks that vary only with the distance: all tiles of a diagonal are equal --------------- */
 
 typedef struct diagonals {
-    const float *value;       /* [distances] */
-    int64_t *before;          /* [distances + 1] how many are seen before each */
-    int64_t *next, *previous; /* [distances + 1] the nearest seen at or after, and before */
+    const float *value; /* [distances] */
+    int64_t *before;    /* [distances + 1] the number of visible distances before each */
+    /* [distances + 1] the nearest visible distance at or after each, and before each */
+    int64_t *next, *previous;
 } diagonals;
 
 static void count_diagonal(const at_binding *bd, diagonals *d) {
     const int64_t n = bd->distances;
-    d->before[0] = 0, d->previous[0] = -1, d->next[n] = n;
+    d->before[0] = 0;
+    d->previous[0] = -1;
+    d->next[n] = n;
     for (int64_t k = 0; k < n; k++) {
         d->before[k + 1] = d->before[k] + (d->value[k] != 0);
         d->previous[k + 1] = d->value[k] != 0 ? k : d->previous[k];
@@ -168,24 +174,25 @@ static void map_row_of_diagonals(map_job *j, int64_t row, const diagonals *d) {
     at_block_map *m = j->m;
     const int64_t b = row / m->rows_h, keys = m->to - m->from;
     for (int64_t i = 0; i < m->Sq; i++) {
-        const int64_t begin = m->from - (bd->base[b] + i) - bd->nearest, place = row * m->Sq + i,
-                      seen = d->before[begin + keys] - d->before[begin];
-        j->seen[row * m->row_blocks] += seen;
-        if (seen == 0) continue;
-        m->first[place] = (int32_t)(d->next[begin] - begin),
-        m->last[place] = (int32_t)(d->previous[begin + keys] + 1 - begin);
-        if (seen != m->last[place] - m->first[place]) j->gaps[row * m->row_blocks] = true;
+        const int64_t begin = m->from - (bd->base[b] + i) - bd->min_relative,
+                      offset = row * m->Sq + i,
+                      visible = d->before[begin + keys] - d->before[begin];
+        j->visible[row * m->row_blocks] += visible;
+        if (visible == 0) continue;
+        m->first[offset] = (int32_t)(d->next[begin] - begin);
+        m->last[offset] = (int32_t)(d->previous[begin + keys] + 1 - begin);
+        if (visible != m->last[offset] - m->first[offset]) j->gaps[row * m->row_blocks] = true;
     }
     for (int64_t q = 0; q < m->row_blocks; q++) {
         const int64_t i = q * AT_TILE, i_end = i + AT_TILE < m->Sq ? i + AT_TILE : m->Sq;
         for (int64_t k = 0; k < m->key_blocks; k++) {
             const int64_t key = (m->first_block + k) * AT_TILE,
                           key_end = key + AT_TILE < m->to ? key + AT_TILE : m->to;
-            const int64_t from = key - (bd->base[b] + i_end - 1) - bd->nearest,
-                          to = key_end - (bd->base[b] + i) - bd->nearest;
-            const int64_t seen = d->before[to] - d->before[from];
-            m->state[(row * m->row_blocks + q) * m->key_blocks + k] = seen == 0 ? AT_TILE_EMPTY
-                                                                      : seen == to - from
+            const int64_t from = key - (bd->base[b] + i_end - 1) - bd->min_relative,
+                          to = key_end - (bd->base[b] + i) - bd->min_relative;
+            const int64_t visible = d->before[to] - d->before[from];
+            m->state[(row * m->row_blocks + q) * m->key_blocks + k] = visible == 0 ? AT_TILE_EMPTY
+                                                                      : visible == to - from
                                                                           ? AT_TILE_FULL
                                                                           : AT_TILE_PARTIAL;
         }
@@ -200,7 +207,7 @@ static attune_status map_diagonals(map_job *j) {
     diagonals d = {
         .before = all, .next = all + bd->distances + 1, .previous = all + 2 * (bd->distances + 1)};
     for (int64_t row = 0; row < j->m->rows_b * j->m->rows_h; row++) {
-        d.value = t->narrow + row / j->m->rows_h * t->b_stride + row % j->m->rows_h * t->h_stride;
+        d.value = t->f32 + row / j->m->rows_h * t->b_stride + row % j->m->rows_h * t->h_stride;
         count_diagonal(bd, &d);
         map_row_of_diagonals(j, row, &d);
     }
@@ -216,17 +223,19 @@ static attune_status run(map_job *j) {
     const int64_t tasks = m->rows_b * m->rows_h * m->row_blocks,
                   ranges = bd->program->count * (int64_t)sizeof(at_range);
     j->stride = at_round_up(at_binding_scratch(bd) > ranges ? at_binding_scratch(bd) : ranges, 64);
-    j->seen = at_alloc_zeroed(at_checked_mul(tasks, (int64_t)sizeof *j->seen));
-    if (j->seen) j->gaps = at_alloc_zeroed(tasks);
+    j->visible = at_alloc_zeroed(at_checked_mul(tasks, (int64_t)sizeof *j->visible));
+    if (j->visible) j->gaps = at_alloc_zeroed(tasks);
     if (j->gaps) j->scratch = at_alloc(at_threads() * j->stride);
     attune_status status = !j->scratch ? ATTUNE_EMEMORY
                            : at_level_of(bd->deps[bd->program->result]) == AT_ALONG_DISTANCES
                                ? map_diagonals(j)
                                : at_parallel(tasks, map_task, j);
     m->contiguous = true;
-    for (int64_t t = 0; t < tasks && status == ATTUNE_OK; t++)
-        m->seen += j->seen[t], m->contiguous = m->contiguous && !j->gaps[t];
-    at_free(j->seen);
+    for (int64_t t = 0; t < tasks && status == ATTUNE_OK; t++) {
+        m->visible += j->visible[t];
+        m->contiguous = m->contiguous && !j->gaps[t];
+    }
+    at_free(j->visible);
     at_free(j->gaps);
     at_free(j->scratch);
     return status;
@@ -237,14 +246,20 @@ static attune_status make(const at_binding *bd, uint64_t sum, at_block_map **out
     const int deps = bd->deps[bd->program->result];
     at_block_map *m = at_alloc_zeroed((int64_t)sizeof *m);
     if (!m) return ATTUNE_EMEMORY;
-    m->B = e->B, m->Hq = e->Hq, m->Sq = e->Sq, m->from = e->from, m->to = e->to, m->checksum = sum;
-    /* Rows of different lengths see different things even where the mask does not ask for the batch
-     * row. */
+    m->B = e->B;
+    m->Hq = e->Hq;
+    m->Sq = e->Sq;
+    m->from = e->from;
+    m->to = e->to;
+    m->checksum = sum;
+    /* Batch rows of different lengths have different visible keys even where the mask does not
+     * depend on the batch row. */
     bool differ = deps & AT_ON_BATCH;
     for (int64_t b = 1; b < e->B; b++) differ = differ || bd->base[b] != bd->base[0];
-    m->rows_b = differ ? e->B : 1, m->rows_h = deps & AT_ON_HEAD ? e->Hq : 1;
+    m->rows_b = differ ? e->B : 1;
+    m->rows_h = deps & AT_ON_HEAD ? e->Hq : 1;
     m->first_block = e->from / AT_TILE;
-    m->row_blocks = (e->Sq + AT_TILE - 1) / AT_TILE,
+    m->row_blocks = (e->Sq + AT_TILE - 1) / AT_TILE;
     m->key_blocks = (e->to + AT_TILE - 1) / AT_TILE - m->first_block;
     const int64_t rows = m->rows_b * m->rows_h;
     m->pairs = rows * e->Sq * (e->to - e->from);
@@ -263,7 +278,7 @@ static attune_status make(const at_binding *bd, uint64_t sum, at_block_map **out
         map_job j = {.bd = bd, .m = m};
         status = run(&j);
     }
-    if (status != ATTUNE_OK) at_block_map_free(m);
+    if (status != ATTUNE_OK) map_free(m);
     *out = status == ATTUNE_OK ? m : NULL;
     return status;
 }
@@ -278,7 +293,7 @@ typedef struct map_cache {
 
 static void map_cache_free(void *cache) {
     map_cache *c = cache;
-    for (int k = 0; k < MAX_MAPS; k++) at_block_map_free(c->map[k]);
+    for (int k = 0; k < MAX_MAPS; k++) map_free(c->map[k]);
     at_free(c);
 }
 
@@ -297,7 +312,7 @@ attune_status at_block_map_of(attune_program *mask, const at_binding *bd,
     }
     at_block_map *made;
     AT_TRY(make(bd, sum, &made));
-    at_block_map_free(cache->map[cache->next]);
+    map_free(cache->map[cache->next]);
     cache->map[cache->next] = made;
     cache->next = (cache->next + 1) % MAX_MAPS;
     *out = made;
@@ -306,7 +321,8 @@ attune_status at_block_map_of(attune_program *mask, const at_binding *bd,
 
 static void all_keys(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
     (void)b, (void)i;
-    *first = 0, *last = *(const int64_t *)context;
+    *first = 0;
+    *last = *(const int64_t *)context;
 }
 
 attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, int64_t Hk,
@@ -322,9 +338,12 @@ attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, in
     attune_status status = at_block_map_of(mask, &bd, &m);
     if (status == ATTUNE_OK) status = at_check_reads(&bd, &bd, m, all_keys, &Sk);
     if (status == ATTUNE_OK) {
-        out->heads = m->rows_b * m->rows_h, out->row_blocks = m->row_blocks,
+        out->heads = m->rows_b * m->rows_h;
+        out->row_blocks = m->row_blocks;
         out->key_blocks = m->key_blocks;
-        out->pairs = m->pairs, out->seen = m->seen, out->states = m->state;
+        out->pairs = m->pairs;
+        out->seen = m->visible;
+        out->states = m->state;
         for (int64_t k = 0, n = out->heads * m->row_blocks * m->key_blocks; k < n; k++) {
             out->empty += m->state[k] == AT_TILE_EMPTY;
             out->partial += m->state[k] == AT_TILE_PARTIAL;

@@ -1,44 +1,47 @@
-/* map.h - block maps: which pairs a mask shows, row by row and tile by tile.
+/* block_map.h - block maps: which pairs of query and key a mask program lets through, row by row
+ * and tile by tile.
  *
- * Tiles are AT_TILE queries by AT_TILE keys, the queries counted from the first, the keys from
- * token 0. Whatever a tile's range of values decides is not looked at pair by pair.
+ * A tile is AT_TILE queries by AT_TILE keys. Queries count from the first query of the problem,
+ * keys from token 0. Where the range of the mask's values over a tile decides the tile, its pairs
+ * are not computed.
  */
-#ifndef AT_PROGRAM_MAP_H
-#define AT_PROGRAM_MAP_H
+#ifndef AT_PROGRAM_BLOCK_MAP_H
+#define AT_PROGRAM_BLOCK_MAP_H
 
 #include "program/binding.h"
 
+/* The state of a tile: no pair, some pairs or all pairs are visible. */
 enum { AT_TILE_EMPTY, AT_TILE_PARTIAL, AT_TILE_FULL };
 
 typedef struct at_block_map {
     int64_t B, Hq, Sq, from, to; /* of the extent */
     int64_t *base;               /* [B] */
     uint64_t checksum;           /* of the tensors that the mask reads */
-    int64_t rows_b, rows_h;      /* 1 where all are alike */
-    int64_t row_blocks, key_blocks, first_block;
-    int32_t *first, *last; /* [rows_b][rows_h][Sq]: the keys [first, last) hold all that the query
-                              sees, counted from `from` */
-    bool contiguous;       /* and nothing else */
-    uint8_t *state;        /* [rows_b][rows_h][row_blocks][key_blocks] */
-    int64_t seen, pairs;
+    int64_t rows_b, rows_h;      /* B and Hq, or 1 where all batch rows or heads agree */
+    int64_t row_blocks, key_blocks;
+    int64_t first_block;    /* number of the first key block, counted from token 0 */
+    int32_t *first, *last;  /* [rows_b][rows_h][Sq]: keys [first, last) contain all visible keys of
+                               the query; counted from `from` */
+    bool contiguous;        /* all keys [first, last) are visible, for every query */
+    uint8_t *state;         /* [rows_b][rows_h][row_blocks][key_blocks] */
+    int64_t visible, pairs; /* visible pairs, and all pairs, of rows_b * rows_h heads */
 } at_block_map;
 
-/* The map of a bound mask: the program's own, made unless it has one for the same extent and the
- * same numbers in its tensors. */
-attune_status at_block_map_of(attune_program *mask, const at_binding *bound,
+/* The map of a bound mask. The program keeps its last maps: one is reused for the same extent and
+ * the same numbers in the mask's tensors. The map belongs to the program. */
+attune_status at_block_map_of(attune_program *mask, const at_binding *binding,
                               const at_block_map **out);
-void at_block_map_free(at_block_map *map);
 
 static inline int64_t at_block_map_row(const at_block_map *m, int64_t b, int64_t h) {
     return (m->rows_b > 1 ? b : 0) * m->rows_h + (m->rows_h > 1 ? h : 0);
 }
 
-/* Narrows the keys [*first, *last) to those that query i of head (b, h) sees. */
+/* Narrows [*first, *last) to the range that contains the visible keys of query i of head (b, h). */
 static inline void at_block_map_narrow(const at_block_map *m, int64_t b, int64_t h, int64_t i,
                                        int64_t *first, int64_t *last) {
-    const int64_t place = at_block_map_row(m, b, h) * m->Sq + i;
-    if (m->from + m->first[place] > *first) *first = m->from + m->first[place];
-    if (m->from + m->last[place] < *last) *last = m->from + m->last[place];
+    const int64_t offset = at_block_map_row(m, b, h) * m->Sq + i;
+    if (m->from + m->first[offset] > *first) *first = m->from + m->first[offset];
+    if (m->from + m->last[offset] < *last) *last = m->from + m->last[offset];
 }
 
 /* The state of the tile that holds query i and key `key`. */
@@ -47,5 +50,14 @@ static inline int at_block_map_state(const at_block_map *m, int64_t b, int64_t h
     return m->state[(at_block_map_row(m, b, h) * m->row_blocks + i / AT_TILE) * m->key_blocks +
                     key / AT_TILE - m->first_block];
 }
+
+/* The keys [*first, *last) that query i of batch row b may attend to, regardless of masks. */
+typedef void (*at_visible_keys)(const void *context, int64_t b, int64_t i, int64_t *first,
+                                int64_t *last);
+
+/* Fails where a visible pair reads outside a tensor. mask and map: of the mask program, or NULL. */
+attune_status at_check_reads(const at_binding *binding, const at_binding *mask,
+                             const at_block_map *map, at_visible_keys visible_keys,
+                             const void *context);
 
 #endif

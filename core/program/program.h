@@ -1,15 +1,15 @@
-/* program.h - score and mask programs: what they are made of, and how an operation is done in
- * double precision.
+/* program.h - score and mask programs: their instructions, and each operation in double precision.
  *
- * A program meets a problem in bound.h, which computes ahead what does not depend on the pair, and
- * runs the rest row by row.
+ * Dependency order: program.h <- binding.h <- block_map.h; program.c and apply.c know neither of
+ * the other two. binding.h binds a program to the shapes of a problem: it computes whatever does
+ * not depend on the pair of query and key once, and runs the rest row by row.
  */
 #ifndef AT_PROGRAM_PROGRAM_H
 #define AT_PROGRAM_PROGRAM_H
 
 #include "attune.h"
 
-/* What an instruction's value depends on. */
+/* Flags: what an instruction's value depends on. */
 enum {
     AT_ON_BATCH = 1,
     AT_ON_HEAD = 2,
@@ -19,7 +19,8 @@ enum {
     AT_ON_SCORE = 32
 };
 
-/* Along what an instruction's values lie. */
+/* The axes along which an instruction's value varies: none, query, key, distance (key - query), or
+ * both query and key. */
 typedef enum at_level {
     AT_SCALAR,
     AT_ALONG_QUERIES,
@@ -35,21 +36,24 @@ struct attune_program {
     attune_tensor *tensors;
     int32_t tensor_count;
     int32_t result, slope, reads;
-    int32_t *read, *adjoint; /* [reads] */
-    uint8_t *deps;           /* [count] */
+    int32_t *read, *adjoint; /* [reads] instructions; see attune_program_outputs */
+    uint8_t *deps;           /* [count] AT_ON_ flags of each instruction, all operands included */
     /* What block_map.c keeps with a mask program, and the function that frees it; NULL: nothing. */
     void *cache;
     void (*cache_free)(void *cache);
 };
 
-int at_operands(const attune_program *p, int32_t n); /* how many of a[] are in use */
+/* The number of operands of instruction n: that many elements of a[] are in use. */
+int at_operands(const attune_program *p, int32_t n);
+/* The axes that AT_ON_ flags stand for; batch row and head do not count. */
 at_level at_level_of(int deps);
 
-/* The place of an element at these indices, which count from 1, in elements of a contiguous tensor;
- * -1: outside. */
-int64_t at_flat_place(const attune_tensor *t, const double *index);
+/* The flat index of an element in a contiguous tensor of t's shape, for indices [rank] that count
+ * from 1; -1: an index is out of range. */
+int64_t at_flat_index(const attune_tensor *t, const double *index);
 
-/* n values of an operation but READ and the leaves; an operand's values lie step (0 or 1) apart. */
+/* Applies an operation other than READ and the leaves to n values. step is the distance between an
+ * operand's values: 1, or 0 for one value that holds for all. */
 typedef struct at_operand_f64 {
     const double *p;
     int step;
@@ -57,7 +61,8 @@ typedef struct at_operand_f64 {
 void at_apply_f64(attune_op op, at_operand_f64 a, at_operand_f64 b, at_operand_f64 c, double *to,
                   int64_t n);
 
-/* What values may be: all in [low, high]; NaN may hide where low is -inf and high inf. */
+/* An interval [low, high] that contains all values. [-inf, inf] may contain NaN too; any other
+ * interval promises that there is no NaN. */
 typedef struct at_range {
     double low, high;
 } at_range;

@@ -1,8 +1,9 @@
-/* reads.c - reads outside a tensor, by pairs that are seen.
+/* reads.c - finds visible pairs that read outside a tensor.
  *
- * Reads whose place depends on the query, the key or their distance alone are told of by their
- * tables; how many of them a query sees is a difference of two counts. Only where gaps of a mask
- * may hide them, or where a place depends on the whole pair, are pairs looked at one by one.
+ * The table of a READ whose index varies only with the query, the key or their distance says which
+ * of its values are bad; the number of bad values among the visible keys of a query is a difference
+ * of two counts. Pairs are checked one by one only where gaps of a mask may hide the bad ones, or
+ * where an index depends on the whole pair.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +17,8 @@ typedef struct check {
     const at_binding *bd, *mask;
     const at_block_map *map;
     int32_t n;       /* the READ */
-    int64_t *before; /* bad values before each place of the table's row */
-    int64_t row;     /* that `before` counts */
+    int64_t *before; /* [length + 1] the number of bad values before each index of the table row */
+    int64_t row;     /* the table row that `before` counts; -1: none */
     char *scratch, *mask_scratch;
 } check;
 
@@ -26,7 +27,7 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
     const attune_program *p = bd->program;
     const attune_instruction *in = &p->code[c->n];
     const attune_tensor *t = &p->tensors[in->tensor];
-    const at_run run = {.bound = bd,
+    const at_run run = {.binding = bd,
                         .b = b,
                         .h = h,
                         .i = i,
@@ -41,23 +42,24 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
         double index;
         if (bd->slot[in->a[k]] >= 0) {
             index = (double)*at_run_value(&run, in->a[k]).p;
-        } else { /* its table may be gone or never have been narrow: the bad one says enough */
+        } else { /* its table may have lost its f64 copy or have no f32 copy */
             const at_table *table = &bd->table[in->a[k]];
             const at_level l = at_level_of(bd->deps[in->a[k]]);
-            const int64_t place =
+            const int64_t offset =
                 b * table->b_stride + h * table->h_stride + at_along(bd, l, b, i, key);
-            index = table->wide ? table->wide[place] : (double)table->narrow[place];
+            index = table->f64 ? table->f64[offset] : (double)table->f32[offset];
         }
         used += snprintf(at + used, sizeof at - (size_t)used, "%s%.14g", k ? ", " : "", index);
     }
-    return at_fail(ATTUNE_EVALUE,
-                   "%s: expected a place inside the tensor %s, from 1, got [%s] for query %lld and "
-                   "key %lld of head %lld%s",
-                   p->name, at_shape_text(t->rank, t->shape), at, (long long)(bd->base[b] + i + 1),
-                   (long long)key + 1, (long long)h + 1, where);
+    return at_fail(
+        ATTUNE_EVALUE,
+        "%s: expected an index in range of the tensor %s, from 1, got [%s] for query %lld and "
+        "key %lld of head %lld%s",
+        p->name, at_shape_text(t->rank, t->shape), at, (long long)(bd->base[b] + i + 1),
+        (long long)key + 1, (long long)h + 1, where);
 }
 
-/* Whether a seen pair is bad: by its index values, or by its table. */
+/* Whether column x of a run reads outside, by its index values. */
 static bool bad_pair(const check *c, const at_run *run, int x) {
     const at_binding *bd = c->bd;
     const attune_instruction *in = &bd->program->code[c->n];
@@ -70,19 +72,19 @@ static bool bad_pair(const check *c, const at_run *run, int x) {
     return false;
 }
 
-static bool bad_place(const check *c, int64_t b, int64_t h, int64_t i, int64_t key) {
+static bool bad_offset(const check *c, int64_t b, int64_t h, int64_t i, int64_t key) {
     const at_binding *bd = c->bd;
     const at_table *t = &bd->table[c->n];
     const at_level l = at_level_of(bd->deps[c->n]);
     return t->bad[b * t->b_stride + h * t->h_stride + at_along(bd, l, b, i, key)];
 }
 
-/* Keys [first, last) of a query, one by one, without those that the mask hides. */
-static attune_status look_closely(const check *c, bool pairs, int64_t b, int64_t h, int64_t i,
-                                  int64_t first, int64_t last) {
+/* Checks the keys [first, last) of a query one by one, but those that the mask hides. */
+static attune_status check_each(const check *c, bool pairs, int64_t b, int64_t h, int64_t i,
+                                int64_t first, int64_t last) {
     for (int64_t key = first; key < last; key += AT_TILE) {
         const int n = (int)(last - key < AT_TILE ? last - key : AT_TILE);
-        const at_run run = {.bound = c->bd,
+        const at_run run = {.binding = c->bd,
                             .b = b,
                             .h = h,
                             .i = i,
@@ -90,29 +92,29 @@ static attune_status look_closely(const check *c, bool pairs, int64_t b, int64_t
                             .n = n,
                             .score = (const float[2 * AT_TILE]){0},
                             .scratch = c->scratch};
-        at_run shown = {.bound = c->mask,
-                        .b = b,
-                        .h = h,
-                        .i = i,
-                        .key = key,
-                        .n = n,
-                        .scratch = c->mask_scratch};
-        at_values seen = {0};
+        at_run mask_run = {.binding = c->mask,
+                           .b = b,
+                           .h = h,
+                           .i = i,
+                           .key = key,
+                           .n = n,
+                           .scratch = c->mask_scratch};
+        at_values visible = {0};
         if (c->mask) {
-            at_run_pairs(&shown, NULL);
-            seen = at_run_value(&shown, c->mask->program->result);
+            at_run_pairs(&mask_run, NULL);
+            visible = at_run_value(&mask_run, c->mask->program->result);
         }
         if (pairs) at_run_pairs(&run, NULL);
         for (int x = 0; x < n; x++) {
-            if (seen.p && seen.p[x * seen.step] == 0) continue;
-            if (pairs ? bad_pair(c, &run, x) : bad_place(c, b, h, i, key + x))
+            if (visible.p && visible.p[x * visible.step] == 0) continue;
+            if (pairs ? bad_pair(c, &run, x) : bad_offset(c, b, h, i, key + x))
                 return outside(c, b, h, i, key + x);
         }
     }
     return ATTUNE_OK;
 }
 
-/* How many bad values keys [first, last) of a query meet in a table, and the first of them. */
+/* The number of bad table values among the keys [first, last) of a query. */
 static int64_t bad_values(check *c, int64_t b, int64_t h, int64_t i, int64_t first, int64_t last) {
     const at_binding *bd = c->bd;
     const at_table *t = &bd->table[c->n];
@@ -121,14 +123,16 @@ static int64_t bad_values(check *c, int64_t b, int64_t h, int64_t i, int64_t fir
     if (l == AT_SCALAR || l == AT_ALONG_QUERIES)
         return t->bad[row + (l == AT_SCALAR ? 0 : i)] ? last - first : 0;
     if (c->row != row) {
-        c->row = row, c->before[0] = 0;
+        c->row = row;
+        c->before[0] = 0;
         for (int64_t x = 0; x < t->length; x++) c->before[x + 1] = c->before[x] + t->bad[row + x];
     }
-    const int64_t shift = l == AT_ALONG_KEYS ? -bd->extent.from : -(bd->base[b] + i) - bd->nearest;
+    const int64_t shift =
+        l == AT_ALONG_KEYS ? -bd->extent.from : -(bd->base[b] + i) - bd->min_relative;
     return c->before[last + shift] - c->before[first + shift];
 }
 
-static attune_status check_read(check *c, at_visible_keys sees, const void *context) {
+static attune_status check_read(check *c, at_visible_keys visible_keys, const void *context) {
     const at_binding *bd = c->bd;
     const at_extent *e = &bd->extent;
     const bool pairs = at_level_of(bd->deps[c->n]) == AT_EACH_PAIR;
@@ -136,23 +140,23 @@ static attune_status check_read(check *c, at_visible_keys sees, const void *cont
         for (int64_t h = 0; h < e->Hq; h++) {
             for (int64_t i = 0; i < e->Sq; i++) {
                 int64_t first, last;
-                sees(context, b, i, &first, &last);
+                visible_keys(context, b, i, &first, &last);
                 if (first < e->from) first = e->from;
                 if (last > e->to) last = e->to;
                 if (c->map) at_block_map_narrow(c->map, b, h, i, &first, &last);
                 if (first >= last || (!pairs && bad_values(c, b, h, i, first, last) == 0)) continue;
-                AT_TRY(look_closely(c, pairs, b, h, i, first, last));
+                AT_TRY(check_each(c, pairs, b, h, i, first, last));
                 if (at_interrupted()) return at_interrupted_status();
             }
             if (!pairs && !(bd->deps[c->n] & AT_ON_HEAD) && (!c->map || c->map->rows_h == 1))
-                break; /* the other heads are like this one */
+                break; /* all heads agree */
         }
     }
     return ATTUNE_OK;
 }
 
-/* Whether all of a pair's indices surely lie inside. */
-static bool surely_inside(const at_binding *bd, int32_t n, at_range *scratch) {
+/* Whether ranges prove that all indices of a READ at AT_EACH_PAIR are in range. */
+static bool proved_in_range(const at_binding *bd, int32_t n, at_range *scratch) {
     const attune_instruction *in = &bd->program->code[n];
     const attune_tensor *t = &bd->program->tensors[in->tensor];
     for (int64_t b = 0; b < bd->extent.B; b++) {
@@ -166,7 +170,7 @@ static bool surely_inside(const at_binding *bd, int32_t n, at_range *scratch) {
 }
 
 attune_status at_check_reads(const at_binding *bd, const at_binding *mask, const at_block_map *map,
-                             at_visible_keys sees, const void *context) {
+                             at_visible_keys visible_keys, const void *context) {
     const attune_program *p = bd->program;
     bool due = bd->reads_pairs;
     for (int32_t n = 0; n < p->count && !due; n++) due = bd->table[n].bad != NULL;
@@ -187,9 +191,10 @@ attune_status at_check_reads(const at_binding *bd, const at_binding *mask, const
     for (c.n = 0; c.n < p->count && status == ATTUNE_OK; c.n++) {
         if (!bd->used[c.n] || p->code[c.n].op != ATTUNE_OP_READ) continue;
         const bool pairs = at_level_of(bd->deps[c.n]) == AT_EACH_PAIR;
-        if (pairs ? surely_inside(bd, c.n, (at_range *)(void *)all) : !bd->table[c.n].bad) continue;
+        if (pairs ? proved_in_range(bd, c.n, (at_range *)(void *)all) : !bd->table[c.n].bad)
+            continue;
         c.row = -1;
-        status = check_read(&c, sees, context);
+        status = check_read(&c, visible_keys, context);
     }
     at_free(all);
     return status;

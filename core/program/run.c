@@ -1,4 +1,4 @@
-/* run.c - a bound program over the pairs of a row. */
+/* run.c - runs a bound program over the pairs of a row. */
 #include <math.h>
 
 #include "base/numbers.h"
@@ -14,18 +14,18 @@ int64_t at_binding_scratch(const at_binding *bd) {
 }
 
 static float *slot(const at_run *run, int32_t n) {
-    return (float *)run->scratch + run->bound->slot[n] * AT_RUN;
+    return (float *)run->scratch + run->binding->slot[n] * AT_RUN;
 }
 
-static double *wide_slot(const at_run *run, int32_t n) {
-    const at_binding *bd = run->bound;
+static double *slot_f64(const at_run *run, int32_t n) {
+    const at_binding *bd = run->binding;
     return (double *)((char *)run->scratch + bd->pair_count * AT_RUN * (int64_t)sizeof(float)) +
            bd->slot[n] * AT_RUN;
 }
 
-/* Where a row's values begin in a table. */
-static int64_t place_in(const at_run *run, int32_t n, int *step) {
-    const at_binding *bd = run->bound;
+/* The offset in its table of the first value of a run. */
+static int64_t offset_in(const at_run *run, int32_t n, int *step) {
+    const at_binding *bd = run->binding;
     const at_table *t = &bd->table[n];
     const at_level l = level(bd, n);
     *step = l == AT_ALONG_KEYS || l == AT_ALONG_DISTANCES;
@@ -33,16 +33,16 @@ static int64_t place_in(const at_run *run, int32_t n, int *step) {
 }
 
 at_values at_run_value(const at_run *run, int32_t n) {
-    const at_binding *bd = run->bound;
+    const at_binding *bd = run->binding;
     if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_values){run->score, 1};
     if (bd->slot[n] >= 0) return (at_values){slot(run, n), 1};
     int step;
-    const int64_t place = place_in(run, n, &step);
-    return (at_values){bd->table[n].narrow + place, step};
+    const int64_t offset = offset_in(run, n, &step);
+    return (at_values){bd->table[n].f32 + offset, step};
 }
 
-/* What lies outside counts as the first element: at_check_reads has made sure that nobody sees it.
- */
+/* An index out of range reads the first element: at_check_reads has made sure that no such pair is
+ * visible. */
 static int64_t offset_of(const attune_tensor *t, const double *index) {
     int64_t offset = 0;
     for (int k = 0; k < t->rank; k++)
@@ -61,7 +61,7 @@ static void gather(const attune_tensor *t, const at_values *index, float *to, in
     }
 }
 
-/* One value after the other, for what no vector does. */
+/* One value at a time, for the operations that have no vector kernel. */
 static void apply_each(attune_op op, at_values a, at_values b, float *to, int n) {
     for (int x = 0; x < n; x++) {
         const float u = a.p[x * a.step], v = b.p[x * b.step];
@@ -77,7 +77,7 @@ static at_values find(const at_run *run, const at_operand *x, const int64_t alon
 }
 
 static void run_in_double(const at_run *run, float *to) {
-    const at_binding *bd = run->bound;
+    const at_binding *bd = run->binding;
     const attune_program *p = bd->program;
     double *score = (double *)((char *)run->scratch +
                                bd->pair_count * AT_RUN * (int64_t)(sizeof(double) + sizeof(float)));
@@ -85,17 +85,17 @@ static void run_in_double(const at_run *run, float *to) {
     at_run_f64(run, score, 0, NULL, NULL);
     for (int32_t k = 0; k < bd->pair_count; k++) {
         const int32_t n = bd->pairs[k];
-        const double *from = wide_slot(run, n);
-        float *narrow = n == p->result && to ? to : slot(run, n);
-        for (int x = 0; x < run->n; x++) narrow[x] = (float)from[x];
+        const double *from = slot_f64(run, n);
+        float *f32 = n == p->result && to ? to : slot(run, n);
+        for (int x = 0; x < run->n; x++) f32[x] = (float)from[x];
     }
 }
 
 void at_run_pairs(const at_run *run, float *to) {
-    const at_binding *bd = run->bound;
+    const at_binding *bd = run->binding;
     const attune_program *p = bd->program;
     const at_program_kernels *kernels = &at_simd_now()->program;
-    if (bd->wide) {
+    if (bd->pairs_in_f64) {
         run_in_double(run, to);
         return;
     }
@@ -118,32 +118,33 @@ void at_run_pairs(const at_run *run, float *to) {
         else
             kernels->apply(o->op, x[0], x[1], x[2], out, run->n);
     }
-    if (to && (bd->operations == 0 || end[-1].n != p->result)) { /* it lies elsewhere */
+    /* The result may not be the last operation. */
+    if (to && (bd->operations == 0 || end[-1].n != p->result)) {
         const at_values from = at_run_value(run, p->result);
         for (int x = 0; x < run->n; x++) to[x] = from.p[x * from.step];
     }
 }
 
-static at_operand_f64 wide_value(const at_run *run, const double *score, int32_t n) {
-    const at_binding *bd = run->bound;
+static at_operand_f64 value_f64(const at_run *run, const double *score, int32_t n) {
+    const at_binding *bd = run->binding;
     if (bd->program->code[n].op == ATTUNE_OP_SCORE) return (at_operand_f64){score, 1};
-    if (bd->slot[n] >= 0) return (at_operand_f64){wide_slot(run, n), 1};
+    if (bd->slot[n] >= 0) return (at_operand_f64){slot_f64(run, n), 1};
     int step;
-    const int64_t place = place_in(run, n, &step);
-    return (at_operand_f64){bd->table[n].wide + place, step};
+    const int64_t offset = offset_in(run, n, &step);
+    return (at_operand_f64){bd->table[n].f64 + offset, step};
 }
 
 void at_run_f64(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
                 double *const *out) {
-    const at_binding *bd = run->bound;
+    const at_binding *bd = run->binding;
     const attune_program *p = bd->program;
     for (int32_t k = 0; k < bd->pair_count; k++) {
         const int32_t n = bd->pairs[k];
         const attune_instruction *in = &p->code[n];
         const int operands = at_operands(p, n);
         at_operand_f64 x[ATTUNE_MAX_RANK] = {{0}};
-        double *to = wide_slot(run, n);
-        for (int a = 0; a < operands; a++) x[a] = wide_value(run, score, in->a[a]);
+        double *to = slot_f64(run, n);
+        for (int a = 0; a < operands; a++) x[a] = value_f64(run, score, in->a[a]);
         if (in->op != ATTUNE_OP_READ) {
             at_apply_f64(in->op, x[0], operands > 1 ? x[1] : x[0], operands > 2 ? x[2] : x[0], to,
                          run->n);
@@ -157,29 +158,29 @@ void at_run_f64(const at_run *run, const double *score, int32_t outputs, const i
         }
     }
     for (int32_t k = 0; k < outputs; k++) {
-        const at_operand_f64 from = wide_value(run, score, output[k]);
+        const at_operand_f64 from = value_f64(run, score, output[k]);
         for (int i = 0; i < run->n; i++) out[k][i] = from.p[i * from.step];
     }
 }
 
-int64_t at_run_place(const at_run *run, int32_t n, int x) {
-    const attune_program *p = run->bound->program;
+int64_t at_run_flat_index(const at_run *run, int32_t n, int x) {
+    const attune_program *p = run->binding->program;
     const attune_tensor *t = &p->tensors[p->code[n].tensor];
     double index[ATTUNE_MAX_RANK];
     for (int k = 0; k < t->rank; k++) {
         const at_values v = at_run_value(run, p->code[n].a[k]);
         index[k] = (double)v.p[x * v.step];
     }
-    return at_flat_place(t, index);
+    return at_flat_index(t, index);
 }
 
-int64_t at_run_place_f64(const at_run *run, const double *score, int32_t n, int x) {
-    const attune_program *p = run->bound->program;
+int64_t at_run_flat_index_f64(const at_run *run, const double *score, int32_t n, int x) {
+    const attune_program *p = run->binding->program;
     const attune_tensor *t = &p->tensors[p->code[n].tensor];
     double index[ATTUNE_MAX_RANK];
     for (int k = 0; k < t->rank; k++) {
-        const at_operand_f64 v = wide_value(run, score, p->code[n].a[k]);
+        const at_operand_f64 v = value_f64(run, score, p->code[n].a[k]);
         index[k] = v.p[x * v.step];
     }
-    return at_flat_place(t, index);
+    return at_flat_index(t, index);
 }

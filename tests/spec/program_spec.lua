@@ -305,7 +305,7 @@ describe("block maps", function()
     fails("head: expected from 1 to 1, got 2", function()
       attune.block_map(attune.masks.causal(), {queries = 64}):draw(2)
     end)
-    fails("program_spec.lua:%d+: mask: expected a place inside the tensor %[3%], from "
+    fails("program_spec.lua:%d+: mask: expected an index in range of the tensor %[3%], from "
       .. "1, got %[4%]", function()
       local map = attune.block_map(attune.masks.documents {1, 1, 2}, {queries = 9})
       return map
@@ -617,8 +617,8 @@ describe("tracing", function()
 
   it("refuses an index out of range for visible pairs only", function()
     local t = attune.ones {4}
-    fails("score: expected a place inside the tensor %[4%], from 1, got %[5%] for query 5 and key "
-      .. "1 of head 1 %(line %d+%)", function()
+    fails("score: expected an index in range of the tensor %[4%], from 1, got %[5%] for query 5 and "
+      .. "key 1 of head 1 %(line %d+%)", function()
       run(function(s, at) return s + t[at.i] end)
     end)
     local function by_distance(s, at) return s + t[at.i - at.j + 1] end
