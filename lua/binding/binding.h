@@ -123,5 +123,6 @@ void open_position(lua_State *L);
 void open_program(lua_State *L);
 void open_files(lua_State *L);
 void open_machine(lua_State *L);
+void open_json(lua_State *L);
 
 #endif

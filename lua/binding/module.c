@@ -74,6 +74,7 @@ int luaopen_attune_core(lua_State *L) {
     open_program(L);
     open_files(L);
     open_machine(L);
+    open_json(L);
     lua_pushcfunction(L, hook);
     lua_setfield(L, -2, "_hook");
     return 1;
