@@ -1,10 +1,9 @@
-/* safetensors.c - named tensors in one file: 8 bytes of header length (little-endian), a JSON
+/* safetensors.c - named tensors in one file: the header's length in 8 bytes (little-endian), a JSON
  * header, the data.
  *
- * Files come from strangers. Nothing is believed before it is checked: the header is at most
- * 100,000,000 bytes and never more than the file, names are unique UTF-8, and the tensors cover the
- * data without holes or overlaps. Nothing is allocated by what a file claims, only by what it
- * holds.
+ * Files are not trusted. Everything is checked before use: the header is at most 100,000,000 bytes
+ * and fits in the file, names are unique and UTF-8, and the tensors cover the data without gaps or
+ * overlaps. Sizes of allocations follow from what the file holds, not from what its header claims.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +18,7 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-enum { MOST_HEADER = 100000000 };
+enum { MAX_HEADER = 100000000 };
 
 static _Thread_local int system_error;
 
@@ -63,7 +62,7 @@ static const struct {
 typedef struct reader {
     const char *path;
     FILE *file;
-    int64_t data_begin, data_bytes; /* of the file */
+    int64_t data_begin, data_bytes; /* the data: its offset in the file and its length */
 } reader;
 
 typedef struct span {
@@ -153,7 +152,8 @@ static attune_status parse_texts(const reader *r, json_t *texts, attune_archive 
         if (!json_is_string(value))
             return malformed(r, NULL, "expected __metadata__ to be an object of texts");
         attune_text_pair *pair = &out->text[out->texts++];
-        pair->key = copy_text(key), pair->value = copy_text(json_string_value(value));
+        pair->key = copy_text(key);
+        pair->value = copy_text(json_string_value(value));
         if (!pair->key || !pair->value) return ATTUNE_EMEMORY;
     }
     return ATTUNE_OK;
@@ -183,11 +183,11 @@ static attune_status check_cover(const reader *r, span *spans, int64_t n) {
 static attune_status parse_header(const reader *r, json_t *header, attune_archive *out) {
     const char *key;
     json_t *value;
-    const int64_t most = (int64_t)json_object_size(header);
-    if (most == 0)
+    const int64_t max_tensors = (int64_t)json_object_size(header);
+    if (max_tensors == 0)
         return r->data_bytes ? malformed(r, NULL, "the header names no tensor") : ATTUNE_OK;
-    span *spans = at_alloc(most * (int64_t)sizeof *spans);
-    out->tensor = spans ? at_alloc_zeroed(most * (int64_t)sizeof *out->tensor) : NULL;
+    span *spans = at_alloc(max_tensors * (int64_t)sizeof *spans);
+    out->tensor = spans ? at_alloc_zeroed(max_tensors * (int64_t)sizeof *out->tensor) : NULL;
     attune_status status = out->tensor ? ATTUNE_OK : ATTUNE_EMEMORY;
     json_object_foreach(header, key, value) {
         if (status != ATTUNE_OK) break;
@@ -219,13 +219,14 @@ static attune_status read_header(reader *r, attune_archive *out) {
                                : malformed(r, NULL, "expected a header, got fewer than 8 bytes");
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | word[i];
-    if (length > MOST_HEADER)
+    if (length > MAX_HEADER)
         return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu",
-                       r->path, MOST_HEADER, (unsigned long long)length);
+                       r->path, MAX_HEADER, (unsigned long long)length);
     if ((int64_t)length > info.st_size - 8)
         return malformed(r, NULL, "the file ends inside the header");
     if (length < 2) return malformed(r, NULL, "expected a JSON header, got nothing");
-    r->data_begin = 8 + (int64_t)length, r->data_bytes = info.st_size - r->data_begin;
+    r->data_begin = 8 + (int64_t)length;
+    r->data_bytes = info.st_size - r->data_begin;
     char *text = at_alloc((int64_t)length);
     if (!text) return ATTUNE_EMEMORY;
     attune_status status = ATTUNE_OK;
@@ -337,8 +338,10 @@ attune_status attune_archive_save(const char *path, const attune_archive *archiv
     }
     json_decref(header);
     if (status == ATTUNE_OK &&
-        snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary)
-        errno = ENAMETOOLONG, status = io_failure("naming", path);
+        snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
+        errno = ENAMETOOLONG;
+        status = io_failure("naming", path);
+    }
     if (status == ATTUNE_OK) {
         int fd = mkstemp(temporary);
         if (fd < 0) {

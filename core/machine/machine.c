@@ -1,4 +1,4 @@
-/* machine.c - what this machine is: processor, caches, memory, instruction sets. */
+/* machine.c - properties of this machine: processor, caches, memory, instruction sets. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "machine/machine.h"
 #include "simd/dispatch.h"
 
-/* The value behind "name : " in /proc/cpuinfo's first processor; "" where there is none. */
+/* The value of the first line "name : value" in /proc/cpuinfo; "" if there is none. */
 static void cpuinfo(const char *name, char *out, size_t size) {
     char *line = NULL;
     size_t capacity = 0;
@@ -26,6 +26,7 @@ static void cpuinfo(const char *name, char *out, size_t size) {
     if (f) fclose(f);
 }
 
+/* The number that a file of the kernel holds, in bytes if it ends in K or M; 0: none. */
 static int64_t number_in(const char *path) {
     FILE *f = fopen(path, "r");
     char text[64] = "";
@@ -37,7 +38,7 @@ static int64_t number_in(const char *path) {
     return *end == 'K' ? n << 10 : *end == 'M' ? n << 20 : n;
 }
 
-/* Bytes of the first processor's cache of that level that holds data. */
+/* The cache of the first processor stands for all. */
 int64_t at_cache_bytes(int level) {
     for (int i = 0; i < 8; i++) {
         char path[96], type[32] = "";
@@ -87,7 +88,9 @@ attune_status attune_machine(attune_machine_info *out) {
     cpuinfo("model name", out->cpu, sizeof out->cpu);
     if (!out->cpu[0]) snprintf(out->cpu, sizeof out->cpu, "unknown");
     out->cores = at_cores();
-    out->l1 = at_cache_bytes(1), out->l2 = at_cache_bytes(2), out->l3 = at_cache_bytes(3);
+    out->l1 = at_cache_bytes(1);
+    out->l2 = at_cache_bytes(2);
+    out->l3 = at_cache_bytes(3);
     out->memory = memory_bytes();
     out->isa = at_simd_now()->name;
     out->isas = at_simd_available(out->isa_names, 8);

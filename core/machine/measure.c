@@ -1,4 +1,5 @@
-/* measure.c - what this machine can do at best, measured now, as ceilings to set figures beside. */
+/* measure.c - measured peaks of this machine: arithmetic, memory bandwidth, BLIS. Measurements are
+ * compared with these ceilings. */
 #include <stdatomic.h>
 
 #include "base/arena.h"
@@ -9,11 +10,11 @@
 #include "simd/table.h"
 #include "tensor/gemm.h"
 
-/* All threads run the same loop at once; a figure is all work over the time from the first start to
- * the last end. Threads wait for one another at the start, so that none measures an idle neighbour.
- */
+/* All threads run the same loop at the same time. A rate is the work of all threads divided by the
+ * time from the first start to the last end. Threads wait for each other before they start, so that
+ * no thread runs while other cores are idle. */
 typedef struct measure_job {
-    const attune_span *spans; /* each cut in as many shares as threads */
+    const attune_span *spans; /* each is divided into one part per thread */
     int count;
     int64_t steps;
     at_product product;
@@ -22,9 +23,9 @@ typedef struct measure_job {
     int threads;
 } measure_job;
 
-enum { MOST_THREADS = 256 };
+enum { MAX_THREADS = 256 };
 
-static int64_t share_of(const attune_span *span, int threads) {
+static int64_t part_bytes(const attune_span *span, int threads) {
     return span->bytes / threads / 64 * 64;
 }
 
@@ -32,7 +33,7 @@ static attune_status measure_task(void *context, int64_t i, int thread) {
     measure_job *j = context;
     const at_limit_kernels *kernels = &at_simd_now()->limits;
     (void)thread;
-    /* The wait ends by itself where fewer threads come than tasks wait for. */
+    /* The wait has a time limit, in case fewer threads run than there are tasks. */
     atomic_fetch_add(&j->ready, 1);
     for (double limit = attune_clock() + 0.01;
          atomic_load(&j->ready) < j->threads && attune_clock() < limit;)
@@ -42,10 +43,10 @@ static attune_status measure_task(void *context, int64_t i, int thread) {
     if (j->spans) {
         for (int64_t n = 0; n < j->steps * j->count; n++) {
             const attune_span *span = &j->spans[n % j->count];
-            const int64_t share = share_of(span, j->threads);
-            volatile double sum = kernels->read((const char *)span->data + i * share, share);
+            const int64_t bytes = part_bytes(span, j->threads);
+            volatile double sum = kernels->read((const char *)span->data + i * bytes, bytes);
             (void)sum;
-            j->work[i] += (double)share;
+            j->work[i] += (double)bytes;
         }
     } else {
         j->work[i] = kernels->peak[j->product](j->steps);
@@ -68,24 +69,22 @@ static attune_status measure_once(measure_job *j, double *rate, double *seconds)
     return ATTUNE_OK;
 }
 
-/* The best of what fits into the seconds: a ceiling is what the machine can do, not what it does
- * while disturbed. */
+/* The best rate of all runs that fit into the seconds: a ceiling is what the machine can do when
+ * nothing disturbs it. */
 static attune_status measure_best(measure_job *j, double seconds, double *best) {
     double start = attune_clock(), rate, took;
     *best = 0;
     do {
         AT_TRY(measure_once(j, &rate, &took));
         if (rate > *best) *best = rate;
-        /* A run of about 20 ms is long beside starting it and short beside the interrupt's limit.
-         */
+        /* About 20 ms: long compared with the cost of starting a run, and short enough to be
+         * interrupted. */
         if (!j->spans && took < 0.01) j->steps *= 2;
     } while (attune_clock() - start < seconds);
     return ATTUNE_OK;
 }
 
-static int measure_threads(void) {
-    return at_threads() < MOST_THREADS ? at_threads() : MOST_THREADS;
-}
+static int measure_threads(void) { return at_threads() < MAX_THREADS ? at_threads() : MAX_THREADS; }
 
 attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic,
                                   double *operations) {
@@ -108,9 +107,10 @@ attune_status attune_measure_read(double seconds, const attune_span *spans, int 
     AT_TRY(attune_init());
     measure_job j = {.spans = spans, .count = count, .steps = 1, .threads = measure_threads()};
     int64_t bytes = 0;
-    for (int n = 0; n < count; n++) bytes += share_of(&spans[n], j.threads);
-    if (bytes <= 0) return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 a thread, got less");
-    /* What fits a cache takes several readings for one clock to be fair. */
+    for (int n = 0; n < count; n++) bytes += part_bytes(&spans[n], j.threads);
+    if (bytes <= 0)
+        return at_fail(ATTUNE_EVALUE, "bytes: expected at least 64 bytes per thread, got fewer");
+    /* Memory that fits a cache is read several times per run, so that the clock is exact enough. */
     if (bytes < (16 << 20)) j.steps = (16 << 20) / bytes;
     return measure_best(&j, seconds, bytes_per_second);
 }
@@ -120,8 +120,8 @@ attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *by
     if (bytes < 0)
         return at_fail(ATTUNE_EVALUE, "bytes: expected at least 0, got %lld", (long long)bytes);
     if (bytes == 0) {
-        const int64_t least = (int64_t)256 << 20, past = 4 * at_cache_bytes(3);
-        bytes = past > least ? past : least;
+        const int64_t min_bytes = (int64_t)256 << 20, past_l3 = 4 * at_cache_bytes(3);
+        bytes = past_l3 > min_bytes ? past_l3 : min_bytes;
     }
     char *data = at_alloc_zeroed(bytes);
     if (!data) return ATTUNE_EMEMORY;

@@ -67,16 +67,19 @@ static attune_status copy_task(void *context, int64_t task, int thread) {
 
 static attune_status run_copy(const attune_tensor *from, const attune_tensor *into) {
     attune_tensor flat_from = *from, flat_into = *into;
-    /* Two contiguous tensors are one long row, cut into even pieces. */
+    /* Two contiguous tensors are one long row: divide it into equal pieces. */
     if (attune_tensor_is_contiguous(from) && attune_tensor_is_contiguous(into)) {
         int64_t count = attune_tensor_count(from), piece = 4096;
         while (count % piece) piece /= 2;
         flat_from.rank = flat_into.rank = 2;
-        flat_from.shape[0] = flat_into.shape[0] = count / piece,
+        flat_from.shape[0] = flat_into.shape[0] = count / piece;
         flat_from.shape[1] = flat_into.shape[1] = piece;
-        flat_from.stride[0] = flat_into.stride[0] = piece,
+        flat_from.stride[0] = flat_into.stride[0] = piece;
         flat_from.stride[1] = flat_into.stride[1] = 1;
-        if (piece < 64 && from->rank > 0) flat_from = *from, flat_into = *into;
+        if (piece < 64 && from->rank > 0) {
+            flat_from = *from;
+            flat_into = *into;
+        }
     }
     at_rows_view rows = at_rows_of(&flat_from);
     copy_job j = {.from = &flat_from, .into = &flat_into, .rows = rows.rows, .length = rows.length};

@@ -1,4 +1,4 @@
-/* elementwise.c - one result for one element, or for two that broadcasting brings together. */
+/* elementwise.c - unary and binary operations per element; binary ones broadcast. */
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +8,7 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum { PART = 512 }; /* elements that are widened at a time */
+enum { PART = 512 }; /* elements converted to f32 or f64 per step */
 
 static const char *const unary_names[] = {
 #define X(symbol, name) name,
@@ -21,7 +21,7 @@ static const char *const binary_names[] = {
 #undef X
 };
 
-/* ---- what is computed ------------------------------------------------------------------------ */
+/* ---- the operations -------------------------------------------------------------------------- */
 
 static double unary_f64(attune_unary op, double x) {
     switch (op) {
@@ -32,8 +32,8 @@ static double unary_f64(attune_unary op, double x) {
     case ATTUNE_TANH: return tanh(x);
     case ATTUNE_SIGMOID: return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
     case ATTUNE_GELU:
-        return 0.5 * x * erfc(-x * 0.70710678118654752440); /* Hendrycks and Gimpel 2016, with the
-                                                               exact normal distribution */
+        /* Hendrycks and Gimpel 2016, with the exact normal distribution; 0.707.. is sqrt(1 / 2) */
+        return 0.5 * x * erfc(-x * 0.70710678118654752440);
     case ATTUNE_SILU: return x < 0 ? x * exp(x) / (1 + exp(x)) : x / (1 + exp(-x));
     case ATTUNE_ABS: return fabs(x);
     }
@@ -49,7 +49,7 @@ static void unary_f32(attune_unary op, const float *x, float *out, int64_t n) {
     case ATTUNE_SILU: {
         float s[PART];
         kernels->sigmoid(x, s, n);
-        /* at -inf 0 * -inf would be NaN; the limit is 0 */
+        /* At -inf, x * sigmoid(x) would be -inf * 0 = NaN; its limit is 0. */
         for (int64_t i = 0; i < n; i++) out[i] = x[i] == -INFINITY ? -0.0f : x[i] * s[i];
         break;
     }
@@ -100,16 +100,16 @@ static void binary_f32(attune_binary op, const float *a, const float *b, float *
     }
 }
 
-/* Integers wrap around as unsigned ones do; / and ^ are refused before. */
+/* Integers wrap around like unsigned ones. Division and powers were refused before. */
 static int64_t binary_i64(attune_binary op, int64_t a, int64_t b) {
     uint64_t x = (uint64_t)a, y = (uint64_t)b;
     return (int64_t)(op == ATTUNE_ADD ? x + y : op == ATTUNE_SUB ? x - y : x * y);
 }
 
-/* ---- the walk -------------------------------------------------------------------------------- */
+/* ---- loops over rows ------------------------------------------------------------------------- */
 
 typedef struct map_job {
-    const attune_tensor *a, *b, *out; /* of one shape; b NULL: unary */
+    const attune_tensor *a, *b, *out; /* all of one shape; b NULL: unary */
     int op;
     int64_t rows_per_task;
 } map_job;
@@ -157,10 +157,12 @@ static void map_row(const map_job *j, int64_t row) {
         } else {
             float x[PART], y[PART];
             at_load_row(j->a, ia, a.stride, n, x);
-            if (j->b)
-                at_load_row(j->b, ib, b.stride, n, y), binary_f32((attune_binary)j->op, x, y, x, n);
-            else
+            if (j->b) {
+                at_load_row(j->b, ib, b.stride, n, y);
+                binary_f32((attune_binary)j->op, x, y, x, n);
+            } else {
                 unary_f32((attune_unary)j->op, x, x, n);
+            }
             at_store_row(j->out, io, out.stride, n, x);
         }
     }
@@ -174,11 +176,14 @@ static attune_status map_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* Contiguous tensors of one shape are as good as rows of any length: rows long enough to be worth a
- * walk, short enough to share. */
+/* Views a contiguous tensor as [count / piece, piece]: rows long enough for the kernels and short
+ * enough to divide among threads. */
 static void flatten(attune_tensor *t, int64_t piece) {
     int64_t count = attune_tensor_count(t);
-    t->rank = 2, t->shape[0] = count / piece, t->shape[1] = piece, t->stride[0] = piece,
+    t->rank = 2;
+    t->shape[0] = count / piece;
+    t->shape[1] = piece;
+    t->stride[0] = piece;
     t->stride[1] = 1;
 }
 
@@ -188,11 +193,15 @@ static attune_status run(const attune_tensor *a, const attune_tensor *b, const a
     if (attune_tensor_is_contiguous(a) && (!b || attune_tensor_is_contiguous(b)) && out->rank > 0) {
         int64_t piece = 4096, count = attune_tensor_count(out);
         while (count % piece) piece /= 2;
-        if (piece >= 64) flatten(&x, piece), flatten(&y, piece), flatten(&o, piece);
+        if (piece >= 64) {
+            flatten(&x, piece);
+            flatten(&y, piece);
+            flatten(&o, piece);
+        }
     }
     map_job j = {.a = &x, .b = b ? &y : NULL, .out = &o, .op = op};
     at_rows_view rows = at_rows_of(&o);
-    /* These cost more than memory does, so smaller pieces are worth sharing. */
+    /* These operations cost more than reading memory, so smaller tasks than AT_CHUNK pay off. */
     j.rows_per_task = rows.length >= AT_CHUNK / 4 ? 1 : AT_CHUNK / 4 / rows.length;
     return at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, map_task, &j);
 }
@@ -212,7 +221,7 @@ attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t, attun
     return status;
 }
 
-/* The shape that both broadcast to, aligned at their last axes. */
+/* The shape that a and b broadcast to; their last axes are aligned. */
 static attune_status common_shape(attune_binary op, const attune_tensor *a, const attune_tensor *b,
                                   int *rank, int64_t *shape) {
     *rank = a->rank > b->rank ? a->rank : b->rank;
@@ -231,7 +240,7 @@ static attune_status common_shape(attune_binary op, const attune_tensor *a, cons
 
 attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, const attune_tensor *b,
                                    attune_tensor *out) {
-    attune_tensor x = *a, y = *b, wide_x, wide_y;
+    attune_tensor x = *a, y = *b, expanded_x, expanded_y;
     int64_t shape[ATTUNE_MAX_RANK] = {0};
     int rank;
     memset(out, 0, sizeof *out);
@@ -248,14 +257,14 @@ attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a, con
     }
     AT_TRY(common_shape(op, &x, &y, &rank, shape));
     AT_TRY(at_tensor_new(x.dtype, rank, shape, out));
-    attune_status status = attune_tensor_expand(&x, rank, shape, &wide_x);
+    attune_status status = attune_tensor_expand(&x, rank, shape, &expanded_x);
     if (status == ATTUNE_OK) {
-        status = attune_tensor_expand(&y, rank, shape, &wide_y);
+        status = attune_tensor_expand(&y, rank, shape, &expanded_y);
         if (status == ATTUNE_OK) {
-            status = run(&wide_x, &wide_y, out, (int)op);
-            attune_tensor_close(&wide_y);
+            status = run(&expanded_x, &expanded_y, out, (int)op);
+            attune_tensor_close(&expanded_y);
         }
-        attune_tensor_close(&wide_x);
+        attune_tensor_close(&expanded_x);
     }
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;

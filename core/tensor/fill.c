@@ -1,4 +1,4 @@
-/* fill.c - values that come from nowhere: constants, ranges, random numbers. */
+/* fill.c - tensors filled with a constant, a range or random numbers. */
 #include <math.h>
 
 #include "base/parallel.h"
@@ -10,13 +10,14 @@ typedef enum fill_kind { FILL_VALUE, FILL_RANGE, FILL_NORMAL, FILL_UNIFORM } fil
 typedef struct fill_job {
     const attune_tensor *t;
     fill_kind kind;
-    double a, b; /* value; first, step; mean, standard deviation; low, high */
+    double a, b; /* the parameters of the kind, in order:
+                    value | first, step | mean, standard deviation | low, high */
     uint64_t seed;
     at_rows_view rows;
     int64_t rows_per_task;
 } fill_job;
 
-/* 53 bits in (0, 1). */
+/* Uniform in (0, 1) with 53 random bits. */
 static double unit(uint32_t high, uint32_t low) {
     return ((double)(((uint64_t)high << 21) ^ (low >> 11)) + 0.5) * 0x1p-53;
 }
@@ -30,7 +31,7 @@ static double value_at(const fill_job *j, int64_t i) {
     attune_philox(counter, key, word);
     double u = unit(word[0], word[1]);
     if (j->kind == FILL_UNIFORM) return j->a + (j->b - j->a) * u;
-    /* Box and Muller 1958 */
+    /* A normal number from two uniform ones: Box and Muller 1958. 6.28.. is 2 pi. */
     return j->a + j->b * sqrt(-2 * log(u)) * cos(6.283185307179586 * unit(word[2], word[3]));
 }
 

@@ -1,8 +1,7 @@
 /* matmul.c - matrix products through BLIS, any strides, batched.
  *
- * The threads are ours: each task is a block of rows or columns of one product, multiplied by BLIS
- * with one thread. An element's sum runs over k in the same order however the product is cut, so
- * bits do not depend on the number of threads.
+ * Each task is a block of rows or of columns of one product, which BLIS multiplies on one thread.
+ * The shape alone decides the blocks, so the bits do not depend on the number of threads.
  */
 #include <string.h>
 
@@ -12,13 +11,13 @@
 #include "tensor/gemm.h"
 #include "tensor/tensor.h"
 
-/* Operations of a task: about 90 ms of one core at 100 GFLOP/s. */
-static const double MOST_WORK = 9e9;
-enum { GRAIN = 32 }; /* rows or columns of a block: a multiple of BLIS's register tiles */
+/* The max number of operations per task: about 90 ms of one core at 100 GFLOP/s. */
+static const double MAX_WORK = 9e9;
+enum { GRAIN = 32 }; /* blocks have a multiple of this many rows: BLIS's register tiles divide it */
 
 typedef struct matmul_job {
-    attune_tensor a, b, c;                   /* of one rank, leading axes broadcast */
-    int64_t m, n, k, batches, blocks, block; /* blocks of rows, or of columns */
+    attune_tensor a, b, c;                   /* of one rank; leading axes are expanded */
+    int64_t m, n, k, batches, blocks, block; /* block: rows or columns per block */
     bool by_rows;
 } matmul_job;
 
@@ -36,10 +35,12 @@ static attune_status multiply(void *context, int64_t task, int thread) {
     int64_t m = j->m, n = j->n;
     if (j->by_rows) {
         m = m - begin < j->block ? m - begin : j->block;
-        offset[0] += begin * j->a.stride[r - 2], offset[2] += begin * j->c.stride[r - 2];
+        offset[0] += begin * j->a.stride[r - 2];
+        offset[2] += begin * j->c.stride[r - 2];
     } else {
         n = n - begin < j->block ? n - begin : j->block;
-        offset[1] += begin * j->b.stride[r - 1], offset[2] += begin * j->c.stride[r - 1];
+        offset[1] += begin * j->b.stride[r - 1];
+        offset[2] += begin * j->c.stride[r - 1];
     }
     const int64_t *as = j->a.stride + r - 2, *bs = j->b.stride + r - 2, *cs = j->c.stride + r - 2;
     if (j->c.dtype == ATTUNE_F64) {
@@ -55,23 +56,23 @@ static attune_status multiply(void *context, int64_t task, int thread) {
 }
 
 static attune_status run(matmul_job *j) {
-    /* The cut is the problem's and the machine's, not the number of threads': BLIS takes other
-     * kernels for other sizes, and their sums differ in the last bits. Each block packs the other
-     * operand anew, so there are no more than cores, unless one would keep the interrupt waiting.
-     */
+    /* The blocks depend on the shape and on the cores of the machine, not on the number of threads:
+     * BLIS chooses its kernels by size, and they differ in the last bits. Each block packs the
+     * other operand again, so there are no more blocks than cores, unless a task would then run too
+     * long to be interrupted. */
     j->by_rows = j->m >= j->n;
     const int64_t length = j->by_rows ? j->m : j->n;
     const double work = 2.0 * (double)j->m * (double)j->n * (double)j->k;
     int64_t blocks = work < 1e7 ? 1 : at_cores();
-    if (work / (double)blocks > MOST_WORK) blocks = (int64_t)(work / MOST_WORK) + 1;
+    if (work / (double)blocks > MAX_WORK) blocks = (int64_t)(work / MAX_WORK) + 1;
     j->block = (length + blocks - 1) / blocks;
     j->block = (j->block + GRAIN - 1) / GRAIN * GRAIN;
     j->blocks = (length + j->block - 1) / j->block;
     return at_parallel(j->batches * j->blocks, multiply, j);
 }
 
-/* f32 and f64 as they lie; other dtypes as new f32 tensors. */
-static attune_status as_blis_takes_it(const attune_tensor *t, attune_tensor *out) {
+/* f32 and f64 tensors without a copy; other dtypes as new f32 tensors. */
+static attune_status in_blis_dtype(const attune_tensor *t, attune_tensor *out) {
     return t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64
                ? attune_tensor_share(t, out)
                : attune_tensor_convert(t, ATTUNE_F32, out);
@@ -111,13 +112,14 @@ static attune_status check(const attune_tensor *a, const attune_tensor *b, int *
         }
         shape[*rank - i] = x > y ? x : y;
     }
-    shape[*rank - 2] = a->shape[a->rank - 2], shape[*rank - 1] = b->shape[b->rank - 1];
+    shape[*rank - 2] = a->shape[a->rank - 2];
+    shape[*rank - 1] = b->shape[b->rank - 1];
     return ATTUNE_OK;
 }
 
 attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *b,
                                    attune_tensor *out) {
-    attune_tensor x = *a, y = *b, wide_a = {0}, wide_b = {0};
+    attune_tensor x = *a, y = *b, blis_a = {0}, blis_b = {0};
     int64_t shape[ATTUNE_MAX_RANK] = {0}, from[ATTUNE_MAX_RANK];
     int rank = 0;
     memset(out, 0, sizeof *out);
@@ -126,19 +128,20 @@ attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *
     matmul_job j = {
         .m = shape[rank - 2], .n = shape[rank - 1], .k = x.shape[x.rank - 1], .batches = 1};
     for (int i = 0; i < rank - 2; i++) j.batches *= shape[i];
-    attune_status status = as_blis_takes_it(&x, &wide_a);
-    if (status == ATTUNE_OK) status = as_blis_takes_it(&y, &wide_b);
+    attune_status status = in_blis_dtype(&x, &blis_a);
+    if (status == ATTUNE_OK) status = in_blis_dtype(&y, &blis_b);
     memcpy(from, shape, sizeof from);
     from[rank - 1] = j.k;
-    if (status == ATTUNE_OK) status = attune_tensor_expand(&wide_a, rank, from, &j.a);
-    from[rank - 2] = j.k, from[rank - 1] = j.n;
-    if (status == ATTUNE_OK) status = attune_tensor_expand(&wide_b, rank, from, &j.b);
-    if (status == ATTUNE_OK) status = at_tensor_new(wide_a.dtype, rank, shape, &j.c);
+    if (status == ATTUNE_OK) status = attune_tensor_expand(&blis_a, rank, from, &j.a);
+    from[rank - 2] = j.k;
+    from[rank - 1] = j.n;
+    if (status == ATTUNE_OK) status = attune_tensor_expand(&blis_b, rank, from, &j.b);
+    if (status == ATTUNE_OK) status = at_tensor_new(blis_a.dtype, rank, shape, &j.c);
     if (status == ATTUNE_OK) status = run(&j);
     if (status == ATTUNE_OK)
         status = x.dtype == j.c.dtype ? attune_tensor_share(&j.c, out)
                                       : attune_tensor_convert(&j.c, x.dtype, out);
-    attune_tensor *all[] = {&wide_a, &wide_b, &j.a, &j.b, &j.c};
+    attune_tensor *all[] = {&blis_a, &blis_b, &j.a, &j.b, &j.c};
     for (int i = 0; i < 5; i++) attune_tensor_close(all[i]);
     return status;
 }

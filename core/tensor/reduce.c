@@ -1,7 +1,7 @@
 /* reduce.c - sums, means, maxima and softmax over one axis or all.
  *
- * f32 sums are taken in double over fixed pieces, whose sums are added in their order: the same
- * bits for any number of threads.
+ * Sums are computed in double over pieces of a fixed size, and the sums of the pieces are added in
+ * order, so the bits are the same for any number of threads.
  */
 #include <math.h>
 #include <stdatomic.h>
@@ -13,10 +13,13 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum { PART = 1024, PIECE = 1 << 16 };
+enum {
+    PART = 1024,    /* elements converted to f32 per step */
+    PIECE = 1 << 16 /* elements per partial sum */
+};
 
-/* NaN stays. */
-static double greater(double a, double b) { return isnan(a) || a > b ? a : b; }
+/* The maximum, or NaN if either is NaN. */
+static double max_or_nan(double a, double b) { return isnan(a) || a > b ? a : b; }
 
 /* The sum or maximum of n elements `stride` apart. */
 static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t offset,
@@ -29,7 +32,7 @@ static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t of
     }
     for (int64_t i = 0; i < n; i++) {
         double x = at_load(t, offset + i * stride);
-        total = op == ATTUNE_MAX ? greater(total, x) : total + x;
+        total = op == ATTUNE_MAX ? max_or_nan(total, x) : total + x;
     }
     return total;
 }
@@ -39,7 +42,7 @@ typedef struct reduce_job {
     attune_tensor t; /* the reduced axis is the last */
     const attune_tensor *out;
     int64_t rows_per_task;
-    double *part; /* of everything: [pieces] */
+    double *part; /* [pieces] for a reduction over all axes */
     attune_tensor flat;
 } reduce_job;
 
@@ -52,7 +55,7 @@ static attune_status piece_task(void *context, int64_t task, int thread) {
     int64_t begin = task * j->rows_per_task, end = begin + j->rows_per_task;
     for (int64_t row = begin; row < end && row < rows; row++) {
         double x = reduce_run(j->op, &j->flat, at_row_offset(&j->flat, row), stride, length);
-        total = j->op == ATTUNE_MAX ? greater(total, x) : total + x;
+        total = j->op == ATTUNE_MAX ? max_or_nan(total, x) : total + x;
     }
     j->part[task] = total;
     return ATTUNE_OK;
@@ -64,9 +67,13 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     if (attune_tensor_is_contiguous(t)) {
         int64_t piece = PIECE;
         while (count % piece) piece /= 2;
-        if (piece >= PART || t->rank == 0)
-            j.flat.rank = 2, j.flat.shape[0] = count / piece, j.flat.shape[1] = piece,
-            j.flat.stride[0] = piece, j.flat.stride[1] = 1;
+        if (piece >= PART || t->rank == 0) {
+            j.flat.rank = 2;
+            j.flat.shape[0] = count / piece;
+            j.flat.shape[1] = piece;
+            j.flat.stride[0] = piece;
+            j.flat.stride[1] = 1;
+        }
     }
     at_rows_view rows = at_rows_of(&j.flat);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
@@ -76,7 +83,7 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     attune_status status = at_parallel(pieces, piece_task, &j);
     double total = op == ATTUNE_MAX ? -INFINITY : 0;
     for (int64_t i = 0; i < pieces && status == ATTUNE_OK; i++)
-        total = op == ATTUNE_MAX ? greater(total, j.part[i]) : total + j.part[i];
+        total = op == ATTUNE_MAX ? max_or_nan(total, j.part[i]) : total + j.part[i];
     at_free(j.part);
     AT_TRY(status);
     AT_TRY(at_tensor_new(t->dtype, 0, NULL, out));
@@ -84,12 +91,15 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     return ATTUNE_OK;
 }
 
-/* The axis moved to the end, so that rows are what is reduced. */
+/* t with the axis moved to the end, so that each row is reduced to one element. */
 static attune_tensor axis_last(const attune_tensor *t, int axis) {
     attune_tensor v = *t;
-    for (int i = axis; i + 1 < t->rank; i++)
-        v.shape[i] = t->shape[i + 1], v.stride[i] = t->stride[i + 1];
-    v.shape[t->rank - 1] = t->shape[axis], v.stride[t->rank - 1] = t->stride[axis];
+    for (int i = axis; i + 1 < t->rank; i++) {
+        v.shape[i] = t->shape[i + 1];
+        v.stride[i] = t->stride[i + 1];
+    }
+    v.shape[t->rank - 1] = t->shape[axis];
+    v.stride[t->rank - 1] = t->stride[axis];
     return v;
 }
 
@@ -104,7 +114,7 @@ static attune_status row_task(void *context, int64_t task, int thread) {
         for (int64_t i = 0; i < rows.length; i += PIECE) {
             int64_t n = rows.length - i < PIECE ? rows.length - i : PIECE;
             double x = reduce_run(j->op, &j->t, offset + i * rows.stride, rows.stride, n);
-            total = j->op == ATTUNE_MAX ? greater(total, x) : total + x;
+            total = j->op == ATTUNE_MAX ? max_or_nan(total, x) : total + x;
         }
         at_store(j->out, row, j->op == ATTUNE_MEAN ? total / (double)rows.length : total);
     }
@@ -136,9 +146,9 @@ attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, 
 /* ---- softmax --------------------------------------------------------------------------------- */
 
 typedef struct softmax_job {
-    attune_tensor from, to; /* the axis last */
-    float *wide;            /* [threads][length] */
-    double *wide_f64;
+    attune_tensor from, to; /* the softmax runs over the last axis */
+    float *row;             /* [threads][length], or NULL where f64_row is used */
+    double *f64_row;
     int64_t rows_per_task;
 } softmax_job;
 
@@ -157,7 +167,7 @@ static void softmax_row(float *x, int64_t n) {
 
 static void softmax_row_f64(double *x, int64_t n) {
     double max = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++) max = greater(max, x[i]);
+    for (int64_t i = 0; i < n; i++) max = max_or_nan(max, x[i]);
     for (int64_t i = 0; i < n; i++) sum += x[i] = max == -INFINITY ? 0 : exp(x[i] - max);
     for (int64_t i = 0; i < n && max != -INFINITY; i++) x[i] /= sum;
 }
@@ -168,13 +178,13 @@ static attune_status softmax_task(void *context, int64_t task, int thread) {
     for (int64_t row = task * j->rows_per_task;
          row < (task + 1) * j->rows_per_task && row < from.rows; row++) {
         int64_t a = at_row_offset(&j->from, row), b = at_row_offset(&j->to, row), n = from.length;
-        if (j->wide_f64) {
-            double *x = j->wide_f64 + thread * n;
+        if (j->f64_row) {
+            double *x = j->f64_row + thread * n;
             at_load_row_f64(&j->from, a, from.stride, n, x);
             softmax_row_f64(x, n);
             at_store_row_f64(&j->to, b, to.stride, n, x);
         } else {
-            float *x = j->wide + thread * n;
+            float *x = j->row + thread * n;
             at_load_row(&j->from, a, from.stride, n, x);
             softmax_row(x, n);
             at_store_row(&j->to, b, to.stride, n, x);
@@ -195,13 +205,13 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     AT_TRY(at_tensor_new(from.dtype, from.rank, from.shape, out));
     softmax_job j = {.from = axis_last(&from, axis), .to = axis_last(out, axis)};
     const at_rows_view rows = at_rows_of(&j.from);
-    const bool wide = from.dtype == ATTUNE_F64;
+    const bool in_f64 = from.dtype == ATTUNE_F64;
     void *scratch =
-        at_alloc(at_checked_mul(at_checked_mul(at_threads(), rows.length), wide ? 8 : 4));
-    if (wide)
-        j.wide_f64 = scratch;
+        at_alloc(at_checked_mul(at_checked_mul(at_threads(), rows.length), in_f64 ? 8 : 4));
+    if (in_f64)
+        j.f64_row = scratch;
     else
-        j.wide = scratch;
+        j.row = scratch;
     j.rows_per_task = rows.length >= AT_CHUNK / 4 ? 1 : AT_CHUNK / 4 / rows.length;
     attune_status status =
         scratch ? at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, softmax_task, &j)
@@ -211,7 +221,7 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
     return status;
 }
 
-/* ---- finite or not --------------------------------------------------------------------------- */
+/* ---- nonfinite values ------------------------------------------------------------------------ */
 
 typedef struct finite_job {
     const attune_tensor *t;

@@ -42,10 +42,12 @@ static attune_status check_shape(attune_dtype dtype, int rank, const int64_t *sh
 
 static void set_shape(attune_tensor *t, attune_dtype dtype, int rank, const int64_t *shape) {
     memset(t, 0, sizeof *t);
-    t->dtype = dtype, t->rank = rank;
+    t->dtype = dtype;
+    t->rank = rank;
     int64_t stride = 1;
     for (int i = rank - 1; i >= 0; i--) {
-        t->shape[i] = shape[i], t->stride[i] = stride;
+        t->shape[i] = shape[i];
+        t->stride[i] = stride;
         stride *= shape[i];
     }
 }
@@ -54,7 +56,7 @@ attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
                             attune_tensor *out) {
     int64_t bytes, copy[ATTUNE_MAX_RANK] = {0};
     if (rank > 0 && rank <= ATTUNE_MAX_RANK)
-        memcpy(copy, shape, (size_t)rank * sizeof *shape); /* shape may be out's own */
+        memcpy(copy, shape, (size_t)rank * sizeof *shape); /* shape may point into *out */
     memset(out, 0, sizeof *out);
     AT_TRY(check_shape(dtype, rank, copy, &bytes));
     attune_buffer *buffer = at_alloc((int64_t)sizeof *buffer);
@@ -66,7 +68,8 @@ attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
         return ATTUNE_EMEMORY;
     }
     set_shape(out, dtype, rank, copy);
-    out->buffer = buffer, out->data = buffer->data;
+    out->buffer = buffer;
+    out->data = buffer->data;
     return ATTUNE_OK;
 }
 
@@ -101,14 +104,15 @@ attune_status attune_tensor_share(const attune_tensor *t, attune_tensor *out) {
 
 void attune_tensor_close(attune_tensor *t) {
     attune_buffer *buffer = t->buffer;
-    t->buffer = NULL, t->data = NULL;
+    t->buffer = NULL;
+    t->data = NULL;
     if (buffer && atomic_fetch_sub(&buffer->owners, 1) == 1) {
         at_free(buffer->data);
         at_free(buffer);
     }
 }
 
-/* ---- what a tensor is ------------------------------------------------------------------------ */
+/* ---- properties and checks ------------------------------------------------------------------- */
 
 int64_t attune_tensor_count(const attune_tensor *t) {
     int64_t n = 1;
@@ -169,9 +173,9 @@ static double saturated(double x, double low, double high) {
     return x < low ? low : x > high ? high : x;
 }
 
-/* To a 16-bit float by way of f32 without rounding twice: f32 is rounded to odd, so that no tie is
- * made that was none. */
-static float to_odd(double x) {
+/* The f32 that is rounded again to a 16-bit float. Rounding it to odd avoids double rounding: the
+ * f32 is a tie between two 16-bit floats only if x is one. */
+static float round_to_odd(double x) {
     float f = (float)x;
     if ((double)f == x || isnan(x) || isinf(f)) return f;
     uint32_t u = at_bits_of_f32(f);
@@ -184,8 +188,8 @@ void at_store(const attune_tensor *t, int64_t offset, double x) {
     switch (t->dtype) {
     case ATTUNE_F32: ((float *)t->data)[offset] = (float)x; break;
     case ATTUNE_F64: ((double *)t->data)[offset] = x; break;
-    case ATTUNE_BF16: ((uint16_t *)t->data)[offset] = at_f32_to_bf16(to_odd(x)); break;
-    case ATTUNE_F16: ((uint16_t *)t->data)[offset] = at_f32_to_f16(to_odd(x)); break;
+    case ATTUNE_BF16: ((uint16_t *)t->data)[offset] = at_f32_to_bf16(round_to_odd(x)); break;
+    case ATTUNE_F16: ((uint16_t *)t->data)[offset] = at_f32_to_f16(round_to_odd(x)); break;
     case ATTUNE_I8: ((int8_t *)t->data)[offset] = (int8_t)saturated(x, -128, 127); break;
     case ATTUNE_I32:
         ((int32_t *)t->data)[offset] = (int32_t)saturated(x, -0x1p31, 0x1p31 - 1);

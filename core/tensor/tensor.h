@@ -1,5 +1,5 @@
-/* tensor.h - what the tensor operations share: checks, elements of any dtype, and walks over
- * strided views. */
+/* tensor.h - what the tensor operations have in common: checks, access to elements of any dtype,
+ * and rows of strided views. */
 #ifndef AT_TENSOR_TENSOR_H
 #define AT_TENSOR_TENSOR_H
 
@@ -7,31 +7,31 @@
 #include "base/dtype.h"
 #include "base/numbers.h"
 
-/* ECLOSED where t has no data. */
+/* ECLOSED if t is NULL or has no data. */
 attune_status at_check_open(const char *name, const attune_tensor *t);
 
-/* attune_tensor_new without the zeros: for results that are written as a whole. */
+/* attune_tensor_new without zeroing, for results whose every element is written. */
 attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out);
 
 bool at_same_shape(const attune_tensor *a, const attune_tensor *b);
 
-/* -1 .. -rank count from the end; EVALUE outside. */
+/* *out is the axis from 0 on. -1 .. -rank count from the end. EVALUE: out of range. */
 attune_status at_check_axis(const attune_tensor *t, int axis, int *out);
 
-/* One element at an offset from t->data. Doubles hold every dtype's values but large i64. */
+/* The element `offset` elements after t->data. A double holds the values of every dtype, except
+ * i64 beyond 2^53. */
 double at_load(const attune_tensor *t, int64_t offset);
-void at_store(const attune_tensor *t, int64_t offset,
-              double value); /* rounds to nearest even; integers saturate, NaN gives 0 */
+/* Rounds to nearest even. Integers saturate, and NaN gives 0. */
+void at_store(const attune_tensor *t, int64_t offset, double value);
 
-/* Rows along the last axis, for walking a view without caring for its rank: row n of count / length
- * starts at offset(t, n). */
+/* A view of any rank as rows along its last axis. Row r starts at at_row_offset(t, r). */
 typedef struct at_rows_view {
-    int64_t rows, length, stride; /* stride between a row's elements */
+    int64_t rows, length, stride; /* stride: between neighbouring elements of a row */
 } at_rows_view;
 at_rows_view at_rows_of(const attune_tensor *t);
 int64_t at_row_offset(const attune_tensor *t, int64_t row);
 
-/* n elements `stride` apart into f32 or f64, and back. */
+/* Converts n elements, `stride` apart, from t to f32 or f64 at `out`, and from x back into t. */
 void at_load_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n, float *out);
 void at_load_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n,
                      double *out);
@@ -40,10 +40,10 @@ void at_store_row(const attune_tensor *t, int64_t offset, int64_t stride, int64_
 void at_store_row_f64(const attune_tensor *t, int64_t offset, int64_t stride, int64_t n,
                       const double *x);
 
-/* Whether no element is Inf or NaN. */
+/* *finite: no element is Inf or NaN. */
 attune_status at_all_finite(const attune_tensor *t, bool *finite);
 
-/* Elements of a parallel task; below it a loop is not worth sharing. */
+/* Elements per parallel task. A smaller loop is not worth more than one thread. */
 enum { AT_CHUNK = 1 << 16 };
 
 #endif

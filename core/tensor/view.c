@@ -1,4 +1,4 @@
-/* view.c - other shapes over the same memory. */
+/* view.c - tensors of other shapes over the same memory. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -27,7 +27,10 @@ attune_status attune_tensor_view(const attune_tensor *t, int rank, const int64_t
         else
             known = at_checked_mul(known, shape[i]);
     }
-    if (open >= 0 && known > 0 && count % known == 0) v.shape[open] = count / known, known = count;
+    if (open >= 0 && known > 0 && count % known == 0) {
+        v.shape[open] = count / known;
+        known = count;
+    }
     if (known != count) {
         return at_fail(ATTUNE_ESHAPE, "shape: expected %lld elements as in %s, got %s",
                        (long long)count, at_shape_text(t->rank, t->shape),
@@ -40,7 +43,11 @@ attune_status attune_tensor_view(const attune_tensor *t, int rank, const int64_t
                        at_shape_text(t->rank, t->shape));
     }
     v.rank = rank;
-    for (int64_t i = rank - 1, stride = 1; i >= 0; stride *= v.shape[i--]) v.stride[i] = stride;
+    int64_t stride = 1;
+    for (int i = rank - 1; i >= 0; i--) {
+        v.stride[i] = stride;
+        stride *= v.shape[i];
+    }
     return attune_tensor_share(&v, out);
 }
 
@@ -51,8 +58,10 @@ attune_status attune_tensor_transpose(const attune_tensor *t, int a, int b, attu
     AT_TRY(at_check_axis(&v, a, &a));
     AT_TRY(at_check_axis(&v, b, &b));
     int64_t shape = v.shape[a], stride = v.stride[a];
-    v.shape[a] = v.shape[b], v.stride[a] = v.stride[b];
-    v.shape[b] = shape, v.stride[b] = stride;
+    v.shape[a] = v.shape[b];
+    v.stride[a] = v.stride[b];
+    v.shape[b] = shape;
+    v.stride[b] = stride;
     return attune_tensor_share(&v, out);
 }
 
@@ -91,7 +100,10 @@ attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t ind
     }
     advance(&v, index * v.stride[axis]);
     v.rank--;
-    for (int i = axis; i < v.rank; i++) v.shape[i] = v.shape[i + 1], v.stride[i] = v.stride[i + 1];
+    for (int i = axis; i < v.rank; i++) {
+        v.shape[i] = v.shape[i + 1];
+        v.stride[i] = v.stride[i + 1];
+    }
     return attune_tensor_share(&v, out);
 }
 
