@@ -1,8 +1,8 @@
-/* attune.h - the public C interface of attune's core.
+/* attune.h - the public C interface of attune.
  *
- * The core computes attention and what it needs. It knows nothing of Lua, prints nothing and never
- * aborts its host: every call that can fail returns an attune_status, and attune_message() then
- * says which argument was wrong, what was expected and what came.
+ * The library computes attention and what attention needs. It prints nothing and never aborts the
+ * host: every call that can fail returns an attune_status. After a failure attune_message() names
+ * the argument, what was expected and what came.
  *
  * Dimensions, as all comments name them:
  *
@@ -19,7 +19,7 @@
  * come last; a function that fails leaves them closed (tensors) or NULL (handles). A tensor or a
  * handle may be used by one thread at a time; the message is per thread.
  *
- * Each subject has a header of its own, which is its manual.
+ * Each subject has its own header, which is its manual.
  */
 #ifndef ATTUNE_H
 #define ATTUNE_H

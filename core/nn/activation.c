@@ -1,17 +1,17 @@
-/* activation.c - GELU and SwiGLU, each beside its gradients. */
+/* activation.c - GELU and SwiGLU, each with its gradients. */
 #include <string.h>
 
 #include "base/status.h"
 #include "nn/nn_rows.h"
 #include "tensor/tensor.h"
 
-/* Up to three tensors in, up to two out, element by element. */
+/* Up to three input and two output tensors of one shape, computed per element. */
 typedef struct activation_job {
     attune_tensor in[3], out[2];
     bool with_tanh, gated, backward;
 } activation_job;
 
-enum { ROW = 4096 };
+enum { ROW = 4096 }; /* elements per row of the loop: tensors are treated as one long vector */
 
 static attune_status activate(void *context, int64_t first, int64_t last, int64_t piece) {
     activation_job *j = context;

@@ -12,7 +12,7 @@ typedef struct adamw_job {
     attune_tensor g;
 } adamw_job;
 
-enum { ROW = 4096 };
+enum { ROW = 4096 }; /* elements per row of the loop: tensors are treated as one long vector */
 
 static attune_status update(void *context, int64_t first, int64_t last, int64_t piece) {
     adamw_job *j = context;

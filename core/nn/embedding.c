@@ -1,7 +1,7 @@
-/* embedding.c - rows of a table by ids, beside the gradient of the table.
+/* embedding.c - rows of a table selected by ids, and the gradient of the table.
  *
- * Several tokens may have the same id. The gradient is cut by dims, not by tokens, so that each
- * element sums its tokens in their order whatever the threads.
+ * Several tokens may have the same id. Tasks of the gradient divide the dims, not the tokens, so
+ * each element adds its tokens in order for any number of threads.
  */
 #include <string.h>
 
@@ -56,8 +56,10 @@ attune_status attune_embedding(const attune_tensor *table, const attune_tensor *
                        at_shape_text(table->rank, table->shape));
     AT_TRY(check_ids(ids, table->shape[0], &flat));
     memcpy(shape, ids->shape, (size_t)ids->rank * sizeof *shape);
-    shape[ids->rank] = j.n = table->shape[1];
-    j.id = flat.data, j.tokens = attune_tensor_count(&flat);
+    j.n = table->shape[1];
+    shape[ids->rank] = j.n;
+    j.id = flat.data;
+    j.tokens = attune_tensor_count(&flat);
     attune_status status = attune_tensor_contiguous(table, &j.table);
     if (status == ATTUNE_OK) status = at_tensor_new(table->dtype, ids->rank + 1, shape, &j.out);
     if (status == ATTUNE_OK) status = at_nn_rows(j.tokens, j.n, gather, &j);
@@ -68,7 +70,7 @@ attune_status attune_embedding(const attune_tensor *table, const attune_tensor *
     return status;
 }
 
-enum { COLUMNS = 64 };
+enum { COLUMNS = 64 }; /* dims per task of the gradient */
 
 static attune_status scatter(void *context, int64_t task, int thread) {
     embedding_job *j = context;
@@ -99,7 +101,9 @@ attune_status attune_embedding_backward(const attune_tensor *d_out, const attune
             at_fail(ATTUNE_ESHAPE, "d_out: expected ids' shape %s and d_model, got %s",
                     at_shape_text(ids->rank, ids->shape), at_shape_text(d_out->rank, d_out->shape));
     if (status == ATTUNE_OK) {
-        j.n = d_out->shape[ids->rank], j.id = flat.data, j.tokens = attune_tensor_count(&flat);
+        j.n = d_out->shape[ids->rank];
+        j.id = flat.data;
+        j.tokens = attune_tensor_count(&flat);
         const int64_t shape[2] = {vocabulary, j.n};
         status = at_nn_in(d_out, &j.out);
         if (status == ATTUNE_OK) status = attune_tensor_new(j.out.dtype, 2, shape, &j.table);

@@ -1,8 +1,8 @@
-/* loss.c - cross-entropy over a vocabulary, beside its gradient: softmax and logarithm in one, so
- * that no probabilities are kept.
+/* loss.c - cross-entropy over a vocabulary and its gradient. Softmax and logarithm are computed
+ * together, so no probabilities are stored.
  *
- *   loss = mean over the tokens that count of lse_i - x_i[target_i]      dx_i = scale (e^(x_i -
- * lse_i) - one at the target)
+ *   loss = mean over tokens i with target_i != ignore of   lse_i - x_i[target_i]
+ *   dx_i = scale (softmax(x_i) - onehot(target_i))         softmax(x_i) = e^(x_i - lse_i)
  */
 #include <math.h>
 #include <string.h>
@@ -74,7 +74,8 @@ attune_status attune_cross_entropy(const attune_tensor *logits, const attune_ten
     *loss = 0;
     memset(lse, 0, sizeof *lse);
     AT_TRY(check(logits, targets, ignore, &ids, &counted));
-    j.n = logits->shape[logits->rank - 1], j.target = ids.data;
+    j.n = logits->shape[logits->rank - 1];
+    j.target = ids.data;
     const int64_t rows = attune_tensor_count(&ids), pieces = at_nn_pieces(rows, j.n);
     attune_status status = at_nn_in(logits, &j.logits);
     if (status == ATTUNE_OK)
@@ -120,7 +121,8 @@ attune_status attune_cross_entropy_backward(double dloss, const attune_tensor *l
     memset(dlogits, 0, sizeof *dlogits);
     AT_TRY(at_nn_check("lse", lse, NULL));
     AT_TRY(check(logits, targets, ignore, &ids, &counted));
-    j.n = logits->shape[logits->rank - 1], j.target = ids.data,
+    j.n = logits->shape[logits->rank - 1];
+    j.target = ids.data;
     j.scale = counted ? dloss / (double)counted : 0;
     const int64_t rows = attune_tensor_count(&ids);
     attune_status status = ATTUNE_OK;

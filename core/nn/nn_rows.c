@@ -1,4 +1,4 @@
-/* nn.c - contiguous tensors in f32 or f64, and loops over their rows. */
+/* nn_rows.c - contiguous tensors in f32 or f64, and loops over their rows. */
 #include "nn/nn_rows.h"
 
 #include <string.h>
@@ -38,14 +38,15 @@ attune_status at_nn_in(const attune_tensor *t, attune_tensor *out) {
     return attune_tensor_convert(t, ATTUNE_F32, out);
 }
 
-attune_status at_nn_result(const attune_tensor *t, attune_tensor *wide) {
-    return at_tensor_new(t->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32, t->rank, t->shape, wide);
+attune_status at_nn_result(const attune_tensor *t, attune_tensor *result) {
+    return at_tensor_new(t->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32, t->rank, t->shape,
+                         result);
 }
 
-attune_status at_nn_out(attune_tensor *wide, attune_dtype dtype, attune_tensor *out) {
-    attune_status status = wide->dtype == dtype ? attune_tensor_share(wide, out)
-                                                : attune_tensor_convert(wide, dtype, out);
-    attune_tensor_close(wide);
+attune_status at_nn_out(attune_tensor *result, attune_dtype dtype, attune_tensor *out) {
+    attune_status status = result->dtype == dtype ? attune_tensor_share(result, out)
+                                                  : attune_tensor_convert(result, dtype, out);
+    attune_tensor_close(result);
     return status;
 }
 

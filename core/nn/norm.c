@@ -10,8 +10,8 @@
 #include "tensor/tensor.h"
 
 typedef struct norm_job {
-    attune_tensor x, weight, bias, y, mean, rstd; /* mean closed: RMSNorm */
-    attune_tensor dy, dx, dweight, dbias;         /* dweight, dbias: parts [pieces][n] */
+    attune_tensor x, weight, bias, y, mean, rstd; /* mean is closed for RMSNorm */
+    attune_tensor dy, dx, dweight, dbias;         /* dweight, dbias: partial sums [pieces, n] */
     int64_t n;
     double eps;
 } norm_job;
@@ -122,14 +122,14 @@ static attune_status backward_rows(void *context, int64_t first, int64_t last, i
 }
 
 static attune_status sum_into(const attune_tensor *parts, attune_dtype dtype, attune_tensor *out) {
-    attune_tensor wide;
-    AT_TRY(at_tensor_new(parts->dtype, 1, parts->shape + 1, &wide));
-    attune_status status = at_nn_sum_parts(parts, &wide);
+    attune_tensor result;
+    AT_TRY(at_tensor_new(parts->dtype, 1, parts->shape + 1, &result));
+    attune_status status = at_nn_sum_parts(parts, &result);
     if (status != ATTUNE_OK) {
-        attune_tensor_close(&wide);
+        attune_tensor_close(&result);
         return status;
     }
-    return at_nn_out(&wide, dtype, out);
+    return at_nn_out(&result, dtype, out);
 }
 
 static attune_status backward(const attune_tensor *dy, const attune_tensor *x,

@@ -8,7 +8,7 @@
 extern "C" {
 #endif
 
-/* safetensors. Names and metadata in the file's own order. */
+/* A safetensors file: named tensors, and texts (its __metadata__), in the order of the file. */
 typedef struct attune_named_tensor {
     char *name;
     attune_tensor tensor;
@@ -21,10 +21,11 @@ typedef struct attune_archive {
     attune_named_tensor *tensor;
     attune_text_pair *text;
 } attune_archive;
-/* EIO: attune_system_error() is errno. EFORMAT: what is wrong, and where. */
+/* EIO: attune_system_error() is the errno. EFORMAT: the file is malformed; the message says where.
+ * attune_archive_close frees a loaded archive. */
 ATTUNE_API attune_status attune_archive_load(const char *path, attune_archive *out);
-ATTUNE_API attune_status attune_archive_save(
-    const char *path, const attune_archive *archive); /* to a temporary name, then renamed */
+/* Writes a temporary file beside `path` and then renames it, so `path` is never half written. */
+ATTUNE_API attune_status attune_archive_save(const char *path, const attune_archive *archive);
 ATTUNE_API void attune_archive_close(attune_archive *archive);
 ATTUNE_API int attune_system_error(void);
 

@@ -13,31 +13,30 @@ extern "C" {
 #define ATTUNE_VERSION_PATCH 0
 #define ATTUNE_VERSION "0.1.0"
 
-/* The version the library was built as, "0.1.0", to compare with ATTUNE_VERSION. */
+/* The version of the library at run time, "0.1.0". ATTUNE_VERSION is that of the header. */
 ATTUNE_API const char *attune_version(void);
 
-/* Chooses the instruction set (ATTUNE_ISA, else the best one here) and the number of threads.
- * Idempotent. Everything else calls it where needed; call it yourself to learn early of an
- * ATTUNE_ISA that is unknown or absent (EISA). */
+/* Chooses the instruction set: ATTUNE_ISA, or else the best one of this machine. Idempotent. Other
+ * functions call it when needed. Call it yourself to detect an unknown or unavailable ATTUNE_ISA
+ * early (EISA). */
 ATTUNE_API attune_status attune_init(void);
 
-/* Seconds since some fixed point, monotonic. */
+/* Monotonic time in seconds, from an arbitrary start. */
 ATTUNE_API double attune_clock(void);
 
-/* Threads that parallel work uses, the caller among them. n = 0 only asks. Starts as
- * ATTUNE_THREADS, else what affinity and the cgroup allow. Results have the same bits for any
- * number of threads. */
+/* Sets the number of threads, including the caller, from 1 to 256; n = 0 leaves it. *now (may be
+ * NULL) is the number in use. The default is ATTUNE_THREADS, or else what affinity and the cgroup
+ * allow. Results have the same bits for any number of threads. EVALUE: n is out of range. */
 ATTUNE_API attune_status attune_threads(int n, int *now);
 
-/* Asks work in progress, in whatever thread, to end soon with EINTERRUPT. Safe to call in a signal
- * handler. The flag stands until attune_interrupt_clear(), or until a call has returned EINTERRUPT
- * because of it. */
+/* Makes running work in any thread return EINTERRUPT soon. Safe in a signal handler. The flag stays
+ * set until attune_interrupt_clear() or until a call has returned EINTERRUPT. */
 ATTUNE_API void attune_interrupt(void);
 ATTUNE_API void attune_interrupt_clear(void);
 
-/* Bytes of tensors, caches and scratch that are allocated now, the most there ever were since the
- * start or the last attune_memory_reset_peak(), and the limit (0: none) past which an allocation
- * fails with EMEMORY. */
+/* bytes: memory of tensors, caches and scratch allocated now. peak: the max of bytes since the
+ * start or the last attune_memory_reset_peak(). limit: beyond it an allocation fails with EMEMORY;
+ * 0: no limit. */
 typedef struct attune_memory_info {
     int64_t bytes, peak, limit;
 } attune_memory_info;
@@ -45,8 +44,8 @@ ATTUNE_API attune_memory_info attune_memory(void);
 ATTUNE_API attune_status attune_memory_limit(int64_t bytes);
 ATTUNE_API void attune_memory_reset_peak(void);
 
-/* High-water marks within a scope: *mark is opaque; end gives the most bytes above those at the
- * start. Scopes nest. */
+/* The peak within a scope: end returns the max number of bytes allocated beyond those at begin. The
+ * fields are private. Scopes nest. */
 typedef struct attune_memory_scope {
     int64_t start, outer_peak;
 } attune_memory_scope;

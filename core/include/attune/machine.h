@@ -9,34 +9,34 @@ extern "C" {
 #endif
 
 typedef struct attune_machine_info {
-    char cpu[64];             /* the model's name */
-    int cores;                /* that this process may use */
-    int64_t l1, l2, l3;       /* bytes of a core's data cache and of the last level; 0: unknown */
-    int64_t memory;           /* bytes of RAM, or the cgroup's limit where that is less */
-    const char *isa;          /* in use */
-    int isas;                 /* how many run here */
-    const char *isa_names[8]; /* worst first */
-    char features[256];       /* what attune asks for, as /proc/cpuinfo spells it */
+    char cpu[64];             /* model name */
+    int cores;                /* available to this process */
+    int64_t l1, l2, l3;       /* bytes of data cache per level; 0: unknown */
+    int64_t memory;           /* bytes of RAM, or the limit of the cgroup if smaller */
+    const char *isa;          /* instruction set in use */
+    int isas;                 /* number of sets that run on this machine */
+    const char *isa_names[8]; /* from the slowest to the fastest */
+    char features[256];       /* CPU features that attune can use, as in /proc/cpuinfo */
 } attune_machine_info;
 ATTUNE_API attune_status attune_machine(attune_machine_info *out);
 
-/* Measured now, by all threads together; each takes about the seconds given. */
+/* Measurements by all threads together. Each takes about `seconds`. */
 typedef enum attune_arithmetic {
     ATTUNE_MULTIPLY_ADD_F32,
     ATTUNE_DOT_BF16,
     ATTUNE_DOT_I8
 } attune_arithmetic;
-/* Operations a second of the set in use: 2 a multiplication and addition. 0 where the set has no
- * such instruction. */
+/* Operations per second of the instruction set in use; a multiplication and addition counts as 2. 0
+ * if the set has no such instruction. */
 ATTUNE_API attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic,
                                              double *operations);
-ATTUNE_API attune_status attune_measure_bandwidth(
-    double seconds, int64_t bytes,
-    double *bytes_per_second); /* reading that many bytes; 0: four times L3, at least 256 MiB */
-ATTUNE_API attune_status
-attune_measure_read(double seconds, const attune_span *spans, int count,
-                    double *bytes_per_second); /* the same, over memory of the caller's */
-/* BLIS's own sgemm, n cubed, with its own threads: the usual yardstick. FLOP/s. */
+/* Bandwidth of reading `bytes` bytes; 0: four times the L3 cache, at least 256 MiB. */
+ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
+                                                  double *bytes_per_second);
+/* Bandwidth of reading the memory of `count` spans. EVALUE: fewer than 64 bytes per thread. */
+ATTUNE_API attune_status attune_measure_read(double seconds, const attune_span *spans, int count,
+                                             double *bytes_per_second);
+/* FLOP/s of BLIS's own sgemm on its own threads: [n, n] times [n, n], n from 1 to 32768. */
 ATTUNE_API attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops);
 
 #ifdef __cplusplus

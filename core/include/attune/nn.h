@@ -1,4 +1,4 @@
-/* attune/nn.h - what training needs besides attention: each forward beside its backward. */
+/* attune/nn.h - what training needs besides attention: each function with its gradient. */
 #ifndef ATTUNE_NN_H
 #define ATTUNE_NN_H
 
@@ -8,9 +8,10 @@
 extern "C" {
 #endif
 
-/* Each forward beside its gradients. Float tensors of any strides; f32 and f64 are computed as
- * such, bf16 and f16 in f32. Results are new. Rows are the last axis, n long. Sums over rows are
- * taken in an order that the shape alone fixes. */
+/* Arguments are float tensors of any strides. f32 and f64 are computed in their own precision, bf16
+ * and f16 in f32. Results are new tensors. A row is the last axis, n elements. Sums over rows are
+ * added in an order that the shape alone decides. Errors: ESHAPE, EDTYPE, ECLOSED, EMEMORY; EVALUE
+ * for ids, targets and numbers out of range. */
 
 /* y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps): x, y [.., n]   weight [n] or NULL   rstd
  * [..] (Zhang and Sennrich 2019). */
@@ -30,19 +31,19 @@ ATTUNE_API attune_status attune_layer_norm_backward(const attune_tensor *dy, con
                                                     const attune_tensor *mean,
                                                     const attune_tensor *rstd, attune_tensor *dx,
                                                     attune_tensor *dweight, attune_tensor *dbias);
-/* x times the normal distribution's probability of x, or its approximation with tanh (Hendrycks and
- * Gimpel 2016). */
+/* y = x Phi(x), Phi the distribution function of the standard normal, or its approximation with
+ * tanh (Hendrycks and Gimpel 2016): x, y of one shape. */
 ATTUNE_API attune_status attune_gelu(const attune_tensor *x, bool with_tanh, attune_tensor *y);
 ATTUNE_API attune_status attune_gelu_backward(const attune_tensor *dy, const attune_tensor *x,
                                               bool with_tanh, attune_tensor *dx);
-/* gate sigmoid(gate) up (Shazeer 2020). */
+/* y = gate sigmoid(gate) up (Shazeer 2020): all of one shape. */
 ATTUNE_API attune_status attune_swiglu(const attune_tensor *gate, const attune_tensor *up,
                                        attune_tensor *y);
 ATTUNE_API attune_status attune_swiglu_backward(const attune_tensor *dy, const attune_tensor *gate,
                                                 const attune_tensor *up, attune_tensor *dgate,
                                                 attune_tensor *dup);
-/* The mean of -log softmax(logits)[target] over the tokens whose target is not `ignore`: logits
- * [.., n]   targets i64 [..]   lse [..]; 0 where no token counts. */
+/* The mean of -log softmax(logits)[target] over the tokens whose target is not `ignore`; 0 if there
+ * is no such token: logits [.., n]   targets i64 [..], from 0 to n - 1   lse [..]. */
 ATTUNE_API attune_status attune_cross_entropy(const attune_tensor *logits,
                                               const attune_tensor *targets, int64_t ignore,
                                               double *loss, attune_tensor *lse);

@@ -12,8 +12,7 @@ extern "C" {
 
 #define ATTUNE_API __attribute__((visibility("default")))
 
-/* Every status: name, number, what it means in general. The message of a failure says it in
- * particular. */
+/* Every status: name, number, general meaning. attune_message() has the details of a failure. */
 #define ATTUNE_STATUS_TABLE(X)                                            \
     X(OK, 0, "success")                                                   \
     X(ESHAPE, 1, "shapes do not fit together")                            \
@@ -35,12 +34,12 @@ typedef enum attune_status {
 #undef X
 } attune_status;
 
-/* "ESHAPE", and "shapes do not fit together". */
+/* The name, "ESHAPE", and the meaning, "shapes do not fit together". Static strings. */
 ATTUNE_API const char *attune_status_name(attune_status status);
 ATTUNE_API const char *attune_status_text(attune_status status);
 
-/* What the last failure of the calling thread was about; "" before the first. Valid until that
- * thread's next failure. */
+/* The message of the calling thread's last failure, "" before the first. It names the argument,
+ * what was expected and what came. Valid until the next failure of the thread. */
 ATTUNE_API const char *attune_message(void);
 
 #ifdef __cplusplus

@@ -10,7 +10,7 @@ extern "C" {
 
 enum { ATTUNE_MAX_RANK = 6 };
 
-/* name, bytes of an element */
+/* X(symbol, name, bytes per element) */
 #define ATTUNE_DTYPE_TABLE(X) \
     X(F32, "f32", 4)          \
     X(F64, "f64", 8)          \
@@ -28,7 +28,7 @@ ATTUNE_API int64_t attune_dtype_size(attune_dtype dtype);
 /* EDTYPE names the nearest dtype. */
 ATTUNE_API attune_status attune_dtype_parse(const char *name, attune_dtype *out);
 
-/* Some memory. */
+/* A range of memory. */
 typedef struct attune_span {
     const void *data;
     int64_t bytes;
@@ -36,18 +36,18 @@ typedef struct attune_span {
 
 typedef struct attune_buffer attune_buffer; /* reference-counted storage */
 
-/* A view of a buffer. Plain data: copy it only to pass it on; attune_tensor_share() makes a second
- * owner. */
+/* A view of a buffer. A plain copy of the struct is not an owner: attune_tensor_share() makes one.
+ */
 typedef struct attune_tensor {
-    attune_buffer *buffer; /* NULL: closed, or memory of the caller's (attune_tensor_wrap) */
-    void *data;            /* the view's first element; NULL: closed */
+    attune_buffer *buffer; /* NULL: closed, or the caller's memory (attune_tensor_wrap) */
+    void *data;            /* the first element of the view; NULL: closed */
     attune_dtype dtype;
     int rank;                        /* 0 .. ATTUNE_MAX_RANK; only reductions make rank 0 */
     int64_t shape[ATTUNE_MAX_RANK];  /* each at least 1 */
     int64_t stride[ATTUNE_MAX_RANK]; /* in elements; 0 where broadcast */
 } attune_tensor;
 
-/* Axes count from 0 here (the Lua face counts from 1), negative ones from the end. */
+/* Axes count from 0, negative ones from the end. */
 
 ATTUNE_API attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
                                            attune_tensor *out); /* zeros */
@@ -61,8 +61,8 @@ ATTUNE_API int64_t
 attune_tensor_nbytes(const attune_tensor *t); /* count times element size, also for a view */
 ATTUNE_API bool attune_tensor_is_contiguous(const attune_tensor *t);
 
-/* Views: they share memory with t. view wants a contiguous t (one extent may be -1); slice takes
- * [first, last). */
+/* Views of the same memory. view requires a contiguous t; one extent may be -1 and follows from the
+ * others. slice takes indices first <= i < last. select drops the axis. */
 ATTUNE_API attune_status attune_tensor_view(const attune_tensor *t, int rank, const int64_t *shape,
                                             attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_transpose(const attune_tensor *t, int a, int b,
@@ -83,7 +83,7 @@ ATTUNE_API attune_status attune_tensor_contiguous(
 ATTUNE_API attune_status attune_tensor_copy(
     const attune_tensor *from, attune_tensor *into); /* same shape, any dtypes, any strides */
 
-/* Single elements, as double or as integer; index is an element's place, rank many. */
+/* Single elements; index has one index per axis, from 0. EVALUE: index out of range. */
 ATTUNE_API attune_status attune_tensor_get(const attune_tensor *t, const int64_t *index,
                                            double *out);
 ATTUNE_API attune_status attune_tensor_set(attune_tensor *t, const int64_t *index, double value);
@@ -97,12 +97,12 @@ ATTUNE_API attune_status attune_tensor_normal(attune_tensor *t, uint64_t seed, d
 ATTUNE_API attune_status attune_tensor_uniform(attune_tensor *t, uint64_t seed, double low,
                                                double high);
 
-#define ATTUNE_UNARY_TABLE(X)                                                             \
-    X(NEG, "neg")                                                                         \
-    X(EXP, "exp")                                                                         \
-    X(LOG, "log")                                                                         \
-    X(SQRT, "sqrt") X(TANH, "tanh") X(SIGMOID, "sigmoid") X(GELU, "gelu") X(SILU, "silu") \
-        X(ABS, "abs")
+#define ATTUNE_UNARY_TABLE(X) \
+    X(NEG, "neg")             \
+    X(EXP, "exp")             \
+    X(LOG, "log")             \
+    X(SQRT, "sqrt")           \
+    X(TANH, "tanh") X(SIGMOID, "sigmoid") X(GELU, "gelu") X(SILU, "silu") X(ABS, "abs")
 typedef enum attune_unary {
 #define X(symbol, name) ATTUNE_##symbol,
     ATTUNE_UNARY_TABLE(X)
@@ -116,8 +116,8 @@ typedef enum attune_binary {
 } attune_binary;
 typedef enum attune_reduction { ATTUNE_SUM, ATTUNE_MEAN, ATTUNE_MAX } attune_reduction;
 
-/* Floats stay in their dtype, computed in f32 (f64 in f64); binary broadcasts as NumPy does and
- * wants one dtype. */
+/* Results have the dtype of the arguments and are computed in f32, or in f64 for f64. binary
+ * broadcasts like NumPy and requires two tensors of one dtype. */
 ATTUNE_API attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t,
                                              attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a,
