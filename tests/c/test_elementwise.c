@@ -16,18 +16,20 @@ static double ulps(float got, double truth) {
 }
 
 static void check(const char *name, void (*kernel)(const float *, float *, int64_t),
-                  double (*truth)(double), float low, float high, double most) {
+                  double (*truth)(double), float low, float high, double max_ulps) {
     float *x = malloc(COUNT * sizeof *x), *y = malloc(COUNT * sizeof *y);
     for (int i = 0; i < COUNT; i++) x[i] = low + (high - low) * (float)i / (COUNT - 1);
-    x[0] = NAN, x[1] = INFINITY, x[2] = -INFINITY, x[3] = 0.0f, x[4] = -0.0f, x[5] = 1e-30f;
+    static const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-30f};
+    memcpy(x, special, sizeof special);
     kernel(x, y, COUNT);
     for (int i = 0; i < COUNT; i++) {
         double u = ulps(y[i], truth((double)x[i]));
-        if (!(u <= most))
+        if (!(u <= max_ulps))
             fail_msg("%s(%.9g) is %.9g, %.2f ulp from %.17g", name, (double)x[i], (double)y[i], u,
                      truth((double)x[i]));
     }
-    free(x), free(y);
+    free(x);
+    free(y);
 }
 
 static double sigmoid(double x) { return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x)); }
@@ -46,28 +48,28 @@ static void conversions_are_exact(void **state) {
     (void)state;
     const at_elementwise_kernels *k = &at_simd_now()->elementwise;
     static uint16_t half[65536], back[65536];
-    static float wide[65536];
+    static float full[65536];
     for (int i = 0; i < 65536; i++) half[i] = (uint16_t)i;
-    k->bf16_to_f32(half, wide, 65536);
+    k->bf16_to_f32(half, full, 65536);
     for (int i = 0; i < 65536; i++) {
         float f = at_bf16_to_f32(half[i]);
-        assert_memory_equal(&wide[i], &f, sizeof f);
+        assert_memory_equal(&full[i], &f, sizeof f);
     }
-    k->f16_to_f32(half, wide, 65536);
+    k->f16_to_f32(half, full, 65536);
     for (int i = 0; i < 65536; i++) {
         float f = at_f16_to_f32(half[i]);
         if (f == f)
-            assert_memory_equal(&wide[i], &f, sizeof f);
+            assert_memory_equal(&full[i], &f, sizeof f);
         else
-            assert_true(wide[i] != wide[i]);
+            assert_true(full[i] != full[i]);
     }
     for (uint32_t round = 0; round < 64; round++) {
         for (uint32_t i = 0; i < 65535; i++)
-            wide[i] = at_f32_of_bits((i * 65537u + round * 0x01234567u) ^ (round << 11));
-        k->f32_to_bf16(wide, back, 65535);
-        for (int i = 0; i < 65535; i++) assert_int_equal(back[i], at_f32_to_bf16(wide[i]));
-        k->f32_to_f16(wide, back, 65535);
-        for (int i = 0; i < 65535; i++) assert_int_equal(back[i], at_f32_to_f16(wide[i]));
+            full[i] = at_f32_of_bits((i * 65537u + round * 0x01234567u) ^ (round << 11));
+        k->f32_to_bf16(full, back, 65535);
+        for (int i = 0; i < 65535; i++) assert_int_equal(back[i], at_f32_to_bf16(full[i]));
+        k->f32_to_f16(full, back, 65535);
+        for (int i = 0; i < 65535; i++) assert_int_equal(back[i], at_f32_to_f16(full[i]));
     }
 }
 

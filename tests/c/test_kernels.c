@@ -25,12 +25,11 @@ static float round_to(attune_dtype dtype, float x) {
                                  : x;
 }
 
-/* As 8-bit integers times a scale, which is the greatest over 127. */
+/* As 8-bit integers times a scale, which is the max magnitude over 127. */
 static void round_row_to_i8(float *x, int64_t n) {
-    float greatest = 0;
-    for (int64_t i = 0; i < n; i++) greatest = fmaxf(greatest, fabsf(x[i]));
-    for (int64_t i = 0; i < n && greatest > 0; i++)
-        x[i] = rintf(x[i] * (127.0f / greatest)) * (greatest / 127.0f);
+    float max = 0;
+    for (int64_t i = 0; i < n; i++) max = fmaxf(max, fabsf(x[i]));
+    for (int64_t i = 0; i < n && max > 0; i++) x[i] = rintf(x[i] * (127.0f / max)) * (max / 127.0f);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------- */
@@ -47,11 +46,10 @@ typedef struct attention_case {
 static void run_case(const attention_case *c, int number) {
     const at_attention_kernels *kernels = &set.attention;
     const at_product product = kernels->product(c->tile, c->rows_dtype);
-    const int64_t D = c->D, Dv = c->Dv, Dp = at_round_up(D, AT_DIM), Dvp = at_round_up(Dv, AT_DIM),
-                  size = attune_dtype_size(c->tile);
+    const int64_t D = c->D, Dv = c->Dv, Dvp = at_round_up(Dv, AT_DIM),
+                  k_bytes = at_tile_bytes(c->tile, D), v_bytes = at_tile_bytes(c->tile, Dv);
     const int tiles = TOKENS / AT_TILE;
-    char *k = calloc((size_t)(tiles * AT_TILE * Dp), (size_t)size),
-         *v = calloc((size_t)(tiles * AT_TILE * Dvp), (size_t)size);
+    char *k = calloc((size_t)tiles, (size_t)k_bytes), *v = calloc((size_t)tiles, (size_t)v_bytes);
     float *k_scale = calloc(TOKENS, 4), *v_scale = calloc(TOKENS, 4),
           *keys = malloc((size_t)(TOKENS * D) * 4), *values = malloc((size_t)(TOKENS * Dv) * 4);
     float *x = malloc((size_t)(c->rows * D) * 4), *q = malloc((size_t)at_queries_bytes(c->rows, D)),
@@ -59,7 +57,9 @@ static void run_case(const attention_case *c, int number) {
     float *o = aligned_alloc(64, (size_t)(c->rows * Dvp) * 4), max[AT_MAX_ROWS], sum[AT_MAX_ROWS];
     float *scores = aligned_alloc(64, AT_MAX_ROWS * AT_SCORE_STRIDE * 4),
           *weights = aligned_alloc(64, AT_MAX_ROWS * AT_SCORE_STRIDE * 4);
-    draw_numbers(keys, TOKENS * D), draw_numbers(values, TOKENS * Dv), draw_numbers(x, c->rows * D);
+    draw_numbers(keys, TOKENS * D);
+    draw_numbers(values, TOKENS * Dv);
+    draw_numbers(x, c->rows * D);
     for (int64_t i = 0; i < c->rows * D; i++) x[i] = round_to(c->rows_dtype, x[i]);
 
     /* Tokens come in runs of uneven length, as appends do. */
@@ -68,23 +68,28 @@ static void run_case(const attention_case *c, int number) {
         const int slot = first % AT_TILE;
         if (run > AT_TILE - slot) run = AT_TILE - slot;
         const int64_t tile = first / AT_TILE;
-        kernels->pack_keys(keys + first * D, D, slot, run, D, c->tile,
-                           k + tile * AT_TILE * Dp * size, k_scale + tile * AT_TILE);
+        kernels->pack_keys(keys + first * D, D, slot, run, D, c->tile, k + tile * k_bytes,
+                           k_scale + tile * AT_TILE);
         assert_true(kernels->pack_values(values + first * Dv, Dv, slot, run, Dv, c->tile,
-                                         v + tile * AT_TILE * Dvp * size,
-                                         v_scale + tile * AT_TILE));
+                                         v + tile * v_bytes, v_scale + tile * AT_TILE));
     }
     for (int j = 0; j < TOKENS; j++) {
         for (int64_t d = 0; d < D; d++) keys[j * D + d] = round_to(c->tile, keys[j * D + d]);
         for (int64_t d = 0; d < Dv; d++) values[j * Dv + d] = round_to(c->tile, values[j * Dv + d]);
-        if (c->tile == ATTUNE_I8)
-            round_row_to_i8(keys + j * D, D), round_row_to_i8(values + j * Dv, Dv);
+        if (c->tile == ATTUNE_I8) {
+            round_row_to_i8(keys + j * D, D);
+            round_row_to_i8(values + j * Dv, Dv);
+        }
     }
     kernels->pack_queries(product, x, D, c->rows, D, 1, q, q_scale);
     memset(o, 0, (size_t)(c->rows * Dvp) * 4);
-    for (int r = 0; r < c->rows; r++) max[r] = -INFINITY, sum[r] = 0;
+    for (int r = 0; r < c->rows; r++) {
+        max[r] = -INFINITY;
+        sum[r] = 0;
+    }
 
-    /* Row r sees the tokens 3 r .. TOKENS - 5 r - 1; some see nothing of a block. */
+    /* The tokens 3 r .. TOKENS - 5 r - 1 are visible to row r. To some rows no token of one key
+     * block is visible. */
     at_step step = {.product = product,
                     .rows = c->rows,
                     .q = q,
@@ -103,29 +108,34 @@ static void run_case(const attention_case *c, int number) {
                     .weights = weights};
     for (int block = 0; block < BLOCKS; block++) {
         const int begin = block * AT_TILE * AT_BLOCK_TILES, end = AT_TILE * AT_BLOCK_TILES;
-        step.tiles = AT_BLOCK_TILES, step.v_finite = number % 5 != 4; /* the slow way too */
+        step.tiles = AT_BLOCK_TILES;
+        step.v_finite = number % 5 != 4; /* false tests the term-by-term path */
         for (int t = 0; t < AT_BLOCK_TILES; t++) {
             const int64_t tile = block * AT_BLOCK_TILES + t;
-            step.k[t] = k + tile * AT_TILE * Dp * size, step.v[t] = v + tile * AT_TILE * Dvp * size;
-            step.k_scale[t] = k_scale + tile * AT_TILE, step.v_scale[t] = v_scale + tile * AT_TILE;
-            step.k_prefetch[t] = block ? NULL : step.k[t],
+            step.k[t] = k + tile * k_bytes;
+            step.v[t] = v + tile * v_bytes;
+            step.k_scale[t] = k_scale + tile * AT_TILE;
+            step.v_scale[t] = v_scale + tile * AT_TILE;
+            step.k_prefetch[t] = block ? NULL : step.k[t];
             step.v_prefetch[t] = block ? NULL : step.v[t];
         }
-        step.from = end, step.to = 0;
+        step.from = end;
+        step.to = 0;
         for (int r = 0; r < c->rows; r++) {
             int first = 3 * r - begin, last = TOKENS - 5 * r - begin;
-            if (r % 6 == 5) first = block ? 0 : end, last = block ? 3 : 0;
-            first = first < 0     ? 0
-                    : first > end ? end
-                                  : first,
-            last = last > end ? end
-                   : last < 0 ? 0
-                              : last;
+            if (r % 6 == 5) {
+                first = block ? 0 : end;
+                last = block ? 3 : 0;
+            }
+            first = first < 0 ? 0 : first > end ? end : first;
+            last = last > end ? end : last < 0 ? 0 : last;
             if (first >= last) first = last = 0;
-            step.first[r] = first, step.last[r] = last;
-            if (first < last)
-                step.from = first < step.from ? first : step.from,
+            step.first[r] = first;
+            step.last[r] = last;
+            if (first < last) {
+                step.from = first < step.from ? first : step.from;
                 step.to = last > step.to ? last : step.to;
+            }
         }
         if (step.from >= step.to) continue;
         kernels->scores(&step);
@@ -136,38 +146,44 @@ static void run_case(const attention_case *c, int number) {
 
     double *s = malloc(TOKENS * sizeof *s);
     for (int r = 0; r < c->rows; r++) {
-        double greatest = -INFINITY, total = 0, terms = 0, most_v = 0;
+        double max_score = -INFINITY, total = 0, terms = 0, max_v = 0;
         int first = 3 * r, last = TOKENS - 5 * r;
-        if (r % 6 == 5) first = AT_TILE * AT_BLOCK_TILES, last = first + 3;
+        if (r % 6 == 5) {
+            first = AT_TILE * AT_BLOCK_TILES;
+            last = first + 3;
+        }
         for (int j = first; j < last; j++) {
             double dot = 0, sizes = 0;
-            for (int64_t d = 0; d < D; d++)
-                dot += (double)x[r * D + d] * (double)keys[j * D + d],
-                    sizes += fabs((double)x[r * D + d] * (double)keys[j * D + d]);
+            for (int64_t d = 0; d < D; d++) {
+                dot += (double)x[r * D + d] * (double)keys[j * D + d];
+                sizes += fabs((double)x[r * D + d] * (double)keys[j * D + d]);
+            }
             s[j] = 0.3 * dot;
             if (c->capped) s[j] = 1.25 * tanh(s[j] / 1.25);
-            greatest = fmax(greatest, s[j]), terms = fmax(terms, 0.3 * sizes);
+            max_score = fmax(max_score, s[j]);
+            terms = fmax(terms, 0.3 * sizes);
         }
-        for (int j = first; j < last; j++) total += exp(s[j] - greatest);
+        for (int j = first; j < last; j++) total += exp(s[j] - max_score);
         for (int64_t d = 0; d < Dv; d++)
             for (int j = first; j < last; j++)
-                most_v = fmax(most_v, fabs((double)values[j * Dv + d]));
-        /* Scores err by half a unit a term; weights by some units and by |s| units, or by what bf16
-         * or the digits of i8 leave, with rows of 14 bits there. */
+                max_v = fmax(max_v, fabs((double)values[j * Dv + d]));
+        /* The error of a score is half a unit per term. The error of a weight is a few units plus
+         * |s| units, or the rounding error of bf16 or of the digits of i8, where rows have 14 bits.
+         */
         const double unit = 0x1p-24,
                      score = 2 * unit * (terms + 8) + (product == AT_DOT_I8 ? 0x1p-13 * terms : 0);
         const double weight = product == AT_DOT_BF16 ? 0x1p-8 : product == AT_DOT_I8 ? 0x1p-15 : 0;
         const double lse = (double)max[r] * 0.6931471805599453 + log((double)sum[r]),
-                     wanted = greatest + log(total);
+                     wanted = max_score + log(total);
         if (!(fabs(lse - wanted) <= 2 * score + 16 * unit))
             fail_msg("%s: case %d, row %d: lse %g, wanted %g (%s tiles, D %d)", set_name, number, r,
                      lse, wanted, attune_dtype_name(c->tile), (int)D);
         for (int64_t d = 0; d < Dv; d++) {
             double right = 0;
             for (int j = first; j < last; j++)
-                right += exp(s[j] - greatest) / total * (double)values[j * Dv + d];
+                right += exp(s[j] - max_score) / total * (double)values[j * Dv + d];
             const double got = (double)o[r * Dvp + d] / (double)sum[r],
-                         bound = most_v * (2 * score + weight + 24 * unit * sqrt((double)TOKENS));
+                         bound = max_v * (2 * score + weight + 24 * unit * sqrt((double)TOKENS));
             if (!(fabs(got - right) <= bound))
                 fail_msg("%s: case %d, row %d, dim %d: %g, wanted %g, bound %g (%s tiles, %s rows, "
                          "D %d)",
@@ -175,8 +191,18 @@ static void run_case(const attention_case *c, int number) {
                          attune_dtype_name(c->rows_dtype), (int)D);
         }
     }
-    free(s), free(k), free(v), free(k_scale), free(v_scale), free(keys), free(values), free(x),
-        free(q), free(o), free(scores), free(weights);
+    free(s);
+    free(k);
+    free(v);
+    free(k_scale);
+    free(v_scale);
+    free(keys);
+    free(values);
+    free(x);
+    free(q);
+    free(o);
+    free(scores);
+    free(weights);
 }
 
 static void steps_follow_the_formula(void **state) {
@@ -189,14 +215,13 @@ static void steps_follow_the_formula(void **state) {
                             .D = dims[n % 10],
                             .capped = n % 7 == 0};
         c.Dv = n % 3 ? c.D : dims[(n + 4) % 10];
-        const int most = set.geometry.rows[set.attention.product(c.tile, c.rows_dtype)];
-        c.rows = 1 + n * 5 % most;
+        const int max_rows = set.geometry.rows[set.attention.product(c.tile, c.rows_dtype)];
+        c.rows = 1 + n * 5 % max_rows;
         run_case(&c, n);
     }
 }
 
-/* However many dims: here each adds the most that it can, in i32 where a set multiplies 8 bits so.
- */
+/* Sums of i8 products are i32. Every dim here adds the max product, and there are many dims. */
 static void long_i8_scores_do_not_overflow(void **state) {
     (void)state;
     enum { DIMS = 2048 };
@@ -219,11 +244,16 @@ static void long_i8_scores_do_not_overflow(void **state) {
                     .part_count = 1,
                     .scores = scores,
                     .to = 1};
-    step.k[0] = k, step.k_scale[0] = k_scale, step.last[0] = 1;
+    step.k[0] = k;
+    step.k_scale[0] = k_scale;
+    step.last[0] = 1;
     set.attention.scores(&step);
     if (!(fabsf(scores[0] - DIMS) <= 0x1p-13f * DIMS))
         fail_msg("%s: %g, wanted %d", set_name, (double)scores[0], DIMS);
-    free(x), free(q), free(scores), free(k);
+    free(x);
+    free(q);
+    free(scores);
+    free(k);
 }
 
 /* ---- gradients and panels -------------------------------------------------------------------- */
@@ -233,46 +263,48 @@ static void panels_multiply(void **state) {
     const int64_t panel = set.geometry.panel;
     for (int n = 0; n < 60; n++) {
         const int64_t rows = 1 + n * 7 % 50, columns = 1 + n * 11 % 70, depth = 1 + n * 13 % 90,
-                      there = depth + n % 3;
-        const int64_t wide = at_round_up(columns, panel / 2);
+                      panel_rows = depth + n % 3;
+        const int64_t padded = at_round_up(columns, panel / 2);
         const bool a_in_panels = n % 2, add = n % 3 == 0;
         float *a = malloc((size_t)(rows * depth) * 4), *b = malloc((size_t)(depth * columns) * 4),
-              *c = malloc((size_t)(rows * (wide + 3)) * 4);
-        float *packed_b = malloc((size_t)(there * at_round_up(columns, panel)) * 4),
+              *c = malloc((size_t)(rows * (padded + 3)) * 4);
+        float *packed_b = malloc((size_t)(panel_rows * at_round_up(columns, panel)) * 4),
               *packed_a = malloc((size_t)(rows * at_round_up(depth, panel)) * 4);
-        draw_numbers(a, rows * depth), draw_numbers(b, depth * columns),
-            draw_numbers(c, rows * (wide + 3));
-        float *before = malloc((size_t)(rows * (wide + 3)) * 4);
-        memcpy(before, c, (size_t)(rows * (wide + 3)) * 4);
-        set.panels.pack_rows(b, columns, depth, columns, there, packed_b);
+        draw_numbers(a, rows * depth);
+        draw_numbers(b, depth * columns);
+        draw_numbers(c, rows * (padded + 3));
+        float *before = malloc((size_t)(rows * (padded + 3)) * 4);
+        memcpy(before, c, (size_t)(rows * (padded + 3)) * 4);
+        set.panels.pack_rows(b, columns, depth, columns, panel_rows, packed_b);
         if (a_in_panels) set.panels.pack_rows(a, depth, rows, depth, rows, packed_a);
         const at_panel_product p = {.rows = rows,
-                                    .columns = wide,
+                                    .columns = padded,
                                     .depth = depth,
                                     .a = a_in_panels ? packed_a : a,
                                     .a_row = a_in_panels ? panel : depth,
                                     .a_step = 1,
                                     .a_panel = a_in_panels ? rows * panel : 0,
                                     .b = packed_b,
-                                    .b_panel = there * panel,
+                                    .b_panel = panel_rows * panel,
                                     .c = c,
-                                    .c_row = wide + 3,
+                                    .c_row = padded + 3,
                                     .add = add};
         set.panels.multiply(&p);
         for (int64_t i = 0; i < rows; i++) {
             for (int64_t j = 0; j < columns; j++) {
-                double sum = add ? (double)before[i * (wide + 3) + j] : 0, sizes = fabs(sum);
+                double sum = add ? (double)before[i * (padded + 3) + j] : 0, sizes = fabs(sum);
                 for (int64_t t = 0; t < depth; t++) {
                     const double term = (double)a[i * depth + t] * (double)b[t * columns + j];
-                    sum += term, sizes += fabs(term);
+                    sum += term;
+                    sizes += fabs(term);
                 }
-                /* each of the additions errs by half a unit of what has been summed */
-                if (!(fabs((double)c[i * (wide + 3) + j] - sum) <=
+                /* The error of each addition is at most half a unit of the sum so far. */
+                if (!(fabs((double)c[i * (padded + 3) + j] - sum) <=
                       0x1p-24 * (double)(depth + 1) * sizes))
                     fail_msg("%s: case %d, element %d %d", set_name, n, (int)i, (int)j);
             }
-            for (int64_t j = wide; j < wide + 3; j++)
-                assert_true(c[i * (wide + 3) + j] == before[i * (wide + 3) + j]);
+            for (int64_t j = padded; j < padded + 3; j++)
+                assert_true(c[i * (padded + 3) + j] == before[i * (padded + 3) + j]);
         }
         /* columns: the transpose, panel by panel */
         const int64_t deep = at_round_up(columns, AT_DIM);
@@ -282,7 +314,13 @@ static void panels_multiply(void **state) {
             for (int64_t j = 0; j < columns; j++)
                 assert_true(across[i / panel * panel * deep + j * panel + i % panel] ==
                             (i < depth ? b[i * columns + j] : 0));
-        free(a), free(b), free(c), free(packed_a), free(packed_b), free(before), free(across);
+        free(a);
+        free(b);
+        free(c);
+        free(packed_a);
+        free(packed_b);
+        free(before);
+        free(across);
     }
 }
 
@@ -293,8 +331,11 @@ static void gradients_go_through_the_softmax(void **state) {
         float p[ROWS * STRIDE], d[ROWS * STRIDE], s[ROWS * STRIDE], dp[ROWS * STRIDE], lse[ROWS],
             delta[ROWS];
         int first[ROWS] = {0, 3, 17, 0, 60}, last[ROWS] = {64, 64, 18, 0, 63};
-        draw_numbers(s, ROWS * STRIDE), draw_numbers(dp, ROWS * STRIDE), draw_numbers(delta, ROWS);
-        memcpy(p, s, sizeof p), memcpy(d, dp, sizeof d);
+        draw_numbers(s, ROWS * STRIDE);
+        draw_numbers(dp, ROWS * STRIDE);
+        draw_numbers(delta, ROWS);
+        memcpy(p, s, sizeof p);
+        memcpy(d, dp, sizeof d);
         for (int r = 0; r < ROWS; r++) lse[r] = r == 3 ? INFINITY : 2 + draw_number();
         const at_gradient_step step = {.rows = ROWS,
                                        .columns = COLUMNS,
@@ -313,7 +354,8 @@ static void gradients_go_through_the_softmax(void **state) {
                 double weight = 0, slope = 0.7, e = 0.7 * (double)s[r * STRIDE + j];
                 if (capped) {
                     const double t = tanh(e / 0.9);
-                    e = 0.9 * t, slope *= 1 - t * t;
+                    e = 0.9 * t;
+                    slope *= 1 - t * t;
                 }
                 if (j >= first[r] && j < last[r])
                     weight = exp2(e * 1.4426950408889634 - (double)lse[r]);
@@ -334,7 +376,7 @@ static double ulps(float got, double wanted) {
     return fabs((double)got - wanted) / unit;
 }
 
-/* The softmax's exp2 on [-126, 0], seen through a step whose greatest exponent is 0. */
+/* The softmax's exp2 on [-126, 0], tested with a step whose max exponent is 0. */
 static void exp2_is_within_3_units(void **state) {
     (void)state;
     float scores[AT_MAX_ROWS * AT_SCORE_STRIDE], weights[AT_MAX_ROWS * AT_SCORE_STRIDE], max, sum,
@@ -351,7 +393,8 @@ static void exp2_is_within_3_units(void **state) {
                         .factor = 1,
                         .to = AT_TILE};
         step.last[0] = AT_TILE;
-        max = 0, sum = 1;
+        max = 0;
+        sum = 1;
         for (int j = 0; j < AT_TILE; j++)
             x[j] = scores[j] = n % 2 ? -126.0f * (draw_number() + 1) / 2 : -(draw_number() + 1);
         set.attention.softmax(&step);
@@ -370,7 +413,10 @@ static void exp2_is_within_3_units(void **state) {
     step.last[0] = AT_TILE;
     max = 0;
     for (int j = 0; j < AT_TILE; j++) scores[j] = 0;
-    scores[0] = -126.5f, scores[1] = -INFINITY, scores[2] = NAN, scores[3] = -1e30f;
+    scores[0] = -126.5f;
+    scores[1] = -INFINITY;
+    scores[2] = NAN;
+    scores[3] = -1e30f;
     set.attention.softmax(&step);
     assert_true(scores[0] == 0 && scores[1] == 0 && isnan(scores[2]) && scores[3] == 0);
 }
@@ -390,31 +436,33 @@ static void exp_is_within_2_units(void **state) {
 static void sixteen_bits_convert(void **state) {
     (void)state;
     uint16_t half[65536], back[65536];
-    float *wide = malloc(sizeof(float) * 65536);
+    float *full = malloc(sizeof(float) * 65536);
     for (int i = 0; i < 65536; i++) half[i] = (uint16_t)i;
-    set.elementwise.f16_to_f32(half, wide, 65536);
+    set.elementwise.f16_to_f32(half, full, 65536);
     for (int i = 0; i < 65536; i++)
-        assert_true(wide[i] == at_f16_to_f32((uint16_t)i) ||
-                    (isnan(wide[i]) && isnan(at_f16_to_f32((uint16_t)i))));
-    set.elementwise.f32_to_f16(wide, back, 65536);
-    for (int i = 0; i < 65536; i++) assert_true(back[i] == i || isnan(wide[i]));
-    set.elementwise.bf16_to_f32(half, wide, 65536);
-    set.elementwise.f32_to_bf16(wide, back, 65536);
+        assert_true(full[i] == at_f16_to_f32((uint16_t)i) ||
+                    (isnan(full[i]) && isnan(at_f16_to_f32((uint16_t)i))));
+    set.elementwise.f32_to_f16(full, back, 65536);
+    for (int i = 0; i < 65536; i++) assert_true(back[i] == i || isnan(full[i]));
+    set.elementwise.bf16_to_f32(half, full, 65536);
+    set.elementwise.f32_to_bf16(full, back, 65536);
     for (int i = 0; i < 65536; i++)
-        assert_true(back[i] == i || (isnan(wide[i]) && isnan(at_bf16_to_f32(back[i]))));
-    for (int i = 0; i < 65536; i++) wide[i] = draw_number() * exp2f(20 * draw_number());
-    set.elementwise.f32_to_bf16(wide, back, 65536);
-    for (int i = 0; i < 65536; i++) assert_int_equal(back[i], at_f32_to_bf16(wide[i]));
-    set.elementwise.f32_to_f16(wide, back, 65536);
-    for (int i = 0; i < 65536; i++) assert_int_equal(back[i], at_f32_to_f16(wide[i]));
-    free(wide);
+        assert_true(back[i] == i || (isnan(full[i]) && isnan(at_bf16_to_f32(back[i]))));
+    for (int i = 0; i < 65536; i++) full[i] = draw_number() * exp2f(20 * draw_number());
+    set.elementwise.f32_to_bf16(full, back, 65536);
+    for (int i = 0; i < 65536; i++) assert_int_equal(back[i], at_f32_to_bf16(full[i]));
+    set.elementwise.f32_to_f16(full, back, 65536);
+    for (int i = 0; i < 65536; i++) assert_int_equal(back[i], at_f32_to_f16(full[i]));
+    free(full);
 }
 
-static void rotation_turns(void **state) {
+static void rotations_follow_the_formula(void **state) {
     (void)state;
     for (int64_t pairs = 1; pairs < 40; pairs++) {
         float x[80], c[40], s[40], y[80], z[80];
-        draw_numbers(x, 80), draw_numbers(c, 40), draw_numbers(s, 40);
+        draw_numbers(x, 80);
+        draw_numbers(c, 40);
+        draw_numbers(s, 40);
         set.elementwise.rotate_halves(x, c, s, 1, pairs, y);
         set.elementwise.rotate_pairs(x, c, s, -1, pairs, z);
         for (int64_t i = 0; i < pairs; i++) {
@@ -432,30 +480,34 @@ static void features_follow_the_formulas(void **state) {
     enum { ROWS = 5, STRIDE = 112 };
     const at_linear_kernels *kernels = &set.linear;
     for (int64_t n = 1; n <= 100; n += n < 40 ? 1 : 13) {
-        float x[ROWS * STRIDE], y[ROWS * STRIDE], z[ROWS * STRIDE], sums[STRIDE], greatest[ROWS],
+        float x[ROWS * STRIDE], y[ROWS * STRIDE], z[ROWS * STRIDE], sums[STRIDE], max[ROWS],
             products[ROWS], squares[ROWS], through[ROWS];
-        draw_numbers(x, ROWS * STRIDE), draw_numbers(y, ROWS * STRIDE), draw_numbers(sums, STRIDE);
+        draw_numbers(x, ROWS * STRIDE);
+        draw_numbers(y, ROWS * STRIDE);
+        draw_numbers(sums, STRIDE);
         for (int i = 0; i < ROWS * STRIDE; i++) x[i] *= 8;
-        kernels->max(x, STRIDE, ROWS, n, greatest);
+        kernels->max(x, STRIDE, ROWS, n, max);
         kernels->dot(x, STRIDE, ROWS, n, y, products);
         kernels->squares(x, STRIDE, ROWS, n, 0.25f, squares);
         for (int r = 0; r < ROWS; r++) {
             double best = -INFINITY, dot = 0, square = 0;
             for (int64_t i = 0; i < n; i++) {
                 const double a = (double)x[r * STRIDE + i];
-                best = fmax(best, a), dot += a * (double)y[i], square += 0.25 * a * a;
+                best = fmax(best, a);
+                dot += a * (double)y[i];
+                square += 0.25 * a * a;
             }
-            assert_true((double)greatest[r] == best);
+            assert_true((double)max[r] == best);
             assert_true(fabs((double)products[r] - dot) <= 1e-3 &&
                         fabs((double)squares[r] - square) <= 1e-5 * square);
         }
         for (int kind = 0; kind < 3; kind++) {
             memcpy(z, x, sizeof z);
-            if (kind == 0) kernels->exp(z, STRIDE, ROWS, n, greatest, 0.125f);
+            if (kind == 0) kernels->exp(z, STRIDE, ROWS, n, max, 0.125f);
             if (kind == 1) kernels->relu(z, STRIDE, ROWS, n, 0.125f);
             if (kind == 2) kernels->elu(x, STRIDE, ROWS, n, 0.125f, z, STRIDE);
             for (int i = 0; i < ROWS * STRIDE; i++) {
-                const double a = (double)x[i], e = kind == 0 ? exp(a - (double)greatest[i / STRIDE])
+                const double a = (double)x[i], e = kind == 0   ? exp(a - (double)max[i / STRIDE])
                                                    : kind == 1 ? fmax(a, 0)
                                                    : a > 0     ? a + 1
                                                                : exp(a);
@@ -532,7 +584,7 @@ int main(void) {
                                        cmocka_unit_test(exp2_is_within_3_units),
                                        cmocka_unit_test(exp_is_within_2_units),
                                        cmocka_unit_test(sixteen_bits_convert),
-                                       cmocka_unit_test(rotation_turns),
+                                       cmocka_unit_test(rotations_follow_the_formula),
                                        cmocka_unit_test(features_follow_the_formulas),
                                        cmocka_unit_test(peaks_run)};
     const char *names[12];
