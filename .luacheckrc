@@ -1,6 +1,14 @@
 std = "lua54"
-max_line_length = 300
-ignore = {"581"} -- not (x > y) is no x <= y: NaN
+max_line_length = 100
+ignore = {"581"} -- not (x > y) differs from x <= y where x or y is NaN
 files["tests/spec"] = {std = "lua54+busted"}
 files["tests"] = {globals = {"test_seed"}}
 files["lua/attune/types"] = {ignore = {"2..", "1..", "6.."}}
+-- These files still have longer lines.
+for _, name in ipairs {
+  "attune/block_map", "attune/cli/run", "attune/graph", "attune/masks", "attune/pack",
+  "attune/place", "attune/program", "attune/scores", "attune/trace", "attune/util/json",
+} do
+  files["lua/" .. name .. ".lua"] = {max_line_length = 300}
+end
+files["tests/bits.lua"] = {max_line_length = 300}

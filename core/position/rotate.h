@@ -28,9 +28,9 @@ typedef struct at_rotation {
 } at_rotation;
 
 /* Makes the rotation of tokens [B][S] at the given positions, i64 [S] or [B, S] (rope2d: [S, 2] or
- * [B, S, 2]). Without positions, batch row b stands at first[b], first[b] + 1, ..; `firsts` (1 or B)
- * is the length of first. length: the largest position + 1 of the whole call, by which dynamic and
- * longrope scaling choose their frequencies; 0: that of these tokens. An encoding that does not
+ * [B, S, 2]). Without positions, batch row b stands at first[b], first[b] + 1, ..; `firsts` (1 or
+ * B) is the length of first. length: the largest position + 1 of the whole call, by which dynamic
+ * and longrope scaling choose their frequencies; 0: that of these tokens. An encoding that does not
  * rotate gives an at_rotation without tables. */
 attune_status at_rotation_make(attune_position *pe, const attune_tensor *positions,
                                const int64_t *first, int64_t firsts, int64_t B, int64_t S,

@@ -64,8 +64,7 @@ static void gradients_agree_with_differences(void **state) {
     }
 }
 
-/* ---- the bound
- * ----------------------------------------------------------------------------------------------------
+/* ---- the bound ------------------------------------------------------------------------------
  *
  * A gradient is a sum of products: of features, values, slopes of outputs, rows of the projection,
  * and quotients by Z. An f32 result may differ by the products' absolute values, each times the

@@ -1,4 +1,4 @@
-/* cmocka.h - what test_kernels.c uses of cmocka, for processors whose cmocka is not installed here. */
+/* cmocka.h - the part of cmocka that test_kernels.c uses, for a cross-compiler without cmocka. */
 #ifndef CROSS_CMOCKA_H
 #define CROSS_CMOCKA_H
 
@@ -27,6 +27,7 @@ static inline int cross_run(const char *name, const struct CMUnitTest *tests, in
     if (failed) printf("[  FAILED  ] %d test(s)\n", failed);
     return failed;
 }
-#define cmocka_run_group_tests_name(name, tests, setup, teardown) cross_run(name, tests, (int)(sizeof(tests) / sizeof(tests)[0]))
+#define cmocka_run_group_tests_name(name, tests, setup, teardown) \
+    cross_run(name, tests, (int)(sizeof(tests) / sizeof(tests)[0]))
 
 #endif
