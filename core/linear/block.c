@@ -9,7 +9,7 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, LEAST_BLOCKS = 8 };
+enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, MIN_BLOCKS = 8 };
 
 /* ---- sections -------------------------------------------------------------------------------- */
 
@@ -20,8 +20,7 @@ static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
                                                                                  : BLOCK;
     at_linear_cut out = {.block = block < most ? block : most};
     out.section = at_round_up((tokens + wanted - 1) / wanted, out.block);
-    if (wanted > 1 && out.section < LEAST_BLOCKS * out.block)
-        out.section = LEAST_BLOCKS * out.block;
+    if (wanted > 1 && out.section < MIN_BLOCKS * out.block) out.section = MIN_BLOCKS * out.block;
     out.sections = (tokens + out.section - 1) / out.section;
     return out;
 }
@@ -64,7 +63,8 @@ attune_status at_linear_plan_new(attune_features kind, const attune_tensor *proj
                             .block = block,
                             .panel = panel,
                             .epsilon = (float)epsilon};
-    out->columns = at_round_up(M, panel / 2), out->Dvp = at_round_up(Dv, panel / 2);
+    out->columns = at_round_up(M, panel / 2);
+    out->Dvp = at_round_up(Dv, panel / 2);
     out->products = F * at_round_up(Dv, panel);
     /* the 16 keep rows off one another's cache sets */
     out->stride = at_round_up(out->columns > F ? out->columns : F, AT_DIM) + 16;
@@ -85,14 +85,14 @@ void at_linear_plan_free(at_linear_plan *plan) {
     plan->projection = NULL;
 }
 
-attune_status at_linear_scratch_new(const at_linear_plan *p, bool turned, at_linear_scratch *s) {
+attune_status at_linear_scratch_new(const at_linear_plan *p, bool rotated, at_linear_scratch *s) {
     memset(s, 0, sizeof *s);
     const int64_t rows = p->block, features = rows * p->stride,
                   widest = p->D > p->Dv ? p->D : p->Dv, vp = at_round_up(p->Dv, p->panel);
     const int64_t sizes[] = {features,
-                             turned ? features : 0,
+                             rotated ? features : 0,
                              features,
-                             turned ? features : 0,
+                             rotated ? features : 0,
                              at_round_up(rows, p->panel) * at_round_up(p->F, AT_DIM),
                              vp * rows,
                              rows * (at_round_up(rows, p->panel) + 16),
@@ -101,15 +101,15 @@ attune_status at_linear_scratch_new(const at_linear_plan *p, bool turned, at_lin
                              rows,
                              rows,
                              p->F};
-    float **const parts[] = {&s->k,         &s->k_turned, &s->q,      &s->q_turned,
-                             &s->k_columns, &s->v,        &s->scores, &s->o,
-                             &s->wide,      &s->row,      &s->other,  &s->z};
+    float **const parts[] = {&s->k,         &s->k_rotated, &s->q,      &s->q_rotated,
+                             &s->k_columns, &s->v,         &s->scores, &s->o,
+                             &s->wide,      &s->row,       &s->other,  &s->z};
     int64_t total = 0;
     for (int i = 0; i < 12; i++) total += at_round_up(sizes[i], 16);
     float *at = s->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof(float)));
     if (!at) return ATTUNE_EMEMORY;
     for (int i = 0; i < 12; i++) *parts[i] = at, at += at_round_up(sizes[i], 16);
-    if (!turned) s->k_turned = s->k, s->q_turned = s->q;
+    if (!rotated) s->k_rotated = s->k, s->q_rotated = s->q;
     return ATTUNE_OK;
 }
 
@@ -157,36 +157,37 @@ static void trigonometric(const at_linear_plan *p, float *f, int64_t count, cons
         const float factor = n ? expf(n[r] - shift) : 1;
         for (int64_t m = 0; m < p->M; m++) {
             const float x = f[m];
-            f[m] = factor * sinf(x) + add, f[p->M + m] = factor * cosf(x) + add;
+            f[m] = factor * sinf(x) + add;
+            f[p->M + m] = factor * cosf(x) + add;
         }
     }
 }
 
-static void find_places(const at_linear_plan *p, const float *f, int64_t count,
-                        const float *greatest, int64_t *places) {
+static void find_columns(const at_linear_plan *p, const float *f, int64_t count,
+                         const float *max_exponent, int64_t *slots) {
     for (int64_t r = 0; r < count; r++, f += p->stride) {
         int64_t m = 0;
-        while (m < p->M && f[m] != greatest[r]) m++;
-        places[r] = m < p->M ? m : 0; /* NaN */
+        while (m < p->M && f[m] != max_exponent[r]) m++;
+        slots[r] = m < p->M ? m : 0; /* NaN */
     }
 }
 
-static void turn_rows(const at_linear_plan *p, const float *x, int64_t count,
-                      const at_rotation *turns, int64_t b, int64_t first, float *out) {
-    if (!turns) return;
+static void rotate_rows(const at_linear_plan *p, const float *x, int64_t count,
+                        const at_rotation *rotation, int64_t b, int64_t first, float *out) {
+    if (!rotation) return;
     for (int64_t r = 0; r < count; r++)
-        at_rotate_token(turns, b, first + r, x + r * p->stride, out + r * p->stride);
+        at_rotate_token(rotation, b, first + r, x + r * p->stride, out + r * p->stride);
 }
 
 void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const float *x,
-                       int64_t x_stride, int64_t count, const at_rotation *turns, int64_t b,
+                       int64_t x_stride, int64_t count, const at_rotation *rotation, int64_t b,
                        int64_t first) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     if (p->M) project(p, x, x_stride, count, s->q);
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
         kernels->max(s->q, p->stride, count, p->M, s->row);
-        if (s->best) find_places(p, s->q, count, s->row, s->best);
+        if (s->best) find_columns(p, s->q, count, s->row, s->best);
         if (p->epsilon > 0) {
             half_squares(p, x, x_stride, count, s->other);
             for (int64_t r = 0; r < count; r++) s->row[r] += s->other[r];
@@ -197,11 +198,11 @@ void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const floa
     case ATTUNE_FEATURES_RELU: kernels->relu(s->q, p->stride, count, p->M, p->epsilon); break;
     default: kernels->elu(x, x_stride, count, p->D, p->epsilon, s->q, p->stride); break;
     }
-    turn_rows(p, s->q, count, turns, b, first, s->q_turned);
+    rotate_rows(p, s->q, count, rotation, b, first, s->q_rotated);
 }
 
-float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const float *x,
-                         int64_t x_stride, int64_t count, bool whole) {
+float at_linear_max_exponent(const at_linear_plan *p, at_linear_scratch *s, const float *x,
+                             int64_t x_stride, int64_t count, bool whole) {
     float best = -INFINITY;
     if (p->features == ATTUNE_FEATURES_FAVOR) {
         project(p, x, x_stride, count, s->k);
@@ -217,8 +218,8 @@ float at_linear_greatest(const at_linear_plan *p, at_linear_scratch *s, const fl
 }
 
 void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *x, int64_t x_stride,
-                    int64_t count, const at_rotation *turns, int64_t b, int64_t first, bool running,
-                    float *greatest, float add) {
+                    int64_t count, const at_rotation *rotation, int64_t b, int64_t first,
+                    bool running, float *max_exponent, float add) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     if (p->M) project(p, x, x_stride, count, s->k);
     if (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG)
@@ -227,21 +228,23 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
     case ATTUNE_FEATURES_FAVOR:
         if (running) {
             kernels->max(s->k, p->stride, count, p->M, s->row);
-            /* with epsilon the stabiliser is the greatest w . x' alone, as the definition says */
+            /* with epsilon the stabiliser is the max of w . x' alone, as the definition says */
             for (int64_t r = 0; r < count; r++)
-                *greatest = fmaxf(*greatest, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);
+                *max_exponent =
+                    fmaxf(*max_exponent, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);
         }
-        for (int64_t r = 0; r < count; r++) s->row[r] = s->other[r] + *greatest;
+        for (int64_t r = 0; r < count; r++) s->row[r] = s->other[r] + *max_exponent;
         kernels->exp(s->k, p->stride, count, p->M, s->row, add);
         break;
     case ATTUNE_FEATURES_TRIG:
-        for (int64_t r = 0; running && r < count; r++) *greatest = fmaxf(*greatest, s->other[r]);
-        trigonometric(p, s->k, count, s->other, *greatest, add);
+        for (int64_t r = 0; running && r < count; r++)
+            *max_exponent = fmaxf(*max_exponent, s->other[r]);
+        trigonometric(p, s->k, count, s->other, *max_exponent, add);
         break;
     case ATTUNE_FEATURES_RELU: kernels->relu(s->k, p->stride, count, p->M, add); break;
     default: kernels->elu(x, x_stride, count, p->D, add, s->k, p->stride); break;
     }
-    turn_rows(p, s->k, count, turns, b, first, s->k_turned);
+    rotate_rows(p, s->k, count, rotation, b, first, s->k_rotated);
 }
 
 /* ---- sums ------------------------------------------------------------------------------------ */
@@ -252,47 +255,50 @@ int64_t at_linear_sums_floats(const at_linear_plan *p) {
 
 at_linear_sums at_linear_sums_at(const at_linear_plan *p, float *memory) {
     return (at_linear_sums){
-        .greatest = memory[0], .z = memory + 16, .s = memory + 16 + at_round_up(p->F, 16)};
+        .max_exponent = memory[0], .z = memory + 16, .s = memory + 16 + at_round_up(p->F, 16)};
 }
 
 void at_linear_sums_clear(const at_linear_plan *p, at_linear_sums *sums) {
-    sums->greatest = -INFINITY;
+    sums->max_exponent = -INFINITY;
     memset(sums->z, 0, (size_t)p->F * sizeof *sums->z);
     memset(sums->s, 0, (size_t)p->products * sizeof *sums->s);
 }
 
-void at_linear_sums_rescale(const at_linear_plan *p, at_linear_sums *sums, float greatest) {
+void at_linear_sums_rescale(const at_linear_plan *p, at_linear_sums *sums, float max_exponent) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    if (greatest == sums->greatest) return;
-    const float factor = sums->greatest == -INFINITY ? 0 : expf(sums->greatest - greatest);
+    if (max_exponent == sums->max_exponent) return;
+    const float factor =
+        sums->max_exponent == -INFINITY ? 0 : expf(sums->max_exponent - max_exponent);
     kernels->scale(sums->z, factor, sums->z, p->F);
     kernels->scale(sums->s, factor, sums->s, p->products);
-    sums->greatest = greatest;
+    sums->max_exponent = max_exponent;
 }
 
 void at_linear_sums_merge(const at_linear_plan *p, at_linear_sums *into,
                           const at_linear_sums *from) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    const float greatest = fmaxf(into->greatest, from->greatest),
-                factor = from->greatest == greatest ? 1 : expf(from->greatest - greatest);
-    at_linear_sums_rescale(p, into, greatest);
+    const float max_exponent = fmaxf(into->max_exponent, from->max_exponent),
+                factor = from->max_exponent == max_exponent
+                             ? 1
+                             : expf(from->max_exponent - max_exponent);
+    at_linear_sums_rescale(p, into, max_exponent);
     kernels->add_scaled(from->z, factor, into->z, p->F);
     kernels->add_scaled(from->s, factor, into->s, p->products);
 }
 
-at_linear_sums at_linear_sums_in(const at_linear_plan *p, float *list, int64_t place) {
-    return at_linear_sums_at(p, list + place * at_linear_sums_floats(p));
+at_linear_sums at_linear_sums_in(const at_linear_plan *p, float *list, int64_t index) {
+    return at_linear_sums_at(p, list + index * at_linear_sums_floats(p));
 }
 
-void at_linear_sums_keep(const at_linear_plan *p, float *list, int64_t place,
+void at_linear_sums_keep(const at_linear_plan *p, float *list, int64_t index,
                          const at_linear_sums *sums) {
-    list[place * at_linear_sums_floats(p)] = sums->greatest;
+    list[index * at_linear_sums_floats(p)] = sums->max_exponent;
 }
 
-void at_linear_sums_empty(const at_linear_plan *p, float *list, int64_t place) {
-    at_linear_sums sums = at_linear_sums_in(p, list, place);
+void at_linear_sums_empty(const at_linear_plan *p, float *list, int64_t index) {
+    at_linear_sums sums = at_linear_sums_in(p, list, index);
     at_linear_sums_clear(p, &sums);
-    at_linear_sums_keep(p, list, place, &sums);
+    at_linear_sums_keep(p, list, index, &sums);
 }
 
 void at_linear_sums_join(const at_linear_plan *p, float *list, int64_t into, int64_t from) {
@@ -313,14 +319,16 @@ void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int
     simd->linear.sum(s->k, p->stride, count, p->F, sums->z);
     at_panel_product product = {.rows = p->F,
                                 .depth = count,
-                                .a = s->k_turned,
+                                .a = s->k_rotated,
                                 .a_row = 1,
                                 .a_step = p->stride,
                                 .b_panel = p->block * p->panel,
                                 .add = true};
     for (int64_t d = 0; d < p->Dvp; d += p->panel) {
         product.columns = p->Dvp - d < p->panel ? p->Dvp - d : p->panel;
-        product.b = s->v + d * p->block, product.c = sums->s + d * p->F, product.c_row = p->panel;
+        product.b = s->v + d * p->block;
+        product.c = sums->s + d * p->F;
+        product.c_row = p->panel;
         simd->panels.multiply(&product);
     }
 }

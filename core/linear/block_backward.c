@@ -31,8 +31,8 @@ at_tokens at_back_keys(const at_back_job *j, at_back_scratch *t, int64_t head, i
     at_tokens k = {.b = head / p->Hk, .head = head, .first = first, .count = count};
     k.x = at_linear_rows(&p->k, k.b, head % p->Hk, first, count, t->x, &k.x_stride);
     k.v = at_linear_rows(&p->v, k.b, head % p->Hk, first, count, t->v, &k.v_stride);
-    at_linear_keys(&j->plan, &t->s, k.x, k.x_stride, count, at_linear_turns(p, &p->k_rotation), k.b,
-                   first, running, c, j->plan.epsilon);
+    at_linear_keys(&j->plan, &t->s, k.x, k.x_stride, count, at_linear_rotation(p, &p->k_rotation),
+                   k.b, first, running, c, j->plan.epsilon);
     return k;
 }
 
@@ -41,13 +41,13 @@ at_tokens at_back_queries(const at_back_job *j, at_back_scratch *t, int64_t head
     const at_linear *p = j->p;
     at_tokens q = {.b = head / p->Hq, .head = head, .first = first, .count = count, .skip = skip};
     q.x = at_linear_rows(&p->q, q.b, head % p->Hq, first, count, t->s.wide, &q.x_stride);
-    at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count, at_linear_turns(p, &p->q_rotation),
-                      q.b, first);
+    at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count,
+                      at_linear_rotation(p, &p->q_rotation), q.b, first);
     return q;
 }
 
-void at_back_pack_features(const at_back_job *j, const float *turned, int64_t count, float *to) {
-    at_simd_now()->panels.pack_rows(turned, j->plan.stride, count, j->plan.F, j->plan.block, to);
+void at_back_pack_features(const at_back_job *j, const float *rotated, int64_t count, float *to) {
+    at_simd_now()->panels.pack_rows(rotated, j->plan.stride, count, j->plan.F, j->plan.block, to);
 }
 
 /* g = dN of the queries from their denominators. */
@@ -79,7 +79,8 @@ static void add_products(const at_back_job *j, const float *x, int64_t x_stride,
     for (int64_t f = 0; f < plan->F; f += plan->panel) {
         product.columns =
             at_round_up(plan->F - f < plan->panel ? plan->F - f : plan->panel, plan->panel / 2);
-        product.b = features + f * plan->block, product.c = sums->s + f * plan->Dv;
+        product.b = features + f * plan->block;
+        product.c = sums->s + f * plan->Dv;
         at_simd_now()->panels.multiply(&product);
     }
 }
@@ -94,8 +95,8 @@ void at_back_add_queries(const at_back_job *j, at_back_scratch *t, const at_toke
                          at_linear_sums *sums) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const float at = at_back_opposite(j, c), *dZ = j->dZ + q->head * j->p->Sq + q->first;
-    if (at > sums->greatest) at_linear_sums_rescale(&j->plan, sums, at);
-    const float factor = at == sums->greatest ? 1 : expf(at - sums->greatest);
+    if (at > sums->max_exponent) at_linear_sums_rescale(&j->plan, sums, at);
+    const float factor = at == sums->max_exponent ? 1 : expf(at - sums->max_exponent);
     if (factor != 1) kernels->scale(t->g, factor, t->g, q->count * j->plan.Dv);
     for (int64_t r = 0; r < q->count; r++)
         kernels->add_scaled(t->s.q + r * j->plan.stride, factor * dZ[r], sums->z, j->plan.F);
@@ -112,7 +113,8 @@ static double trigonometric_backward(const at_linear_plan *p, float *d, const fl
             sum += d[m] * sine + d[p->M + m] * cosine;
             d[m] = d[m] * cosine - d[p->M + m] * sine;
         }
-        sums[r] = sum, total += (double)sum;
+        sums[r] = sum;
+        total += (double)sum;
     }
     return total;
 }
@@ -219,13 +221,13 @@ void at_back_through_queries(const at_back_job *j, at_back_scratch *t, const at_
     multiply(q->count, at_round_up(plan->F, plan->panel / 2), plan->Dv, t->g, plan->Dv, sums->s,
              plan->Dv * plan->panel, t->d, plan->stride);
     if (keys) within_queries(j, t, q, keys);
-    at_simd_now()->linear.dots(t->s.q_turned, t->d, plan->stride, q->count, plan->F, t->s.other);
+    at_simd_now()->linear.dots(t->s.q_rotated, t->d, plan->stride, q->count, plan->F, t->s.other);
     memcpy(z, sums->z, (size_t)plan->F * sizeof *z);
     if (keys) at_simd_now()->linear.sum(t->s.k, plan->stride, q->skip, plan->F, z);
     for (int64_t r = 0; r < q->count; r++) {
         float *d = t->d + r * plan->stride;
         dZ[r] = Z[r] == 0 ? 0 : -t->s.other[r] / Z[r];
-        if (j->p->turn) at_rotate_token_back(&j->p->q_rotation, q->b, q->first + r, d, d);
+        if (j->p->rotate) at_rotate_token_back(&j->p->q_rotation, q->b, q->first + r, d, d);
         if (keys) kernels->add_scaled(t->s.k + (q->skip + r) * plan->stride, 1, z, plan->F);
         kernels->add_scaled(z, dZ[r], d, plan->F);
     }
@@ -272,7 +274,7 @@ static void within_keys(const at_back_job *j, at_back_scratch *t, const at_token
                         const at_tokens *q) {
     const at_linear_plan *plan = &j->plan;
     const at_panel_kernels *panels = &at_simd_now()->panels;
-    panels->pack_columns(t->s.q_turned, plan->stride, q->count, plan->F, t->s.k_columns);
+    panels->pack_columns(t->s.q_rotated, plan->stride, q->count, plan->F, t->s.k_columns);
     panels->pack_columns(t->g, plan->Dv, q->count, plan->Dv, t->columns);
     panels->pack_rows(t->g, plan->Dv, q->count, plan->Dv, plan->block, t->s.v);
     at_linear_triangle triangle = {.later = true,
@@ -280,7 +282,7 @@ static void within_keys(const at_back_job *j, at_back_scratch *t, const at_token
                                    .columns = q->count,
                                    .skip = q->skip,
                                    .strip = strip_of(t->g, plan->Dv, q->count, plan->Dv),
-                                   .a = t->s.k_turned,
+                                   .a = t->s.k_rotated,
                                    .a_row = plan->stride,
                                    .depth = plan->F,
                                    .b = t->s.k_columns,
@@ -291,10 +293,15 @@ static void within_keys(const at_back_job *j, at_back_scratch *t, const at_token
                                    .c = t->s.o,
                                    .c_row = plan->Dvp};
     at_linear_add_triangle(plan, &triangle, t->s.scores);
-    triangle.a = k->v, triangle.a_row = k->v_stride, triangle.depth = plan->Dv;
-    triangle.b = t->columns, triangle.b_panel = plan->panel * at_round_up(plan->Dv, AT_DIM);
-    triangle.v = t->q_rows, triangle.width = at_round_up(plan->F, plan->panel / 2),
-    triangle.c = t->d, triangle.c_row = plan->stride;
+    triangle.a = k->v;
+    triangle.a_row = k->v_stride;
+    triangle.depth = plan->Dv;
+    triangle.b = t->columns;
+    triangle.b_panel = plan->panel * at_round_up(plan->Dv, AT_DIM);
+    triangle.v = t->q_rows;
+    triangle.width = at_round_up(plan->F, plan->panel / 2);
+    triangle.c = t->d;
+    triangle.c_row = plan->stride;
     at_linear_add_triangle(plan, &triangle, t->s.scores);
 }
 
@@ -304,22 +311,22 @@ double at_back_through_keys(const at_back_job *j, at_back_scratch *t, const at_t
     const at_linear_plan *plan = &j->plan;
     const int64_t offset = p->Sk - p->Sq, skip = offset > k->first ? offset - k->first : 0,
                   rows = p->causal ? k->count - skip : 0;
-    multiply(k->count, plan->Dvp, plan->F, t->s.k_turned, plan->stride, t->r, plan->F * plan->panel,
-             t->s.o, plan->Dvp);
+    multiply(k->count, plan->Dvp, plan->F, t->s.k_rotated, plan->stride, t->r,
+             plan->F * plan->panel, t->s.o, plan->Dvp);
     multiply(k->count, at_round_up(plan->F, plan->panel / 2), plan->Dv, k->v, k->v_stride, sums->s,
              plan->Dv * plan->panel, t->d, plan->stride);
-    if (p->turn) memset(t->d_flat, 0, (size_t)(k->count * plan->stride) * sizeof *t->d_flat);
+    if (p->rotate) memset(t->d_flat, 0, (size_t)(k->count * plan->stride) * sizeof *t->d_flat);
     if (rows <= 0) add_later(j, t, k, &(at_tokens){0}, true, sums);
     for (int64_t g = 0; g < p->G && rows > 0; g++) {
         const at_tokens q = at_back_queries(j, t, k->b * p->Hq + k->head % p->Hk * p->G + g,
                                             k->first + skip - offset, rows, skip);
         load_slopes(j, t, &q);
-        at_back_pack_features(j, t->s.q_turned, rows, t->q_rows);
+        at_back_pack_features(j, t->s.q_rotated, rows, t->q_rows);
         within_keys(j, t, k, &q);
         add_later(j, t, k, &q, g == 0, sums);
         at_back_add_queries(j, t, &q, c, sums);
     }
-    for (int64_t i = 0; i < k->count && p->turn; i++) {
+    for (int64_t i = 0; i < k->count && p->rotate; i++) {
         float *d = t->d + i * plan->stride;
         at_rotate_token_back(&p->k_rotation, k->b, k->first + i, d, d);
         at_simd_now()->elementwise.add_scaled(t->d_flat + i * plan->stride, 1, d, plan->F);

@@ -9,19 +9,19 @@ typedef struct at_back_scratch {
     at_linear_scratch s;    /* its o: dv; its v: g as panels of dims; its k_columns: queries */
     float *x, *v;           /* [block][D], [block][Dv]: keys and values where they are widened */
     float *g;               /* [block][Dv] dN */
-    float *d, *d_flat;      /* [block][stride] gradients of turned features, and what features get
-                               without turning: the same where nothing turns */
+    float *d, *d_flat;      /* [block][stride] gradients of rotated features, and what features get
+                               without rotation: the same where nothing rotates */
     float *columns;         /* [block / panel][Dv][panel] v or g, transposed */
-    float *k_rows, *q_rows; /* [F / panel][block][panel] turned features */
+    float *k_rows, *q_rows; /* [F / panel][block][panel] rotated features */
     float *dx;              /* [block][D in whole half panels] */
     float *r;               /* [Dv / panel][F][panel] R as panels of dims */
     void *all;
 } at_back_scratch;
 
-/* What the exponents of keys are relative to, with epsilon: the greatest w . x' (trig: |x'|^2 / 2),
+/* What the exponents of keys are relative to, with epsilon: the max of w . x' (trig: |x'|^2 / 2),
  * and the token and column that it comes from. */
 typedef struct at_stabiliser {
-    float greatest;
+    float max_exponent;
     int64_t token, column;
 } at_stabiliser;
 
@@ -34,8 +34,9 @@ typedef struct at_back_job {
     float *s, *r;                /* [kv heads][sections] */
     float *Z, *dZ;               /* [heads][Sq] */
     float *shift;                /* [kv heads][blocks of keys] c, causal */
-    at_stabiliser *greatest; /* [kv heads][sections]: of all keys of a head, in its first place */
-    double *totals;          /* [kv heads][sections] what goes, negative, to the stabiliser */
+    at_stabiliser
+        *max_exponent; /* [kv heads][sections]: of all keys of a head, in its first slot */
+    double *totals;    /* [kv heads][sections] what goes, negative, to the stabiliser */
     at_back_scratch *thread;
 } at_back_job;
 
@@ -46,14 +47,14 @@ typedef struct at_tokens {
     int64_t x_stride, v_stride;
 } at_tokens;
 
-/* Features of keys into t->s, and where k and v lie; running: relative to the greatest exponent
+/* Features of keys into t->s, and where k and v lie; running: relative to the max exponent
  * with them, which *c becomes. */
 at_tokens at_back_keys(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first,
                        int64_t count, bool running, float *c);
 at_tokens at_back_queries(const at_back_job *j, at_back_scratch *t, int64_t head, int64_t first,
                           int64_t count, int64_t skip);
 /* Turned features of some tokens as panels of features, for k_rows or q_rows. */
-void at_back_pack_features(const at_back_job *j, const float *turned, int64_t count, float *to);
+void at_back_pack_features(const at_back_job *j, const float *rotated, int64_t count, float *to);
 
 /* S += keys, whose features t->k_rows has. */
 void at_back_add_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k,

@@ -25,10 +25,10 @@ typedef struct fast_job {
     at_linear_plan plan;
     attune_tensor *o;
     at_linear_cut cut;
-    int64_t row_tasks; /* of a query head */
-    float *sums;       /* [kv heads][sections] */
-    float *greatest;   /* [kv heads][sections]: with epsilon, of all keys of a head, in its first
-                          place */
+    int64_t row_tasks;   /* of a query head */
+    float *sums;         /* [kv heads][sections] */
+    float *max_exponent; /* [kv heads][sections]: with epsilon, of all keys of a head, in its first
+                            slot */
     at_linear_scratch *thread;
 } fast_job;
 
@@ -45,10 +45,10 @@ static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int
     const float *k =
         at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
     const bool running = !(p->epsilon > 0);
-    float greatest = running ? sums->greatest : j->greatest[head * j->cut.sections];
-    at_linear_keys(&j->plan, s, k, stride, count, at_linear_turns(p, &p->k_rotation), head / p->Hk,
-                   first, running, &greatest, (float)p->epsilon);
-    at_linear_sums_rescale(&j->plan, sums, greatest);
+    float max_exponent = running ? sums->max_exponent : j->max_exponent[head * j->cut.sections];
+    at_linear_keys(&j->plan, s, k, stride, count, at_linear_rotation(p, &p->k_rotation),
+                   head / p->Hk, first, running, &max_exponent, (float)p->epsilon);
+    at_linear_sums_rescale(&j->plan, sums, max_exponent);
     const float *v =
         at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
     at_simd_now()->panels.pack_rows(v, stride, count, p->Dv, j->plan.block, s->v);
@@ -64,15 +64,15 @@ static void store(const fast_job *j, const at_linear_scratch *s, int64_t head, i
     const at_linear *p = j->p;
     for (int64_t r = 0; r < count; r++) {
         float *o = s->o + r * j->plan.Dvp;
-        const int64_t place = (head * p->Sq + first + r) * p->Dv;
+        const int64_t index = (head * p->Sq + first + r) * p->Dv;
         if (denominators[r] == 0)
             memset(o, 0, (size_t)p->Dv * sizeof *o);
         else
             at_simd_now()->elementwise.scale(o, 1 / denominators[r], o, p->Dv);
         if (j->o->dtype == ATTUNE_F32)
-            memcpy((float *)j->o->data + place, o, (size_t)p->Dv * sizeof *o);
+            memcpy((float *)j->o->data + index, o, (size_t)p->Dv * sizeof *o);
         else
-            at_store_row(j->o, place, 1, p->Dv, o);
+            at_store_row(j->o, index, 1, p->Dv, o);
     }
 }
 
@@ -83,7 +83,7 @@ static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t cou
     const at_panel_product product = {.rows = count,
                                       .columns = plan->Dvp,
                                       .depth = plan->F,
-                                      .a = s->q_turned,
+                                      .a = s->q_rotated,
                                       .a_row = plan->stride,
                                       .a_step = 1,
                                       .b = sums->s,
@@ -95,7 +95,7 @@ static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t cou
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* The greatest w . x' of a section, where epsilon makes it part of the result. */
+/* The max of w . x' of a section, where epsilon makes it part of the result. */
 static attune_status greatest_task(void *context, int64_t task, int thread) {
     fast_job *j = context;
     const at_linear *p = j->p;
@@ -108,19 +108,19 @@ static attune_status greatest_task(void *context, int64_t task, int thread) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block;
         const float *k =
             at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
-        best = fmaxf(best, at_linear_greatest(&j->plan, s, k, stride, count, false));
+        best = fmaxf(best, at_linear_max_exponent(&j->plan, s, k, stride, count, false));
     }
-    j->greatest[task] = best;
+    j->max_exponent[task] = best;
     return ATTUNE_OK;
 }
 
-/* Sums of a section, into its own place, or, causal, into the next one's. */
+/* Sums of a section, into its own slot, or, causal, into the next one's. */
 static attune_status sum_task(void *context, int64_t task, int thread) {
     fast_job *j = context;
     at_linear_scratch *s = &j->thread[thread];
     const int64_t summed = j->p->causal ? j->cut.sections - 1 : j->cut.sections,
-                  head = task / summed, number = task % summed, place = number + j->p->causal;
-    at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, head), place);
+                  head = task / summed, number = task % summed, index = number + j->p->causal;
+    at_linear_sums sums = at_linear_sums_in(&j->plan, list_of(j, head), index);
     int64_t from, to;
     at_linear_section(&j->cut, number, j->p->Sk, &from, &to);
     at_linear_sums_clear(&j->plan, &sums);
@@ -130,7 +130,7 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
         make_keys(j, s, head, first, count, &sums);
         at_linear_sums_add(&j->plan, s, count, &sums);
     }
-    at_linear_sums_keep(&j->plan, list_of(j, head), place, &sums);
+    at_linear_sums_keep(&j->plan, list_of(j, head), index, &sums);
     return ATTUNE_OK;
 }
 
@@ -156,7 +156,7 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
         const int64_t count = p->Sq - first < j->plan.block ? p->Sq - first : j->plan.block;
         int64_t stride;
         const float *q = at_linear_rows(&p->q, b, h, first, count, s->wide, &stride);
-        at_linear_queries(&j->plan, s, q, stride, count, at_linear_turns(p, &p->q_rotation), b,
+        at_linear_queries(&j->plan, s, q, stride, count, at_linear_rotation(p, &p->q_rotation), b,
                           first);
         read_sums(j, s, count, &sums);
         at_simd_now()->linear.dot(s->q, j->plan.stride, count, p->F, sums.z, s->row);
@@ -174,7 +174,7 @@ static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, 
                                   .columns = skip + rows,
                                   .skip = skip,
                                   .strip = finite ? at_simd_now()->geometry.rows[AT_FMA] : 1,
-                                  .a = s->q_turned,
+                                  .a = s->q_rotated,
                                   .a_row = plan->stride,
                                   .depth = plan->F,
                                   .b = s->k_columns,
@@ -204,12 +204,12 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
         const bool finite = make_keys(j, s, head, first, count, &sums);
         if (rows > 0)
-            simd->panels.pack_columns(s->k_turned, j->plan.stride, count, p->F, s->k_columns);
+            simd->panels.pack_columns(s->k_rotated, j->plan.stride, count, p->F, s->k_columns);
         for (int64_t g = 0; g < p->G && rows > 0; g++) {
             const int64_t h = head % p->Hk * p->G + g, i = first + skip - offset;
             const float *q = at_linear_rows(&p->q, b, h, i, rows, s->wide, &stride);
-            at_linear_queries(&j->plan, s, q, stride, rows, at_linear_turns(p, &p->q_rotation), b,
-                              i);
+            at_linear_queries(&j->plan, s, q, stride, rows, at_linear_rotation(p, &p->q_rotation),
+                              b, i);
             read_sums(j, s, rows, &sums);
             within(j, s, rows, skip, finite);
             memcpy(s->z, sums.z, (size_t)p->F * sizeof *s->z);
@@ -231,7 +231,7 @@ static attune_status run(fast_job *j) {
     if (p->epsilon > 0) {
         AT_TRY(at_parallel(heads * j->cut.sections, greatest_task, j));
         for (int64_t head = 0; head < heads; head++) {
-            float *all = j->greatest + head * j->cut.sections;
+            float *all = j->max_exponent + head * j->cut.sections;
             for (int64_t n = 1; n < j->cut.sections; n++) all[0] = fmaxf(all[0], all[n]);
         }
     }
@@ -256,20 +256,20 @@ attune_status at_linear_blocked(const at_linear *p, attune_tensor *o) {
     j.row_tasks = (p->Sq + QUERY_BLOCKS * block - 1) / (QUERY_BLOCKS * block);
     attune_status status = at_linear_plan_new(p->features, &p->projection, p->D, p->Dv, p->F,
                                               p->epsilon, block, &j.plan);
-    const int64_t places = at_checked_mul(p->B * p->Hk, j.cut.sections);
+    const int64_t slots = at_checked_mul(p->B * p->Hk, j.cut.sections);
     if (status == ATTUNE_OK) {
         j.sums = at_alloc(
-            at_checked_mul(places, at_linear_sums_floats(&j.plan) * (int64_t)sizeof(float)));
-        j.greatest = j.sums ? at_alloc(places * (int64_t)sizeof(float)) : NULL;
-        j.thread = j.greatest ? at_alloc_zeroed(threads * (int64_t)sizeof *j.thread) : NULL;
+            at_checked_mul(slots, at_linear_sums_floats(&j.plan) * (int64_t)sizeof(float)));
+        j.max_exponent = j.sums ? at_alloc(slots * (int64_t)sizeof(float)) : NULL;
+        j.thread = j.max_exponent ? at_alloc_zeroed(threads * (int64_t)sizeof *j.thread) : NULL;
         status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
     }
     for (int t = 0; t < threads && status == ATTUNE_OK; t++)
-        status = at_linear_scratch_new(&j.plan, p->turn != NULL, &j.thread[t]);
+        status = at_linear_scratch_new(&j.plan, p->rotate != NULL, &j.thread[t]);
     if (status == ATTUNE_OK) status = run(&j);
     for (int t = 0; t < threads && j.thread; t++) at_linear_scratch_free(&j.thread[t]);
     at_free(j.thread);
-    at_free(j.greatest);
+    at_free(j.max_exponent);
     at_free(j.sums);
     at_linear_plan_free(&j.plan);
     return status;

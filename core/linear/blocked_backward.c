@@ -11,7 +11,7 @@
  * from the last block down makes dk and dv. Where tokens are cut in sections, S before and R after
  * each come first, as in fast.c.
  *
- * Without epsilon S, as in the forward pass, is times e^-c with c the greatest exponent of the keys
+ * Without epsilon S, as in the forward pass, is times e^-c with c the max exponent of the keys
  * up to the block at hand, and so are its Z. A query's dN and dZ then are times e^c, and R is kept
  * times e^c for the c of the block where it stands: going down c falls, so that R is only ever
  * scaled down, and meets keys times e^-c.
@@ -30,7 +30,7 @@ enum { PARTS = 10 };
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static attune_status greatest_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
@@ -38,47 +38,48 @@ static attune_status greatest_task(void *context, int64_t task, int thread) {
     at_back_scratch *t = &j->thread[thread];
     const int64_t head = task / j->keys.sections;
     int64_t from, to, stride;
-    at_stabiliser best = {.greatest = -INFINITY};
+    at_stabiliser best = {.max_exponent = -INFINITY};
     at_linear_section(&j->keys, task % j->keys.sections, p->Sk, &from, &to);
     for (int64_t first = from; first < to; first += j->plan.block) {
-        const int64_t count = least(to - first, j->plan.block);
+        const int64_t count = min_of(to - first, j->plan.block);
         const float *k =
             at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, t->x, &stride);
-        const float greatest = at_linear_greatest(&j->plan, &t->s, k, stride, count, false);
-        if (!(greatest > best.greatest)) continue;
+        const float max_exponent = at_linear_max_exponent(&j->plan, &t->s, k, stride, count, false);
+        if (!(max_exponent > best.max_exponent)) continue;
         const float *rows = p->features == ATTUNE_FEATURES_TRIG ? t->s.other : t->s.row;
         int64_t r = 0, m = 0;
-        while (rows[r] != greatest) r++;
-        while (p->features == ATTUNE_FEATURES_FAVOR && t->s.k[r * j->plan.stride + m] != greatest)
+        while (rows[r] != max_exponent) r++;
+        while (p->features == ATTUNE_FEATURES_FAVOR &&
+               t->s.k[r * j->plan.stride + m] != max_exponent)
             m++;
-        best = (at_stabiliser){.greatest = greatest, .token = first + r, .column = m};
+        best = (at_stabiliser){.max_exponent = max_exponent, .token = first + r, .column = m};
     }
-    j->greatest[task] = best;
+    j->max_exponent[task] = best;
     return ATTUNE_OK;
 }
 
-/* S of a section, into its own place, or, causal, into the next one's. */
+/* S of a section, into its own slot, or, causal, into the next one's. */
 static attune_status sum_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
     const at_linear *p = j->p;
     at_back_scratch *t = &j->thread[thread];
     const int64_t all = j->keys.sections, summed = p->causal ? all - 1 : all, head = task / summed,
-                  number = task % summed, place = head * all + number + p->causal;
+                  number = task % summed, index = head * all + number + p->causal;
     const bool running = !(p->epsilon > 0);
-    at_linear_sums sums = at_linear_sums_in(&j->plan, j->s, place);
-    float c = running ? -INFINITY : j->greatest[head * all].greatest;
+    at_linear_sums sums = at_linear_sums_in(&j->plan, j->s, index);
+    float c = running ? -INFINITY : j->max_exponent[head * all].max_exponent;
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     at_linear_sums_clear(&j->plan, &sums);
     for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
         const at_tokens k =
-            at_back_keys(j, t, head, first, least(to - first, j->plan.block), running, &c);
+            at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), running, &c);
         at_linear_sums_rescale(&j->plan, &sums, c);
-        at_back_pack_features(j, t->s.k_turned, k.count, t->k_rows);
+        at_back_pack_features(j, t->s.k_rotated, k.count, t->k_rows);
         at_back_add_keys(j, t, &k, &sums);
     }
-    at_linear_sums_keep(&j->plan, j->s, place, &sums);
+    at_linear_sums_keep(&j->plan, j->s, index, &sums);
     return ATTUNE_OK;
 }
 
@@ -94,14 +95,14 @@ static attune_status merge_keys_task(void *context, int64_t head, int thread) {
 /* All sections into the first; causal: each gets those after it. */
 static attune_status merge_queries_task(void *context, int64_t head, int thread) {
     at_back_job *j = context;
-    const int64_t n = j->p->causal ? j->keys.sections : j->queries.sections, place = head * n;
+    const int64_t n = j->p->causal ? j->keys.sections : j->queries.sections, index = head * n;
     (void)thread;
     if (j->p->causal) {
-        at_linear_sums_empty(&j->plan, j->r, place + n - 1);
+        at_linear_sums_empty(&j->plan, j->r, index + n - 1);
         for (int64_t i = n - 3; i >= 0; i--)
-            at_linear_sums_join(&j->plan, j->r, place + i, place + i + 1);
+            at_linear_sums_join(&j->plan, j->r, index + i, index + i + 1);
     } else {
-        for (int64_t i = 1; i < n; i++) at_linear_sums_join(&j->plan, j->r, place, place + i);
+        for (int64_t i = 1; i < n; i++) at_linear_sums_join(&j->plan, j->r, index, index + i);
     }
     return ATTUNE_OK;
 }
@@ -122,17 +123,17 @@ static attune_status queries_task(void *context, int64_t task, int thread) {
             if (at_interrupted()) return at_interrupted_status();
             const at_tokens q =
                 at_back_queries(j, t, head / p->Hk * p->Hq + head % p->Hk * p->G + g, first,
-                                least(to - first, j->plan.block), 0);
+                                min_of(to - first, j->plan.block), 0);
             at_back_through_queries(j, t, &q, NULL, &s);
-            at_back_pack_features(j, t->s.q_turned, q.count, t->q_rows);
-            at_back_add_queries(j, t, &q, s.greatest, &r);
+            at_back_pack_features(j, t->s.q_rotated, q.count, t->q_rows);
+            at_back_add_queries(j, t, &q, s.max_exponent, &r);
         }
     }
     at_linear_sums_keep(&j->plan, j->r, task, &r);
     return ATTUNE_OK;
 }
 
-/* dq of a section of causal queries, what is kept of them, and, into the place of the section
+/* dq of a section of causal queries, what is kept of them, and, into the slot of the section
  * before, its R. */
 static attune_status causal_queries_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
@@ -148,15 +149,15 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
     if (j->keys.sections == 1) at_linear_sums_clear(&j->plan, &s);
     if (number > 0)
         r = at_linear_sums_in(&j->plan, j->r, task - 1), at_linear_sums_clear(&j->plan, &r);
-    float c = running ? s.greatest : j->greatest[head * j->keys.sections].greatest;
+    float c = running ? s.max_exponent : j->max_exponent[head * j->keys.sections].max_exponent;
     for (int64_t first = from; first < to; first += j->plan.block) {
         if (at_interrupted()) return at_interrupted_status();
         const at_tokens k =
-            at_back_keys(j, t, head, first, least(to - first, j->plan.block), running, &c);
+            at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), running, &c);
         const int64_t skip = offset > first ? offset - first : 0, rows = k.count - skip;
         at_linear_sums_rescale(&j->plan, &s, c);
         j->shift[head * blocks + first / j->plan.block] = c;
-        at_back_pack_features(j, t->s.k_turned, k.count, t->k_rows);
+        at_back_pack_features(j, t->s.k_rotated, k.count, t->k_rows);
         if (rows > 0)
             at_simd_now()->panels.pack_columns(k.v, k.v_stride, k.count, p->Dv, t->columns);
         for (int64_t g = 0; g < p->G && rows > 0; g++) {
@@ -164,7 +165,7 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
                                                 first + skip - offset, rows, skip);
             at_back_through_queries(j, t, &q, &k, &s);
             if (number == 0) continue;
-            at_back_pack_features(j, t->s.q_turned, rows, t->q_rows);
+            at_back_pack_features(j, t->s.q_rotated, rows, t->q_rows);
             at_back_add_queries(j, t, &q, c, &r);
         }
         at_back_add_keys(j, t, &k, &s);
@@ -182,7 +183,8 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
                   blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
     at_linear_sums r =
         at_linear_sums_in(&j->plan, j->r, p->causal ? task : head * j->queries.sections);
-    float c = p->causal ? 0 : at_linear_sums_in(&j->plan, j->s, head * j->keys.sections).greatest;
+    float c =
+        p->causal ? 0 : at_linear_sums_in(&j->plan, j->s, head * j->keys.sections).max_exponent;
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     if (p->causal && j->keys.sections == 1) at_linear_sums_clear(&j->plan, &r);
@@ -197,7 +199,7 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
             at_back_turn_sums(j, &r, t->r);
         }
         const at_tokens k =
-            at_back_keys(j, t, head, first, least(to - first, j->plan.block), false, &c);
+            at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), false, &c);
         j->totals[task] += at_back_through_keys(j, t, &k, c, &r);
     }
     return ATTUNE_OK;
@@ -206,8 +208,8 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
 /* With epsilon the stabiliser does not cancel: the token that it comes from gets its gradient. */
 static void stabiliser_backward(const at_back_job *j, int64_t head) {
     const at_linear *p = j->p;
-    const at_stabiliser from = j->greatest[head * j->keys.sections];
-    const int64_t place = (head * p->Sk + from.token) * p->D, *s = p->k.stride;
+    const at_stabiliser from = j->max_exponent[head * j->keys.sections];
+    const int64_t index = (head * p->Sk + from.token) * p->D, *s = p->k.stride;
     const double *w = (const double *)p->projection.data + from.column * p->D,
                  c = 1 / sqrt((double)p->D);
     double total = 0;
@@ -217,9 +219,9 @@ static void stabiliser_backward(const at_back_job *j, int64_t head) {
         at_load_row_f64(&p->k,
                         head / p->Hk * s[0] + head % p->Hk * s[1] + from.token * s[2] + d * s[3], 1,
                         1, &x);
-        at_load_row_f64(j->g->dk, place + d, 1, 1, &dx);
+        at_load_row_f64(j->g->dk, index + d, 1, 1, &dx);
         dx -= total * (p->features == ATTUNE_FEATURES_TRIG ? c * x : w[d]);
-        at_store_row_f64(j->g->dk, place + d, 1, 1, &dx);
+        at_store_row_f64(j->g->dk, index + d, 1, 1, &dx);
     }
 }
 
@@ -233,9 +235,9 @@ static attune_status run(at_back_job *j) {
         AT_TRY(at_parallel(heads * sections, greatest_task, j));
         for (int64_t head = 0; head < heads; head++)
             for (int64_t n = 1; n < sections; n++)
-                if (j->greatest[head * sections + n].greatest >
-                    j->greatest[head * sections].greatest)
-                    j->greatest[head * sections] = j->greatest[head * sections + n];
+                if (j->max_exponent[head * sections + n].max_exponent >
+                    j->max_exponent[head * sections].max_exponent)
+                    j->max_exponent[head * sections] = j->max_exponent[head * sections + n];
     }
     if (p->causal) {
         at_linear_clear_early(p, j->g->dq);
@@ -259,7 +261,7 @@ static attune_status run(at_back_job *j) {
 static attune_status scratch_new(const at_back_job *j, at_back_scratch *t) {
     const at_linear_plan *p = &j->plan;
     const int64_t n = p->block, features = at_round_up(p->F, p->panel) * n,
-                  flat = j->p->turn ? n * p->stride : 0;
+                  flat = j->p->rotate ? n * p->stride : 0;
     const int64_t sizes[PARTS] = {n * p->D,
                                   n * p->Dv,
                                   n * p->Dv,
@@ -272,13 +274,13 @@ static attune_status scratch_new(const at_back_job *j, at_back_scratch *t) {
                                   at_round_up(p->Dv, p->panel) * p->F};
     float **const parts[PARTS] = {&t->x,       &t->v,      &t->g,      &t->d,  &t->d_flat,
                                   &t->columns, &t->k_rows, &t->q_rows, &t->dx, &t->r};
-    AT_TRY(at_linear_scratch_new(p, j->p->turn != NULL, &t->s));
+    AT_TRY(at_linear_scratch_new(p, j->p->rotate != NULL, &t->s));
     int64_t total = 0;
     for (int i = 0; i < PARTS; i++) total += at_round_up(sizes[i], 16);
     float *at = t->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof *at));
     if (!at) return ATTUNE_EMEMORY;
     for (int i = 0; i < PARTS; i++) *parts[i] = at, at += at_round_up(sizes[i], 16);
-    if (!j->p->turn) t->d_flat = t->d;
+    if (!j->p->rotate) t->d_flat = t->d;
     if (p->features != ATTUNE_FEATURES_FAVOR || !(p->epsilon > 0)) return ATTUNE_OK;
     t->s.best = at_alloc(n * (int64_t)sizeof *t->s.best);
     return t->s.best ? ATTUNE_OK : ATTUNE_EMEMORY;
@@ -288,35 +290,34 @@ static attune_status weights_new(at_back_job *j) {
     const at_linear_plan *p = &j->plan;
     const double *w = j->p->projection.data;
     if (p->M == 0) return ATTUNE_OK;
-    float *narrow = at_alloc(at_checked_mul(p->M * p->D, (int64_t)sizeof *narrow));
+    float *w_f32 = at_alloc(at_checked_mul(p->M * p->D, (int64_t)sizeof *w_f32));
     j->weights =
-        narrow
-            ? at_alloc(at_checked_mul(p->M * at_round_up(p->D, p->panel), (int64_t)sizeof *narrow))
-            : NULL;
+        w_f32 ? at_alloc(at_checked_mul(p->M * at_round_up(p->D, p->panel), (int64_t)sizeof *w_f32))
+              : NULL;
     if (j->weights) {
-        for (int64_t i = 0; i < p->M * p->D; i++) narrow[i] = (float)w[i];
-        at_simd_now()->panels.pack_rows(narrow, p->D, p->M, p->D, p->M, j->weights);
+        for (int64_t i = 0; i < p->M * p->D; i++) w_f32[i] = (float)w[i];
+        at_simd_now()->panels.pack_rows(w_f32, p->D, p->M, p->D, p->M, j->weights);
     }
-    at_free(narrow);
+    at_free(w_f32);
     return j->weights ? ATTUNE_OK : ATTUNE_EMEMORY;
 }
 
 /* Memory for sums and for what is kept of queries. */
 static attune_status kept_new(at_back_job *j) {
     const at_linear *p = j->p;
-    const int64_t heads = p->B * p->Hk, places = heads * j->keys.sections,
+    const int64_t heads = p->B * p->Hk, slots = heads * j->keys.sections,
                   sums = at_linear_sums_floats(&j->plan), queries = p->B * p->Hq * p->Sq;
     const int64_t floats = (int64_t)sizeof(float),
                   blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
-    j->s = at_alloc(at_checked_mul(places, sums * floats));
-    j->r = j->s ? at_alloc(at_checked_mul(p->causal ? places : heads * j->queries.sections,
+    j->s = at_alloc(at_checked_mul(slots, sums * floats));
+    j->r = j->s ? at_alloc(at_checked_mul(p->causal ? slots : heads * j->queries.sections,
                                           sums * floats))
                 : NULL;
     j->Z = j->r ? at_alloc(at_checked_mul(queries, floats)) : NULL;
     j->dZ = j->Z ? at_alloc(at_checked_mul(queries, floats)) : NULL;
     j->shift = j->dZ ? at_alloc(heads * blocks * floats) : NULL;
-    j->greatest = j->shift ? at_alloc(places * (int64_t)sizeof *j->greatest) : NULL;
-    j->totals = j->greatest ? at_alloc(places * (int64_t)sizeof *j->totals) : NULL;
+    j->max_exponent = j->shift ? at_alloc(slots * (int64_t)sizeof *j->max_exponent) : NULL;
+    j->totals = j->max_exponent ? at_alloc(slots * (int64_t)sizeof *j->totals) : NULL;
     j->thread = j->totals ? at_alloc_zeroed(at_threads() * (int64_t)sizeof *j->thread) : NULL;
     return j->thread ? ATTUNE_OK : ATTUNE_EMEMORY;
 }
@@ -337,7 +338,7 @@ attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gra
         at_free(j.thread[t].s.best);
         at_free(j.thread[t].all);
     }
-    void *all[] = {j.weights, j.s, j.r, j.Z, j.dZ, j.shift, j.greatest, j.totals, j.thread};
+    void *all[] = {j.weights, j.s, j.r, j.Z, j.dZ, j.shift, j.max_exponent, j.totals, j.thread};
     for (int i = 0; i < 9; i++) at_free(all[i]);
     at_linear_plan_free(&j.plan);
     return status;

@@ -49,7 +49,8 @@ attune_status at_linear_projection(attune_features kind, const attune_tensor *pr
                                    int64_t head_dim, attune_tensor *out, int64_t *rows,
                                    int64_t *features) {
     memset(out, 0, sizeof *out);
-    *rows = 0, *features = head_dim;
+    *rows = 0;
+    *features = head_dim;
     if ((int)kind < 0 || kind > ATTUNE_FEATURES_ELU)
         return at_fail(ATTUNE_EVALUE, "features: expected favor+, trig, relu or elu, got number %d",
                        (int)kind);
@@ -69,7 +70,8 @@ attune_status at_linear_projection(attune_features kind, const attune_tensor *pr
     if (!at_is_float(projection->dtype))
         return at_fail(ATTUNE_EDTYPE, "projection: expected a float dtype, got %s",
                        attune_dtype_name(projection->dtype));
-    *rows = projection->shape[0], *features = kind == ATTUNE_FEATURES_TRIG ? 2 * *rows : *rows;
+    *rows = projection->shape[0];
+    *features = kind == ATTUNE_FEATURES_TRIG ? 2 * *rows : *rows;
     AT_TRY(at_tensor_new(ATTUNE_F64, 2, projection->shape, out));
     const double factor = pow((double)head_dim, -0.25);
     double *w = out->data;
@@ -119,9 +121,18 @@ static attune_status make(const attune_tensor *q, const attune_tensor *k, const 
     if (o->block < 0)
         return at_fail(ATTUNE_EVALUE, "block: expected at least 0 tokens, got %lld",
                        (long long)o->block);
-    p->B = q->shape[0], p->Hq = q->shape[1], p->Sq = q->shape[2], p->D = q->shape[3];
-    p->Hk = k->shape[1], p->Sk = k->shape[2], p->Dv = v->shape[3], p->G = p->Hq / p->Hk;
-    p->causal = o->causal, p->features = o->features, p->epsilon = o->epsilon, p->block = o->block,
+    p->B = q->shape[0];
+    p->Hq = q->shape[1];
+    p->Sq = q->shape[2];
+    p->D = q->shape[3];
+    p->Hk = k->shape[1];
+    p->Sk = k->shape[2];
+    p->Dv = v->shape[3];
+    p->G = p->Hq / p->Hk;
+    p->causal = o->causal;
+    p->features = o->features;
+    p->epsilon = o->epsilon;
+    p->block = o->block;
     p->in_f64 = q->dtype == ATTUNE_F64;
     AT_TRY(at_linear_projection(o->features, o->projection, p->D, &p->projection, &p->M, &p->F));
     AT_TRY(at_linear_check_rotation(o->rotate, p->F));
@@ -130,7 +141,7 @@ static attune_status make(const attune_tensor *q, const attune_tensor *k, const 
     AT_TRY(attune_tensor_share(v, &p->v));
     if (o->rotate && o->rotate->inv_freq) {
         const int64_t zero = 0, first = p->Sk - p->Sq;
-        p->turn = o->rotate;
+        p->rotate = o->rotate;
         AT_TRY(at_rotation_make(o->rotate, NULL, &zero, 1, p->B, p->Sk, ATTUNE_KEY, p->Sk,
                                 &p->k_rotation));
         AT_TRY(at_rotation_make(o->rotate, NULL, &first, 1, p->B, p->Sq, ATTUNE_QUERY, p->Sk,
@@ -154,8 +165,8 @@ void at_linear_close(at_linear *p) {
     for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
     at_rotation_free(&p->k_rotation);
     at_rotation_free(&p->q_rotation);
-    at_free(p->q_wide);
-    at_free(p->k_wide);
+    at_free(p->q_cos_sin);
+    at_free(p->k_cos_sin);
 }
 
 attune_status attune_linear_attention(const attune_tensor *q, const attune_tensor *k,

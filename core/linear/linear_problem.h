@@ -1,10 +1,9 @@
-/* linear.h - a valid problem of linear attention, and its two engines.
+/* linear_problem.h - a valid problem of linear attention, and its two engines.
  *
- *   o_i = sum_j (R phi(q_i)) . (R phi(k_j)) v_j  /  sum_j phi(q_i) . phi(k_j)        j up to i's
- * token where causal
+ *   o_i = sum_j (R phi(q_i)) . (R phi(k_j)) v_j  /  sum_j phi(q_i) . phi(k_j)
  *
- * R turns features by their token's position where there is a rotation: RoFormer (arXiv
- * 2104.09864), equation 19.
+ * The sums are over all keys or, if causal, over the keys up to token i. R rotates features by
+ * their token's position where there is a rotation: RoFormer (arXiv 2104.09864), equation 19.
  */
 #ifndef AT_LINEAR_LINEAR_H
 #define AT_LINEAR_LINEAR_H
@@ -20,13 +19,13 @@ typedef struct at_linear {
     double epsilon;
     int64_t block; /* tokens */
     attune_tensor q, k, v;
-    attune_tensor projection;    /* [M, D] f64, contiguous, times D^(-1/4) where the features are */
-    const attune_position *turn; /* NULL: features are not turned */
+    attune_tensor projection; /* [M, D] f64, contiguous, times D^(-1/4) where the features are */
+    const attune_position *rotate;      /* NULL: features are not rotated */
     at_rotation q_rotation, k_rotation; /* f32; the queries are the last tokens */
-    double *q_wide, *k_wide;            /* [Sq], [Sk][2][pairs], where at_linear_reference turns */
+    double *q_cos_sin, *k_cos_sin; /* [Sq], [Sk][2][pairs], where at_linear_reference rotates */
 } at_linear;
 
-/* rotate NULL or one that turns F features. */
+/* rotate NULL or one that rotates F features. */
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features);
 
 /* The projection [M, D] for that head_dim, as f64 and scaled; closed for elu. *rows: M, *features:

@@ -1,13 +1,13 @@
 /* plain.c - linear attention in double precision and its gradients, blocks through BLIS: what the
  * fast forms are checked against.
  *
- * With a_i, b_j the features of query i and key j, A_i, B_j the same turned, N_i = sum_j (A_i .
+ * With a_i, b_j the features of query i and key j, A_i, B_j the same rotated, N_i = sum_j (A_i .
  * B_j) v_j, Z_i = sum_j a_i . b_j and o_i = N_i / Z_i, gradients are
  *
  *   dN_i = do_i / Z_i               dZ_i = -(dN_i . o_i)
- *   dA_i = S_i dN_i                 S_i = sum_j B_j v_j^T         da_i = turned back dA_i + dZ_i
+ *   dA_i = S_i dN_i                 S_i = sum_j B_j v_j^T         da_i = rotated back dA_i + dZ_i
  * sum_j b_j dv_j = R_j^T B_j                R_j = sum_i A_i dN_i^T        dB_j = R_j v_j db_j =
- * turned back dB_j + sum_i dZ_i a_i
+ * rotated back dB_j + sum_i dZ_i a_i
  *
  * where j runs up to i where causal, and i from j on: S grows with the blocks, R from the last
  * block down (Katharopoulos et al. 2020, equations 13 to 15). A task is a kv head with the query
@@ -26,16 +26,16 @@
 enum { BLOCK = 64 };
 
 typedef struct plain_scratch {
-    double *kx, *qx, *v, *g;             /* [n][D], [n][D], [n][Dv]: tokens; g: d_o, then dN */
-    double *kp, *qp;                     /* [n][M] w . x' */
-    double *k, *q, *k_turned, *q_turned; /* [n][F] */
-    double *k_factor;                    /* [n] trig: e^(n - c) */
-    double *df, *df_turned;              /* [n][F] */
-    double *scores, *slopes;             /* [n][n] */
-    double *o, *dx;                      /* [n][Dv], [n][D] */
-    double *s, *r, *z, *rz, *prefix;     /* [F][Dv] x 2, [F] x 3 */
-    double *Z, *dZ;                      /* [G][Sq] */
-    bool finite;                         /* the values */
+    double *kx, *qx, *v, *g;               /* [n][D], [n][D], [n][Dv]: tokens; g: d_o, then dN */
+    double *kp, *qp;                       /* [n][M] w . x' */
+    double *k, *q, *k_rotated, *q_rotated; /* [n][F] */
+    double *k_factor;                      /* [n] trig: e^(n - c) */
+    double *df, *df_rotated;               /* [n][F] */
+    double *scores, *slopes;               /* [n][n] */
+    double *o, *dx;                        /* [n][Dv], [n][D] */
+    double *s, *r, *z, *rz, *prefix;       /* [F][Dv] x 2, [F] x 3 */
+    double *Z, *dZ;                        /* [G][Sq] */
+    bool finite;                           /* the values */
     void *all;
 } plain_scratch;
 
@@ -62,11 +62,11 @@ static attune_status scratch_new(const plain_job *j, plain_scratch *s) {
         n * p->D, n * p->D, n * p->Dv, n * p->Dv, n * M,    n * M, n * p->F,     n * p->F,
         n * p->F, n * p->F, n,         n * p->F,  n * p->F, n * n, n * n,        n * p->Dv,
         n * p->D, state,    state,     p->F,      p->F,     p->F,  p->G * p->Sq, p->G * p->Sq};
-    double **const parts[] = {&s->kx,       &s->qx,     &s->v,         &s->g,        &s->kp,
-                              &s->qp,       &s->k,      &s->q,         &s->k_turned, &s->q_turned,
-                              &s->k_factor, &s->df,     &s->df_turned, &s->scores,   &s->slopes,
-                              &s->o,        &s->dx,     &s->s,         &s->r,        &s->z,
-                              &s->rz,       &s->prefix, &s->Z,         &s->dZ};
+    double **const parts[] = {
+        &s->kx,         &s->qx,     &s->v,         &s->g,         &s->kp,       &s->qp,
+        &s->k,          &s->q,      &s->k_rotated, &s->q_rotated, &s->k_factor, &s->df,
+        &s->df_rotated, &s->scores, &s->slopes,    &s->o,         &s->dx,       &s->s,
+        &s->r,          &s->z,      &s->rz,        &s->prefix,    &s->Z,        &s->dZ};
     int64_t total = 0;
     for (int i = 0; i < 24; i++) total += sizes[i];
     double *at = s->all = at_alloc(at_checked_mul(total, (int64_t)sizeof *at));
@@ -103,14 +103,14 @@ static int64_t place_of_greatest(const double *x, int64_t n) {
 
 /* The stabiliser of a head's keys: its value, and the token and column that it comes from. */
 typedef struct stabiliser {
-    double greatest;
+    double max_exponent;
     int64_t token, column;
 } stabiliser;
 
 static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int64_t h,
                             stabiliser *out) {
     const at_linear *p = j->p;
-    *out = (stabiliser){.greatest = -INFINITY};
+    *out = (stabiliser){.max_exponent = -INFINITY};
     for (int64_t first = 0; first < p->Sk && (p->features == ATTUNE_FEATURES_FAVOR ||
                                               p->features == ATTUNE_FEATURES_TRIG);
          first += j->block) {
@@ -123,8 +123,8 @@ static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int
             const double x = p->features == ATTUNE_FEATURES_TRIG
                                  ? half
                                  : s->kp[i * p->M + m] - (p->epsilon > 0 ? 0 : half);
-            if (x > out->greatest)
-                *out = (stabiliser){.greatest = x, .token = first + i, .column = m};
+            if (x > out->max_exponent)
+                *out = (stabiliser){.max_exponent = x, .token = first + i, .column = m};
         }
     }
 }
@@ -137,13 +137,13 @@ static void make_features(const at_linear *p, const double *x, int64_t n, const 
         const double half = half_square(p, x);
         switch (p->features) {
         case ATTUNE_FEATURES_FAVOR: {
-            const double by = shift ? half + shift->greatest
+            const double by = shift ? half + shift->max_exponent
                                     : e[place_of_greatest(e, p->M)] + (p->epsilon > 0 ? half : 0);
             for (int64_t m = 0; m < p->M; m++) f[m] = exp(e[m] - by) + p->epsilon;
             break;
         }
         case ATTUNE_FEATURES_TRIG: {
-            const double by = shift ? exp(half - shift->greatest) : 1;
+            const double by = shift ? exp(half - shift->max_exponent) : 1;
             if (shift) factor[i] = by;
             for (int64_t m = 0; m < p->M; m++)
                 f[m] = by * sin(e[m]) + p->epsilon, f[p->M + m] = by * cos(e[m]) + p->epsilon;
@@ -200,30 +200,31 @@ static double features_backward(const at_linear *p, const double *x, int64_t n,
     return p->features == ATTUNE_FEATURES_RELU ? 0 : total;
 }
 
-/* Features of tokens turned by their rows of cosines and sines, or, sign -1, their gradients turned
- * back. */
-static void turn_rows(const at_linear *p, const double *x, int64_t n, const double *turns,
-                      double sign, double *out) {
-    const attune_position *pe = p->turn;
+/* Features of tokens rotated by their rows of cosines and sines, or, sign -1, their gradients
+ * rotated back. */
+static void rotate_rows(const at_linear *p, const double *x, int64_t n, const double *rotation,
+                        double sign, double *out) {
+    const attune_position *pe = p->rotate;
     if (!pe) {
         memcpy(out, x, (size_t)(n * p->F) * sizeof *x);
         return;
     }
     const int64_t pairs = pe->dims / 2;
-    for (int64_t i = 0; i < n; i++, x += p->F, out += p->F, turns += 2 * pairs) {
+    for (int64_t i = 0; i < n; i++, x += p->F, out += p->F, rotation += 2 * pairs) {
         for (int64_t d = 0; d < pairs; d++) {
-            const double cosine = turns[d], sine = turns[pairs + d] * sign;
+            const double cosine = rotation[d], sine = rotation[pairs + d] * sign;
             const int64_t m = pe->pairing == ATTUNE_HALF ? d : 2 * d,
                           l = pe->pairing == ATTUNE_HALF ? d + pairs : 2 * d + 1;
             const double a = x[m], b = x[l];
-            out[m] = a * cosine - b * sine, out[l] = b * cosine + a * sine;
+            out[m] = a * cosine - b * sine;
+            out[l] = b * cosine + a * sine;
         }
         memcpy(out + 2 * pairs, x + 2 * pairs, (size_t)(p->F - 2 * pairs) * sizeof *x);
     }
 }
 
-static const double *turns_of(const at_linear *p, const double *wide, int64_t token) {
-    return p->turn ? wide + token * p->turn->dims : NULL;
+static const double *rotation_of(const at_linear *p, const double *wide, int64_t token) {
+    return p->rotate ? wide + token * p->rotate->dims : NULL;
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
@@ -238,7 +239,7 @@ static void make_keys(const plain_job *j, plain_scratch *s, int64_t b, int64_t k
     load(&p->k, b, kv, k.first, k.n, s->kx);
     load(&p->v, b, kv, k.first, k.n, s->v);
     make_features(p, s->kx, k.n, shift, s->kp, s->k, s->k_factor);
-    turn_rows(p, s->k, k.n, turns_of(p, p->k_wide, k.first), 1, s->k_turned);
+    rotate_rows(p, s->k, k.n, rotation_of(p, p->k_cos_sin, k.first), 1, s->k_rotated);
     s->finite = true;
     for (int64_t i = 0; i < k.n * p->Dv; i++) s->finite = s->finite && isfinite(s->v[i]);
 }
@@ -247,17 +248,18 @@ static void make_queries(const plain_job *j, plain_scratch *s, int64_t b, int64_
     const at_linear *p = j->p;
     load(&p->q, b, h, q.first, q.n, s->qx);
     make_features(p, s->qx, q.n, NULL, s->qp, s->q, NULL);
-    turn_rows(p, s->q, q.n, turns_of(p, p->q_wide, q.first), 1, s->q_turned);
+    rotate_rows(p, s->q, q.n, rotation_of(p, p->q_cos_sin, q.first), 1, s->q_rotated);
 }
 
 /* s and z += the block's keys. */
 static void add_keys(const at_linear *p, plain_scratch *s, int64_t n) {
-    product(p->F, p->Dv, n, s->k_turned, 1, p->F, s->v, p->Dv, 1, 1, s->s, p->Dv);
+    product(p->F, p->Dv, n, s->k_rotated, 1, p->F, s->v, p->Dv, 1, 1, s->s, p->Dv);
     for (int64_t i = 0; i < n; i++)
         for (int64_t f = 0; f < p->F; f++) s->z[f] += s->k[i * p->F + f];
 }
 
-/* x [q.n][keys] of rows and keys: zero where row r sees no key beyond skip + r. */
+/* x [q.n][keys] of rows and keys: sets the keys beyond skip + r of row r to zero, as they are not
+ * visible. */
 static void hide(double *x, int64_t rows, int64_t keys, int64_t skip) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = skip + r + 1; c < keys; c++) x[r * keys + c] = 0;
@@ -269,9 +271,9 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
                             int64_t keys, int64_t skip) {
     const at_linear *p = j->p;
     double *Z = s->Z + h % p->G * p->Sq + q.first, *dZ = s->dZ + h % p->G * p->Sq + q.first;
-    product(q.n, p->Dv, p->F, s->q_turned, p->F, 1, s->s, p->Dv, 1, 0, s->o, p->Dv);
+    product(q.n, p->Dv, p->F, s->q_rotated, p->F, 1, s->s, p->Dv, 1, 0, s->o, p->Dv);
     if (keys) {
-        product(q.n, keys, p->F, s->q_turned, p->F, 1, s->k_turned, 1, p->F, 0, s->scores, keys);
+        product(q.n, keys, p->F, s->q_rotated, p->F, 1, s->k_rotated, 1, p->F, 0, s->scores, keys);
         hide(s->scores, q.n, keys, skip);
         if (s->finite)
             product(q.n, p->Dv, keys, s->scores, keys, 1, s->v, p->Dv, 1, 1, s->o, p->Dv);
@@ -299,14 +301,14 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
         for (int64_t f = 0; f < p->F; f++) s->df[r * p->F + f] = -along * s->prefix[f];
     }
     if (!j->g) return;
-    product(q.n, p->F, p->Dv, s->g, p->Dv, 1, s->s, 1, p->Dv, 0, s->df_turned, p->F);
+    product(q.n, p->F, p->Dv, s->g, p->Dv, 1, s->s, 1, p->Dv, 0, s->df_rotated, p->F);
     if (keys) {
         product(q.n, keys, p->Dv, s->g, p->Dv, 1, s->v, 1, p->Dv, 0, s->slopes, keys);
         hide(s->slopes, q.n, keys, skip);
-        product(q.n, p->F, keys, s->slopes, keys, 1, s->k_turned, p->F, 1, 1, s->df_turned, p->F);
+        product(q.n, p->F, keys, s->slopes, keys, 1, s->k_rotated, p->F, 1, 1, s->df_rotated, p->F);
     }
-    turn_rows(p, s->df_turned, q.n, turns_of(p, p->q_wide, q.first), -1, s->df_turned);
-    for (int64_t i = 0; i < q.n * p->F; i++) s->df[i] += s->df_turned[i];
+    rotate_rows(p, s->df_rotated, q.n, rotation_of(p, p->q_cos_sin, q.first), -1, s->df_rotated);
+    for (int64_t i = 0; i < q.n * p->F; i++) s->df[i] += s->df_rotated[i];
     features_backward(p, s->qx, q.n, NULL, s->qp, s->q, NULL, s->df, s->dx);
     for (int64_t r = 0; r < q.n; r++)
         at_store_row_f64(j->g->dq, ((b * p->Hq + h) * p->Sq + q.first + r) * p->D, 1, p->D,
@@ -326,7 +328,7 @@ static void load_slopes(const plain_job *j, plain_scratch *s, int64_t b, int64_t
 /* r and rz += the block's queries. */
 static void add_queries(const at_linear *p, plain_scratch *s, int64_t h, span q) {
     const double *dZ = s->dZ + h % p->G * p->Sq + q.first;
-    product(p->F, p->Dv, q.n, s->q_turned, 1, p->F, s->g, p->Dv, 1, 1, s->r, p->Dv);
+    product(p->F, p->Dv, q.n, s->q_rotated, 1, p->F, s->g, p->Dv, 1, 1, s->r, p->Dv);
     for (int64_t i = 0; i < q.n; i++)
         for (int64_t f = 0; f < p->F; f++) s->rz[f] += dZ[i] * s->q[i * p->F + f];
 }
@@ -353,20 +355,20 @@ static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int
     const span q = p->causal ? queries_of(p, k, &skip) : (span){0, 0};
     double *dv = s->o;
     make_keys(j, s, b, kv, k, shift);
-    product(k.n, p->Dv, p->F, s->k_turned, p->F, 1, s->r, p->Dv, 1, 0, dv, p->Dv);
-    product(k.n, p->F, p->Dv, s->v, p->Dv, 1, s->r, 1, p->Dv, 0, s->df_turned, p->F);
+    product(k.n, p->Dv, p->F, s->k_rotated, p->F, 1, s->r, p->Dv, 1, 0, dv, p->Dv);
+    product(k.n, p->F, p->Dv, s->v, p->Dv, 1, s->r, 1, p->Dv, 0, s->df_rotated, p->F);
     for (int64_t i = 0; i < k.n; i++) memcpy(s->df + i * p->F, s->rz, (size_t)p->F * sizeof *s->rz);
     for (int64_t g = 0; g < p->G && q.n; g++) {
         const int64_t h = kv * p->G + g;
         const double *dZ = s->dZ + g * p->Sq + q.first;
         make_queries(j, s, b, h, q);
         load_slopes(j, s, b, h, q);
-        product(q.n, k.n, p->F, s->q_turned, p->F, 1, s->k_turned, 1, p->F, 0, s->scores, k.n);
+        product(q.n, k.n, p->F, s->q_rotated, p->F, 1, s->k_rotated, 1, p->F, 0, s->scores, k.n);
         hide(s->scores, q.n, k.n, skip);
         product(q.n, k.n, p->Dv, s->g, p->Dv, 1, s->v, 1, p->Dv, 0, s->slopes, k.n);
         hide(s->slopes, q.n, k.n, skip);
         product(k.n, p->Dv, q.n, s->scores, 1, k.n, s->g, p->Dv, 1, 1, dv, p->Dv);
-        product(k.n, p->F, q.n, s->slopes, 1, k.n, s->q_turned, p->F, 1, 1, s->df_turned, p->F);
+        product(k.n, p->F, q.n, s->slopes, 1, k.n, s->q_rotated, p->F, 1, 1, s->df_rotated, p->F);
         memset(s->prefix, 0, (size_t)p->F * sizeof *s->prefix);
         for (int64_t i = k.n - 1, r = q.n - 1; i >= 0; i--) {
             for (; r >= 0 && skip + r >= i; r--)
@@ -375,14 +377,14 @@ static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int
         }
         add_queries(p, s, h, q);
     }
-    turn_rows(p, s->df_turned, k.n, turns_of(p, p->k_wide, k.first), -1, s->df_turned);
-    for (int64_t i = 0; i < k.n * p->F; i++) s->df[i] += s->df_turned[i];
+    rotate_rows(p, s->df_rotated, k.n, rotation_of(p, p->k_cos_sin, k.first), -1, s->df_rotated);
+    for (int64_t i = 0; i < k.n * p->F; i++) s->df[i] += s->df_rotated[i];
     const double total =
         features_backward(p, s->kx, k.n, shift, s->kp, s->k, s->k_factor, s->df, s->dx);
-    const int64_t place = (b * p->Hk + kv) * p->Sk + k.first;
+    const int64_t index = (b * p->Hk + kv) * p->Sk + k.first;
     for (int64_t i = 0; i < k.n; i++) {
-        at_store_row_f64(j->g->dv, (place + i) * p->Dv, 1, p->Dv, dv + i * p->Dv);
-        at_store_row_f64(j->g->dk, (place + i) * p->D, 1, p->D, s->dx + i * p->D);
+        at_store_row_f64(j->g->dv, (index + i) * p->Dv, 1, p->Dv, dv + i * p->Dv);
+        at_store_row_f64(j->g->dk, (index + i) * p->D, 1, p->D, s->dx + i * p->D);
     }
     return total;
 }
@@ -392,14 +394,14 @@ static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int
 static void stabiliser_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv,
                                 const stabiliser *shift, double total) {
     const at_linear *p = j->p;
-    const int64_t place = ((b * p->Hk + kv) * p->Sk + shift->token) * p->D;
+    const int64_t index = ((b * p->Hk + kv) * p->Sk + shift->token) * p->D;
     const double *w = (const double *)p->projection.data + shift->column * p->D,
                  c = 1 / sqrt((double)p->D);
     load(&p->k, b, kv, shift->token, 1, s->kx);
-    at_load_row_f64(j->g->dk, place, 1, p->D, s->dx);
+    at_load_row_f64(j->g->dk, index, 1, p->D, s->dx);
     for (int64_t d = 0; d < p->D; d++)
         s->dx[d] -= total * (p->features == ATTUNE_FEATURES_TRIG ? c * s->kx[d] : w[d]);
-    at_store_row_f64(j->g->dk, place, 1, p->D, s->dx);
+    at_store_row_f64(j->g->dk, index, 1, p->D, s->dx);
 }
 
 static attune_status head_task(void *context, int64_t head, int thread) {
@@ -471,13 +473,13 @@ static attune_status run(plain_job *j) {
 }
 
 static attune_status make_rotations(at_linear *p) {
-    if (!p->turn) return ATTUNE_OK;
-    const int64_t row = p->turn->dims * (int64_t)sizeof(double);
-    p->q_wide = at_alloc(at_checked_mul(p->Sq, row)),
-    p->k_wide = p->q_wide ? at_alloc(at_checked_mul(p->Sk, row)) : NULL;
-    if (!p->k_wide) return ATTUNE_EMEMORY;
-    AT_TRY(at_rotation_f64(p->turn, 0, p->Sk, ATTUNE_KEY, p->Sk, p->k_wide));
-    return at_rotation_f64(p->turn, p->Sk - p->Sq, p->Sq, ATTUNE_QUERY, p->Sk, p->q_wide);
+    if (!p->rotate) return ATTUNE_OK;
+    const int64_t row = p->rotate->dims * (int64_t)sizeof(double);
+    p->q_cos_sin = at_alloc(at_checked_mul(p->Sq, row));
+    p->k_cos_sin = p->q_cos_sin ? at_alloc(at_checked_mul(p->Sk, row)) : NULL;
+    if (!p->k_cos_sin) return ATTUNE_EMEMORY;
+    AT_TRY(at_rotation_f64(p->rotate, 0, p->Sk, ATTUNE_KEY, p->Sk, p->k_cos_sin));
+    return at_rotation_f64(p->rotate, p->Sk - p->Sq, p->Sq, ATTUNE_QUERY, p->Sk, p->q_cos_sin);
 }
 
 attune_status at_linear_reference(at_linear *p, attune_tensor *o) {

@@ -86,8 +86,8 @@ typedef struct features_job {
     int64_t D, M;
     bool query;
     double epsilon;
-    double *greatest; /* [B * H] of keys */
-    double *scratch;  /* [threads][D + M] */
+    double *max_exponent; /* [B * H] of keys */
+    double *scratch;      /* [threads][D + M] */
 } features_job;
 
 static double dot(const double *a, const double *b, int64_t n) {
@@ -96,7 +96,7 @@ static double dot(const double *a, const double *b, int64_t n) {
     return sum;
 }
 
-/* w . x' of a token, x and the greatest of them. */
+/* Computes w . x' [M] and x [D] of a token. Returns the max of w . x'. */
 static double exponents(const features_job *j, int64_t b, int64_t h, int64_t s, double *x,
                         double *e) {
     const int64_t *stride = j->x->stride;
@@ -113,10 +113,10 @@ static attune_status greatest_task(void *context, int64_t head, int thread) {
     features_job *j = context;
     const int64_t *n = j->x->shape;
     double *x = j->scratch + thread * (j->D + j->M);
-    j->greatest[head] = -INFINITY;
+    j->max_exponent[head] = -INFINITY;
     for (int64_t s = 0; s < n[2]; s++)
-        j->greatest[head] =
-            fmax(j->greatest[head], exponents(j, head / n[1], head % n[1], s, x, x + j->D));
+        j->max_exponent[head] =
+            fmax(j->max_exponent[head], exponents(j, head / n[1], head % n[1], s, x, x + j->D));
     return ATTUNE_OK;
 }
 
@@ -127,7 +127,7 @@ static attune_status features_task(void *context, int64_t task, int thread) {
     const double own = exponents(j, head / n[1], head % n[1], task % n[2], x, e),
                  ratio = 1 / sqrt((double)j->M);
     const double shift =
-        dot(x, x, j->D) / 2 / sqrt((double)j->D) + (j->query ? own : j->greatest[head]);
+        dot(x, x, j->D) / 2 / sqrt((double)j->D) + (j->query ? own : j->max_exponent[head]);
     for (int64_t m = 0; m < j->M; m++) e[m] = ratio * (exp(e[m] - shift) + j->epsilon);
     at_store_row_f64(j->out, task * j->M, 1, j->M, e);
     return ATTUNE_OK;
@@ -158,14 +158,15 @@ attune_status attune_favor_features(const attune_tensor *x, const attune_tensor 
                       .M = M,
                       .query = query,
                       .epsilon = epsilon};
-    j.greatest = at_alloc(at_checked_mul(n[0] * n[1], (int64_t)sizeof *j.greatest));
+    j.max_exponent = at_alloc(at_checked_mul(n[0] * n[1], (int64_t)sizeof *j.max_exponent));
     j.scratch =
-        j.greatest ? at_alloc(at_checked_mul(at_threads() * (n[3] + M), (int64_t)sizeof *j.scratch))
-                   : NULL;
+        j.max_exponent
+            ? at_alloc(at_checked_mul(at_threads() * (n[3] + M), (int64_t)sizeof *j.scratch))
+            : NULL;
     attune_status status = j.scratch ? at_tensor_new(from.dtype, 4, shape, out) : ATTUNE_EMEMORY;
     if (status == ATTUNE_OK && !query) status = at_parallel(n[0] * n[1], greatest_task, &j);
     if (status == ATTUNE_OK) status = at_parallel(n[0] * n[1] * n[2], features_task, &j);
-    at_free(j.greatest), at_free(j.scratch);
+    at_free(j.max_exponent), at_free(j.scratch);
     attune_tensor_close(&w);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;

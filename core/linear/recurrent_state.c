@@ -1,7 +1,7 @@
 /* state.c - linear attention as a recurrence (Katharopoulos et al. 2020, equations 18 to 20): sums
  * over all tokens so far, and nothing of the tokens themselves.
  *
- * The stabiliser of the keys is the greatest exponent so far; when a greater one comes the sums are
+ * The stabiliser of the keys is the max exponent so far; when a greater one comes the sums are
  * rescaled. With epsilon the features are e + epsilon, of which only e is relative to it: the sums
  * of e and those of epsilon's part are kept apart.
  */
@@ -30,11 +30,11 @@ struct attune_linear_state {
     float *sums;            /* [B][Hk][1 or 2] */
 };
 
-static float *place_of(const attune_linear_state *st, int64_t head, int which) {
+static float *slot_of(const attune_linear_state *st, int64_t head, int which) {
     return st->sums + (head * (1 + st->apart) + which) * st->floats;
 }
 static at_linear_sums sums_of(const attune_linear_state *st, int64_t head, int which) {
-    return at_linear_sums_at(&st->plan, place_of(st, head, which));
+    return at_linear_sums_at(&st->plan, slot_of(st, head, which));
 }
 
 static attune_status at_least_one(const char *name, int64_t n) {
@@ -69,7 +69,9 @@ attune_status attune_linear_state_new(const attune_linear_state_options *options
     if (status == ATTUNE_OK) {
         o.projection = NULL;
         if (o.rotate && !o.rotate->inv_freq) o.rotate = NULL;
-        st->options = o, st->floats = at_linear_sums_floats(&st->plan), st->apart = o.epsilon > 0;
+        st->options = o;
+        st->floats = at_linear_sums_floats(&st->plan);
+        st->apart = o.epsilon > 0;
         st->sums =
             at_alloc(at_checked_mul(at_checked_mul(o.batch, o.kv_heads),
                                     (1 + st->apart) * st->floats * (int64_t)sizeof *st->sums));
@@ -97,7 +99,7 @@ void attune_linear_state_reset(attune_linear_state *st) {
         for (int which = 0; which <= st->apart; which++) {
             at_linear_sums sums = sums_of(st, head, which);
             at_linear_sums_clear(&st->plan, &sums);
-            *place_of(st, head, which) = sums.greatest;
+            *slot_of(st, head, which) = sums.max_exponent;
         }
     }
     st->length = 0;
@@ -118,7 +120,7 @@ typedef struct state_job {
     attune_linear_state *st;
     at_linear_plan plan; /* the state's, for blocks as long as this call needs */
     const attune_tensor *q, *k, *v, *o;
-    at_rotation turns;
+    at_rotation rotation;
     int64_t heads; /* query heads a kv head */
     at_linear_scratch *thread;
 } state_job;
@@ -128,17 +130,17 @@ static attune_status append_task(void *context, int64_t head, int thread) {
     attune_linear_state *st = j->st;
     const at_linear_plan *plan = &j->plan;
     at_linear_scratch *s = &j->thread[thread];
-    const at_rotation *turns = st->options.rotate ? &j->turns : NULL;
+    const at_rotation *rotation = st->options.rotate ? &j->rotation : NULL;
     const int64_t b = head / st->options.kv_heads, h = head % st->options.kv_heads,
                   S = j->k->shape[2];
     at_linear_sums sums = sums_of(st, head, 0), ones = st->apart ? sums_of(st, head, 1) : sums;
     int64_t stride;
     for (int64_t first = 0; first < S; first += BLOCK) {
         const int64_t count = S - first < BLOCK ? S - first : BLOCK;
-        float greatest = sums.greatest;
+        float max_exponent = sums.max_exponent;
         const float *k = at_linear_rows(j->k, b, h, first, count, s->wide, &stride);
-        at_linear_keys(plan, s, k, stride, count, turns, b, first, true, &greatest, 0);
-        at_linear_sums_rescale(plan, &sums, greatest);
+        at_linear_keys(plan, s, k, stride, count, rotation, b, first, true, &max_exponent, 0);
+        at_linear_sums_rescale(plan, &sums, max_exponent);
         const float *v = at_linear_rows(j->v, b, h, first, count, s->wide, &stride);
         at_simd_now()->panels.pack_rows(v, stride, count, plan->Dv, plan->block, s->v);
         at_linear_sums_add(plan, s, count, &sums);
@@ -146,11 +148,12 @@ static attune_status append_task(void *context, int64_t head, int thread) {
         for (int64_t r = 0; r < count; r++) {
             float *one = s->k + r * plan->stride;
             for (int64_t f = 0; f < plan->F; f++) one[f] = 1;
-            if (turns) at_rotate_token(turns, b, first + r, one, s->k_turned + r * plan->stride);
+            if (rotation)
+                at_rotate_token(rotation, b, first + r, one, s->k_rotated + r * plan->stride);
         }
         at_linear_sums_add(plan, s, count, &ones);
     }
-    *place_of(st, head, 0) = sums.greatest;
+    *slot_of(st, head, 0) = sums.max_exponent;
     return ATTUNE_OK;
 }
 
@@ -164,7 +167,7 @@ static attune_status attend_task(void *context, int64_t task, int thread) {
                   head = b * st->options.kv_heads + h / j->heads;
     int64_t stride;
     const float *q = at_linear_rows(j->q, b, h, 0, 1, s->wide, &stride);
-    at_linear_queries(plan, s, q, stride, 1, st->options.rotate ? &j->turns : NULL, b, 0);
+    at_linear_queries(plan, s, q, stride, 1, st->options.rotate ? &j->rotation : NULL, b, 0);
     float denominator = 0;
     for (int which = 0; which <= st->apart; which++) {
         const at_linear_sums sums = sums_of(st, head, which);
@@ -173,7 +176,7 @@ static attune_status attend_task(void *context, int64_t task, int thread) {
         const at_panel_product product = {.rows = 1,
                                           .columns = plan->Dvp,
                                           .depth = plan->F,
-                                          .a = s->q_turned,
+                                          .a = s->q_rotated,
                                           .a_row = plan->stride,
                                           .a_step = 1,
                                           .b = sums.s,
@@ -200,7 +203,7 @@ static attune_status run(state_job *j, int64_t tasks, at_task task, attune_side 
     attune_status status = ATTUNE_OK;
     if (st->options.rotate)
         AT_TRY(at_rotation_make(st->options.rotate, NULL, &first, 1, st->options.batch, S, side,
-                                first + S, &j->turns));
+                                first + S, &j->rotation));
     j->thread = at_alloc_zeroed(threads * (int64_t)sizeof *j->thread);
     if (!j->thread) status = ATTUNE_EMEMORY;
     for (int t = 0; t < threads && status == ATTUNE_OK; t++)
@@ -209,7 +212,7 @@ static attune_status run(state_job *j, int64_t tasks, at_task task, attune_side 
     for (int64_t i = 0; i < tasks && status == ATTUNE_OK && alone; i++) status = task(j, i, 0);
     for (int t = 0; t < threads && j->thread; t++) at_linear_scratch_free(&j->thread[t]);
     at_free(j->thread);
-    at_rotation_free(&j->turns);
+    at_rotation_free(&j->rotation);
     return status;
 }
 
