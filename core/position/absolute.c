@@ -1,8 +1,12 @@
 /* absolute.c - positions added to the embeddings: learned and sinusoidal.
  *
- * Sinusoidal, Vaswani et al. 2017 (arXiv 1706.03762), section 3.5: for position t and i = 0 ..
- * d_model / 2 - 1 PE(t, 2 i) = sin(t / base^(2 i / d_model))      PE(t, 2 i + 1) = cos(t / base^(2
- * i / d_model)) Marian and others write all sines first, then all cosines ("halves").
+ * Sinusoidal: Vaswani et al. 2017 (arXiv 1706.03762), section 3.5. For position t and i = 0 ..
+ * d_model / 2 - 1:
+ *
+ *   PE(t, 2 i) = sin(t / base^(2 i / d_model))
+ *   PE(t, 2 i + 1) = cos(t / base^(2 i / d_model))
+ *
+ * Marian and others write all sines first, then all cosines ("halves").
  */
 #include <math.h>
 

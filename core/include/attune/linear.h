@@ -8,19 +8,23 @@
 extern "C" {
 #endif
 
-/* Attention without its score matrix: o_i = sum_j phi(q_i) . phi(k_j) v_j / sum_j phi(q_i) .
- * phi(k_j), in time and memory linear in tokens. With w the M rows of the projection, x' = x
- * D^(-1/4), n = |x'|^2 / 2 and c a stabiliser, the features F of one x are
+/* Attention without its score matrix, in time and memory linear in the number of tokens:
  *
- *   favor   M      e^(w . x' - n - c) + epsilon                            Choromanski et al. 2021
- * (arXiv 2009.14794), lemma 1: positive, softmax's kernel on average trig    2 M    e^(n - c) sin(w
- * . x') + epsilon, then with cosines      the same, equation 5 relu    M      max(w . x', 0) +
- * epsilon                                the same, section 4 elu     D      elu(x) + 1 + epsilon;
- * takes no projection               Katharopoulos et al. 2020 (arXiv 2006.16236), equation 7
+ *   o_i = sum_j phi(q_i) . phi(k_j) v_j / sum_j phi(q_i) . phi(k_j)
  *
- * c is the greatest w . x' of a query, and of all keys of a head (trig: the greatest n). With
- * epsilon 0 it cancels; what is subtracted is then the greatest whole exponent, and of the keys up
- * to the block, so that great scores neither overflow nor vanish. */
+ * With w the M rows of the projection, x' = x D^(-1/4), n = |x'|^2 / 2 and c a stabiliser, the F
+ * features of one x are
+ *
+ * - favor, F = M: e^(w . x' - n - c) + epsilon. Choromanski et al. 2021 (arXiv 2009.14794), lemma
+ * 1: positive, and softmax's kernel on average.
+ * - trig, F = 2 M: e^(n - c) sin(w . x') + epsilon, then the same with cosines. Equation 5.
+ * - relu, F = M: max(w . x', 0) + epsilon. Section 4.
+ * - elu, F = D: elu(x) + 1 + epsilon; without a projection. Katharopoulos et al. 2020 (arXiv
+ *   2006.16236), equation 7.
+ *
+ * c is the max of w . x' over a query, and over all keys of a head (trig: the max of n). With
+ * epsilon 0, c cancels; then the max of the whole exponent is subtracted instead, and for keys the
+ * max so far, so that large scores neither overflow nor vanish. */
 typedef enum attune_features {
     ATTUNE_FEATURES_FAVOR,
     ATTUNE_FEATURES_TRIG,
@@ -29,19 +33,19 @@ typedef enum attune_features {
 } attune_features;
 
 typedef struct attune_linear_options {
-    bool causal; /* the last query is the last key's token; a query sees no later token */
+    bool causal; /* the last query is the last key's token; later keys are not visible */
     attune_features features;
     const attune_tensor *projection; /* [M, D], any float dtype */
-    attune_position *rotate; /* turns phi(q) and phi(k) in the numerator only: Su et al. 2021 (arXiv
-                                2104.09864), equation 19; its head_dim is F */
+    attune_position *rotate; /* rotates phi(q) and phi(k) in the numerator only: Su et al. 2021
+                                (arXiv 2104.09864), equation 19; its head_dim is F */
     double epsilon;          /* at least 0 */
     int64_t block; /* tokens of a block; 0: what is fastest. Results depend on it in their last bits
                       only */
 } attune_linear_options;
 
 /* q [B, Hq, Sq, D]   k [B, Hk, Sk, D]   v [B, Hk, Sk, Dv]   ->   o [B, Hq, Sq, Dv] in q's dtype
- * f32, bf16, f16 (in f32) or all f64; any strides. A query whose denominator is 0 (it sees nothing,
- * or all its features vanish) gives zeros. */
+ * f32, bf16, f16 (in f32) or all f64; any strides. A query whose denominator is 0 (it has no
+ * visible key, or all its features vanish) gives zeros. */
 ATTUNE_API attune_status attune_linear_attention(const attune_tensor *q, const attune_tensor *k,
                                                  const attune_tensor *v,
                                                  const attune_linear_options *options,
@@ -62,8 +66,8 @@ ATTUNE_API attune_status attune_favor_features(const attune_tensor *x,
                                                const attune_tensor *projection, bool query,
                                                double epsilon, attune_tensor *out);
 
-/* What causal linear attention keeps of all tokens before: F rows of Dv sums a kv head, however
- * many tokens. f32. */
+/* The recurrent state of causal linear attention, in f32: F rows of Dv sums per kv head, whatever
+ * the number of tokens. */
 typedef struct attune_linear_state attune_linear_state;
 typedef struct attune_linear_state_options {
     int64_t batch, kv_heads, head_dim;
@@ -75,7 +79,7 @@ typedef struct attune_linear_state_options {
 } attune_linear_state_options;
 ATTUNE_API attune_status attune_linear_state_new(const attune_linear_state_options *options,
                                                  attune_linear_state **out);
-ATTUNE_API void attune_linear_state_close(attune_linear_state *state); /* NULL is fine */
+ATTUNE_API void attune_linear_state_close(attune_linear_state *state); /* NULL: nothing */
 /* k [B, Hk, S, D], v [B, Hk, S, Dv], any float dtype. A failure leaves the state as it was. */
 ATTUNE_API attune_status attune_linear_state_append(attune_linear_state *state,
                                                     const attune_tensor *k, const attune_tensor *v);
@@ -86,7 +90,7 @@ ATTUNE_API attune_status attune_linear_state_attend(attune_linear_state *state,
 ATTUNE_API void attune_linear_state_reset(attune_linear_state *state);
 ATTUNE_API int64_t
 attune_linear_state_length(const attune_linear_state *state); /* tokens appended */
-ATTUNE_API int64_t attune_linear_state_nbytes(const attune_linear_state *state); /* what it keeps */
+ATTUNE_API int64_t attune_linear_state_nbytes(const attune_linear_state *state); /* of the sums */
 ATTUNE_API const attune_linear_state_options *
 attune_linear_state_describe(const attune_linear_state *state);
 

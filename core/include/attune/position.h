@@ -20,15 +20,15 @@ typedef enum attune_position_capability {
 } attune_position_capability;
 
 typedef enum attune_pairing {
-    ATTUNE_HALF,        /* dim i turns with dim i + dims / 2: GPT-NeoX, LLaMA, Falcon */
-    ATTUNE_INTERLEAVED, /* dim 2 i turns with dim 2 i + 1: RoFormer, GPT-J, PaLM */
+    ATTUNE_HALF,        /* dims i and i + dims / 2 form a pair: GPT-NeoX, LLaMA, Falcon */
+    ATTUNE_INTERLEAVED, /* dims 2 i and 2 i + 1 form a pair: RoFormer, GPT-J, PaLM */
 } attune_pairing;
 
-/* Whether q or k is rotated: only xpos tells them apart. */
+/* Whether q or k is rotated. Only xpos rotates them differently (ATTUNE_SIDED). */
 typedef enum attune_side { ATTUNE_QUERY, ATTUNE_KEY } attune_side;
 
 /* The precision in which a rotation's frequencies, angles, cosines and sines are computed; less
- * than f64 shows the damage. */
+ * than f64 loses accuracy at large positions. */
 typedef enum attune_angles {
     ATTUNE_ANGLES_F64,
     ATTUNE_ANGLES_F32,
@@ -37,28 +37,30 @@ typedef enum attune_angles {
 
 typedef enum attune_scaling_type {
     ATTUNE_SCALING_NONE,
-    ATTUNE_SCALING_LINEAR,   /* position interpolation: factor */
-    ATTUNE_SCALING_NTK,      /* another base: factor */
-    ATTUNE_SCALING_DYNAMIC,  /* another base for each length beyond original: factor, original */
+    ATTUNE_SCALING_LINEAR,   /* position interpolation. Fields: factor */
+    ATTUNE_SCALING_NTK,      /* another base. Fields: factor */
+    ATTUNE_SCALING_DYNAMIC,  /* another base for each length beyond original. Fields:
+                                factor, original */
     ATTUNE_SCALING_YARN,     /* factor, original, beta_fast, beta_slow, attention_factor, mscale,
                                 mscale_all_dim, not_truncated */
-    ATTUNE_SCALING_LONGROPE, /* a factor a pair: factor, original, short_factors, long_factors */
+    ATTUNE_SCALING_LONGROPE, /* one factor per pair. Fields: factor, original,
+                                short_factors, long_factors */
     ATTUNE_SCALING_LLAMA3,   /* factor, original, low, high */
 } attune_scaling_type;
 
-/* How RoPE goes beyond the length that it was trained at. Zeros are the defaults; factor (and
- * original, but for linear and ntk) must be given. */
+/* How RoPE is scaled beyond the length that the model was trained at. A zero field means its
+ * default. factor must be given, and original too except for linear and ntk. */
 typedef struct attune_rope_scaling {
     attune_scaling_type type;
     double factor;
-    int64_t original; /* tokens that the model was trained at */
+    int64_t original; /* the trained length, in tokens */
     int64_t
         length; /* dynamic and longrope choose by it; 0: by the largest position + 1 of each call */
     double beta_fast, beta_slow; /* 32, 1 */
     double attention_factor;     /* on cosines and sines; else of mscale, mscale_all_dim, or 0.1 ln
                                     factor + 1 */
     double mscale, mscale_all_dim;
-    bool not_truncated; /* yarn's ramp begins and ends between pairs */
+    bool not_truncated; /* the ends of yarn's ramp are not rounded to whole pairs */
     const double *short_factors, *long_factors;
     int64_t short_count, long_count; /* dims / 2 each */
     double low, high;                /* 1, 4 */
@@ -67,7 +69,7 @@ typedef struct attune_rope_scaling {
 /* Rotary embedding (Su et al. 2021, arXiv 2104.09864). All zero but head_dim: the defaults. */
 typedef struct attune_rope_options {
     int64_t head_dim;
-    int64_t dims; /* how many of head_dim turn, even; 0: all */
+    int64_t dims; /* the number of dims of head_dim that rotate, even; 0: all */
     double base;  /* 0: 10000 */
     attune_pairing pairing;
     attune_angles angles;
@@ -103,8 +105,8 @@ ATTUNE_API attune_status attune_position_learned(int64_t d_model, int64_t max_po
  * 10000. */
 ATTUNE_API attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halves,
                                                     attune_position **out);
-/* Heads whose first half of the dims turns by a token's row, the second half by its column, each as
- * RoPE of head_dim / 2 dims. base 0: 10000. */
+/* Heads whose first half of the dims rotates by a token's row, the second half by its column, each
+ * as RoPE of head_dim / 2 dims. base 0: 10000. */
 ATTUNE_API attune_status attune_position_rope2d(int64_t head_dim, double base,
                                                 attune_pairing pairing, attune_position **out);
 ATTUNE_API attune_status attune_position_xpos(const attune_xpos_options *options,
@@ -122,7 +124,7 @@ ATTUNE_API unsigned attune_position_capabilities(const attune_position *pe);
 
 /* positions: i64 [S] or [B, S]; NULL: 0, 1, .. S - 1. rope2d: [S, 2] or [B, S, 2] of rows and
  * columns, never NULL. embed: x [B, S, d_model] -> x plus the table's rows. rotate: x [B, H, S, D]
- * -> the same, turned. Out of place; any strides; out has x's dtype. An encoding without that part
+ * -> the same, rotated. Out of place; any strides; out has x's dtype. An encoding without that part
  * shares x. in_place: x itself is written and out may be NULL. */
 ATTUNE_API attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
                                                const attune_tensor *positions, attune_tensor *out);
@@ -132,7 +134,7 @@ ATTUNE_API attune_status attune_position_rotate(attune_position *pe, const attun
 ATTUNE_API attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor *x,
                                                          const attune_tensor *positions,
                                                          attune_side side);
-/* The transpose of rotate, which gradients go through. */
+/* The transpose of rotate, through which gradients flow. */
 ATTUNE_API attune_status attune_position_rotate_backward(attune_position *pe,
                                                          const attune_tensor *d_out,
                                                          const attune_tensor *positions,
@@ -144,10 +146,15 @@ ATTUNE_API attune_status attune_position_embed_backward(attune_position *pe,
                                                         const attune_tensor *positions,
                                                         attune_tensor *dtable);
 
-/* What an encoding consists of. What rotates: inv_freq [dims / 2] f64 (dynamic, longrope: at
- * scaling.length, or of short calls) and the factor on cos and sin. learned, t5: the table. alibi:
- * the slopes [heads]. t5: the bucket, from 0, of key position - query position. sided: q and k turn
- * differently. */
+/* The parts of an encoding. A tensor `out` is for the caller to close. ATTUNE_EVALUE where the
+ * encoding lacks the part.
+ * - inv_freq: [dims / 2] f64, of encodings that rotate. With dynamic and longrope scaling they are
+ *   those at scaling.length, or those of calls up to the trained length.
+ * - factor: the scale of cosines and sines; 1 where nothing is scaled.
+ * - table: learned [max_positions, d_model], t5 [buckets, heads].
+ * - slopes: alibi's, [heads].
+ * - bucket: t5's, from 0, of relative = key position - query position.
+ * - sided: q and k rotate differently. */
 ATTUNE_API attune_status attune_position_inv_freq(const attune_position *pe, attune_tensor *out);
 ATTUNE_API double attune_position_factor(const attune_position *pe);
 ATTUNE_API attune_status attune_position_table(const attune_position *pe, attune_tensor *out);
