@@ -1,20 +1,21 @@
-/* fast_backward.c - gradients of linear attention in f32, a block of tokens after the other, in
- * products of panels. Names are plain.c's:
+/* blocked_backward.c - gradients of linear attention in f32, block after block of tokens, in panel
+ * products. The names are those of linear_reference.c:
  *
  *   dA_i = S_i dN_i      dZ_i = -(A_i . dA_i) / Z_i      dv_j = R_j^T B_j      dB_j = R_j v_j
  *
- * dZ_i is what plain.c has, -(dN_i . o_i), as o_i = S_i^T A_i / Z_i: outputs are not made again. S
- * and R are kept as panels of features, [F / panel][Dv][panel].
+ * This dZ_i equals linear_reference.c's -(dN_i . o_i), as o_i = S_i^T A_i / Z_i; it saves computing
+ * the outputs again. S and R are kept as panels of features, [F / panel][Dv][panel].
  *
- * All keys:  S over sections of keys, merged; queries in sections, each with an R of its own,
- * merged; then keys. Causal:    S from the first block up makes dq, and Z and dZ, which are kept; R
- * from the last block down makes dk and dv. Where tokens are cut in sections, S before and R after
- * each come first, as in fast.c.
+ * - All keys: S over sections of keys, merged; then the queries in sections, each with its own R,
+ *   merged; then the keys.
+ * - Causal: S from the first block up gives dq, and Z and dZ, which are kept; R from the last block
+ *   down gives dk and dv. Where tokens are cut in sections, the S before and the R after each
+ *   section are computed first, as in blocked.c.
  *
- * Without epsilon S, as in the forward pass, is times e^-c with c the max exponent of the keys
- * up to the block at hand, and so are its Z. A query's dN and dZ then are times e^c, and R is kept
- * times e^c for the c of the block where it stands: going down c falls, so that R is only ever
- * scaled down, and meets keys times e^-c.
+ * Without epsilon S is scaled by e^-c, as in the forward pass, where c is the max exponent of the
+ * keys up to the current block; so are its Z. A query's dN and dZ are then scaled by e^c, and R is
+ * kept scaled by e^c for the c of its block. Going down c falls, so that R is only ever scaled
+ * down, and meets keys scaled by e^-c.
  */
 #include <math.h>
 #include <string.h>

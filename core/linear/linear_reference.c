@@ -1,17 +1,19 @@
-/* plain.c - linear attention in double precision and its gradients, blocks through BLIS: what the
- * fast forms are checked against.
+/* linear_reference.c - linear attention and its gradients in double precision, in blocks through
+ * BLIS: the oracle that the f32 engines are checked against.
  *
- * With a_i, b_j the features of query i and key j, A_i, B_j the same rotated, N_i = sum_j (A_i .
- * B_j) v_j, Z_i = sum_j a_i . b_j and o_i = N_i / Z_i, gradients are
+ * With a_i, b_j the features of query i and key j, A_i, B_j the same after the rotation,
+ * N_i = sum_j (A_i . B_j) v_j, Z_i = sum_j a_i . b_j and o_i = N_i / Z_i, the gradients are
  *
  *   dN_i = do_i / Z_i               dZ_i = -(dN_i . o_i)
- *   dA_i = S_i dN_i                 S_i = sum_j B_j v_j^T         da_i = rotated back dA_i + dZ_i
- * sum_j b_j dv_j = R_j^T B_j                R_j = sum_i A_i dN_i^T        dB_j = R_j v_j db_j =
- * rotated back dB_j + sum_i dZ_i a_i
+ *   dA_i = S_i dN_i                 S_i = sum_j B_j v_j^T
+ *   dB_j = R_j v_j                  R_j = sum_i A_i dN_i^T
+ *   da_i = rotate_back(dA_i) + dZ_i sum_j b_j
+ *   db_j = rotate_back(dB_j) + sum_i dZ_i a_i
+ *   dv_j = R_j^T B_j
  *
- * where j runs up to i where causal, and i from j on: S grows with the blocks, R from the last
- * block down (Katharopoulos et al. 2020, equations 13 to 15). A task is a kv head with the query
- * heads that share it, from beginning to end.
+ * If causal, j runs up to i, and i runs from j on: S grows from the first block up, R from the last
+ * block down (Katharopoulos et al. 2020, equations 13 to 15). A task is a kv head with all query
+ * heads that share it.
  */
 #include <math.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* xpos.c - RoPE with a scale: Sun et al. 2022 (arXiv 2212.10554), algorithm 1.
  *
- * Pair i has zeta_i = (2 i + 0.4 d) / (1.4 d), d the dims. q at position t is scaled by zeta_i^((t
- * - center) / scale_base), k by the inverse, so that the scores of a pair decay by zeta_i^((t_q -
- * t_k) / scale_base): center cancels, and only keeps the scales near 1. Meant for causal attention,
- * where t_q >= t_k; for keys after the query the scores grow.
+ * Pair i has zeta_i = (2 i + 0.4 d) / (1.4 d), where d is dims. At position t, q is scaled by
+ * zeta_i^((t - center) / scale_base), and k by the inverse, so that the score of a pair decays by
+ * zeta_i^((t_q - t_k) / scale_base): center cancels, and only keeps the scales near 1. xPos is
+ * meant for causal attention, where t_q >= t_k; for keys after the query the scores grow.
  */
 #include <math.h>
 
