@@ -462,10 +462,10 @@ static void misuse_is_told(void **state) {
         attune_linear_attention_backward(&c.q, &c.q, &c.k, &c.v, &c.options, &dq, &dk, &dv),
         ATTUNE_ESHAPE);
     attune_position_close(pe);
-    static const char *const added[] = {"alibi", "t5"};
     for (int i = 0; i < 2; i++) {
-        MUST(attune_position_none(&pe));
-        pe->name = added[i], wrong.rotate = pe;
+        const attune_t5_options t5 = {.heads = 2};
+        MUST(i ? attune_position_t5(&t5, &pe) : attune_position_alibi(2, 0, &pe));
+        wrong.rotate = pe;
         assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_EVALUE);
         assert_non_null(
             strstr(attune_message(),
