@@ -81,7 +81,7 @@ enum { CHUNK = AT_TILE * AT_BLOCK_TILES };
 
 void at_hide_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int64_t count,
                  double *score, void *scratch) {
-    double *shown = scratch;
+    double *visible = scratch;
     for (int64_t x = 0; x < count && at_has_gaps(m); x += CHUNK) {
         const int n = (int)(count - x < CHUNK ? count - x : CHUNK);
         const at_run run = {.binding = &m->mask,
@@ -90,10 +90,10 @@ void at_hide_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t 
                             .i = i,
                             .key = key + x,
                             .n = n,
-                            .scratch = shown + AT_RUN};
-        at_run_f64(&run, NULL, 1, &m->mask.program->result, &shown);
+                            .scratch = visible + AT_RUN};
+        at_run_f64(&run, NULL, 1, &m->mask.program->result, &visible);
         for (int k = 0; k < n; k++)
-            if (shown[k] == 0) score[x + k] = -INFINITY;
+            if (visible[k] == 0) score[x + k] = -INFINITY;
     }
 }
 

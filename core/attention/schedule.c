@@ -39,9 +39,8 @@ static at_row_block rows_of(const at_schedule *s, int64_t head, int64_t begin, i
                           .count = left < max_rows ? left : max_rows};
 }
 
-/* The keys from the first that query i sees to the last that query i_end - 1 sees, before the mask:
- * all visible keys of the queries [i, i_end), because neither end of the visible range of a query
- * comes before that of the query before it. */
+/* The visible keys of the queries [i, i_end), before the mask: from the first one of query i to the
+ * last one of query i_end - 1, because both ends of the visible range grow with the query. */
 static void visible_range(const at_query_side *query, int64_t b, int64_t i, int64_t i_end,
                           int64_t *from, int64_t *to) {
     int64_t unused;

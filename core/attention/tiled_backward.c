@@ -372,7 +372,7 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const block
 }
 
 /* A block without hidden pairs is one product. Other blocks are computed in strips as high as a
- * register tile, each as wide as its visible range. */
+ * register tile, each over its visible range only. */
 static void run_block(const backward_job *j, block_scratch *s, const block *k) {
     const int64_t strip = k->whole ? k->rows : at_simd_now()->geometry.rows[AT_FMA],
                   key_strip = k->whole ? k->keys : strip;
