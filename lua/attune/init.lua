@@ -10,9 +10,9 @@ local attune = require "attune.core"
 
 local modules = {
   program = "attune.program",
-  masks = "attune.masks",
-  scores = "attune.scores",
-  block_map = "attune.block_map",
+  masks = "attune.program.masks",
+  scores = "attune.program.scores",
+  block_map = "attune.program.block_map",
   pack = "attune.pack",
 }
 
@@ -20,7 +20,7 @@ local modules = {
 attune._hook("wrapper", debug.getinfo(1, "S").source)
 
 attune._hook("score_of", function(name, tensor, max_distance, bidirectional)
-  local scores = require "attune.scores"
+  local scores = require "attune.program.scores"
   if name == "alibi" then return scores.alibi(tensor) end
   return scores.t5(tensor, {max_distance = max_distance, bidirectional = bidirectional})
 end)

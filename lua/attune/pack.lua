@@ -1,6 +1,6 @@
 --- Packing short documents into rows of one length: first-fit decreasing (Krell et al. 2021, arXiv 2107.02027, compare it with others).
 local core = require "attune.core"
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 local function check(documents, options)
   if type(documents) ~= "table" or #documents == 0 then error(("documents: expected a list of lists of ids, got %s"):format(type(documents) == "table" and "an empty list" or "a " .. type(documents)), 3) end

@@ -98,11 +98,13 @@ double check_number(lua_State *L, int index, const char *name) {
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
+enum { TOO_FAR = 100 };
+
 /* Insertions, deletions, changes and swaps of neighbours between two names (Damerau 1964), for
  * names shorter than 40. */
 static int distance(const char *a, const char *b) {
     int d[41][41], m = (int)strlen(a), n = (int)strlen(b);
-    if (m > 40 || n > 40) return 100;
+    if (m > 40 || n > 40) return TOO_FAR;
     for (int i = 0; i <= m; i++) {
         for (int j = 0; j <= n; j++) {
             if (i == 0 || j == 0) {
@@ -121,16 +123,25 @@ static int distance(const char *a, const char *b) {
     return d[m][n];
 }
 
-int raise_unknown(lua_State *L, const char *what, const char *name, const char *const *known) {
+const char *nearest_name(const char *name, const char *const *known) {
     const char *nearest = NULL;
-    int best = 100;
-    luaL_Buffer list;
+    int best = 2 + (int)strlen(name) / 3; /* smaller counts */
+    if (best > TOO_FAR) best = TOO_FAR;
     for (int i = 0; known[i]; i++) {
-        int d = distance(name, known[i]);
-        if (d < best) best = d, nearest = known[i];
+        const int d = distance(name, known[i]);
+        if (d >= best) continue;
+        best = d;
+        nearest = known[i];
     }
-    if (nearest && best <= 1 + (int)strlen(name) / 3)
+    return nearest;
+}
+
+int raise_unknown(lua_State *L, const char *what, const char *name, const char *const *known) {
+    luaL_Buffer list;
+    const char *nearest = nearest_name(name, known);
+    if (nearest) {
         return raise_error(L, "unknown %s '%s': did you mean '%s'?", what, name, nearest);
+    }
     luaL_buffinit(L, &list);
     for (int i = 0; known[i]; i++) {
         if (i) luaL_addstring(&list, ", ");

@@ -66,6 +66,9 @@ int raise_expected(lua_State *L, const char *name, const char *what, int index);
 int64_t check_integer(lua_State *L, int index, const char *name, int64_t least);
 double check_number(lua_State *L, int index, const char *name);
 
+/* The known name (in a list that ends with NULL) with the smallest edit distance from name, if that
+ * is at most 1 plus a third of name's length; else NULL. */
+const char *nearest_name(const char *name, const char *const *known);
 /* Raises about an unknown name, with the nearest of the known ones (a list that ends with NULL).
  * what: "option" or "method". */
 int raise_unknown(lua_State *L, const char *what, const char *name, const char *const *known);

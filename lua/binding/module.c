@@ -56,6 +56,25 @@ void push_hook(lua_State *L, const char *name) {
     lua_remove(L, -2);
 }
 
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* (name, list of known names) -> the nearest of them, or nil. For attune/util/suggest.lua. */
+static int nearest(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    const int count = (int)lua_rawlen(L, 2);
+    const char **known = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *known, 0);
+    luaL_checkstack(L, count + 4, "known names");
+    for (int i = 0; i < count; i++) {
+        lua_rawgeti(L, 2, i + 1);
+        known[i] = luaL_checkstring(L, -1); /* stays on the stack, so that it stays alive */
+    }
+    known[count] = NULL;
+    lua_pushstring(L, nearest_name(name, known));
+    return 1;
+}
+
 /* ---- loading --------------------------------------------------------------------------------- */
 
 __attribute__((visibility("default"))) int luaopen_attune_core(lua_State *L);
@@ -77,5 +96,7 @@ int luaopen_attune_core(lua_State *L) {
     open_json(L);
     lua_pushcfunction(L, hook);
     lua_setfield(L, -2, "_hook");
+    lua_pushcfunction(L, nearest);
+    lua_setfield(L, -2, "_nearest");
     return 1;
 }

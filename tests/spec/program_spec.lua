@@ -506,7 +506,7 @@ describe("tracing", function()
   end)
 
   it("finds comparisons that Lua itself answers", function()
-    local suspicious = require "attune.trace".suspicious
+    local suspicious = require "attune.program.trace".suspicious
     local function equals(at) return at.i == 3 end
     local function joins(at) return at.i:lt(3) or at.j:lt(2) end
     local function fine(at, n) return at.i:lt(n or 3) | at.j:eq(2) end
@@ -583,7 +583,7 @@ describe("tracing", function()
 
   it("searches for such comparisons in functions that are called, but not in "
     .. "the library", function()
-    local suspicious = require "attune.trace".suspicious
+    local suspicious = require "attune.program.trace".suspicious
     local function inner(a) return a.i == 3 and a.i:lt(2) or a.i:lt(5) end
     local line = debug.getinfo(inner, "S").linedefined
     local function outer(a) return inner(a) end

@@ -3,7 +3,7 @@
 -- Each command is a file in this folder that returns
 --     {summary = string, options = function(parser)?, run = function(args) -> exit status}
 -- where args is what argparse made of the command's arguments.
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 local order = {"run", "list", "show", "plot", "report", "export", "info", "env", "repl"}
 local planned = {compare = true, model = true}

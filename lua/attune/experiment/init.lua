@@ -10,7 +10,7 @@
 -- check of a plot's declaration is in attune.plot.spec, which loads nothing else of plot/.
 local check_plot = require "attune.plot.spec"
 local sweep = require "attune.experiment.points"
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 ---@type table<string, type>
 local fields = {

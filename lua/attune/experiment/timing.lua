@@ -29,7 +29,7 @@ local function check_options(options)
     local found
     for _, name in ipairs(option_names) do found = found or name == k end
     if not found then
-      local hint = require "attune.suggest"(tostring(k), option_names)
+      local hint = require "attune.util.suggest"(tostring(k), option_names)
       error(("unknown option '%s': %s"):format(tostring(k), hint), 4)
     end
   end

@@ -1,5 +1,5 @@
 --- What a plot's declaration may say. Every worker loads this file, so it needs no gnuplot code.
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 local fields = {
   kind = "string",

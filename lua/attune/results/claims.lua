@@ -1,6 +1,6 @@
 --- The handle over results that a claim's function gets, and the verdict on a claim.
 local stats = require "attune.results.statistics"
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 -- A ratio of two metrics with its interval: {median, lo, hi, n, values}.
 local Ratio = {}

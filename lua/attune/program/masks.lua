@@ -1,5 +1,5 @@
 --- Masks that have names. Each call gives a mask function, a few lines over traced values; write your own likewise.
-local trace = require "attune.trace"
+local trace = require "attune.program.trace"
 
 local masks = {}
 

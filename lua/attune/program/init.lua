@@ -1,7 +1,7 @@
 --- Programs: score and mask functions, traced once. `attune.program(fn)` shows what became of one.
 local core = require "attune.core"
-local graph = require "attune.graph"
-local trace = require "attune.trace"
+local graph = require "attune.program.graph"
+local trace = require "attune.program.trace"
 
 local program = {}
 

@@ -1,5 +1,5 @@
 --- Scores that have names. Each call gives a score function, a few lines over traced values; write your own likewise.
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 local scores = {}
 

@@ -1,7 +1,7 @@
 --- Block maps: which tiles of 64 queries by 64 keys a mask shows, without running attention.
 local core = require "attune.core"
 local program = require "attune.program"
-local suggest = require "attune.suggest"
+local suggest = require "attune.util.suggest"
 
 ---@class attune.BlockMap
 ---@field density number share of all pairs that are seen

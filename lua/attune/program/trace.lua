@@ -3,8 +3,8 @@
 -- A traced value remembers the operation that made it and the line it stands on. What Lua gives no hook for (`if`, `and`, `==` with a number) cannot be seen; it is found
 -- out afterwards, by comparisons that the result does not use, or by a look at the source.
 local core = require "attune.core"
-local suggest = require "attune.suggest"
-local graph = require "attune.graph"
+local suggest = require "attune.util.suggest"
+local graph = require "attune.program.graph"
 
 local trace = {}
 
@@ -16,7 +16,8 @@ local tensor_type = getmetatable(core.zeros {1})
 local function is_traced(x) return getmetatable(x) == Value end
 trace.is_traced = is_traced
 
-local here = debug.getinfo(1, "S").source:match "^(@.*/)" or "@attune/"
+-- The folder of the library, which holds this file's folder.
+local here = debug.getinfo(1, "S").source:match "^(@.*/)[^/]*/[^/]*$" or "@attune/"
 
 local function is_library(info) return info.source:sub(1, #here) == here end
 
