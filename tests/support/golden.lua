@@ -1,12 +1,14 @@
 --- Golden files: tensors of independent implementations, with what to pass and how far results may
 --- lie off.
 local attune = require "attune"
+local files = require "attune.util.files"
+local json = require "attune.util.json"
 local golden = {}
 
 --- {case, tensors} of a file under tests/golden.
 function golden.load(path)
   local tensors, metadata = assert(attune.load("tests/golden/" .. path))
-  return require "dkjson".decode(metadata.case), tensors
+  return json.decode(metadata.case), tensors
 end
 
 --- The greatest |a - b| over two tensors of one shape; infinite where one is NaN and the other is
@@ -29,10 +31,9 @@ end
 
 function golden.files(folder)
   local names = {}
-  for name in require "lfs".dir("tests/golden/" .. folder) do
+  for _, name in ipairs(files.list("tests/golden/" .. folder)) do
     if name:find "%.safetensors$" then names[#names + 1] = name end
   end
-  table.sort(names)
   return names
 end
 

@@ -1,7 +1,8 @@
---- JSON for records: doubles with 17 digits, integers as integers, keys in a fixed order.
+--- JSON for records: floats with 17 digits, integers as integers, keys sorted.
 --
--- No Debian module writes doubles so that they come back the same, hence the writer here; reading is dkjson's. JSON has no NaN and no
--- infinities: they are written as the texts "NaN", "Infinity" and "-Infinity", which `number` turns back.
+-- No Debian module writes floats so that they are read back unchanged, hence the writer here;
+-- dkjson reads. JSON has no NaN and no infinities: they are written as the strings "NaN", "Infinity" and
+-- "-Infinity", which `json.number` converts back.
 local json = {}
 
 local function number_text(x)
@@ -10,15 +11,22 @@ local function number_text(x)
   if x == math.huge then return '"Infinity"' end
   if x == -math.huge then return '"-Infinity"' end
   local text = ("%.17g"):format(x)
-  -- A double stays one when it is read: 3 would come back as an integer.
+  -- A float must stay one: "3" would be read back as an integer.
   return text:find "[%.eE]" and text or text .. ".0"
 end
 
-local escapes = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}
+local escapes = {
+  ['"'] = '\\"',
+  ["\\"] = "\\\\",
+  ["\n"] = "\\n",
+  ["\r"] = "\\r",
+  ["\t"] = "\\t",
+}
+local function escape(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end
 
 local function string_text(s)
   if not utf8.len(s) then s = s:gsub("[\x80-\xff]", "?") end
-  return '"' .. s:gsub('[%c"\\\x7f]', function(c) return escapes[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
+  return '"' .. s:gsub('[%c"\\\x7f]', escape) .. '"'
 end
 
 local function is_list(t)
@@ -31,7 +39,7 @@ local function is_list(t)
 end
 
 json.list_type = {}
---- An empty table that is written as [] and not as {}.
+--- Marks a table as a list, so that an empty one is written as [] and not as {}.
 function json.list(t) return setmetatable(t or {}, json.list_type) end
 
 local write
@@ -48,7 +56,7 @@ local function write_table(t, out)
   end
   local keys = {}
   for k in pairs(t) do
-    if type(k) ~= "string" then error("json: expected texts as keys, got " .. tostring(k), 0) end
+    if type(k) ~= "string" then error("json: expected strings as keys, got " .. tostring(k), 0) end
     keys[#keys + 1] = k
   end
   table.sort(keys)
@@ -67,12 +75,12 @@ function write(value, out)
   elseif kind == "string" then out[#out + 1] = string_text(value)
   elseif kind == "boolean" then out[#out + 1] = tostring(value)
   elseif value == json.null then out[#out + 1] = "null"
-  else error("json: expected numbers, texts, booleans and tables, got a " .. kind, 0) end
+  else error("json: expected numbers, strings, booleans and tables, got a " .. kind, 0) end
 end
 
 json.null = setmetatable({}, {__tostring = function() return "null" end})
 
---- One line of text. Keys are sorted.
+--- Writes a value as one line.
 ---@param value any
 ---@return string
 function json.encode(value)
@@ -82,7 +90,7 @@ function json.encode(value)
   return table.concat(out)
 end
 
---- What a text says; nil and a message when it is no JSON.
+--- Reads a value; nil and a message when the text is no JSON.
 ---@param text string
 ---@return any value
 ---@return string? message
@@ -93,7 +101,7 @@ function json.decode(text)
 end
 
 local special = {NaN = 0 / 0, Infinity = math.huge, ["-Infinity"] = -math.huge}
---- A number as it was before it was written.
+--- Converts a number back that was written as a string; other strings give nil.
 function json.number(x)
   if type(x) == "string" then return special[x] end
   return x
