@@ -6,8 +6,9 @@ files["tests"] = {globals = {"test_seed"}}
 files["lua/attune/types"] = {ignore = {"2..", "1..", "6.."}}
 -- These files still have longer lines.
 for _, name in ipairs {
-  "attune/block_map", "attune/cli/run", "attune/graph", "attune/masks", "attune/pack",
-  "attune/place", "attune/program", "attune/scores", "attune/trace", "attune/util/json",
+  "attune/cli/run", "attune/pack", "attune/place", "attune/program/block_map",
+  "attune/program/graph", "attune/program/init", "attune/program/masks", "attune/program/scores",
+  "attune/program/trace", "attune/util/json",
 } do
   files["lua/" .. name .. ".lua"] = {max_line_length = 300}
 end

@@ -275,6 +275,11 @@ C_FILES := $(wildcard core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*
   examples/*.c)
 
 # Builds everything with warnings as errors; shows the first messages when it fails.
+# The share of lines and branches of core and of lines of lua that the tests reach.
+.PHONY: coverage
+coverage: deps-test
+	@tools/coverage
+
 lint: deps-lint
 	@tools/lint
 	@for compiler in gcc clang; do \

@@ -52,4 +52,11 @@ function expect.relative_difference(got, expected)
   return golden.difference(got:to "f64", expected:to "f64") / scale
 end
 
+--- The start of a message about the line of the caller, or about a line below it.
+---@param below? integer lines below
+function expect.here(below)
+  local info = debug.getinfo(2, "lS")
+  return ("%s:%d: "):format(info.short_src:match "[^/]+$", info.currentline + (below or 0))
+end
+
 return expect
