@@ -260,6 +260,16 @@ describe("a bias with one value per pair", function()
 end)
 
 describe("block maps", function()
+  it("names the line of the caller when a mask cannot be traced", function()
+    local line = here(2)
+    local ok, message = pcall(function()
+      local map = attune.block_map(math.sin, {queries = 64})
+      return map
+    end)
+    assert.is_false(ok)
+    assert.truthy(message:find(line, 1, true), message)
+  end)
+
   it("count the same blocks as a loop over all pairs", function()
     for seed = 1, 60 do
       local body = random_programs.mask(_G.test_seed * 100000 + 20000 + seed)

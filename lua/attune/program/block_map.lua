@@ -63,7 +63,7 @@ return function(mask, shape)
   local heads = shape.heads or 1
   local kv_heads = shape.kv_heads or heads
   if heads % kv_heads ~= 0 then error(("heads: expected a multiple of kv_heads, %d, got %d"):format(kv_heads, heads), 2) end
-  local handle = program.handle_at(mask, "mask", 2)
+  local handle = program.handle_at(mask, "mask", 3)
   local done, m = pcall(core._program_map, handle, shape.batch or 1, heads, kv_heads, queries, shape.keys or queries)
   if not done then error(m, 2) end
   return setmetatable({
