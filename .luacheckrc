@@ -12,4 +12,3 @@ for _, name in ipairs {
 } do
   files["lua/" .. name .. ".lua"] = {max_line_length = 300}
 end
-files["tests/bits.lua"] = {max_line_length = 300}

@@ -2,15 +2,15 @@
 --
 --     lua5.4 tests/bits.lua [PROBLEMS [SEED]]
 --
--- Two builds that print the same lines compute the same bits: tests/bits compares them. Problems are
--- drawn from the seed alone, so that both builds get the same ones. It calls public names only.
+-- Two builds that print the same lines compute the same bits: tests/bits compares them. The seed
+-- alone decides the problems, so that both builds get the same ones. Only public names are called.
 local attune = require "attune"
 local random_programs = require "tests.support.random_programs"
 
 local problems = tonumber(arg and arg[1]) or 2400
 local seed = tonumber(arg and arg[2]) or 1
 
--- ---- hashing -------------------------------------------------------------------------------------
+-- ---- hashing -----------------------------------------------------------------------------------
 
 local hash = 0
 
@@ -43,7 +43,7 @@ local function tensor(t)
   flat(#t.shape == 0 and t:item() or t:tolist())
 end
 
--- ---- drawing -------------------------------------------------------------------------------------
+-- ---- drawing -----------------------------------------------------------------------------------
 
 local state
 
@@ -160,7 +160,7 @@ local function attention_options(p)
   return o
 end
 
--- ---- what is hashed ------------------------------------------------------------------------------
+-- ---- what is hashed ----------------------------------------------------------------------------
 
 local kinds = {}
 
@@ -338,7 +338,7 @@ function kinds.tensor()
   return dtype
 end
 
--- ---- the run -------------------------------------------------------------------------------------
+-- ---- the run -----------------------------------------------------------------------------------
 
 local order = {"attention", "attention", "attention", "backward", "backward", "cache", "cache",
                "linear", "weights", "position", "tensor"}
