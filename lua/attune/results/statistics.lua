@@ -3,6 +3,8 @@
 -- An interval takes one value per round: rounds are independent, samples within a round are not.
 -- Intervals are 95%. Below 20 values they are Student's t (of 5 values a bootstrap covers 85%, t
 -- covers 96%), from 20 values on a percentile bootstrap with a fixed seed.
+local core = require "attune.core"
+
 local stats = {}
 
 -- Quantile q of a sorted list, linear between neighbours (Hyndman and Fan 1996, type 7).
@@ -67,15 +69,16 @@ local t_points = {
   2.131, 2.120, 2.110, 2.101,
 }
 
--- xorshift64*: the bootstrap needs the same stream every time, and no better one. The core's Philox
--- is not used, as statistics must also work where the core is not loaded.
+-- Integers from 1 to n, each time the same ones: the words of Philox with `seed` as its key.
 local function generator(seed)
-  local state = seed ~ 0x9E3779B97F4A7C15
+  local key, block, words, used = {seed, 0}, 0, {}, 4
   return function(n)
-    state = state ~ (state >> 12)
-    state = state ~ (state << 25)
-    state = state ~ (state >> 27)
-    return ((state * 0x2545F4914F6CDD1D) >> 11) % n + 1
+    if used == 4 then
+      words = core.philox({block, 0, 0, 0}, key)
+      block, used = block + 1, 0
+    end
+    used = used + 1
+    return (words[used] * n >> 32) + 1
   end
 end
 
