@@ -42,7 +42,8 @@ function run.options(parser)
 end
 
 local function parse_value(word)
-  if word == "true" then return true elseif word == "false" then return false end
+  if word == "true" then return true end
+  if word == "false" then return false end
   return math.tointeger(tonumber(word)) or tonumber(word) or word
 end
 
@@ -65,22 +66,22 @@ local function parse_assignments(list)
   return set
 end
 
--- The command line as a shell reads it, for the report.
+-- The command line, quoted for a shell. The report shows it.
 local function command_line()
   local parts = {"attune"}
-  for _, w in ipairs(arg) do
-    parts[#parts + 1] = w:find "^[%w_./=,-]+$" and w or files.shell_quote(w)
+  for _, word in ipairs(arg) do
+    parts[#parts + 1] = word:find "^[%w_./=,-]+$" and word or files.shell_quote(word)
   end
   return table.concat(parts, " ")
 end
 
-local marks = {held = "held", failed = "FAILED", undecided = "undecided"}
+local verdict_words = {held = "held", failed = "FAILED", undecided = "undecided"}
 
 local function print_claims(list)
   if #list == 0 then return end
   print "\nClaims"
   for _, c in ipairs(list) do
-    print(("  %-9s  %s"):format(marks[c.verdict] or c.verdict, c.text))
+    print(("  %-9s  %s"):format(verdict_words[c.verdict] or c.verdict, c.text))
     if c.detail then print("             " .. c.detail:gsub("\n.*", "")) end
   end
 end
@@ -114,7 +115,8 @@ local function print_dry(outcome)
   print(("%d points, %d rounds each"):format(#outcome.points, outcome.experiment.rounds))
 end
 
--- 1 when a point of this run has no result or a claim failed.
+-- The exit status: 1 when a point of this run has no result, or when a claim failed and failed
+-- claims are to change the status; else 0.
 local function status_of(points, verdicts, claims_count)
   for _, point in ipairs(points) do
     if point.status ~= "ok" and point.status ~= "skipped" then return 1 end
@@ -125,26 +127,29 @@ local function status_of(points, verdicts, claims_count)
   return 0
 end
 
--- Judges, draws and prints what a run gave. Returns an exit status.
+-- Judges the claims, draws the plots, writes the report and prints the table and the verdicts.
+-- Returns an exit status. Claims and the table use the points of this run only; plots and the
+-- report use all points of the folder.
 local function finish(outcome, dir, args)
-  local of = {}
-  for _, point in ipairs(outcome.points) do of[point.hash] = true end
+  local hashes = {}
+  for _, point in ipairs(outcome.points) do hashes[point.hash] = true end
   local results = assert(store.read(dir))
-  local mine = assert(store.read(dir, of))
+  local run_results = assert(store.read(dir, hashes))
   local status = 0
   if outcome.measured > 0 or not files.kind(dir .. "/report.html") then
-    results.claims = claims.judge(outcome.experiment, mine)
+    results.claims = claims.judge(outcome.experiment, run_results)
     local written, why = store.write_claims(dir, results.claims)
     if not written then return misuse(why) end
     if not outcome.stopped then status = draw(results, dir) end
   end
-  for _, line in ipairs(results_table(mine, 60)) do print(line) end
+  for _, line in ipairs(results_table(run_results, 60)) do print(line) end
   print_claims(results.claims)
-  status = math.max(status, status_of(mine.points, results.claims, args.strict or not args.quick))
+  local claims_count = args.strict or not args.quick
+  status = math.max(status, status_of(run_results.points, results.claims, claims_count))
   if outcome.measured == 0 then print "\nNothing was left to measure; --fresh measures again." end
   if outcome.stopped then
-    local format = "\nStopped. %d trials of this run are kept in %s; the same command continues there."
-    print(format:format(outcome.measured, dir))
+    print(("\nStopped. %d trials of this run are kept in %s; the same command continues there.")
+      :format(outcome.measured, dir))
     return outcome.status or 130
   end
   print(("\nReport: %s/report.html   Plots: %s/plots"):format(dir, dir))
