@@ -111,7 +111,7 @@ help:
 # ---- what must be installed ---------------------------------------------------------------------
 
 PACKAGES := gcc libc6-dev libblis-openmp-dev libjansson-dev lua5.4 liblua5.4-dev lua-luv \
-  lua-argparse lua-dkjson lua-readline gnuplot-nox fonts-dejavu-core
+  lua-argparse lua-readline gnuplot-nox fonts-dejavu-core
 TEST_PACKAGES := $(PACKAGES) lua-busted libcmocka-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang clang-format cppcheck lua-check shellcheck
 

@@ -6,7 +6,7 @@ description = {
   summary = "An attention laboratory: a C engine for attention, scripted in Lua",
   license = "Apache-2.0",
 }
-dependencies = {"lua >= 5.4", "luv", "argparse", "dkjson"}
+dependencies = {"lua >= 5.4", "luv", "argparse"}
 build = {
   type = "make",
   build_target = "library",

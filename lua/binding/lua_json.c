@@ -5,7 +5,7 @@
  *   exponent, so that they come back the same. JSON has no NaN and no infinities: they are written
  *   as the strings "NaN", "Infinity" and "-Infinity". Bytes that are not UTF-8 become "?".
  *   A table whose keys are 1 .. n is an array; another table is an object with string keys. An
- * empty table is an object, unless its metatable is core._json_list. core._json_null is null.
+ *   empty table is an object, unless its metatable is core._json_list. core._json_null is null.
  *   Raises on other values and beyond MAX_DEPTH nested tables.
  * core._json_decode(text) -> value, or nil and a message where the text is not JSON
  *   null becomes nil. Empty arrays get the metatable core._json_list.
