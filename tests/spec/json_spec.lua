@@ -38,7 +38,7 @@ describe("JSON", function()
   it("keeps zero bytes and control characters in strings", function()
     local text = "a\0b\1\31\n\t\"\\/é\127"
     assert.same(text, json.decode(json.encode {text})[1])
-    assert.same([[["\u0000"]]] .. "]", json.encode {"\0"})
+    assert.same('["\\u0000"]', json.encode {"\0"})
   end)
 
   it("refuses zero bytes in keys", function()
