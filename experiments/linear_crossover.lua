@@ -5,12 +5,12 @@
 -- random features of each query and key. The operations are
 --   exact   4 heads S^2 D, causal half of that
 --   FAVOR+  8 heads S D M
--- so the lines cross at S = 2 M, causal at 4 M, if both run at the same fraction of the machine's
--- peak. Each time is plotted with the time that its operations take at the machine's peak, measured
--- in the same trial. The error is the relative error of o against exact attention, for scores of
--- standard deviation 1 and 1/4: the variance of the features grows exponentially with the scores
--- (lemma 2 of the paper) and falls with 1 / M.
--- For an experiment of your own change a line: a value in `grid`, a shape in `fixed`.
+-- so the two times are equal at S = 2 M, causal at 4 M, if both run at the same fraction of the
+-- machine's peak. Each time is plotted with the time that its operations take at the machine's
+-- peak, measured in the same trial. The error is the relative error of o against exact attention,
+-- for scores of standard deviation 1 and 1/4: the variance of the features grows exponentially with
+-- the scores (lemma 2 of the paper) and falls with 1 / M. For an experiment of your own change a
+-- value in `grid` or a shape in `fixed`.
 local attune = require "attune"
 
 local function inputs(p, factor)
@@ -39,8 +39,9 @@ local function relative_error(p, projection, factor)
   return root_mean_square(o - exact) / root_mean_square(exact)
 end
 
--- Where softmax's time and FAVOR+'s are equal: between two contexts straight lines in logarithms.
--- nil and why where they never are.
+-- The context at which exact attention and FAVOR+ take equal time. Between two measured contexts
+-- the logarithm of the ratio is interpolated linearly. nil and a reason where the times are never
+-- equal.
 local function crossover(r, causal, features)
   local exact = r:where {causal = causal, features = 0}
   local linear = r:where {causal = causal, features = features}
@@ -92,10 +93,16 @@ return require "attune.experiment" {
   timeout = 600,
   metrics = {
     seconds = {unit = "s", better = "lower", about = "seconds of a call"},
-    predicted = {unit = "s", better = "lower", about = "its operations at this machine's peak"},
-    token_seconds = {unit = "s", better = "lower", about = "seconds of a call over its tokens"},
+    predicted = {
+      unit = "s", better = "lower", about = "its operations divided by this machine's peak",
+    },
+    token_seconds = {
+      unit = "s", better = "lower", about = "seconds of a call, divided by its tokens",
+    },
     error = {better = "lower", about = "relative error of o, scores of standard deviation 1"},
-    error_narrow = {better = "lower", about = "the same, standard deviation 1/4"},
+    error_small_scores = {
+      better = "lower", about = "the same for scores of standard deviation 1/4",
+    },
     scratch_bytes = {
       unit = "B",
       better = "lower",
@@ -132,8 +139,8 @@ return require "attune.experiment" {
     metrics.token_seconds = values
     if options.projection then
       metrics.error = relative_error(p, options.projection, 1)
-      -- Half of q and k gives a quarter of the scores.
-      metrics.error_narrow = relative_error(p, options.projection, 0.5)
+      -- Halving q and k divides the scores by 4.
+      metrics.error_small_scores = relative_error(p, options.projection, 0.5)
     end
     return metrics
   end,
@@ -142,10 +149,10 @@ return require "attune.experiment" {
       title = "Seconds of a call: exact attention, and FAVOR+ of M features", x = "context",
       y = "seconds", by = "method", facet = "mask", also = "predicted",
       log = "xy", order = order,
-      caption = "Dashed: the operations at this machine's peak. Dashed lines meet at twice the "
-        .. "number of features, causal at four times."},
+      caption = "Dashed: the operations divided by this machine's peak. Dashed lines meet where "
+        .. "the context is twice the number of features; causal: four times."},
     {kind = "line", name = "speedup",
-      title = "FAVOR+ of M features: times as fast as exact attention", x = "context",
+      title = "How many times as fast as exact attention FAVOR+ of M features is", x = "context",
       y = "seconds", by = "method", facet = "mask", against = {method = "softmax", features = 0},
       also = "predicted",
       log = "xy", order = order, caption = "Above 1 FAVOR+ is faster."},
@@ -154,15 +161,16 @@ return require "attune.experiment" {
       y = "token_seconds", by = "method", facet = "mask", log = "xy", order = order,
       caption = "Constant for FAVOR+, whose time is linear in tokens."},
     {kind = "line", name = "error", title = "Relative error against exact attention, 1024 tokens",
-      x = "features", y = "error", by = "mask", also = "error_narrow",
+      x = "features", y = "error", by = "mask", also = "error_small_scores",
       where = {context = 1024, features = {64, 256, 1024}}, log = "xy",
       caption = "Scores of standard deviation 1; dashed: 1/4. A line of slope -1/2 is an error "
         .. "that falls with the square root of the number of features."},
   },
   claims = {
-    -- With few features the lines meet at short calls, where work outside the products matters.
-    {"From 256 features on the measured crossover is within a factor of 2 of what operations "
-      .. "predict: twice the features, causal four times", function(r)
+    -- With few features the times are equal in short calls, where work outside the products
+    -- matters.
+    {"From 256 features on, the measured crossover is within a factor of 2 of the one that "
+      .. "operations predict: twice the features, causal four times", function(r)
       local parts, good, found = {}, true, false
       for _, causal in ipairs {false, true} do
         for _, features in ipairs {64, 256, 1024} do
@@ -180,8 +188,8 @@ return require "attune.experiment" {
       end
       return found and good, table.concat(parts, "; ")
     end},
-    {"At the longest context 256 features are faster than exact attention, "
-      .. "causal or not", function(r)
+    {"At the longest context 256 features are faster than exact attention, causal "
+      .. "or not", function(r)
       local longest, parts, good = r:extreme("context", 1), {}, true
       for _, causal in ipairs {false, true} do
         local ratio = r:where {causal = causal, context = longest}:ratio(
@@ -195,7 +203,7 @@ return require "attune.experiment" {
     {"The error falls with the number of features", function(r)
       local parts, good = {}, true
       for _, causal in ipairs {false, true} do
-        for _, metric in ipairs {"error", "error_narrow"} do
+        for _, metric in ipairs {"error", "error_small_scores"} do
           local before
           for _, features in ipairs {64, 256, 1024} do
             local e = r:where {
@@ -223,7 +231,7 @@ return require "attune.experiment" {
         parts[#parts + 1] = ("%s %.1f MiB and %.1f MiB"):format(
           causal and "causal" or "all keys", a / 2 ^ 20, b / 2 ^ 20
         )
-        good = good and b <= 4 * a -- four sections of keys instead of one
+        good = good and b <= 4 * a -- long contexts are summed in four sections of keys
       end
       return good, table.concat(parts, "; ")
     end},

@@ -2,14 +2,14 @@
 --- token, time of a prompt, bytes of the cache?
 --
 -- Sweeps the number of key-value heads from all heads (multi-head attention) over 8 (grouped-query)
--- to 1 (multi-query: Shazeer 2019, arXiv 1911.02150). Each decoded token passes one layer as in a
--- model: rotary embedding of the new q and k, append, attend.
--- A layer of a deep model finds its cache in memory, not in the processor's caches. Calls therefore
--- rotate over several caches that together exceed twice the last-level cache. Each time is plotted
+-- to 1 (multi-query: Shazeer 2019, arXiv 1911.02150). Each decoded token passes through one layer
+-- as in a model: rotary embedding of the new q and k, append, attend. In a deep model a layer's
+-- cache must be read from memory, as the processor's caches do not hold it. Calls therefore use
+-- several caches round-robin that together exceed twice the last-level cache. Each time is plotted
 -- with the roofline of this machine, measured in the same trial; for one query token, one layer and
 -- one sequence:
 --   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)
--- For an experiment of your own change a line: a shape in `models`, a value in `grid`.
+-- For an experiment of your own change a shape in `models` or a value in `grid`.
 local attune = require "attune"
 
 local models = {
@@ -33,21 +33,21 @@ end
 local function make_caches(p)
   local one = cache_formula(p)
   local count = math.min(256, math.max(1, math.ceil(2.2 * attune.machine().l3 / one)))
-  local piece = math.min(p.context, 256)
-  local k = attune.randn({p.batch, p.kv_heads, piece, p.head_dim}, {seed = p.seed})
+  local chunk = math.min(p.context, 256)
+  local k = attune.randn({p.batch, p.kv_heads, chunk, p.head_dim}, {seed = p.seed})
   local caches = {}
   for i = 1, count do
     local cache = attune.cache {
       batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context,
       dtype = p.dtype,
     }
-    for _ = 1, p.context // piece do cache:append(k, k) end
+    for _ = 1, p.context // chunk do cache:append(k, k) end
     caches[i] = cache:truncate(p.context - 1)
   end
   return caches
 end
 
--- Seconds of one token through the layer, for each sample the caches' round.
+-- Seconds of one token through the layer, the bytes of one cache, and the bytes of the others.
 local function decode(p, t)
   local caches = make_caches(p)
   local rope = attune.position("rope", {head_dim = p.head_dim})
@@ -118,8 +118,8 @@ return require "attune.experiment" {
     if needed > 0.8 * available then
       return nil,
         (
-          "needs about %.1f GiB, more than the 80%% of this machine's %.1f GiB that a trial may "
-            .. "take"
+          "needs about %.1f GiB, more than the 80%% of this machine's "
+            .. "%.1f GiB that a trial may take"
         ):format(needed / 2 ^ 30, available / 2 ^ 30)
     end
     attune.memory {reset_peak = true}
@@ -158,7 +158,8 @@ return require "attune.experiment" {
       where = {batch = 1, dtype = "bf16", context = 8192},
       caption = "The number of bytes that the engine counts."},
     {kind = "heat", name = "speedup-map",
-      title = "Multi-query against multi-head: times as fast, bf16 cache", x = "context",
+      title = "How many times as fast as multi-head attention multi-query is, bf16 cache",
+      x = "context",
       y = "model", value = "decode_seconds", against = {attention = "MHA"},
       where = {batch = 1, dtype = "bf16", attention = {"MHA", "MQA"}}},
   },
@@ -177,7 +178,7 @@ return require "attune.experiment" {
         model = "llama2-7b", batch = 1, dtype = "f32", context = 8192,
       }:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"}):above(6)
     end},
-    {"At the longest context MQA beats MHA for every model; the detail gives its "
+    {"At the longest context MQA decodes faster than MHA for every model; the detail gives the "
       .. "fraction of the roofline's speed-up", function(r)
       local longest, parts, good = r:extreme("context", 1), {}, true
       for _, model in ipairs {"falcon-7b", "starcoder", "palm-8b", "llama2-7b"} do

@@ -2,8 +2,8 @@
 --- save?
 --
 -- attune.pack puts short documents into rows of one length, first-fit decreasing. Positions then
--- restart in each document or run on through the row. Documents are kept apart (by `lengths`, or by
--- the mask program attune.masks.documents), or they are not.
+-- restart in each document, or they run on through the row. Documents are kept apart (by `lengths`,
+-- or by the mask program attune.masks.documents), or they are not.
 --   kept apart, restarted: results are equal for every encoding, forward and backward.
 --   kept apart, running:   relative encodings depend on position differences, which are equal;
 --                          absolute encodings get other positions.
@@ -29,7 +29,8 @@ local encodings = {
 }
 local order = {"none", "rope", "alibi", "t5", "xpos", "learned", "sinusoidal"}
 local absolute = {learned = true, sinusoidal = true}
-local attended, counted = 40, 1000 -- documents for attention; for the waste
+-- The number of documents for attention, and for the fraction of padding.
+local attended, counted = 40, 1000
 
 -- Documents of at most 256 tokens each.
 local draws = {
@@ -62,15 +63,22 @@ local function matrices()
   return w
 end
 
--- Learned rows as large as the tokens, as after training.
+-- Only encodings that rotate q and k have frequencies.
+local function rotates(pe) return pe.inv_freq ~= nil end
+
+-- Whether trained rows are added to embeddings; T5's table is read by its score.
+local function has_trained_rows(pe) return pe.table ~= nil and pe.score == nil end
+
+-- x plus the positions' rows. Trained rows are scaled to the size of the tokens.
 local function embedded(pe, x, positions)
-  local at = pe:embed(x * 0, positions)
-  if pe.name == "learned" then at = at * 50 end
-  return x + at
+  local rows = pe:embed(x * 0, positions)
+  if has_trained_rows(pe) then rows = rows * 50 end
+  return x + rows
 end
 
--- The layer: {o, dx, dtable, q, k}, o and dx [rows, heads | 1, tokens, ..]; positions [rows,
--- tokens]; score: of the encoding, reading positions where they are not the tokens' own.
+-- One layer with its gradients. x [rows, tokens, d_model], positions [rows, tokens], d_o and o
+-- [rows, heads, tokens, head_dim], dx [rows, 1, tokens, d_model]. options.score is the encoding's
+-- score; it reads `positions` where those differ from the token indices.
 local function layer(pe, w, x, d_o, positions, options)
   local rows, tokens = x.shape[1], x.shape[2]
   local function split(t) return t:view(rows, tokens, heads, head_dim):transpose(2, 3) end
@@ -80,7 +88,7 @@ local function layer(pe, w, x, d_o, positions, options)
   local k = split(attune.matmul(flat, w[2]))
   local v = split(attune.matmul(flat, w[3]))
   options.causal = true
-  if pe.name == "rope" or pe.name == "xpos" then
+  if rotates(pe) then
     options.rotate, options.positions = pe, positions
   end
   local o, lse = attune.attention(q, k, v, options)
@@ -99,18 +107,18 @@ local function layer(pe, w, x, d_o, positions, options)
   }
 end
 
--- Adds the difference of a and b to a sum: max difference, sum of squares and count of b.
+-- Adds a comparison of a with b to a sum: max squared difference, sum of squares and count of b.
 local function compare(sum, a, b)
   local d, count = a - b, 1
   for _, n in ipairs(b.shape) do count = count * n end
-  sum.worst, sum.squares, sum.count = math.max(
-    sum.worst or 0, (d * d):max():item()
-  ), (sum.squares or 0) + (b * b):sum():item(), (sum.count or 0) + count
+  sum.worst = math.max(sum.worst or 0, (d * d):max():item())
+  sum.squares = (sum.squares or 0) + (b * b):sum():item()
+  sum.count = (sum.count or 0) + count
 end
 
 local function relative(sum) return math.sqrt(sum.worst / (sum.squares / sum.count)) end
 
--- The score of an encoding that has one, of the tokens at these positions.
+-- The score function of an encoding for tokens at these positions [rows, tokens].
 local function at_positions(pe, positions)
   return function(s, at)
     return pe.score(s, {h = at.h, i = positions[at.b][at.i], j = positions[at.b][at.j]})
@@ -121,8 +129,8 @@ local function running(rows, tokens)
   return attune.arange(tokens):to "i64":view(1, tokens):expand(rows, tokens):contiguous()
 end
 
--- 1 for the tokens of documents, 0 for what is left of each row; and which document each token is
--- of.
+-- Two tensors over the tokens: 1 for tokens of documents and 0 for padding; the index of each
+-- token's document in its row.
 local function marks(packed, rows, capacity)
   local real, ids = {}, {}
   for r = 1, rows do
@@ -138,8 +146,8 @@ local function marks(packed, rows, capacity)
     attune.tensor(ids, {dtype = "i32"})
 end
 
--- Greatest differences of packed documents from each alone: outputs, gradients, and products of q
--- and k with what the encoding adds to them inside a document.
+-- Max differences between packed documents and each document alone, over the root mean square:
+-- outputs, gradients of x, products of rotated q and k inside a document, gradient of T5's table.
 local function differences(p)
   local packed = attune.pack(documents(p.lengths, attended), {capacity = p.capacity})
   local rows = packed.ids.shape[1]
@@ -181,21 +189,22 @@ local function differences(p)
   return relative(forward), relative(backward), relative(scores), of_table and relative(of_table)
 end
 
-local function worst(r, metric, keep)
-  local most, least, count = 0, math.huge, 0
+-- The max, the min and the number of a metric's values at the points that `keep` keeps.
+local function range(r, metric, keep)
+  local max, min, count = 0, math.huge, 0
   for _, point in ipairs(r.points) do
     local value = point.metrics[metric] and point.metrics[metric].median
     if value and keep(point.parameters) then
-      most, least, count = math.max(most, value), math.min(least, value), count + 1
+      max, min, count = math.max(max, value), math.min(min, value), count + 1
     end
   end
-  return most, least, count
+  return max, min, count
 end
 
 return require "attune.experiment" {
   name = "packing",
-  about = "Is attention over packed documents the same as over each alone, for every encoding, "
-    .. "and what does packing save over padding?",
+  about = "Is attention over packed documents the same as over each document alone, for every "
+    .. "encoding, and what does packing save compared with padding?",
   fixed = {},
   grid = {
     encoding = order,
@@ -219,17 +228,17 @@ return require "attune.experiment" {
   metrics = {
     forward = {
       better = "lower",
-      about = "max difference of an output from the document alone, over the root mean "
-        .. "square of outputs",
+      about = "max difference of an output from the document alone, over "
+        .. "the root mean square of outputs",
     },
-    backward = {better = "lower", about = "the same of the gradient of the layer's input"},
+    backward = {better = "lower", about = "the same for the gradient of the layer's input"},
     table_gradient = {
       better = "lower",
-      about = "the same of the gradient of T5's table, summed over the documents",
+      about = "the same for the gradient of T5's table, summed over the documents",
     },
     products = {
       better = "lower",
-      about = "the same of the products of q and k inside a document, before a bias",
+      about = "the same for the products of q and k inside a document, before a bias",
     },
     waste = {
       unit = "%",
@@ -256,9 +265,8 @@ return require "attune.experiment" {
     {kind = "heat", name = "restarted", title = "Restarted positions: difference of outputs",
       x = "apart", y = "encoding", value = "forward",
       where = {positions = "restarted", documents = attended},
-      caption = "Kept apart, nothing differs, whatever the encoding. Not kept apart, "
-        .. "queries attend to "
-        .. "the documents before theirs."},
+      caption = "Kept apart, no encoding differs. Not kept apart, queries attend to "
+        .. "the documents before their own."},
     {
       kind = "heat",
       name = "gradients",
@@ -271,8 +279,8 @@ return require "attune.experiment" {
     {kind = "bars", name = "products",
       title = "Change of the products of q and k inside a document, not kept apart", x = "encoding",
       y = "products", by = "positions", where = {apart = "no", documents = attended},
-      caption = "What other documents do to a document's own scores: nothing, but for absolute "
-        .. "encodings whose positions run on."},
+      caption = "How other documents change a document's own scores: not at all, except with "
+        .. "absolute encodings and running positions."},
     {kind = "line", name = "waste",
       title = "Tokens wasted: packed, and padded to one row per document", x = "capacity",
       y = "waste", also = "padding", by = "lengths", log = "x",
@@ -281,59 +289,60 @@ return require "attune.experiment" {
       }, caption = "First-fit decreasing, 1000 documents of at most 256 tokens."},
   },
   claims = {
-    {"Kept apart with restarted positions, packed equals alone to 1e-4 for every encoding, "
-      .. "forward and backward", function(r)
+    {"Kept apart with restarted positions, packed equals alone to 1e-4 for every "
+      .. "encoding, forward and backward", function(r)
       local function keep(p) return p.positions == "restarted" and p.apart ~= "no" end
-      local forward, _, count = worst(r, "forward", keep)
-      local backward = worst(r, "backward", keep)
+      local forward, _, count = range(r, "forward", keep)
+      local backward = range(r, "backward", keep)
       return forward < 1e-4 and backward < 1e-4 and count > 0,
         ("at most %.1g and %.1g"):format(forward, backward)
     end},
-    {"Kept apart with running positions, it does for relative encodings: none, rope, "
-      .. "alibi, t5, xpos", function(r)
+    {"Kept apart with running positions, packed equals alone for relative "
+      .. "encodings: none, rope, alibi, t5, xpos", function(r)
       local function keep(p)
         return p.positions == "running" and p.apart ~= "no" and not absolute[p.encoding]
       end
-      local forward, _, count = worst(r, "forward", keep)
-      local backward = worst(r, "backward", keep)
+      local forward, _, count = range(r, "forward", keep)
+      local backward = range(r, "backward", keep)
       return forward < 1e-4 and backward < 1e-4 and count > 0,
         ("at most %.1g and %.1g"):format(forward, backward)
     end},
-    {"The gradient of T5's table is the sum of the documents', for both", function(r)
-      local most, _, count = worst(r, "table_gradient", function(p) return p.apart ~= "no" end)
-      return most < 1e-4 and count > 0, ("at most %.1g"):format(most)
+    {"The gradient of T5's table is the sum of the documents' gradients, with "
+      .. "restarted and with running positions", function(r)
+      local max, _, count = range(r, "table_gradient", function(p) return p.apart ~= "no" end)
+      return max < 1e-4 and count > 0, ("at most %.1g"):format(max)
     end},
-    {"Kept apart with running positions, learned and sinusoidal change outputs and gradients by "
-      .. "more than a tenth", function(r)
+    {"Kept apart with running positions, learned and sinusoidal change outputs and "
+      .. "gradients by more than a tenth", function(r)
       local function keep(p)
         return p.positions == "running" and p.apart ~= "no" and absolute[p.encoding]
       end
-      local _, forward, count = worst(r, "forward", keep)
-      local _, backward = worst(r, "backward", keep)
+      local _, forward, count = range(r, "forward", keep)
+      local _, backward = range(r, "backward", keep)
       return forward > 0.1 and backward > 0.1 and count > 0,
         ("at least %.2g and %.2g"):format(forward, backward)
     end},
-    {"Not kept apart, every encoding changes outputs by more than a tenth, "
-      .. "restarted or running", function(r)
-      local _, least, count = worst(r, "forward", function(p) return p.apart == "no" end)
-      return least > 0.1 and count > 0, ("at least %.2g"):format(least)
+    {"Not kept apart, every encoding changes outputs "
+      .. "by more than a tenth, restarted or running", function(r)
+      local _, min, count = range(r, "forward", function(p) return p.apart == "no" end)
+      return min > 0.1 and count > 0, ("at least %.2g"):format(min)
     end},
-    {"Yet the products inside a document stay, but for learned and sinusoidal with "
-      .. "running positions", function(r)
+    {"Not kept apart, the products inside a document stay the same, except for learned and "
+      .. "sinusoidal with running positions", function(r)
       local function changes(p)
         return p.positions == "running" and absolute[p.encoding] or false
       end
-      local most, _, kept = worst(r, "products", function(p) return not changes(p) end)
-      local _, least, changed = worst(r, "products", changes)
-      return most < 1e-4 and least > 0.1 and kept > 0 and changed > 0,
-        ("at most %.1g, else at least %.2g"):format(most, least)
+      local max, _, kept = range(r, "products", function(p) return not changes(p) end)
+      local _, min, changed = range(r, "products", changes)
+      return max < 1e-4 and min > 0.1 and kept > 0 and changed > 0,
+        ("at most %.1g, else at least %.2g"):format(max, min)
     end},
-    {"From 1024 tokens on, packing documents of at most 256 wastes less than 5%, padding "
-      .. "more than 70%", function(r)
-      local waste, _, count = worst(r, "waste", function(p)
+    {"From 1024 tokens on, packing documents of at most 256 wastes less "
+      .. "than 5%, padding more than 70%", function(r)
+      local waste, _, count = range(r, "waste", function(p)
         return p.capacity >= 1024 and p.capacity <= 4096
       end)
-      local _, padding = worst(r, "padding", function(p)
+      local _, padding = range(r, "padding", function(p)
         return p.capacity >= 1024 and p.capacity <= 4096
       end)
       return waste < 5 and padding > 70 and count > 0,

@@ -2,12 +2,11 @@
 --- softmax are compared with those before the shift.
 --
 -- The scores of a relative encoding change only by the rounding of its angles; those of an absolute
--- encoding change from a shift of one token on. RoPE is relative by construction (Su et al. 2021,
--- arXiv 2104.09864, equation 16) if its angles are precise enough: the same encoding with f32 and
--- f16 angles is included.
--- The second question is how a score decays with distance. For a query and a key of ones, RoPE's
--- product is the mean cosine over the pairs. Section 3.4.3 bounds the product of any q and k whose
--- neighbouring pairs differ little; at distance m the bound is
+-- encoding change already with a shift of one token. RoPE is relative by construction (Su et al.
+-- 2021, arXiv 2104.09864, equation 16) if its angles are precise enough: the same encoding with f32
+-- and f16 angles is included. The second question is how a score decays with distance. For a query
+-- and a key of ones, RoPE's product is the mean cosine over the pairs. Section 3.4.3 bounds the
+-- product of any q and k whose neighbouring pairs differ little; at distance m the bound is
 --   mean over j of |S_j|, S_j = sum of e^(i m theta_n) over the pairs n < j
 -- It is shown relative to its value at distance 0, and it falls, but not monotonically.
 -- For an experiment of your own add a line to `encodings`.
@@ -32,23 +31,27 @@ local order = {
   "t5",
 }
 
--- What a bias adds to the score of the tokens at positions i and j.
+-- What the encoding's score adds for a query at position i and a key at position j, in f64. The
+-- score function itself runs in f32 and counts tokens, not positions.
 local function bias(pe, i, j)
   if pe.slopes then return -pe.slopes:tolist()[1] * (i - j) end
   return pe.table[pe:bucket(j - i) + 1]:tolist()[1]
 end
 
--- Scores [tokens][tokens] of tokens at positions first, first + 1, ..; learned rows as large
--- as the tokens, as after training.
+-- Whether trained rows are added to embeddings; T5's table is read by its score.
+local function has_trained_rows(pe) return pe.table ~= nil and pe.score == nil end
+
+-- Scores [tokens][tokens] of tokens at positions first, first + 1, .. Trained rows are scaled to
+-- the size of the tokens.
 local function scores(pe, first, seed)
   local function random(n, m, s, std)
     return attune.randn({n, m}, {seed = s, dtype = "f64", std = std})
   end
   local positions = attune.arange(first, first + tokens - 1, 1, {dtype = "i64"})
   local x = random(tokens, head_dim, seed, 1):view(1, tokens, head_dim)
-  local at = pe:embed(x * 0, positions)
-  if pe.name == "learned" then at = at * 50 end
-  x = (x + at):view(tokens, head_dim)
+  local rows = pe:embed(x * 0, positions)
+  if has_trained_rows(pe) then rows = rows * 50 end
+  x = (x + rows):view(tokens, head_dim)
   local q = attune.matmul(
     x, random(head_dim, head_dim, seed + 1, head_dim ^ -0.5)
   ):view(1, 1, tokens, head_dim)
@@ -60,7 +63,7 @@ local function scores(pe, first, seed)
       pe:rotate(q, positions, "q"), pe:rotate(k, positions, "k"):transpose(3, 4)
     ) * head_dim ^ -0.5
   ):tolist()[1][1]
-  if pe.slopes or pe.name == "t5" then
+  if pe.score then
     for i = 1, tokens do
       for j = 1, tokens do s[i][j] = s[i][j] + bias(pe, first + i - 1, first + j - 1) end
     end
@@ -74,19 +77,21 @@ local function change(a, b)
   local worst, square = 0, 0
   for i = 1, tokens do
     for j = 1, tokens do
-      worst, square = math.max(worst, math.abs(a[i][j] - b[i][j])), square + a[i][j] ^ 2
+      worst = math.max(worst, math.abs(a[i][j] - b[i][j]))
+      square = square + a[i][j] ^ 2
     end
   end
   return math.max(worst / math.sqrt(square / tokens ^ 2), 2 ^ -52)
 end
 
--- The score of a query and a key of ones, over that at distance 0, and the bound of section 3.4.3
--- likewise.
+-- The score of a query and a key of ones at this distance, and the bound of section 3.4.3, each
+-- divided by its value at distance 0.
 local function decay(pe, distance)
   local ones = attune.ones({1, 1, 1, head_dim}, {dtype = "f64"})
   local theta, cosines, sines, bound = pe.inv_freq:tolist(), 0, 0, 0
   for n = 1, #theta do
-    cosines, sines = cosines + math.cos(distance * theta[n]), sines + math.sin(distance * theta[n])
+    cosines = cosines + math.cos(distance * theta[n])
+    sines = sines + math.sin(distance * theta[n])
     bound = bound + math.sqrt(cosines ^ 2 + sines ^ 2)
   end
   local product = attune.matmul(
@@ -100,7 +105,7 @@ local absolute = {sinusoidal = true, learned = true}
 return require "attune.experiment" {
   name = "rope_relative",
   about = "Which encodings keep the scores when all positions shift, and how does RoPE's "
-    .. "product fall off with the distance?",
+    .. "product decay with the distance?",
   fixed = {},
   grid = {
     encoding = order,
@@ -119,12 +124,14 @@ return require "attune.experiment" {
     change = {
       better = "lower",
       about = "max change of a score when all positions shift by the distance, over the "
-        .. "scores' root mean square; 2^-52 for none at all",
+        .. "scores' root mean square; 2^-52 for no change",
     },
     product = {
-      about = "score of a query and a key of ones at that distance, over that at distance 0",
+      about = "score of a query and a key of ones at that distance, divided by that at distance 0",
     },
-    bound = {about = "RoFormer's bound on the product, section 3.4.3, over that at distance 0"},
+    bound = {
+      about = "RoFormer's bound on the product, section 3.4.3, divided by that at distance 0",
+    },
   },
   trial = function(p)
     local pe = attune.position(encodings[p.encoding][1], encodings[p.encoding][2])
@@ -142,15 +149,15 @@ return require "attune.experiment" {
     {kind = "line", name = "shift", title = "Change of the scores when all positions shift",
       x = "distance", y = "change", by = "encoding", log = "xy", order = order,
       caption = "Absolute encodings change at once. RoPE changes by the rounding of its angles: "
-        .. "nothing that matters in f64, all of it in f16. 2^-52: no change at all."},
+        .. "negligible in f64, as large as the scores in f16. 2^-52: no change."},
     {kind = "line", name = "bound",
       title = "Long-distance decay of RoPE: the bound of RoFormer, section 3.4.3", x = "distance",
       y = "bound", by = "encoding", log = "x", order = order,
       where = {
         encoding = {"rope", "rope-5e5"},
       },
-      caption = "It falls over the first hundreds of tokens, later with a larger base, and "
-        .. "then wanders."},
+      caption = "It falls over the first hundreds of tokens, later with a "
+        .. "larger base, and then fluctuates."},
     {kind = "line", name = "product", title = "Product of a query and a key of ones",
       x = "distance", y = "product", by = "encoding", log = "x", order = order,
       where = {
@@ -167,29 +174,29 @@ return require "attune.experiment" {
       end
       return worst < 1e-9, ("at most %.1g"):format(worst)
     end},
-    {"Absolute encodings change the scores by more than a tenth from a shift of "
-      .. "one token on", function(r)
-      local least = math.huge
+    {"Absolute encodings change the scores by more than "
+      .. "a tenth from a shift of one token on", function(r)
+      local min = math.huge
       for encoding in pairs(absolute) do
         for _, change_ in ipairs(r:where {encoding = encoding}:values "change") do
-          least = math.min(least, change_)
+          min = math.min(min, change_)
         end
       end
-      return least > 0.1 and least < math.huge, ("at least %.2g"):format(least)
+      return min > 0.1 and min < math.huge, ("at least %.2g"):format(min)
     end},
     {"Angles in f16 change the scores by more than half from 2048 tokens on", function(r)
-      local least = math.huge
+      local min = math.huge
       for _, distance in ipairs {2048, 4096, 32768} do
         for _, change_ in ipairs(
           r:where {encoding = "rope-f16", distance = distance}:values "change"
         ) do
-          least = math.min(least, change_)
+          min = math.min(min, change_)
         end
       end
-      return least > 0.5 and least < math.huge, ("at least %.2g"):format(least)
+      return min > 0.5 and min < math.huge, ("at least %.2g"):format(min)
     end},
-    {"RoPE's bound falls to a quarter within 512 tokens, and is higher with base 500000 at every "
-      .. "distance up to there", function(r)
+    {"RoPE's bound falls to a quarter within 512 tokens, and is higher with base 500000 "
+      .. "at every distance up to there", function(r)
       local function bound(encoding, distance)
         return r:where {encoding = encoding, distance = distance}:values "bound"[1]
       end

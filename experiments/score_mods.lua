@@ -4,14 +4,13 @@
 -- forward and backward, and reports the ratio, so that a machine that slows down affects both. The
 -- ratio of a score is its cost; 1 means none. The ratio of a mask is its speed-up over causal
 -- attention. It is plotted with the speed-up that the visible pairs allow (causal pairs over
--- visible
--- pairs), and with the speed-up that the computed tiles of 64 x 64 pairs allow.
+-- visible pairs), and with the speed-up that the computed tiles of 64 x 64 pairs allow.
 -- A dense bias is read from memory once per pair and has one gradient per pair: prefer a formula or
 -- a smaller table.
 -- For an experiment of your own add a line to `scores` or `masks`.
 local attune = require "attune"
 
--- Options of attention for p: what is added to {causal = true}.
+-- Name, and the options that are added to {causal = true} for the point p.
 local scores = {
   {"scale", function() return {scale = 0.1} end},
   {"alibi", function(p) return {score = attune.position("alibi", {heads = p.heads}).score} end},
@@ -39,30 +38,29 @@ local function documents(n, size)
   return ids
 end
 
--- Name, family, and the mask in place of {causal = true}. Sizes are fractions of the tokens, so
--- that
--- the fraction of visible pairs stays when their number changes.
+-- Name, family, and the mask that replaces {causal = true}. Sizes are fractions of the tokens, so
+-- that the fraction of visible pairs does not depend on the number of tokens.
 local masks = {{"causal", "causal", function() return attune.masks.causal() end},
     {"natten on a grid", "grid", function(p)
   return attune.masks.natten2d(64, p.tokens // 64, 7)
 end}}
-for _, share in ipairs {4, 16, 64} do
+for _, divisor in ipairs {4, 16, 64} do
   local function add(name, make)
-    masks[#masks + 1] = {("%s 1/%d"):format(name, share), name, make}
+    masks[#masks + 1] = {("%s 1/%d"):format(name, divisor), name, make}
   end
-  add("window", function(p) return attune.masks.sliding_window(p.tokens // share) end)
+  add("window", function(p) return attune.masks.sliding_window(p.tokens // divisor) end)
   add("documents", function(p)
     return attune.masks.all(
-      attune.masks.causal(), attune.masks.documents(documents(p.tokens, p.tokens // share))
+      attune.masks.causal(), attune.masks.documents(documents(p.tokens, p.tokens // divisor))
     )
   end)
-  if share > 4 then
-    add("dilated", function(p) return attune.masks.dilated(p.tokens // share // 4, 4) end)
+  if divisor > 4 then
+    add("dilated", function(p) return attune.masks.dilated(p.tokens // divisor // 4, 4) end)
     add("global + local", function(p)
-      return attune.masks.global_local(16, p.tokens // share // 2)
+      return attune.masks.global_local(16, p.tokens // divisor // 2)
     end)
-    add("strided", function(p) return attune.masks.strided(p.tokens // share) end)
-    add("natten", function(p) return attune.masks.natten(p.tokens // share + 1, p.tokens) end)
+    add("strided", function(p) return attune.masks.strided(p.tokens // divisor) end)
+    add("natten", function(p) return attune.masks.natten(p.tokens // divisor + 1, p.tokens) end)
   end
 end
 
@@ -77,9 +75,9 @@ end
 
 local function map_of(mask, tokens) return attune.block_map(mask, {queries = tokens}) end
 
--- Ratios of b's seconds to a's, in alternating calls; the first pair warms up. At least 3, or one
--- where these take long.
-local function in_turns(a, b)
+-- Ratios of b's seconds to a's in alternating calls, after one call of each to warm up: at least 3,
+-- or fewer where 2 seconds have passed.
+local function alternating_ratios(a, b)
   local ratios, start = {}, attune.clock()
   local function seconds(fn)
     local from = attune.clock()
@@ -89,7 +87,7 @@ local function in_turns(a, b)
   a()
   b()
   while #ratios == 0 or attune.clock() - start < (#ratios < 3 and 2 or 0.3) and #ratios < 50 do
-    -- The second of a pair finds caches as the first left them.
+    -- The second call finds the processor's caches as the first left them, so the order alternates.
     if #ratios % 2 == 0 then
       local x = seconds(a)
       ratios[#ratios + 1] = seconds(b) / x
@@ -107,18 +105,18 @@ local function inverse(ratios)
   return list
 end
 
--- The max and min of a metric's values, of points that `keep` keeps, and their names.
+-- The max and the min of a metric's values at the points that `keep` keeps: {value, name} each.
 local function extremes(r, metric, keep)
-  local most, least
+  local max, min
   for _, point in ipairs(r.points) do
     local value = point.metrics[metric] and point.metrics[metric].median
     if value and keep(point.parameters, point.metrics) then
-      local one = {value, point.parameters.change .. ", " .. point.parameters.direction}
-      most, least = (not most or value > most[1])
-        and one or most, (not least or value < least[1]) and one or least
+      local found = {value, point.parameters.change .. ", " .. point.parameters.direction}
+      if not max or value > max[1] then max = found end
+      if not min or value < min[1] then min = found end
     end
   end
-  return most or {0 / 0, "no point"}, least or {0 / 0, "no point"}
+  return max or {0 / 0, "no point"}, min or {0 / 0, "no point"}
 end
 
 local tokens = {score = {small = 2048, large = 4096}, mask = {small = 4096, large = 8192}}
@@ -127,14 +125,13 @@ local families = {"window", "documents", "natten", "dilated", "global + local", 
 return require "attune.experiment" {
   name = "score_mods",
   about = "What does each score program cost compared with plain attention, and how much "
-    .. "faster does "
-    .. "each mask make it?",
+    .. "faster does each mask make it?",
   fixed = {heads = 4, head_dim = 64},
   grid = {change = order, direction = {"forward", "backward"}, size = {"small", "large"}},
   derived = {
     family = function(p) return changes[p.change].family end,
     tokens = function(p) return tokens[changes[p.change].mask and "mask" or "score"][p.size] end,
-    percent_seen = function(p)
+    percent_visible = function(p)
       return tonumber(
         ("%.3g"):format(
           100 * map_of(
@@ -145,7 +142,9 @@ return require "attune.experiment" {
     end,
   },
   quick = {size = {"small"}, rounds = 1},
-  order = {"change", "family", "direction", "size", "tokens", "percent_seen", "heads", "head_dim"},
+  order = {
+    "change", "family", "direction", "size", "tokens", "percent_visible", "heads", "head_dim",
+  },
   rounds = 3,
   metrics = {
     cost = {better = "lower", about = "seconds with the program over seconds without"},
@@ -155,10 +154,12 @@ return require "attune.experiment" {
       about = "speed-up that the visible pairs allow: causal pairs over visible pairs",
     },
     allowed_by_tiles = {
-      better = "higher", about = "the same of the computed tiles of 64 x 64 pairs",
+      better = "higher", about = "speed-up that the computed tiles of 64 x 64 pairs allow",
     },
     reached = {
-      unit = "%", better = "higher", about = "percentage of what the computed tiles allow",
+      unit = "%",
+      better = "higher",
+      about = "percentage of the speed-up that the computed tiles allow",
     },
   },
   trial = function(p)
@@ -174,7 +175,7 @@ return require "attune.experiment" {
       local o, lse = attune.attention(q, k, v, options)
       return function() attune.attention_backward(d_o, q, k, v, o, lse, options) end
     end
-    local ratios = in_turns(calls {causal = true}, calls(changed))
+    local ratios = alternating_ratios(calls {causal = true}, calls(changed))
     if not mask then return {cost = ratios} end
     local map, causal = map_of(mask, p.tokens), map_of(attune.masks.causal(), p.tokens)
     local function computed(m) return m.blocks.partial + m.blocks.full end
@@ -197,23 +198,24 @@ return require "attune.experiment" {
       caption = "Measured in alternation with plain causal attention. scale: an option that costs "
         .. "nothing, and so shows the noise."},
     {kind = "line", name = "speedup",
-      title = "How many times as fast as causal attention a mask is", x = "percent_seen",
+      title = "How many times as fast as causal attention a mask is", x = "percent_visible",
       y = "speedup", by = "family", order = families, also = "allowed",
       where = {
         size = "small", family = families, direction = "forward",
-      }, log = "xy", caption = "Dashed: the speed-up that the visible pairs allow. "
-        .. "Tiles of 64 x 64 pairs are computed or not: a mask that leaves few pairs in many "
-          .. "tiles gains little."},
-    {kind = "line", name = "speedup-backward", title = "The same, backward", x = "percent_seen",
+      }, log = "xy", caption = "Dashed: the speed-up that the visible pairs allow. Tiles of 64 x "
+        .. "64 pairs are computed or not: a mask that leaves few pairs in "
+        .. "each of many tiles gains little."},
+    {kind = "line", name = "speedup-backward", title = "The same, backward", x = "percent_visible",
       y = "speedup", by = "family", order = families, also = "allowed",
       where = {size = "small", family = families, direction = "backward"}, log = "xy"},
     {kind = "line", name = "tiles", title = "Forward, and what the computed tiles allow",
-      x = "percent_seen", y = "speedup", by = "family", order = families, also = "allowed_by_tiles",
+      x = "percent_visible", y = "speedup", by = "family", order = families,
+      also = "allowed_by_tiles",
       where = {size = "small", family = families, direction = "forward"}, log = "xy"},
   },
   claims = {
-    {"No score but a dense bias costs more than half of plain attention forward, or doubles "
-      .. "it backward", function(r)
+    {"Except for a dense bias, no score costs more than half of plain attention forward, "
+      .. "or doubles its time backward", function(r)
       local function keep(direction)
         return function(p) return p.direction == direction and p.change ~= "dense bias" end
       end
@@ -223,25 +225,25 @@ return require "attune.experiment" {
         ("at most %.2f (%s), %.2f (%s)"):format(forward[1], forward[2], backward[1], backward[2])
     end},
     {"Causal as a mask program is slower than causal as an option by less than a third", function(r)
-      local _, least = extremes(r, "speedup", function(p) return p.change == "causal" end)
-      return least[1] > 0.75, ("%.2f times as fast (%s)"):format(least[1], least[2])
+      local _, min = extremes(r, "speedup", function(p) return p.change == "causal" end)
+      return min[1] > 0.75, ("%.2f times as fast (%s)"):format(min[1], min[2])
     end},
     {"No mask is slower than causal attention by more than a third", function(r)
-      local _, least = extremes(r, "speedup", function() return true end)
-      return least[1] > 0.75, ("%.2f times as fast (%s)"):format(least[1], least[2])
+      local _, min = extremes(r, "speedup", function() return true end)
+      return min[1] > 0.75, ("%.2f times as fast (%s)"):format(min[1], min[2])
     end},
-    {"Windows and documents that show less than 10% of the pairs are at least 3 "
-      .. "times as fast", function(r)
-      local _, least = extremes(r, "speedup", function(p)
-        return (p.family == "window" or p.family == "documents") and p.percent_seen < 10
+    {"Windows and documents with less than 10% of visible pairs are at least 3 times "
+      .. "as fast", function(r)
+      local _, min = extremes(r, "speedup", function(p)
+        return (p.family == "window" or p.family == "documents") and p.percent_visible < 10
       end)
-      return least[1] > 3, ("at least %.2f times (%s)"):format(least[1], least[2])
+      return min[1] > 3, ("at least %.2f times (%s)"):format(min[1], min[2])
     end},
     {"A mask whose tiles allow 4 times the speed is at least twice as fast", function(r)
-      local _, least = extremes(r, "speedup", function(_, m)
+      local _, min = extremes(r, "speedup", function(_, m)
         return m.allowed_by_tiles.median >= 4
       end)
-      return least[1] > 2, ("at least %.2f times (%s)"):format(least[1], least[2])
+      return min[1] > 2, ("at least %.2f times (%s)"):format(min[1], min[2])
     end},
   },
 }
