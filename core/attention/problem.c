@@ -90,8 +90,8 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
             for (int64_t r = 0; r < row; r++) list += lengths->count[r];
             for (int64_t n = 0; n < lengths->count[row]; n++) sum += list[n];
             return at_fail(ATTUNE_ESHAPE,
-                           "lengths: expected a sum of %lld tokens, got %lld (list %lld)",
-                           (long long)p->Sk, (long long)sum, (long long)row + 1);
+                           "lengths: expected a sum of %lld tokens, got %lld (list " AT_INDEX ")",
+                           (long long)p->Sk, (long long)sum, (long long)row);
         }
     }
     return ATTUNE_OK;

@@ -118,8 +118,9 @@ attune_status attune_threads(int n, int *now) {
 static void note_failure(loop *l, int64_t i, attune_status status) {
     pthread_mutex_lock(&l->failure_lock);
     if (l->status == ATTUNE_OK || i < l->failed_task) {
-        l->status = status, l->failed_task = i;
-        snprintf(l->message, sizeof l->message, "%s", attune_message());
+        l->status = status;
+        l->failed_task = i;
+        snprintf(l->message, sizeof l->message, "%s", at_marked_message());
     }
     pthread_mutex_unlock(&l->failure_lock);
     atomic_store(&l->stop, true);
@@ -171,7 +172,8 @@ static void forget_workers(void) {
     pthread_mutex_init(&pool.use, NULL);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
-    pool.started = 0, pool.current = NULL;
+    pool.started = 0;
+    pool.current = NULL;
     inside = NULL;
 }
 
@@ -197,13 +199,15 @@ static void start_workers(int wanted) {
 static void run_with(loop *l, int helpers) {
     pthread_mutex_lock(&pool.lock);
     start_workers(helpers);
-    pool.current = l, pool.wanted = helpers;
+    pool.current = l;
+    pool.wanted = helpers;
     atomic_fetch_add(&pool.generation, 1);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
     run_tasks(l, 0);
     pthread_mutex_lock(&pool.lock); /* after this no worker joins the loop */
-    pool.current = NULL, pool.wanted = 0;
+    pool.current = NULL;
+    pool.wanted = 0;
     pthread_mutex_unlock(&pool.lock);
     for (int spins = 0; atomic_load(&l->busy) > 0; spins++) {
         if (spins < SPINS)

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static _Thread_local char message[1024];
@@ -29,13 +30,47 @@ const char *attune_status_text(attune_status status) {
     return "unknown status";
 }
 
-const char *attune_message(void) { return message; }
+/* Whether a marked index begins at text: AT_INDEX_MARK, then a number. *end: the rest. */
+static bool marked_index(const char *text, long long *index, const char **end) {
+    char *rest;
+    if (*text != AT_INDEX_MARK) return false;
+    *index = strtoll(text + 1, &rest, 10);
+    *end = rest;
+    return rest != text + 1;
+}
+
+const char *attune_message_from(int first) {
+    static _Thread_local char text[sizeof message + 64];
+    const char *from = message;
+    size_t used = 0;
+    while (*from && used + 1 < sizeof text) {
+        long long index;
+        const char *end;
+        if (!marked_index(from, &index, &end)) {
+            text[used++] = *from++;
+            continue;
+        }
+        const size_t room = sizeof text - used;
+        const int n = snprintf(text + used, room, "%lld", index + first);
+        if ((size_t)n >= room) break;
+        used += (size_t)n;
+        from = end;
+    }
+    text[used] = 0;
+    return text;
+}
+
+const char *attune_message(void) { return attune_message_from(0); }
+
+const char *at_marked_message(void) { return message; }
 
 attune_status at_fail(attune_status status, const char *format, ...) {
     va_list arguments;
+    char text[sizeof message]; /* an argument may be the last message */
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    memcpy(message, text, strlen(text) + 1);
     return status;
 }
 

@@ -160,9 +160,10 @@ static attune_status check_room(const attune_cache *c, int64_t tokens, const int
     for (int64_t b = 0; b < o->batch; b++) {
         int64_t n = counts ? counts[b] : tokens;
         if (n < 0 || n > tokens) {
-            return at_fail(ATTUNE_EVALUE,
-                           "counts: expected from 0 to %lld tokens, got %lld for batch row %lld",
-                           (long long)tokens, (long long)n, (long long)b + 1);
+            return at_fail(
+                ATTUNE_EVALUE,
+                "counts: expected from 0 to %lld tokens, got %lld for batch row " AT_INDEX,
+                (long long)tokens, (long long)n, (long long)b);
         }
         if (o->window == 0 && n > o->capacity - c->length[b]) {
             return at_fail(

@@ -108,8 +108,14 @@ attune_status at_linear_scratch_new(const at_linear_plan *p, bool rotated, at_li
     for (int i = 0; i < 12; i++) total += at_round_up(sizes[i], 16);
     float *at = s->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof(float)));
     if (!at) return ATTUNE_EMEMORY;
-    for (int i = 0; i < 12; i++) *parts[i] = at, at += at_round_up(sizes[i], 16);
-    if (!rotated) s->k_rotated = s->k, s->q_rotated = s->q;
+    for (int i = 0; i < 12; i++) {
+        *parts[i] = at;
+        at += at_round_up(sizes[i], 16);
+    }
+    if (!rotated) {
+        s->k_rotated = s->k;
+        s->q_rotated = s->q;
+    }
     return ATTUNE_OK;
 }
 
@@ -153,22 +159,24 @@ static void half_squares(const at_linear_plan *p, const float *x, int64_t x_stri
 /* e^(n - shift) (sin, cos) of M columns. shift NULL: without the exponential. */
 static void trigonometric(const at_linear_plan *p, float *f, int64_t count, const float *n,
                           float shift, float add) {
-    for (int64_t r = 0; r < count; r++, f += p->stride) {
+    for (int64_t r = 0; r < count; r++) {
         const float factor = n ? expf(n[r] - shift) : 1;
         for (int64_t m = 0; m < p->M; m++) {
             const float x = f[m];
             f[m] = factor * sinf(x) + add;
             f[p->M + m] = factor * cosf(x) + add;
         }
+        f += p->stride;
     }
 }
 
 static void find_columns(const at_linear_plan *p, const float *f, int64_t count,
                          const float *max_exponent, int64_t *slots) {
-    for (int64_t r = 0; r < count; r++, f += p->stride) {
+    for (int64_t r = 0; r < count; r++) {
         int64_t m = 0;
         while (m < p->M && f[m] != max_exponent[r]) m++;
         slots[r] = m < p->M ? m : 0; /* NaN */
+        f += p->stride;
     }
 }
 

@@ -106,7 +106,7 @@ void at_back_add_queries(const at_back_job *j, at_back_scratch *t, const at_toke
 static double trigonometric_backward(const at_linear_plan *p, float *d, const float *f,
                                      int64_t count, float *sums) {
     double total = 0;
-    for (int64_t r = 0; r < count; r++, d += p->stride, f += p->stride) {
+    for (int64_t r = 0; r < count; r++) {
         float sum = 0;
         for (int64_t m = 0; m < p->M; m++) {
             const float sine = f[m] - p->epsilon, cosine = f[p->M + m] - p->epsilon;
@@ -115,6 +115,8 @@ static double trigonometric_backward(const at_linear_plan *p, float *d, const fl
         }
         sums[r] = sum;
         total += (double)sum;
+        d += p->stride;
+        f += p->stride;
     }
     return total;
 }

@@ -124,11 +124,12 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
     int64_t from, to;
     at_linear_section(&j->cut, number, j->p->Sk, &from, &to);
     at_linear_sums_clear(&j->plan, &sums);
-    for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
+    for (int64_t first = from, n = 0; first < to; first += j->plan.block) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block;
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
         make_keys(j, s, head, first, count, &sums);
         at_linear_sums_add(&j->plan, s, count, &sums);
+        n++;
     }
     at_linear_sums_keep(&j->plan, list_of(j, head), index, &sums);
     return ATTUNE_OK;
@@ -198,7 +199,7 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
     int64_t from, to, stride;
     at_linear_section(&j->cut, task % j->cut.sections, j->p->Sk, &from, &to);
     if (j->cut.sections == 1) at_linear_sums_clear(&j->plan, &sums);
-    for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
+    for (int64_t first = from, n = 0; first < to; first += j->plan.block) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block,
                       skip = offset > first ? offset - first : 0, rows = count - skip;
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
@@ -219,6 +220,7 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
             store(j, s, b * p->Hq + h, i, rows, s->row);
         }
         at_linear_sums_add(&j->plan, s, count, &sums);
+        n++;
     }
     return ATTUNE_OK;
 }

@@ -72,13 +72,14 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     at_linear_sums_clear(&j->plan, &sums);
-    for (int64_t first = from, n = 0; first < to; first += j->plan.block, n++) {
+    for (int64_t first = from, n = 0; first < to; first += j->plan.block) {
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
         const at_tokens k =
             at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), running, &c);
         at_linear_sums_rescale(&j->plan, &sums, c);
         at_back_pack_features(j, t->s.k_rotated, k.count, t->k_rows);
         at_back_add_keys(j, t, &k, &sums);
+        n++;
     }
     at_linear_sums_keep(&j->plan, j->s, index, &sums);
     return ATTUNE_OK;
@@ -148,8 +149,10 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     if (j->keys.sections == 1) at_linear_sums_clear(&j->plan, &s);
-    if (number > 0)
-        r = at_linear_sums_in(&j->plan, j->r, task - 1), at_linear_sums_clear(&j->plan, &r);
+    if (number > 0) {
+        r = at_linear_sums_in(&j->plan, j->r, task - 1);
+        at_linear_sums_clear(&j->plan, &r);
+    }
     float c = running ? s.max_exponent : j->max_exponent[head * j->keys.sections].max_exponent;
     for (int64_t first = from; first < to; first += j->plan.block) {
         if (at_interrupted()) return at_interrupted_status();
@@ -280,7 +283,10 @@ static attune_status scratch_new(const at_back_job *j, at_back_scratch *t) {
     for (int i = 0; i < PARTS; i++) total += at_round_up(sizes[i], 16);
     float *at = t->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof *at));
     if (!at) return ATTUNE_EMEMORY;
-    for (int i = 0; i < PARTS; i++) *parts[i] = at, at += at_round_up(sizes[i], 16);
+    for (int i = 0; i < PARTS; i++) {
+        *parts[i] = at;
+        at += at_round_up(sizes[i], 16);
+    }
     if (!j->p->rotate) t->d_flat = t->d;
     if (p->features != ATTUNE_FEATURES_FAVOR || !(p->epsilon > 0)) return ATTUNE_OK;
     t->s.best = at_alloc(n * (int64_t)sizeof *t->s.best);

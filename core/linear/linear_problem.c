@@ -75,9 +75,10 @@ attune_status at_linear_projection(attune_features kind, const attune_tensor *pr
     AT_TRY(at_tensor_new(ATTUNE_F64, 2, projection->shape, out));
     const double factor = pow((double)head_dim, -0.25);
     double *w = out->data;
-    for (int64_t m = 0; m < *rows; m++, w += head_dim) {
+    for (int64_t m = 0; m < *rows; m++) {
         at_load_row_f64(projection, m * projection->stride[0], projection->stride[1], head_dim, w);
         for (int64_t d = 0; d < head_dim; d++) w[d] *= factor;
+        w += head_dim;
     }
     return ATTUNE_OK;
 }

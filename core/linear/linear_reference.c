@@ -73,7 +73,10 @@ static attune_status scratch_new(const plain_job *j, plain_scratch *s) {
     for (int i = 0; i < 24; i++) total += sizes[i];
     double *at = s->all = at_alloc(at_checked_mul(total, (int64_t)sizeof *at));
     if (!at) return ATTUNE_EMEMORY;
-    for (int i = 0; i < 24; i++) *parts[i] = at, at += sizes[i];
+    for (int i = 0; i < 24; i++) {
+        *parts[i] = at;
+        at += sizes[i];
+    }
     return ATTUNE_OK;
 }
 
@@ -135,7 +138,7 @@ static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int
 static void make_features(const at_linear *p, const double *x, int64_t n, const stabiliser *shift,
                           double *e, double *f, double *factor) {
     project(p, x, n, e);
-    for (int64_t i = 0; i < n; i++, x += p->D, e += p->M, f += p->F) {
+    for (int64_t i = 0; i < n; i++) {
         const double half = half_square(p, x);
         switch (p->features) {
         case ATTUNE_FEATURES_FAVOR: {
@@ -147,8 +150,10 @@ static void make_features(const at_linear *p, const double *x, int64_t n, const 
         case ATTUNE_FEATURES_TRIG: {
             const double by = shift ? exp(half - shift->max_exponent) : 1;
             if (shift) factor[i] = by;
-            for (int64_t m = 0; m < p->M; m++)
-                f[m] = by * sin(e[m]) + p->epsilon, f[p->M + m] = by * cos(e[m]) + p->epsilon;
+            for (int64_t m = 0; m < p->M; m++) {
+                f[m] = by * sin(e[m]) + p->epsilon;
+                f[p->M + m] = by * cos(e[m]) + p->epsilon;
+            }
             break;
         }
         case ATTUNE_FEATURES_RELU:
@@ -158,6 +163,9 @@ static void make_features(const at_linear *p, const double *x, int64_t n, const 
             for (int64_t d = 0; d < p->D; d++)
                 f[d] = (x[d] > 0 ? x[d] + 1 : exp(x[d])) + p->epsilon;
         }
+        x += p->D;
+        e += p->M;
+        f += p->F;
     }
 }
 
@@ -212,7 +220,7 @@ static void rotate_rows(const at_linear *p, const double *x, int64_t n, const do
         return;
     }
     const int64_t pairs = pe->dims / 2;
-    for (int64_t i = 0; i < n; i++, x += p->F, out += p->F, rotation += 2 * pairs) {
+    for (int64_t i = 0; i < n; i++) {
         for (int64_t d = 0; d < pairs; d++) {
             const double cosine = rotation[d], sine = rotation[pairs + d] * sign;
             const int64_t m = pe->pairing == ATTUNE_HALF ? d : 2 * d,
@@ -222,6 +230,9 @@ static void rotate_rows(const at_linear *p, const double *x, int64_t n, const do
             out[l] = b * cosine + a * sine;
         }
         memcpy(out + 2 * pairs, x + 2 * pairs, (size_t)(p->F - 2 * pairs) * sizeof *x);
+        x += p->F;
+        out += p->F;
+        rotation += 2 * pairs;
     }
 }
 
@@ -298,7 +309,10 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
             continue;
         }
         double *g = s->g + r * p->Dv, along = 0;
-        for (int64_t d = 0; d < p->Dv; d++) g[d] = sum == 0 ? 0 : g[d] / sum, along += g[d] * o[d];
+        for (int64_t d = 0; d < p->Dv; d++) {
+            g[d] = sum == 0 ? 0 : g[d] / sum;
+            along += g[d] * o[d];
+        }
         dZ[r] = -along;
         for (int64_t f = 0; f < p->F; f++) s->df[r * p->F + f] = -along * s->prefix[f];
     }

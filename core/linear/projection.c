@@ -74,7 +74,8 @@ attune_status attune_favor_projection(int64_t head_dim, int64_t features, uint64
         status = attune_tensor_normal(&lengths, seed ^ 0x9e3779b97f4a7c15u, 0, 1);
     if (status == ATTUNE_OK) status = at_tensor_new(ATTUNE_F32, 2, shape, out);
     if (status == ATTUNE_OK) status = at_parallel(blocks, block_task, &j);
-    attune_tensor_close(&j.blocks), attune_tensor_close(&lengths);
+    attune_tensor_close(&j.blocks);
+    attune_tensor_close(&lengths);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
 }
@@ -166,7 +167,8 @@ attune_status attune_favor_features(const attune_tensor *x, const attune_tensor 
     attune_status status = j.scratch ? at_tensor_new(from.dtype, 4, shape, out) : ATTUNE_EMEMORY;
     if (status == ATTUNE_OK && !query) status = at_parallel(n[0] * n[1], greatest_task, &j);
     if (status == ATTUNE_OK) status = at_parallel(n[0] * n[1] * n[2], features_task, &j);
-    at_free(j.max_exponent), at_free(j.scratch);
+    at_free(j.max_exponent);
+    at_free(j.scratch);
     attune_tensor_close(&w);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;

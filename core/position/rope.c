@@ -100,8 +100,9 @@ static attune_status check_list(const char *name, const double *list, int64_t co
     }
     for (int64_t i = 0; i < count; i++) {
         if (!(list[i] > 0) || isinf(list[i]))
-            return at_fail(ATTUNE_EVALUE, "%s: expected positive numbers, got %g at %lld", name,
-                           list[i], (long long)i + 1);
+            return at_fail(ATTUNE_EVALUE,
+                           "%s: expected positive numbers, got %g at index " AT_INDEX, name,
+                           list[i], (long long)i);
     }
     return ATTUNE_OK;
 }

@@ -87,9 +87,10 @@ attune_status at_rotation_f64(const attune_position *pe, int64_t first, int64_t 
     call c;
     AT_TRY(call_begin(pe, length, side, &c));
     attune_status status = ATTUNE_OK;
-    for (int64_t i = 0, at = first; i < S && status == ATTUNE_OK; i++, at++) {
+    for (int64_t i = 0, at = first; i < S && status == ATTUNE_OK; i++) {
         status = pe->cos_sin(pe, c.frequencies, &at, side, out + i * 2 * pairs,
                              out + (i * 2 + 1) * pairs);
+        at++;
     }
     call_end(&c);
     return status;
@@ -211,7 +212,10 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
             status = own_table(pe, &c, positions, side, lists, S, out);
         } else {
             status = extend_kept(pe, &c, side, max + 1);
-            if (status == ATTUNE_OK) out->table = pe->kept[c.slot], out->table->uses++;
+            if (status == ATTUNE_OK) {
+                out->table = pe->kept[c.slot];
+                out->table->uses++;
+            }
         }
         call_end(&c);
     }

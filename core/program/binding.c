@@ -52,23 +52,25 @@ static at_operand_f64 row_of(const at_binding *bd, int32_t n, int64_t b, int64_t
 
 static double leaf(const at_binding *bd, const attune_instruction *in, int64_t b, int64_t h,
                    int64_t x) {
+    const int64_t first = bd->program->first;
     switch (in->op) {
     case ATTUNE_OP_NUMBER: return in->number;
-    case ATTUNE_OP_BATCH: return (double)(b + 1);
-    case ATTUNE_OP_HEAD: return (double)(h + 1);
-    case ATTUNE_OP_KV_HEAD: return (double)(h / bd->extent.G + 1);
-    case ATTUNE_OP_QUERY: return (double)(bd->base[b] + x + 1);
-    case ATTUNE_OP_KEY: return (double)(bd->extent.from + x + 1);
+    case ATTUNE_OP_BATCH: return (double)(b + first);
+    case ATTUNE_OP_HEAD: return (double)(h + first);
+    case ATTUNE_OP_KV_HEAD: return (double)(h / bd->extent.G + first);
+    case ATTUNE_OP_QUERY: return (double)(bd->base[b] + x + first);
+    case ATTUNE_OP_KEY: return (double)(bd->extent.from + x + first);
     default: return (double)-(bd->min_relative + x);
     }
 }
 
-/* The offset in t of the element at these indices, which count from 1; false: out of range. */
-static bool offset_of(const attune_tensor *t, const double *index, int64_t *offset) {
+/* The offset in t of the element that a READ with these indices reads; false: out of range. */
+static bool offset_of(const attune_program *p, const attune_tensor *t, const double *index,
+                      int64_t *offset) {
     *offset = 0;
     for (int k = 0; k < t->rank; k++) {
-        if (!(index[k] >= 1 && index[k] <= (double)t->shape[k])) return false;
-        *offset += ((int64_t)index[k] - 1) * t->stride[k];
+        if (!at_index_in_range(p, index[k], t->shape[k])) return false;
+        *offset += ((int64_t)index[k] - p->first) * t->stride[k];
     }
     return true;
 }
@@ -84,7 +86,7 @@ static attune_status read_table(const at_binding *bd, int32_t n, at_table *t, in
         double at[ATTUNE_MAX_RANK];
         int64_t offset;
         for (int k = 0; k < tensor->rank; k++) at[k] = index[k].p[x * index[k].step];
-        const bool inside = offset_of(tensor, at, &offset);
+        const bool inside = offset_of(p, tensor, at, &offset);
         to[x] = inside ? at_load(tensor, offset) : 0;
         if (inside) continue;
         if (!t->bad) {
@@ -418,5 +420,5 @@ int64_t at_read_flat_index(const at_binding *bd, int32_t n, int64_t b, int64_t h
         const at_operand_f64 index = row_of(bd, in->a[k], b, h);
         at[k] = index.p[offset * index.step];
     }
-    return at_flat_index(t, at);
+    return at_flat_index(bd->program, t, at);
 }

@@ -320,7 +320,8 @@ attune_status at_block_map_of(attune_program *mask, const at_binding *bd,
 }
 
 static void all_keys(const void *context, int64_t b, int64_t i, int64_t *first, int64_t *last) {
-    (void)b, (void)i;
+    (void)b;
+    (void)i;
     *first = 0;
     *last = *(const int64_t *)context;
 }

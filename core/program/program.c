@@ -13,11 +13,11 @@ int at_operands(const attune_program *p, int32_t n) {
     return op < ATTUNE_OP_READ ? 0 : op < ATTUNE_OP_NOT ? 2 : op == ATTUNE_OP_WHERE ? 3 : 1;
 }
 
-int64_t at_flat_index(const attune_tensor *t, const double *index) {
+int64_t at_flat_index(const attune_program *p, const attune_tensor *t, const double *index) {
     int64_t flat = 0;
     for (int k = 0; k < t->rank; k++) {
-        if (!(index[k] >= 1 && index[k] <= (double)t->shape[k])) return -1;
-        flat = flat * t->shape[k] + (int64_t)index[k] - 1;
+        if (!at_index_in_range(p, index[k], t->shape[k])) return -1;
+        flat = flat * t->shape[k] + (int64_t)index[k] - p->first;
     }
     return flat;
 }
@@ -92,6 +92,7 @@ attune_status attune_program_new(const char *name, const attune_instruction *cod
     p->count = count;
     p->result = outputs->result;
     p->slope = outputs->slope;
+    p->first = outputs->first;
     p->code = copy_of(code, count, (int64_t)sizeof *code);
     if (p->code) p->deps = at_alloc_zeroed(count > 0 ? count : 1);
     if (p->deps) p->tensors = at_alloc_zeroed((tensor_count + 1) * (int64_t)sizeof *p->tensors);

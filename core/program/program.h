@@ -35,6 +35,7 @@ struct attune_program {
     int32_t count;
     attune_tensor *tensors;
     int32_t tensor_count;
+    int32_t first; /* what rows, heads, tokens and indices count from inside the program */
     int32_t result, slope, reads;
     int32_t *read, *adjoint; /* [reads] instructions; see attune_program_outputs */
     uint8_t *deps;           /* [count] AT_ON_ flags of each instruction, all operands included */
@@ -48,9 +49,14 @@ int at_operands(const attune_program *p, int32_t n);
 /* The axes that AT_ON_ flags stand for; batch row and head do not count. */
 at_level at_level_of(int deps);
 
-/* The flat index of an element in a contiguous tensor of t's shape, for indices [rank] that count
- * from 1; -1: an index is out of range. */
-int64_t at_flat_index(const attune_tensor *t, const double *index);
+/* Whether a READ's index along an axis of that extent is in range. Indices count from p->first. */
+static inline bool at_index_in_range(const attune_program *p, double index, int64_t extent) {
+    return index >= p->first && index <= (double)(extent - 1 + p->first);
+}
+
+/* The flat index of the element of t that a READ with indices [rank] reads, as if t were
+ * contiguous; -1: an index is out of range. */
+int64_t at_flat_index(const attune_program *p, const attune_tensor *t, const double *index);
 
 /* Applies an operation other than READ and the leaves to n values. step is the distance between an
  * operand's values: 1, or 0 for one value that holds for all. */

@@ -53,10 +53,11 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
     }
     return at_fail(
         ATTUNE_EVALUE,
-        "%s: expected an index in range of the tensor %s, from 1, got [%s] for query %lld and "
+        "%s: expected an index in range of the tensor %s, from %d, got [%s] for query %lld and "
         "key %lld of head %lld%s",
-        p->name, at_shape_text(t->rank, t->shape), at, (long long)(bd->base[b] + i + 1),
-        (long long)key + 1, (long long)h + 1, where);
+        p->name, at_shape_text(t->rank, t->shape), (int)p->first, at,
+        (long long)(bd->base[b] + i + p->first), (long long)(key + p->first),
+        (long long)(h + p->first), where);
 }
 
 /* Whether column x of a run reads outside, by its index values. */
@@ -67,7 +68,7 @@ static bool bad_pair(const check *c, const at_run *run, int x) {
     for (int k = 0; k < t->rank; k++) {
         const at_values v = at_run_value(run, in->a[k]);
         const float at = v.p[x * v.step];
-        if (!(at >= 1 && at <= (float)t->shape[k])) return true;
+        if (!at_index_in_range(bd->program, (double)at, t->shape[k])) return true;
     }
     return false;
 }
@@ -157,13 +158,16 @@ static attune_status check_read(check *c, at_visible_keys visible_keys, const vo
 
 /* Whether ranges prove that all indices of a READ at AT_EACH_PAIR are in range. */
 static bool proved_in_range(const at_binding *bd, int32_t n, at_range *scratch) {
-    const attune_instruction *in = &bd->program->code[n];
-    const attune_tensor *t = &bd->program->tensors[in->tensor];
+    const attune_program *p = bd->program;
+    const attune_instruction *in = &p->code[n];
+    const attune_tensor *t = &p->tensors[in->tensor];
     for (int64_t b = 0; b < bd->extent.B; b++) {
         for (int k = 0; k < t->rank; k++) {
             const at_range r = at_binding_range(bd, in->a[k], b, -1, 0, bd->extent.Sq,
                                                 bd->extent.from, bd->extent.to, scratch);
-            if (!(r.low >= 1 && r.high <= (double)t->shape[k])) return false;
+            if (!(at_index_in_range(p, r.low, t->shape[k]) &&
+                  at_index_in_range(p, r.high, t->shape[k])))
+                return false;
         }
     }
     return true;

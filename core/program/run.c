@@ -43,19 +43,20 @@ at_values at_run_value(const at_run *run, int32_t n) {
 
 /* An index out of range reads the first element: at_check_reads has made sure that no such pair is
  * visible. */
-static int64_t offset_of(const attune_tensor *t, const double *index) {
+static int64_t offset_of(const attune_program *p, const attune_tensor *t, const double *index) {
     int64_t offset = 0;
     for (int k = 0; k < t->rank; k++)
-        if (index[k] >= 1 && index[k] <= (double)t->shape[k])
-            offset += ((int64_t)index[k] - 1) * t->stride[k];
+        if (at_index_in_range(p, index[k], t->shape[k]))
+            offset += ((int64_t)index[k] - p->first) * t->stride[k];
     return offset;
 }
 
-static void gather(const attune_tensor *t, const at_values *index, float *to, int n) {
+static void gather(const attune_program *p, const attune_tensor *t, const at_values *index,
+                   float *to, int n) {
     for (int x = 0; x < n; x++) {
         double at[ATTUNE_MAX_RANK];
         for (int k = 0; k < t->rank; k++) at[k] = (double)index[k].p[x * index[k].step];
-        const int64_t offset = offset_of(t, at);
+        const int64_t offset = offset_of(p, t, at);
         to[x] =
             t->dtype == ATTUNE_F32 ? ((const float *)t->data)[offset] : (float)at_load(t, offset);
     }
@@ -112,7 +113,7 @@ void at_run_pairs(const at_run *run, float *to) {
         float *out =
             to && o == end - 1 && o->n == p->result ? to : (float *)run->scratch + o->slot * AT_RUN;
         if (o->op == ATTUNE_OP_READ)
-            gather(&p->tensors[p->code[o->n].tensor], x, out, run->n);
+            gather(p, &p->tensors[p->code[o->n].tensor], x, out, run->n);
         else if (o->op == ATTUNE_OP_LOG || o->op == ATTUNE_OP_POW)
             apply_each(o->op, x[0], x[1], out, run->n);
         else
@@ -154,7 +155,7 @@ void at_run_f64(const at_run *run, const double *score, int32_t outputs, const i
         for (int i = 0; i < run->n; i++) {
             double at[ATTUNE_MAX_RANK];
             for (int a = 0; a < operands; a++) at[a] = x[a].p[i * x[a].step];
-            to[i] = at_load(t, offset_of(t, at));
+            to[i] = at_load(t, offset_of(p, t, at));
         }
     }
     for (int32_t k = 0; k < outputs; k++) {
@@ -171,7 +172,7 @@ int64_t at_run_flat_index(const at_run *run, int32_t n, int x) {
         const at_values v = at_run_value(run, p->code[n].a[k]);
         index[k] = (double)v.p[x * v.step];
     }
-    return at_flat_index(t, index);
+    return at_flat_index(run->binding->program, t, index);
 }
 
 int64_t at_run_flat_index_f64(const at_run *run, const double *score, int32_t n, int x) {
@@ -182,5 +183,5 @@ int64_t at_run_flat_index_f64(const at_run *run, const double *score, int32_t n,
         const at_operand_f64 v = value_f64(run, score, p->code[n].a[k]);
         index[k] = v.p[x * v.step];
     }
-    return at_flat_index(t, index);
+    return at_flat_index(run->binding->program, t, index);
 }

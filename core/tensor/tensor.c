@@ -207,8 +207,10 @@ static attune_status offset_of(const attune_tensor *t, const int64_t *index, int
     *out = 0;
     for (int i = 0; i < t->rank; i++) {
         if (index[i] < 0 || index[i] >= t->shape[i]) {
-            return at_fail(ATTUNE_EVALUE, "index: expected from 0 to %lld in axis %d, got %lld",
-                           (long long)t->shape[i] - 1, i, (long long)index[i]);
+            return at_fail(ATTUNE_EVALUE,
+                           "index: expected from " AT_INDEX " to " AT_INDEX " in axis " AT_INDEX
+                           ", got " AT_INDEX,
+                           0LL, (long long)t->shape[i] - 1, (long long)i, (long long)index[i]);
         }
         *out += index[i] * t->stride[i];
     }

@@ -94,9 +94,11 @@ attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t ind
     AT_TRY(at_check_open("tensor", &v));
     AT_TRY(at_check_axis(&v, axis, &axis));
     if (index < 0 || index >= v.shape[axis]) {
-        return at_fail(ATTUNE_EVALUE, "index: expected from 0 to %lld in axis %d of %s, got %lld",
-                       (long long)v.shape[axis] - 1, axis, at_shape_text(v.rank, v.shape),
-                       (long long)index);
+        return at_fail(ATTUNE_EVALUE,
+                       "index: expected from " AT_INDEX " to " AT_INDEX " in axis " AT_INDEX
+                       " of %s, got " AT_INDEX,
+                       0LL, (long long)v.shape[axis] - 1, (long long)axis,
+                       at_shape_text(v.rank, v.shape), (long long)index);
     }
     advance(&v, index * v.stride[axis]);
     v.rank--;
@@ -117,7 +119,7 @@ attune_status attune_tensor_expand(const attune_tensor *t, int rank, const int64
                        ATTUNE_MAX_RANK, rank);
     }
     int64_t count = 1;
-    for (int i = rank - 1, from = v.rank - 1; i >= 0; i--, from--) {
+    for (int i = rank - 1, from = v.rank - 1; i >= 0; i--) {
         int64_t have = from >= 0 ? t->shape[from] : 1;
         if (shape[i] < 1 || (have != 1 && have != shape[i])) {
             return at_fail(ATTUNE_ESHAPE,
@@ -127,6 +129,7 @@ attune_status attune_tensor_expand(const attune_tensor *t, int rank, const int64
         v.shape[i] = shape[i];
         v.stride[i] = have == 1 && shape[i] != 1 ? 0 : from >= 0 ? t->stride[from] : 0;
         count = at_checked_mul(count, shape[i]);
+        from--;
     }
     if (at_checked_mul(count, 8) < 0)
         return at_fail(ATTUNE_ESHAPE, "shape: expected fewer than 2^60 elements, got %s",

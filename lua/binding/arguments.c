@@ -45,7 +45,7 @@ int raise_error(lua_State *L, const char *format, ...) {
 
 int raise_status(lua_State *L, attune_status status) {
     if (status == ATTUNE_EINTERRUPT) return raise_error(L, "interrupted!");
-    return raise_error(L, "%s", attune_message());
+    return raise_error(L, "%s", attune_message_from(1));
 }
 
 const char *describe(lua_State *L, int index) {

@@ -16,7 +16,10 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
     if (rows == 0) raise_error(L, "lengths: expected at least one document, got an empty list");
     const bool nested = lua_rawgeti(L, index, 1) == LUA_TTABLE;
     lua_pop(L, 1);
-    if (!nested) total = rows, rows = 1;
+    if (!nested) {
+        total = rows;
+        rows = 1;
+    }
     for (int64_t r = 0; r < rows && nested; r++) {
         if (lua_rawgeti(L, index, r + 1) != LUA_TTABLE)
             raise_expected(L, "lengths", "lists of lengths, one for each batch row", -1);
@@ -59,7 +62,8 @@ void read_attention_options(lua_State *L, int index, attune_attention_options *o
         const char *name = lua_tostring(L, -2);
         int choice = 0;
         if (strcmp(name, "scale") == 0) {
-            out->scale = check_number(L, -1, "scale"), out->scale_given = true;
+            out->scale = check_number(L, -1, "scale");
+            out->scale_given = true;
         } else if (strcmp(name, "window") == 0) {
             out->window = check_integer(L, -1, "window", 1);
         } else if (strcmp(name, "softcap") == 0) {
@@ -139,7 +143,10 @@ static int attention_backward(lua_State *L) {
     attune_tensor *of_tables[MAX_TABLES], dtables[MAX_TABLES], *dq, *dk, *dv, *dsinks;
     memset(of_tables, 0, sizeof of_tables);
     const int first = lua_gettop(L) + 1, count = push_table_gradients(L, &options, of_tables);
-    dq = push_tensor(L), dk = push_tensor(L), dv = push_tensor(L), dsinks = push_tensor(L);
+    dq = push_tensor(L);
+    dk = push_tensor(L);
+    dv = push_tensor(L);
+    dsinks = push_tensor(L);
     RUN(L, attune_attention_backward(in[0], in[1], in[2], in[3], in[4], in[5], &options, dq, dk, dv,
                                      dsinks, dtables));
     for (int t = 0; t < count; t++) {

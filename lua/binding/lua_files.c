@@ -21,7 +21,7 @@ static int a_close(lua_State *L) {
 /* A failure of files and disks is no misuse: nil, message, code. */
 static int failure(lua_State *L, attune_status status) {
     lua_pushnil(L);
-    lua_pushstring(L, attune_message());
+    lua_pushstring(L, attune_message_from(1));
     if (status == ATTUNE_EIO)
         lua_pushinteger(L, attune_system_error());
     else

@@ -137,7 +137,8 @@ static int linear_state(lua_State *L) {
                               "a table such as {kv_heads = 1, head_dim = 64, projection = w}", 1);
     check_options(L, 1, known);
     option_integer(L, 1, "batch", 1, &o.batch);
-    o.kv_heads = required(L, "kv_heads"), o.head_dim = required(L, "head_dim");
+    o.kv_heads = required(L, "kv_heads");
+    o.head_dim = required(L, "head_dim");
     option_integer(L, 1, "v_head_dim", 1, &o.v_head_dim);
     option_choice(L, 1, "features", features, &kind);
     o.features = (attune_features)kind;

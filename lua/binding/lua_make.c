@@ -69,7 +69,8 @@ static int arange(lua_State *L) {
     if (numbers <= 1) {
         last = (double)check_integer(L, 1, "n", 1) - 1;
     } else {
-        first = check_number(L, 1, "first"), last = check_number(L, 2, "last");
+        first = check_number(L, 1, "first");
+        last = check_number(L, 2, "last");
         if (numbers > 2) step = check_number(L, 3, "step");
         if (step == 0 || !isfinite(step))
             return raise_expected(L, "step", "a number other than 0", 3);
@@ -140,7 +141,9 @@ static void store_number(lua_State *L, attune_tensor *t, int64_t place) {
         return;
     }
     attune_tensor flat = *t;
-    flat.rank = 1, flat.shape[0] = attune_tensor_count(t), flat.stride[0] = 1;
+    flat.rank = 1;
+    flat.shape[0] = attune_tensor_count(t);
+    flat.stride[0] = 1;
     attune_tensor_set(&flat, &place, lua_tonumber(L, -1));
 }
 

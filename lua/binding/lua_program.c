@@ -60,7 +60,7 @@ static int program_new(lua_State *L) {
         tensors[t] = *check_tensor(L, -1, kind);
         lua_pop(L, 1);
     }
-    attune_program_outputs outputs = {0};
+    attune_program_outputs outputs = {.first = 1}; /* Lua counts from 1 */
     lua_getfield(L, 4, "result");
     lua_getfield(L, 4, "slope");
     outputs.result = (int32_t)lua_tointeger(L, -2);

@@ -141,7 +141,8 @@ static void push_element(lua_State *L, const attune_tensor *t, int64_t offset) {
     double x = 0;
     const int64_t index[1] = {0};
     attune_tensor one = *t;
-    one.rank = 0, one.data = (char *)t->data + offset * attune_dtype_size(t->dtype);
+    one.rank = 0;
+    one.data = (char *)t->data + offset * attune_dtype_size(t->dtype);
     attune_tensor_get(&one, index, &x);
     lua_pushnumber(L, x);
 }
@@ -193,7 +194,10 @@ static int t_tostring(lua_State *L) {
         int64_t rest = i, index[ATTUNE_MAX_RANK] = {0};
         double x = 0;
         char text[40];
-        for (int a = t->rank - 1; a >= 0; a--) index[a] = rest % t->shape[a], rest /= t->shape[a];
+        for (int a = t->rank - 1; a >= 0; a--) {
+            index[a] = rest % t->shape[a];
+            rest /= t->shape[a];
+        }
         attune_tensor_get(t, index, &x);
         snprintf(text, sizeof text, "%s%.6g", i ? ", " : "", x);
         luaL_addstring(&b, text);
@@ -312,7 +316,10 @@ static int t_index(lua_State *L) {
             const char *known[sizeof methods / sizeof *methods + 3];
             int n = 0;
             for (; methods[n].name; n++) known[n] = methods[n].name;
-            known[n++] = "shape", known[n++] = "dtype", known[n++] = "nbytes", known[n] = NULL;
+            known[n++] = "shape";
+            known[n++] = "dtype";
+            known[n++] = "nbytes";
+            known[n] = NULL;
             raise_unknown(L, "method or field", name, known);
         }
         return 1;

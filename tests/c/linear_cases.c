@@ -40,11 +40,16 @@ void linear_make(uint64_t seed, attune_dtype dtype, int64_t most, linear_case *c
     static const int64_t groups[] = {1, 1, 2, 3, 8}, dims[] = {1, 3, 8, 16, 17, 32, 40, 64},
                          rows[] = {1, 2, 8, 24, 31, 48, 64, 100};
     *c = (linear_case){.seed = seed, .dtype = dtype, .strided = draw(seed, 0, 3) == 0};
-    c->B = 1 + draw(seed, 1, 2), c->Hk = 1 + draw(seed, 2, 3),
+    c->B = 1 + draw(seed, 1, 2);
+    c->Hk = 1 + draw(seed, 2, 3);
+
     c->Hq = c->Hk * groups[draw(seed, 3, 5)];
-    c->D = dims[draw(seed, 4, 8)], c->Dv = draw(seed, 5, 2) ? c->D : dims[draw(seed, 6, 8)],
+    c->D = dims[draw(seed, 4, 8)];
+    c->Dv = draw(seed, 5, 2) ? c->D : dims[draw(seed, 6, 8)];
+
     c->M = rows[draw(seed, 7, 8)];
-    c->Sk = 1 + draw(seed, 8, most), c->Sq = draw(seed, 9, 2) ? c->Sk : 1 + draw(seed, 10, most);
+    c->Sk = 1 + draw(seed, 8, most);
+    c->Sq = draw(seed, 9, 2) ? c->Sk : 1 + draw(seed, 10, most);
     c->options.causal = draw(seed, 11, 2);
     c->options.features = (attune_features)draw(seed, 12, 4);
     if (draw(seed, 13, 2) || c->options.features == ATTUNE_FEATURES_RELU)
@@ -67,7 +72,9 @@ void linear_long(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_featur
                        .Dv = 24,
                        .M = 48,
                        .dtype = ATTUNE_F32};
-    c->options.features = features, c->options.epsilon = epsilon, c->options.causal = causal;
+    c->options.features = features;
+    c->options.epsilon = epsilon;
+    c->options.causal = causal;
     linear_tensors(c);
 }
 

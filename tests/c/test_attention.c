@@ -392,7 +392,7 @@ static void bad_problems_are_refused(void **state) {
     refuses(ATTUNE_ESHAPE, "sinks: expected [4]", &q, &k, &k, &o);
     const int64_t counts[1] = {2}, short_sum[2] = {2, 3}, zero[2] = {6, 0}, long_sum[2] = {4, 9};
     o = (attune_attention_options){.lengths = {1, counts, short_sum}};
-    refuses(ATTUNE_ESHAPE, "sum of 6 tokens, got 5", &q, &k, &k, &o);
+    refuses(ATTUNE_ESHAPE, "sum of 6 tokens, got 5 (list 0)", &q, &k, &k, &o);
     o.lengths.value = long_sum;
     refuses(ATTUNE_ESHAPE, "sum of 6 tokens, got 13", &q, &k, &k, &o);
     o.lengths.value = zero;

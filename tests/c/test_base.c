@@ -22,6 +22,22 @@ static void statuses_have_names(void **state) {
     assert_string_equal(attune_message(), "k: got [3, -4]");
 }
 
+/* A C caller reads indices that count from 0; a binding may ask for those that count from 1. */
+static void indices_in_messages_count_from_0_or_as_asked(void **state) {
+    (void)state;
+    at_fail(ATTUNE_EVALUE, "row " AT_INDEX ", token " AT_INDEX " of 7", 0LL, -3LL);
+    assert_string_equal(attune_message(), "row 0, token -3 of 7");
+    assert_string_equal(attune_message_from(1), "row 1, token -2 of 7");
+    at_fail(ATTUNE_EVALUE, "%s", at_marked_message());
+    assert_string_equal(attune_message_from(1), "row 1, token -2 of 7");
+    char text[1200];
+    memset(text, 'x', sizeof text);
+    text[sizeof text - 1] = 0;
+    at_fail(ATTUNE_EVALUE, AT_INDEX "%s" AT_INDEX, 9LL, text, 9LL);
+    assert_true(strlen(attune_message_from(1)) < 1200);
+    assert_int_equal(0, strncmp(attune_message_from(1), "10xxx", 5));
+}
+
 /* Known answers of the authors' Random123 distribution (kat_vectors, philox4x32 10). */
 static void philox_gives_the_published_answers(void **state) {
     (void)state;
@@ -202,7 +218,8 @@ static void failures_stop_the_loop(void **state) {
 }
 
 static attune_status nested_task(void *context, int64_t i, int thread) {
-    (void)i, (void)thread;
+    (void)i;
+    (void)thread;
     return at_parallel(2, count_task, context);
 }
 
@@ -238,7 +255,7 @@ static void *loop_in_another_thread(void *context) {
     return NULL;
 }
 
-static void two_callers_take_turns(void **state) {
+static void a_second_caller_waits_for_the_first(void **state) {
     (void)state;
     pthread_t id;
     int failed = 0;
@@ -267,6 +284,7 @@ static void a_child_has_threads_of_its_own(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statuses_have_names),
+        cmocka_unit_test(indices_in_messages_count_from_0_or_as_asked),
         cmocka_unit_test(philox_gives_the_published_answers),
         cmocka_unit_test(memory_is_counted),
         cmocka_unit_test(limits_hold),
@@ -278,7 +296,7 @@ int main(void) {
         cmocka_unit_test(failures_stop_the_loop),
         cmocka_unit_test(nested_use_is_refused),
         cmocka_unit_test(interrupts_end_loops),
-        cmocka_unit_test(two_callers_take_turns),
+        cmocka_unit_test(a_second_caller_waits_for_the_first),
         cmocka_unit_test(a_child_has_threads_of_its_own),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -156,6 +156,9 @@ static void rows_of_different_length(void **state) {
     MUST(attune_cache_new(&options, &cache));
     const int64_t counts[2] = {100, 37};
     MUST(attune_cache_append(cache, &p.k, &p.v, counts, NULL));
+    const int64_t too_many[2] = {0, 101};
+    assert_int_equal(ATTUNE_EVALUE, attune_cache_append(cache, &p.k, &p.v, too_many, NULL));
+    assert_non_null(strstr(attune_message(), "got 101 for batch row 1")); /* from 0 */
     assert_int_equal(attune_cache_length(cache), 100);
     assert_int_equal(attune_cache_row_length(cache, 1), 37);
     attune_tensor q, o, lse, one[3], want, want_lse, got;

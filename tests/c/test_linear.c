@@ -21,7 +21,8 @@ static double exponents(const linear_case *c, const double *x, double *e, double
         for (int64_t d = 0; d < c->D; d++) {
             const double term =
                 (double)((const float *)c->w.data)[m * c->D + d] * pow((double)c->D, -0.25) * x[d];
-            sum += term, terms += fabs(term);
+            sum += term;
+            terms += fabs(term);
         }
         e[m] = sum;
         *rounding = fmax(*rounding, terms + half);
@@ -98,9 +99,11 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
                     weight[j] = 0;
                     for (int64_t f = 0; f < F; f++) {
                         const double one = qf[f] * kf[j * 2 * F + f];
-                        z += one, z_terms += fabs(one);
-                        weight[j] += qf[F + f] * kf[j * 2 * F + F + f],
-                            terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
+                        z += one;
+                        z_terms += fabs(one);
+                        weight[j] += qf[F + f] * kf[j * 2 * F + F + f];
+
+                        terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
                     }
                 }
                 for (int64_t d = 0; d < c->Dv; d++) {
@@ -109,7 +112,8 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
                         double terms = 0, value = linear_at(&c->v, b, kv, j, d);
                         for (int64_t f = 0; f < F; f++)
                             terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
-                        sum += weight[j] * value, sum_terms += terms * fabs(value);
+                        sum += weight[j] * value;
+                        sum_terms += terms * fabs(value);
                     }
                     const double want = z == 0 ? 0 : sum / z;
                     const double bound = z == 0 ? 0
@@ -127,7 +131,11 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
             }
         }
     }
-    free(qf), free(kf), free(e), free(x), free(weight);
+    free(qf);
+    free(kf);
+    free(e);
+    free(x);
+    free(weight);
 }
 
 static void agrees_with_the_definition(void **state) {
@@ -141,7 +149,8 @@ static void agrees_with_the_definition(void **state) {
         MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o));
         assert_int_equal(o.dtype, c.dtype);
         check(&c, &o, c.dtype == ATTUNE_F64 ? 0x1p-50 : 0x1p-24);
-        attune_tensor_close(&o), linear_close(&c);
+        attune_tensor_close(&o);
+        linear_close(&c);
     }
 }
 
@@ -167,7 +176,8 @@ static void long_texts_and_blocks(void **state) {
             attune_tensor_close(&o);
         }
         for (int i = 0; i < 3; i++) attune_tensor_close(&wide[i]);
-        attune_tensor_close(&truth), linear_close(&c);
+        attune_tensor_close(&truth);
+        linear_close(&c);
     }
 }
 
@@ -188,7 +198,8 @@ static void bits_do_not_depend_on_threads(void **state) {
         MUST(attune_threads(2, NULL));
         for (int t = 0; t < 4; t++) {
             assert_memory_equal(one[t].data, many[t].data, (size_t)attune_tensor_nbytes(&one[t]));
-            attune_tensor_close(&one[t]), attune_tensor_close(&many[t]);
+            attune_tensor_close(&one[t]);
+            attune_tensor_close(&many[t]);
         }
         linear_close(&c);
     }
@@ -276,10 +287,13 @@ static void projection_is_orthogonal(void **state) {
     for (int i = 0; i < M; i++) {
         for (int j = i / D * D; j <= i; j++) {
             double dot = 0, a = 0, b = 0;
-            for (int d = 0; d < D; d++)
-                dot += (double)(x[i * D + d] * x[j * D + d]),
-                    a += (double)(x[i * D + d] * x[i * D + d]),
-                    b += (double)(x[j * D + d] * x[j * D + d]);
+            for (int d = 0; d < D; d++) {
+                dot += (double)(x[i * D + d] * x[j * D + d]);
+
+                a += (double)(x[i * D + d] * x[i * D + d]);
+
+                b += (double)(x[j * D + d] * x[j * D + d]);
+            }
             if (i == j)
                 squares += dot / M;
             else
@@ -287,7 +301,8 @@ static void projection_is_orthogonal(void **state) {
         }
     }
     assert_true(fabs(squares - D) < 4 * sqrt(2.0 * D / M)); /* chi-squared: mean D, variance 2 D */
-    attune_tensor_close(&w), attune_tensor_close(&again);
+    attune_tensor_close(&w);
+    attune_tensor_close(&again);
 }
 
 /* The mean of exp(w.(x + y) - (|x|^2 + |y|^2) / 2) over projections is exp(x.y), within four
@@ -296,9 +311,13 @@ static void features_are_unbiased(void **state) {
     (void)state;
     enum { D = 8, M = 8, DRAWS = 4000 };
     double x[D], y[D], dot = 0, half = 0, sum = 0, squares = 0;
-    for (int d = 0; d < D; d++)
-        x[d] = 0.25 * sin(d + 1), y[d] = 0.25 * cos(2 * d), dot += x[d] * y[d],
+    for (int d = 0; d < D; d++) {
+        x[d] = 0.25 * sin(d + 1);
+        y[d] = 0.25 * cos(2 * d);
+        dot += x[d] * y[d];
+
         half += (x[d] * x[d] + y[d] * y[d]) / 2;
+    }
     for (uint64_t seed = 0; seed < DRAWS; seed++) {
         attune_tensor w;
         double mean = 0;
@@ -309,7 +328,8 @@ static void features_are_unbiased(void **state) {
                 e += (double)((const float *)w.data)[m * D + d] * (x[d] + y[d]);
             mean += exp(e) / M;
         }
-        sum += mean, squares += mean * mean;
+        sum += mean;
+        squares += mean * mean;
         attune_tensor_close(&w);
     }
     const double mean = sum / DRAWS, error = sqrt((squares / DRAWS - mean * mean) / DRAWS);
@@ -340,8 +360,11 @@ static void error_falls_with_features(void **state) {
             linear_tensors(&c);
             attune_tensor o, exact, lse;
             double sum = 0;
-            for (int64_t i = 0; i < COUNT; i++)
-                ((float *)c.q.data)[i] *= 0.5f, ((float *)c.k.data)[i] *= 0.5f;
+            for (int64_t i = 0; i < COUNT; i++) {
+
+                ((float *)c.q.data)[i] *= 0.5f;
+                ((float *)c.k.data)[i] *= 0.5f;
+            }
             MUST(attune_attention(&c.q, &c.k, &c.v, NULL, &exact, &lse));
             for (uint64_t seed = 0; seed < PROJECTIONS; seed++) {
                 attune_tensor_close(&c.w);
@@ -356,7 +379,9 @@ static void error_falls_with_features(void **state) {
             if (!(error < before / 1.4))
                 fail_msg("kind %d, %d features: error %g, before %g", kind, (int)M, error, before);
             before = error;
-            attune_tensor_close(&exact), attune_tensor_close(&lse), linear_close(&c);
+            attune_tensor_close(&exact);
+            attune_tensor_close(&lse);
+            linear_close(&c);
         }
         assert_true(before < first / 2.6); /* 4 expected */
     }
@@ -398,7 +423,8 @@ static void great_scores(void **state) {
                     if (i == 0 && c.options.causal)
                         assert_true(fabs(x - linear_at(&c.v, 0, 0, 0, d)) < 1e-5);
                 }
-        attune_tensor_close(&o), linear_close(&c);
+        attune_tensor_close(&o);
+        linear_close(&c);
     }
 }
 
@@ -446,16 +472,19 @@ static void misuse_is_told(void **state) {
     wrong.projection = NULL;
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), none.status);
     assert_string_equal(attune_message(), none.said);
-    wrong = c.options, wrong.epsilon = -1;
+    wrong = c.options;
+    wrong.epsilon = -1;
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_EVALUE);
     MUST(attune_favor_projection(8, 8, 1, &narrow));
-    wrong = c.options, wrong.projection = &narrow;
+    wrong = c.options;
+    wrong.projection = &narrow;
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "projection: expected [features, 16]"));
     const attune_rope_options rope = {.head_dim = 16};
     attune_position *pe;
     MUST(attune_position_rope(&rope, &pe));
-    wrong = c.options, wrong.rotate = pe;
+    wrong = c.options;
+    wrong.rotate = pe;
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "head_dim 48, the number of features, got one of 16"));
     assert_int_equal(
@@ -472,7 +501,8 @@ static void misuse_is_told(void **state) {
                    "it needs the full score matrix, which linear attention never forms"));
         attune_position_close(pe);
     }
-    attune_tensor_close(&narrow), linear_close(&c);
+    attune_tensor_close(&narrow);
+    linear_close(&c);
 }
 
 /* Each allocation fails once; nothing is lost, and the state stays as it was. */

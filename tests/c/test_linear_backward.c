@@ -16,7 +16,8 @@ static double value_of(const linear_case *c, const attune_tensor *d_o) {
     MUST(attune_tensor_contiguous(d_o, &g));
     for (int64_t i = 0, n = attune_tensor_count(&o); i < n; i++)
         sum += ((const double *)o.data)[i] * ((const double *)g.data)[i];
-    attune_tensor_close(&o), attune_tensor_close(&g);
+    attune_tensor_close(&o);
+    attune_tensor_close(&g);
     return sum;
 }
 
@@ -49,8 +50,11 @@ static void gradients_agree_with_differences(void **state) {
         for (int t = 0; t < 3; t++) {
             for (int64_t i = 0, count = attune_tensor_count(in[t]); i < count; i++) {
                 double *x = (double *)in[t]->data + i, before = *x, value[2];
-                for (int side = 0; side < 2; side++)
-                    *x = before + (side ? 1e-5 : -1e-5), value[side] = value_of(&c, &d_o);
+                for (int side = 0; side < 2; side++) {
+
+                    *x = before + (side ? 1e-5 : -1e-5);
+                    value[side] = value_of(&c, &d_o);
+                }
                 *x = before;
                 const double slope = (value[1] - value[0]) / 2e-5,
                              got = ((const double *)d[t].data)[i];
@@ -60,7 +64,8 @@ static void gradients_agree_with_differences(void **state) {
             }
             attune_tensor_close(&d[t]);
         }
-        attune_tensor_close(&d_o), linear_close(&c);
+        attune_tensor_close(&d_o);
+        linear_close(&c);
     }
 }
 
@@ -108,15 +113,25 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
     const linear_case *c = s->c;
     const double epsilon = c->options.epsilon;
     double half = 0, *e = room(c->M), *terms = room(c->M);
-    out->x = room(c->D), out->value = room(c->F), out->size = room(c->F), out->turned = room(c->F),
-    out->row = room(c->M), out->unsure = room(c->M), out->best = 0;
-    for (int64_t d = 0; d < c->D; d++)
-        out->x[d] = linear_at(t, b, h, i, d),
+    out->x = room(c->D);
+    out->value = room(c->F);
+    out->size = room(c->F);
+    out->turned = room(c->F);
+
+    out->row = room(c->M);
+    out->unsure = room(c->M);
+    out->best = 0;
+    for (int64_t d = 0; d < c->D; d++) {
+        out->x[d] = linear_at(t, b, h, i, d);
+
         half += out->x[d] * out->x[d] / 2 / sqrt((double)c->D);
+    }
     for (int64_t m = 0; m < c->M; m++) {
-        for (int64_t d = 0; d < c->D; d++)
-            e[m] += s->w[m * c->D + d] * out->x[d],
-                terms[m] += fabs(s->w[m * c->D + d] * out->x[d]);
+        for (int64_t d = 0; d < c->D; d++) {
+            e[m] += s->w[m * c->D + d] * out->x[d];
+
+            terms[m] += fabs(s->w[m * c->D + d] * out->x[d]);
+        }
         if (e[m] > e[out->best]) out->best = m;
         *rounding = fmax(*rounding, terms[m] + half);
     }
@@ -135,7 +150,9 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
             break;
         case ATTUNE_FEATURES_RELU:
             out->unsure[m] = fabs(a) <= 0x1p-20 * terms[m];
-            out->row[m] = a > 0, out->value[m] = fmax(a, 0) + epsilon,
+            out->row[m] = a > 0;
+            out->value[m] = fmax(a, 0) + epsilon;
+
             out->size[m] = (a > 0 ? terms[m] : 0) + epsilon;
             break;
         default:
@@ -145,11 +162,17 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
         }
     }
     turn_sizes(c, out->size, out->turned);
-    free(e), free(terms);
+    free(e);
+    free(terms);
 }
 
 static void token_free(token *t) {
-    free(t->x), free(t->value), free(t->size), free(t->turned), free(t->row), free(t->unsure);
+    free(t->x);
+    free(t->value);
+    free(t->size);
+    free(t->turned);
+    free(t->row);
+    free(t->unsure);
 }
 
 /* From df, bounds of features' gradients, to dx, those of x. Returns that of what goes to the
@@ -188,17 +211,22 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
     const int64_t F = c->F, Dv = c->Dv;
     double Z = 0, Z_terms = 0, along = 0, *da = room(F), *sum = room(F), *slopes = room(seen);
     for (int64_t j = 0; j < seen; j++) {
-        for (int64_t f = 0; f < F; f++)
-            sum[f] += keys[j].size[f], Z += q->value[f] * keys[j].value[f],
-                Z_terms += q->size[f] * keys[j].size[f];
+        for (int64_t f = 0; f < F; f++) {
+            sum[f] += keys[j].size[f];
+            Z += q->value[f] * keys[j].value[f];
+
+            Z_terms += q->size[f] * keys[j].size[f];
+        }
     }
     const double grown = s->error * Z_terms / fabs(Z),
                  error = grown < 1 ? grown / (1 - grown) : 1e30;
     for (int64_t j = 0; j < seen && Z != 0; j++) {
         double weight = 0;
         for (int64_t d = 0; d < Dv; d++) slopes[j] += fabs(d_o[d] / Z * v[j * Dv + d]);
-        for (int64_t f = 0; f < F; f++)
-            da[f] += slopes[j] * keys[j].turned[f], weight += q->turned[f] * keys[j].turned[f];
+        for (int64_t f = 0; f < F; f++) {
+            da[f] += slopes[j] * keys[j].turned[f];
+            weight += q->turned[f] * keys[j].turned[f];
+        }
         for (int64_t d = 0; d < Dv; d++) dv[j * Dv + d] += error * weight * fabs(d_o[d] / Z);
         for (int64_t f = 0; f < F; f++) dk[j * F + f] += error * slopes[j] * q->turned[f];
     }
@@ -208,7 +236,9 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
     turn_sizes(c, da, s->back);
     for (int64_t f = 0; f < F; f++) s->back[f] = error * (s->back[f] + along * sum[f]);
     through(s, q, s->back, false, dq);
-    free(da), free(sum), free(slopes);
+    free(da);
+    free(sum);
+    free(slopes);
 }
 
 /* v is contiguous. The bounds of dq, dk and dv of a kv head, and in *beyond, for 16 bits, what is
@@ -227,8 +257,10 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
         if (keys[j].greatest > keys[best].greatest) best = j;
     }
     const double shift = keys[best].greatest;
-    for (int64_t j = 0; j < c->Sk; j++)
-        token_free(&keys[j]), token_make(s, &c->k, b, kv, j, shift, &rounding, &keys[j]);
+    for (int64_t j = 0; j < c->Sk; j++) {
+        token_free(&keys[j]);
+        token_make(s, &c->k, b, kv, j, shift, &rounding, &keys[j]);
+    }
     for (int64_t n = 0; n < G * c->Sq; n++)
         token_make(s, &c->q, b, kv * G + n / c->Sq, n % c->Sq, NAN, &rounding, &queries[n]);
     s->error = 0x1p-24 * 8 * (4 + 2 * rounding);
@@ -250,12 +282,17 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
         const double w = c->options.features == ATTUNE_FEATURES_TRIG
                              ? keys[best].x[d] / sqrt((double)c->D)
                              : s->w[keys[best].best * c->D + d];
-        dk[best * c->D + d] += total * fabs(w),
-            beyond[best * c->D + d] = total / s->error * fabs(w);
+        dk[best * c->D + d] += total * fabs(w);
+
+        beyond[best * c->D + d] = total / s->error * fabs(w);
     }
     for (int64_t j = 0; j < c->Sk; j++) token_free(&keys[j]);
     for (int64_t n = 0; n < G * c->Sq; n++) token_free(&queries[n]);
-    free(keys), free(queries), free(turned), free(flat), free(slope);
+    free(keys);
+    free(queries);
+    free(turned);
+    free(flat);
+    free(slope);
 }
 
 static void compare(const linear_case *c, const char *name, const attune_tensor *got,
@@ -301,9 +338,13 @@ static void check(const linear_case *c, const attune_tensor *d_o, const attune_t
             compare(c, "dq", &d[0], &truth[0], b, kv * G + g, dq + g * c->Sq * c->D, NULL);
         compare(c, "dk", &d[1], &truth[1], b, kv, dk, beyond);
         compare(c, "dv", &d[2], &truth[2], b, kv, dv, NULL);
-        free(dq), free(dk), free(dv), free(beyond);
+        free(dq);
+        free(dk);
+        free(dv);
+        free(beyond);
     }
-    free(s.back), free(s.w);
+    free(s.back);
+    free(s.w);
     for (int i = 0; i < 4; i++) attune_tensor_close(&wide[i]);
     for (int i = 0; i < 3; i++) attune_tensor_close(&truth[i]);
 }
@@ -352,7 +393,8 @@ static void long_texts(void **state) {
         for (int64_t queries = 500; queries > 0; queries -= 270) {
             attune_tensor all = c.q;
             MUST(attune_tensor_slice(&all, 2, 500 - queries, 500, &c.q));
-            c.Sq = queries, c.options.block = queries == 500 ? 5 : 16;
+            c.Sq = queries;
+            c.options.block = queries == 500 ? 5 : 16;
             run_and_check(&c);
             attune_tensor_close(&c.q);
             c.q = all;
@@ -375,8 +417,10 @@ static void great_scores(void **state) {
                          .Dv = 8,
                          .M = 32,
                          .dtype = ATTUNE_F32};
-        c.options.causal = n & 1,
-        c.options.features = n & 4 ? ATTUNE_FEATURES_TRIG : ATTUNE_FEATURES_FAVOR,
+        c.options.causal = n & 1;
+
+        c.options.features = n & 4 ? ATTUNE_FEATURES_TRIG : ATTUNE_FEATURES_FAVOR;
+
         c.options.block = 16;
         linear_tensors(&c);
         for (int64_t i = 0; i < 300 * 64; i++) {
@@ -395,7 +439,8 @@ static void great_scores(void **state) {
             assert_true(isfinite(greatest) && greatest > 1e-3);
             attune_tensor_close(&d[t]);
         }
-        attune_tensor_close(&d_o), linear_close(&c);
+        attune_tensor_close(&d_o);
+        linear_close(&c);
     }
 }
 
@@ -409,7 +454,8 @@ static bool same_rows(const attune_tensor *a, const attune_tensor *b, int64_t fr
     MUST(attune_tensor_slice(a, 2, from, to, &x));
     MUST(attune_tensor_slice(b, 2, from, to, &y));
     const bool same = difference(&x, &y) == 0;
-    attune_tensor_close(&x), attune_tensor_close(&y);
+    attune_tensor_close(&x);
+    attune_tensor_close(&y);
     return same;
 }
 
@@ -447,8 +493,12 @@ static void what_is_not_seen_does_not_count(void **state) {
             assert_false(isfinite(linear_at(&after[1], 0, 0, 77, 3)) ||
                          isfinite(linear_at(&after[2], 0, 0, 77, 3)));
         }
-        for (int t = 0; t < 3; t++) attune_tensor_close(&before[t]), attune_tensor_close(&after[t]);
-        attune_tensor_close(&d_o), linear_close(&c);
+        for (int t = 0; t < 3; t++) {
+            attune_tensor_close(&before[t]);
+            attune_tensor_close(&after[t]);
+        }
+        attune_tensor_close(&d_o);
+        linear_close(&c);
     }
 }
 
@@ -474,7 +524,8 @@ static void bits_do_not_depend_on_threads(void **state) {
         }
         MUST(attune_threads(2, NULL));
         for (int t = 0; t < 3; t++) attune_tensor_close(&one[t]);
-        attune_tensor_close(&d_o), linear_close(&c);
+        attune_tensor_close(&d_o);
+        linear_close(&c);
     }
 }
 
@@ -493,9 +544,12 @@ static void memory_is_linear(void **state) {
         MUST(attune_linear_attention_backward(&d_o, &c.q, &c.k, &c.v, &c.options, &d[0], &d[1],
                                               &d[2]));
         peak[n] = attune_memory().peak - before;
-        for (int t = 0; t < 3; t++)
-            peak[n] -= attune_tensor_nbytes(&d[t]), attune_tensor_close(&d[t]);
-        attune_tensor_close(&d_o), linear_close(&c);
+        for (int t = 0; t < 3; t++) {
+            peak[n] -= attune_tensor_nbytes(&d[t]);
+            attune_tensor_close(&d[t]);
+        }
+        attune_tensor_close(&d_o);
+        linear_close(&c);
     }
     assert_true(peak[1] - peak[0] <= 4096 * (2 * 2 * 4 + 64));
 }

@@ -74,8 +74,9 @@ static void backward_is_the_transpose(void **state) {
             attune_position *pe = encoding(n);
             const int64_t shape[4] = {2, 3, 7, DIM};
             attune_tensor x, y, rx, ry, positions = positions_of(n, 2, 7, 60), x4, rx4, back4, back;
-            random_tensor(1, shape, ATTUNE_F64, false, &x),
-                random_tensor(2, shape, ATTUNE_F64, false, &y);
+            random_tensor(1, shape, ATTUNE_F64, false, &x);
+
+            random_tensor(2, shape, ATTUNE_F64, false, &y);
             MUST(attune_position_rotate(pe, &x, &positions, (attune_side)side, &rx));
             MUST(attune_position_rotate_backward(pe, &y, &positions, (attune_side)side, &ry));
             const double a = dot(&rx, &y), b = dot(&x, &ry);
@@ -105,8 +106,10 @@ static void fused_gradients_agree(void **state) {
         attune_tensor q, k, v, o, lse, d_o, got[3], exact[3],
             positions = positions_of(n, 2, 13, 1000 >> (n == 5 || n == 6 ? 5 : 0)), last, rq, rk,
             plain[4], dq, dk;
-        random_tensor(1, qs, ATTUNE_F32, false, &q), random_tensor(2, ks, ATTUNE_F32, false, &k);
-        random_tensor(3, ks, ATTUNE_F32, false, &v), random_tensor(4, qs, ATTUNE_F32, false, &d_o);
+        random_tensor(1, qs, ATTUNE_F32, false, &q);
+        random_tensor(2, ks, ATTUNE_F32, false, &k);
+        random_tensor(3, ks, ATTUNE_F32, false, &v);
+        random_tensor(4, qs, ATTUNE_F32, false, &d_o);
         attune_attention_options options = {
             .causal = true, .rotate = pe, .positions = &positions, .engine = ATTUNE_ENGINE_TILED};
         MUST(attune_attention(&q, &k, &v, &options, &o, &lse));
@@ -136,7 +139,10 @@ static void fused_gradients_agree(void **state) {
         }
         attune_tensor *all[] = {&q, &k, &v, &o, &lse, &d_o, &positions};
         for (int i = 0; i < 7; i++) attune_tensor_close(all[i]);
-        for (int t = 0; t < 3; t++) attune_tensor_close(&got[t]), attune_tensor_close(&exact[t]);
+        for (int t = 0; t < 3; t++) {
+            attune_tensor_close(&got[t]);
+            attune_tensor_close(&exact[t]);
+        }
         attune_position_close(pe);
     }
 }

@@ -59,14 +59,16 @@ static attune_program *score_of(int kind, const attune_tensor *table) {
         result = put(&c, ATTUNE_OP_SUB, s,
                      put(&c, ATTUNE_OP_MUL, put(&c, ATTUNE_OP_MUL, d, number(&c, 0.1), 0),
                          leaf(&c, ATTUNE_OP_HEAD), 0),
-                     0),
+                     0);
+
         slope = one;
         break;
     }
     case 1: { /* 3 tanh(s / 3) */
         const int32_t t =
             put(&c, ATTUNE_OP_TANH, put(&c, ATTUNE_OP_MUL, s, number(&c, 1 / 3.0), 0), 0, 0);
-        result = put(&c, ATTUNE_OP_MUL, t, number(&c, 3), 0),
+        result = put(&c, ATTUNE_OP_MUL, t, number(&c, 3), 0);
+
         slope = put(&c, ATTUNE_OP_SUB, one, put(&c, ATTUNE_OP_MUL, t, t, 0), 0);
         break;
     }
@@ -79,15 +81,20 @@ static attune_program *score_of(int kind, const attune_tensor *table) {
                                                 leaf(&c, ATTUNE_OP_KEY));
         const int32_t row = wrapped(&c, x, 7),
                       column = kind == 4 ? number(&c, 2) : wrapped(&c, leaf(&c, ATTUNE_OP_HEAD), 5);
-        read[0] = put(&c, ATTUNE_OP_READ, row, column, 0), adjoint[0] = one, reads = 1;
-        result = put(&c, ATTUNE_OP_ADD, s, read[0], 0), slope = one;
+        read[0] = put(&c, ATTUNE_OP_READ, row, column, 0);
+        adjoint[0] = one;
+        reads = 1;
+        result = put(&c, ATTUNE_OP_ADD, s, read[0], 0);
+        slope = one;
         break;
     }
     case 5: { /* s sigmoid(table[i % 7][1]) */
-        read[0] = put(&c, ATTUNE_OP_READ, wrapped(&c, leaf(&c, ATTUNE_OP_QUERY), 7), one, 0),
+        read[0] = put(&c, ATTUNE_OP_READ, wrapped(&c, leaf(&c, ATTUNE_OP_QUERY), 7), one, 0);
+
         reads = 1;
         const int32_t g = put(&c, ATTUNE_OP_SIGMOID, read[0], 0, 0);
-        result = put(&c, ATTUNE_OP_MUL, s, g, 0), slope = g;
+        result = put(&c, ATTUNE_OP_MUL, s, g, 0);
+        slope = g;
         adjoint[0] = put(&c, ATTUNE_OP_MUL, s,
                          put(&c, ATTUNE_OP_MUL, g, put(&c, ATTUNE_OP_SUB, one, g, 0), 0), 0);
         break;
@@ -96,15 +103,20 @@ static attune_program *score_of(int kind, const attune_tensor *table) {
         const int32_t d = leaf(&c, ATTUNE_OP_DISTANCE), seen = put(&c, ATTUNE_OP_LE, zero, d, 0);
         const int32_t far = put(&c, ATTUNE_OP_MAX, put(&c, ATTUNE_OP_MUL, d, number(&c, -0.01), 0),
                                 number(&c, 0.5), 0);
-        read[0] = put(&c, ATTUNE_OP_READ, one, one, 0), reads = 1;
+        read[0] = put(&c, ATTUNE_OP_READ, one, one, 0);
+        reads = 1;
         const int32_t high = put(&c, ATTUNE_OP_MUL, s, far, 0);
         result = put(&c, ATTUNE_OP_WHERE, seen, s, put(&c, ATTUNE_OP_MUL, high, read[0], 0));
         slope = put(&c, ATTUNE_OP_WHERE, seen, one, put(&c, ATTUNE_OP_MUL, far, read[0], 0));
         adjoint[0] = put(&c, ATTUNE_OP_WHERE, seen, zero, high);
     }
     }
-    const attune_program_outputs outputs = {
-        .result = result, .slope = slope, .reads = reads, .read = read, .adjoint = adjoint};
+    const attune_program_outputs outputs = {.result = result,
+                                            .slope = slope,
+                                            .reads = reads,
+                                            .read = read,
+                                            .adjoint = adjoint,
+                                            .first = 1};
     MUST(attune_program_new("score", c.in, c.n, table, 1, &outputs, &p));
     return p;
 }
@@ -144,7 +156,7 @@ static attune_program *mask_of(int kind, const attune_tensor *ids) {
         result = put(&c, ATTUNE_OP_OR, put(&c, ATTUNE_OP_LE, j, three, 0),
                      put(&c, ATTUNE_OP_LT, put(&c, ATTUNE_OP_ABS, d, 0, 0), number(&c, 20), 0), 0);
     }
-    const attune_program_outputs outputs = {.result = result, .slope = -1};
+    const attune_program_outputs outputs = {.result = result, .slope = -1, .first = 1};
     MUST(attune_program_new("mask", c.in, c.n, ids, 1, &outputs, &p));
     return p;
 }
@@ -186,8 +198,10 @@ static void engines_agree(void **state) {
         p.options.engine = ATTUNE_ENGINE_REFERENCE;
         MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &exact.o, &exact.lse));
         const error_bound plain = bound_of(&p, &exact.o, &exact.lse);
-        attune_tensor_close(&exact.o), attune_tensor_close(&exact.lse);
-        p.options.score = score, p.options.mask = mask;
+        attune_tensor_close(&exact.o);
+        attune_tensor_close(&exact.lse);
+        p.options.score = score;
+        p.options.mask = mask;
         MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &exact.o, &exact.lse));
         /* Biases reach some 0.1 Hq Sk, tables 3: what is added to a score is rounded to f32 with
          * it. */
@@ -208,13 +222,16 @@ static void engines_agree(void **state) {
                          e, (int)(n % KINDS), (int)(n % MASKS), d, most, dl, most_lse,
                          problem_text(&p));
             }
-            attune_tensor_close(&got.o), attune_tensor_close(&got.lse);
+            attune_tensor_close(&got.o);
+            attune_tensor_close(&got.lse);
         }
-        attune_program_close(score), attune_program_close(mask);
+        attune_program_close(score);
+        attune_program_close(mask);
         close_results(&exact);
         problem_close(&p);
     }
-    attune_tensor_close(&table), attune_tensor_close(&ids);
+    attune_tensor_close(&table);
+    attune_tensor_close(&ids);
 }
 
 static double greatest(const attune_tensor *t) {
@@ -234,10 +251,12 @@ static void gradients_agree(void **state) {
         const int64_t Hq = n % 2 ? 4 : 3, Hk = n % 2 ? 2 : 1, S = 20 + (int64_t)(n * 37 % 250),
                       q_shape[4] = {2, Hq, S, 16}, k_shape[4] = {2, Hk, S + 5, 16};
         attune_tensor q, k, v, d_o;
-        random_tensor(n + 1, q_shape, ATTUNE_F32, false, &q),
-            random_tensor(n + 2, k_shape, ATTUNE_F32, false, &k);
-        random_tensor(n + 3, k_shape, ATTUNE_F32, false, &v),
-            random_tensor(n + 4, q_shape, ATTUNE_F32, false, &d_o);
+        random_tensor(n + 1, q_shape, ATTUNE_F32, false, &q);
+
+        random_tensor(n + 2, k_shape, ATTUNE_F32, false, &k);
+        random_tensor(n + 3, k_shape, ATTUNE_F32, false, &v);
+
+        random_tensor(n + 4, q_shape, ATTUNE_F32, false, &d_o);
         attune_program *score = score_of((int)(n % KINDS), &table),
                        *mask = n % 3 == 2 ? NULL : mask_of((int)(n % MASKS), &ids);
         attune_attention_options options = {.causal = n % 4 == 0,
@@ -264,12 +283,15 @@ static void gradients_agree(void **state) {
                 fail_msg("gradient %d off by %g (bound %g): score %d, mask %d, n %d", t, d, most,
                          (int)(n % KINDS), (int)(n % MASKS), (int)n);
         }
-        attune_program_close(score), attune_program_close(mask);
-        close_gradients(&got), close_results(&exact);
+        attune_program_close(score);
+        attune_program_close(mask);
+        close_gradients(&got);
+        close_results(&exact);
         attune_tensor *all[] = {&q, &k, &v, &d_o};
         for (int t = 0; t < 4; t++) attune_tensor_close(all[t]);
     }
-    attune_tensor_close(&table), attune_tensor_close(&ids);
+    attune_tensor_close(&table);
+    attune_tensor_close(&ids);
 }
 
 static void bits_do_not_depend_on_threads(void **state) {
@@ -279,10 +301,12 @@ static void bits_do_not_depend_on_threads(void **state) {
     (void)state;
     MUST(attune_threads(0, &before));
     tables(&table, &ids);
-    random_tensor(1, q_shape, ATTUNE_F32, false, &q),
-        random_tensor(2, k_shape, ATTUNE_F32, false, &k);
-    random_tensor(3, k_shape, ATTUNE_F32, false, &v),
-        random_tensor(4, q_shape, ATTUNE_F32, false, &d_o);
+    random_tensor(1, q_shape, ATTUNE_F32, false, &q);
+
+    random_tensor(2, k_shape, ATTUNE_F32, false, &k);
+    random_tensor(3, k_shape, ATTUNE_F32, false, &v);
+
+    random_tensor(4, q_shape, ATTUNE_F32, false, &d_o);
     for (int kind = 0; kind < KINDS; kind++) {
         results r[2] = {{{0}, {0}, {0}, {0}, {0}, {0}, {0}}, {{0}, {0}, {0}, {0}, {0}, {0}, {0}}};
         for (int t = 0; t < 2; t++) {
@@ -293,14 +317,16 @@ static void bits_do_not_depend_on_threads(void **state) {
             MUST(attune_attention(&q, &k, &v, &options, &r[t].o, &r[t].lse));
             MUST(attune_attention_backward(&d_o, &q, &k, &v, &r[t].o, &r[t].lse, &options, &r[t].dq,
                                            &r[t].dk, &r[t].dv, &r[t].dsinks, &r[t].dtable));
-            attune_program_close(score), attune_program_close(mask);
+            attune_program_close(score);
+            attune_program_close(mask);
         }
         const attune_tensor *a[] = {&r[0].o, &r[0].dq, &r[0].dk, &r[0].dv, &r[0].dtable},
                             *b[] = {&r[1].o, &r[1].dq, &r[1].dk, &r[1].dv, &r[1].dtable};
         for (int t = 0; t < 5; t++)
             if (a[t]->data)
                 assert_memory_equal(a[t]->data, b[t]->data, (size_t)attune_tensor_nbytes(a[t]));
-        close_results(&r[0]), close_results(&r[1]);
+        close_results(&r[0]);
+        close_results(&r[1]);
     }
     MUST(attune_threads(before, NULL));
     attune_tensor *all[] = {&table, &ids, &q, &k, &v, &d_o};
@@ -323,7 +349,8 @@ static void a_changed_tensor_is_noticed(void **state) {
     MUST(attune_program_map(mask, 1, 1, 1, 192, 192, &map));
     assert_true(map.seen < before);
     attune_program_close(mask);
-    attune_tensor_close(&table), attune_tensor_close(&ids);
+    attune_tensor_close(&table);
+    attune_tensor_close(&ids);
 }
 
 /* An Inf among the values that the mask hides, between others that are seen. */
@@ -332,14 +359,18 @@ static void hidden_values_do_not_leak(void **state) {
     const int64_t shape[4] = {1, 2, 200, 16};
     (void)state;
     tables(&table, &ids);
-    random_tensor(1, shape, ATTUNE_F32, false, &q), random_tensor(2, shape, ATTUNE_F32, false, &k),
-        random_tensor(3, shape, ATTUNE_F32, false, &v);
+    random_tensor(1, shape, ATTUNE_F32, false, &q);
+    random_tensor(2, shape, ATTUNE_F32, false, &k);
+
+    random_tensor(3, shape, ATTUNE_F32, false, &v);
     attune_program *mask = mask_of(4, &ids); /* keys 1 to 3, and 19 around */
     for (int64_t h = 0; h < 2; h++)
-        for (int64_t d = 0; d < 16; d++)
-            ((float *)v.data)[(h * 200 + 60) * 16 + d] = INFINITY,
-                                                    ((float *)k.data)[(h * 200 + 60) * 16 + d] =
-                                                        NAN;
+        for (int64_t d = 0; d < 16; d++) {
+
+            ((float *)v.data)[(h * 200 + 60) * 16 + d] = INFINITY;
+
+            ((float *)k.data)[(h * 200 + 60) * 16 + d] = NAN;
+        }
     const attune_engine engines[] = {ATTUNE_ENGINE_REFERENCE, ATTUNE_ENGINE_BLIS,
                                      ATTUNE_ENGINE_TILED};
     for (int e = 0; e < 3; e++) {
@@ -352,11 +383,54 @@ static void hidden_values_do_not_leak(void **state) {
             if (sees == finite)
                 fail_msg("engine %d, query %d: %g", e, (int)i, (double)((float *)o.data)[i * 16]);
         }
-        attune_tensor_close(&o), attune_tensor_close(&lse);
+        attune_tensor_close(&o);
+        attune_tensor_close(&lse);
     }
     attune_program_close(mask);
     attune_tensor *all[] = {&table, &ids, &q, &k, &v};
     for (int t = 0; t < 5; t++) attune_tensor_close(all[t]);
+}
+
+/* s + bias[k + shift], with k the key: a program counts from 0 unless it asks for another number.
+ */
+static attune_program *biased(const attune_tensor *bias, int32_t first, double shift) {
+    code c = {.n = 0};
+    attune_program *p;
+    const int32_t s = leaf(&c, ATTUNE_OP_SCORE);
+    const int32_t key = integer(&c, ATTUNE_OP_ADD, leaf(&c, ATTUNE_OP_KEY), number(&c, shift));
+    const int32_t result = put(&c, ATTUNE_OP_ADD, s, put(&c, ATTUNE_OP_READ, key, 0, 0), 0);
+    const attune_program_outputs outputs = {.result = result, .slope = -1, .first = first};
+    c.in[key].integer = true;
+    c.in[1].integer = true;
+    MUST(attune_program_new("score", c.in, c.n, bias, 1, &outputs, &p));
+    return p;
+}
+
+static void programs_count_from_0_or_as_asked(void **state) {
+    (void)state;
+    const int64_t shape[4] = {1, 2, 4, 16}, n = 4;
+    attune_tensor q, bias, o[2], lse[2];
+    random_tensor(1, shape, ATTUNE_F32, false, &q);
+    MUST(attune_tensor_new(ATTUNE_F32, 1, &n, &bias));
+    MUST(attune_tensor_arange(&bias, 0, 1));
+    for (int32_t first = 0; first < 2; first++) {
+        attune_program *score = biased(&bias, first, 0), *beyond = biased(&bias, first, 1);
+        attune_attention_options options = {.score = score};
+        MUST(attune_attention(&q, &q, &q, &options, &o[first], &lse[first]));
+        options.score = beyond;
+        attune_tensor none, none_lse;
+        assert_int_equal(ATTUNE_EVALUE, attune_attention(&q, &q, &q, &options, &none, &none_lse));
+        assert_string_equal(attune_message(),
+                            first ? "score: expected an index in range of the tensor [4], from 1, "
+                                    "got [5] for query 1 and key 4 of head 1"
+                                  : "score: expected an index in range of the tensor [4], from 0, "
+                                    "got [4] for query 0 and key 3 of head 0");
+        attune_program_close(score);
+        attune_program_close(beyond);
+    }
+    assert_memory_equal(o[0].data, o[1].data, (size_t)attune_tensor_nbytes(&o[0]));
+    attune_tensor *all[] = {&q, &bias, &o[0], &o[1], &lse[0], &lse[1]};
+    for (int t = 0; t < 6; t++) attune_tensor_close(all[t]);
 }
 
 static void misuse_is_told(void **state) {
@@ -382,6 +456,7 @@ int main(void) {
                                        cmocka_unit_test(bits_do_not_depend_on_threads),
                                        cmocka_unit_test(a_changed_tensor_is_noticed),
                                        cmocka_unit_test(hidden_values_do_not_leak),
+                                       cmocka_unit_test(programs_count_from_0_or_as_asked),
                                        cmocka_unit_test(misuse_is_told)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -85,7 +85,8 @@ static void big_integers_survive(void **state) {
     const int64_t shape[1] = {2};
     attune_tensor t, u, sum;
     MUST(attune_tensor_new(ATTUNE_I64, 1, shape, &t));
-    ((int64_t *)t.data)[0] = ((int64_t)1 << 60) + 1, ((int64_t *)t.data)[1] = -7;
+    ((int64_t *)t.data)[0] = ((int64_t)1 << 60) + 1;
+    ((int64_t *)t.data)[1] = -7;
     MUST(attune_tensor_convert(&t, ATTUNE_I64, &u));
     assert_memory_equal(t.data, u.data, 16);
     MUST(attune_tensor_binary(ATTUNE_ADD, &t, &u, &sum));

@@ -10,9 +10,9 @@ extern "C" {
 #endif
 
 /* A program computes one number per pair, in static single assignment form: an instruction's
- * operands are the numbers of earlier instructions. Truth is 1 or 0. Inside a program batch rows,
- * heads, tokens and indices count from 1, as in Lua. The last query and the last key are the same
- * token. */
+ * operands are the numbers of earlier instructions. Truth is 1 or 0. Batch rows, heads, tokens and
+ * indices count from 0, or from `first` of attune_program_outputs. The last query and the last key
+ * are the same token, so with more queries than keys the first queries are below 0. */
 typedef enum attune_op {
     ATTUNE_OP_NUMBER,   /* number */
     ATTUNE_OP_SCORE,    /* the score before the program */
@@ -22,7 +22,7 @@ typedef enum attune_op {
     ATTUNE_OP_QUERY,    /* query token */
     ATTUNE_OP_KEY,      /* key token */
     ATTUNE_OP_DISTANCE, /* query token - key token */
-    ATTUNE_OP_READ,     /* tensor[a[0], a[1], ..]: one integer index per axis, from 1 */
+    ATTUNE_OP_READ,     /* tensor[a[0], a[1], ..]: one integer index per axis */
     ATTUNE_OP_ADD,
     ATTUNE_OP_SUB,
     ATTUNE_OP_MUL,
@@ -66,6 +66,8 @@ typedef struct attune_program_outputs {
     int32_t result, slope;
     int32_t reads;
     const int32_t *read, *adjoint;
+    int32_t first; /* what batch rows, heads, tokens and indices count from inside the program and
+                      in its messages: 0, or 1 for a program of a language that counts from 1 */
 } attune_program_outputs;
 
 typedef struct attune_program attune_program;

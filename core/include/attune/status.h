@@ -39,8 +39,12 @@ ATTUNE_API const char *attune_status_name(attune_status status);
 ATTUNE_API const char *attune_status_text(attune_status status);
 
 /* The message of the calling thread's last failure, "" before the first. It names the argument,
- * what was expected and what came. Valid until the next failure of the thread. */
+ * what was expected and what came; indices in it count from 0. Valid until the next call of
+ * attune_message or attune_message_from on the thread. */
 ATTUNE_API const char *attune_message(void);
+
+/* The same message with indices that count from `first`: 1 for a language that counts from 1. */
+ATTUNE_API const char *attune_message_from(int first);
 
 #ifdef __cplusplus
 }

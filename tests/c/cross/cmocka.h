@@ -8,7 +8,8 @@ struct CMUnitTest {
     const char *name;
     void (*run)(void **state);
 };
-#define cmocka_unit_test(f) {#f, f}
+#define cmocka_unit_test(f) \
+    { #f, f }
 
 static jmp_buf cross_end_of_test;
 #define fail_msg(...) (printf(__VA_ARGS__), printf("\n"), longjmp(cross_end_of_test, 1))
@@ -20,8 +21,10 @@ static inline int cross_run(const char *name, const struct CMUnitTest *tests, in
     for (volatile int i = 0; i < count; i++) {
         if (setjmp(cross_end_of_test) == 0)
             tests[i].run(NULL);
-        else
-            printf("%s: %s: failed\n", name, tests[i].name), failed++;
+        else {
+            printf("%s: %s: failed\n", name, tests[i].name);
+            failed++;
+        }
     }
     printf("[  PASSED  ] %d test(s).\n", count - failed);
     if (failed) printf("[  FAILED  ] %d test(s)\n", failed);
