@@ -1,4 +1,4 @@
-local files = require "attune.util.files"
+local text = require "attune.util.text"
 
 local env = {
   summary = 'print exports that let a plain lua5.4 find attune: eval "$(attune env)"',
@@ -6,7 +6,7 @@ local env = {
 
 function env.run()
   for _, name in ipairs {"LUA_PATH", "LUA_CPATH"} do
-    print(("export %s=%s"):format(name, files.shell_quote(os.getenv(name) or ";;")))
+    print(("export %s=%s"):format(name, text.shell_quote(os.getenv(name) or ";;")))
   end
   return 0
 end

@@ -4,6 +4,7 @@ local plan = require "attune.experiment.plan"
 local results_table = require "attune.cli.results_table"
 local runner = require "attune.experiment.runner"
 local store = require "attune.results.store"
+local text = require "attune.util.text"
 
 local run = {
   summary = "run an experiment, or continue it, then draw its plots and write its report",
@@ -69,9 +70,7 @@ end
 -- The command line, quoted for a shell. The report shows it.
 local function command_line()
   local parts = {"attune"}
-  for _, word in ipairs(arg) do
-    parts[#parts + 1] = word:find "^[%w_./=,-]+$" and word or files.shell_quote(word)
-  end
+  for _, word in ipairs(arg) do parts[#parts + 1] = text.shell_word(word) end
   return table.concat(parts, " ")
 end
 

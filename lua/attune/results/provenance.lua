@@ -3,14 +3,20 @@ local files = require "attune.util.files"
 local uv = require "luv"
 
 local function trimmed(path)
-  local text = files.read(path)
+  local text = files.read(path, 1 << 16)
   return text and text:match "^%s*(.-)%s*$"
 end
 
 local function git(folder)
-  local commit = files.capture {"git", "-C", folder, "rev-parse", "HEAD"}
+  -- A repository's own settings may name programs to run; git status would run this one.
+  local words = {"git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", folder}
+  local function capture(...)
+    local all = table.move(words, 1, #words, 1, {})
+    return files.capture(table.move({...}, 1, select("#", ...), #all + 1, all))
+  end
+  local commit = capture("rev-parse", "HEAD")
   if not commit then return nil end
-  local changed = files.capture {"git", "-C", folder, "status", "--porcelain"}
+  local changed = capture("status", "--porcelain")
   return {commit = commit, dirty = changed ~= nil}
 end
 
@@ -25,9 +31,8 @@ end
 ---@return attune.Provenance
 return function(script, command)
   local core = require "attune.core"
-  local machine = core.machine()
   local uname = uv.os_uname()
-  return {
+  local header = {
     time = os.date "!%Y-%m-%dT%H:%M:%SZ",
     attune = core.version,
     build = core.build,
@@ -36,13 +41,6 @@ return function(script, command)
     lua = _VERSION,
     system = ("%s %s %s"):format(uname.sysname, uname.release, uname.machine),
     host = uv.os_gethostname(),
-    cpu = machine.cpu,
-    cores = machine.cores,
-    isa = machine.isa,
-    features = machine.features,
-    l2 = machine.l2,
-    l3 = machine.l3,
-    memory = machine.memory,
     threads = core.threads(),
     governor = trimmed "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
     huge_pages = trimmed "/sys/kernel/mm/transparent_hugepage/enabled",
@@ -50,4 +48,9 @@ return function(script, command)
     script = script,
     command = command,
   }
+  local machine = core.machine()
+  for _, name in ipairs {"cpu", "cores", "isa", "features", "l2", "l3", "memory"} do
+    header[name] = machine[name]
+  end
+  return header
 end

@@ -1,16 +1,52 @@
 --- Files and folders: what the io library lacks, over luv. A failure gives nil and a message.
+--
+-- A name that the user gave may be a link. A name that attune makes inside a folder of results may
+-- not: the folder may come from a stranger, whose link would lead anywhere. The functions whose
+-- names end with `inside` are for those names, and `write` replaces a link.
 local uv = require "luv"
 local files = {}
 
 local folder_mode = 493 -- 0755
 files.file_mode = 420 -- 0644
 
---- What a path is.
+local flags = uv.constants
+-- Opening a FIFO must not wait for its writer.
+local reading = flags.O_RDONLY | flags.O_NONBLOCK
+local max_file_bytes = 1 << 30
+
+--- What a path is, links followed.
 ---@return string? kind "file", "directory" ..; nil when nothing is there
 function files.kind(path)
   local info = uv.fs_stat(path)
   return info and info.type
 end
+
+--- What a path is itself: "link" for a symbolic link.
+---@return string? kind nil when nothing is there
+function files.kind_inside(path)
+  local info = uv.fs_lstat(path)
+  return info and info.type
+end
+
+--- The folder that holds a path.
+---@return string
+function files.folder_of(path)
+  local folder = path:match "^(.*)/[^/]*$"
+  if not folder then return "." end
+  return folder == "" and "/" or folder
+end
+
+local kind_names = {
+  directory = "a folder", file = "a file", link = "a symbolic link", fifo = "a FIFO (named pipe)",
+  char = "a device", block = "a device", socket = "a socket",
+}
+
+-- nil and a message that says what is there instead.
+local function unexpected(path, wanted, kind)
+  return nil, ("%s: expected %s, got %s"):format(path, wanted, kind_names[kind] or "nothing")
+end
+
+-- ---- folders ----------------------------------------------------------------------------------
 
 --- Makes a folder and the folders above it; one that exists is fine.
 ---@return true? ok
@@ -18,7 +54,7 @@ end
 function files.make_folder(path)
   local kind = files.kind(path)
   if kind == "directory" then return true end
-  if kind then return nil, path .. ": expected a folder, got a file" end
+  if kind then return unexpected(path, "a folder", kind) end
   local parent = path:match "^(.+)/[^/]+/?$"
   if parent and not files.kind(parent) then
     local ok, why = files.make_folder(parent)
@@ -27,6 +63,16 @@ function files.make_folder(path)
   local ok, why = uv.fs_mkdir(path, folder_mode)
   if not ok and files.kind(path) ~= "directory" then return nil, why end
   return true
+end
+
+--- Makes a folder inside a folder of results; one that exists is fine, a link to one is not.
+---@return true? ok
+---@return string? message
+function files.make_folder_inside(path)
+  local kind = files.kind_inside(path)
+  if kind == "directory" then return true end
+  if kind then return unexpected(path, "a folder", kind) end
+  return uv.fs_mkdir(path, folder_mode)
 end
 
 --- The names in a folder, sorted; an empty list when it cannot be read.
@@ -42,16 +88,55 @@ function files.list(path)
   return names
 end
 
---- The content of a file.
+-- ---- reading ----------------------------------------------------------------------------------
+
+local function read_all(fd, path, max_bytes)
+  local info, why = uv.fs_fstat(fd)
+  if not info then return nil, why end
+  if info.type ~= "file" then return unexpected(path, "a file", info.type) end
+  local chunks, total = {}, 0
+  repeat
+    -- Files in /proc say that they are empty, so that the end is found by reading.
+    local chunk
+    chunk, why = uv.fs_read(fd, 1 << 20, -1)
+    if not chunk then return nil, why end
+    chunks[#chunks + 1] = chunk
+    total = total + #chunk
+    if total > max_bytes then
+      local format = "%s: expected a file of at most %d bytes, got a larger one"
+      return nil, format:format(path, max_bytes)
+    end
+  until chunk == ""
+  return table.concat(chunks)
+end
+
+--- The content of a file that the user named. A folder, a device or a FIFO is an error.
+---@param path string
+---@param max_bytes? integer
 ---@return string? text
 ---@return string? message
-function files.read(path)
-  local f, why = io.open(path, "rb")
-  if not f then return nil, why end
-  local text, read_why = f:read "a"
-  f:close()
-  return text, read_why
+function files.read(path, max_bytes)
+  local fd, why = uv.fs_open(path, reading, 0)
+  if not fd then return nil, why end
+  local text
+  text, why = read_all(fd, path, max_bytes or max_file_bytes)
+  uv.fs_close(fd)
+  return text, why
 end
+
+--- The content of a file inside a folder of results. A link is an error, too.
+---@param path string
+---@param max_bytes? integer
+---@return string? text
+---@return string? message
+function files.read_inside(path, max_bytes)
+  local info, why = uv.fs_lstat(path)
+  if not info then return nil, why end
+  if info.type ~= "file" then return unexpected(path, "a file", info.type) end
+  return files.read(path, max_bytes)
+end
+
+-- ---- writing ----------------------------------------------------------------------------------
 
 --- Writes the whole text to an open file descriptor.
 ---@param fd integer
@@ -68,43 +153,123 @@ function files.put(fd, text)
   return true
 end
 
---- Writes a whole file or leaves the old one: to a temporary name, flushed to disk, then renamed.
+local temporary_pattern = "^%.attune%-(%d+)%-%x+"
+
+--- A new empty file with an unpredictable name in a folder. Nobody else has it open, and no link
+--- leads elsewhere.
+---@param folder string
+---@param suffix? string such as ".svg"
+---@return integer? fd open for writing
+---@return string path the message when fd is nil
+function files.temporary(folder, suffix)
+  local random = uv.random(12):gsub(".", function(c) return ("%02x"):format(c:byte()) end)
+  local name = ("%s/.attune-%d-%s%s"):format(folder, uv.os_getpid(), random, suffix or "")
+  -- x: exclusive; the name must not exist, not even as a link.
+  local fd, why = uv.fs_open(name, "wx", files.file_mode)
+  return fd, fd and name or why
+end
+
+--- Deletes the temporary files in a folder whose process has ended.
+---@param folder string
+function files.clear_temporaries(folder)
+  for _, name in ipairs(files.list(folder)) do
+    local pid = math.tointeger(tonumber(name:match(temporary_pattern)))
+    if pid and pid ~= uv.os_getpid() and not uv.kill(pid, 0) then
+      uv.fs_unlink(folder .. "/" .. name)
+    end
+  end
+end
+
+--- Whether `temporary` makes such names.
+---@param name string
+---@return boolean
+function files.is_temporary(name) return name:find(temporary_pattern) ~= nil end
+
+-- Writes a temporary file beside path, flushes it to disk and renames it to path.
+local function replace(path, text, mode)
+  local fd, temporary = files.temporary(files.folder_of(path))
+  if not fd then return nil, temporary end
+  local ok, why = files.put(fd, text)
+  if ok and mode then ok, why = uv.fs_fchmod(fd, mode) end
+  if ok then ok, why = uv.fs_fsync(fd) end
+  uv.fs_close(fd)
+  if ok then ok, why = uv.fs_rename(temporary, path) end
+  if ok then return true end
+  uv.fs_unlink(temporary)
+  return nil, why
+end
+
+local permissions = 511 -- 0777
+
+--- Writes a whole file or leaves the old one. The mode of the old one stays. A link is replaced and
+--- not followed; what is neither a file nor a link is an error.
 ---@param path string
 ---@param text string
 ---@return true? ok
 ---@return string? message
 function files.write(path, text)
-  local temporary = ("%s.%d.tmp"):format(path, uv.os_getpid())
-  local fd, why = uv.fs_open(temporary, "w", files.file_mode)
-  if not fd then return nil, why end
-  local ok
-  ok, why = files.put(fd, text)
-  if ok then ok, why = uv.fs_fsync(fd) end
-  uv.fs_close(fd)
-  if ok then ok, why = uv.fs_rename(temporary, path) end
-  if not ok then
-    uv.fs_unlink(temporary)
-    return nil, why
+  local info = uv.fs_lstat(path)
+  if info and info.type ~= "file" and info.type ~= "link" then
+    return unexpected(path, "a file", info.type)
   end
-  return true
+  return replace(path, text, info and info.type == "file" and info.mode & permissions or nil)
 end
 
---- A word as a POSIX shell reads it back unchanged.
----@param word string
----@return string
-function files.shell_quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+-- Where a chain of links ends, which need not exist.
+local function link_target(path)
+  for _ = 1, 40 do
+    if files.kind_inside(path) ~= "link" then return path end
+    local target, why = uv.fs_readlink(path)
+    if not target then return nil, why end
+    path = target:sub(1, 1) == "/" and target or files.folder_of(path) .. "/" .. target
+  end
+  return nil, path .. ": too many levels of symbolic links"
+end
 
---- The first line that a command prints on standard output.
----@param words string[] program and arguments, passed without a shell's expansions
----@return string? line nil when it prints nothing
+--- Like write, for a path that the user named: a link's target is written.
+---@param path string
+---@param text string
+---@return true? ok
+---@return string? message
+function files.save(path, text)
+  local info = uv.fs_stat(path)
+  if info and info.type ~= "file" then return unexpected(path, "a file", info.type) end
+  local target, why
+  if info then target, why = uv.fs_realpath(path) else target, why = link_target(path) end
+  if not target then return nil, why end
+  return replace(target, text, info and info.mode & permissions or nil)
+end
+
+-- ---- programs ---------------------------------------------------------------------------------
+
+local capture_seconds = 10
+
+--- The first line that a program prints on standard output. No shell reads the words.
+---@param words string[] program and arguments
+---@return string? line nil when it prints nothing, cannot be started or takes too long
 function files.capture(words)
-  local quoted = {}
-  for i, word in ipairs(words) do quoted[i] = files.shell_quote(word) end
-  local pipe = io.popen(table.concat(quoted, " ") .. " 2>/dev/null")
-  if not pipe then return nil end
-  local line = pipe:read "l"
-  pipe:close()
-  return line
+  local output, text, open, ended = uv.new_pipe(false), "", true, false
+  local options = {args = {table.unpack(words, 2)}, stdio = {nil, output, nil}}
+  local handle, pid = uv.spawn(words[1], options, function() ended = true end)
+  if not handle then
+    output:close()
+    uv.run "nowait"
+    return nil
+  end
+  local timer = uv.new_timer()
+  timer:start(capture_seconds * 1000, 0, function()
+    uv.kill(pid, "sigkill")
+    open = false
+  end)
+  output:read_start(function(_, chunk)
+    if chunk and #text < 1 << 16 then text = text .. chunk end
+    open = open and chunk ~= nil
+  end)
+  while open or not ended do uv.run "once" end
+  for _, h in ipairs {timer, output, handle} do h:close() end
+  uv.run "nowait"
+  local line = text:match "^[^\n]*"
+  return line ~= "" and line or nil
 end
 
 return files

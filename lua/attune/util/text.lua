@@ -53,12 +53,69 @@ function text.short(x, unit)
   return text.quantity(x, unit)
 end
 
+local short_escapes = {["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}
+
+-- Characters beyond ASCII that do not print: C1 controls (a terminal obeys them), line separators,
+-- and those that reorder the text around them.
+local function is_control(code)
+  return code <= 0x9f or code == 0x61c or code == 0x200e or code == 0x200f or code == 0xfeff
+    or (code >= 0x2028 and code <= 0x202e) or (code >= 0x2066 and code <= 0x2069)
+end
+
+--- A text for a terminal or a page: control characters, characters that reorder text, and bytes
+--- that are not UTF-8 are written as escapes such as \n, \x1b and \u{202e}.
+---@param s any
+---@param keep? string control characters that stay, such as "\n\t"
+---@return string
+function text.printable(s, keep)
+  s = tostring(s)
+  if not s:find "[^\x20-\x7e]" then return s end
+  local out, at = {}, 1
+  while at <= #s do
+    local plain, byte = s:match("^[\x20-\x7e]+", at), s:byte(at)
+    local step = 1
+    if plain then
+      out[#out + 1], step = plain, #plain
+    elseif byte < 0x80 then
+      local c = string.char(byte)
+      local kept = keep and keep:find(c, 1, true)
+      out[#out + 1] = kept and c or short_escapes[c] or ("\\x%02x"):format(byte)
+    elseif utf8.len(s, at, at) then
+      local code = utf8.codepoint(s, at)
+      local c = utf8.char(code)
+      out[#out + 1], step = is_control(code) and ("\\u{%x}"):format(code) or c, #c
+    else
+      out[#out + 1] = ("\\x%02x"):format(byte)
+    end
+    at = at + step
+  end
+  return table.concat(out)
+end
+
 --- The value of a parameter, or a reason, as one line.
 ---@return string
 function text.plain(v)
   if v == nil then return "-" end
   if math.type(v) == "float" then return ("%.6g"):format(v) end
-  return (tostring(v):gsub("%c", " "))
+  return text.printable(v)
+end
+
+--- A word in single quotes, as every POSIX shell reads it back unchanged.
+---@param word string
+---@return string
+function text.shell_quote(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+
+--- A word of a command that a reader may copy: quoted where a shell needs it, and without control
+--- characters ($'..' is in POSIX since 2024, and bash, ksh and zsh have it).
+---@param word string
+---@return string
+function text.shell_word(word)
+  if word:find "^[%w_./=,:+@%%-]+$" then return word end
+  if text.printable(word) == word then return text.shell_quote(word) end
+  local escaped = word:gsub("[\\']", "\\%0"):gsub("[^\x20-\x7e]", function(c)
+    return ("\\%03o"):format(c:byte())
+  end)
+  return "$'" .. escaped .. "'"
 end
 
 --- Seconds as people say them: "12 s", "3 min 20 s", "2 h 5 min".
@@ -78,10 +135,15 @@ local function width(s) return utf8.len(s) or #s end
 ---@param rows string[][]
 ---@return string[]
 function text.columns(columns, rows)
-  local widths, lines = {}, {}
+  local widths, lines, titles, rule = {}, {}, {}, {}
   for i, c in ipairs(columns) do
-    widths[i] = width(c[1])
-    for _, row in ipairs(rows) do widths[i] = math.max(widths[i], width(row[i])) end
+    titles[i] = text.printable(c[1])
+    widths[i] = width(titles[i])
+    for _, row in ipairs(rows) do
+      row[i] = text.printable(row[i])
+      widths[i] = math.max(widths[i], width(row[i]))
+    end
+    rule[i] = ("-"):rep(widths[i])
   end
   local function line(cells)
     local parts = {}
@@ -91,8 +153,6 @@ function text.columns(columns, rows)
     end
     return (table.concat(parts, "  "):gsub("%s+$", ""))
   end
-  local titles, rule = {}, {}
-  for i, c in ipairs(columns) do titles[i], rule[i] = c[1], ("-"):rep(widths[i]) end
   lines[1], lines[2] = line(titles), line(rule)
   for _, row in ipairs(rows) do lines[#lines + 1] = line(row) end
   return lines

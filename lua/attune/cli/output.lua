@@ -1,0 +1,29 @@
+--- Standard output of the command. print ignores that a disk is full or a pipe closed; here the
+--- first failure is kept, and the command ends with it.
+local text = require "attune.util.text"
+
+local output = {}
+
+local failure
+
+local function note(ok, why)
+  if not ok and not failure then failure = why or "cannot be written" end
+end
+
+--- Writes text as it is.
+---@param s string
+function output.write(s) note(io.stdout:write(s)) end
+
+--- Writes one line. What is in it may come from a stranger: control characters are escaped.
+---@param s string
+function output.line(s) output.write(text.printable(s) .. "\n") end
+
+--- Writes what is still in the buffer.
+---@return boolean ok
+---@return string? message the first failure since the program started
+function output.flush()
+  note(io.stdout:flush())
+  return failure == nil, failure
+end
+
+return output
