@@ -284,7 +284,7 @@ attune_status attune_attention_merge(const attune_tensor *o1, const attune_tenso
     job.o = &o_merged;
     job.lse = &lse_merged;
     if (status == ATTUNE_OK)
-        status = at_parallel((job.rows + MERGE_ROWS - 1) / MERGE_ROWS, merge_rows, &job);
+        status = at_parallel(at_ceil_div(job.rows, MERGE_ROWS), merge_rows, &job);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&o_merged, o1->dtype, o);
     if (status == ATTUNE_OK) status = attune_tensor_share(&lse_merged, lse);
     attune_tensor *all[] = {&job.o1, &job.lse1, &job.o2, &job.lse2, &o_merged, &lse_merged};

@@ -115,7 +115,7 @@ static attune_status all_heads(textbook_job *j) {
     AT_TRY(at_all_finite(&j->v, &j->v_finite));
     for (j->b = 0; j->b < p->query.B; j->b++)
         for (j->h = 0; j->h < p->query.Hq; j->h++)
-            AT_TRY(at_parallel((p->query.Sq + CHUNK_ROWS - 1) / CHUNK_ROWS, chunk, j));
+            AT_TRY(at_parallel(at_ceil_div(p->query.Sq, CHUNK_ROWS), chunk, j));
     return ATTUNE_OK;
 }
 

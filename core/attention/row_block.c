@@ -101,7 +101,7 @@ static int64_t query_of(const at_row_block *rows, int64_t r) {
 /* Adds panels of nearly equal height for `count` more rows: 32 rows become 11, 11 and 10, not 14,
  * 14 and 4. */
 static void add_panels(const at_row_plan *plan, int64_t count, at_row_scratch *scratch) {
-    const int64_t panels = (count + plan->tile_rows - 1) / plan->tile_rows;
+    const int64_t panels = at_ceil_div(count, plan->tile_rows);
     for (int64_t p = 0; p < panels; p++)
         scratch->panel[scratch->panels++] = (int32_t)(count / panels + (p < count % panels));
 }
@@ -174,7 +174,7 @@ static void pack_block(const at_row_plan *plan, const at_keys *keys, int64_t til
                        at_row_scratch *scratch, at_step *step) {
     const at_unpacked_keys *from = &keys->unpacked;
     const int64_t tokens = from->k->shape[2], head = from->b * from->k->shape[1] + from->h,
-                  head_tiles = (tokens + AT_TILE - 1) / AT_TILE, bytes = keys->layout.bytes;
+                  head_tiles = at_ceil_div(tokens, AT_TILE), bytes = keys->layout.bytes;
     for (int t = 0; t < tiles; t++) {
         const int64_t slot = (tile + t) % plan->kept_tiles, id = head * head_tiles + tile + t,
                       first = (tile + t) * AT_TILE, left = tokens - first,
@@ -388,8 +388,8 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
                     .softcap = (float)query->softcap,
                     .scores = scratch->scores,
                     .weights = scratch->weights};
-    const int64_t end = (last_visible + AT_TILE - 1) / AT_TILE;
-    int64_t prefetch_end = keys->prefetch_end ? (keys->prefetch_end + AT_TILE - 1) / AT_TILE : end;
+    const int64_t end = at_ceil_div(last_visible, AT_TILE);
+    int64_t prefetch_end = keys->prefetch_end ? at_ceil_div(keys->prefetch_end, AT_TILE) : end;
     if (plan->few) prefetch_end = 0;
     step.masked = has_gaps(rows);
     int64_t tile = next_visible(rows, first_visible / AT_TILE, end);

@@ -73,7 +73,7 @@ static int64_t reach_of_block(const at_query_side *query, int64_t b, int64_t i, 
         from = first;
         to = last;
     }
-    return from < to ? (to + AT_TILE - 1) / AT_TILE - from / AT_TILE : 0;
+    return from < to ? at_ceil_div(to, AT_TILE) - from / AT_TILE : 0;
 }
 
 int64_t at_schedule_reach(const at_query_side *query, const at_layout *layout) {
@@ -126,7 +126,7 @@ attune_status at_schedule_rows(at_schedule *schedule, int64_t first_head, int64_
     rows_job job = {.schedule = schedule,
                     .first_head = first_head,
                     .heads = heads,
-                    .blocks = (rows + max_rows - 1) / max_rows};
+                    .blocks = at_ceil_div(rows, max_rows)};
     return (schedule->plan.kept_tiles ? at_parallel_ranges : at_parallel)(heads * job.blocks,
                                                                           rows_task, &job);
 }
@@ -197,7 +197,7 @@ static void merge_row(const keys_job *j, int64_t index, int64_t r, at_sums *merg
 static attune_status merge_task(void *context, int64_t task, int thread) {
     const keys_job *j = context;
     const at_schedule *s = j->schedule;
-    const int64_t chunks = (j->rows + j->merge_rows - 1) / j->merge_rows, head = task / chunks,
+    const int64_t chunks = at_ceil_div(j->rows, j->merge_rows), head = task / chunks,
                   begin = task % chunks * j->merge_rows;
     at_sums merged = s->scratch[thread].sums;
     const at_row_block rows = rows_of(s, head, begin, j->merge_rows);
@@ -209,16 +209,16 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
 
 /* Parts of equal size, whole tiles, for about KEY_TASKS tasks in all. */
 static void split_keys(const at_query_side *query, keys_job *j) {
-    const int64_t heads = query->B * query->Hk, wanted = (KEY_TASKS + heads - 1) / heads;
+    const int64_t heads = query->B * query->Hk, wanted = at_ceil_div(KEY_TASKS, heads);
     int64_t tokens = 0; /* the max over batch rows */
     for (int64_t b = 0; b < query->B; b++) {
         int64_t from, to;
         visible_to_all(query, b, &from, &to);
         if (to - from > tokens) tokens = to - from;
     }
-    j->part_tokens = at_round_up((tokens + wanted - 1) / wanted, MIN_PART_TOKENS);
+    j->part_tokens = at_round_up(at_ceil_div(tokens, wanted), MIN_PART_TOKENS);
     if (j->part_tokens < MIN_PART_TOKENS) j->part_tokens = MIN_PART_TOKENS;
-    j->parts = tokens > 0 ? (tokens + j->part_tokens - 1) / j->part_tokens : 1;
+    j->parts = tokens > 0 ? at_ceil_div(tokens, j->part_tokens) : 1;
 }
 
 attune_status at_schedule_keys(at_schedule *schedule) {
@@ -238,7 +238,7 @@ attune_status at_schedule_keys(at_schedule *schedule) {
     j.sums.max = memory + count * Dvp;
     j.sums.sum = memory + count * (Dvp + 1);
     attune_status status = at_parallel_ranges(heads * j.parts, keys_task, &j);
-    const int64_t chunks = (j.rows + j.merge_rows - 1) / j.merge_rows;
+    const int64_t chunks = at_ceil_div(j.rows, j.merge_rows);
     if (status == ATTUNE_OK) status = at_parallel(heads * chunks, merge_task, &j);
     at_free(memory);
     return status;

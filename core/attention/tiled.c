@@ -42,7 +42,7 @@ static void packed_keys(const void *context, int64_t b, int64_t h, at_keys *out)
 static attune_status pack_task(void *context, int64_t task, int thread) {
     tiled_job *j = context;
     const at_problem *p = j->p;
-    const int64_t head_tasks = (j->tiles + PACK_TILES - 1) / PACK_TILES,
+    const int64_t head_tasks = at_ceil_div(j->tiles, PACK_TILES),
                   head = j->first_head + task / head_tasks, begin = task % head_tasks * PACK_TILES,
                   end = begin + PACK_TILES < j->tiles ? begin + PACK_TILES : j->tiles;
     const at_unpacked_keys unpacked = at_pair_keys(p, head / p->query.Hk, head % p->query.Hk);
@@ -63,7 +63,7 @@ static attune_status pack_task(void *context, int64_t task, int thread) {
 
 static attune_status run_waves(tiled_job *j) {
     const int64_t all = j->p->query.B * j->p->query.Hk, wave = j->heads,
-                  head_tasks = (j->tiles + PACK_TILES - 1) / PACK_TILES;
+                  head_tasks = at_ceil_div(j->tiles, PACK_TILES);
     for (j->first_head = 0; j->first_head < all; j->first_head += wave) {
         j->heads = all - j->first_head < wave ? all - j->first_head : wave;
         AT_TRY(at_parallel(j->heads * head_tasks, pack_task, j));
@@ -77,7 +77,7 @@ static attune_status run_packed(const at_problem *p, const at_layout *layout, at
     const int64_t heads = p->query.B * p->query.Hk, threads = at_threads();
     tiled_job j = {.p = p,
                    .layout = *layout,
-                   .tiles = (p->Sk + AT_TILE - 1) / AT_TILE,
+                   .tiles = at_ceil_div(p->Sk, AT_TILE),
                    .heads = heads < threads ? heads : threads};
     const at_key_source source = {.layout = *layout, .keys = packed_keys, .context = &j};
     attune_status status = at_schedule_make(&p->query, &source, o, lse, &j.schedule);
@@ -105,7 +105,7 @@ static attune_status run_unpacked(const at_problem *p, int64_t kept_tiles, attun
 
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
     const at_layout layout = at_pair_source(p, 0).layout;
-    const int64_t tiles = (p->Sk + AT_TILE - 1) / AT_TILE,
+    const int64_t tiles = at_ceil_div(p->Sk, AT_TILE),
                   reach = at_schedule_reach(&p->query, &layout);
     if (2 * reach <= tiles && reach * layout.bytes <= MAX_KEPT_BYTES)
         return run_unpacked(p, reach > 0 ? reach : 1, o, lse);

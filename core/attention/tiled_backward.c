@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "attention/problem.h"
+#include "base/arena.h"
 #include "base/constants.h"
 #include "base/memory.h"
 #include "base/parallel.h"
@@ -38,7 +39,7 @@ typedef struct block_scratch {
     float *slope;            /* [AT_RUN] the derivative of the softcap at each of them */
     void *modifier;
     at_task_gradients gradients;
-    void *memory;
+    at_arena arena;
 } block_scratch;
 
 typedef struct backward_job {
@@ -116,7 +117,7 @@ static attune_status span_of_block(void *context, int64_t task, int thread) {
         if (f < first) first = f;
         if (l > last) last = l;
     }
-    const int64_t from = first / j->keys, to = (last + j->keys - 1) / j->keys;
+    const int64_t from = first / j->keys, to = at_ceil_div(last, j->keys);
     j->span[2 * task] = (int32_t)from;
     j->span[2 * task + 1] = (int32_t)(first < last ? to : from);
     return ATTUNE_OK;
@@ -489,36 +490,33 @@ static attune_status finish_rows(void *context, int64_t task, int thread) {
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+static void carve(at_arena *a, const backward_job *j, block_scratch *s) {
+    const at_problem *p = j->p;
+    const int64_t longest = j->rows > j->keys ? j->rows : j->keys,
+                  widest = p->query.D > p->Dv ? p->query.D : p->Dv;
+    const size_t size = sizeof(float);
+    s->k_columns = at_arena_take(a, j->keys * at_round_up(p->query.D, AT_DIM), size);
+    s->v_columns = at_arena_take(a, j->keys * at_round_up(p->Dv, AT_DIM), size);
+    s->k_rows = at_arena_take(a, j->keys * j->Dp, size);
+    s->q_rows = at_arena_take(a, j->rows * j->Dp, size);
+    s->o_rows = at_arena_take(a, j->rows * j->Dvp, size);
+    s->weights = at_arena_take(a, j->rows * j->stride, size);
+    s->scores = at_arena_take(a, j->rows * j->stride, size);
+    s->dk = at_arena_take(a, j->keys * j->Dp, size);
+    s->dv = at_arena_take(a, j->keys * j->Dvp, size);
+    s->f32_rows = at_arena_take(a, longest * widest, size);
+    s->before = at_arena_take(a, AT_RUN, size);
+    s->slope = at_arena_take(a, AT_RUN, size);
+    s->modifier = at_arena_take(a, 2 * at_modifier_scratch(&p->query.modifier), 1);
+}
+
 static attune_status make_scratch(const backward_job *j, block_scratch *s) {
     const at_problem *p = j->p;
-    const int64_t f32_rows =
-        (j->rows > j->keys ? j->rows : j->keys) * (p->query.D > p->Dv ? p->query.D : p->Dv);
-    const int64_t floats[] = {j->keys * at_round_up(p->query.D, AT_DIM),
-                              j->keys * at_round_up(p->Dv, AT_DIM),
-                              j->keys * j->Dp,
-                              j->rows * j->Dp,
-                              j->rows * j->Dvp,
-                              j->rows * j->stride,
-                              j->rows * j->stride,
-                              j->keys * j->Dp,
-                              j->keys * j->Dvp,
-                              f32_rows,
-                              AT_RUN,
-                              AT_RUN,
-                              2 * at_modifier_scratch(&p->query.modifier) / (int64_t)sizeof(float)};
-    float *modifier;
-    float **parts[] = {&s->k_columns, &s->v_columns, &s->k_rows, &s->q_rows, &s->o_rows,
-                       &s->weights,   &s->scores,    &s->dk,     &s->dv,     &s->f32_rows,
-                       &s->before,    &s->slope,     &modifier};
-    int64_t total = 0;
-    for (int i = 0; i < 13; i++) total += at_round_up(floats[i], 16);
-    float *all = s->memory = at_alloc(total * (int64_t)sizeof(float));
-    if (!all) return ATTUNE_EMEMORY;
-    for (int i = 0; i < 13; i++) {
-        *parts[i] = all;
-        all += at_round_up(floats[i], 16);
-    }
-    s->modifier = modifier;
+    at_arena arena = {0};
+    carve(&arena, j, s);
+    AT_TRY(at_arena_alloc(&arena));
+    carve(&arena, j, s);
+    s->arena = arena;
     return j->g->tables ? at_task_gradients_new(j->g->tables, p->query.G, j->keys, &s->gradients)
                         : ATTUNE_OK;
 }
@@ -526,7 +524,7 @@ static attune_status make_scratch(const backward_job *j, block_scratch *s) {
 static attune_status run(backward_job *j) {
     const at_problem *p = j->p;
     const int64_t rows = p->query.B * p->query.Hq * p->query.Sq,
-                  pieces = (rows + PREPARE_ROWS - 1) / PREPARE_ROWS;
+                  pieces = at_ceil_div(rows, PREPARE_ROWS);
     AT_TRY(at_parallel(pieces, prepare_rows, j));
     AT_TRY(at_parallel(p->query.B * p->query.Hq * j->row_blocks, span_of_block, j));
     if (p->query.sinks && j->g->dsinks) AT_TRY(at_parallel(p->query.Hq, sum_sinks, j));
@@ -548,8 +546,8 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     j.Dvp = at_round_up(p->Dv, panel);
 
     j.stride = j.keys + 16;
-    j.row_blocks = (p->query.Sq + j.rows - 1) / j.rows;
-    j.key_blocks = (p->Sk + j.keys - 1) / j.keys;
+    j.row_blocks = at_ceil_div(p->query.Sq, j.rows);
+    j.key_blocks = at_ceil_div(p->Sk, j.keys);
 
     /* Where the result is f32 and its rows are whole vectors, it holds the sums of dq itself. */
     const bool in_place = g->dq->dtype == ATTUNE_F32 && p->query.D % AT_DIM == 0;
@@ -580,7 +578,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
         status = run(&j);
     }
     for (int t = 0; t < threads && j.thread; t++) {
-        at_free(j.thread[t].memory);
+        at_arena_free(&j.thread[t].arena);
         at_task_gradients_free(&j.thread[t].gradients);
     }
     if (!in_place) at_free(j.dq);

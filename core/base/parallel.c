@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/int_math.h"
 #include "base/status.h"
 
 enum { MAX_THREADS = 256, SPINS = 2000 };
@@ -81,7 +82,7 @@ static int quota(void) {
         if (fscanf(f, "%lld %lld", &limit, &period) != 2) limit = -1;
         fclose(f);
     }
-    return limit > 0 && period > 0 ? (int)((limit + period - 1) / period) : 0;
+    return limit > 0 && period > 0 ? (int)(at_ceil_div(limit, period)) : 0;
 }
 
 int at_cores(void) {

@@ -19,9 +19,9 @@ static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
                                                                                  ? CAUSAL_BLOCK
                                                                                  : BLOCK;
     at_linear_cut out = {.block = block < most ? block : most};
-    out.section = at_round_up((tokens + wanted - 1) / wanted, out.block);
+    out.section = at_round_up(at_ceil_div(tokens, wanted), out.block);
     if (wanted > 1 && out.section < MIN_BLOCKS * out.block) out.section = MIN_BLOCKS * out.block;
-    out.sections = (tokens + out.section - 1) / out.section;
+    out.sections = at_ceil_div(tokens, out.section);
     return out;
 }
 
@@ -29,11 +29,11 @@ at_linear_cut at_linear_cut_keys(const at_linear *p) {
     const int64_t heads = p->B * p->Hk;
     /* Causal sections make their keys' features twice: only where heads alone would leave
      * processors idle. */
-    return cut(p, p->Sk, p->causal && heads >= CAUSAL_HEADS ? 1 : (TASKS + heads - 1) / heads);
+    return cut(p, p->Sk, p->causal && heads >= CAUSAL_HEADS ? 1 : at_ceil_div(TASKS, heads));
 }
 
 at_linear_cut at_linear_cut_queries(const at_linear *p) {
-    return cut(p, p->Sq, (TASKS + p->B * p->Hk - 1) / (p->B * p->Hk));
+    return cut(p, p->Sq, at_ceil_div(TASKS, p->B * p->Hk));
 }
 
 void at_linear_section(const at_linear_cut *cut, int64_t number, int64_t tokens, int64_t *from,
@@ -85,41 +85,33 @@ void at_linear_plan_free(at_linear_plan *plan) {
     plan->projection = NULL;
 }
 
+static void carve(at_arena *a, const at_linear_plan *p, bool rotated, at_linear_scratch *s) {
+    const int64_t rows = p->block, features = rows * p->stride,
+                  widest = p->D > p->Dv ? p->D : p->Dv;
+    const size_t size = sizeof(float);
+    s->k = at_arena_take(a, features, size);
+    s->k_rotated = rotated ? at_arena_take(a, features, size) : s->k;
+    s->q = at_arena_take(a, features, size);
+    s->q_rotated = rotated ? at_arena_take(a, features, size) : s->q;
+    s->k_columns = at_arena_take(a, at_round_up(rows, p->panel) * at_round_up(p->F, AT_DIM), size);
+    s->v = at_arena_take(a, at_round_up(p->Dv, p->panel) * rows, size);
+    s->scores = at_arena_take(a, rows * (at_round_up(rows, p->panel) + 16), size);
+    s->o = at_arena_take(a, rows * p->Dvp, size);
+    s->wide = at_arena_take(a, rows * widest, size);
+    s->row = at_arena_take(a, rows, size);
+    s->other = at_arena_take(a, rows, size);
+    s->z = at_arena_take(a, p->F, size);
+}
+
 attune_status at_linear_scratch_new(const at_linear_plan *p, bool rotated, at_linear_scratch *s) {
     memset(s, 0, sizeof *s);
-    const int64_t rows = p->block, features = rows * p->stride,
-                  widest = p->D > p->Dv ? p->D : p->Dv, vp = at_round_up(p->Dv, p->panel);
-    const int64_t sizes[] = {features,
-                             rotated ? features : 0,
-                             features,
-                             rotated ? features : 0,
-                             at_round_up(rows, p->panel) * at_round_up(p->F, AT_DIM),
-                             vp * rows,
-                             rows * (at_round_up(rows, p->panel) + 16),
-                             rows * p->Dvp,
-                             rows * widest,
-                             rows,
-                             rows,
-                             p->F};
-    float **const parts[] = {&s->k,         &s->k_rotated, &s->q,      &s->q_rotated,
-                             &s->k_columns, &s->v,         &s->scores, &s->o,
-                             &s->wide,      &s->row,       &s->other,  &s->z};
-    int64_t total = 0;
-    for (int i = 0; i < 12; i++) total += at_round_up(sizes[i], 16);
-    float *at = s->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof(float)));
-    if (!at) return ATTUNE_EMEMORY;
-    for (int i = 0; i < 12; i++) {
-        *parts[i] = at;
-        at += at_round_up(sizes[i], 16);
-    }
-    if (!rotated) {
-        s->k_rotated = s->k;
-        s->q_rotated = s->q;
-    }
+    carve(&s->arena, p, rotated, s);
+    AT_TRY(at_arena_alloc_zeroed(&s->arena));
+    carve(&s->arena, p, rotated, s);
     return ATTUNE_OK;
 }
 
-void at_linear_scratch_free(at_linear_scratch *s) { at_free(s->all); }
+void at_linear_scratch_free(at_linear_scratch *s) { at_arena_free(&s->arena); }
 
 const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first,
                             int64_t count, float *wide, int64_t *stride) {

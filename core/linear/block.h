@@ -4,6 +4,7 @@
 #ifndef AT_LINEAR_BLOCK_H
 #define AT_LINEAR_BLOCK_H
 
+#include "base/arena.h"
 #include "linear/linear_problem.h"
 
 /* The layout of a block: one row of `stride` floats per token for features; value dims in panels of
@@ -74,7 +75,7 @@ typedef struct at_linear_scratch {
     float *wide;      /* [block][max(D, Dv)] */
     float *row, *other, *z; /* [block], [block], [F] */
     int64_t *best;          /* [block] where wanted: the column of each query's max of w . x' */
-    void *all;
+    at_arena arena;
 } at_linear_scratch;
 attune_status at_linear_scratch_new(const at_linear_plan *plan, bool rotated,
                                     at_linear_scratch *out);

@@ -15,7 +15,7 @@ typedef struct at_back_scratch {
     float *k_rows, *q_rows; /* [F / panel][block][panel] rotated features */
     float *dx;              /* [block][D in whole half panels] */
     float *r;               /* [Dv / panel][F][panel] R as panels of dims */
-    void *all;
+    at_arena arena;
 } at_back_scratch;
 
 /* What the exponents of keys are relative to, with epsilon: the max of w . x' (trig: |x'|^2 / 2),

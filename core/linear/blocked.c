@@ -255,7 +255,7 @@ attune_status at_linear_blocked(const at_linear *p, attune_tensor *o) {
     const int threads = at_threads();
     j.cut = at_linear_cut_keys(p);
     const int64_t block = j.cut.block;
-    j.row_tasks = (p->Sq + QUERY_BLOCKS * block - 1) / (QUERY_BLOCKS * block);
+    j.row_tasks = at_ceil_div(p->Sq, QUERY_BLOCKS * block);
     attune_status status = at_linear_plan_new(p->features, &p->projection, p->D, p->Dv, p->F,
                                               p->epsilon, block, &j.plan);
     const int64_t slots = at_checked_mul(p->B * p->Hk, j.cut.sections);

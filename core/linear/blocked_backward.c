@@ -27,8 +27,6 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum { PARTS = 10 };
-
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -143,7 +141,7 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
     at_back_scratch *t = &j->thread[thread];
     const int64_t number = task % j->keys.sections, head = task / j->keys.sections,
                   offset = p->Sk - p->Sq;
-    const int64_t blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
+    const int64_t blocks = at_ceil_div(p->Sk, j->plan.block);
     const bool running = !(p->epsilon > 0);
     at_linear_sums s = at_linear_sums_in(&j->plan, j->s, task), r = {0};
     int64_t from, to;
@@ -184,7 +182,7 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
     const at_linear *p = j->p;
     at_back_scratch *t = &j->thread[thread];
     const int64_t number = task % j->keys.sections, head = task / j->keys.sections,
-                  blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
+                  blocks = at_ceil_div(p->Sk, j->plan.block);
     at_linear_sums r =
         at_linear_sums_in(&j->plan, j->r, p->causal ? task : head * j->queries.sections);
     float c =
@@ -262,35 +260,30 @@ static attune_status run(at_back_job *j) {
     return ATTUNE_OK;
 }
 
-static attune_status scratch_new(const at_back_job *j, at_back_scratch *t) {
+static void carve(at_arena *a, const at_back_job *j, at_back_scratch *t) {
     const at_linear_plan *p = &j->plan;
-    const int64_t n = p->block, features = at_round_up(p->F, p->panel) * n,
-                  flat = j->p->rotate ? n * p->stride : 0;
-    const int64_t sizes[PARTS] = {n * p->D,
-                                  n * p->Dv,
-                                  n * p->Dv,
-                                  n * p->stride,
-                                  flat,
-                                  at_round_up(n, p->panel) * at_round_up(p->Dv, AT_DIM),
-                                  features,
-                                  features,
-                                  n * at_round_up(p->D, p->panel / 2),
-                                  at_round_up(p->Dv, p->panel) * p->F};
-    float **const parts[PARTS] = {&t->x,       &t->v,      &t->g,      &t->d,  &t->d_flat,
-                                  &t->columns, &t->k_rows, &t->q_rows, &t->dx, &t->r};
-    AT_TRY(at_linear_scratch_new(p, j->p->rotate != NULL, &t->s));
-    int64_t total = 0;
-    for (int i = 0; i < PARTS; i++) total += at_round_up(sizes[i], 16);
-    float *at = t->all = at_alloc_zeroed(at_checked_mul(total, (int64_t)sizeof *at));
-    if (!at) return ATTUNE_EMEMORY;
-    for (int i = 0; i < PARTS; i++) {
-        *parts[i] = at;
-        at += at_round_up(sizes[i], 16);
-    }
-    if (!j->p->rotate) t->d_flat = t->d;
-    if (p->features != ATTUNE_FEATURES_FAVOR || !(p->epsilon > 0)) return ATTUNE_OK;
-    t->s.best = at_alloc(n * (int64_t)sizeof *t->s.best);
-    return t->s.best ? ATTUNE_OK : ATTUNE_EMEMORY;
+    const int64_t n = p->block, features = at_round_up(p->F, p->panel) * n;
+    const size_t size = sizeof(float);
+    const bool find_best = p->features == ATTUNE_FEATURES_FAVOR && p->epsilon > 0;
+    t->x = at_arena_take(a, n * p->D, size);
+    t->v = at_arena_take(a, n * p->Dv, size);
+    t->g = at_arena_take(a, n * p->Dv, size);
+    t->d = at_arena_take(a, n * p->stride, size);
+    t->d_flat = j->p->rotate ? at_arena_take(a, n * p->stride, size) : t->d;
+    t->columns = at_arena_take(a, at_round_up(n, p->panel) * at_round_up(p->Dv, AT_DIM), size);
+    t->k_rows = at_arena_take(a, features, size);
+    t->q_rows = at_arena_take(a, features, size);
+    t->dx = at_arena_take(a, n * at_round_up(p->D, p->panel / 2), size);
+    t->r = at_arena_take(a, at_round_up(p->Dv, p->panel) * p->F, size);
+    t->s.best = find_best ? at_arena_take(a, n, sizeof *t->s.best) : NULL;
+}
+
+static attune_status scratch_new(const at_back_job *j, at_back_scratch *t) {
+    AT_TRY(at_linear_scratch_new(&j->plan, j->p->rotate != NULL, &t->s));
+    carve(&t->arena, j, t);
+    AT_TRY(at_arena_alloc_zeroed(&t->arena));
+    carve(&t->arena, j, t);
+    return ATTUNE_OK;
 }
 
 static attune_status weights_new(at_back_job *j) {
@@ -314,8 +307,7 @@ static attune_status kept_new(at_back_job *j) {
     const at_linear *p = j->p;
     const int64_t heads = p->B * p->Hk, slots = heads * j->keys.sections,
                   sums = at_linear_sums_floats(&j->plan), queries = p->B * p->Hq * p->Sq;
-    const int64_t floats = (int64_t)sizeof(float),
-                  blocks = (p->Sk + j->plan.block - 1) / j->plan.block;
+    const int64_t floats = (int64_t)sizeof(float), blocks = at_ceil_div(p->Sk, j->plan.block);
     j->s = at_alloc(at_checked_mul(slots, sums * floats));
     j->r = j->s ? at_alloc(at_checked_mul(p->causal ? slots : heads * j->queries.sections,
                                           sums * floats))
@@ -342,8 +334,7 @@ attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gra
     if (status == ATTUNE_OK) status = run(&j);
     for (int t = 0; t < threads && j.thread; t++) {
         at_linear_scratch_free(&j.thread[t].s);
-        at_free(j.thread[t].s.best);
-        at_free(j.thread[t].all);
+        at_arena_free(&j.thread[t].arena);
     }
     void *all[] = {j.weights, j.s, j.r, j.Z, j.dZ, j.shift, j.max_exponent, j.totals, j.thread};
     for (int i = 0; i < 9; i++) at_free(all[i]);

@@ -18,6 +18,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
@@ -38,7 +39,7 @@ typedef struct plain_scratch {
     double *s, *r, *z, *rz, *prefix;       /* [F][Dv] x 2, [F] x 3 */
     double *Z, *dZ;                        /* [G][Sq] */
     bool finite;                           /* the values */
-    void *all;
+    at_arena arena;
 } plain_scratch;
 
 typedef struct plain_job {
@@ -57,26 +58,40 @@ static void product(int64_t m, int64_t n, int64_t k, const double *a, int64_t a_
         at_gemm_f64(m, n, k, 1, a, a_row, a_column, b, b_row, b_column, beta, c, c_row, 1);
 }
 
-static attune_status scratch_new(const plain_job *j, plain_scratch *s) {
+static void carve(at_arena *a, const plain_job *j, plain_scratch *s) {
     const at_linear *p = j->p;
     const int64_t n = j->block, M = p->M ? p->M : 1, state = at_checked_mul(p->F, p->Dv);
-    const int64_t sizes[] = {
-        n * p->D, n * p->D, n * p->Dv, n * p->Dv, n * M,    n * M, n * p->F,     n * p->F,
-        n * p->F, n * p->F, n,         n * p->F,  n * p->F, n * n, n * n,        n * p->Dv,
-        n * p->D, state,    state,     p->F,      p->F,     p->F,  p->G * p->Sq, p->G * p->Sq};
-    double **const parts[] = {
-        &s->kx,         &s->qx,     &s->v,         &s->g,         &s->kp,       &s->qp,
-        &s->k,          &s->q,      &s->k_rotated, &s->q_rotated, &s->k_factor, &s->df,
-        &s->df_rotated, &s->scores, &s->slopes,    &s->o,         &s->dx,       &s->s,
-        &s->r,          &s->z,      &s->rz,        &s->prefix,    &s->Z,        &s->dZ};
-    int64_t total = 0;
-    for (int i = 0; i < 24; i++) total += sizes[i];
-    double *at = s->all = at_alloc(at_checked_mul(total, (int64_t)sizeof *at));
-    if (!at) return ATTUNE_EMEMORY;
-    for (int i = 0; i < 24; i++) {
-        *parts[i] = at;
-        at += sizes[i];
-    }
+    const size_t size = sizeof(double);
+    s->kx = at_arena_take(a, n * p->D, size);
+    s->qx = at_arena_take(a, n * p->D, size);
+    s->v = at_arena_take(a, n * p->Dv, size);
+    s->g = at_arena_take(a, n * p->Dv, size);
+    s->kp = at_arena_take(a, n * M, size);
+    s->qp = at_arena_take(a, n * M, size);
+    s->k = at_arena_take(a, n * p->F, size);
+    s->q = at_arena_take(a, n * p->F, size);
+    s->k_rotated = at_arena_take(a, n * p->F, size);
+    s->q_rotated = at_arena_take(a, n * p->F, size);
+    s->k_factor = at_arena_take(a, n, size);
+    s->df = at_arena_take(a, n * p->F, size);
+    s->df_rotated = at_arena_take(a, n * p->F, size);
+    s->scores = at_arena_take(a, n * n, size);
+    s->slopes = at_arena_take(a, n * n, size);
+    s->o = at_arena_take(a, n * p->Dv, size);
+    s->dx = at_arena_take(a, n * p->D, size);
+    s->s = at_arena_take(a, state, size);
+    s->r = at_arena_take(a, state, size);
+    s->z = at_arena_take(a, p->F, size);
+    s->rz = at_arena_take(a, p->F, size);
+    s->prefix = at_arena_take(a, p->F, size);
+    s->Z = at_arena_take(a, p->G * p->Sq, size);
+    s->dZ = at_arena_take(a, p->G * p->Sq, size);
+}
+
+static attune_status scratch_new(const plain_job *j, plain_scratch *s) {
+    carve(&s->arena, j, s);
+    AT_TRY(at_arena_alloc(&s->arena));
+    carve(&s->arena, j, s);
     return ATTUNE_OK;
 }
 
@@ -424,9 +439,8 @@ static attune_status head_task(void *context, int64_t head, int thread) {
     plain_job *j = context;
     const at_linear *p = j->p;
     plain_scratch *s = &j->thread[thread];
-    const int64_t b = head / p->Hk, kv = head % p->Hk,
-                  key_blocks = (p->Sk + j->block - 1) / j->block,
-                  query_blocks = (p->Sq + j->block - 1) / j->block;
+    const int64_t b = head / p->Hk, kv = head % p->Hk, key_blocks = at_ceil_div(p->Sk, j->block),
+                  query_blocks = at_ceil_div(p->Sq, j->block);
     attune_tensor *const rows =
         j->g ? j->g->dq : j->o; /* queries before the first key see nothing */
     const int64_t row = attune_dtype_size(rows->dtype) * rows->shape[3];
@@ -483,7 +497,7 @@ static attune_status run(plain_job *j) {
     if (!j->thread) return ATTUNE_EMEMORY;
     for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = scratch_new(j, &j->thread[t]);
     if (status == ATTUNE_OK) status = at_parallel(j->p->B * j->p->Hk, head_task, j);
-    for (int t = 0; t < threads; t++) at_free(j->thread[t].all);
+    for (int t = 0; t < threads; t++) at_arena_free(&j->thread[t].arena);
     at_free(j->thread);
     return status;
 }

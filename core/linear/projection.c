@@ -59,8 +59,8 @@ attune_status attune_favor_projection(int64_t head_dim, int64_t features, uint64
     if (features < 1 || features > 1 << 24)
         return at_fail(ATTUNE_EVALUE, "features: expected from 1 to 2^24, got %lld",
                        (long long)features);
-    const int64_t blocks = (features + head_dim - 1) / head_dim,
-                  cubes[3] = {blocks, head_dim, head_dim}, shape[2] = {features, head_dim};
+    const int64_t blocks = at_ceil_div(features, head_dim), cubes[3] = {blocks, head_dim, head_dim},
+                  shape[2] = {features, head_dim};
     /* Streams of their own: queries and keys drawn from the same seed must not lie along the
      * projection. */
     attune_tensor lengths = {0};

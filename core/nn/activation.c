@@ -1,6 +1,7 @@
 /* activation.c - GELU and SwiGLU, each with its gradients. */
 #include <string.h>
 
+#include "base/int_math.h"
 #include "base/status.h"
 #include "nn/nn_rows.h"
 #include "tensor/tensor.h"
@@ -47,7 +48,7 @@ static attune_status run(activation_job *j, const attune_tensor *const in[3],
     for (int i = 0; i < 2 && out[i] && status == ATTUNE_OK; i++)
         status = at_nn_result(&like, &j->out[i]);
     if (status == ATTUNE_OK)
-        status = at_nn_rows((attune_tensor_count(&like) + ROW - 1) / ROW, ROW, activate, j);
+        status = at_nn_rows(at_ceil_div(attune_tensor_count(&like), ROW), ROW, activate, j);
     for (int i = 0; i < 2 && out[i] && status == ATTUNE_OK; i++)
         status = at_nn_out(&j->out[i], like.dtype, out[i]);
     for (int i = 0; i < 3; i++) attune_tensor_close(&j->in[i]);

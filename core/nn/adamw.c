@@ -2,6 +2,7 @@
  * 1711.05101), algorithm 2. */
 #include <math.h>
 
+#include "base/int_math.h"
 #include "base/status.h"
 #include "nn/nn_rows.h"
 #include "tensor/tensor.h"
@@ -52,7 +53,7 @@ attune_status attune_adamw(const attune_adamw_options *o, attune_tensor *p, cons
                              .weight_decay = o->weight_decay,
                              .correction1 = 1 - pow(o->beta1, (double)o->step),
                              .correction2 = 1 - pow(o->beta2, (double)o->step)};
-    attune_status status = at_nn_rows((attune_tensor_count(p) + ROW - 1) / ROW, ROW, update, &j);
+    attune_status status = at_nn_rows(at_ceil_div(attune_tensor_count(p), ROW), ROW, update, &j);
     attune_tensor_close(&j.g);
     return status;
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
+#include "base/int_math.h"
 #include "base/status.h"
 #include "nn/nn_rows.h"
 #include "tensor/tensor.h"
@@ -108,7 +109,7 @@ attune_status attune_embedding_backward(const attune_tensor *d_out, const attune
         status = at_nn_in(d_out, &j.out);
         if (status == ATTUNE_OK) status = attune_tensor_new(j.out.dtype, 2, shape, &j.table);
     }
-    if (status == ATTUNE_OK) status = at_parallel((j.n + COLUMNS - 1) / COLUMNS, scatter, &j);
+    if (status == ATTUNE_OK) status = at_parallel(at_ceil_div(j.n, COLUMNS), scatter, &j);
     if (status == ATTUNE_OK) status = at_nn_out(&j.table, d_out->dtype, dtable);
     attune_tensor_close(&j.table);
     attune_tensor_close(&j.out);

@@ -66,9 +66,7 @@ enum { PIECE_ELEMENTS = 1 << 15 };
 
 static int64_t rows_per_piece(int64_t n) { return n >= PIECE_ELEMENTS ? 1 : PIECE_ELEMENTS / n; }
 
-int64_t at_nn_pieces(int64_t rows, int64_t n) {
-    return (rows + rows_per_piece(n) - 1) / rows_per_piece(n);
-}
+int64_t at_nn_pieces(int64_t rows, int64_t n) { return at_ceil_div(rows, rows_per_piece(n)); }
 
 static attune_status rows_task(void *context, int64_t task, int thread) {
     const rows_job *j = context;
@@ -105,5 +103,5 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
 
 attune_status at_nn_sum_parts(const attune_tensor *part, attune_tensor *out) {
     sum_job job = {.part = part, .out = out, .pieces = part->shape[0], .n = part->shape[1]};
-    return at_parallel((job.n + SUM_COLUMNS - 1) / SUM_COLUMNS, sum_task, &job);
+    return at_parallel(at_ceil_div(job.n, SUM_COLUMNS), sum_task, &job);
 }

@@ -336,9 +336,9 @@ static attune_status run(attune_position *pe, const attune_tensor *x,
     }
     if (status == ATTUNE_OK) {
         job.row = at_alloc(at_threads() * pe->head_dim * (int64_t)sizeof *job.row);
-        status = job.row ? at_parallel((n[0] * n[1] * n[2] + rows_per_task - 1) / rows_per_task,
-                                       rotate_task, &job)
-                         : ATTUNE_EMEMORY;
+        status =
+            job.row ? at_parallel(at_ceil_div(n[0] * n[1] * n[2], rows_per_task), rotate_task, &job)
+                    : ATTUNE_EMEMORY;
     }
     at_free(job.row);
     at_free(job.cosine);

@@ -134,7 +134,7 @@ static attune_status make_table(at_binding *bd, int32_t n) {
 /* Makes the f32 copy, padded so that whole vectors can be read, and the range of each block. */
 static attune_status make_f32(const at_binding *bd, at_table *t) {
     const int64_t rows = (t->b_stride ? bd->extent.B : 1) * (t->h_stride ? bd->extent.Hq : 1),
-                  n = rows * t->length, blocks = (t->length + AT_TILE - 1) / AT_TILE;
+                  n = rows * t->length, blocks = at_ceil_div(t->length, AT_TILE);
     if (t->f32) return ATTUNE_OK;
     t->f32 = at_alloc((n + AT_TILE) * (int64_t)sizeof *t->f32);
     if (t->f32) t->range = at_alloc(rows * blocks * (int64_t)sizeof *t->range);
@@ -349,7 +349,7 @@ void at_binding_free(at_binding *bd) {
 /* ---- ranges ---------------------------------------------------------------------------------- */
 
 static at_range range_of_row(const at_table *t, int64_t row, int64_t from, int64_t to) {
-    const int64_t blocks = (t->length + AT_TILE - 1) / AT_TILE;
+    const int64_t blocks = at_ceil_div(t->length, AT_TILE);
     const at_range *range = t->range + row * blocks;
     if (from < 0) from = 0;
     if (to > t->length) to = t->length;

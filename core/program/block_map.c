@@ -259,8 +259,8 @@ static attune_status make(const at_binding *bd, uint64_t sum, at_block_map **out
     m->rows_b = differ ? e->B : 1;
     m->rows_h = deps & AT_ON_HEAD ? e->Hq : 1;
     m->first_block = e->from / AT_TILE;
-    m->row_blocks = (e->Sq + AT_TILE - 1) / AT_TILE;
-    m->key_blocks = (e->to + AT_TILE - 1) / AT_TILE - m->first_block;
+    m->row_blocks = at_ceil_div(e->Sq, AT_TILE);
+    m->key_blocks = at_ceil_div(e->to, AT_TILE) - m->first_block;
     const int64_t rows = m->rows_b * m->rows_h;
     m->pairs = rows * e->Sq * (e->to - e->from);
     m->base = at_alloc(e->B * (int64_t)sizeof *m->base);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/parallel.h"
+#include "base/int_math.h"
 #include "base/status.h"
 #include "tensor/tensor.h"
 
@@ -84,7 +85,7 @@ static attune_status run_copy(const attune_tensor *from, const attune_tensor *in
     at_rows_view rows = at_rows_of(&flat_from);
     copy_job j = {.from = &flat_from, .into = &flat_into, .rows = rows.rows, .length = rows.length};
     j.rows_per_task = rows.length >= AT_CHUNK ? 1 : AT_CHUNK / rows.length;
-    return at_parallel((j.rows + j.rows_per_task - 1) / j.rows_per_task, copy_task, &j);
+    return at_parallel(at_ceil_div(j.rows, j.rows_per_task), copy_task, &j);
 }
 
 attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into) {

@@ -203,7 +203,7 @@ static attune_status run(const attune_tensor *a, const attune_tensor *b, const a
     at_rows_view rows = at_rows_of(&o);
     /* These operations cost more than reading memory, so smaller tasks than AT_CHUNK pay off. */
     j.rows_per_task = rows.length >= AT_CHUNK / 4 ? 1 : AT_CHUNK / 4 / rows.length;
-    return at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, map_task, &j);
+    return at_parallel(at_ceil_div(rows.rows, j.rows_per_task), map_task, &j);
 }
 
 attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t, attune_tensor *out) {

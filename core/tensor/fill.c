@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/parallel.h"
+#include "base/int_math.h"
 #include "base/status.h"
 #include "tensor/tensor.h"
 
@@ -52,7 +53,7 @@ static attune_status run(attune_tensor *t, fill_kind kind, uint64_t seed, double
     AT_TRY(at_check_open("tensor", t));
     fill_job j = {.t = t, .kind = kind, .a = a, .b = b, .seed = seed, .rows = at_rows_of(t)};
     j.rows_per_task = j.rows.length >= AT_CHUNK ? 1 : AT_CHUNK / j.rows.length;
-    return at_parallel((j.rows.rows + j.rows_per_task - 1) / j.rows_per_task, fill_task, &j);
+    return at_parallel(at_ceil_div(j.rows.rows, j.rows_per_task), fill_task, &j);
 }
 
 attune_status attune_tensor_fill(attune_tensor *t, double value) {

@@ -65,9 +65,9 @@ static attune_status run(matmul_job *j) {
     const double work = 2.0 * (double)j->m * (double)j->n * (double)j->k;
     int64_t blocks = work < 1e7 ? 1 : at_cores();
     if (work / (double)blocks > MAX_WORK) blocks = (int64_t)(work / MAX_WORK) + 1;
-    j->block = (length + blocks - 1) / blocks;
-    j->block = (j->block + GRAIN - 1) / GRAIN * GRAIN;
-    j->blocks = (length + j->block - 1) / j->block;
+    j->block = at_ceil_div(length, blocks);
+    j->block = at_round_up(j->block, GRAIN);
+    j->blocks = at_ceil_div(length, j->block);
     return at_parallel(j->batches * j->blocks, multiply, j);
 }
 

@@ -77,7 +77,7 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     }
     at_rows_view rows = at_rows_of(&j.flat);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
-    const int64_t pieces = (rows.rows + j.rows_per_task - 1) / j.rows_per_task;
+    const int64_t pieces = at_ceil_div(rows.rows, j.rows_per_task);
     j.part = at_alloc(at_checked_mul(pieces, (int64_t)sizeof *j.part));
     if (!j.part) return ATTUNE_EMEMORY;
     attune_status status = at_parallel(pieces, piece_task, &j);
@@ -137,8 +137,7 @@ attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, 
     AT_TRY(at_tensor_new(from.dtype, from.rank - 1, j.t.shape, out));
     at_rows_view rows = at_rows_of(&j.t);
     j.rows_per_task = rows.length >= PIECE ? 1 : PIECE / rows.length;
-    attune_status status =
-        at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, row_task, &j);
+    attune_status status = at_parallel(at_ceil_div(rows.rows, j.rows_per_task), row_task, &j);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
 }
@@ -214,7 +213,7 @@ attune_status attune_tensor_softmax(const attune_tensor *t, int axis, attune_ten
         j.row = scratch;
     j.rows_per_task = rows.length >= AT_CHUNK / 4 ? 1 : AT_CHUNK / 4 / rows.length;
     attune_status status =
-        scratch ? at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, softmax_task, &j)
+        scratch ? at_parallel(at_ceil_div(rows.rows, j.rows_per_task), softmax_task, &j)
                 : ATTUNE_EMEMORY;
     at_free(scratch);
     if (status != ATTUNE_OK) attune_tensor_close(out);
@@ -257,8 +256,7 @@ attune_status at_all_finite(const attune_tensor *t, bool *finite) {
     finite_job j = {.t = t};
     const at_rows_view rows = at_rows_of(t);
     j.rows_per_task = rows.length >= AT_CHUNK ? 1 : AT_CHUNK / rows.length;
-    attune_status status =
-        at_parallel((rows.rows + j.rows_per_task - 1) / j.rows_per_task, finite_task, &j);
+    attune_status status = at_parallel(at_ceil_div(rows.rows, j.rows_per_task), finite_task, &j);
     *finite = !atomic_load(&j.found);
     return status;
 }
