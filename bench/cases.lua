@@ -1,11 +1,12 @@
---- What is measured, and what each figure is a share of.
+--- The cases that are timed, and the figures: what each is compared with.
 --
--- Useful work only: causal attention of S tokens counts half of 4 B H S^2 D operations, its
--- gradients 2.5 times that; a decoded token reads each key and value once.
--- A case's memory is what readings of bandwidth then read. A case with `point` stands in the
--- roofline picture under that name; one with `curve` in the picture of time against tokens.
--- A figure: {text, case, of = ceiling, "roofline" or another case, at_least}. of another case: how
--- many times as fast. `ratio` computes what is more than that.
+-- Only useful work counts: causal attention of S tokens has half of 4 B H S^2 D operations, its
+-- gradients 2.5 times that; a decoded token reads each key and value once. bench/rounds.lua lists
+-- the fields of a case. A case with `point` is drawn in the roofline picture under that name, and a
+-- case with `curve` in the picture of time against tokens. A figure is {text, case, of, at_least}.
+-- `of` is a ceiling or "roofline": the fraction of it that is reached; or another case: how many
+-- times as fast as that one. Other comparisons have a function `ratio`, and `target` says what it
+-- compares with.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
 local rounds = require "bench.rounds"
@@ -13,7 +14,7 @@ local rounds = require "bench.rounds"
 local cases, figures = {}, {}
 
 local bytes_of = {f32 = 4, bf16 = 2, f16 = 2, i8 = 1}
--- without them bf16 is widened and multiplied as f32
+-- Without these instructions bf16 is converted to f32 when it is loaded.
 local with_dots = attune.measure.peak(0.01, "bf16") > 0
 
 local function case(c) cases[#cases + 1] = c end
@@ -125,14 +126,14 @@ prefill("prefill-f32-128-one", {
   ceilings = {"fma_one"},
 })
 figure {"prefill, f32, D 128: all threads against one", case = "prefill-f32-128",
-    needs = {"prefill-f32-128-one"}, told = "of what the peak gains", at_least = 0.97,
+    needs = {"prefill-f32-128-one"}, target = "the gain of the peak", at_least = 0.97,
     ratio = function(sample, samples)
   local other = rounds.beside(sample, samples, "prefill-f32-128-one")
   return other and other.seconds / sample.seconds / (sample.ceiling.fma / other.ceiling.fma_one)
 end}
 prefill("prefill-f32-128-rope", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, rotate = true})
 figure {
-  "prefill, f32, D 128: with RoPE on the way in against without",
+  "prefill, f32, D 128: with q and k rotated while packed, against without",
   case = "prefill-f32-128-rope",
   of = "prefill-f32-128",
   at_least = 0.97,
@@ -140,9 +141,8 @@ figure {
 
 -- ---- decode -------------------------------------------------------------------------------------
 
--- One token over each of some caches, which together take as much memory as the readings of
--- bandwidth do: each finds its cache in memory, no more of it by chance
--- in the last level than those do, and both are timed over as many bytes.
+-- One token over each of several caches, which together have as many bytes as the readings of
+-- bandwidth. So the processor's caches hold as little of them as of the memory that is read.
 local function decode(name, p)
   local dots = p.dots and with_dots
   local bytes = 2 * p.kv_heads * p.tokens * p.dim * bytes_of[p.dtype]
@@ -150,7 +150,7 @@ local function decode(name, p)
   case {name = name, point = p.point, curve = p.curve, tokens = p.tokens,
     ceilings = dots and {"read", "fma", "bf16"} or {"read", "fma"}, heavy = true, cold = true,
     dots = dots,
-    -- faster than f32, and no ceiling is read for it
+    -- Without 8-bit dot products i8 is still faster than f32, and no ceiling is read for it.
     arithmetic = p.dtype == "i8" and not dots and "integers" or nil, make = function()
     local caches, k = {}, attune.randn({1, p.kv_heads, 512, p.dim}, {seed = 1})
     for i = 1, math.max(1, math.ceil(ceilings.past_caches() / bytes)) do
@@ -168,7 +168,7 @@ local function decode(name, p)
   end}
 end
 
--- Memory binds: multi-head attention and small groups.
+-- Multi-head attention and small groups are limited by memory.
 for _, dtype in ipairs {"f32", "bf16", "f16", "i8"} do
   for _, group in ipairs {1, 2} do
     local name = ("decode-%s-g%d"):format(dtype, group)
@@ -213,7 +213,7 @@ figure {
   "decode, G 1: i8 cache against f32", case = "decode-i8-g1", of = "decode-f32-g1", at_least = 3.4,
 }
 
--- Arithmetic binds: multi-query attention.
+-- Multi-query attention is limited by arithmetic.
 for _, group in ipairs {32, 48, 71} do
   for _, dtype in ipairs {"f32", "bf16", "i8"} do
     local name = ("decode-%s-g%d"):format(dtype, group)
@@ -249,9 +249,9 @@ figure {
   of = "decode-f32-g32", at_least = 0.97,
 }
 
--- What the roofline says of the speed-up of one kv head over 32.
+-- The fraction of the roofline's speed-up of one kv head over 32 that is reached.
 local function speed_up(text, fast, slow, at_least)
-  figure {text, case = fast, needs = {slow}, told = "of the roofline's speed-up",
+  figure {text, case = fast, needs = {slow}, target = "the roofline's speed-up",
       at_least = at_least, ratio = function(sample, samples)
     local other = rounds.beside(sample, samples, slow)
     return other
@@ -291,12 +291,11 @@ for _, dim in ipairs {64, 128} do
   end
 end
 
--- ---- programs: what a score or a mask costs beside causal attention without it ------------------
+-- ---- programs: the cost of a score or a mask, compared with causal attention without it ---------
 
--- pairs: how many a mask shows, of one head; a figure "of" another case compares what both do a
--- second.
+-- p.pairs: the visible pairs of one head; causal without it.
 local function modified(name, p)
-  local tokens, pairs_seen = p.tokens, p.pairs or p.tokens * (p.tokens + 1) / 2
+  local tokens, visible_pairs = p.tokens, p.pairs or p.tokens * (p.tokens + 1) / 2
   case {name = name, ceilings = {"sgemm", "fma"}, make = function()
     local q, k, v = inputs {heads = 8, kv_heads = 8, tokens = tokens, dim = 64}
     local options = p.options()
@@ -309,10 +308,11 @@ local function modified(name, p)
       for _, t in ipairs(results) do
         if type(t) == "userdata" then t:close() end
       end
-    end, flops = (p.backward and 10 or 4) * 8 * pairs_seen * 64}
+    end, flops = (p.backward and 10 or 4) * 8 * visible_pairs * 64}
   end}
 end
 
+-- {name, options, max ratio of times forward, backward, text}; nil: not measured.
 local with_programs = {
   {"plain", function() return {causal = true} end},
   {
@@ -359,18 +359,18 @@ local with_programs = {
 for _, backward in ipairs {false, true} do
   local direction = backward and "backward" or "forward"
   for _, program in ipairs(with_programs) do
-    local name, most = ("program-%s-%s"):format(direction, program[1]), program[backward and 4 or 3]
-    if program[1] == "plain" or most then
+    local name, max = ("program-%s-%s"):format(direction, program[1]), program[backward and 4 or 3]
+    if program[1] == "plain" or max then
       modified(name, {tokens = 4096, options = program[2], backward = backward})
     end
-    if most then
+    if max then
       figure {
         (
           "%s, %s, f32, H 8, S 4096, D 64: against attention without it"
         ):format(program[5], direction),
         case = name,
         of = ("program-%s-plain"):format(direction),
-        at_least = 1 / most,
+        at_least = 1 / max,
       }
     end
   end
@@ -391,10 +391,11 @@ modified("mask-documents-8192", {tokens = 8192, pairs = 8192 * 513 / 2, options 
     mask = attune.masks.all(attune.masks.causal(), attune.masks.documents(documents_of(512, 8192))),
   }
 end})
--- What the share of seen pairs allows: as many pairs a second as causal attention.
+-- The speed that the fraction of visible pairs allows: as many pairs per second as causal
+-- attention.
 local function by_density(text, name, at_least)
   figure {text, case = name, needs = {"mask-plain-8192"},
-      told = "of what the share of seen pairs allows", at_least = at_least,
+      target = "the speed that the visible pairs allow", at_least = at_least,
       ratio = function(sample, samples)
     local other = rounds.beside(sample, samples, "mask-plain-8192")
     return other and sample.flops / sample.seconds / (other.flops / other.seconds)
@@ -403,7 +404,7 @@ end
 by_density("mask: window of 256 at S 8192", "mask-window-8192", 0.70)
 by_density("mask: causal documents of 512 at S 8192", "mask-documents-8192", 0.80)
 
--- Tracing a mask and making its block map, 5 ms at most: how many times that fits.
+-- Tracing a mask and making its block map should take at most 5 ms.
 case {name = "block-map", ceilings = {"fma"}, make = function()
   local ids = attune.tensor(documents_of(500, 8192), {dtype = "i32"})
   return {
@@ -416,14 +417,14 @@ case {name = "block-map", ceilings = {"fma"}, make = function()
   }
 end}
 figure {"tracing a mask of documents and its block map, S 8192", case = "block-map",
-    told = "times in 5 ms", at_least = 1, ratio = function(sample)
+    target = "times in 5 ms", at_least = 1, ratio = function(sample)
   return 0.005 / sample.seconds
 end}
 
 -- ---- linear attention ---------------------------------------------------------------------------
 
--- 8 H S M D operations: two features products, the sums over keys, and reading them. Products
--- within a causal block come on top and do not count.
+-- 8 H S M D operations: the features of q and of k, the sums over keys, and their products with the
+-- features of q. Products within a causal block are extra and do not count.
 local function linear(p)
   local name = ("linear-%s-%d"):format(p.causal and "causal" or "all", p.tokens)
   case {name = name, ceilings = {"sgemm", "fma"}, make = function()
@@ -440,8 +441,8 @@ local function linear(p)
   return name
 end
 
--- 18 H S M D operations: features of q and of k, S, R, and gradients of both features, both tokens
--- and v. Nothing that is made twice counts.
+-- 18 H S M D operations: the features of q and of k, S, R, and the gradients of both features, of
+-- q, k and v. What is computed twice counts once.
 local function linear_backward(causal)
   local name = causal and "linear-backward-causal" or "linear-backward-all"
   case {name = name, ceilings = {"sgemm", "fma"}, make = function()
@@ -468,11 +469,11 @@ for _, causal in ipairs {false, true} do
     what .. ", f32, H 8, S 4096, D 64, 256 features", case = short, of = "sgemm",
     at_least = causal and 0.65 or 0.80,
   }
-  figure {"the same, a token at S 65536 against one at S 4096: times as fast", case = long,
-      needs = {short}, told = "of the time a token at 4096", at_least = 0.95,
+  figure {"the same, time per token at S 4096 over that at S 65536", case = long,
+      needs = {short}, target = "constant time per token", at_least = 0.95,
       ratio = function(sample, samples)
     local other = rounds.beside(sample, samples, short)
-    -- each by the products of its own moment: the machine may have changed its speed in between
+    -- Each is divided by the sgemm reading beside it, as the machine's speed may have changed.
     return other
       and other.seconds * other.ceiling.sgemm / 4096
         / (sample.seconds * sample.ceiling.sgemm / 65536)
@@ -485,7 +486,7 @@ for _, causal in ipairs {false, true} do
   }
 end
 
--- ---- curves: no figures to reach, a picture -----------------------------------------------------
+-- ---- curves: only for the picture --------------------------------------------------------------
 
 for tokens = 8, 13 do
   local shape = {heads = 8, tokens = 1 << tokens, dim = 64}

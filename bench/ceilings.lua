@@ -1,23 +1,25 @@
---- What the machine allows, as readings that take some milliseconds each: they stand before and
+--- The limits of the machine. A reading takes some milliseconds; readings are taken before and
 --- after every measurement.
 local attune = require "attune"
 
 local ceilings = {}
 
-local memory -- to read, kept: filling it anew each time would cost more than reading it
+-- The memory to read. It is kept, as filling it costs more than reading it.
+local memory
 
---- Bytes so many that little of them is found in a cache when they are read again.
+--- The number of bytes of which the processor's caches hold only a small part when they are read
+--- again.
 function ceilings.past_caches() return math.max(256 << 20, 6 * attune.machine().l3) end
 
--- BLIS's threads spin for about a millisecond after a product, and would take the processor from
--- what comes next.
+-- BLIS's threads spin for about a millisecond after a product and would slow the next measurement
+-- down.
 local function rest(seconds)
   local until_then = attune.clock() + seconds
   while attune.clock() < until_then do end
 end
 
---- name = {reading = function(seconds) -> a second, unit, about, peak = true where nothing can
---- exceed it}
+--- name = {reading = function(seconds) -> units per second, unit, about, peak = true where no case
+--- can exceed it}
 ceilings.list = {
   fma = {unit = "FLOP/s", peak = true,
       about = "f32 multiply-adds of the instruction set in use, all threads",
@@ -32,7 +34,8 @@ ceilings.list = {
     attune.threads(all)
     return rate
   end},
-  bf16 = {unit = "FLOP/s", peak = true, about = "bf16 dot products of the set in use, all threads",
+  bf16 = {unit = "FLOP/s", peak = true,
+      about = "bf16 dot products of the instruction set in use, all threads",
       reading = function(seconds)
     return attune.measure.peak(seconds, "bf16")
   end},
@@ -43,7 +46,7 @@ ceilings.list = {
     return rate
   end},
   read = {unit = "B/s", peak = true,
-      about = "reading far past the last cache, 2 MiB pages, all threads",
+      about = "reading far more than the last cache holds, 2 MiB pages, all threads",
       reading = function(seconds, of)
     if of then return attune.measure.read(seconds, table.unpack(of)) end
     memory = memory or attune.zeros {ceilings.past_caches() // 4}
@@ -51,7 +54,7 @@ ceilings.list = {
   end},
 }
 
---- Names in the order in which they are told.
+--- Names in the order in which they are printed.
 ceilings.names = {"fma", "fma_one", "bf16", "sgemm", "read"}
 
 return ceilings

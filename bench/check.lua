@@ -1,27 +1,22 @@
---- make bench-check: this tree against an earlier one (REF, the commit that bench/RESULTS.md was
---- made at), both builds running the same cases in turns. What got slower
--- is named: the median of the rounds' ratios is off by more than 3% and three rounds of four agree.
--- Exit 1 then.
+--- make bench-check: compares this build with a build of an earlier commit (REF, or the one that
+--- bench/RESULTS.md names).
 --
---     lua5.4 bench/check.lua COMMAND-BEFORE COMMAND-NOW [--rounds N] [PATTERN ..]        COMMAND: a
--- build's attune
+-- Both builds run the same cases in alternation. A case is slower when the median of the rounds'
+-- ratios is below 0.97 and so is the ratio of three rounds of four below 1. The exit status is then
+-- 1.
 package.path = "./?.lua;" .. package.path
 local uv = require "luv"
+local arguments = require "bench.arguments"
 local cases = require "bench.cases"
 local stats = require "attune.results.statistics"
 
-local commands, count, patterns = {arg[1], arg[2]}, 9, {}
-do
-  local i = 3
-  while arg[i] do
-    if arg[i] == "--rounds" then
-      count, i = assert(math.tointeger(tonumber(arg[i + 1])), "--rounds: expected a number"), i + 1
-    else patterns[#patterns + 1] = arg[i] end
-    i = i + 1
-  end
-end
+local args = arguments.read("bench/check.lua", "compares two builds", function(parser)
+  parser:argument("before", "the attune command of the earlier build")
+  parser:argument("now", "the attune command of this build")
+end)
+local count, patterns = args.rounds, args.patterns
 
--- A process of one build that answers with seconds.
+-- Starts a process of one build: ask(case) gives its seconds.
 local function start(command)
   local input, output, buffer = uv.new_pipe(false), uv.new_pipe(false), ""
   local handle = assert(
@@ -53,12 +48,12 @@ end
 local function wanted(case)
   if #patterns == 0 then return true end
   for _, pattern in ipairs(patterns) do
-    if case.name:find(pattern) then return true end
+    if case.name:find(pattern, 1, true) then return true end
   end
   return false
 end
 
-local before, now = start(commands[1]), start(commands[2])
+local before, now = start(args.before), start(args.now)
 local worse = 0
 print(("%-24s %10s %22s"):format("case", "before/now", "quartiles"))
 for _, case in ipairs(cases.cases) do
@@ -66,7 +61,7 @@ for _, case in ipairs(cases.cases) do
     local ratios = {}
     for round = 1, count do
       local a, b
-      -- who goes first changes from round to round
+      -- The order alternates, as the second may find caches or a clock that the first left.
       if round % 2 == 1 then
         a, b = before.ask(case.name), now.ask(case.name)
       else b, a = now.ask(case.name), before.ask(case.name) end
@@ -87,5 +82,5 @@ for _, case in ipairs(cases.cases) do
 end
 before.stop()
 now.stop()
-print(worse == 0 and "nothing got slower" or ("%d got slower"):format(worse))
+print(worse == 0 and "No case is slower." or ("%d cases are slower."):format(worse))
 os.exit(worse == 0 and 0 or 1)

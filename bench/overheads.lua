@@ -1,11 +1,12 @@
---- What attune itself costs beside the work: time as users feel it, and memory.
+--- The overheads of attune: time besides the kernels, and scratch memory.
 local attune = require "attune"
 local stats = require "attune.results.statistics"
 local uv = require "luv"
 
 local overheads = {}
 
--- One attention call on tensors so small that only the way from Lua to the kernel and back counts.
+-- Seconds of one attention call on tensors so small that only the path from Lua to the kernel and
+-- back matters.
 local function call()
   local q = attune.randn({1, 1, 1, 4}, {seed = 1})
   local samples = {}
@@ -41,8 +42,8 @@ local function version()
   return stats.median(samples)
 end
 
--- A run of trials that do nothing, less what as many workers take that are started by hand with the
--- same request.
+-- Seconds per trial of a run whose trials do nothing, minus the seconds of starting a worker with
+-- the same request by hand.
 local function runner()
   local count = 40
   local script, dir = os.tmpname() .. ".lua", os.tmpname()
@@ -67,7 +68,7 @@ local function runner()
   } .. "\n"
   local differences = {}
   for i = 1, 5 do
-    -- the second measures nothing
+    -- The second run measures nothing.
     local whole = seconds_of(command, {
       "run", script, "--out", dir .. i,
     }) - seconds_of(command, {"run", script, "--out", dir .. i})
@@ -83,8 +84,8 @@ local function runner()
   return stats.median(differences)
 end
 
--- Bytes a thread that a call takes beside its results, and beside one packed copy of a kv head's
--- keys and values a thread (forward) or lse and delta (backward).
+-- Scratch bytes per thread of a call, without its results, and without one packed copy of a kv
+-- head's keys and values per thread (forward) or lse and delta (backward).
 local function scratch(tokens, dim, backward)
   local function draw(seed) return attune.randn({1, 8, tokens, dim}, {seed = seed}) end
   local q, k, v, d_o = draw(1), draw(2), draw(3), draw(4)
@@ -109,13 +110,13 @@ function overheads.measure()
   local rows = {
     {"one attention call on tiny tensors, from Lua", call(), 5e-6, "s"},
     {"`attune --version`", version(), 30e-3, "s"},
-    {"a trial, beside starting its worker", runner(), 5e-3, "s"},
+    {"a trial, without starting its worker", runner(), 5e-3, "s"},
   }
   for _, backward in ipairs {false, true} do
     for _, dim in ipairs {64, 128} do
       for _, tokens in ipairs {2048, 16384} do
-        rows[#rows + 1] = {("scratch a thread, %s, f32, H 8, S %d, D "
-          .. "%d, beside %s"):format(backward and "backward" or "prefill",
+        rows[#rows + 1] = {("scratch per thread, %s, f32, H 8, S %d, "
+          .. "D %d, without %s"):format(backward and "backward" or "prefill",
           tokens, dim,
           backward
             and "lse and delta"

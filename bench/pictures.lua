@@ -1,4 +1,4 @@
---- What make bench draws: the work under the machine's roofs, and time against tokens.
+--- The pictures of make bench: cases under the machine's roofline, and time against tokens.
 local attune = require "attune"
 local gnuplot = require "attune.plot.gnuplot"
 local stats = require "attune.results.statistics"
@@ -58,7 +58,7 @@ local function roofline(folder, cases, samples)
       local x, y = s.flops / s.bytes, s.flops / seconds
       local group = c.name:find "f32" and 1 or c.name:find "bf16" and 2 or 3
       table.insert(groups[group], ("%s %s"):format(number(x), number(y)))
-      local place = group ~= 1
+      local alignment = group ~= 1
         and "right offset -0.8,0.3" or c.point:find "prefill"
         and (c.point:find "64" and "left offset 0.9,-0.35" or "left offset 0.9,0.35")
         or "left offset 0.6,-0.6"
@@ -66,7 +66,7 @@ local function roofline(folder, cases, samples)
         .. "rgb colour[%d]"):format(
           200 + #labels,
           quote((c.point:gsub("^prefill", ""):gsub("^decode", ""):gsub(" %w+, ", "", 1))),
-          number(x), number(y), place, group
+          number(x), number(y), alignment, group
         )
     end
   end
@@ -82,7 +82,7 @@ local function roofline(folder, cases, samples)
       "set label %d %s at graph 0.03,%g font ',13' textcolor rgb colour[%d]"
     ):format(290 + i, quote(name), 1.02 - 0.06 * i, i)
   end
-  local script = titles("The work under the machine's roofs",
+  local script = titles("The cases under the machine's roofline",
     "operations per byte that must be read; "
     .. "G: decode, G query heads per kv head; D: prefill")
     .. table.concat(labels, "\n") .. ([[
@@ -94,7 +94,7 @@ set tmargin at screen 0.87
 set logscale xy
 set xrange [%g:%g]
 set yrange [%s:%s]
-set xlabel 'operations a byte' textcolor rgb ink
+set xlabel 'operations per byte' textcolor rgb ink
 set format x '%%g'
 set format y '%%.0s %%cFLOP/s'
 set label 300 %s at first %g,%s right offset 0,0.7 font ',11' textcolor rgb quiet
@@ -113,7 +113,7 @@ plot for [i=0:1] data index i using 1:2 with lines linecolor rgb '#8C8C8C' linew
   draw(folder, "roofline", script, table.concat(blocks, "\n\n"))
 end
 
--- One panel a kind of curve, a line a name.
+-- One panel per kind of curve, one line per name.
 local function curves(folder, cases, samples)
   local panels, order = {}, {}
   for _, c in ipairs(cases) do

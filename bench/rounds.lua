@@ -1,14 +1,16 @@
 --- Interleaved measurement: in each round every case runs between readings of the ceilings that it
 --- is compared with.
 --
--- A case is {name, ceilings, make = function() -> {run = fn, flops = , bytes = , times = calls in a
--- run}}; dots: its arithmetic is bf16's dot products, arithmetic: names another ceiling than fma
--- for it; heavy: made
--- anew each round; cold: its bytes come from memory, from `memory` where make returns that. flops
--- and bytes are those that a call cannot do without. Both sides of a
--- ratio are the best of what fits a slot of the same length. A round of a case is void where the
--- case exceeds a peak: then another program had the processor
--- while the peak was read, or memory changed its speed in between.
+-- A case is {name, ceilings, make, dots, arithmetic, heavy, cold}:
+--   make        function() -> {run = fn, flops = , bytes = , times = calls per run, memory = };
+--               flops and bytes are the minimum that a call needs
+--   dots        the arithmetic is bf16 dot products
+--   arithmetic  the name of another ceiling than fma
+--   heavy       made again in each round
+--   cold        its bytes come from memory; bandwidth is read from `memory` where make returns it
+-- Both sides of a ratio are the best call of a slot of the same length. A round of a case is void
+-- where the case exceeds a peak: then another program used the processor while the peak was read,
+-- or memory changed its speed in between.
 local attune = require "attune"
 local ceilings = require "bench.ceilings"
 local stats = require "attune.results.statistics"
@@ -33,8 +35,8 @@ local function readings(names, memory)
   return values
 end
 
--- The ceilings around a case: of a peak the greater reading, of what may also be exceeded (sgemm)
--- the mean.
+-- The ceilings of a case: for a peak the max of the two readings; for sgemm, which a case may
+-- exceed, their mean.
 local function around(before, after)
   local values = {}
   for name, x in pairs(before) do
@@ -43,8 +45,8 @@ local function around(before, after)
   return values
 end
 
---- The least time that the ceilings allow a sample.
-function rounds.least_seconds(sample)
+--- The min time that the ceilings allow for a sample.
+function rounds.min_seconds(sample)
   local c = sample.ceiling
   return math.max(
     sample.bytes and c.read and sample.bytes / c.read or 0,
@@ -52,8 +54,8 @@ function rounds.least_seconds(sample)
   )
 end
 
--- The peak that a round exceeds, if any. A call that keeps its data in a cache may well read faster
--- than memory does.
+-- The peak that a sample exceeds, if any. Only cold cases are compared with the bandwidth of
+-- memory: others may read their data from a cache.
 local function exceeded(case, sample)
   local c = sample.ceiling
   if c[sample.arithmetic]
@@ -63,9 +65,9 @@ local function exceeded(case, sample)
   if case.cold and c.read and sample.bytes / sample.seconds > c.read then return "read" end
 end
 
-local problems = {} -- that stay from round to round
+local problems = {} -- by case name, kept from round to round
 
---- Runs a case's slot and gives its best seconds, flops and bytes.
+--- Runs a case for one slot. Returns the best seconds, flops and bytes per call.
 function rounds.seconds_of(case, between)
   local problem = problems[case.name] or case.make()
   problems[case.name] = not case.heavy and problem or nil
@@ -82,8 +84,9 @@ function rounds.seconds_of(case, between)
   return seconds / times, flops / times, bytes and bytes / times
 end
 
---- samples[case] = list of {seconds, ceiling = {..}, void = peak's name or nil, round}
-function rounds.measure(cases, count, told)
+--- Returns samples: samples[case name] = list of {seconds, ceiling = {..}, void = name of the
+--- exceeded peak or nil, round}. progress(round, case) is called after each sample.
+function rounds.measure(cases, count, progress)
   local samples = {}
   for _, case in ipairs(cases) do samples[case.name] = {} end
   for round = 1, count do
@@ -103,7 +106,7 @@ function rounds.measure(cases, count, told)
       }
       sample.void = exceeded(case, sample)
       table.insert(samples[case.name], sample)
-      if told then told(round, case) end
+      if progress then progress(round, case) end
     end
   end
   return samples
@@ -118,7 +121,7 @@ end
 
 -- One sample's ratio to what `of` names: a ceiling, "roofline", or another case of the same round.
 local function ratio(sample, of, samples)
-  if of == "roofline" then return rounds.least_seconds(sample) / sample.seconds end
+  if of == "roofline" then return rounds.min_seconds(sample) / sample.seconds end
   if ceilings.list[of] then
     return (ceilings.list[of].unit == "B/s" and sample.bytes or sample.flops) / sample.seconds
       / sample.ceiling[of]

@@ -1,27 +1,21 @@
---- make bench: ours beside the machine's ceilings, interleaved. lua5.4 bench/run.lua [--rounds N]
---- [--write FILE] [--rows] [PATTERN ..]
--- --rows: the table's rows alone. Figures of an instruction set that is not the one in use come
--- from a process of its own, after the others.
+--- make bench: times the kernels and compares them with the ceilings of this machine.
+--
+-- Figures of an instruction set other than the one in use are measured by a second process, which
+-- prints its rows of the table (--rows).
 package.path = "./?.lua;" .. package.path
 local attune = require "attune"
+local arguments = require "bench.arguments"
 local cases = require "bench.cases"
 local ceilings = require "bench.ceilings"
 local rounds = require "bench.rounds"
 local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
-local count, write, rows_alone, patterns = 9, nil, false, {}
-do
-  local i = 1
-  while arg[i] do
-    if arg[i] == "--rounds" then
-      count, i = assert(math.tointeger(tonumber(arg[i + 1])), "--rounds: expected a number"), i + 1
-    elseif arg[i] == "--write" then write, i = assert(arg[i + 1], "--write: expected a file"), i + 1
-    elseif arg[i] == "--rows" then rows_alone = true
-    else patterns[#patterns + 1] = arg[i] end
-    i = i + 1
-  end
-end
+local args = arguments.read("bench/run.lua", "times the kernels", function(parser)
+  parser:option("--write", "a file for the page, beside which pictures are drawn"):argname "FILE"
+  parser:flag("--rows", "print only the rows of the table of figures")
+end)
+local count, write, rows_alone, patterns = args.rounds, args.write, args.rows, args.patterns
 
 local function wanted(f)
   if #patterns == 0 then return true end
@@ -38,6 +32,8 @@ local function has(set)
   end
 end
 
+-- needed: names of cases; chosen: the cases to run here; shown: figures of this process; elsewhere:
+-- figures that another process measures.
 local needed, chosen, shown, elsewhere = {}, {}, {}, {}
 for _, f in ipairs(cases.figures) do
   if f.isa and f.isa ~= machine.isa then
@@ -60,38 +56,46 @@ if #chosen == 0
   os.exit(2)
 end
 
+local on_terminal = os.getenv "TERM" and require "luv".guess_handle(2) == "tty"
 local function progress(round, case)
-  if os.getenv "TERM" and require "luv".guess_handle(2) == "tty" then
+  if on_terminal then
     io.stderr:write(("\r\27[Kround %d of %d: %s"):format(round, count, case.name))
   end
 end
 
 local samples = rounds.measure(chosen, count, progress)
-io.stderr:write "\r\27[K"
+if on_terminal then io.stderr:write "\r\27[K" end
 
 local out = {}
 local function line(...) out[#out + 1] = (...):format(select(2, ...)) end
 
 line("# Measured")
 line("")
-line("%s, %d cores, %d threads, instruction set %s, L2 %s, L3 %s; attune %s, %s; %d rounds; made "
-  .. "by `make bench`.",
+-- The commit that bench/base builds for a comparison with this page.
+local function commit()
+  local pipe = io.popen "git rev-parse HEAD 2>/dev/null"
+  local hash = pipe and pipe:read "l"
+  if pipe then pipe:close() end
+  return hash or "unknown"
+end
+
+line("Made by `make bench`: %d rounds, attune %s, %s, commit", count, attune.version,
+  os.date "!%Y-%m-%d")
+line("%s,", commit())
+line("%s, %d cores, %d threads, instruction set %s, L2 %s, L3 %s.",
   machine.cpu, machine.cores, attune.threads(), machine.isa,
-  text.quantity(
-    machine.l2, "B"
-  ), text.quantity(machine.l3, "B"), attune.version, os.date "!%Y-%m-%d", count)
+  text.quantity(machine.l2, "B"), text.quantity(machine.l3, "B"))
 line("")
-line(
-  "Ratios, each to readings of the ceiling before and after it in the same round; the median of "
-    .. "the rounds, with quartiles. roofline: what max(bytes / read, operations / fma) allows. A "
-    .. "round in which something exceeds a peak is void."
-)
-line("")
+line [[
+A figure is the median ratio over the rounds, with quartiles. In every round a case is compared with
+readings of its ceiling before and after it. "roofline" is the time that max(bytes / read,
+operations / fma) allows. A round in which a case exceeds a peak is void.
+]]
 local function rows_of(figures)
   for _, f in ipairs(figures) do
     local r = rounds.figure(f, samples)
     line("| %s | %s | %s | %s | %.2f%s | %d (%d) |", f[1],
-      r.median and ("%.3f"):format(r.median) or "-", f.told or f.of,
+      r.median and ("%.3f"):format(r.median) or "-", f.target or f.of,
       r.median and ("%.3f to %.3f"):format(r.low, r.high) or "-", f.at_least,
       r.median and r.median < f.at_least and " missed" or "", r.n, r.void)
   end
@@ -111,11 +115,11 @@ local function rows_from_elsewhere(f)
     )
   )
   for row in child:lines() do line("%s", row) end
-  assert(child:close(), "bench: a process with another instruction set failed")
+  assert(child:close(), "bench: the process with ATTUNE_ISA=" .. f.isa .. " failed")
 end
 
 if #shown + #elsewhere > 0 then
-  line("| work | share | of | quartiles | goal | rounds (void) |")
+  line("| work | ratio | to | quartiles | goal | rounds (void) |")
   line("|---|--:|---|---|--:|--:|")
   rows_of(shown)
   for _, f in ipairs(elsewhere) do rows_from_elsewhere(f) end

@@ -1,5 +1,5 @@
---- One build's side of a comparison: a line with a case's name on standard input, its best seconds
---- of a slot on standard output.
+--- One build's side of bench/check.lua: reads case names, one per line, and prints the best seconds
+--- of a slot for each.
 package.path = "./?.lua;" .. package.path
 local rounds = require "bench.rounds"
 
@@ -9,7 +9,7 @@ for _, case in ipairs(require "bench.cases".cases) do made[case.name] = case end
 for name in io.lines() do
   local case = made[name]
   if not case then
-    print "unknown"
+    print "unknown case"
   else
     print(("%.9g"):format(rounds.seconds_of(case)))
   end

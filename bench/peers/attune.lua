@@ -1,10 +1,12 @@
---- attune as one of the peers: lines on standard input, a line each in answer. The time is taken
---- here, so that the way between the processes does not count.
+--- attune as one of the peers: reads one request per line and answers each with one line. Time is
+--- measured here, so that communication between the processes does not count.
 --
---     prefill HEADS KV_HEADS TOKENS HEAD_DIM DTYPE          decode HEADS KV_HEADS TOKENS HEAD_DIM
--- DTYPE BYTES          forward | both HEADS KV_HEADS TOKENS HEAD_DIM BATCH
---         make a problem, answer its number; decode goes round caches that take BYTES together
---     run NUMBER SECONDS      seconds a call, over as many calls as fill SECONDS
+--     prefill HEADS KV_HEADS TOKENS HEAD_DIM DTYPE
+--     decode HEADS KV_HEADS TOKENS HEAD_DIM DTYPE BYTES
+--     forward HEADS KV_HEADS TOKENS HEAD_DIM BATCH, and both (with gradients) likewise
+--         makes a problem and answers its number; decode uses caches of BYTES in all, round-robin
+--     run NUMBER SECONDS      answers the seconds per call, over calls that fill SECONDS
+--     drop NUMBER             frees a problem
 local attune = require "attune"
 
 local problems = {}
@@ -21,7 +23,7 @@ function make.prefill(heads, kv_heads, tokens, dim, dtype)
 end
 
 function make.decode(heads, kv_heads, tokens, dim, dtype, bytes)
-  local caches, turn = {}, 0
+  local caches, index = {}, 0
   local k = attune.randn({1, kv_heads, 512, dim}, {seed = 1})
   repeat
     local cache = attune.cache {
@@ -32,8 +34,8 @@ function make.decode(heads, kv_heads, tokens, dim, dtype, bytes)
   until #caches * cache.nbytes >= bytes
   local q = attune.randn({1, heads, 1, dim}, {seed = 2}):to(dtype)
   return function()
-    turn = turn % #caches + 1
-    caches[turn]:attend(q)
+    index = index % #caches + 1
+    caches[index]:attend(q)
   end
 end
 

@@ -1,4 +1,4 @@
-"""What every peer benchmark shares: arguments, the two references, interleaved rounds, JSON lines.
+"""Common to all peer benchmarks: arguments, the two references, interleaved rounds, JSON lines.
 
 A shared machine drifts by tens of percent within minutes, so seconds alone mean little. Every sample here is taken
 beside a fresh reading of a reference, in the same round: BLIS sgemm 2048^3 for what is bound by arithmetic, the
@@ -27,7 +27,7 @@ def arguments(doc, **options):
     """The arguments that all programs take, plus options: name = (default, help)."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of every library")
-    parser.add_argument("--rounds", type=int, default=9, help="interleaved samples a case")
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved samples per case")
     parser.add_argument("--quick", action="store_true", help="smaller shapes and 3 rounds: does it run at all?")
     parser.add_argument("--peer", default="", help="only the peers whose name contains this")
     for name, (default, text) in options.items():
@@ -73,7 +73,7 @@ def l3_bytes():
 
 
 def cold_bytes():
-    """Enough bytes to find none of them in any cache when they are read in turn."""
+    """Enough bytes that no cache holds them when they are read one after another."""
     return max(512 << 20, 4 * l3_bytes())
 
 

@@ -43,7 +43,7 @@ class Problem:
         return 1 if self.hot else common.cold_bytes() // self.bytes(dtype) + 1
 
     def case(self, peer, dtype, calls, output, rest=0.0):
-        """calls: one callable a cache copy, taken in turn; output(result) gives [H, 1, D] of calls[0]."""
+        """calls: one callable per cache copy, used round-robin; output(result) gives [H, 1, D] of calls[0]."""
         import numpy as np
 
         error = float(np.max(np.abs(np.asarray(output(calls[0]()), dtype=np.float64) - self.oracle)))
@@ -185,8 +185,8 @@ def openvino_cases(problem, dtype, threads):
         def repeat(x):  # the op knows no groups
             if group == 1:
                 return x
-            wide = op.broadcast(op.unsqueeze(x, np.int64(2)), np.array([1, kv, group, tokens, DIM]))
-            return op.reshape(wide, np.array([1, HEADS, tokens, DIM]), False)
+            repeated = op.broadcast(op.unsqueeze(x, np.int64(2)), np.array([1, kv, group, tokens, DIM]))
+            return op.reshape(repeated, np.array([1, HEADS, tokens, DIM]), False)
 
         out = op.scaled_dot_product_attention(q, repeat(k), repeat(v), causal=False)
         request = compiled(openvino.Model([out], [q, k, v], "d")).create_infer_request()
@@ -222,9 +222,9 @@ def openvino_cases(problem, dtype, threads):
             whole = op.concat([past, x], 2)
             sinks.append(op.assign(whole, variable))
             if group > 1:  # only this spelling of repeat_kv is fused; a Broadcast to a computed shape is not
-                wide = op.multiply(op.unsqueeze(whole, op.constant(np.int64(2))),
+                repeated = op.multiply(op.unsqueeze(whole, op.constant(np.int64(2))),
                                    op.constant(np.ones((1, 1, group, 1, 1), np.float32)))
-                whole = op.reshape(wide, op.constant(np.array([0, HEADS, -1, DIM])), True)
+                whole = op.reshape(repeated, op.constant(np.array([0, HEADS, -1, DIM])), True)
             read.append(whole)
         out = op.scaled_dot_product_attention(q, *read, causal=False)
         model = openvino.Model([op.result(out)], sinks, [q, *new, beam], "d")

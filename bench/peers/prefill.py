@@ -155,8 +155,8 @@ def openvino_cases(problem, threads):
             def repeat(x):  # the op knows no groups: [1, kv, S, D] -> [1, heads, S, D]
                 if kv == heads:
                     return x
-                wide = op.broadcast(op.unsqueeze(x, np.int64(2)), np.array([1, kv, heads // kv, tokens, dim]))
-                return op.reshape(wide, np.array([1, heads, tokens, dim]), False)
+                repeated = op.broadcast(op.unsqueeze(x, np.int64(2)), np.array([1, kv, heads // kv, tokens, dim]))
+                return op.reshape(repeated, np.array([1, heads, tokens, dim]), False)
 
             out = op.scaled_dot_product_attention(q, repeat(k), repeat(v), causal=True)
             model = openvino.Model([out], [q, k, v], "sdpa")
