@@ -300,7 +300,7 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
     if (options->positions)
         return at_fail(
             ATTUNE_EVALUE,
-            "positions: expected none, as a cache's tokens stand where they were appended");
+            "positions: expected none, because the position of a cached token is its index");
     int64_t longest = attune_cache_length(c);
     if (Sq > longest) {
         return at_fail(ATTUNE_EVALUE,

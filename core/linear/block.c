@@ -14,11 +14,11 @@ enum { CAUSAL_BLOCK = 32, BLOCK = 128, TASKS = 32, CAUSAL_HEADS = 8, MIN_BLOCKS 
 /* ---- sections -------------------------------------------------------------------------------- */
 
 static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
-    const int64_t most = p->causal || p->Sq < p->Sk ? p->Sk : p->Sq, block = p->block ? p->block
-                                                                             : p->causal
-                                                                                 ? CAUSAL_BLOCK
-                                                                                 : BLOCK;
-    at_linear_cut out = {.block = block < most ? block : most};
+    const int64_t longest = p->causal || p->Sq < p->Sk ? p->Sk : p->Sq, block = p->block ? p->block
+                                                                                : p->causal
+                                                                                    ? CAUSAL_BLOCK
+                                                                                    : BLOCK;
+    at_linear_cut out = {.block = block < longest ? block : longest};
     out.section = at_round_up(at_ceil_div(tokens, wanted), out.block);
     if (wanted > 1 && out.section < MIN_BLOCKS * out.block) out.section = MIN_BLOCKS * out.block;
     out.sections = at_ceil_div(tokens, out.section);
@@ -27,8 +27,8 @@ static at_linear_cut cut(const at_linear *p, int64_t tokens, int64_t wanted) {
 
 at_linear_cut at_linear_cut_keys(const at_linear *p) {
     const int64_t heads = p->B * p->Hk;
-    /* Causal sections make their keys' features twice: only where heads alone would leave
-     * processors idle. */
+    /* If causal, sections compute the features of their keys twice. They are used only where the
+     * heads alone would leave processors idle. */
     return cut(p, p->Sk, p->causal && heads >= CAUSAL_HEADS ? 1 : at_ceil_div(TASKS, heads));
 }
 
@@ -66,7 +66,7 @@ attune_status at_linear_plan_new(attune_features kind, const attune_tensor *proj
     out->columns = at_round_up(M, panel / 2);
     out->Dvp = at_round_up(Dv, panel / 2);
     out->products = F * at_round_up(Dv, panel);
-    /* the 16 keep rows off one another's cache sets */
+    /* The 16 floats keep neighbouring rows in different cache sets. */
     out->stride = at_round_up(out->columns > F ? out->columns : F, AT_DIM) + 16;
     if (M == 0) return ATTUNE_OK;
     const int64_t floats = at_checked_mul(at_round_up(M, panel), at_round_up(D, AT_DIM));
@@ -97,7 +97,7 @@ static void carve(at_arena *a, const at_linear_plan *p, bool rotated, at_linear_
     s->v = at_arena_take(a, at_round_up(p->Dv, p->panel) * rows, size);
     s->scores = at_arena_take(a, rows * (at_round_up(rows, p->panel) + 16), size);
     s->o = at_arena_take(a, rows * p->Dvp, size);
-    s->wide = at_arena_take(a, rows * widest, size);
+    s->f32_rows = at_arena_take(a, rows * widest, size);
     s->row = at_arena_take(a, rows, size);
     s->other = at_arena_take(a, rows, size);
     s->z = at_arena_take(a, p->F, size);
@@ -114,15 +114,16 @@ attune_status at_linear_scratch_new(const at_linear_plan *p, bool rotated, at_li
 void at_linear_scratch_free(at_linear_scratch *s) { at_arena_free(&s->arena); }
 
 const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first,
-                            int64_t count, float *wide, int64_t *stride) {
+                            int64_t count, float *f32_rows, int64_t *stride) {
     const int64_t *s = t->stride, n = t->shape[3], offset = b * s[0] + h * s[1] + first * s[2];
     if (t->dtype == ATTUNE_F32 && s[3] == 1) {
         *stride = s[2];
         return (const float *)t->data + offset;
     }
-    for (int64_t i = 0; i < count; i++) at_load_row(t, offset + i * s[2], s[3], n, wide + i * n);
+    for (int64_t i = 0; i < count; i++)
+        at_load_row(t, offset + i * s[2], s[3], n, f32_rows + i * n);
     *stride = n;
-    return wide;
+    return f32_rows;
 }
 
 /* ---- features -------------------------------------------------------------------------------- */
@@ -148,7 +149,8 @@ static void half_squares(const at_linear_plan *p, const float *x, int64_t x_stri
     at_simd_now()->linear.squares(x, x_stride, count, p->D, (float)(0.5 / sqrt((double)p->D)), out);
 }
 
-/* e^(n - shift) (sin, cos) of M columns. shift NULL: without the exponential. */
+/* Replaces M columns x by e^(n - shift) sin(x) + add, then e^(n - shift) cos(x) + add. n NULL:
+ * without the exponential. */
 static void trigonometric(const at_linear_plan *p, float *f, int64_t count, const float *n,
                           float shift, float add) {
     for (int64_t r = 0; r < count; r++) {
@@ -228,7 +230,7 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
     case ATTUNE_FEATURES_FAVOR:
         if (running) {
             kernels->max(s->k, p->stride, count, p->M, s->row);
-            /* with epsilon the stabiliser is the max of w . x' alone, as the definition says */
+            /* With epsilon > 0 the stabiliser is the max of w . x' alone: see attune/linear.h. */
             for (int64_t r = 0; r < count; r++)
                 *max_exponent =
                     fmaxf(*max_exponent, p->epsilon > 0 ? s->row[r] : s->row[r] - s->other[r]);
@@ -335,8 +337,8 @@ void at_linear_sums_add(const at_linear_plan *p, const at_linear_scratch *s, int
 
 /* ---- triangles ------------------------------------------------------------------------------- */
 
-/* The columns that row r has: from *from to *to - 1. */
-static void seen(const at_linear_triangle *t, int64_t r, int64_t *from, int64_t *to) {
+/* The columns of row r that are in the triangle: [*from, *to). */
+static void visible_columns(const at_linear_triangle *t, int64_t r, int64_t *from, int64_t *to) {
     *from = t->later && r > t->skip ? r - t->skip : 0;
     *to = t->later || t->skip + r + 1 > t->columns ? t->columns : t->skip + r + 1;
 }
@@ -347,8 +349,8 @@ void at_linear_add_triangle(const at_linear_plan *p, const at_linear_triangle *t
     for (int64_t first = 0, n; first < t->rows; first += n) {
         int64_t from, to, own, end;
         n = t->rows - first < t->strip ? t->rows - first : t->strip;
-        seen(t, first, &from, &end);
-        seen(t, first + n - 1, &own, &to);
+        visible_columns(t, first, &from, &end);
+        visible_columns(t, first + n - 1, &own, &to);
         const int64_t start = from / p->panel * p->panel;
         const at_panel_product products = {.rows = n,
                                            .columns = at_round_up(to - start, p->panel / 2),
@@ -362,7 +364,7 @@ void at_linear_add_triangle(const at_linear_plan *p, const at_linear_triangle *t
                                            .c_row = width};
         simd->panels.multiply(&products);
         for (int64_t r = 0; r < n; r++) {
-            seen(t, first + r, &own, &end);
+            visible_columns(t, first + r, &own, &end);
             memset(scores + r * width + from, 0, (size_t)(own - from) * sizeof *scores);
             memset(scores + r * width + end, 0, (size_t)(to - end) * sizeof *scores);
         }

@@ -7,17 +7,16 @@
 #include "base/arena.h"
 #include "linear/linear_problem.h"
 
-/* The layout of a block: one row of `stride` floats per token for features; value dims in panels of
- * `panel` columns. D: head_dim; Dv: v_head_dim; M: rows of the projection; F: features; block:
- * tokens.
- */
+/* The layout of a block of `block` tokens. Features have one row of `stride` floats per token.
+ * Value dims are packed in panels of `panel` columns. D: head_dim; Dv: v_head_dim; M: rows of the
+ * projection; F: features. */
 typedef struct at_linear_plan {
     attune_features features;
-    int64_t D, Dv, M, F, block, panel, stride, columns,
-        Dvp;          /* columns: M in whole half panels; Dvp: Dv likewise */
-    int64_t products; /* floats of a sum of features times values */
+    int64_t D, Dv, M, F, block, panel, stride;
+    int64_t columns, Dvp; /* M and Dv, rounded up to whole half panels */
+    int64_t products;     /* the floats of `s` in at_linear_sums */
     float epsilon;
-    float *projection; /* packed as columns: the right side of x w^T */
+    float *projection; /* w packed as columns, the right side of x w^T; NULL where M is 0 */
 } at_linear_plan;
 
 attune_status at_linear_plan_new(attune_features kind, const attune_tensor *projection, int64_t D,
@@ -28,21 +27,22 @@ void at_linear_plan_free(at_linear_plan *plan);
 /* Divides the tokens of a head into sections of whole blocks. The sections depend only on the
  * problem, so that bits do not depend on the number of threads. */
 typedef struct at_linear_cut {
-    int64_t block, sections, section; /* section: tokens */
+    int64_t block, section; /* tokens of a block, of a section */
+    int64_t sections;       /* per head */
 } at_linear_cut;
 at_linear_cut at_linear_cut_keys(const at_linear *p);
-at_linear_cut at_linear_cut_queries(const at_linear *p); /* not causal */
+at_linear_cut at_linear_cut_queries(const at_linear *p); /* for problems that are not causal */
 /* The tokens of a section: [*from, *to). */
 void at_linear_section(const at_linear_cut *cut, int64_t number, int64_t tokens, int64_t *from,
                        int64_t *to);
 
 /* Sums over keys. Every term is scaled by e^-max_exponent, where max_exponent is the max exponent
- * of the keys so far. */
+ * of the keys that were added so far; -inf before the first. */
 typedef struct at_linear_sums {
     float max_exponent;
-    float *z; /* [F] features */
-    float *s; /* [Dvp / panel][F][panel] features times values, rotated; gradients keep [F / panel,
-                 rounded up][Dv][panel] */
+    float *z; /* [F] sum of features */
+    float *s; /* [Dv / panel, rounded up][F][panel] sum of rotated features times values; in
+                 gradients [F / panel, rounded up][Dv][panel] */
 } at_linear_sums;
 int64_t at_linear_sums_floats(const at_linear_plan *plan);
 at_linear_sums at_linear_sums_at(const at_linear_plan *plan,
@@ -72,9 +72,9 @@ typedef struct at_linear_scratch {
     float *v;         /* panels of dims [Dvp / panel][block][panel] */
     float *scores;    /* [block][block + 16] */
     float *o;         /* [block][Dvp] */
-    float *wide;      /* [block][max(D, Dv)] */
-    float *row, *other, *z; /* [block], [block], [F] */
-    int64_t *best;          /* [block] where wanted: the column of each query's max of w . x' */
+    float *f32_rows;  /* [block][max(D, Dv)] */
+    float *row, *other, *z; /* [block], [block], [F]: for the use of one function at a time */
+    int64_t *best;          /* [block] the column of each query's max of w . x'; NULL: not wanted */
     at_arena arena;
 } at_linear_scratch;
 attune_status at_linear_scratch_new(const at_linear_plan *plan, bool rotated,
@@ -82,11 +82,11 @@ attune_status at_linear_scratch_new(const at_linear_plan *plan, bool rotated,
 void at_linear_scratch_free(at_linear_scratch *scratch);
 
 /* `count` tokens of a head, from `first` on, as f32 rows: the tensor's own memory where possible,
- * else a copy in `wide`. *stride: floats from row to row. */
+ * else a copy in `f32_rows`. *stride: floats from row to row. */
 const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_t first,
-                            int64_t count, float *wide, int64_t *stride);
+                            int64_t count, float *f32_rows, int64_t *stride);
 
-/* The max exponent of some keys: of w . x', or if `whole` is true, of w . x' - n (trig: of n),
+/* The max exponent of `count` keys: of w . x', or if `whole` is true, of w . x' - n (trig: of n),
  * where n = |x'|^2 / 2. -inf for relu and elu. */
 float at_linear_max_exponent(const at_linear_plan *plan, at_linear_scratch *s, const float *x,
                              int64_t x_stride, int64_t count, bool whole);

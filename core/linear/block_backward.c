@@ -1,5 +1,5 @@
-/* block_backward.c - what a block of tokens has to do with gradients: its features, its part of S
- * and R, and its gradients through both. fast_backward.c says what they are. */
+/* block_backward.c - one block of tokens in the gradients of linear attention: its features, what
+ * it adds to S and R, and its own gradients. blocked_backward.c has the equations. */
 #include <math.h>
 #include <string.h>
 
@@ -40,7 +40,7 @@ at_tokens at_back_queries(const at_back_job *j, at_back_scratch *t, int64_t head
                           int64_t count, int64_t skip) {
     const at_linear *p = j->p;
     at_tokens q = {.b = head / p->Hq, .head = head, .first = first, .count = count, .skip = skip};
-    q.x = at_linear_rows(&p->q, q.b, head % p->Hq, first, count, t->s.wide, &q.x_stride);
+    q.x = at_linear_rows(&p->q, q.b, head % p->Hq, first, count, t->s.f32_rows, &q.x_stride);
     at_linear_queries(&j->plan, &t->s, q.x, q.x_stride, count,
                       at_linear_rotation(p, &p->q_rotation), q.b, first);
     return q;
@@ -50,7 +50,7 @@ void at_back_pack_features(const at_back_job *j, const float *rotated, int64_t c
     at_simd_now()->panels.pack_rows(rotated, j->plan.stride, count, j->plan.F, j->plan.block, to);
 }
 
-/* g = dN of the queries from their denominators. */
+/* Computes dN = d_o / Z of the queries into t->g. */
 static void load_slopes(const at_back_job *j, at_back_scratch *t, const at_tokens *q) {
     const int64_t Dv = j->plan.Dv;
     const float *Z = j->Z + q->head * j->p->Sq + q->first;
@@ -65,7 +65,7 @@ static void load_slopes(const at_back_job *j, at_back_scratch *t, const at_token
     }
 }
 
-/* sums' products += x^T times features in panels; x [count][Dv]. */
+/* Adds x^T times the packed features to the products of sums; x [count][Dv]. */
 static void add_products(const at_back_job *j, const float *x, int64_t x_stride,
                          const float *features, int64_t count, at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
@@ -121,22 +121,22 @@ static double trigonometric_backward(const at_linear_plan *p, float *d, const fl
     return total;
 }
 
-/* From t->d, the gradients of features f of tokens, to theirs, which go to `to`. key: with an
- * exponent of |x'|^2 / 2, and a stabiliser that others share: what it gets, negative, is returned.
- */
+/* From t->d, the gradients of the features f, computes the gradients of the tokens x and stores
+ * them in `to`. key: the tokens are keys, so that |x'|^2 / 2 is in their exponent and their
+ * stabiliser is one for all keys of a head; minus the gradient of the stabiliser is returned. */
 static double features_backward(const at_back_job *j, at_back_scratch *t, const at_tokens *x,
                                 const float *f, bool key, attune_tensor *to) {
     const at_linear_plan *p = &j->plan;
     const at_simd *simd = at_simd_now();
     const int64_t n = x->count, width = at_round_up(p->D, p->panel / 2);
     const double c = 1 / sqrt((double)p->D);
-    double total = 0, along = 0; /* along: x' enters by |x'|^2 / 2 too */
+    double total = 0, along = 0; /* along: the derivative by |x'|^2 / 2 */
     float *sums = t->s.other;
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
         simd->linear.exp_backward(t->d, f, p->stride, n, p->M, p->epsilon, sums);
         for (int64_t r = 0; r < n; r++) total += (double)sums[r];
-        /* a query's own stabiliser, which cancels without epsilon */
+        /* A query has a stabiliser of its own. Without epsilon it cancels. */
         for (int64_t r = 0; r < n && !key && t->s.best; r++)
             t->d[r * p->stride + t->s.best[r]] -= sums[r];
         if (key || p->epsilon > 0) along = -c;
@@ -164,7 +164,8 @@ static double features_backward(const at_back_job *j, at_back_scratch *t, const 
 
 /* ---- queries --------------------------------------------------------------------------------- */
 
-/* Z of the queries against S, and, where keys is not NULL, the block's own keys up to each. */
+/* Computes Z of the queries, over the keys in `sums` and, if keys is not NULL, over the keys of the
+ * same block up to each query. */
 static void denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
                          const at_tokens *keys, const at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
@@ -180,8 +181,8 @@ static void denominators(const at_back_job *j, at_back_scratch *t, const at_toke
                         t->s.z, Z);
 }
 
-/* Rows of a triangle's strip. An Inf or NaN in what the triangle is multiplied by, x [rows][n],
- * must not reach rows that do not see it, not even times zero: then each row goes by itself. */
+/* The rows per strip of a triangle that is multiplied by x [rows][n]. An Inf or NaN in x must not
+ * reach rows to which it is not visible, not even times zero; then each row is its own strip. */
 static int64_t strip_of(const float *x, int64_t stride, int64_t rows, int64_t n) {
     const at_simd *simd = at_simd_now();
     for (int64_t r = 0; r < rows; r++)
@@ -189,8 +190,8 @@ static int64_t strip_of(const float *x, int64_t stride, int64_t rows, int64_t n)
     return simd->geometry.rows[AT_FMA];
 }
 
-/* dA += tril(dN v^T) B. An Inf or NaN in v stays with the rows that see it, as what they do not see
- * is set to zero before it is multiplied. */
+/* dA += tril(dN v^T) B. An Inf or NaN in v reaches only the rows to which it is visible, because
+ * the hidden products are set to zero before they are multiplied by B. */
 static void within_queries(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
                            const at_tokens *keys) {
     const at_linear_plan *plan = &j->plan;
@@ -238,7 +239,7 @@ void at_back_through_queries(const at_back_job *j, at_back_scratch *t, const at_
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-void at_back_turn_sums(const at_back_job *j, const at_linear_sums *sums, float *to) {
+void at_back_transpose_sums(const at_back_job *j, const at_linear_sums *sums, float *to) {
     const at_linear_plan *plan = &j->plan;
     const int64_t panel = plan->panel;
     for (int64_t f = 0; f < plan->F; f += panel) {
@@ -251,8 +252,8 @@ void at_back_turn_sums(const at_back_job *j, const at_linear_sums *sums, float *
     }
 }
 
-/* Each key's sum of dZ_i a_i: over later blocks where first, and over this block's queries, if any,
- * from the key on. */
+/* Adds to each key's gradient its sum of dZ_i a_i: over this block's queries from the key on and,
+ * if `first` is true, over the queries of later blocks. */
 static void add_later(const at_back_job *j, at_back_scratch *t, const at_tokens *k,
                       const at_tokens *q, bool first, at_linear_sums *sums) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
@@ -270,8 +271,8 @@ static void add_later(const at_back_job *j, at_back_scratch *t, const at_tokens 
     }
 }
 
-/* dv += triu(B A^T) dN and dB += triu(v dN^T) A: key i meets the block's queries from i - skip on.
- * Where a query's features are not finite, Z and dN are not. */
+/* dv += triu(B A^T) dN and dB += triu(v dN^T) A: key i is visible to the block's queries from i -
+ * skip on. If a query's features are not finite, neither are its Z and dN. */
 static void within_keys(const at_back_job *j, at_back_scratch *t, const at_tokens *k,
                         const at_tokens *q) {
     const at_linear_plan *plan = &j->plan;

@@ -1,12 +1,14 @@
-/* fast.c - linear attention in f32, a block of tokens after the other: features are made where they
- * are used and never stored.
+/* blocked.c - linear attention in f32, block after block of tokens. Features are computed where
+ * they are used and never stored.
  *
- * All keys:  sums over sections of keys, merged, then blocks of queries read them.
- * Causal:    o = Q S + tril(Q K^T) V within a block, S the sums over all blocks before
- * (Katharopoulos et al. 2020, section 3.3, in blocks). Where there are few heads the tokens are cut
- * in sections: their sums first, then what comes before each, then each section from there on.
+ * - Not causal: the sums of each section of keys are computed and merged; then blocks of queries
+ *   read them.
+ * - Causal: o = Q S + tril(Q K^T) V within a block, where S are the sums over all earlier blocks
+ *   (Katharopoulos et al. 2020, section 3.3, in blocks). If there are few heads, the tokens are
+ *   divided into sections: first the sums of each section are computed, then the sums before each
+ *   section, and then all sections run in parallel.
  *
- * Sections follow from the problem alone, so that the bits do.
+ * The problem alone decides the sections, so results have the same bits for any number of threads.
  */
 #include <math.h>
 #include <string.h>
@@ -20,37 +22,38 @@
 
 enum { QUERY_BLOCKS = 4 };
 
-typedef struct fast_job {
+typedef struct blocked_job {
     const at_linear *p;
     at_linear_plan plan;
     attune_tensor *o;
     at_linear_cut cut;
-    int64_t row_tasks;   /* of a query head */
-    float *sums;         /* [kv heads][sections] */
-    float *max_exponent; /* [kv heads][sections]: with epsilon, of all keys of a head, in its first
-                            slot */
+    int64_t row_tasks;   /* tasks per query head */
+    float *sums;         /* [kv heads][sections] at_linear_sums */
+    float *max_exponent; /* [kv heads][sections], used with epsilon > 0; a head's first entry: of
+                            all its keys */
     at_linear_scratch *thread;
-} fast_job;
+} blocked_job;
 
-static float *list_of(const fast_job *j, int64_t head) {
+static float *list_of(const blocked_job *j, int64_t head) {
     return j->sums + head * j->cut.sections * at_linear_sums_floats(&j->plan);
 }
 
-/* Features of the keys [first, first + count) of a kv head, relative to what sums are then relative
- * to. Whether their values are finite. */
-static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int64_t first,
+/* Computes the features of the keys [first, first + count) of a kv head and packs the values. Sums
+ * and features are then relative to the same max exponent. Returns whether all values are finite.
+ */
+static bool make_keys(const blocked_job *j, at_linear_scratch *s, int64_t head, int64_t first,
                       int64_t count, at_linear_sums *sums) {
     const at_linear *p = j->p;
     int64_t stride;
     const float *k =
-        at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
+        at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->f32_rows, &stride);
     const bool running = !(p->epsilon > 0);
     float max_exponent = running ? sums->max_exponent : j->max_exponent[head * j->cut.sections];
     at_linear_keys(&j->plan, s, k, stride, count, at_linear_rotation(p, &p->k_rotation),
                    head / p->Hk, first, running, &max_exponent, (float)p->epsilon);
     at_linear_sums_rescale(&j->plan, sums, max_exponent);
     const float *v =
-        at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
+        at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->f32_rows, &stride);
     at_simd_now()->panels.pack_rows(v, stride, count, p->Dv, j->plan.block, s->v);
     bool finite = true;
     for (int64_t r = 0; r < count && finite; r++)
@@ -58,8 +61,8 @@ static bool make_keys(const fast_job *j, at_linear_scratch *s, int64_t head, int
     return finite;
 }
 
-/* Rows of s->o over their denominators. */
-static void store(const fast_job *j, const at_linear_scratch *s, int64_t head, int64_t first,
+/* Divides the rows of s->o by their denominators and stores them. */
+static void store(const blocked_job *j, const at_linear_scratch *s, int64_t head, int64_t first,
                   int64_t count, const float *denominators) {
     const at_linear *p = j->p;
     for (int64_t r = 0; r < count; r++) {
@@ -76,8 +79,8 @@ static void store(const fast_job *j, const at_linear_scratch *s, int64_t head, i
     }
 }
 
-/* o = q sums, for `count` rows of s->q_turned. */
-static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t count,
+/* o = q sums, for `count` rows of s->q_rotated. */
+static void read_sums(const blocked_job *j, const at_linear_scratch *s, int64_t count,
                       const at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
     const at_panel_product product = {.rows = count,
@@ -95,9 +98,9 @@ static void read_sums(const fast_job *j, const at_linear_scratch *s, int64_t cou
 
 /* ---- keys ------------------------------------------------------------------------------------ */
 
-/* The max of w . x' of a section, where epsilon makes it part of the result. */
-static attune_status greatest_task(void *context, int64_t task, int thread) {
-    fast_job *j = context;
+/* The max of w . x' of a section. With epsilon > 0 it is part of the result. */
+static attune_status max_task(void *context, int64_t task, int thread) {
+    blocked_job *j = context;
     const at_linear *p = j->p;
     at_linear_scratch *s = &j->thread[thread];
     const int64_t head = task / j->cut.sections;
@@ -107,16 +110,16 @@ static attune_status greatest_task(void *context, int64_t task, int thread) {
     for (int64_t first = from; first < to; first += j->plan.block) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block;
         const float *k =
-            at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->wide, &stride);
+            at_linear_rows(&p->k, head / p->Hk, head % p->Hk, first, count, s->f32_rows, &stride);
         best = fmaxf(best, at_linear_max_exponent(&j->plan, s, k, stride, count, false));
     }
     j->max_exponent[task] = best;
     return ATTUNE_OK;
 }
 
-/* Sums of a section, into its own slot, or, causal, into the next one's. */
+/* Computes the sums of a section, into the entry of the section or, if causal, of the next one. */
 static attune_status sum_task(void *context, int64_t task, int thread) {
-    fast_job *j = context;
+    blocked_job *j = context;
     at_linear_scratch *s = &j->thread[thread];
     const int64_t summed = j->p->causal ? j->cut.sections - 1 : j->cut.sections,
                   head = task / summed, number = task % summed, index = number + j->p->causal;
@@ -136,7 +139,7 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
 }
 
 static attune_status merge_task(void *context, int64_t head, int thread) {
-    fast_job *j = context;
+    blocked_job *j = context;
     (void)thread;
     at_linear_sums_gather(&j->plan, list_of(j, head), j->cut.sections, j->p->causal);
     return ATTUNE_OK;
@@ -145,7 +148,7 @@ static attune_status merge_task(void *context, int64_t head, int thread) {
 /* ---- queries --------------------------------------------------------------------------------- */
 
 static attune_status rows_task(void *context, int64_t task, int thread) {
-    fast_job *j = context;
+    blocked_job *j = context;
     const at_linear *p = j->p;
     at_linear_scratch *s = &j->thread[thread];
     const int64_t head = task / j->row_tasks, b = head / p->Hq, h = head % p->Hq,
@@ -156,7 +159,7 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
          first += j->plan.block) {
         const int64_t count = p->Sq - first < j->plan.block ? p->Sq - first : j->plan.block;
         int64_t stride;
-        const float *q = at_linear_rows(&p->q, b, h, first, count, s->wide, &stride);
+        const float *q = at_linear_rows(&p->q, b, h, first, count, s->f32_rows, &stride);
         at_linear_queries(&j->plan, s, q, stride, count, at_linear_rotation(p, &p->q_rotation), b,
                           first);
         read_sums(j, s, count, &sums);
@@ -166,9 +169,10 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* o += tril(q k^T) v: row r sees the block's keys up to skip + r. An Inf or NaN in v must not reach
- * rows that do not see it, not even times zero: then each row goes by itself. */
-static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, int64_t skip,
+/* o += tril(q k^T) v: the block's keys up to skip + r are visible to row r. An Inf or NaN in v must
+ * not reach rows to which it is not visible, not even times zero; then each row is its own strip.
+ */
+static void within(const blocked_job *j, const at_linear_scratch *s, int64_t rows, int64_t skip,
                    bool finite) {
     const at_linear_plan *plan = &j->plan;
     const at_linear_triangle t = {.rows = rows,
@@ -189,7 +193,7 @@ static void within(const fast_job *j, const at_linear_scratch *s, int64_t rows, 
 }
 
 static attune_status causal_task(void *context, int64_t task, int thread) {
-    fast_job *j = context;
+    blocked_job *j = context;
     const at_linear *p = j->p;
     const at_simd *simd = at_simd_now();
     at_linear_scratch *s = &j->thread[thread];
@@ -208,7 +212,7 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
             simd->panels.pack_columns(s->k_rotated, j->plan.stride, count, p->F, s->k_columns);
         for (int64_t g = 0; g < p->G && rows > 0; g++) {
             const int64_t h = head % p->Hk * p->G + g, i = first + skip - offset;
-            const float *q = at_linear_rows(&p->q, b, h, i, rows, s->wide, &stride);
+            const float *q = at_linear_rows(&p->q, b, h, i, rows, s->f32_rows, &stride);
             at_linear_queries(&j->plan, s, q, stride, rows, at_linear_rotation(p, &p->q_rotation),
                               b, i);
             read_sums(j, s, rows, &sums);
@@ -227,11 +231,11 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static attune_status run(fast_job *j) {
+static attune_status run(blocked_job *j) {
     const at_linear *p = j->p;
     const int64_t heads = p->B * p->Hk;
     if (p->epsilon > 0) {
-        AT_TRY(at_parallel(heads * j->cut.sections, greatest_task, j));
+        AT_TRY(at_parallel(heads * j->cut.sections, max_task, j));
         for (int64_t head = 0; head < heads; head++) {
             float *all = j->max_exponent + head * j->cut.sections;
             for (int64_t n = 1; n < j->cut.sections; n++) all[0] = fmaxf(all[0], all[n]);
@@ -251,7 +255,7 @@ static attune_status run(fast_job *j) {
 }
 
 attune_status at_linear_blocked(const at_linear *p, attune_tensor *o) {
-    fast_job j = {.p = p, .o = o};
+    blocked_job j = {.p = p, .o = o};
     const int threads = at_threads();
     j.cut = at_linear_cut_keys(p);
     const int64_t block = j.cut.block;

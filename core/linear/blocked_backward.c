@@ -6,16 +6,16 @@
  * This dZ_i equals linear_reference.c's -(dN_i . o_i), as o_i = S_i^T A_i / Z_i; it saves computing
  * the outputs again. S and R are kept as panels of features, [F / panel][Dv][panel].
  *
- * - All keys: S over sections of keys, merged; then the queries in sections, each with its own R,
- *   merged; then the keys.
- * - Causal: S from the first block up gives dq, and Z and dZ, which are kept; R from the last block
- *   down gives dk and dv. Where tokens are cut in sections, the S before and the R after each
- *   section are computed first, as in blocked.c.
+ * - Not causal: S of each section of keys, merged; then dq and R of each section of queries,
+ * merged; then dk and dv.
+ * - Causal: S, from the first block to the last, gives dq, Z and dZ; R, from the last block to the
+ *   first, gives dk and dv. If the tokens are divided into sections, the S before and the R after
+ *   each section are computed first, as in blocked.c.
  *
  * Without epsilon S is scaled by e^-c, as in the forward pass, where c is the max exponent of the
  * keys up to the current block; so are its Z. A query's dN and dZ are then scaled by e^c, and R is
- * kept scaled by e^c for the c of its block. Going down c falls, so that R is only ever scaled
- * down, and meets keys scaled by e^-c.
+ * kept scaled by e^c for the c of its block. From the last block to the first c only falls, so R is
+ * only ever scaled down, and it is multiplied by keys that are scaled by e^-c.
  */
 #include <math.h>
 #include <string.h>
@@ -31,7 +31,7 @@
 
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static attune_status greatest_task(void *context, int64_t task, int thread) {
+static attune_status max_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
     const at_linear *p = j->p;
     at_back_scratch *t = &j->thread[thread];
@@ -57,7 +57,7 @@ static attune_status greatest_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* S of a section, into its own slot, or, causal, into the next one's. */
+/* Computes S of a section, into the entry of the section or, if causal, of the next section. */
 static attune_status sum_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
     const at_linear *p = j->p;
@@ -107,7 +107,7 @@ static attune_status merge_queries_task(void *context, int64_t head, int thread)
     return ATTUNE_OK;
 }
 
-/* dq of a section of queries that see all keys, and its R. */
+/* Not causal: dq of a section of queries, and its R. */
 static attune_status queries_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
     const at_linear *p = j->p;
@@ -133,8 +133,8 @@ static attune_status queries_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* dq of a section of causal queries, what is kept of them, and, into the slot of the section
- * before, its R. */
+/* Causal: dq of a section of queries, their Z, dZ and c, and R, into the entry of the section
+ * before. */
 static attune_status causal_queries_task(void *context, int64_t task, int thread) {
     at_back_job *j = context;
     const at_linear *p = j->p;
@@ -190,7 +190,7 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
     int64_t from, to;
     at_linear_section(&j->keys, number, p->Sk, &from, &to);
     if (p->causal && j->keys.sections == 1) at_linear_sums_clear(&j->plan, &r);
-    if (!p->causal) at_back_turn_sums(j, &r, t->r);
+    if (!p->causal) at_back_transpose_sums(j, &r, t->r);
     j->totals[task] = 0;
     for (int64_t first = from + (to - from - 1) / j->plan.block * j->plan.block; first >= from;
          first -= j->plan.block) {
@@ -198,7 +198,7 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
         if (p->causal) {
             c = j->shift[head * blocks + first / j->plan.block];
             at_linear_sums_rescale(&j->plan, &r, at_back_opposite(j, c));
-            at_back_turn_sums(j, &r, t->r);
+            at_back_transpose_sums(j, &r, t->r);
         }
         const at_tokens k =
             at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), false, &c);
@@ -207,7 +207,8 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* With epsilon the stabiliser does not cancel: the token that it comes from gets its gradient. */
+/* With epsilon > 0 the stabiliser does not cancel: its gradient belongs to the token that it comes
+ * from. */
 static void stabiliser_backward(const at_back_job *j, int64_t head) {
     const at_linear *p = j->p;
     const at_stabiliser from = j->max_exponent[head * j->keys.sections];
@@ -234,7 +235,7 @@ static attune_status run(at_back_job *j) {
     const int64_t heads = p->B * p->Hk, sections = j->keys.sections;
     const bool stabilised = p->epsilon > 0 && at_linear_exponential(p);
     if (p->epsilon > 0) { /* without exponentials: -inf */
-        AT_TRY(at_parallel(heads * sections, greatest_task, j));
+        AT_TRY(at_parallel(heads * sections, max_task, j));
         for (int64_t head = 0; head < heads; head++)
             for (int64_t n = 1; n < sections; n++)
                 if (j->max_exponent[head * sections + n].max_exponent >
@@ -302,7 +303,7 @@ static attune_status weights_new(at_back_job *j) {
     return j->weights ? ATTUNE_OK : ATTUNE_EMEMORY;
 }
 
-/* Memory for sums and for what is kept of queries. */
+/* Allocates the sums, and Z, dZ and c. */
 static attune_status kept_new(at_back_job *j) {
     const at_linear *p = j->p;
     const int64_t heads = p->B * p->Hk, slots = heads * j->keys.sections,

@@ -32,8 +32,8 @@ attune_status at_linear_check_rotation(attune_position *rotate, int64_t features
     }
     if (attune_position_capabilities(rotate) & ATTUNE_TWO_AXES) {
         return at_fail(ATTUNE_EVALUE,
-                       "rotate: expected an encoding of one position per token, as tokens stand "
-                       "at 0, 1, .. here, got %s",
+                       "rotate: expected an encoding of one position per token, because tokens "
+                       "have the positions 0, 1, .. here, got %s",
                        rotate->name);
     }
     if (rotate->inv_freq && rotate->head_dim != features) {

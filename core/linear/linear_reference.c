@@ -29,7 +29,7 @@
 enum { BLOCK = 64 };
 
 typedef struct plain_scratch {
-    double *kx, *qx, *v, *g;               /* [n][D], [n][D], [n][Dv]: tokens; g: d_o, then dN */
+    double *kx, *qx, *v, *g;               /* [n][D], [n][D], [n][Dv] x 2; g: d_o, then dN */
     double *kp, *qp;                       /* [n][M] w . x' */
     double *k, *q, *k_rotated, *q_rotated; /* [n][F] */
     double *k_factor;                      /* [n] trig: e^(n - c) */
@@ -38,7 +38,7 @@ typedef struct plain_scratch {
     double *o, *dx;                        /* [n][Dv], [n][D] */
     double *s, *r, *z, *rz, *prefix;       /* [F][Dv] x 2, [F] x 3 */
     double *Z, *dZ;                        /* [G][Sq] */
-    bool finite;                           /* the values */
+    bool finite;                           /* whether all values of the block are */
     at_arena arena;
 } plain_scratch;
 
@@ -50,7 +50,7 @@ typedef struct plain_job {
     plain_scratch *thread;
 } plain_job;
 
-/* C = A B + beta C, one thread: the calls stand inside parallel work already. */
+/* C = A B + beta C on one thread, because the callers are tasks of parallel work. */
 static void product(int64_t m, int64_t n, int64_t k, const double *a, int64_t a_row,
                     int64_t a_column, const double *b, int64_t b_row, int64_t b_column, double beta,
                     double *c, int64_t c_row) {
@@ -114,7 +114,7 @@ static void project(const at_linear *p, const double *x, int64_t n, double *out)
     if (p->M) product(n, p->M, p->D, x, p->D, 1, p->projection.data, 1, p->D, 0, out, p->M);
 }
 
-static int64_t place_of_greatest(const double *x, int64_t n) {
+static int64_t index_of_max(const double *x, int64_t n) {
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++)
         if (x[i] > x[best]) best = i;
@@ -139,7 +139,7 @@ static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int
         project(p, s->kx, n, s->kp);
         for (int64_t i = 0; i < n; i++) {
             const double half = half_square(p, s->kx + i * p->D);
-            const int64_t m = place_of_greatest(s->kp + i * p->M, p->M);
+            const int64_t m = index_of_max(s->kp + i * p->M, p->M);
             const double x = p->features == ATTUNE_FEATURES_TRIG
                                  ? half
                                  : s->kp[i * p->M + m] - (p->epsilon > 0 ? 0 : half);
@@ -149,7 +149,8 @@ static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int
     }
 }
 
-/* shift NULL: of queries. */
+/* Computes the features f [n][F] of n tokens, and w . x' into e [n][M]. shift: the stabiliser of
+ * the keys; NULL: the tokens are queries. factor [n]: trig's e^(half - max_exponent) of keys. */
 static void make_features(const at_linear *p, const double *x, int64_t n, const stabiliser *shift,
                           double *e, double *f, double *factor) {
     project(p, x, n, e);
@@ -158,7 +159,7 @@ static void make_features(const at_linear *p, const double *x, int64_t n, const 
         switch (p->features) {
         case ATTUNE_FEATURES_FAVOR: {
             const double by = shift ? half + shift->max_exponent
-                                    : e[place_of_greatest(e, p->M)] + (p->epsilon > 0 ? half : 0);
+                                    : e[index_of_max(e, p->M)] + (p->epsilon > 0 ? half : 0);
             for (int64_t m = 0; m < p->M; m++) f[m] = exp(e[m] - by) + p->epsilon;
             break;
         }
@@ -184,8 +185,8 @@ static void make_features(const at_linear *p, const double *x, int64_t n, const 
     }
 }
 
-/* From df, the gradients of features, to dx, those of tokens; e is overwritten. Returns the sum
- * that goes, negative, to the stabiliser of keys. */
+/* From df, the gradients of features, computes dx, the gradients of tokens; e is overwritten.
+ * Returns minus the gradient of the stabiliser of keys. */
 static double features_backward(const at_linear *p, const double *x, int64_t n,
                                 const stabiliser *shift, double *e, const double *f,
                                 const double *factor, const double *df, double *dx) {
@@ -198,7 +199,7 @@ static double features_backward(const at_linear *p, const double *x, int64_t n,
     for (int64_t i = 0; i < n; i++) {
         double *row = e + i * p->M, sum = 0;
         const double *a = f + i * p->F, *d = df + i * p->F;
-        const int64_t best = place_of_greatest(row, p->M);
+        const int64_t best = index_of_max(row, p->M);
         for (int64_t m = 0; m < p->M; m++) {
             if (p->features == ATTUNE_FEATURES_FAVOR) {
                 row[m] = d[m] * (a[m] - p->epsilon);
@@ -212,10 +213,10 @@ static double features_backward(const at_linear *p, const double *x, int64_t n,
                 row[m] = row[m] > 0 ? d[m] : 0;
             }
         }
-        /* A query's own stabiliser, which cancels without epsilon; trig's takes all of the
-         * exponent. */
+        /* A query has a stabiliser of its own. Without epsilon it cancels, and trig's is the
+         * whole exponent. */
         if (!shift && p->features == ATTUNE_FEATURES_FAVOR && p->epsilon > 0) row[best] -= sum;
-        double along = 0; /* x' enters by |x'|^2 / 2 too */
+        double along = 0; /* the derivative by |x'|^2 / 2 */
         if (p->features == ATTUNE_FEATURES_FAVOR && (shift || p->epsilon > 0)) along = -sum * c;
         if (p->features == ATTUNE_FEATURES_TRIG && shift) along = sum * c;
         for (int64_t d2 = 0; d2 < p->D; d2++) dx[i * p->D + d2] = along * x[i * p->D + d2];
@@ -225,8 +226,8 @@ static double features_backward(const at_linear *p, const double *x, int64_t n,
     return p->features == ATTUNE_FEATURES_RELU ? 0 : total;
 }
 
-/* Features of tokens rotated by their rows of cosines and sines, or, sign -1, their gradients
- * rotated back. */
+/* Rotates the features of n tokens by their rows of cosines and sines. sign -1 rotates gradients
+ * back. */
 static void rotate_rows(const at_linear *p, const double *x, int64_t n, const double *rotation,
                         double sign, double *out) {
     const attune_position *pe = p->rotate;
@@ -251,8 +252,8 @@ static void rotate_rows(const at_linear *p, const double *x, int64_t n, const do
     }
 }
 
-static const double *rotation_of(const at_linear *p, const double *wide, int64_t token) {
-    return p->rotate ? wide + token * p->rotate->dims : NULL;
+static const double *rotation_of(const at_linear *p, const double *cos_sin, int64_t token) {
+    return p->rotate ? cos_sin + token * p->rotate->dims : NULL;
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
@@ -279,22 +280,22 @@ static void make_queries(const plain_job *j, plain_scratch *s, int64_t b, int64_
     rotate_rows(p, s->q, q.n, rotation_of(p, p->q_cos_sin, q.first), 1, s->q_rotated);
 }
 
-/* s and z += the block's keys. */
+/* Adds the block's keys to s and z. */
 static void add_keys(const at_linear *p, plain_scratch *s, int64_t n) {
     product(p->F, p->Dv, n, s->k_rotated, 1, p->F, s->v, p->Dv, 1, 1, s->s, p->Dv);
     for (int64_t i = 0; i < n; i++)
         for (int64_t f = 0; f < p->F; f++) s->z[f] += s->k[i * p->F + f];
 }
 
-/* x [q.n][keys] of rows and keys: sets the keys beyond skip + r of row r to zero, as they are not
- * visible. */
+/* x [rows][keys]: sets row r to zero at the keys after skip + r, which are not visible to it. */
 static void hide(double *x, int64_t rows, int64_t keys, int64_t skip) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = skip + r + 1; c < keys; c++) x[r * keys + c] = 0;
 }
 
-/* Outputs of a block of queries against s and z, and, where keys > 0, the block's own keys up to
- * each. Then, with gradients, dq; s->g is left as dN. */
+/* Computes the outputs of a block of queries over the keys in s and z and, if keys > 0, over the
+ * keys of the same block up to each query. With gradients it then computes dq and leaves dN in
+ * s->g. */
 static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int64_t h, span q,
                             int64_t keys, int64_t skip) {
     const at_linear *p = j->p;
@@ -305,7 +306,7 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
         hide(s->scores, q.n, keys, skip);
         if (s->finite)
             product(q.n, p->Dv, keys, s->scores, keys, 1, s->v, p->Dv, 1, 1, s->o, p->Dv);
-        else /* an Inf or NaN must not reach rows that do not see it */
+        else /* an Inf or NaN must not reach rows to which it is not visible */
             for (int64_t r = 0; r < q.n; r++)
                 product(1, p->Dv, skip + r + 1, s->scores + r * keys, keys, 1, s->v, p->Dv, 1, 1,
                         s->o + r * p->Dv, p->Dv);
@@ -346,7 +347,7 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
                          s->dx + r * p->D);
 }
 
-/* dN of a block of queries from what the forward pass kept. */
+/* Computes dN of a block of queries from the Z that queries_forward stored. */
 static void load_slopes(const plain_job *j, plain_scratch *s, int64_t b, int64_t h, span q) {
     const at_linear *p = j->p;
     const double *Z = s->Z + h % p->G * p->Sq + q.first;
@@ -356,7 +357,7 @@ static void load_slopes(const plain_job *j, plain_scratch *s, int64_t b, int64_t
             s->g[r * p->Dv + d] = Z[r] == 0 ? 0 : s->g[r * p->Dv + d] / Z[r];
 }
 
-/* r and rz += the block's queries. */
+/* Adds the block's queries to r and rz. */
 static void add_queries(const at_linear *p, plain_scratch *s, int64_t h, span q) {
     const double *dZ = s->dZ + h % p->G * p->Sq + q.first;
     product(p->F, p->Dv, q.n, s->q_rotated, 1, p->F, s->g, p->Dv, 1, 1, s->r, p->Dv);
@@ -377,8 +378,8 @@ static span block_of(int64_t number, int64_t block, int64_t all) {
     return (span){.first = first, .n = all - first < block ? all - first : block};
 }
 
-/* dv and dk of a block of keys: r and rz hold the queries of later blocks; causal, those of this
- * block are added here. */
+/* Computes dv and dk of a block of keys. r and rz hold the queries of later blocks; if causal, the
+ * queries of this block are added here. Returns minus the stabiliser's gradient. */
 static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv, span k,
                             const stabiliser *shift) {
     const at_linear *p = j->p;
@@ -420,8 +421,8 @@ static double keys_backward(const plain_job *j, plain_scratch *s, int64_t b, int
     return total;
 }
 
-/* The stabiliser of the keys is one of their exponents: with epsilon it does not cancel, and that
- * token gets its gradient. */
+/* The stabiliser of the keys is one of their exponents. With epsilon > 0 it does not cancel: its
+ * gradient belongs to that token. */
 static void stabiliser_backward(const plain_job *j, plain_scratch *s, int64_t b, int64_t kv,
                                 const stabiliser *shift, double total) {
     const at_linear *p = j->p;
@@ -442,7 +443,7 @@ static attune_status head_task(void *context, int64_t head, int thread) {
     const int64_t b = head / p->Hk, kv = head % p->Hk, key_blocks = at_ceil_div(p->Sk, j->block),
                   query_blocks = at_ceil_div(p->Sq, j->block);
     attune_tensor *const rows =
-        j->g ? j->g->dq : j->o; /* queries before the first key see nothing */
+        j->g ? j->g->dq : j->o; /* no key is visible to queries before the first */
     const int64_t row = attune_dtype_size(rows->dtype) * rows->shape[3];
     stabiliser shift;
     memset(s->s, 0, (size_t)(p->F * p->Dv) * sizeof *s->s);

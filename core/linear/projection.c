@@ -1,4 +1,4 @@
-/* projection.c - orthogonal random projections, and favor's features by themselves. */
+/* projection.c - orthogonal random projections, and the FAVOR+ features as a tensor. */
 #include <math.h>
 #include <string.h>
 
@@ -9,9 +9,10 @@
 #include "linear/linear_problem.h"
 #include "tensor/tensor.h"
 
-/* Rows of a [n, n] made orthonormal in their order: Gram and Schmidt twice over, which is as good
- * as Householder's reflections (Giraud et al. 2005). Of normal values the result is uniform over
- * rotations, as the R of the QR it stands for has a positive diagonal (Mezzadri 2007). */
+/* Makes the rows of a [n, n] orthonormal, in their order, by two passes of Gram-Schmidt, which is
+ * as accurate as Householder reflections (Giraud et al. 2005). If the elements are normal values,
+ * the result is uniform over the orthogonal matrices, because the R of this QR decomposition has a
+ * positive diagonal (Mezzadri 2007). */
 static void orthonormal(double *a, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         double *x = a + i * n, length = 0;
@@ -61,8 +62,8 @@ attune_status attune_favor_projection(int64_t head_dim, int64_t features, uint64
                        (long long)features);
     const int64_t blocks = at_ceil_div(features, head_dim), cubes[3] = {blocks, head_dim, head_dim},
                   shape[2] = {features, head_dim};
-    /* Streams of their own: queries and keys drawn from the same seed must not lie along the
-     * projection. */
+    /* Other streams of random numbers than attune_tensor_normal of the same seed uses: queries and
+     * keys that a caller draws with this seed must not be correlated with the projection. */
     attune_tensor lengths = {0};
     projection_job j = {
         .head_dim = head_dim, .features = features, .lengths = &lengths, .out = out};
@@ -87,7 +88,7 @@ typedef struct features_job {
     int64_t D, M;
     bool query;
     double epsilon;
-    double *max_exponent; /* [B * H] of keys */
+    double *max_exponent; /* [B * H] of all keys of a head; unused for queries */
     double *scratch;      /* [threads][D + M] */
 } features_job;
 
@@ -110,7 +111,7 @@ static double exponents(const features_job *j, int64_t b, int64_t h, int64_t s, 
     return best;
 }
 
-static attune_status greatest_task(void *context, int64_t head, int thread) {
+static attune_status max_task(void *context, int64_t head, int thread) {
     features_job *j = context;
     const int64_t *n = j->x->shape;
     double *x = j->scratch + thread * (j->D + j->M);
@@ -165,7 +166,7 @@ attune_status attune_favor_features(const attune_tensor *x, const attune_tensor 
             ? at_alloc(at_checked_mul(at_threads() * (n[3] + M), (int64_t)sizeof *j.scratch))
             : NULL;
     attune_status status = j.scratch ? at_tensor_new(from.dtype, 4, shape, out) : ATTUNE_EMEMORY;
-    if (status == ATTUNE_OK && !query) status = at_parallel(n[0] * n[1], greatest_task, &j);
+    if (status == ATTUNE_OK && !query) status = at_parallel(n[0] * n[1], max_task, &j);
     if (status == ATTUNE_OK) status = at_parallel(n[0] * n[1] * n[2], features_task, &j);
     at_free(j.max_exponent);
     at_free(j.scratch);

@@ -1,9 +1,10 @@
-/* state.c - linear attention as a recurrence (Katharopoulos et al. 2020, equations 18 to 20): sums
- * over all tokens so far, and nothing of the tokens themselves.
+/* recurrent_state.c - linear attention as a recurrence (Katharopoulos et al. 2020, equations 18 to
+ * 20): the state is sums over all tokens so far; the tokens themselves are not kept.
  *
- * The stabiliser of the keys is the max exponent so far; when a greater one comes the sums are
- * rescaled. With epsilon the features are e + epsilon, of which only e is relative to it: the sums
- * of e and those of epsilon's part are kept apart.
+ * The stabiliser of the keys is the max exponent so far. When a key has a larger one, the sums are
+ * rescaled. With epsilon > 0 a feature is e + epsilon, and only e is relative to the stabiliser. So
+ * two sums are kept: those of e, and those of features that are all 1, which attend multiplies by
+ * epsilon.
  */
 #include <math.h>
 #include <stdio.h>
@@ -17,17 +18,16 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
-enum {
-    BLOCK = 64,
-    ALONE = 1 << 20
-}; /* bytes that one thread reads while others would only be waking up */
+/* ALONE: bytes that one thread reads in the time that other threads would take to wake up. */
+enum { BLOCK = 64, ALONE = 1 << 20 };
 
 struct attune_linear_state {
-    attune_linear_state_options options; /* v_head_dim as it is; projection NULL */
+    attune_linear_state_options options; /* with v_head_dim resolved, and projection NULL */
     at_linear_plan plan;
-    int64_t length, floats; /* of a kv head's sums */
-    bool apart;             /* a second set of sums: of features that are all 1 */
-    float *sums;            /* [B][Hk][1 or 2] */
+    int64_t length; /* tokens appended */
+    int64_t floats; /* of one at_linear_sums */
+    bool apart;     /* there is a second sum, of features that are all 1 */
+    float *sums;    /* [B][Hk][1 or 2] */
 };
 
 static float *slot_of(const attune_linear_state *st, int64_t head, int which) {
@@ -118,10 +118,10 @@ const attune_linear_state_options *attune_linear_state_describe(const attune_lin
 
 typedef struct state_job {
     attune_linear_state *st;
-    at_linear_plan plan; /* the state's, for blocks as long as this call needs */
+    at_linear_plan plan; /* the state's, with blocks of at most the tokens of this call */
     const attune_tensor *q, *k, *v, *o;
     at_rotation rotation;
-    int64_t heads; /* query heads a kv head */
+    int64_t heads; /* query heads per kv head */
     at_linear_scratch *thread;
 } state_job;
 
@@ -138,10 +138,10 @@ static attune_status append_task(void *context, int64_t head, int thread) {
     for (int64_t first = 0; first < S; first += BLOCK) {
         const int64_t count = S - first < BLOCK ? S - first : BLOCK;
         float max_exponent = sums.max_exponent;
-        const float *k = at_linear_rows(j->k, b, h, first, count, s->wide, &stride);
+        const float *k = at_linear_rows(j->k, b, h, first, count, s->f32_rows, &stride);
         at_linear_keys(plan, s, k, stride, count, rotation, b, first, true, &max_exponent, 0);
         at_linear_sums_rescale(plan, &sums, max_exponent);
-        const float *v = at_linear_rows(j->v, b, h, first, count, s->wide, &stride);
+        const float *v = at_linear_rows(j->v, b, h, first, count, s->f32_rows, &stride);
         at_simd_now()->panels.pack_rows(v, stride, count, plan->Dv, plan->block, s->v);
         at_linear_sums_add(plan, s, count, &sums);
         if (!st->apart) continue;
@@ -166,7 +166,7 @@ static attune_status attend_task(void *context, int64_t task, int thread) {
     const int64_t Hq = j->q->shape[1], b = task / Hq, h = task % Hq,
                   head = b * st->options.kv_heads + h / j->heads;
     int64_t stride;
-    const float *q = at_linear_rows(j->q, b, h, 0, 1, s->wide, &stride);
+    const float *q = at_linear_rows(j->q, b, h, 0, 1, s->f32_rows, &stride);
     at_linear_queries(plan, s, q, stride, 1, st->options.rotate ? &j->rotation : NULL, b, 0);
     float denominator = 0;
     for (int which = 0; which <= st->apart; which++) {
@@ -193,7 +193,7 @@ static attune_status attend_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* alone: on this thread, without an interrupt between two tasks. */
+/* Runs the tasks. alone: on this thread, without a check for interrupts between two tasks. */
 static attune_status run(state_job *j, int64_t tasks, at_task task, attune_side side, int64_t first,
                          int64_t S, bool alone) {
     const int threads = alone ? 1 : at_threads();
@@ -246,7 +246,7 @@ attune_status attune_linear_state_append(attune_linear_state *st, const attune_t
         st->length += S;
         return ATTUNE_OK;
     }
-    /* An interrupt may come between two heads: what they were is kept until all are done. */
+    /* An interrupt may come between two heads: a copy of the sums is kept until all are done. */
     float *before = at_alloc(bytes);
     if (!before) return ATTUNE_EMEMORY;
     memcpy(before, st->sums, (size_t)bytes);

@@ -1,9 +1,9 @@
 /* alibi.c - linear biases: Press et al. 2022 (arXiv 2108.12409), section 3. The score of query i
  * and key j loses slope_h (i - j).
  *
- * Slopes fall geometrically, 2^(-max_bias (h + 1) / n) for head h from 0, n the greatest power of
- * two not above the heads; the heads beyond n take every second slope of the series for 2 n heads,
- * as the authors' code does.
+ * With n the largest power of two that is not above the number of heads, the slopes of the first n
+ * heads h = 0, 1, .. are 2^(-max_bias (h + 1) / n). The other heads have every second slope of the
+ * series for 2 n heads, as in the authors' code.
  */
 #include <math.h>
 

@@ -1,6 +1,7 @@
 /* rope2d.c - rotary embedding of two axes, as for the patches of a picture: the first half of the
- * dims turns by the row, the second by the column, each as RoPE of half as many dims. q . k after
- * turning depends on the differences of rows and of columns only. Su 2021 (kexue.fm/archives/8397).
+ * dims is rotated by the row, the second half by the column, each as RoPE of half as many dims.
+ * After the rotation q . k depends only on the difference of the rows and that of the columns. Su
+ * 2021 (kexue.fm/archives/8397).
  */
 #include <math.h>
 

@@ -28,10 +28,10 @@ typedef struct at_rotation {
 } at_rotation;
 
 /* Makes the rotation of tokens [B][S] at the given positions, i64 [S] or [B, S] (rope2d: [S, 2] or
- * [B, S, 2]). Without positions, batch row b stands at first[b], first[b] + 1, ..; `firsts` (1 or
- * B) is the length of first. length: the largest position + 1 of the whole call, by which dynamic
- * and longrope scaling choose their frequencies; 0: that of these tokens. An encoding that does not
- * rotate gives an at_rotation without tables. */
+ * [B, S, 2]). Without positions, the tokens of batch row b have first[b], first[b] + 1, ..;
+ * `firsts` (1 or B) is the length of first. length: the largest position + 1 of the whole call, by
+ * which dynamic and longrope scaling choose their frequencies; 0: that of these tokens. An encoding
+ * that does not rotate gives an at_rotation without tables. */
 attune_status at_rotation_make(attune_position *pe, const attune_tensor *positions,
                                const int64_t *first, int64_t firsts, int64_t B, int64_t S,
                                attune_side side, int64_t length, at_rotation *out);
@@ -58,7 +58,7 @@ attune_status at_position_rotate_back(attune_position *pe, const attune_tensor *
                                       const attune_tensor *positions, attune_side side,
                                       int64_t length, attune_tensor *out);
 
-/* The largest position + 1; at least 1. */
+/* The largest of the positions + 1; at least 1. */
 int64_t at_positions_length(const attune_tensor *positions);
 
 /* Checks the options that several rotating encodings share. A dims of 0 becomes head_dim, a base of

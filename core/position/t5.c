@@ -1,10 +1,11 @@
 /* t5.c - relative buckets: Raffel et al. 2020 (arXiv 1910.10683), section 2.1. The score of a query
  * and a key gains table[bucket][head].
  *
- * The bucket goes by the key's position less the query's. Bidirectional, half of the buckets are
- * for keys after the query; otherwise those count as distance 0. Of the n buckets of a direction
- * the first n / 2 are of one distance each, the rest widen as its logarithm up to max_distance,
- * beyond which all share the last.
+ * The bucket depends on relative = key position - query position. If the encoding is bidirectional,
+ * half of the buckets are for keys after the query; otherwise such keys have distance 0. Each
+ * direction has n buckets. The first n / 2 hold one distance each. The others hold ranges of
+ * distances that grow with the logarithm of the distance up to max_distance; larger distances are
+ * in the last bucket.
  */
 #include <math.h>
 
@@ -24,12 +25,12 @@ attune_status attune_position_bucket(const attune_position *pe, int64_t relative
     }
     const int64_t exact = n / 2;
     if (distance >= exact) {
-        const double share =
+        const double fraction =
             log((double)distance / (double)exact) / log((double)pe->max_distance / (double)exact);
-        /* distances that fall on an edge belong to the bucket that begins there, whatever the
-         * logarithm's last bit */
-        const double place = floor(share * (double)(n - exact) + 1e-9);
-        distance = exact + (place < (double)(n - 1 - exact) ? (int64_t)place : n - 1 - exact);
+        /* A distance on an edge belongs to the bucket that begins there; 1e-9 makes that
+         * independent of the rounding of the logarithms. */
+        const double offset = floor(fraction * (double)(n - exact) + 1e-9);
+        distance = exact + (offset < (double)(n - 1 - exact) ? (int64_t)offset : n - 1 - exact);
     }
     *out = bucket + distance;
     return ATTUNE_OK;
@@ -64,19 +65,19 @@ attune_status attune_position_t5(const attune_t5_options *options, attune_positi
     }
     if (o.buckets == 0) o.buckets = 32;
     if (o.max_distance == 0) o.max_distance = 128;
-    const int64_t a_direction = o.causal ? o.buckets : o.buckets / 2;
+    const int64_t per_direction = o.causal ? o.buckets : o.buckets / 2;
     if (o.heads < 1)
         return at_fail(ATTUNE_EVALUE, "heads: expected at least 1, got %lld", (long long)o.heads);
-    if (a_direction < 2 || (!o.causal && o.buckets % 2)) {
+    if (per_direction < 2 || (!o.causal && o.buckets % 2)) {
         return at_fail(ATTUNE_EVALUE, "buckets: expected %s, got %lld",
                        o.causal ? "at least 2" : "an even number of at least 4",
                        (long long)o.buckets);
     }
-    if (o.max_distance <= a_direction / 2) {
+    if (o.max_distance <= per_direction / 2) {
         return at_fail(
             ATTUNE_EVALUE,
             "max_distance: expected more than the %lld buckets of one distance, got %lld",
-            (long long)(a_direction / 2), (long long)o.max_distance);
+            (long long)(per_direction / 2), (long long)o.max_distance);
     }
     attune_position *pe;
     AT_TRY(at_position_new("t5", ATTUNE_SCORES, &pe));

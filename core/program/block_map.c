@@ -343,7 +343,7 @@ attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, in
         out->row_blocks = m->row_blocks;
         out->key_blocks = m->key_blocks;
         out->pairs = m->pairs;
-        out->seen = m->visible;
+        out->visible = m->visible;
         out->states = m->state;
         for (int64_t k = 0, n = out->heads * m->row_blocks * m->key_blocks; k < n; k++) {
             out->empty += m->state[k] == AT_TILE_EMPTY;

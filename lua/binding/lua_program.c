@@ -88,7 +88,7 @@ static int program_map(lua_State *L) {
     const struct {
         const char *name;
         int64_t value;
-    } fields[] = {{"heads", map.heads}, {"pairs", map.pairs},     {"seen", map.seen},
+    } fields[] = {{"heads", map.heads}, {"pairs", map.pairs},     {"visible", map.visible},
                   {"empty", map.empty}, {"partial", map.partial}, {"full", map.full}};
     for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) {
         lua_pushinteger(L, fields[k].value);

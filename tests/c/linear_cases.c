@@ -36,7 +36,7 @@ void linear_turn(linear_case *c, attune_pairing pairing) {
     c->options.rotate = c->pe;
 }
 
-void linear_make(uint64_t seed, attune_dtype dtype, int64_t most, linear_case *c) {
+void linear_make(uint64_t seed, attune_dtype dtype, int64_t max_tokens, linear_case *c) {
     static const int64_t groups[] = {1, 1, 2, 3, 8}, dims[] = {1, 3, 8, 16, 17, 32, 40, 64},
                          rows[] = {1, 2, 8, 24, 31, 48, 64, 100};
     *c = (linear_case){.seed = seed, .dtype = dtype, .strided = draw(seed, 0, 3) == 0};
@@ -48,8 +48,8 @@ void linear_make(uint64_t seed, attune_dtype dtype, int64_t most, linear_case *c
     c->Dv = draw(seed, 5, 2) ? c->D : dims[draw(seed, 6, 8)];
 
     c->M = rows[draw(seed, 7, 8)];
-    c->Sk = 1 + draw(seed, 8, most);
-    c->Sq = draw(seed, 9, 2) ? c->Sk : 1 + draw(seed, 10, most);
+    c->Sk = 1 + draw(seed, 8, max_tokens);
+    c->Sq = draw(seed, 9, 2) ? c->Sk : 1 + draw(seed, 10, max_tokens);
     c->options.causal = draw(seed, 11, 2);
     c->options.features = (attune_features)draw(seed, 12, 4);
     if (draw(seed, 13, 2) || c->options.features == ATTUNE_FEATURES_RELU)

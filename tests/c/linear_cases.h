@@ -19,13 +19,13 @@ typedef struct linear_case {
 /* "seed 7: B 1, .." in a static buffer. */
 const char *linear_text(const linear_case *c);
 
-/* What the fields ask for: tensors and the projection; then features turned by RoPE on half of
+/* What the fields ask for: tensors and the projection; then features rotated by RoPE on half of
  * their dims. */
 void linear_tensors(linear_case *c);
 void linear_turn(linear_case *c, attune_pairing pairing);
 
-/* All of it follows from the seed. most: tokens at most. */
-void linear_make(uint64_t seed, attune_dtype dtype, int64_t most, linear_case *c);
+/* All of it follows from the seed. max_tokens: tokens at max_tokens. */
+void linear_make(uint64_t seed, attune_dtype dtype, int64_t max_tokens, linear_case *c);
 /* Long enough for sections. */
 void linear_long(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_features features,
                  double epsilon, bool causal, linear_case *c);

@@ -138,61 +138,85 @@ static double ulp(attune_dtype dtype) {
     return dtype == ATTUNE_BF16 ? 0x1p-8 : dtype == ATTUNE_F16 ? 0x1p-11 : 0x1p-24;
 }
 
+/* What bound_of measures: the largest errors of f32 attention, written in the plainest way, and the
+ * largest numbers that occur in it. */
+typedef struct measured {
+    double error_o, error_lse;
+    double o, lse, v, score, terms; /* terms: the sum of |q_d k_d| of a score, scaled */
+} measured;
+
+static void load_keys(const problem *p, int64_t b, int64_t kv, float *k, float *v, measured *m) {
+    for (int64_t j = 0; j < p->Sk; j++) {
+        for (int64_t d = 0; d < p->D; d++) k[j * p->D + d] = at(&p->k, b, kv, j, d);
+        for (int64_t d = 0; d < p->Dv; d++) {
+            v[j * p->Dv + d] = at(&p->v, b, kv, j, d);
+            m->v = fmax(m->v, fabs((double)v[j * p->Dv + d]));
+        }
+    }
+}
+
+/* The scores s [Sk] of query i, q [D], over the keys k, -inf where hidden. Returns the max with the
+ * sink.
+ */
+static float scores_of(const problem *p, int64_t b, int64_t i, const float *q, const float *k,
+                       float sink, float *s, measured *m) {
+    const float cap = (float)p->options.softcap,
+                scale = (float)(p->options.scale_given ? p->options.scale : 1 / sqrt((double)p->D));
+    float max = sink;
+    for (int64_t j = 0; j < p->Sk; j++) {
+        s[j] = -INFINITY;
+        if (hidden(p, b, i, j)) continue;
+        float dot = 0;
+        double terms = 0;
+        for (int64_t d = 0; d < p->D; d++) {
+            const float term = q[d] * k[j * p->D + d];
+            dot += term;
+            terms += fabs((double)term);
+        }
+        s[j] = dot * scale;
+        m->terms = fmax(m->terms, terms * fabs((double)scale));
+        m->score = fmax(m->score, fabs((double)s[j]));
+        if (cap > 0) s[j] = cap * tanhf(s[j] / cap);
+        max = fmaxf(max, s[j]);
+    }
+    return max;
+}
+
+static void measure_row(const problem *p, const float *s, float sum, const float *v, int64_t b,
+                        int64_t h, int64_t i, const attune_tensor *o, measured *m) {
+    for (int64_t d = 0; d < p->Dv; d++) {
+        float x = 0;
+        for (int64_t j = 0; j < p->Sk; j++) x += s[j] * v[j * p->Dv + d];
+        const double truth = at(o, b, h, i, d);
+        m->o = fmax(m->o, fabs(truth));
+        if (p->dtype == ATTUNE_F32) m->error_o = fmax(m->error_o, fabs((double)(x / sum) - truth));
+    }
+}
+
 error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tensor *lse) {
-    float *s = malloc((size_t)p->Sk * sizeof *s), *q = malloc((size_t)p->D * sizeof *q);
-    float *k = malloc((size_t)(p->Sk * p->D) * sizeof *k),
+    float *s = malloc((size_t)p->Sk * sizeof *s), *q = malloc((size_t)p->D * sizeof *q),
+          *k = malloc((size_t)(p->Sk * p->D) * sizeof *k),
           *v = malloc((size_t)(p->Sk * p->Dv) * sizeof *v);
-    const float scale = (float)(p->options.scale_given ? p->options.scale : 1 / sqrt((double)p->D)),
-                cap = (float)p->options.softcap;
-    double max_error_o = 0, max_error_lse = 0, max_s = 0, max_terms = 0, max_v = 0, max_o = 0,
-           max_lse = 0;
+    const int64_t group = p->Hq / p->Hk;
+    measured m = {0};
     for (int64_t b = 0; b < p->B; b++) {
         for (int64_t h = 0; h < p->Hq; h++) {
-            int64_t kv = h / (p->Hq / p->Hk);
-            if (h % (p->Hq / p->Hk) == 0) {
-                for (int64_t j = 0; j < p->Sk; j++) {
-                    for (int64_t d = 0; d < p->D; d++) k[j * p->D + d] = at(&p->k, b, kv, j, d);
-                    for (int64_t d = 0; d < p->Dv; d++) {
-                        v[j * p->Dv + d] = at(&p->v, b, kv, j, d);
-                        max_v = fmax(max_v, fabs((double)v[j * p->Dv + d]));
-                    }
-                }
-            }
-            float sink = p->options.sinks ? ((const float *)p->sinks.data)[h] : -INFINITY;
+            if (h % group == 0) load_keys(p, b, h / group, k, v, &m);
+            const float sink = p->options.sinks ? ((const float *)p->sinks.data)[h] : -INFINITY;
             for (int64_t i = 0; i < p->Sq; i++) {
-                float max = sink, sum = 0;
                 for (int64_t d = 0; d < p->D; d++) q[d] = at(&p->q, b, h, i, d);
-                for (int64_t j = 0; j < p->Sk; j++) {
-                    s[j] = -INFINITY;
-                    if (hidden(p, b, i, j)) continue;
-                    float dot = 0;
-                    double terms = 0;
-                    for (int64_t d = 0; d < p->D; d++) {
-                        dot += q[d] * k[j * p->D + d];
-                        terms += fabs((double)(q[d] * k[j * p->D + d]));
-                    }
-                    s[j] = dot * scale;
-                    max_terms = fmax(max_terms, terms * fabs((double)scale));
-                    max_s = fmax(max_s, fabs((double)s[j]));
-                    if (cap > 0) s[j] = cap * tanhf(s[j] / cap);
-                    max = fmaxf(max, s[j]);
-                }
+                const float max = scores_of(p, b, i, q, k, sink, s, &m);
                 if (max == -INFINITY) continue;
-                for (int64_t j = 0; j < p->Sk; j++) sum += s[j] = expf(s[j] - max);
-                sum += expf(sink - max);
-                int64_t index = (b * p->Hq + h) * p->Sq + i;
-                max_lse = fmax(max_lse, fabs((double)((const float *)lse->data)[index]));
-                max_error_lse =
-                    fmax(max_error_lse, fabs((double)(max + logf(sum)) -
-                                             (double)((const float *)lse->data)[index]));
-                for (int64_t d = 0; d < p->Dv; d++) {
-                    float x = 0;
-                    for (int64_t j = 0; j < p->Sk; j++) x += s[j] * v[j * p->Dv + d];
-                    double truth = at(o, b, h, i, d);
-                    max_o = fmax(max_o, fabs(truth));
-                    if (p->dtype == ATTUNE_F32)
-                        max_error_o = fmax(max_error_o, fabs((double)(x / sum) - truth));
+                float sum = 0;
+                for (int64_t j = 0; j < p->Sk; j++) {
+                    s[j] = expf(s[j] - max);
+                    sum += s[j];
                 }
+                sum += expf(sink - max);
+                const float truth = ((const float *)lse->data)[(b * p->Hq + h) * p->Sq + i];
+                m.lse = fmax(m.lse, fabs((double)truth));
+                m.error_lse = fmax(m.error_lse, fabs((double)(max + logf(sum)) - (double)truth));
+                measure_row(p, s, sum, v, b, h, i, o, &m);
             }
         }
     }
@@ -201,10 +225,10 @@ error_bound bound_of(const problem *p, const attune_tensor *o, const attune_tens
     free(k);
     free(v);
     /* Scaling q first rounds each of its elements, and so each term of a score, by half a unit. */
-    const double rounding = 4 * 0x1p-24 * (1 + max_s) + 0x1p-24 * max_terms;
+    const double rounding = 4 * 0x1p-24 * (1 + m.score) + 0x1p-24 * m.terms;
     /* Two roundings to a 16-bit dtype of nearly the same number are at most one unit apart. */
-    return (error_bound){.o = 2 * max_error_o + rounding * max_v + 2 * ulp(p->dtype) * max_o,
-                         .lse = 2 * max_error_lse + rounding + 0x1p-23 * max_lse};
+    return (error_bound){.o = 2 * m.error_o + rounding * m.v + 2 * ulp(p->dtype) * m.o,
+                         .lse = 2 * m.error_lse + rounding + 0x1p-23 * m.lse};
 }
 
 double difference(const attune_tensor *a, const attune_tensor *b) {

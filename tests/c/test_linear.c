@@ -11,8 +11,8 @@ enum { PROBLEMS = 50 };
 enum { PROBLEMS = 200 };
 #endif
 
-/* w . x' of each row of the projection, and |x'|^2 / 2. *rounding: the greatest sum of |w x'| and
- * that half. */
+/* w . x' of each row of the projection, and |x'|^2 / 2. *rounding: the max over the
+ * rows of the sum of |w x'|, plus that half. */
 static double exponents(const linear_case *c, const double *x, double *e, double *rounding) {
     double half = 0;
     for (int64_t d = 0; d < c->D; d++) half += x[d] * x[d] / 2 / sqrt((double)c->D);
@@ -30,19 +30,19 @@ static double exponents(const linear_case *c, const double *x, double *e, double
     return half;
 }
 
-/* Features by the definition. greatest: of the keys; NAN: x is a query. */
-static void features(const linear_case *c, const double *x, double greatest, double *e, double *f,
-                     double *rounding) {
+/* Features by the definition. max_exponent: of the keys; NAN: x is a query. */
+static void features(const linear_case *c, const double *x, double max_exponent, double *e,
+                     double *f, double *rounding) {
     const double half = exponents(c, x, e, rounding), epsilon = c->options.epsilon;
     double own = -INFINITY;
     for (int64_t m = 0; m < c->M; m++) own = fmax(own, e[m]);
     for (int64_t m = 0; m < c->F; m++) {
         switch (c->options.features) {
         case ATTUNE_FEATURES_FAVOR:
-            f[m] = exp(e[m] - half - (isnan(greatest) ? own : greatest)) + epsilon;
+            f[m] = exp(e[m] - half - (isnan(max_exponent) ? own : max_exponent)) + epsilon;
             break;
         case ATTUNE_FEATURES_TRIG:
-            f[m] = (isnan(greatest) ? 1 : exp(half - greatest)) *
+            f[m] = (isnan(max_exponent) ? 1 : exp(half - max_exponent)) *
                        (m < c->M ? sin(e[m]) : cos(e[m - c->M])) +
                    epsilon;
             break;
@@ -52,13 +52,13 @@ static void features(const linear_case *c, const double *x, double greatest, dou
     }
 }
 
-static void turned(const linear_case *c, const double *f, int64_t place, double *out) {
+static void rotated(const linear_case *c, const double *f, int64_t position, double *out) {
     attune_tensor x, positions, y;
     const int64_t shape[4] = {1, 1, 1, c->F}, one[1] = {1};
     memcpy(out, f, (size_t)c->F * sizeof *f);
     if (!c->pe) return;
     MUST(attune_tensor_wrap(ATTUNE_F64, 4, shape, NULL, (void *)f, &x));
-    MUST(attune_tensor_wrap(ATTUNE_I64, 1, one, NULL, &place, &positions));
+    MUST(attune_tensor_wrap(ATTUNE_I64, 1, one, NULL, &position, &positions));
     MUST(attune_position_rotate(c->pe, &x, &positions, ATTUNE_QUERY, &y));
     memcpy(out, y.data, (size_t)c->F * sizeof *f);
     attune_tensor_close(&y);
@@ -75,23 +75,23 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
     for (int64_t b = 0; b < c->B; b++) {
         for (int64_t h = 0; h < c->Hq; h++) {
             const int64_t kv = h / (c->Hq / c->Hk), offset = c->Sk - c->Sq;
-            double greatest = -INFINITY, rounding = 0;
+            double max_exponent = -INFINITY, rounding = 0;
             for (int64_t j = 0; j < c->Sk; j++) {
                 for (int64_t d = 0; d < D; d++) x[d] = linear_at(&c->k, b, kv, j, d);
                 const double half = exponents(c, x, e, &rounding);
                 for (int64_t m = 0; m < c->M; m++)
-                    greatest =
-                        fmax(greatest, c->options.features == ATTUNE_FEATURES_TRIG ? half : e[m]);
+                    max_exponent = fmax(max_exponent,
+                                        c->options.features == ATTUNE_FEATURES_TRIG ? half : e[m]);
             }
             for (int64_t j = 0; j < c->Sk; j++) {
                 for (int64_t d = 0; d < D; d++) x[d] = linear_at(&c->k, b, kv, j, d);
-                features(c, x, greatest, e, kf + j * 2 * F, &rounding);
-                turned(c, kf + j * 2 * F, j, kf + j * 2 * F + F);
+                features(c, x, max_exponent, e, kf + j * 2 * F, &rounding);
+                rotated(c, kf + j * 2 * F, j, kf + j * 2 * F + F);
             }
             for (int64_t i = 0; i < c->Sq; i++) {
                 for (int64_t d = 0; d < D; d++) x[d] = linear_at(&c->q, b, h, i, d);
                 features(c, x, NAN, e, qf, &rounding);
-                turned(c, qf, i + offset, qf + F);
+                rotated(c, qf, i + offset, qf + F);
                 double z = 0, z_terms = 0;
                 const int64_t seen = c->options.causal ? i + offset + 1 : c->Sk;
                 for (int64_t j = 0; j < seen; j++) {
@@ -162,12 +162,12 @@ static void long_texts_and_blocks(void **state) {
         linear_long((uint64_t)n, n & 4 ? 2 : 1, 1, n & 8 ? 1500 : 2111,
                     n & 2 ? ATTUNE_FEATURES_ELU : ATTUNE_FEATURES_FAVOR, n & 8 ? 1e-3 : 0, n & 1,
                     &c);
-        attune_tensor wide[3], o, truth;
+        attune_tensor in_f64[3], o, truth;
         if (n & 8) linear_turn(&c, ATTUNE_HALF);
-        MUST(attune_tensor_convert(&c.q, ATTUNE_F64, &wide[0]));
-        MUST(attune_tensor_convert(&c.k, ATTUNE_F64, &wide[1]));
-        MUST(attune_tensor_convert(&c.v, ATTUNE_F64, &wide[2]));
-        MUST(attune_linear_attention(&wide[0], &wide[1], &wide[2], &c.options, &truth));
+        MUST(attune_tensor_convert(&c.q, ATTUNE_F64, &in_f64[0]));
+        MUST(attune_tensor_convert(&c.k, ATTUNE_F64, &in_f64[1]));
+        MUST(attune_tensor_convert(&c.v, ATTUNE_F64, &in_f64[2]));
+        MUST(attune_linear_attention(&in_f64[0], &in_f64[1], &in_f64[2], &c.options, &truth));
         for (int64_t block = 0; block < 4; block++) {
             c.options.block = block * block * block * 5;
             MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &o));
@@ -175,7 +175,7 @@ static void long_texts_and_blocks(void **state) {
                 fail_msg("differs by %g: %s", difference(&o, &truth), linear_text(&c));
             attune_tensor_close(&o);
         }
-        for (int i = 0; i < 3; i++) attune_tensor_close(&wide[i]);
+        for (int i = 0; i < 3; i++) attune_tensor_close(&in_f64[i]);
         attune_tensor_close(&truth);
         linear_close(&c);
     }
@@ -463,7 +463,7 @@ static void misuse_is_told(void **state) {
     (void)state;
     linear_case c;
     linear_long(1, 4, 2, 20, ATTUNE_FEATURES_FAVOR, 0, true, &c);
-    attune_tensor o, dq, dk, dv, narrow;
+    attune_tensor o, dq, dk, dv, other_head_dim;
     attune_linear_options wrong = c.options;
     const struct {
         const char *said;
@@ -475,9 +475,9 @@ static void misuse_is_told(void **state) {
     wrong = c.options;
     wrong.epsilon = -1;
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_EVALUE);
-    MUST(attune_favor_projection(8, 8, 1, &narrow));
+    MUST(attune_favor_projection(8, 8, 1, &other_head_dim));
     wrong = c.options;
-    wrong.projection = &narrow;
+    wrong.projection = &other_head_dim;
     assert_int_equal(attune_linear_attention(&c.q, &c.k, &c.v, &wrong, &o), ATTUNE_ESHAPE);
     assert_non_null(strstr(attune_message(), "projection: expected [features, 16]"));
     const attune_rope_options rope = {.head_dim = 16};
@@ -501,7 +501,7 @@ static void misuse_is_told(void **state) {
                    "it needs the full score matrix, which linear attention never forms"));
         attune_position_close(pe);
     }
-    attune_tensor_close(&narrow);
+    attune_tensor_close(&other_head_dim);
     linear_close(&c);
 }
 

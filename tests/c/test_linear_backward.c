@@ -74,18 +74,18 @@ static void gradients_agree_with_differences(void **state) {
  * A gradient is a sum of products: of features, values, slopes of outputs, rows of the projection,
  * and quotients by Z. An f32 result may differ by the products' absolute values, each times the
  * relative error of its factors. A product has at most 8 features, Z's among them: each errs by 4
- * units and by twice the greatest sum of |w x'| and |x'|^2 / 2, as it is their exponential; and Z_i
- * errs relatively by as much as the sum of its terms' absolute values is greater than itself.
+ * units and by twice the max_exponent sum of |w x'| and |x'|^2 / 2, as it is their exponential; and
+ * Z_i errs relatively by as much as the sum of its terms' absolute values is greater than itself.
  *
  * Where a ReLU's w . x' has no certain sign its whole slope may be there or not. */
 
 typedef struct token {
     double *x, *value, *size,
-        *turned;     /* [D], [F]: features, their absolute values at most, and turned ones' */
-    double *row;     /* [M] what a gradient of a feature is multiplied by on the way to w . x' */
-    bool *unsure;    /* [M] */
-    int64_t best;    /* of w . x' */
-    double greatest; /* w . x', or, trig, |x'|^2 / 2 */
+        *rotated; /* [D], [F]: features, their absolute values at most, and rotated ones' */
+    double *row;  /* [M] what a gradient of a feature is multiplied by on the way to w . x' */
+    bool *unsure; /* [M] */
+    int64_t best; /* of w . x' */
+    double max_exponent; /* w . x', or, trig, |x'|^2 / 2 */
 } token;
 
 typedef struct bounds {
@@ -98,7 +98,7 @@ typedef struct bounds {
 static void *room(int64_t n) { return calloc((size_t)(n > 0 ? n : 1), sizeof(double)); }
 
 /* Absolute values at most after a rotation, either way. */
-static void turn_sizes(const linear_case *c, const double *x, double *out) {
+static void rotate_sizes(const linear_case *c, const double *x, double *out) {
     memcpy(out, x, (size_t)c->F * sizeof *x);
     for (int64_t i = 0; c->pe && i < c->pe->dims / 2; i++) {
         const int64_t m = c->pe->pairing == ATTUNE_HALF ? i : 2 * i,
@@ -116,7 +116,7 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
     out->x = room(c->D);
     out->value = room(c->F);
     out->size = room(c->F);
-    out->turned = room(c->F);
+    out->rotated = room(c->F);
 
     out->row = room(c->M);
     out->unsure = room(c->M);
@@ -135,7 +135,7 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
         if (e[m] > e[out->best]) out->best = m;
         *rounding = fmax(*rounding, terms[m] + half);
     }
-    out->greatest = c->options.features == ATTUNE_FEATURES_TRIG ? half : e[out->best];
+    out->max_exponent = c->options.features == ATTUNE_FEATURES_TRIG ? half : e[out->best];
     for (int64_t m = 0; m < c->F; m++) {
         const double a = c->M ? e[m % c->M] : 0;
         switch (c->options.features) {
@@ -161,7 +161,7 @@ static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64
             break;
         }
     }
-    turn_sizes(c, out->size, out->turned);
+    rotate_sizes(c, out->size, out->rotated);
     free(e);
     free(terms);
 }
@@ -170,7 +170,7 @@ static void token_free(token *t) {
     free(t->x);
     free(t->value);
     free(t->size);
-    free(t->turned);
+    free(t->rotated);
     free(t->row);
     free(t->unsure);
 }
@@ -203,7 +203,7 @@ static double through(const bounds *s, const token *t, const double *df, bool ke
     return sum;
 }
 
-/* A query's part: its dq, and what it gives to the keys that it sees. */
+/* A query's part: its dq, and what it adds to the keys that are visible to it. */
 static void query_bounds(const bounds *s, const token *q, const token *keys, int64_t seen,
                          const double *d_o, const double *v, double *dq, double *dk,
                          double *dk_flat, double *dv) {
@@ -224,16 +224,16 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
         double weight = 0;
         for (int64_t d = 0; d < Dv; d++) slopes[j] += fabs(d_o[d] / Z * v[j * Dv + d]);
         for (int64_t f = 0; f < F; f++) {
-            da[f] += slopes[j] * keys[j].turned[f];
-            weight += q->turned[f] * keys[j].turned[f];
+            da[f] += slopes[j] * keys[j].rotated[f];
+            weight += q->rotated[f] * keys[j].rotated[f];
         }
         for (int64_t d = 0; d < Dv; d++) dv[j * Dv + d] += error * weight * fabs(d_o[d] / Z);
-        for (int64_t f = 0; f < F; f++) dk[j * F + f] += error * slopes[j] * q->turned[f];
+        for (int64_t f = 0; f < F; f++) dk[j * F + f] += error * slopes[j] * q->rotated[f];
     }
-    for (int64_t f = 0; f < F && Z != 0; f++) along += q->turned[f] * da[f] / fabs(Z);
+    for (int64_t f = 0; f < F && Z != 0; f++) along += q->rotated[f] * da[f] / fabs(Z);
     for (int64_t j = 0; j < seen; j++)
         for (int64_t f = 0; f < F; f++) dk_flat[j * F + f] += error * along * q->size[f];
-    turn_sizes(c, da, s->back);
+    rotate_sizes(c, da, s->back);
     for (int64_t f = 0; f < F; f++) s->back[f] = error * (s->back[f] + along * sum[f]);
     through(s, q, s->back, false, dq);
     free(da);
@@ -249,14 +249,14 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
     const int64_t G = c->Hq / c->Hk, F = c->F;
     token *keys = calloc((size_t)c->Sk, sizeof *keys),
           *queries = calloc((size_t)(G * c->Sq), sizeof *queries);
-    double rounding = 0, total = 0, *turned = room(c->Sk * F), *flat = room(c->Sk * F),
+    double rounding = 0, total = 0, *rotated = room(c->Sk * F), *flat = room(c->Sk * F),
            *slope = room(c->Dv);
     int64_t best = 0;
     for (int64_t j = 0; j < c->Sk; j++) {
         token_make(s, &c->k, b, kv, j, 0, &rounding, &keys[j]);
-        if (keys[j].greatest > keys[best].greatest) best = j;
+        if (keys[j].max_exponent > keys[best].max_exponent) best = j;
     }
-    const double shift = keys[best].greatest;
+    const double shift = keys[best].max_exponent;
     for (int64_t j = 0; j < c->Sk; j++) {
         token_free(&keys[j]);
         token_make(s, &c->k, b, kv, j, shift, &rounding, &keys[j]);
@@ -270,10 +270,10 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
         if (seen > 0)
             query_bounds(s, &queries[n], keys, seen, slope,
                          (const double *)v->data + (b * c->Hk + kv) * c->Sk * c->Dv, dq + n * c->D,
-                         turned, flat, dv);
+                         rotated, flat, dv);
     }
     for (int64_t j = 0; j < c->Sk; j++) {
-        turn_sizes(c, turned + j * F, s->back);
+        rotate_sizes(c, rotated + j * F, s->back);
         for (int64_t f = 0; f < F; f++) s->back[f] += flat[j * F + f];
         total += through(s, &keys[j], s->back, true, dk + j * c->D);
     }
@@ -290,7 +290,7 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
     for (int64_t n = 0; n < G * c->Sq; n++) token_free(&queries[n]);
     free(keys);
     free(queries);
-    free(turned);
+    free(rotated);
     free(flat);
     free(slope);
 }
@@ -305,9 +305,9 @@ static void compare(const linear_case *c, const char *name, const attune_tensor 
     for (int64_t i = 0; i < got->shape[2]; i++) {
         for (int64_t d = 0; d < got->shape[3]; d++) {
             const double x = linear_at(got, b, h, i, d), y = linear_at(want, b, h, i, d);
-            const int64_t place = i * got->shape[3] + d;
+            const int64_t index = i * got->shape[3] + d;
             const double allowed =
-                bound[place] + unit * (fabs(y) + bound[place] + (beyond ? 2 * beyond[place] : 0)) +
+                bound[index] + unit * (fabs(y) + bound[index] + (beyond ? 2 * beyond[index] : 0)) +
                 least + 1e-30;
             if (c->dtype == ATTUNE_F16 && fabs(y) + allowed > 65504) continue; /* may be infinite */
             if (!(fabs(x - y) <= allowed)) {
@@ -321,11 +321,11 @@ static void compare(const linear_case *c, const char *name, const attune_tensor 
 /* The gradients d of a problem in its dtype against those of f64. */
 static void check(const linear_case *c, const attune_tensor *d_o, const attune_tensor *d) {
     const int64_t G = c->Hq / c->Hk;
-    attune_tensor wide[4], truth[3];
+    attune_tensor in_f64[4], truth[3];
     const attune_tensor *in[4] = {&c->q, &c->k, &c->v, d_o};
-    for (int i = 0; i < 4; i++) MUST(attune_tensor_convert(in[i], ATTUNE_F64, &wide[i]));
-    MUST(attune_linear_attention_backward(&wide[3], &wide[0], &wide[1], &wide[2], &c->options,
-                                          &truth[0], &truth[1], &truth[2]));
+    for (int i = 0; i < 4; i++) MUST(attune_tensor_convert(in[i], ATTUNE_F64, &in_f64[i]));
+    MUST(attune_linear_attention_backward(&in_f64[3], &in_f64[0], &in_f64[1], &in_f64[2],
+                                          &c->options, &truth[0], &truth[1], &truth[2]));
     bounds s = {.c = c, .back = room(c->F), .w = room(c->M * c->D)};
     for (int64_t i = 0; i < c->M * c->D; i++)
         s.w[i] = (double)((const float *)c->w.data)[i] * pow((double)c->D, -0.25);
@@ -333,7 +333,7 @@ static void check(const linear_case *c, const attune_tensor *d_o, const attune_t
         const int64_t b = head / c->Hk, kv = head % c->Hk;
         double *dq = room(G * c->Sq * c->D), *dk = room(c->Sk * c->D), *dv = room(c->Sk * c->Dv),
                *beyond = room(c->Sk * c->D);
-        head_bounds(&s, &wide[2], &wide[3], b, kv, dq, dk, dv, beyond);
+        head_bounds(&s, &in_f64[2], &in_f64[3], b, kv, dq, dk, dv, beyond);
         for (int64_t g = 0; g < G; g++)
             compare(c, "dq", &d[0], &truth[0], b, kv * G + g, dq + g * c->Sq * c->D, NULL);
         compare(c, "dk", &d[1], &truth[1], b, kv, dk, beyond);
@@ -345,7 +345,7 @@ static void check(const linear_case *c, const attune_tensor *d_o, const attune_t
     }
     free(s.back);
     free(s.w);
-    for (int i = 0; i < 4; i++) attune_tensor_close(&wide[i]);
+    for (int i = 0; i < 4; i++) attune_tensor_close(&in_f64[i]);
     for (int i = 0; i < 3; i++) attune_tensor_close(&truth[i]);
 }
 
@@ -424,8 +424,8 @@ static void great_scores(void **state) {
         c.options.block = 16;
         linear_tensors(&c);
         for (int64_t i = 0; i < 300 * 64; i++) {
-            const float place = (float)(i / 64) / 300;
-            ((float *)c.k.data)[i] *= 2 + 2 * (n & 2 ? place : 1 - place);
+            const float index = (float)(i / 64) / 300;
+            ((float *)c.k.data)[i] *= 2 + 2 * (n & 2 ? index : 1 - index);
         }
         run_and_check(&c);
         attune_tensor d_o, d[3];
@@ -433,10 +433,10 @@ static void great_scores(void **state) {
         MUST(attune_linear_attention_backward(&d_o, &c.q, &c.k, &c.v, &c.options, &d[0], &d[1],
                                               &d[2]));
         for (int t = 0; t < 3; t++) {
-            double greatest = 0;
+            double max_exponent = 0;
             for (int64_t i = 0, count = attune_tensor_count(&d[t]); i < count; i++)
-                greatest = fmax(greatest, fabs((double)((float *)d[t].data)[i]));
-            assert_true(isfinite(greatest) && greatest > 1e-3);
+                max_exponent = fmax(max_exponent, fabs((double)((float *)d[t].data)[i]));
+            assert_true(isfinite(max_exponent) && max_exponent > 1e-3);
             attune_tensor_close(&d[t]);
         }
         attune_tensor_close(&d_o);
@@ -460,7 +460,7 @@ static bool same_rows(const attune_tensor *a, const attune_tensor *b, int64_t fr
 }
 
 /* An Inf or NaN of token 77 in v or k reaches dq of the rows that see it and no earlier ones, and v
- * is not in dv; in d_o it reaches keys that the row sees, and no later ones. */
+ * is not in dv; in d_o it reaches keys that are visible to the row, and no later ones. */
 static void what_is_not_seen_does_not_count(void **state) {
     (void)state;
     for (int n = 0; n < 6; n++) {

@@ -18,11 +18,11 @@ typedef struct operation {
 
 static void normal(attune_dtype dtype, uint64_t seed, int rank, const int64_t *shape,
                    attune_tensor *out) {
-    attune_tensor wide;
-    MUST(attune_tensor_new(ATTUNE_F64, rank, shape, &wide));
-    MUST(attune_tensor_normal(&wide, seed, 0, 1));
-    MUST(attune_tensor_convert(&wide, dtype, out));
-    attune_tensor_close(&wide);
+    attune_tensor in_f64;
+    MUST(attune_tensor_new(ATTUNE_F64, rank, shape, &in_f64));
+    MUST(attune_tensor_normal(&in_f64, seed, 0, 1));
+    MUST(attune_tensor_convert(&in_f64, dtype, out));
+    attune_tensor_close(&in_f64);
 }
 
 static void make(int which, attune_dtype dtype, operation *o) {

@@ -47,15 +47,15 @@ static attune_position *encoding(int n) {
     return pe;
 }
 
-/* Positions of the tokens, [B, S] or [B, S, 2]; the first is the greatest, so that later tokens
+/* Positions of the tokens, [B, S] or [B, S, 2]; the first is the max_position, so that later tokens
  * alone would need a shorter table. */
-static attune_tensor positions_of(int n, int64_t B, int64_t S, int64_t greatest) {
+static attune_tensor positions_of(int n, int64_t B, int64_t S, int64_t max_position) {
     attune_tensor out;
     const int64_t shape[3] = {B, S, 2};
     MUST(attune_tensor_new(ATTUNE_I64, n == AXES_2 ? 3 : 2, shape, &out));
     int64_t *p = out.data;
     for (int64_t i = 0, count = attune_tensor_count(&out); i < count; i++)
-        p[i] = i ? draw(7, (uint32_t)i, 20) : greatest;
+        p[i] = i ? draw(7, (uint32_t)i, 20) : max_position;
     return out;
 }
 
@@ -150,20 +150,20 @@ static void fused_gradients_agree(void **state) {
 static void learned_rows_train(void **state) {
     (void)state;
     attune_position *pe, *none;
-    const int64_t shape[3] = {2, 3, 4}, place[6] = {5, 0, 5, 1, 5, 0};
+    const int64_t shape[3] = {2, 3, 4}, row_of[6] = {5, 0, 5, 1, 5, 0};
     const int64_t flat[2] = {2, 3};
     attune_tensor d_out, positions, d_table;
     MUST(attune_position_learned(4, 6, 1, NULL, &pe));
     MUST(attune_tensor_new(ATTUNE_F32, 3, shape, &d_out));
     for (int i = 0; i < 24; i++) ((float *)d_out.data)[i] = (float)(i + 1);
     MUST(attune_tensor_new(ATTUNE_I64, 2, flat, &positions));
-    memcpy(positions.data, place, sizeof place);
+    memcpy(positions.data, row_of, sizeof row_of);
     MUST(attune_position_embed_backward(pe, &d_out, &positions, &d_table));
     assert_int_equal(d_table.shape[0], 6);
     for (int row = 0; row < 6; row++) {
         for (int d = 0; d < 4; d++) {
             float sum = 0;
-            for (int t = 0; t < 6; t++) sum += place[t] == row ? (float)(t * 4 + d + 1) : 0;
+            for (int t = 0; t < 6; t++) sum += row_of[t] == row ? (float)(t * 4 + d + 1) : 0;
             assert_true(((float *)d_table.data)[row * 4 + d] == sum);
         }
     }

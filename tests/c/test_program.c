@@ -4,9 +4,9 @@
 #include "test.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { PROBLEMS = 24, MOST_TOKENS = 150 };
+enum { PROBLEMS = 24, MAX_TOKENS = 150 };
 #else
-enum { PROBLEMS = 126, MOST_TOKENS = 200 };
+enum { PROBLEMS = 126, MAX_TOKENS = 200 };
 #endif
 
 /* ---- writing programs ------------------------------------------------------------------------ */
@@ -192,7 +192,7 @@ static void engines_agree(void **state) {
     for (uint64_t n = 0; n < PROBLEMS; n++) {
         problem p;
         results exact = {0}, got = {0};
-        problem_make(n + 90000, n % 4 ? 60 : MOST_TOKENS, &p);
+        problem_make(n + 90000, n % 4 ? 60 : MAX_TOKENS, &p);
         attune_program *score = n % 9 == 8 ? NULL : score_of((int)(n % KINDS), &table),
                        *mask = n % 3 == 2 ? NULL : mask_of((int)(n % MASKS), &ids);
         p.options.engine = ATTUNE_ENGINE_REFERENCE;
@@ -205,8 +205,8 @@ static void engines_agree(void **state) {
         MUST(attune_attention(&p.q, &p.k, &p.v, &p.options, &exact.o, &exact.lse));
         /* Biases reach some 0.1 Hq Sk, tables 3: what is added to a score is rounded to f32 with
          * it. */
-        const double unit = 0x1p-22 * (8 + 0.1 * (double)(p.Hq * p.Sk)), most = 2 * plain.o + unit,
-                     most_lse = 2 * plain.lse + unit;
+        const double unit = 0x1p-22 * (8 + 0.1 * (double)(p.Hq * p.Sk)), bound = 2 * plain.o + unit,
+                     bound_lse = 2 * plain.lse + unit;
         const attune_engine engines[] = {ATTUNE_ENGINE_TILED, ATTUNE_ENGINE_BLIS,
                                          ATTUNE_ENGINE_DECODE};
         for (int e = 0; e < 3; e++) {
@@ -217,9 +217,9 @@ static void engines_agree(void **state) {
                 fail_msg("score %d, mask %d, %s: %s", (int)(n % KINDS), (int)(n % MASKS),
                          problem_text(&p), attune_message());
             const double d = difference(&got.o, &exact.o), dl = difference(&got.lse, &exact.lse);
-            if (!(d <= most) || !(dl <= most_lse)) {
+            if (!(d <= bound) || !(dl <= bound_lse)) {
                 fail_msg("engine %d, score %d, mask %d: o off by %g (bound %g), lse by %g (%g): %s",
-                         e, (int)(n % KINDS), (int)(n % MASKS), d, most, dl, most_lse,
+                         e, (int)(n % KINDS), (int)(n % MASKS), d, bound, dl, bound_lse,
                          problem_text(&p));
             }
             attune_tensor_close(&got.o);
@@ -234,7 +234,7 @@ static void engines_agree(void **state) {
     attune_tensor_close(&ids);
 }
 
-static double greatest(const attune_tensor *t) {
+static double max_of(const attune_tensor *t) {
     attune_tensor zero;
     MUST(attune_tensor_new(t->dtype, t->rank, t->shape, &zero));
     const double d = difference(t, &zero);
@@ -242,7 +242,7 @@ static double greatest(const attune_tensor *t) {
     return d;
 }
 
-/* f32 problems of modest size: sums of n terms, each off by some units of the greatest. */
+/* f32 problems of modest size: sums of n terms, each off by some units of the largest. */
 static void gradients_agree(void **state) {
     attune_tensor table, ids;
     (void)state;
@@ -278,9 +278,9 @@ static void gradients_agree(void **state) {
         for (int t = 0; t < 4; t++) {
             if (!pairs[t][1]->data && !pairs[t][0]->data) continue;
             const double d = difference(pairs[t][0], pairs[t][1]),
-                         most = 2e-5 * (1 + greatest(pairs[t][1])) * (t == 3 ? 4 : 1);
-            if (!(d <= most))
-                fail_msg("gradient %d off by %g (bound %g): score %d, mask %d, n %d", t, d, most,
+                         bound = 2e-5 * (1 + max_of(pairs[t][1])) * (t == 3 ? 4 : 1);
+            if (!(d <= bound))
+                fail_msg("gradient %d off by %g (bound %g): score %d, mask %d, n %d", t, d, bound,
                          (int)(n % KINDS), (int)(n % MASKS), (int)n);
         }
         attune_program_close(score);
@@ -342,12 +342,12 @@ static void a_changed_tensor_is_noticed(void **state) {
     tables(&table, &ids);
     attune_program *mask = mask_of(2, &ids);
     MUST(attune_program_map(mask, 1, 1, 1, 192, 192, &map));
-    const int64_t before = map.seen;
+    const int64_t before = map.visible;
     MUST(attune_program_map(mask, 1, 1, 1, 192, 192, &map));
-    assert_int_equal(before, map.seen);
+    assert_int_equal(before, map.visible);
     for (int k = 0; k < 64; k++) ((int32_t *)ids.data)[k] = k;
     MUST(attune_program_map(mask, 1, 1, 1, 192, 192, &map));
-    assert_true(map.seen < before);
+    assert_true(map.visible < before);
     attune_program_close(mask);
     attune_tensor_close(&table);
     attune_tensor_close(&ids);
@@ -378,9 +378,9 @@ static void hidden_values_do_not_leak(void **state) {
         const attune_attention_options options = {.mask = mask, .engine = engines[e]};
         MUST(attune_attention(&q, &k, &v, &options, &o, &lse));
         for (int64_t i = 0; i < 200; i++) {
-            const bool sees = i - 60 > -20 && i - 60 < 20,
+            const bool visible = i - 60 > -20 && i - 60 < 20,
                        finite = isfinite(((float *)o.data)[i * 16]);
-            if (sees == finite)
+            if (visible == finite)
                 fail_msg("engine %d, query %d: %g", e, (int)i, (double)((float *)o.data)[i * 16]);
         }
         attune_tensor_close(&o);

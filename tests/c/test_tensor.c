@@ -31,7 +31,7 @@ static void shapes_are_checked(void **state) {
 
 static void views_share_memory(void **state) {
     (void)state;
-    const int64_t shape[2] = {3, 4}, flat[1] = {-1}, wrong[2] = {5, 2}, wide[3] = {2, 3, 4};
+    const int64_t shape[2] = {3, 4}, flat[1] = {-1}, wrong[2] = {5, 2}, expanded[3] = {2, 3, 4};
     attune_tensor t, v, s, row, e;
     MUST(attune_tensor_new(ATTUNE_F32, 2, shape, &t));
     MUST(attune_tensor_arange(&t, 0, 1));
@@ -47,7 +47,7 @@ static void views_share_memory(void **state) {
     MUST(attune_tensor_select(&t, 0, 1, &row));
     assert_int_equal(row.rank, 1);
     attune_tensor_close(&row);
-    MUST(attune_tensor_expand(&t, 3, wide, &e));
+    MUST(attune_tensor_expand(&t, 3, expanded, &e));
     assert_int_equal(e.stride[0], 0);
     assert_int_equal(attune_tensor_view(&t, 2, wrong, &row), ATTUNE_ESHAPE);
     assert_int_equal(attune_tensor_slice(&t, 0, 2, 5, &row), ATTUNE_EVALUE);
@@ -180,7 +180,7 @@ static void products_of_any_strides(void **state) {
         MUST(attune_tensor_normal(&a, seed, 0, 1));
         MUST(attune_tensor_new(dtype, 2, b_shape, &b));
         MUST(attune_tensor_normal(&b, seed + 99, 0, 1));
-        MUST(attune_tensor_transpose(&a, 1, 2, &at)); /* [batch, m, k] and [k, n] as they lie */
+        MUST(attune_tensor_transpose(&a, 1, 2, &at)); /* [batch, m, k] and [k, n] without copies */
         MUST(attune_tensor_transpose(&b, 0, 1, &bt));
         MUST(attune_tensor_matmul(&at, &bt, &c));
         for (int tries = 0; tries < 20; tries++) {
@@ -238,10 +238,10 @@ static void products_have_the_same_bits_for_any_threads(void **state) {
 
 static void random_numbers_do_not_depend_on_layout(void **state) {
     (void)state;
-    const int64_t shape[2] = {5, 7}, turned[2] = {7, 5};
+    const int64_t shape[2] = {5, 7}, transposed[2] = {7, 5};
     attune_tensor a, b, v;
     MUST(attune_tensor_new(ATTUNE_F32, 2, shape, &a));
-    MUST(attune_tensor_new(ATTUNE_F32, 2, turned, &b));
+    MUST(attune_tensor_new(ATTUNE_F32, 2, transposed, &b));
     MUST(attune_tensor_transpose(&b, 0, 1, &v));
     MUST(attune_tensor_normal(&a, 42, 0, 1));
     MUST(attune_tensor_normal(&v, 42, 0, 1));
@@ -252,7 +252,7 @@ static void random_numbers_do_not_depend_on_layout(void **state) {
     attune_tensor_close(&v);
 }
 
-/* One of everything, with an allocation failing at every place in turn. */
+/* One of everything, with an allocation failing at every place, one after the other. */
 static attune_status scenario(void) {
     const int64_t shape[2] = {6, 6};
     attune_tensor t[6];
@@ -325,10 +325,10 @@ static void malformed_files_are_refused(void **state) {
         attune_memory_scope scope;
         attune_memory_scope_begin(&scope);
         attune_status status = attune_archive_load(path, &a);
-        int64_t most = attune_memory_scope_end(&scope);
+        int64_t bytes = attune_memory_scope_end(&scope);
         if (status != ATTUNE_EFORMAT)
             fail_msg("%s: %s: %s", path, attune_status_name(status), attune_message());
-        if (most > 1 << 20) fail_msg("%s: %lld bytes were allocated", path, (long long)most);
+        if (bytes > 1 << 20) fail_msg("%s: %lld bytes were allocated", path, (long long)bytes);
         assert_int_equal(a.tensors, 0);
     }
 }

@@ -89,7 +89,7 @@ ATTUNE_API void attune_program_close(attune_program *program); /* NULL: nothing 
  * the same for all heads, else B, Hq or B * Hq. */
 typedef struct attune_block_map {
     int64_t heads, row_blocks, key_blocks;
-    int64_t pairs, seen;          /* all pairs, and the visible ones, summed over heads */
+    int64_t pairs, visible;       /* all pairs, and the visible ones, summed over heads */
     int64_t empty, partial, full; /* numbers of tiles, summed over heads */
     const uint8_t *states;        /* 0 empty, 1 partial, 2 full */
 } attune_block_map;

@@ -32,17 +32,24 @@ AT_INLINE int bytes_of(operand kind) {
     return kind == F32 || kind == PAIRS || kind == QUADS ? 4 : 2;
 }
 
+/* Loads the elements of one step for AT_LANES columns, as multiply() takes them. at counts columns
+ * of all steps: k * width + j. F16 is converted to f32. With WORDS each column has two 8-bit
+ * integers, which are extended to 16 bits. For dot products the 32 bits of a lane are not a float.
+ */
 AT_INLINE vf load_column(operand kind, const void *b, int64_t at) {
     switch (kind) {
     case F16: return vf_load_f16((const uint16_t *)b + at);
 #if !AT_HAS_DOT
     case WORDS: return vf_load_words((const int8_t *)b + 2 * at);
 #endif
-    /* Dot products: the 32 bits are not floats, but they are loaded unchanged. */
     default: return vf_load((const float *)b + at);
     }
 }
 
+/* sum + x * column in each lane. x holds one step's elements of one row, the same in all lanes.
+ * PAIRS, WORDS and QUADS add the dot product of the 2, 2 or 4 elements of a lane. unsigned_rows:
+ * QUADS multiplies an unsigned by a signed operand, and the rows are the unsigned one, else the
+ * columns are. A set has either PAIRS and QUADS (AT_HAS_DOT) or WORDS. */
 AT_INLINE vf multiply(operand kind, bool unsigned_rows, vf x, vf column, vf sum) {
 #if AT_HAS_DOT
     if (kind == PAIRS) return vf_dot_bf16(x, column, sum);

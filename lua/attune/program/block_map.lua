@@ -4,7 +4,7 @@ local program = require "attune.program"
 local suggest = require "attune.util.suggest"
 
 ---@class attune.BlockMap
----@field density number share of all pairs that are seen
+---@field density number fraction of all pairs that are visible
 ---@field blocks {empty: integer, partial: integer, full: integer} tiles, over all heads that differ
 ---@field heads integer 1 where the mask is the same for all heads and batch rows
 ---@field rows string[] a row of tiles each: bytes 0 empty, 1 partial, 2 full
@@ -41,7 +41,7 @@ function BlockMap:draw(head)
 end
 
 function BlockMap:__tostring()
-  return ("block map: %.4g%% of pairs seen; tiles: %d empty, %d partial, %d full"):format(100 * self.density, self.blocks.empty, self.blocks.partial, self.blocks.full)
+  return ("block map: %.4g%% of pairs visible; tiles: %d empty, %d partial, %d full"):format(100 * self.density, self.blocks.empty, self.blocks.partial, self.blocks.full)
 end
 
 local known = {"batch", "heads", "kv_heads", "queries", "keys"}
@@ -67,7 +67,7 @@ return function(mask, shape)
   local done, m = pcall(core._program_map, handle, shape.batch or 1, heads, kv_heads, queries, shape.keys or queries)
   if not done then error(m, 2) end
   return setmetatable({
-    density = m.seen / m.pairs,
+    density = m.visible / m.pairs,
     blocks = {empty = m.empty, partial = m.partial, full = m.full},
     heads = m.heads,
     rows = m.rows,
