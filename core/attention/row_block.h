@@ -32,7 +32,7 @@ typedef struct at_row_plan {
     int64_t max_rows; /* of a row block */
     int tile_rows;    /* the max number of rows of a panel */
     int block_tiles;  /* tiles of a key block */
-    bool few;         /* few rows: the step prefetches within its tiles, not the next key block */
+    bool few; /* few rows: a step prefetches within its own tiles, else the next key block */
     int64_t prefetch_distance; /* in bytes, for few rows; 0: no prefetch */
     int64_t Dvp;               /* Dv rounded up to AT_DIM */
     at_layout layout;

@@ -5,8 +5,8 @@
  * The sums are over all keys or, if causal, over the keys up to token i. R rotates features by
  * their token's position where there is a rotation: RoFormer (arXiv 2104.09864), equation 19.
  */
-#ifndef AT_LINEAR_LINEAR_H
-#define AT_LINEAR_LINEAR_H
+#ifndef AT_LINEAR_LINEAR_PROBLEM_H
+#define AT_LINEAR_LINEAR_PROBLEM_H
 
 #include "attune.h"
 #include "position/rotate.h"
@@ -17,31 +17,37 @@ typedef struct at_linear {
     attune_features features;
     bool causal, in_f64;
     double epsilon;
-    int64_t block; /* tokens */
-    attune_tensor q, k, v;
-    attune_tensor projection; /* [M, D] f64, contiguous, times D^(-1/4) where the features are */
+    int64_t block;            /* tokens of a block; 0: the engine chooses */
+    attune_tensor q, k, v;    /* borrowed views */
+    attune_tensor projection; /* [M, D] f64, contiguous; times D^(-1/4), so that w . x is w . x' of
+                                 attune/linear.h; closed for elu */
     const attune_position *rotate;      /* NULL: features are not rotated */
     at_rotation q_rotation, k_rotation; /* f32; the queries are the last tokens */
-    double *q_cos_sin, *k_cos_sin; /* [Sq], [Sk][2][pairs], where at_linear_reference rotates */
+    double *q_cos_sin, *k_cos_sin; /* [Sq][2][pairs], [Sk][2][pairs]: f64 cosines, then sines, which
+                                      the reference makes; else NULL */
 } at_linear;
 
-/* rotate NULL or one that rotates F features. */
+/* Checks that rotate is NULL, or an encoding of one position per token that rotates `features`
+ * elements or does not rotate at all. */
 attune_status at_linear_check_rotation(attune_position *rotate, int64_t features);
 
-/* The projection [M, D] for that head_dim, as f64 and scaled; closed for elu. *rows: M, *features:
- * F. */
+/* Checks the projection and converts it to the form of at_linear. *rows is M, *features is F. */
 attune_status at_linear_projection(attune_features kind, const attune_tensor *projection,
                                    int64_t head_dim, attune_tensor *out, int64_t *rows,
                                    int64_t *features);
 
+/* Validates all arguments. After success the caller calls at_linear_close. */
 attune_status at_linear_make(const attune_tensor *q, const attune_tensor *k, const attune_tensor *v,
                              const attune_linear_options *options, at_linear *out);
 void at_linear_close(at_linear *p);
 
-/* f32 over panels; f64 term by term through BLIS. o is new, contiguous and of q's dtype. */
+/* The engines: `blocked` in f32, `reference` in f64 through BLIS. They write every element of o
+ * [B, Hq, Sq, Dv], which is new and contiguous and has q's dtype. */
 attune_status at_linear_blocked(const at_linear *p, attune_tensor *o);
 attune_status at_linear_reference(at_linear *p, attune_tensor *o);
 
+/* Arguments and results of the backward engines: d_o is the gradient of o; dq, dk and dv are like
+ * q, k and v, new and contiguous. */
 typedef struct at_linear_gradients {
     const attune_tensor *d_o;
     attune_tensor *dq, *dk, *dv;

@@ -1,10 +1,9 @@
-/* position.h - one interface for every positional encoding. Dependency order: position.h <-
- * rotate.h
- * <- the families (absolute, alibi, rope, rope2d, t5, xpos); position.c knows none of them.
+/* position.h - one interface for every positional encoding.
  *
- * An encoding adds rows to the embeddings (embeds), rotates q and k (rotates), or adds to the
- * scores (scores). Each family has its own file and fills in this struct; a function pointer that
- * does not apply stays NULL.
+ * An encoding adds rows to the embeddings, rotates q and k, or adds to the scores. Each family
+ * (absolute, alibi, rope, rope2d, t5, xpos) has its own file and fills in this struct; a function
+ * pointer that does not apply stays NULL. The families that rotate also use rotate.h. position.c
+ * knows no family.
  */
 #ifndef AT_POSITION_POSITION_H
 #define AT_POSITION_POSITION_H
@@ -21,7 +20,7 @@ struct attune_position {
     /* The row that is added to a token at this position, out [d_model] f64. ATTUNE_EVALUE where the
      * position has no row. NULL: the encoding does not embed. */
     attune_status (*row)(const attune_position *pe, int64_t position, double *out);
-    int64_t d_model; /* of row */
+    int64_t d_model; /* elements of such a row */
     /* learned: [max_positions, d_model]; t5: [buckets, heads]; alibi: the slopes [heads] */
     attune_tensor table;
 
@@ -43,8 +42,9 @@ struct attune_position {
     void (*long_frequencies)(const attune_position *pe, int64_t length, double *out);
     attune_angles angles;
     double growth; /* the factor of dynamic scaling */
-    /* Tables of positions 0, 1, .. up to the largest that was asked for. [0]: of q, or of short
-     * calls; [1]: of k where sided, or of long calls. A sided encoding has no long frequencies. */
+    /* Tables for the positions 0, 1, .. up to the largest that was used so far. [0]: for q, or for
+     * calls up to `longest`; [1]: for k if sided, or for longer calls. A sided encoding has no long
+     * frequencies. */
     struct at_rotation_table *kept[2];
 
     double scale_base, center; /* xpos */

@@ -39,8 +39,7 @@ typedef struct attune_linear_options {
     attune_position *rotate; /* rotates phi(q) and phi(k) in the numerator only: Su et al. 2021
                                 (arXiv 2104.09864), equation 19; its head_dim is F */
     double epsilon;          /* at least 0 */
-    int64_t block; /* tokens of a block; 0: what is fastest. Results depend on it in their last bits
-                      only */
+    int64_t block; /* tokens of a block; 0: the fastest. It changes only the last bits of results */
 } attune_linear_options;
 
 /* q [B, Hq, Sq, D]   k [B, Hk, Sk, D]   v [B, Hk, Sk, Dv]   ->   o [B, Hq, Sq, Dv] in q's dtype
@@ -50,15 +49,16 @@ ATTUNE_API attune_status attune_linear_attention(const attune_tensor *q, const a
                                                  const attune_tensor *v,
                                                  const attune_linear_options *options,
                                                  attune_tensor *o);
-/* Gradients of q, k and v, in f32 blocks, of f64 in f64. The stabiliser is part of the function:
- * with epsilon > 0 gradients pass through it. */
+/* The gradients of q, k and v, in the precision of the forward pass. With epsilon > 0 the
+ * stabiliser changes the result, and gradients pass through it. */
 ATTUNE_API attune_status attune_linear_attention_backward(
     const attune_tensor *d_o, const attune_tensor *q, const attune_tensor *k,
     const attune_tensor *v, const attune_linear_options *options, attune_tensor *dq,
     attune_tensor *dk, attune_tensor *dv);
 
-/* [features, head_dim] f32: blocks of head_dim orthogonal rows (the Q of normal values), whose
- * lengths are drawn as those of normal vectors are. */
+/* A projection [features, head_dim] in f32. Each block of head_dim rows is orthogonal (the Q of a
+ * QR decomposition of normal values), and the lengths of rows are distributed as those of normal
+ * vectors. */
 ATTUNE_API attune_status attune_favor_projection(int64_t head_dim, int64_t features, uint64_t seed,
                                                  attune_tensor *out);
 /* x [B, H, S, D] -> [B, H, S, M] in x's dtype: favor's features as above, times M^(-1/2). */

@@ -54,11 +54,11 @@ typedef struct attune_rope_scaling {
     attune_scaling_type type;
     double factor;
     int64_t original; /* the trained length, in tokens */
-    int64_t
-        length; /* dynamic and longrope choose by it; 0: by the largest position + 1 of each call */
+    int64_t length;   /* the length by which dynamic and longrope choose their frequencies; 0: the
+                         largest position + 1 of each call */
     double beta_fast, beta_slow; /* 32, 1 */
-    double attention_factor;     /* on cosines and sines; else of mscale, mscale_all_dim, or 0.1 ln
-                                    factor + 1 */
+    double attention_factor;     /* multiplies cosines and sines; 0: computed from mscale and
+                                    mscale_all_dim, or if those are 0 too, 0.1 ln factor + 1 */
     double mscale, mscale_all_dim;
     bool not_truncated; /* the ends of yarn's ramp are not rounded to whole pairs */
     const double *short_factors, *long_factors;
@@ -66,7 +66,8 @@ typedef struct attune_rope_scaling {
     double low, high;                /* 1, 4 */
 } attune_rope_scaling;
 
-/* Rotary embedding (Su et al. 2021, arXiv 2104.09864). All zero but head_dim: the defaults. */
+/* Rotary embedding (Su et al. 2021, arXiv 2104.09864). head_dim must be given; a zero in any other
+ * field is its default. */
 typedef struct attune_rope_options {
     int64_t head_dim;
     int64_t dims; /* the number of dims of head_dim that rotate, even; 0: all */
@@ -89,24 +90,25 @@ typedef struct attune_t5_options {
     int64_t heads, buckets, max_distance; /* 0: 32 buckets, distance 128 */
     bool causal; /* all buckets for keys before the query; else half of them for keys after it */
     uint64_t seed;
-    const attune_tensor
-        *table; /* [buckets, heads]: shared, not copied; NULL: normal values times 0.02 */
+    const attune_tensor *table; /* [buckets, heads]: shared, not copied; NULL: normal values times
+                                   0.02, drawn with the seed */
 } attune_t5_options;
 
+/* Makers of encodings. *out is NULL after an error: EVALUE, ESHAPE, EDTYPE, EMEMORY. */
 ATTUNE_API attune_status attune_position_none(attune_position **out);
 ATTUNE_API attune_status attune_position_rope(const attune_rope_options *options,
                                               attune_position **out);
-/* A table [max_positions, d_model] of normal values times 0.02, or the one given (shared, not
- * copied); d_model and max_positions are then 0, or must be its. */
+/* Learned rows. Without a table: [max_positions, d_model] of normal values times 0.02. With a
+ * table, which is shared, not copied: d_model and max_positions are 0 or equal its extents. */
 ATTUNE_API attune_status attune_position_learned(int64_t d_model, int64_t max_positions,
                                                  uint64_t seed, const attune_tensor *table,
                                                  attune_position **out);
-/* Vaswani et al. 2017, section 3.5. halves: all sines, then all cosines; else interleaved. base 0:
- * 10000. */
+/* Sines and cosines (Vaswani et al. 2017, section 3.5). halves: all sines, then all cosines; else
+ * interleaved. base 0: 10000. */
 ATTUNE_API attune_status attune_position_sinusoidal(int64_t d_model, double base, bool halves,
                                                     attune_position **out);
-/* Heads whose first half of the dims rotates by a token's row, the second half by its column, each
- * as RoPE of head_dim / 2 dims. base 0: 10000. */
+/* The first half of a head's dims is rotated by the token's row, the second half by its column,
+ * each as RoPE of head_dim / 2 dims. base 0: 10000. */
 ATTUNE_API attune_status attune_position_rope2d(int64_t head_dim, double base,
                                                 attune_pairing pairing, attune_position **out);
 ATTUNE_API attune_status attune_position_xpos(const attune_xpos_options *options,
@@ -122,10 +124,12 @@ ATTUNE_API const char *attune_position_name(const attune_position *pe);
 /* Flags of attune_position_capability. */
 ATTUNE_API unsigned attune_position_capabilities(const attune_position *pe);
 
-/* positions: i64 [S] or [B, S]; NULL: 0, 1, .. S - 1. rope2d: [S, 2] or [B, S, 2] of rows and
- * columns, never NULL. embed: x [B, S, d_model] -> x plus the table's rows. rotate: x [B, H, S, D]
- * -> the same, rotated. Out of place; any strides; out has x's dtype. An encoding without that part
- * shares x. in_place: x itself is written and out may be NULL. */
+/* embed: x [B, S, d_model] -> x plus the row of each token's position. rotate: x [B, H, S, D] -> x
+ * rotated by each token's position; side matters for xpos only.
+ *
+ * positions: i64 [S] or [B, S]; NULL: 0, 1, .. S - 1. For rope2d [S, 2] or [B, S, 2], of rows and
+ * columns, and never NULL. x has any strides and any float dtype, and out has its dtype. An
+ * encoding without that part gives out = x, shared. rotate_in_place writes x itself. */
 ATTUNE_API attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
                                                const attune_tensor *positions, attune_tensor *out);
 ATTUNE_API attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x,

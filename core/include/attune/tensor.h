@@ -47,22 +47,30 @@ typedef struct attune_tensor {
     int64_t stride[ATTUNE_MAX_RANK]; /* in elements; 0 where broadcast */
 } attune_tensor;
 
-/* Axes count from 0, negative ones from the end. */
+/* In all functions axes count from 0, and negative axes from the end: -1 is the last. A result
+ * `out` is closed after an error; after success the caller closes it. out may be an argument of the
+ * same call only where its comment says so. */
 
+/* A new tensor of zeros. Errors: ESHAPE, EDTYPE, EMEMORY. */
 ATTUNE_API attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
-                                           attune_tensor *out); /* zeros */
-ATTUNE_API attune_status attune_tensor_wrap(
-    attune_dtype dtype, int rank, const int64_t *shape, const int64_t *stride, void *data,
-    attune_tensor *out); /* the caller keeps data alive; stride NULL: contiguous */
+                                           attune_tensor *out);
+/* A tensor over the caller's memory, which must stay alive until every view of it is closed. stride
+ * [rank] in elements; NULL: contiguous. */
+ATTUNE_API attune_status attune_tensor_wrap(attune_dtype dtype, int rank, const int64_t *shape,
+                                            const int64_t *stride, void *data, attune_tensor *out);
+/* Another owner of the same view. */
 ATTUNE_API attune_status attune_tensor_share(const attune_tensor *t, attune_tensor *out);
-ATTUNE_API void attune_tensor_close(attune_tensor *t); /* idempotent */
+/* Closing a closed tensor does nothing. The memory is freed with its last owner. */
+ATTUNE_API void attune_tensor_close(attune_tensor *t);
+/* The number of elements, and that times the size of one, also for a view. */
 ATTUNE_API int64_t attune_tensor_count(const attune_tensor *t);
-ATTUNE_API int64_t
-attune_tensor_nbytes(const attune_tensor *t); /* count times element size, also for a view */
+ATTUNE_API int64_t attune_tensor_nbytes(const attune_tensor *t);
 ATTUNE_API bool attune_tensor_is_contiguous(const attune_tensor *t);
 
 /* Views of the same memory. view requires a contiguous t; one extent may be -1 and follows from the
- * others. slice takes indices first <= i < last. select drops the axis. */
+ * others. transpose swaps two axes. slice keeps the indices first <= i < last. select keeps one
+ * index and drops the axis. expand repeats axes of extent 1, and adds axes in front, without a
+ * copy. */
 ATTUNE_API attune_status attune_tensor_view(const attune_tensor *t, int rank, const int64_t *shape,
                                             attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_transpose(const attune_tensor *t, int a, int b,
@@ -70,28 +78,28 @@ ATTUNE_API attune_status attune_tensor_transpose(const attune_tensor *t, int a, 
 ATTUNE_API attune_status attune_tensor_slice(const attune_tensor *t, int axis, int64_t first,
                                              int64_t last, attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t index,
-                                              attune_tensor *out); /* drops the axis */
+                                              attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_expand(const attune_tensor *t, int rank,
                                               const int64_t *shape, attune_tensor *out);
 
-/* Copies. convert rounds to nearest even and keeps NaN; to integers it rounds and saturates (NaN
- * gives 0). */
+/* Copies. convert rounds to nearest even and keeps NaN; to integers it rounds and saturates, and
+ * NaN gives 0. contiguous shares t where t is contiguous already. copy writes into an open tensor
+ * of the same shape, of any dtype and strides. */
 ATTUNE_API attune_status attune_tensor_convert(const attune_tensor *t, attune_dtype dtype,
                                                attune_tensor *out);
-ATTUNE_API attune_status attune_tensor_contiguous(
-    const attune_tensor *t, attune_tensor *out); /* shares t where it is contiguous */
-ATTUNE_API attune_status attune_tensor_copy(
-    const attune_tensor *from, attune_tensor *into); /* same shape, any dtypes, any strides */
+ATTUNE_API attune_status attune_tensor_contiguous(const attune_tensor *t, attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into);
 
 /* Single elements; index has one index per axis, from 0. EVALUE: index out of range. */
 ATTUNE_API attune_status attune_tensor_get(const attune_tensor *t, const int64_t *index,
                                            double *out);
 ATTUNE_API attune_status attune_tensor_set(attune_tensor *t, const int64_t *index, double value);
 
+/* Write every element of t in place, in any dtype and strides: one value; first, first + step, ..;
+ * normal values; uniform values in [low, high). Element i of the row-major order draws from Philox
+ * counter i under the seed. */
 ATTUNE_API attune_status attune_tensor_fill(attune_tensor *t, double value);
 ATTUNE_API attune_status attune_tensor_arange(attune_tensor *t, double first, double step);
-/* Element i of the row-major order draws from Philox counter i under the seed, whatever dtype and
- * strides. */
 ATTUNE_API attune_status attune_tensor_normal(attune_tensor *t, uint64_t seed, double mean,
                                               double std);
 ATTUNE_API attune_status attune_tensor_uniform(attune_tensor *t, uint64_t seed, double low,
@@ -116,8 +124,8 @@ typedef enum attune_binary {
 } attune_binary;
 typedef enum attune_reduction { ATTUNE_SUM, ATTUNE_MEAN, ATTUNE_MAX } attune_reduction;
 
-/* Results have the dtype of the arguments and are computed in f32, or in f64 for f64. binary
- * broadcasts like NumPy and requires two tensors of one dtype. */
+/* Elementwise operations. Results have the dtype of the arguments and are computed in f32, or in
+ * f64 for f64. binary broadcasts like NumPy and requires two tensors of one dtype. */
 ATTUNE_API attune_status attune_tensor_unary(attune_unary op, const attune_tensor *t,
                                              attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_binary(attune_binary op, const attune_tensor *a,
@@ -125,12 +133,14 @@ ATTUNE_API attune_status attune_tensor_binary(attune_binary op, const attune_ten
 ATTUNE_API attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor *a,
                                                      double b, bool scalar_first,
                                                      attune_tensor *out);
-/* Pairwise sums. axis = ATTUNE_ALL_AXES gives shape {}; otherwise the axis is dropped. */
+/* Sum, mean or max along one axis, which is dropped, or over all elements (ATTUNE_ALL_AXES), which
+ * gives rank 0. Sums are pairwise. */
 enum { ATTUNE_ALL_AXES = 127 };
 ATTUNE_API attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, int axis,
                                               attune_tensor *out);
+/* A row of -inf alone gives zeros. */
 ATTUNE_API attune_status attune_tensor_softmax(const attune_tensor *t, int axis,
-                                               attune_tensor *out); /* a row of -inf gives zeros */
+                                               attune_tensor *out);
 /* a [.., m, k], b [.., k, n] -> [.., m, n]; leading axes broadcast; any strides, without copies for
  * f32 and f64. */
 ATTUNE_API attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *b,
