@@ -1,6 +1,6 @@
-/* nn_kernels.h - loops over rows that training and generation need besides attention (core/nn says
- * what each computes). One source, instantiated for f32 by every instruction set and once for f64:
- * pointers are to that type. */
+/* nn_kernels.h - loops over one row that training and generation need besides attention.
+ * attune/nn.h has the formulas. One source is compiled for f32 in every instruction set and once
+ * for f64: pointers to void are pointers to that type, and vectors are [n]. */
 #ifndef AT_SIMD_NN_H
 #define AT_SIMD_NN_H
 
@@ -12,7 +12,8 @@ typedef struct at_adamw_step {
 } at_adamw_step;
 
 typedef struct at_nn_kernels {
-    /* y = (x - mean) rstd weight + bias; weight and bias may be NULL. */
+    /* y = (x - mean) rstd weight + bias; weight and bias may be NULL. mean and rstd are returned.
+     */
     void (*rms_norm)(const void *x, const void *weight, int64_t n, double eps, void *y,
                      double *rstd);
     void (*layer_norm)(const void *x, const void *weight, const void *bias, int64_t n, double eps,
@@ -21,6 +22,7 @@ typedef struct at_nn_kernels {
      * centred false. */
     void (*norm_backward)(const void *dy, const void *x, const void *weight, int64_t n, double mean,
                           double rstd, int centred, void *dx, void *dweight, void *dbias);
+    /* with_tanh: the approximation with tanh. */
     void (*gelu)(const void *x, int64_t n, int with_tanh, void *y);
     void (*gelu_backward)(const void *dy, const void *x, int64_t n, int with_tanh, void *dx);
     void (*swiglu)(const void *gate, const void *up, int64_t n, void *y);
@@ -30,6 +32,7 @@ typedef struct at_nn_kernels {
     void (*softmax_times)(const void *x, double lse, double factor, int64_t n,
                           void *dx);                  /* dx = factor e^(x - lse) */
     void (*add)(const void *x, int64_t n, void *sum); /* sum += x */
+    /* One step in place: parameters p, their gradients g, the first and second moments m and v. */
     void (*adamw)(const at_adamw_step *step, void *p, const void *g, void *m, void *v, int64_t n);
 } at_nn_kernels;
 

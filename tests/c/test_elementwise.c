@@ -6,7 +6,7 @@
 
 enum { COUNT = 100003 };
 
-/* Units in the last place of the f32 nearest to the truth. */
+/* The error in units in the last place of the f32 nearest to the exact value. */
 static double ulps(float got, double truth) {
     if (isnan(truth)) return isnan(got) ? 0 : INFINITY;
     if (isinf((float)truth)) return got == (float)truth ? 0 : INFINITY;

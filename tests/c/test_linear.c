@@ -93,8 +93,8 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
                 features(c, x, NAN, e, qf, &rounding);
                 rotated(c, qf, i + offset, qf + F);
                 double z = 0, z_terms = 0;
-                const int64_t seen = c->options.causal ? i + offset + 1 : c->Sk;
-                for (int64_t j = 0; j < seen; j++) {
+                const int64_t visible = c->options.causal ? i + offset + 1 : c->Sk;
+                for (int64_t j = 0; j < visible; j++) {
                     double terms = 0;
                     weight[j] = 0;
                     for (int64_t f = 0; f < F; f++) {
@@ -108,7 +108,7 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
                 }
                 for (int64_t d = 0; d < c->Dv; d++) {
                     double sum = 0, sum_terms = 0, got = linear_at(o, b, h, i, d);
-                    for (int64_t j = 0; j < seen; j++) {
+                    for (int64_t j = 0; j < visible; j++) {
                         double terms = 0, value = linear_at(&c->v, b, kv, j, d);
                         for (int64_t f = 0; f < F; f++)
                             terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
@@ -428,7 +428,7 @@ static void great_scores(void **state) {
     }
 }
 
-/* What a row does not see cannot reach it. */
+/* Keys that are not visible to a row do not change it. */
 static void later_tokens_do_not_count(void **state) {
     (void)state;
     for (int n = 0; n < 4; n++) {

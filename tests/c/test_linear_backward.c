@@ -107,7 +107,8 @@ static void rotate_sizes(const linear_case *c, const double *x, double *out) {
     }
 }
 
-/* The features of x; shift NAN: of a query. Raises *rounding to what its exponents are made of. */
+/* The features of x; shift NAN: x is a query. *rounding grows to the max sum of the terms of its
+ * exponents. */
 static void token_make(const bounds *s, const attune_tensor *t, int64_t b, int64_t h, int64_t i,
                        double shift, double *rounding, token *out) {
     const linear_case *c = s->c;
@@ -204,13 +205,13 @@ static double through(const bounds *s, const token *t, const double *df, bool ke
 }
 
 /* A query's part: its dq, and what it adds to the keys that are visible to it. */
-static void query_bounds(const bounds *s, const token *q, const token *keys, int64_t seen,
+static void query_bounds(const bounds *s, const token *q, const token *keys, int64_t visible,
                          const double *d_o, const double *v, double *dq, double *dk,
                          double *dk_flat, double *dv) {
     const linear_case *c = s->c;
     const int64_t F = c->F, Dv = c->Dv;
-    double Z = 0, Z_terms = 0, along = 0, *da = room(F), *sum = room(F), *slopes = room(seen);
-    for (int64_t j = 0; j < seen; j++) {
+    double Z = 0, Z_terms = 0, along = 0, *da = room(F), *sum = room(F), *slopes = room(visible);
+    for (int64_t j = 0; j < visible; j++) {
         for (int64_t f = 0; f < F; f++) {
             sum[f] += keys[j].size[f];
             Z += q->value[f] * keys[j].value[f];
@@ -220,7 +221,7 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
     }
     const double grown = s->error * Z_terms / fabs(Z),
                  error = grown < 1 ? grown / (1 - grown) : 1e30;
-    for (int64_t j = 0; j < seen && Z != 0; j++) {
+    for (int64_t j = 0; j < visible && Z != 0; j++) {
         double weight = 0;
         for (int64_t d = 0; d < Dv; d++) slopes[j] += fabs(d_o[d] / Z * v[j * Dv + d]);
         for (int64_t f = 0; f < F; f++) {
@@ -231,7 +232,7 @@ static void query_bounds(const bounds *s, const token *q, const token *keys, int
         for (int64_t f = 0; f < F; f++) dk[j * F + f] += error * slopes[j] * q->rotated[f];
     }
     for (int64_t f = 0; f < F && Z != 0; f++) along += q->rotated[f] * da[f] / fabs(Z);
-    for (int64_t j = 0; j < seen; j++)
+    for (int64_t j = 0; j < visible; j++)
         for (int64_t f = 0; f < F; f++) dk_flat[j * F + f] += error * along * q->size[f];
     rotate_sizes(c, da, s->back);
     for (int64_t f = 0; f < F; f++) s->back[f] = error * (s->back[f] + along * sum[f]);
@@ -265,10 +266,10 @@ static void head_bounds(bounds *s, const attune_tensor *v, const attune_tensor *
         token_make(s, &c->q, b, kv * G + n / c->Sq, n % c->Sq, NAN, &rounding, &queries[n]);
     s->error = 0x1p-24 * 8 * (4 + 2 * rounding);
     for (int64_t n = 0; n < G * c->Sq; n++) {
-        const int64_t i = n % c->Sq, seen = c->options.causal ? i + 1 + c->Sk - c->Sq : c->Sk;
+        const int64_t i = n % c->Sq, visible = c->options.causal ? i + 1 + c->Sk - c->Sq : c->Sk;
         for (int64_t d = 0; d < c->Dv; d++) slope[d] = linear_at(d_o, b, kv * G + n / c->Sq, i, d);
-        if (seen > 0)
-            query_bounds(s, &queries[n], keys, seen, slope,
+        if (visible > 0)
+            query_bounds(s, &queries[n], keys, visible, slope,
                          (const double *)v->data + (b * c->Hk + kv) * c->Sk * c->Dv, dq + n * c->D,
                          rotated, flat, dv);
     }
@@ -301,14 +302,14 @@ static void compare(const linear_case *c, const char *name, const attune_tensor 
     const double unit = c->dtype == ATTUNE_BF16  ? 0x1p-8
                         : c->dtype == ATTUNE_F16 ? 0x1p-11
                                                  : 0,
-                 least = c->dtype == ATTUNE_F16 ? 0x1p-23 : 0;
+                 min_step = c->dtype == ATTUNE_F16 ? 0x1p-23 : 0;
     for (int64_t i = 0; i < got->shape[2]; i++) {
         for (int64_t d = 0; d < got->shape[3]; d++) {
             const double x = linear_at(got, b, h, i, d), y = linear_at(want, b, h, i, d);
             const int64_t index = i * got->shape[3] + d;
             const double allowed =
                 bound[index] + unit * (fabs(y) + bound[index] + (beyond ? 2 * beyond[index] : 0)) +
-                least + 1e-30;
+                min_step + 1e-30;
             if (c->dtype == ATTUNE_F16 && fabs(y) + allowed > 65504) continue; /* may be infinite */
             if (!(fabs(x - y) <= allowed)) {
                 fail_msg("%s[%d][%d][%d][%d] is %.9g, in double precision %.9g, bound %g: %s", name,

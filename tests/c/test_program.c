@@ -100,15 +100,15 @@ static attune_program *score_of(int kind, const attune_tensor *table) {
         break;
     }
     default: { /* s where i >= j, else s max((j - i) / 100, 0.5) table[1][1] */
-        const int32_t d = leaf(&c, ATTUNE_OP_DISTANCE), seen = put(&c, ATTUNE_OP_LE, zero, d, 0);
+        const int32_t d = leaf(&c, ATTUNE_OP_DISTANCE), visible = put(&c, ATTUNE_OP_LE, zero, d, 0);
         const int32_t far = put(&c, ATTUNE_OP_MAX, put(&c, ATTUNE_OP_MUL, d, number(&c, -0.01), 0),
                                 number(&c, 0.5), 0);
         read[0] = put(&c, ATTUNE_OP_READ, one, one, 0);
         reads = 1;
         const int32_t high = put(&c, ATTUNE_OP_MUL, s, far, 0);
-        result = put(&c, ATTUNE_OP_WHERE, seen, s, put(&c, ATTUNE_OP_MUL, high, read[0], 0));
-        slope = put(&c, ATTUNE_OP_WHERE, seen, one, put(&c, ATTUNE_OP_MUL, far, read[0], 0));
-        adjoint[0] = put(&c, ATTUNE_OP_WHERE, seen, zero, high);
+        result = put(&c, ATTUNE_OP_WHERE, visible, s, put(&c, ATTUNE_OP_MUL, high, read[0], 0));
+        slope = put(&c, ATTUNE_OP_WHERE, visible, one, put(&c, ATTUNE_OP_MUL, far, read[0], 0));
+        adjoint[0] = put(&c, ATTUNE_OP_WHERE, visible, zero, high);
     }
     }
     const attune_program_outputs outputs = {.result = result,
@@ -353,7 +353,7 @@ static void a_changed_tensor_is_noticed(void **state) {
     attune_tensor_close(&ids);
 }
 
-/* An Inf among the values that the mask hides, between others that are seen. */
+/* An Inf among the values that the mask hides, between others that are visible. */
 static void hidden_values_do_not_leak(void **state) {
     attune_tensor table, ids, q, k, v;
     const int64_t shape[4] = {1, 2, 200, 16};

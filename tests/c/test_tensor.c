@@ -252,7 +252,7 @@ static void random_numbers_do_not_depend_on_layout(void **state) {
     attune_tensor_close(&v);
 }
 
-/* One of everything, with an allocation failing at every place, one after the other. */
+/* Calls every function once, with the first allocation failing, then the second, and so on. */
 static attune_status scenario(void) {
     const int64_t shape[2] = {6, 6};
     attune_tensor t[6];

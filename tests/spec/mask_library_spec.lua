@@ -4,7 +4,7 @@ local fails = expect.fails
 local here = expect.here
 
 describe("the library of masks and scores", function()
-  local function seen(mask, tokens)
+  local function visible(mask, tokens)
     local map = {}
     local t = {attune.zeros {1, 1, tokens, 1}, attune.zeros {1, 1, tokens, 1}}
     local w = attune.attention_weights(t[1], t[2], {mask = mask}):tolist()[1][1]
@@ -20,7 +20,7 @@ describe("the library of masks and scores", function()
       expected[i] = {}
       for j = 1, tokens do expected[i][j] = fn(i, j) and 1 or 0 end
     end
-    assert.same(expected, seen(mask, tokens))
+    assert.same(expected, visible(mask, tokens))
   end
   local masks = attune.masks
   it("has masks that match their definitions", function()

@@ -277,7 +277,7 @@ describe("block maps", function()
       local direct = random_programs.compile(body, "at", lists)
       local Sq, Sk, heads = 70 + seed, 150, 2
       local map = attune.block_map(traced, {heads = heads, queries = Sq, keys = Sk})
-      local seen, tiles = 0, {}
+      local visible, tiles = 0, {}
       plain.with(function()
         for h = 1, heads do
           for row = 0, Sq - 1 do
@@ -286,14 +286,14 @@ describe("block maps", function()
               tiles[tile] = tiles[tile] or {0, 0}
               tiles[tile][2] = tiles[tile][2] + 1
               if direct {b = 1, h = h, kv = h, i = row + Sk - Sq + 1, j = j + 1} then
-                seen = seen + 1
+                visible = visible + 1
                 tiles[tile][1] = tiles[tile][1] + 1
               end
             end
           end
         end
       end)
-      assert.is_true(math.abs(map.density - seen / (heads * Sq * Sk)) < 1e-12, body)
+      assert.is_true(math.abs(map.density - visible / (heads * Sq * Sk)) < 1e-12, body)
       local blocks = {empty = 0, partial = 0, full = 0}
       for _, tile in pairs(tiles) do
         local kind = tile[1] == 0 and "empty" or tile[1] == tile[2] and "full" or "partial"

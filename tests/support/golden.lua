@@ -1,5 +1,5 @@
---- Golden files: tensors of independent implementations, with what to pass and how far results may
---- lie off.
+--- Golden files: tensors of independent implementations, with the arguments and the allowed
+--- differences.
 local attune = require "attune"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
@@ -11,8 +11,7 @@ function golden.load(path)
   return json.decode(metadata.case), tensors
 end
 
---- The greatest |a - b| over two tensors of one shape; infinite where one is NaN and the other is
---- not.
+--- The max |a - b| over two tensors of one shape; infinite where only one is NaN.
 function golden.difference(a, b)
   assert(
     table.concat(a.shape, "x") == table.concat(b.shape, "x"),

@@ -55,7 +55,7 @@ function plain.attention(p, score, mask)
       o[b][h] = {}
       local kv = (h - 1) // group + 1
       for row = 1, p.Sq do
-        local i, weights, sum, greatest = row + p.Sk - p.Sq, {}, 0, -math.huge
+        local i, weights, sum, max = row + p.Sk - p.Sq, {}, 0, -math.huge
         for j = 1, p.Sk do
           local at = {b = b, h = h, kv = kv, i = i, j = j}
           if not mask or mask(at) then
@@ -63,13 +63,13 @@ function plain.attention(p, score, mask)
             for d = 1, p.D do s = s + p.q[b][h][row][d] * p.k[b][kv][j][d] end
             s = s * p.scale
             weights[j] = score and score(s, at) + 0.0 or s
-            greatest = math.max(greatest, weights[j])
+            max = math.max(max, weights[j])
           end
         end
         local out = {}
         for d = 1, p.D do out[d] = 0 end
         for j, s in pairs(weights) do
-          weights[j] = math.exp(s - greatest)
+          weights[j] = math.exp(s - max)
           sum = sum + weights[j]
         end
         for j, w in pairs(weights) do

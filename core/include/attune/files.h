@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* A safetensors file: named tensors, and texts (its __metadata__), in the order of the file. */
+/* The contents of a safetensors file: named tensors, and texts (its __metadata__), each in the
+ * order of the file. */
 typedef struct attune_named_tensor {
     char *name;
     attune_tensor tensor;
@@ -18,8 +19,8 @@ typedef struct attune_text_pair {
 } attune_text_pair;
 typedef struct attune_archive {
     int64_t tensors, texts;
-    attune_named_tensor *tensor;
-    attune_text_pair *text;
+    attune_named_tensor *tensor; /* [tensors] */
+    attune_text_pair *text;      /* [texts] */
 } attune_archive;
 /* EIO: attune_system_error() is the errno. EFORMAT: the file is malformed; the message says where.
  * attune_archive_close frees a loaded archive. */
@@ -27,6 +28,7 @@ ATTUNE_API attune_status attune_archive_load(const char *path, attune_archive *o
 /* Writes a temporary file beside `path` and then renames it, so `path` is never half written. */
 ATTUNE_API attune_status attune_archive_save(const char *path, const attune_archive *archive);
 ATTUNE_API void attune_archive_close(attune_archive *archive);
+/* The errno of the calling thread's last EIO. */
 ATTUNE_API int attune_system_error(void);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-/* vec_f64.h - the vector layer in double precision and plain C: for truth, not for speed. It has
- * only what nn_kernels.c needs. */
+/* vec_f64.h - the vector layer in double precision and plain C. It has the functions that
+ * nn_kernels.c needs, for f64 tensors. */
 #ifndef AT_SIMD_VEC_F64_H
 #define AT_SIMD_VEC_F64_H
 
