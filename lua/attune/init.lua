@@ -19,9 +19,9 @@ local modules = {
 -- Errors of the core name the line that called the wrapper, not the wrapper itself.
 attune._hook("wrapper", debug.getinfo(1, "S").source)
 
-attune._hook("score_of", function(name, tensor, max_distance, bidirectional)
+attune._hook("score_of", function(tensor, max_distance, bidirectional)
   local scores = require "attune.program.scores"
-  if name == "alibi" then return scores.alibi(tensor) end
+  if max_distance == 0 then return scores.alibi(tensor) end
   return scores.t5(tensor, {max_distance = max_distance, bidirectional = bidirectional})
 end)
 

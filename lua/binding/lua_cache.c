@@ -1,18 +1,10 @@
-/* cache.c - the key-value cache. */
+/* lua_cache.c - the key-value cache. */
 #include <string.h>
 
 #include "binding.h"
 
-static attune_cache **check_handle(lua_State *L, int index) {
-    attune_cache **c = luaL_testudata(L, index, CACHE_TYPE);
-    if (!c) raise_expected(L, "cache", "a cache", index);
-    return c;
-}
-
 attune_cache *check_cache(lua_State *L, int index) {
-    attune_cache **c = check_handle(L, index);
-    if (!*c) raise_error(L, "cache: expected an open cache, got a closed one");
-    return *c;
+    return *(attune_cache **)check_open(L, index, &cache_kind, "cache");
 }
 
 static int cache(lua_State *L) {
@@ -23,59 +15,59 @@ static int cache(lua_State *L) {
     if (!lua_istable(L, 1))
         return raise_expected(L, "options",
                               "a table such as {kv_heads = 1, head_dim = 128, capacity = 8192}", 1);
-    check_options(L, 1, known);
-    option_integer(L, 1, "batch", 1, &o.batch);
-    if (!option_integer(L, 1, "kv_heads", 1, &o.kv_heads))
-        return raise_error(L, "kv_heads: expected an integer, got nil");
-    if (!option_integer(L, 1, "head_dim", 1, &o.head_dim))
-        return raise_error(L, "head_dim: expected an integer, got nil");
-    option_integer(L, 1, "v_head_dim", 1, &o.v_head_dim);
-    option_integer(L, 1, "window", 1, &o.window);
-    if (!option_integer(L, 1, "capacity", 1, &o.capacity) && !o.window)
+    const options given = read_options(L, 1, known);
+    option_integer(L, &given, "batch", 1, &o.batch);
+    o.kv_heads = required_integer(L, &given, "kv_heads");
+    o.head_dim = required_integer(L, &given, "head_dim");
+    option_integer(L, &given, "v_head_dim", 1, &o.v_head_dim);
+    option_integer(L, &given, "window", 1, &o.window);
+    if (!option_integer(L, &given, "capacity", 1, &o.capacity) && !o.window)
         return raise_error(L, "capacity: expected a number of tokens (or a window), got nil");
-    option_dtype(L, 1, &o.dtype);
-    attune_cache **c = lua_newuserdatauv(L, sizeof *c, 0);
-    *c = NULL;
-    luaL_setmetatable(L, CACHE_TYPE);
+    option_dtype(L, &given, &o.dtype);
+    attune_cache **c = push_handle(L, &cache_kind, 0);
     RUN(L, attune_cache_new(&o, c));
     return 1;
 }
 
 static int c_append(lua_State *L) {
     static const char *const known[] = {"counts", "rotate", NULL};
-    attune_position *rotate = NULL;
     lua_settop(L, 4);
-    attune_cache *c = check_cache(L, 1);
+    check_cache(L, 1);
     attune_tensor *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v"), *counts = NULL;
-    check_options(L, 4, known);
-    if (!lua_isnil(L, 4) && lua_getfield(L, 4, "counts") != LUA_TNIL) {
-        counts = push_integers(L, lua_gettop(L), "counts");
-        if (counts->rank != 1 || counts->shape[0] != attune_cache_describe(c)->batch) {
-            return raise_error(L, "counts: expected %I numbers, one for each batch row",
-                               (LUAI_UACINT)attune_cache_describe(c)->batch);
-        }
+    const options given = read_options(L, 4, known);
+    if (!lua_isnil(L, option(&given, "counts")))
+        counts = push_integers(L, option(&given, "counts"), "counts");
+    attune_cache *c = check_cache(L, 1);
+    attune_position *rotate = option_position(L, &given, "rotate");
+    const int64_t batch = attune_cache_describe(c)->batch;
+    if (counts && (counts->rank != 1 || counts->shape[0] != batch)) {
+        return raise_error(L, "counts: expected %I numbers, one per batch row, got %s",
+                           (LUAI_UACINT)batch, describe(L, option(&given, "counts")));
     }
-    if (!lua_isnil(L, 4) && lua_getfield(L, 4, "rotate") != LUA_TNIL)
-        rotate = check_position(L, -1, "rotate");
     RUN(L, attune_cache_append(c, k, v, counts ? counts->data : NULL, rotate));
     lua_settop(L, 1);
     return 1;
 }
 
 static int c_attend(lua_State *L) {
-    attune_attention_options options;
+    attention_call call;
     lua_settop(L, 3);
-    attune_cache *c = check_cache(L, 1);
+    check_cache(L, 1);
     attune_tensor *q = check_tensor(L, 2, "q");
-    read_attention_options(L, 3, &options, true);
-    attune_tensor *o = push_tensor(L), *lse = push_tensor(L);
-    RUN(L, attune_cache_attend(c, q, &options, o, lse));
+    read_attention_options(L, 3, &call, true);
+    attune_tensor *o = push_tensor(L);
+    attune_tensor *lse = push_tensor(L);
+    take_attention_handles(L, &call);
+    attune_cache *c = check_cache(L, 1);
+    RUN(L, attune_cache_attend(c, q, &call.options, o, lse));
     return 2;
 }
 
 static int c_truncate(lua_State *L) {
+    lua_settop(L, 2);
     attune_cache *c = check_cache(L, 1);
-    RUN(L, attune_cache_truncate(c, check_integer(L, 2, "n", 0)));
+    const int64_t n = check_integer(L, 2, "n", 0);
+    RUN(L, attune_cache_truncate(c, n));
     lua_settop(L, 1);
     return 1;
 }
@@ -86,80 +78,86 @@ static int c_reset(lua_State *L) {
     return 1;
 }
 
-static int c_close(lua_State *L) {
-    attune_cache **c = check_handle(L, 1);
+/* ---- the handle ------------------------------------------------------------------------------ */
+
+static bool c_is_open(const void *content) { return *(attune_cache *const *)content != NULL; }
+
+static void c_free(void *content) {
+    attune_cache **c = content;
     attune_cache_close(*c);
     *c = NULL;
-    return 0;
 }
 
-static int c_tostring(lua_State *L) {
-    attune_cache **c = check_handle(L, 1);
-    if (!*c) {
-        lua_pushliteral(L, "closed cache");
-        return 1;
-    }
-    const attune_cache_options *o = attune_cache_describe(*c);
+static void c_describe(lua_State *L, void *content) {
+    const attune_cache *c = *(attune_cache **)content;
+    const attune_cache_options *o = attune_cache_describe(c);
     lua_pushfstring(L, "%s cache of batch %I, %I kv heads of %I: %I of %I tokens",
                     attune_dtype_name(o->dtype), (LUAI_UACINT)o->batch, (LUAI_UACINT)o->kv_heads,
-                    (LUAI_UACINT)o->head_dim, (LUAI_UACINT)attune_cache_length(*c),
+                    (LUAI_UACINT)o->head_dim, (LUAI_UACINT)attune_cache_length(c),
                     (LUAI_UACINT)o->capacity);
+}
+
+static const attune_cache_options *own_options(lua_State *L) {
+    return attune_cache_describe(check_cache(L, 1));
+}
+
+static int f_length(lua_State *L) {
+    return push_integer(L, attune_cache_length(check_cache(L, 1)));
+}
+static int f_nbytes(lua_State *L) {
+    return push_integer(L, attune_cache_nbytes(check_cache(L, 1)));
+}
+static int f_capacity(lua_State *L) { return push_integer(L, own_options(L)->capacity); }
+static int f_batch(lua_State *L) { return push_integer(L, own_options(L)->batch); }
+static int f_kv_heads(lua_State *L) { return push_integer(L, own_options(L)->kv_heads); }
+static int f_head_dim(lua_State *L) { return push_integer(L, own_options(L)->head_dim); }
+
+static int f_dtype(lua_State *L) {
+    lua_pushstring(L, attune_dtype_name(own_options(L)->dtype));
+    return 1;
+}
+
+static int f_window(lua_State *L) {
+    const int64_t window = own_options(L)->window;
+    if (window)
+        lua_pushinteger(L, window);
+    else
+        lua_pushnil(L);
+    return 1;
+}
+
+static int f_lengths(lua_State *L) {
+    const int64_t batch = own_options(L)->batch;
+    lua_createtable(L, batch < INT32_MAX ? (int)batch : 0, 0);
+    for (int64_t b = 0; b < batch; b++) {
+        lua_pushinteger(L, attune_cache_row_length(check_cache(L, 1), b));
+        lua_rawseti(L, -2, b + 1);
+    }
     return 1;
 }
 
 static const luaL_Reg methods[] = {{"append", c_append},     {"attend", c_attend},
                                    {"truncate", c_truncate}, {"reset", c_reset},
-                                   {"close", c_close},       {NULL, NULL}};
+                                   {"close", NULL},          {NULL, NULL}},
+                      fields[] = {{"length", f_length},     {"lengths", f_lengths},
+                                  {"nbytes", f_nbytes},     {"dtype", f_dtype},
+                                  {"capacity", f_capacity}, {"batch", f_batch},
+                                  {"kv_heads", f_kv_heads}, {"head_dim", f_head_dim},
+                                  {"window", f_window},     {NULL, NULL}};
 
-/* Upvalue 1: the methods. */
-static int c_index(lua_State *L) {
-    check_handle(L, 1);
-    lua_pushvalue(L, 2);
-    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
-    attune_cache *c = check_cache(L, 1);
-    const attune_cache_options *o = attune_cache_describe(c);
-    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
-    static const char *const known[] = {"append", "attend",   "truncate", "reset",  "close",
-                                        "length", "lengths",  "nbytes",   "dtype",  "capacity",
-                                        "batch",  "kv_heads", "head_dim", "window", NULL};
-    if (strcmp(name, "length") == 0)
-        lua_pushinteger(L, attune_cache_length(c));
-    else if (strcmp(name, "nbytes") == 0)
-        lua_pushinteger(L, attune_cache_nbytes(c));
-    else if (strcmp(name, "dtype") == 0)
-        lua_pushstring(L, attune_dtype_name(o->dtype));
-    else if (strcmp(name, "capacity") == 0)
-        lua_pushinteger(L, o->capacity);
-    else if (strcmp(name, "batch") == 0)
-        lua_pushinteger(L, o->batch);
-    else if (strcmp(name, "kv_heads") == 0)
-        lua_pushinteger(L, o->kv_heads);
-    else if (strcmp(name, "head_dim") == 0)
-        lua_pushinteger(L, o->head_dim);
-    else if (strcmp(name, "window") == 0)
-        o->window ? lua_pushinteger(L, o->window) : lua_pushnil(L);
-    else if (strcmp(name, "lengths") == 0) {
-        lua_createtable(L, (int)o->batch, 0);
-        for (int64_t b = 0; b < o->batch; b++) {
-            lua_pushinteger(L, attune_cache_row_length(c, b));
-            lua_rawseti(L, -2, b + 1);
-        }
-    } else
-        raise_unknown(L, "method or field", name, known);
-    return 1;
-}
+const handle_kind cache_kind = {.type = "attune.cache",
+                                .argument = "cache",
+                                .noun = "cache",
+                                .size = sizeof(attune_cache *),
+                                .is_open = c_is_open,
+                                .close = c_free,
+                                .describe = c_describe,
+                                .methods = methods,
+                                .fields = fields};
 
 void open_cache(lua_State *L) {
-    static const luaL_Reg meta[] = {
-        {"__gc", c_close}, {"__close", c_close}, {"__tostring", c_tostring}, {NULL, NULL}};
-    luaL_newmetatable(L, CACHE_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -4, "_cache_methods"); /* init.lua wraps attend */
-    lua_pushcclosure(L, c_index, 1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
+    define_handle(L, &cache_kind, NULL);
+    lua_setfield(L, -2, "_cache_methods"); /* init.lua wraps attend */
     lua_pushcfunction(L, cache);
     lua_setfield(L, -2, "cache");
 }

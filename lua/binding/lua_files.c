@@ -1,11 +1,12 @@
-/* files.c - loading and saving named tensors. */
+/* lua_files.c - loading and saving named tensors. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
 
 #define ARCHIVE_TYPE "attune.archive"
 
-/* An archive that the collector closes when an error cuts the way short. */
+/* An archive that the collector closes when an error ends the call early. */
 static attune_archive *push_archive(lua_State *L) {
     attune_archive *a = lua_newuserdatauv(L, sizeof *a, 0);
     memset(a, 0, sizeof *a);
@@ -18,7 +19,7 @@ static int a_close(lua_State *L) {
     return 0;
 }
 
-/* A failure of files and disks is no misuse: nil, message, code. */
+/* A failure of files and disks is not misuse: nil, message, code. */
 static int failure(lua_State *L, attune_status status) {
     lua_pushnil(L);
     lua_pushstring(L, attune_message_from(1));
@@ -30,13 +31,12 @@ static int failure(lua_State *L, attune_status status) {
 }
 
 static const char *check_path(lua_State *L, int index) {
-    if (lua_type(L, index) != LUA_TSTRING) raise_expected(L, "path", "a file's name", index);
-    return lua_tostring(L, index);
+    return check_text(L, index, "path", "a file's name");
 }
 
 static int load(lua_State *L) {
-    const char *path = check_path(L, 1);
     lua_settop(L, 1);
+    const char *path = check_path(L, 1);
     attune_archive *a = push_archive(L);
     attune_status status = attune_archive_load(path, a);
     if (status == ATTUNE_EIO || status == ATTUNE_EFORMAT) return failure(L, status);
@@ -45,7 +45,7 @@ static int load(lua_State *L) {
     for (int64_t i = 0; i < a->tensors; i++) {
         attune_tensor *t = push_tensor(L);
         *t = a->tensor[i].tensor;
-        a->tensor[i].tensor = (attune_tensor){0}; /* moved: the table's now */
+        a->tensor[i].tensor = (attune_tensor){0}; /* moved to the table */
         lua_setfield(L, 3, a->tensor[i].name);
     }
     lua_createtable(L, 0, (int)a->texts);
@@ -57,56 +57,92 @@ static int load(lua_State *L) {
     return 2;
 }
 
-/* The names of a table in their order, so that a file's bytes do not depend on hashing. Pushes a
- * list; returns how many. */
-static int64_t push_sorted_names(lua_State *L, int index, const char *argument) {
+/* How many entries the table at index has; all keys are names. */
+static int64_t count_names(lua_State *L, int index, const char *argument) {
     int64_t n = 0;
-    lua_newtable(L);
-    int list = lua_gettop(L);
     for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING)
             raise_error(L, "%s: expected names as keys, got %s", argument, describe(L, -2));
-        lua_pushvalue(L, -2);
-        lua_rawseti(L, list, ++n);
+        check_text(L, -2, argument, "names as keys");
+        n++;
     }
-    lua_getglobal(L, "table");
-    lua_getfield(L, -1, "sort");
-    lua_pushvalue(L, list);
-    lua_call(L, 1, 0);
-    lua_settop(L, list);
     return n;
 }
 
-/* The archive's names and tensors are borrowed from the Lua values on the stack; its own two arrays
- * are userdata. */
+/* Copies the table at index to a list of name, value, name, value .. at `list`, which has room for
+ * `count` entries, so that nothing allocates here. Returns how many there are: a finalizer may have
+ * changed the table since they were counted. */
+static int64_t copy_entries(lua_State *L, int index, int list, int64_t count,
+                            const char *argument) {
+    int64_t n = 0;
+    for (lua_pushnil(L); lua_next(L, index); n++) {
+        if (n == count || lua_type(L, -2) != LUA_TSTRING)
+            raise_error(L, "%s: expected a table that stays as it is, got more names", argument);
+        lua_rawseti(L, list, 2 * n + 2);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, list, 2 * n + 1);
+    }
+    return n;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const attune_named_tensor *)a)->name, ((const attune_named_tensor *)b)->name);
+}
+
+static int by_key(const void *a, const void *b) {
+    return strcmp(((const attune_text_pair *)a)->key, ((const attune_text_pair *)b)->key);
+}
+
+/* Names and tensors of the list at `list`, in the order of the names, so that a file's bytes do not
+ * depend on hashing. They are borrowed from the list. */
+static void fill_tensors(lua_State *L, int list, attune_archive *a) {
+    for (int64_t i = 0; i < a->tensors; i++) {
+        lua_rawgeti(L, list, 2 * i + 1);
+        lua_rawgeti(L, list, 2 * i + 2);
+        const char *name = check_text(L, -2, "tensors", "names as keys");
+        a->tensor[i].name = (char *)name;
+        a->tensor[i].tensor = *check_tensor(L, -1, name);
+        lua_pop(L, 2);
+    }
+    qsort(a->tensor, (size_t)a->tensors, sizeof *a->tensor, by_name);
+}
+
+static void fill_texts(lua_State *L, int list, attune_archive *a) {
+    for (int64_t i = 0; i < a->texts; i++) {
+        lua_rawgeti(L, list, 2 * i + 1);
+        lua_rawgeti(L, list, 2 * i + 2);
+        const char *key = check_text(L, -2, "metadata", "names as keys");
+        a->text[i].key = (char *)key;
+        a->text[i].value = (char *)check_text(L, -1, key, "a text");
+        lua_pop(L, 2);
+    }
+    qsort(a->text, (size_t)a->texts, sizeof *a->text, by_key);
+}
+
+static void push_list(lua_State *L, int64_t entries) {
+    lua_createtable(L, entries < INT32_MAX / 2 ? (int)(2 * entries) : 0, 0);
+}
+
+/* The archive's names, texts and tensors are borrowed from two lists on the stack that no user code
+ * can reach; its arrays are userdata. All of it is allocated before the first entry is read. */
 static int save(lua_State *L) {
-    const char *path = check_path(L, 1);
+    enum { TENSORS = 4, TEXTS = 5 };
     lua_settop(L, 3);
+    const char *path = check_path(L, 1);
     if (!lua_istable(L, 2)) return raise_expected(L, "tensors", "a table {name = tensor}", 2);
     if (!lua_isnil(L, 3) && !lua_istable(L, 3))
         return raise_expected(L, "metadata", "a table {key = text}", 3);
+    const int64_t tensors = count_names(L, 2, "tensors");
+    const int64_t texts = lua_isnil(L, 3) ? 0 : count_names(L, 3, "metadata");
+    push_list(L, tensors);
+    push_list(L, texts);
     attune_archive a = {0};
-    a.tensors = push_sorted_names(L, 2, "tensors");
-    a.tensor = lua_newuserdatauv(L, (size_t)(a.tensors + 1) * sizeof *a.tensor, 0);
-    for (int64_t i = 0; i < a.tensors; i++) {
-        lua_rawgeti(L, 4, i + 1);
-        a.tensor[i].name = (char *)lua_tostring(L, -1);
-        lua_getfield(L, 2, a.tensor[i].name);
-        a.tensor[i].tensor = *check_tensor(L, -1, a.tensor[i].name);
-        lua_pop(L, 2);
-    }
-    if (!lua_isnil(L, 3)) {
-        a.texts = push_sorted_names(L, 3, "metadata");
-        a.text = lua_newuserdatauv(L, (size_t)(a.texts + 1) * sizeof *a.text, 0);
-        for (int64_t i = 0; i < a.texts; i++) {
-            lua_rawgeti(L, 6, i + 1);
-            a.text[i].key = (char *)lua_tostring(L, -1);
-            if (lua_getfield(L, 3, a.text[i].key) != LUA_TSTRING)
-                return raise_expected(L, a.text[i].key, "a text", -1);
-            a.text[i].value = (char *)lua_tostring(L, -1);
-            lua_pop(L, 2);
-        }
-    }
+    a.tensor = lua_newuserdatauv(L, (size_t)(tensors + 1) * sizeof *a.tensor, 0);
+    a.text = lua_newuserdatauv(L, (size_t)(texts + 1) * sizeof *a.text, 0);
+    a.tensors = copy_entries(L, 2, TENSORS, tensors, "tensors");
+    if (!lua_isnil(L, 3)) a.texts = copy_entries(L, 3, TEXTS, texts, "metadata");
+    fill_tensors(L, TENSORS, &a);
+    fill_texts(L, TEXTS, &a);
     attune_status status = attune_archive_save(path, &a);
     if (status == ATTUNE_EIO) return failure(L, status);
     if (status != ATTUNE_OK) return raise_status(L, status);

@@ -1,4 +1,5 @@
-/* machine.c - the library as a whole: clock, threads, memory, what the machine is and can do. */
+/* lua_machine.c - the library as a whole: clock, threads, memory, what the machine is and can do.
+ */
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -27,9 +28,9 @@ static int memory(lua_State *L) {
     int64_t limit;
     bool reset = false;
     lua_settop(L, 1);
-    check_options(L, 1, known);
-    if (option_integer(L, 1, "limit", 0, &limit)) RUN(L, attune_memory_limit(limit));
-    if (option_boolean(L, 1, "reset_peak", &reset) && reset) attune_memory_reset_peak();
+    const options given = read_options(L, 1, known);
+    if (option_integer(L, &given, "limit", 0, &limit)) RUN(L, attune_memory_limit(limit));
+    if (option_boolean(L, &given, "reset_peak", &reset) && reset) attune_memory_reset_peak();
     attune_memory_info info = attune_memory();
     lua_createtable(L, 0, 3);
     lua_pushinteger(L, info.bytes);
@@ -80,13 +81,7 @@ static double seconds_given(lua_State *L, double otherwise) {
 static int measure_peak(lua_State *L) {
     static const char *const known[] = {"f32", "bf16", "i8", NULL};
     double rate, seconds = seconds_given(L, 0.2);
-    int i = 0;
-    if (!lua_isnoneornil(L, 2)) {
-        if (lua_type(L, 2) != LUA_TSTRING)
-            raise_expected(L, "arithmetic", "a name such as 'f32'", 2);
-        while (known[i] && strcmp(known[i], lua_tostring(L, 2)) != 0) i++;
-        if (!known[i]) raise_unknown(L, "arithmetic", lua_tostring(L, 2), known);
-    }
+    const int i = lua_isnoneornil(L, 2) ? 0 : check_choice(L, 2, "arithmetic", known);
     RUN(L, attune_measure_peak(seconds, (attune_arithmetic)i, &rate));
     lua_pushnumber(L, rate);
     return 1;
@@ -102,13 +97,12 @@ static int measure_bandwidth(lua_State *L) {
 
 static int measure_read(lua_State *L) {
     double rate, seconds = seconds_given(L, 0.2);
-    const int count = lua_gettop(L) > 2 ? lua_gettop(L) - 1 : 1;
+    if (lua_gettop(L) < 2) lua_settop(L, 2);
+    const int count = lua_gettop(L) - 1;
     attune_span *spans = lua_newuserdatauv(L, (size_t)count * sizeof *spans, 0);
     for (int i = 0; i < count; i++) {
-        const attune_cache *cache =
-            luaL_testudata(L, i + 2, CACHE_TYPE) ? check_cache(L, i + 2) : NULL;
-        if (cache) {
-            spans[i] = attune_cache_memory(cache);
+        if (test_handle(L, i + 2, &cache_kind)) {
+            spans[i] = attune_cache_memory(check_cache(L, i + 2));
             continue;
         }
         const attune_tensor *t = check_tensor(L, i + 2, "t");
@@ -154,7 +148,7 @@ static int philox(lua_State *L) {
     return 1;
 }
 
-/* For worker processes: they end when whoever started them does, however that came. */
+/* For worker processes: they end when the process that started them ends, for whatever reason. */
 static int die_with_parent(lua_State *L) {
     (void)L;
     prctl(PR_SET_PDEATHSIG, SIGKILL);

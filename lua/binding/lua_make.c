@@ -1,4 +1,4 @@
-/* make.c - tensors from numbers: lists, constants, ranges, random draws. */
+/* lua_make.c - tensors from numbers: lists, constants, ranges, random draws. */
 #include <math.h>
 #include <string.h>
 
@@ -21,51 +21,56 @@ static int set_seed(lua_State *L) {
     return 0;
 }
 
-static uint64_t option_seed(lua_State *L, int index) {
+static uint64_t option_seed(lua_State *L, const options *given) {
     int64_t seed;
-    return option_integer(L, index, "seed", INT64_MIN, &seed) ? (uint64_t)seed : next_seed();
+    return option_integer(L, given, "seed", INT64_MIN, &seed) ? (uint64_t)seed : next_seed();
 }
 
-/* A tensor of the shape at 1 and the dtype of the options at index. */
-static attune_tensor *push_shaped(lua_State *L, int options, attune_dtype dtype) {
+/* A tensor of zeros, of the shape at 1 and the dtype of the options. */
+static attune_tensor *push_shaped(lua_State *L, const options *given) {
     int64_t shape[ATTUNE_MAX_RANK];
-    int rank = check_shape(L, 1, "shape", shape);
-    option_dtype(L, options, &dtype);
+    attune_dtype dtype = ATTUNE_F32;
+    const int rank = check_shape(L, 1, "shape", shape);
+    option_dtype(L, given, &dtype);
     attune_tensor *t = push_tensor(L);
     RUN(L, attune_tensor_new(dtype, rank, shape, t));
     return t;
 }
 
-static const char *const plain_options[] = {"dtype", NULL};
+static const char *const only_dtype[] = {"dtype", NULL};
 
 static int zeros(lua_State *L) {
     lua_settop(L, 2);
-    check_options(L, 2, plain_options);
-    push_shaped(L, 2, ATTUNE_F32);
+    const options given = read_options(L, 2, only_dtype);
+    push_shaped(L, &given);
     return 1;
 }
 
 static int ones(lua_State *L) {
     lua_settop(L, 2);
-    check_options(L, 2, plain_options);
-    RUN(L, attune_tensor_fill(push_shaped(L, 2, ATTUNE_F32), 1));
+    const options given = read_options(L, 2, only_dtype);
+    attune_tensor *t = push_shaped(L, &given);
+    RUN(L, attune_tensor_fill(t, 1));
     return 1;
 }
 
 static int full(lua_State *L) {
     lua_settop(L, 3);
-    double value = check_number(L, 2, "value");
-    check_options(L, 3, plain_options);
-    RUN(L, attune_tensor_fill(push_shaped(L, 3, ATTUNE_F32), value));
+    const double value = check_number(L, 2, "value");
+    const options given = read_options(L, 3, only_dtype);
+    attune_tensor *t = push_shaped(L, &given);
+    RUN(L, attune_tensor_fill(t, value));
     return 1;
 }
 
+/* (n), (first, last) or (first, last, step), and options. */
 static int arange(lua_State *L) {
     double first = 0, last, step = 1;
-    int options = lua_istable(L, lua_gettop(L)) ? lua_gettop(L) : lua_gettop(L) + 1,
-        numbers = options - 1;
-    lua_settop(L, options);
-    check_options(L, options, plain_options);
+    const int top = lua_gettop(L), numbers = top > 0 && lua_istable(L, top) ? top - 1 : top;
+    if (numbers > 3)
+        return raise_error(L, "step: expected at most 3 numbers and options, got %d numbers",
+                           numbers);
+    const options given = read_options(L, numbers + 1, only_dtype);
     if (numbers <= 1) {
         last = (double)check_integer(L, 1, "n", 1) - 1;
     } else {
@@ -75,15 +80,15 @@ static int arange(lua_State *L) {
         if (step == 0 || !isfinite(step))
             return raise_expected(L, "step", "a number other than 0", 3);
     }
-    double count = floor((last - first) / step + 1e-9) + 1;
+    const double count = floor((last - first) / step + 1e-9) + 1;
     if (!(count >= 1))
         return raise_error(L,
                            "last: expected a range that holds its first number, got %f to %f by %f",
                            first, last, step);
     if (count > 0x1p40) return raise_error(L, "last: expected at most 2^40 numbers, got %f", count);
-    int64_t shape[1] = {(int64_t)count};
+    const int64_t shape[1] = {(int64_t)count};
     attune_dtype dtype = ATTUNE_F32;
-    option_dtype(L, options, &dtype);
+    option_dtype(L, &given, &dtype);
     attune_tensor *t = push_tensor(L);
     RUN(L, attune_tensor_new(dtype, 1, shape, t));
     RUN(L, attune_tensor_arange(t, first, step));
@@ -94,11 +99,12 @@ static int randn(lua_State *L) {
     static const char *const known[] = {"seed", "dtype", "mean", "std", NULL};
     double mean = 0, std = 1;
     lua_settop(L, 2);
-    check_options(L, 2, known);
-    option_number(L, 2, "mean", &mean);
-    option_number(L, 2, "std", &std);
-    attune_tensor *t = push_shaped(L, 2, ATTUNE_F32);
-    RUN(L, attune_tensor_normal(t, option_seed(L, 2), mean, std));
+    const options given = read_options(L, 2, known);
+    option_number(L, &given, "mean", &mean);
+    option_number(L, &given, "std", &std);
+    attune_tensor *t = push_shaped(L, &given);
+    const uint64_t seed = option_seed(L, &given);
+    RUN(L, attune_tensor_normal(t, seed, mean, std));
     return 1;
 }
 
@@ -106,11 +112,12 @@ static int uniform(lua_State *L) {
     static const char *const known[] = {"seed", "dtype", "low", "high", NULL};
     double low = 0, high = 1;
     lua_settop(L, 2);
-    check_options(L, 2, known);
-    option_number(L, 2, "low", &low);
-    option_number(L, 2, "high", &high);
-    attune_tensor *t = push_shaped(L, 2, ATTUNE_F32);
-    RUN(L, attune_tensor_uniform(t, option_seed(L, 2), low, high));
+    const options given = read_options(L, 2, known);
+    option_number(L, &given, "low", &low);
+    option_number(L, &given, "high", &high);
+    attune_tensor *t = push_shaped(L, &given);
+    const uint64_t seed = option_seed(L, &given);
+    RUN(L, attune_tensor_uniform(t, seed, low, high));
     return 1;
 }
 
@@ -134,25 +141,26 @@ static int infer_shape(lua_State *L, int index, int64_t shape[ATTUNE_MAX_RANK]) 
     return rank;
 }
 
-static void store_number(lua_State *L, attune_tensor *t, int64_t place) {
+/* index counts the elements of t in row-major order. */
+static void store_number(lua_State *L, attune_tensor *t, int64_t index) {
     if (lua_type(L, -1) != LUA_TNUMBER) raise_expected(L, "data", "numbers", -1);
     if (t->dtype == ATTUNE_I64 && lua_isinteger(L, -1)) {
-        ((int64_t *)t->data)[place] = lua_tointeger(L, -1);
+        ((int64_t *)t->data)[index] = lua_tointeger(L, -1);
         return;
     }
     attune_tensor flat = *t;
     flat.rank = 1;
     flat.shape[0] = attune_tensor_count(t);
     flat.stride[0] = 1;
-    attune_tensor_set(&flat, &place, lua_tonumber(L, -1));
+    attune_tensor_set(&flat, &index, lua_tonumber(L, -1));
 }
 
-/* Fills t, in row-major order, from the nested list on top of the stack; extents are those found at
- * first. */
+/* Fills t, in row-major order, from the nested list on top of the stack, whose extents were found
+ * to be `shape`. Lists that are not so, or no longer, are refused. */
 static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, int rank, int axis,
-                         int64_t *place) {
+                         int64_t *index) {
     if (axis == rank) {
-        store_number(L, t, (*place)++);
+        store_number(L, t, (*index)++);
         return;
     }
     if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != shape[axis]) {
@@ -164,34 +172,43 @@ static void store_nested(lua_State *L, attune_tensor *t, const int64_t *shape, i
     luaL_checkstack(L, 3, "data");
     for (int64_t i = 0; i < shape[axis]; i++) {
         lua_rawgeti(L, -1, i + 1);
-        store_nested(L, t, shape, rank, axis + 1, place);
+        store_nested(L, t, shape, rank, axis + 1, index);
         lua_pop(L, 1);
     }
 }
 
+/* Whether shape has `count` elements. */
+static bool holds(int rank, const int64_t *shape, int64_t count) {
+    for (int i = 0; i < rank; i++) {
+        if (count % shape[i] != 0) return false;
+        count /= shape[i];
+    }
+    return count == 1;
+}
+
 static int tensor(lua_State *L) {
     static const char *const known[] = {"shape", "dtype", NULL};
-    int64_t listed[ATTUNE_MAX_RANK], shape[ATTUNE_MAX_RANK], place = 0, count = 1;
+    int64_t listed[ATTUNE_MAX_RANK], shape[ATTUNE_MAX_RANK], index = 0, count = 1;
     attune_dtype dtype = ATTUNE_F32;
     lua_settop(L, 2);
-    if (!lua_istable(L, 1)) return raise_expected(L, "data", "a list of numbers", 1);
-    check_options(L, 2, known);
-    option_dtype(L, 2, &dtype);
-    int rank = infer_shape(L, 1, listed), wanted = rank;
+    if (!lua_istable(L, 1))
+        return raise_expected(L, "data", "a table of numbers, such as {{1, 2}, {3, 4}}", 1);
+    const options given = read_options(L, 2, known);
+    option_dtype(L, &given, &dtype);
+    const int rank = infer_shape(L, 1, listed);
+    int wanted = rank;
     memcpy(shape, listed, sizeof shape);
-    if (!lua_isnil(L, 2) && lua_getfield(L, 2, "shape") != LUA_TNIL) {
-        wanted = check_shape(L, lua_gettop(L), "shape", shape);
+    if (!lua_isnil(L, option(&given, "shape"))) {
+        wanted = check_shape(L, option(&given, "shape"), "shape", shape);
         for (int i = 0; i < rank; i++) count *= listed[i];
-        int64_t asked = 1;
-        for (int i = 0; i < wanted; i++) asked = asked > count ? asked : asked * shape[i];
-        if (asked != count)
+        if (!holds(wanted, shape, count))
             return raise_error(L, "shape: expected one of %I elements, as data has, got another",
                                (LUAI_UACINT)count);
     }
     attune_tensor *t = push_tensor(L);
     RUN(L, attune_tensor_new(dtype, wanted, shape, t));
     lua_pushvalue(L, 1);
-    store_nested(L, t, listed, rank, 0, &place);
+    store_nested(L, t, listed, rank, 0, &index);
     lua_pop(L, 1);
     return 1;
 }

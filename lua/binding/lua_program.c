@@ -6,14 +6,13 @@
 #include "binding.h"
 
 attune_program *check_program(lua_State *L, int index, const char *kind) {
-    attune_program **p = luaL_testudata(L, index, PROGRAM_TYPE);
-    if (!p) {
+    if (!test_handle(L, index, &program_kind)) {
         raise_expected(L, kind,
                        strcmp(kind, "mask") == 0 ? "a function (at) that returns a comparison"
                                                  : "a function (s, at) that returns a number",
                        index);
     }
-    return *p;
+    return *(attune_program **)check_open(L, index, &program_kind, kind);
 }
 
 static int64_t integer_at(lua_State *L, int index, lua_Integer n) {
@@ -23,27 +22,21 @@ static int64_t integer_at(lua_State *L, int index, lua_Integer n) {
     return x;
 }
 
-static int32_t *integers(lua_State *L, int index, const char *name, int32_t *count) {
+/* The list of integers in a field of the table at index; lives in userdata that this pushes. */
+static int32_t *push_list(lua_State *L, int index, const char *name, int32_t *count) {
     lua_getfield(L, index, name);
+    luaL_checktype(L, -1, LUA_TTABLE);
     *count = (int32_t)lua_rawlen(L, -1);
     int32_t *list = lua_newuserdatauv(L, (size_t)(*count + 1) * sizeof *list, 0);
     for (int32_t n = 0; n < *count; n++) list[n] = (int32_t)integer_at(L, -2, n + 1);
     return list;
 }
 
-/* (kind, {{op, line, integer, number, tensor, operands ..}, ..}, {tensor, ..}, {result =, slope =,
- * read = {}, adjoint = {}}) */
-static int program_new(lua_State *L) {
-    const char *kind = luaL_checkstring(L, 1);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    luaL_checktype(L, 3, LUA_TTABLE);
-    luaL_checktype(L, 4, LUA_TTABLE);
-    const int32_t count = (int32_t)lua_rawlen(L, 2), tensor_count = (int32_t)lua_rawlen(L, 3);
-    attune_instruction *code = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *code, 0);
-    attune_tensor *tensors = lua_newuserdatauv(L, (size_t)(tensor_count + 1) * sizeof *tensors, 0);
+static void read_code(lua_State *L, int index, attune_instruction *code, int32_t count) {
     memset(code, 0, (size_t)count * sizeof *code);
     for (int32_t n = 0; n < count; n++) {
-        lua_rawgeti(L, 2, n + 1);
+        if (lua_rawgeti(L, index, n + 1) != LUA_TTABLE)
+            raise_expected(L, "code", "a table per instruction", -1);
         const int row = lua_gettop(L), size = (int)lua_rawlen(L, row);
         code[n].op = (attune_op)integer_at(L, row, 1);
         code[n].line = (int32_t)integer_at(L, row, 2);
@@ -55,35 +48,63 @@ static int program_new(lua_State *L) {
             code[n].a[k - 6] = (int32_t)integer_at(L, row, k);
         lua_settop(L, row - 1);
     }
-    for (int32_t t = 0; t < tensor_count; t++) {
-        lua_rawgeti(L, 3, t + 1);
-        tensors[t] = *check_tensor(L, -1, kind);
-        lua_pop(L, 1);
-    }
+}
+
+/* (kind, {{op, line, integer, number, tensor, operands ..}, ..}, {tensor, ..}, {result =, slope =,
+ * read = {}, adjoint = {}}) */
+static int program_new(lua_State *L) {
+    lua_settop(L, 4);
+    const char *kind = luaL_checkstring(L, 1);
+    for (int index = 2; index <= 4; index++) luaL_checktype(L, index, LUA_TTABLE);
+    const int32_t count = (int32_t)lua_rawlen(L, 2), tensor_count = (int32_t)lua_rawlen(L, 3);
+    attune_instruction *code = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof *code, 0);
+    attune_tensor *tensors = lua_newuserdatauv(L, (size_t)(tensor_count + 1) * sizeof *tensors, 0);
+    read_code(L, 2, code, count);
     attune_program_outputs outputs = {.first = 1}; /* Lua counts from 1 */
+    int32_t adjoints;
     lua_getfield(L, 4, "result");
     lua_getfield(L, 4, "slope");
     outputs.result = (int32_t)lua_tointeger(L, -2);
     outputs.slope = (int32_t)lua_tointeger(L, -1);
-    outputs.read = integers(L, 4, "read", &outputs.reads);
-    outputs.adjoint = integers(L, 4, "adjoint", &outputs.reads);
-    attune_program **p = lua_newuserdatauv(L, sizeof *p, 1);
-    *p = NULL;
-    luaL_setmetatable(L, PROGRAM_TYPE);
-    lua_pushvalue(L, 3); /* the tensors live as long as the program that reads them */
-    lua_setiuservalue(L, -2, 1);
+    outputs.read = push_list(L, 4, "read", &outputs.reads);
+    outputs.adjoint = push_list(L, 4, "adjoint", &adjoints);
+    if (adjoints != outputs.reads)
+        return raise_error(L, "adjoint: expected %d, one per read, got %d", (int)outputs.reads,
+                           (int)adjoints);
+    attune_program **p = push_handle(L, &program_kind, 1);
+    /* The program's own list of its tensors, which live as long as the program. */
+    lua_createtable(L, tensor_count, 0);
+    for (int32_t t = 0; t < tensor_count; t++) {
+        lua_rawgeti(L, 3, t + 1);
+        lua_rawseti(L, -2, t + 1);
+    }
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, -3, 1);
+    const int list = lua_gettop(L);
+    luaL_checkstack(L, tensor_count + LUA_MINSTACK, kind);
+    for (int32_t t = 0; t < tensor_count; t++) {
+        lua_rawgeti(L, list, t + 1); /* stays, so that RUN finds it */
+        tensors[t] = *check_tensor(L, -1, kind);
+    }
     RUN(L, attune_program_new(kind, code, count, tensors, tensor_count, &outputs, p));
+    lua_settop(L, list - 1);
     return 1;
 }
 
 /* (handle, batch, heads, kv_heads, queries, keys) -> a table of counts, and the states as strings,
- * one for each row of tiles */
+ * one per row of tiles */
 static int program_map(lua_State *L) {
-    attune_program *p = check_program(L, 1, "mask");
+    static const char *const names[] = {"batch", "heads", "kv_heads", "queries", "keys"};
     int64_t n[5];
-    for (int k = 0; k < 5; k++) n[k] = luaL_checkinteger(L, k + 2);
     attune_block_map map;
+    lua_settop(L, 6);
+    for (int k = 0; k < 5; k++) n[k] = check_integer(L, k + 2, names[k], 1);
+    attune_program *p = check_program(L, 1, "mask");
     RUN(L, attune_program_map(p, n[0], n[1], n[2], n[3], n[4], &map));
+    /* The states belong to the program, which may run again while tables are made: copied first. */
+    const int64_t rows = map.heads * map.row_blocks, columns = map.key_blocks;
+    lua_pushlstring(L, (const char *)map.states, (size_t)(rows * columns));
+    const char *states = lua_tostring(L, -1);
     lua_createtable(L, 0, 8);
     const struct {
         const char *name;
@@ -94,28 +115,46 @@ static int program_map(lua_State *L) {
         lua_pushinteger(L, fields[k].value);
         lua_setfield(L, -2, fields[k].name);
     }
-    lua_createtable(L, (int)(map.heads * map.row_blocks), 0);
-    for (int64_t r = 0; r < map.heads * map.row_blocks; r++) {
-        lua_pushlstring(L, (const char *)map.states + r * map.key_blocks, (size_t)map.key_blocks);
+    lua_createtable(L, rows < INT32_MAX ? (int)rows : 0, 0);
+    for (int64_t r = 0; r < rows; r++) {
+        lua_pushlstring(L, states + r * columns, (size_t)columns);
         lua_rawseti(L, -2, r + 1);
     }
     lua_setfield(L, -2, "rows");
     return 1;
 }
 
-static int p_close(lua_State *L) {
-    attune_program **p = luaL_checkudata(L, 1, PROGRAM_TYPE);
+/* ---- the handle ------------------------------------------------------------------------------ */
+
+static bool p_is_open(const void *content) { return *(attune_program *const *)content != NULL; }
+
+static void p_free(void *content) {
+    attune_program **p = content;
     attune_program_close(*p);
     *p = NULL;
-    return 0;
 }
+
+static void p_describe(lua_State *L, void *content) {
+    (void)content;
+    lua_pushliteral(L, "program");
+}
+
+static const luaL_Reg methods[] = {{NULL, NULL}}, fields[] = {{NULL, NULL}};
+
+const handle_kind program_kind = {.type = "attune.program",
+                                  .argument = "program",
+                                  .noun = "program",
+                                  .size = sizeof(attune_program *),
+                                  .is_open = p_is_open,
+                                  .close = p_free,
+                                  .describe = p_describe,
+                                  .methods = methods,
+                                  .fields = fields};
 
 void open_program(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"_program_new", program_new}, {"_program_map", program_map}, {NULL, NULL}};
-    luaL_newmetatable(L, PROGRAM_TYPE);
-    lua_pushcfunction(L, p_close);
-    lua_setfield(L, -2, "__gc");
+    define_handle(L, &program_kind, NULL);
     lua_pop(L, 1);
     luaL_setfuncs(L, functions, 0);
 }

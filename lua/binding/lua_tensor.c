@@ -1,4 +1,4 @@
-/* tensor.c - tensors: fields, methods, operators. */
+/* lua_tensor.c - tensors: fields, methods, operators. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,20 +16,13 @@ attune_tensor *push_tensor(lua_State *L) {
         lua_gc(L, LUA_GCCOLLECT);
         bytes_after_collection = attune_memory().bytes;
     }
-    attune_tensor *t = lua_newuserdatauv(L, sizeof *t, 0);
-    memset(t, 0, sizeof *t);
-    luaL_setmetatable(L, TENSOR_TYPE);
-    return t;
+    return push_handle(L, &tensor_kind, 0);
 }
 
-attune_tensor *test_tensor(lua_State *L, int index) {
-    return lua_type(L, index) == LUA_TUSERDATA ? luaL_testudata(L, index, TENSOR_TYPE) : NULL;
-}
+attune_tensor *test_tensor(lua_State *L, int index) { return test_handle(L, index, &tensor_kind); }
 
 attune_tensor *check_tensor(lua_State *L, int index, const char *name) {
-    attune_tensor *t = test_tensor(L, index);
-    if (!t || !t->data) raise_expected(L, name, "a tensor", index);
-    return t;
+    return check_open(L, index, &tensor_kind, name);
 }
 
 void push_shape(lua_State *L, const attune_tensor *t) {
@@ -46,18 +39,18 @@ static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); 
 static int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
     int64_t axis = check_integer(L, index, name, INT64_MIN);
     if (axis == 0 || axis > t->rank || axis < -t->rank) {
-        raise_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I", name, t->rank,
-                    t->rank, (LUAI_UACINT)axis);
+        raise_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I (axis out of range)",
+                    name, t->rank, t->rank, (LUAI_UACINT)axis);
     }
     return (int)(axis > 0 ? axis - 1 : axis);
 }
 
-/* Places in an axis likewise: 1 is the first, -1 the last. Returns from 0. */
-static int64_t check_place(lua_State *L, int index, const char *name, int64_t extent) {
+/* An index in an axis likewise: 1 is the first, -1 the last. Returns from 0. */
+static int64_t check_index(lua_State *L, int index, const char *name, int64_t extent) {
     int64_t i = check_integer(L, index, name, INT64_MIN);
     if (i == 0 || i > extent || i < -extent) {
-        raise_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I", name,
-                    (LUAI_UACINT)extent, (LUAI_UACINT)-extent, (LUAI_UACINT)i);
+        raise_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I (index out of range)",
+                    name, (LUAI_UACINT)extent, (LUAI_UACINT)-extent, (LUAI_UACINT)i);
     }
     return i > 0 ? i - 1 : i + extent;
 }
@@ -81,23 +74,26 @@ static int read_extents(lua_State *L, int64_t shape[ATTUNE_MAX_RANK]) {
 static int t_view(lua_State *L) {
     attune_tensor *t = self(L);
     int64_t shape[ATTUNE_MAX_RANK];
-    int rank = read_extents(L, shape);
-    RUN(L, attune_tensor_view(t, rank, shape, push_tensor(L)));
+    const int rank = read_extents(L, shape);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_view(t, rank, shape, out));
     return 1;
 }
 
 static int t_expand(lua_State *L) {
     attune_tensor *t = self(L);
     int64_t shape[ATTUNE_MAX_RANK];
-    int rank = read_extents(L, shape);
-    RUN(L, attune_tensor_expand(t, rank, shape, push_tensor(L)));
+    const int rank = read_extents(L, shape);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_expand(t, rank, shape, out));
     return 1;
 }
 
 static int t_transpose(lua_State *L) {
     attune_tensor *t = self(L);
-    int a = check_axis(L, 2, "a", t), b = check_axis(L, 3, "b", t);
-    RUN(L, attune_tensor_transpose(t, a, b, push_tensor(L)));
+    const int a = check_axis(L, 2, "a", t), b = check_axis(L, 3, "b", t);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_transpose(t, a, b, out));
     return 1;
 }
 
@@ -105,25 +101,26 @@ static int t_slice(lua_State *L) {
     attune_tensor *t = self(L);
     int axis = check_axis(L, 2, "axis", t);
     int64_t extent = t->shape[axis < 0 ? axis + t->rank : axis];
-    int64_t first = check_place(L, 3, "first", extent), last = check_place(L, 4, "last", extent);
+    int64_t first = check_index(L, 3, "first", extent), last = check_index(L, 4, "last", extent);
     if (last < first)
         return raise_error(L, "last: expected at least first, %I, got %I", (LUAI_UACINT)first + 1,
                            (LUAI_UACINT)last + 1);
-    RUN(L, attune_tensor_slice(t, axis, first, last + 1, push_tensor(L)));
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_slice(t, axis, first, last + 1, out));
     return 1;
 }
 
 static int t_contiguous(lua_State *L) {
-    RUN(L, attune_tensor_contiguous(self(L), push_tensor(L)));
+    attune_tensor *t = self(L), *out = push_tensor(L);
+    RUN(L, attune_tensor_contiguous(t, out));
     return 1;
 }
 
 static int t_to(lua_State *L) {
     attune_tensor *t = self(L);
-    attune_dtype dtype;
-    if (lua_type(L, 2) != LUA_TSTRING) return raise_expected(L, "dtype", "a name such as 'f32'", 2);
-    RUN(L, attune_dtype_parse(lua_tostring(L, 2), &dtype));
-    RUN(L, attune_tensor_convert(t, dtype, push_tensor(L)));
+    const attune_dtype dtype = check_dtype(L, 2);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_convert(t, dtype, out));
     return 1;
 }
 
@@ -160,8 +157,13 @@ static void push_nested(lua_State *L, const attune_tensor *t, int axis, int64_t 
     }
 }
 
+/* Tables are made while elements are read, so the elements are those of a tensor that shares the
+ * memory and that nobody else can close. */
 static int t_tolist(lua_State *L) {
-    push_nested(L, self(L), 0, 0);
+    attune_tensor *t = self(L), *own = push_tensor(L);
+    RUN(L, attune_tensor_share(t, own));
+    push_nested(L, own, 0, 0);
+    attune_tensor_close(own);
     return 1;
 }
 
@@ -173,58 +175,27 @@ static int t_item(lua_State *L) {
     return 1;
 }
 
-static int t_close(lua_State *L) {
-    attune_tensor_close(luaL_checkudata(L, 1, TENSOR_TYPE));
-    return 0;
-}
-
-static int t_tostring(lua_State *L) {
-    attune_tensor *t = luaL_checkudata(L, 1, TENSOR_TYPE);
-    enum { SHOWN = 8 };
-    if (!t->data) {
-        lua_pushliteral(L, "closed tensor");
-        return 1;
-    }
-    luaL_Buffer b;
-    luaL_buffinit(L, &b);
-    luaL_addstring(&b, describe(L, 1));
-    luaL_addstring(&b, " {");
-    const int64_t n = attune_tensor_count(t);
-    for (int64_t i = 0; i < n && i < SHOWN; i++) {
-        int64_t rest = i, index[ATTUNE_MAX_RANK] = {0};
-        double x = 0;
-        char text[40];
-        for (int a = t->rank - 1; a >= 0; a--) {
-            index[a] = rest % t->shape[a];
-            rest /= t->shape[a];
-        }
-        attune_tensor_get(t, index, &x);
-        snprintf(text, sizeof text, "%s%.6g", i ? ", " : "", x);
-        luaL_addstring(&b, text);
-    }
-    luaL_addstring(&b, n > SHOWN ? ", ..}" : "}");
-    luaL_pushresult(&b);
-    return 1;
-}
-
 static int t_len(lua_State *L) {
     attune_tensor *t = self(L);
-    lua_pushinteger(L, t->rank ? t->shape[0] : 0);
-    return 1;
+    return push_integer(L, t->rank ? t->shape[0] : 0);
 }
 
 /* ---- arithmetic ------------------------------------------------------------------------------ */
 
 static int binary(lua_State *L, attune_binary op) {
+    lua_settop(L, 2);
     attune_tensor *a = test_tensor(L, 1), *b = test_tensor(L, 2);
     if (a) check_tensor(L, 1, "left operand");
     if (b) check_tensor(L, 2, "right operand");
     if (a && b) {
-        RUN(L, attune_tensor_binary(op, a, b, push_tensor(L)));
+        attune_tensor *out = push_tensor(L);
+        RUN(L, attune_tensor_binary(op, a, b, out));
         return 1;
     }
-    double x = check_number(L, a ? 2 : 1, a ? "right operand" : "left operand");
-    RUN(L, attune_tensor_binary_scalar(op, a ? a : b, x, !a, push_tensor(L)));
+    if (!a && !b) check_tensor(L, 1, "left operand"); /* the metamethod, called by hand */
+    const double x = check_number(L, a ? 2 : 1, a ? "right operand" : "left operand");
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_binary_scalar(op, a ? a : b, x, !a, out));
     return 1;
 }
 
@@ -235,7 +206,8 @@ static int t_div(lua_State *L) { return binary(L, ATTUNE_DIV); }
 static int t_pow(lua_State *L) { return binary(L, ATTUNE_POW); }
 
 static int unary(lua_State *L, attune_unary op) {
-    RUN(L, attune_tensor_unary(op, self(L), push_tensor(L)));
+    attune_tensor *t = self(L), *out = push_tensor(L);
+    RUN(L, attune_tensor_unary(op, t, out));
     return 1;
 }
 
@@ -251,8 +223,9 @@ static int t_abs(lua_State *L) { return unary(L, ATTUNE_ABS); }
 
 static int reduce(lua_State *L, attune_reduction op) {
     attune_tensor *t = self(L);
-    int axis = lua_isnoneornil(L, 2) ? ATTUNE_ALL_AXES : check_axis(L, 2, "axis", t);
-    RUN(L, attune_tensor_reduce(op, t, axis, push_tensor(L)));
+    const int axis = lua_isnoneornil(L, 2) ? ATTUNE_ALL_AXES : check_axis(L, 2, "axis", t);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_reduce(op, t, axis, out));
     return 1;
 }
 
@@ -262,14 +235,16 @@ static int t_max(lua_State *L) { return reduce(L, ATTUNE_MAX); }
 
 static int t_softmax(lua_State *L) {
     attune_tensor *t = self(L);
-    int axis = check_axis(L, 2, "axis", t);
-    RUN(L, attune_tensor_softmax(t, axis, push_tensor(L)));
+    const int axis = check_axis(L, 2, "axis", t);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_softmax(t, axis, out));
     return 1;
 }
 
 static int matmul(lua_State *L) {
     attune_tensor *a = check_tensor(L, 1, "a"), *b = check_tensor(L, 2, "b");
-    RUN(L, attune_tensor_matmul(a, b, push_tensor(L)));
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_matmul(a, b, out));
     return 1;
 }
 
@@ -283,7 +258,7 @@ static const luaL_Reg methods[] = {{"view", t_view},
                                    {"to", t_to},
                                    {"tolist", t_tolist},
                                    {"item", t_item},
-                                   {"close", t_close},
+                                   {"close", NULL},
                                    {"exp", t_exp},
                                    {"log", t_log},
                                    {"sqrt", t_sqrt},
@@ -298,60 +273,90 @@ static const luaL_Reg methods[] = {{"view", t_view},
                                    {"softmax", t_softmax},
                                    {NULL, NULL}};
 
-/* Upvalue 1: the methods. */
-static int t_index(lua_State *L) {
-    attune_tensor *t = luaL_checkudata(L, 1, TENSOR_TYPE);
-    if (lua_type(L, 2) == LUA_TSTRING) {
-        lua_pushvalue(L, 2);
-        if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
-        const char *name = lua_tostring(L, 2);
-        check_tensor(L, 1, "tensor");
-        if (strcmp(name, "shape") == 0)
-            push_shape(L, t);
-        else if (strcmp(name, "dtype") == 0)
-            lua_pushstring(L, attune_dtype_name(t->dtype));
-        else if (strcmp(name, "nbytes") == 0)
-            lua_pushinteger(L, attune_tensor_nbytes(t));
-        else {
-            const char *known[sizeof methods / sizeof *methods + 3];
-            int n = 0;
-            for (; methods[n].name; n++) known[n] = methods[n].name;
-            known[n++] = "shape";
-            known[n++] = "dtype";
-            known[n++] = "nbytes";
-            known[n] = NULL;
-            raise_unknown(L, "method or field", name, known);
-        }
-        return 1;
-    }
-    check_tensor(L, 1, "tensor");
-    if (lua_istable(L, 2) && luaL_getmetafield(L, 2, "__name") == LUA_TSTRING &&
-        strcmp(lua_tostring(L, -1), "traced value") == 0) {
-        lua_settop(L, 2);
-        push_hook(L, "read");
-        lua_insert(L, 1);
-        lua_settop(L, 3);
-        lua_call(L, 2, 1);
-        return 1;
-    }
-    lua_settop(L, 2);
-    if (t->rank == 0)
-        return raise_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
-    int64_t i = check_place(L, 2, "index", t->shape[0]);
-    RUN(L, attune_tensor_select(t, 0, i, push_tensor(L)));
+static int f_shape(lua_State *L) {
+    push_shape(L, self(L));
     return 1;
 }
 
+static int f_dtype(lua_State *L) {
+    lua_pushstring(L, attune_dtype_name(self(L)->dtype));
+    return 1;
+}
+
+static int f_nbytes(lua_State *L) { return push_integer(L, attune_tensor_nbytes(self(L))); }
+
+static const luaL_Reg fields[] = {
+    {"shape", f_shape}, {"dtype", f_dtype}, {"nbytes", f_nbytes}, {NULL, NULL}};
+
+static bool is_traced_value(lua_State *L, int index) {
+    if (!lua_istable(L, index) || luaL_getmetafield(L, index, "__name") == LUA_TNIL) return false;
+    const bool traced = is_text(L, -1, "traced value");
+    lua_pop(L, 1);
+    return traced;
+}
+
+/* t[i] is a view; t[traced value] is a read in a score or mask. */
+static int t_index(lua_State *L) {
+    attune_tensor *t = self(L);
+    if (is_traced_value(L, 2)) {
+        push_hook(L, "read");
+        lua_insert(L, 1);
+        lua_call(L, 2, 1);
+        return 1;
+    }
+    if (t->rank == 0)
+        return raise_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
+    const int64_t i = check_index(L, 2, "index", t->shape[0]);
+    attune_tensor *out = push_tensor(L);
+    RUN(L, attune_tensor_select(t, 0, i, out));
+    return 1;
+}
+
+/* ---- the handle ------------------------------------------------------------------------------ */
+
+static bool t_is_open(const void *content) {
+    return ((const attune_tensor *)content)->data != NULL;
+}
+
+static void t_free(void *content) { attune_tensor_close(content); }
+
+/* "2x2 f32 tensor {1, 2, 3, 4}". The text is made before anything of Lua runs. */
+static void t_describe(lua_State *L, void *content) {
+    enum { SHOWN = 8 };
+    const attune_tensor *t = content;
+    const int64_t n = attune_tensor_count(t);
+    char text[600];
+    int used = snprintf(text, sizeof text, "%s {", describe(L, 1));
+    for (int64_t i = 0; i < n && i < SHOWN; i++) {
+        int64_t rest = i, index[ATTUNE_MAX_RANK] = {0};
+        double x = 0;
+        for (int a = t->rank - 1; a >= 0; a--) {
+            index[a] = rest % t->shape[a];
+            rest /= t->shape[a];
+        }
+        attune_tensor_get(t, index, &x);
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s%.6g", i ? ", " : "", x);
+    }
+    snprintf(text + used, sizeof text - (size_t)used, n > SHOWN ? ", ..}" : "}");
+    lua_pushstring(L, text);
+}
+
+const handle_kind tensor_kind = {.type = "attune.tensor",
+                                 .argument = "tensor",
+                                 .noun = "tensor",
+                                 .size = sizeof(attune_tensor),
+                                 .is_open = t_is_open,
+                                 .close = t_free,
+                                 .describe = t_describe,
+                                 .methods = methods,
+                                 .fields = fields,
+                                 .index = t_index};
+
 void open_tensor(lua_State *L) {
-    static const luaL_Reg meta[] = {
-        {"__add", t_add},  {"__sub", t_sub},     {"__mul", t_mul}, {"__div", t_div},
-        {"__pow", t_pow},  {"__unm", t_neg},     {"__len", t_len}, {"__tostring", t_tostring},
-        {"__gc", t_close}, {"__close", t_close}, {NULL, NULL}};
-    luaL_newmetatable(L, TENSOR_TYPE);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
-    lua_pushcclosure(L, t_index, 1);
-    lua_setfield(L, -2, "__index");
+    static const luaL_Reg operators[] = {{"__add", t_add}, {"__sub", t_sub}, {"__mul", t_mul},
+                                         {"__div", t_div}, {"__pow", t_pow}, {"__unm", t_neg},
+                                         {"__len", t_len}, {NULL, NULL}};
+    define_handle(L, &tensor_kind, operators);
     lua_pop(L, 1);
     lua_pushcfunction(L, matmul);
     lua_setfield(L, -2, "matmul");

@@ -10,9 +10,8 @@ static struct sigaction before;
 
 volatile sig_atomic_t core_runs;
 
-/* While a core call runs, it ends with "interrupted!". Otherwise whoever handled the signal before
- * does so still (lua's own handler stops the script between two instructions), and where nobody
- * did, the signal does what it always does. */
+/* A core call that runs ends with "interrupted!". Otherwise the handler that was there before is
+ * called (lua's own stops the script between two instructions), or the default action is taken. */
 static void on_interrupt(int number, siginfo_t *info, void *context) {
     if (core_runs) {
         attune_interrupt();

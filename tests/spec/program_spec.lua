@@ -497,7 +497,7 @@ describe("tracing", function()
     local function reads(s, at) return s + t[at.i] end
     run(reads)
     t:close()
-    fails("closed tensor", function() run(reads) end)
+    fails("open tensor, got a closed one", function() run(reads) end)
     local function renamed(s) return s * (options.a or 5) end
     local before = run(renamed)
     options.a, options.b = nil, 2
