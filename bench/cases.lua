@@ -128,7 +128,7 @@ prefill("prefill-f32-128-one", {
 figure {"prefill, f32, D 128: all threads against one", case = "prefill-f32-128",
     needs = {"prefill-f32-128-one"}, target = "the gain of the peak", at_least = 0.97,
     ratio = function(sample, samples)
-  local other = rounds.beside(sample, samples, "prefill-f32-128-one")
+  local other = rounds.same_round(sample, samples, "prefill-f32-128-one")
   return other and other.seconds / sample.seconds / (sample.ceiling.fma / other.ceiling.fma_one)
 end}
 prefill("prefill-f32-128-rope", {heads = 8, kv_heads = 8, tokens = 4096, dim = 128, rotate = true})
@@ -253,7 +253,7 @@ figure {
 local function speed_up(text, fast, slow, at_least)
   figure {text, case = fast, needs = {slow}, target = "the roofline's speed-up",
       at_least = at_least, ratio = function(sample, samples)
-    local other = rounds.beside(sample, samples, slow)
+    local other = rounds.same_round(sample, samples, slow)
     return other
       and other.seconds / sample.seconds
         / (rounds.least_seconds(other) / rounds.least_seconds(sample))
@@ -397,7 +397,7 @@ local function by_density(text, name, at_least)
   figure {text, case = name, needs = {"mask-plain-8192"},
       target = "the speed that the visible pairs allow", at_least = at_least,
       ratio = function(sample, samples)
-    local other = rounds.beside(sample, samples, "mask-plain-8192")
+    local other = rounds.same_round(sample, samples, "mask-plain-8192")
     return other and sample.flops / sample.seconds / (other.flops / other.seconds)
   end}
 end
@@ -472,8 +472,8 @@ for _, causal in ipairs {false, true} do
   figure {"the same, time per token at S 4096 over that at S 65536", case = long,
       needs = {short}, target = "constant time per token", at_least = 0.95,
       ratio = function(sample, samples)
-    local other = rounds.beside(sample, samples, short)
-    -- Each is divided by the sgemm reading beside it, as the machine's speed may have changed.
+    local other = rounds.same_round(sample, samples, short)
+    -- Each is divided by the sgemm reading of its round, as the machine's speed may have changed.
     return other
       and other.seconds * other.ceiling.sgemm / 4096
         / (sample.seconds * sample.ceiling.sgemm / 65536)

@@ -113,7 +113,7 @@ function rounds.measure(cases, count, progress)
 end
 
 --- Another case's sample of the same round; nil where there is none, or it is void.
-function rounds.beside(sample, samples, name)
+function rounds.same_round(sample, samples, name)
   for _, other in ipairs(samples[name] or {}) do
     if other.round == sample.round and not other.void then return other end
   end
@@ -126,7 +126,7 @@ local function ratio(sample, of, samples)
     return (ceilings.list[of].unit == "B/s" and sample.bytes or sample.flops) / sample.seconds
       / sample.ceiling[of]
   end
-  local other = rounds.beside(sample, samples, of)
+  local other = rounds.same_round(sample, samples, of)
   return other and other.seconds / sample.seconds
 end
 

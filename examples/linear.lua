@@ -1,4 +1,4 @@
--- Linear attention with FAVOR+ features, beside exact attention.
+-- Linear attention with FAVOR+ features, compared with exact attention.
 local attune = require "attune"
 
 local q = attune.randn({1, 2, 128, 32}, {seed = 1, std = 0.5})

@@ -138,7 +138,7 @@ local function grid(pe, position, formula)
   local scores = attune.matmul(q, k:transpose(3, 4)):tolist()[1][1][1]
   local function score(row, column) return scores[row * side + column + 1] / head_dim end
   local result = map(score, function(row, column) return formula(row - middle, column - middle) end)
-  result.beside, result.below = score(middle, middle + 1), score(middle + 1, middle)
+  result.right, result.below = score(middle, middle + 1), score(middle + 1, middle)
   return result
 end
 
@@ -316,7 +316,7 @@ return require "attune.experiment" {
     },
     drift = {better = "lower", about = "max change of the product when both tokens move"},
     next_token = {about = "mean cosine between the rows of neighbouring positions"},
-    beside = {
+    right = {
       about = "score of the middle token with the one to its right, divided by that with itself",
     },
     below = {about = "the same with the token below it"},
@@ -377,13 +377,13 @@ return require "attune.experiment" {
     {"With rope2d the tokens below and to the right of the middle have equal scores; with RoPE "
       .. "over tokens counted row by row the one below has less than 0.9 of the other", function(r)
       local function both(variant)
-        return value(r, "beside", "rope2d", variant, "all"),
+        return value(r, "right", "rope2d", variant, "all"),
           value(r, "below", "rope2d", variant, "all")
       end
-      local beside, below = both "rope2d"
-      local beside_rows, below_rows = both "rope, row after row"
-      return math.abs(beside - below) < 1e-9 and below_rows < 0.9 * beside_rows,
-        ("%.3f, %.3f; %.3f, %.3f"):format(beside, below, beside_rows, below_rows)
+      local right, below = both "rope2d"
+      local right_rows, below_rows = both "rope, row after row"
+      return math.abs(right - below) < 1e-9 and below_rows < 0.9 * right_rows,
+        ("%.3f, %.3f; %.3f, %.3f"):format(right, below, right_rows, below_rows)
     end},
     {"ALiBi's bias is linear in the distance, and "
       .. "each head's slope is half of the one before", function(r)

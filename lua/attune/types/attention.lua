@@ -4,9 +4,9 @@
 -- v [batch, kv_heads, keys, v_head_dim]. kv_heads divides heads. Token positions count from 0.
 
 ---@class attune.AttentionOptions
----@field causal? boolean a query sees no later token; the last query is the last key's token
----@field window? integer a query sees itself and the window - 1 tokens before it; when not causal,
---- also the window - 1 tokens after it
+---@field causal? boolean later keys are not visible; the last query and the last key are one token
+---@field window? integer a query attends to itself and the window - 1 tokens before it; when not
+--- causal, also to the window - 1 tokens after it
 ---@field scale? number 1 / sqrt(head_dim) by default
 ---@field softcap? number s becomes softcap * tanh(s / softcap): Gemma 2
 ---@field lengths? integer[]|integer[][] tokens of each packed document: one list for all rows of

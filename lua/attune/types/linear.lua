@@ -2,7 +2,7 @@
 -- Types of linear attention, for a Lua language server. Nothing loads this file.
 
 ---@class attune.LinearOptions
----@field causal? boolean a query sees no later token; the last query is the last key's token
+---@field causal? boolean later keys are not visible; the last query and the last key are one token
 ---@field features? "favor+"|"trig"|"relu"|"elu" favor+ by default
 ---@field projection? attune.Tensor [features, head_dim]; elu needs none, trig makes two features of
 --- each row
