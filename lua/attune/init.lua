@@ -25,6 +25,7 @@ attune._hook("score_of", function(tensor, max_distance, bidirectional)
   return scores.t5(tensor, {max_distance = max_distance, bidirectional = bidirectional})
 end)
 
+local answers = require "attune.util.options".answers
 local program
 
 -- Program handles replace the functions; other values stay, for the core to refuse.
@@ -34,8 +35,11 @@ local function handle_of(value, kind)
   return program.handle_at(value, kind, 4)
 end
 
--- The options with programs in place of functions, in a new table: a user's table is not modified.
+-- The options with programs in place of functions, in a new table: a user's table is not modified,
+-- and what the functions do to it while they are traced changes nothing. The core refuses a table
+-- whose metatable would answer for fields.
 local function resolve(options)
+  if answers(options) then return options end
   local resolved = {}
   for name, value in next, options do resolved[name] = value end
   resolved.score = handle_of(resolved.score, "score")

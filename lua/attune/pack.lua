@@ -1,78 +1,138 @@
---- Packing short documents into rows of one length: first-fit decreasing (Krell et al. 2021, arXiv 2107.02027, compare it with others).
+--- Packing short documents into rows of one length: first-fit decreasing. Krell et al. 2021 (arXiv
+--- 2107.02027) compare it with other methods.
 local core = require "attune.core"
-local suggest = require "attune.util.suggest"
+local options = require "attune.util.options"
 
-local function check(documents, options)
-  if type(documents) ~= "table" or #documents == 0 then error(("documents: expected a list of lists of ids, got %s"):format(type(documents) == "table" and "an empty list" or "a " .. type(documents)), 3) end
-  if type(options) ~= "table" then error(("options: expected {capacity = tokens}, got a %s"):format(type(options)), 3) end
-  for name in pairs(options) do
-    if name ~= "capacity" then error(("unknown option '%s'; %s"):format(tostring(name), suggest(tostring(name), {"capacity"})), 3) end
-  end
-  local capacity = options.capacity
-  if math.type(capacity) ~= "integer" or capacity < 1 then error(("capacity: expected an integer of at least 1, got %s"):format(tostring(capacity)), 3) end
-  for n, ids in ipairs(documents) do
-    if type(ids) ~= "table" or #ids == 0 then error(("documents: expected lists of at least one id, got %s as number %d"):format(type(ids) == "table" and "an empty one" or "a " .. type(ids), n), 3) end
-    if #ids > capacity then error(("documents: expected at most capacity, %d tokens, got %d in number %d"):format(capacity, #ids, n), 3) end
-    for k, id in ipairs(ids) do
-      if math.type(id) ~= "integer" then error(("documents: expected integers, got %s as id %d of number %d"):format(tostring(id), k, n), 3) end
-    end
-  end
-  return capacity
+local function describe(x, empty)
+  if type(x) == "table" and rawlen(x) == 0 then return empty end
+  return options.describe(x)
 end
 
---- Rows of `capacity` tokens that hold the documents, longest first, each in the first row that has room. What is left of a row is its last "document", with ids 0.
----@param documents integer[][]
----@param options {capacity: integer}
----@return {ids: attune.Tensor, lengths: integer[][], positions: attune.Tensor, documents: integer[][], waste: number} ids and positions [rows, capacity] i64, positions from 0 in each document; documents: which stand in each row; waste: the share of tokens that are none
-return function(documents, options)
-  local capacity = check(documents, options)
-  local order, rows, used = {}, {}, 0
+local function refuse(level, message, ...) error(message:format(...), level + 1) end
+
+-- A copy of the ids of one document.
+local function copy_ids(ids, n, capacity, level)
+  if type(ids) ~= "table" or rawlen(ids) == 0 then
+    refuse(
+      level + 1, "documents: expected lists of at least one id, got %s as number %d",
+      describe(ids, "an empty one"), n
+    )
+  end
+  local size = rawlen(ids)
+  if size > capacity then
+    refuse(
+      level + 1, "documents: expected at most capacity, %d tokens, got %d in number %d", capacity,
+      size, n
+    )
+  end
+  local copy = {}
+  for k = 1, size do
+    local id = rawget(ids, k)
+    if math.type(id) ~= "integer" then
+      refuse(
+        level + 1, "documents: expected integers, got %s as id %d of number %d", options.describe(id),
+        k, n
+      )
+    end
+    copy[k] = id
+  end
+  return copy
+end
+
+-- Copies of the documents, and the capacity.
+local function read(documents, given, level)
+  if type(documents) ~= "table" or rawlen(documents) == 0 then
+    refuse(
+      level + 1, "documents: expected a list of lists of ids, got %s",
+      describe(documents, "an empty list")
+    )
+  end
+  local capacity =
+    options.read(given, {"capacity"}, level + 1, "options", "{capacity = tokens}").capacity
+  if math.type(capacity) ~= "integer" or capacity < 1 then
+    refuse(
+      level + 1, "capacity: expected an integer of at least 1, got %s",
+      options.describe(capacity)
+    )
+  end
+  local copies = {}
+  for n = 1, rawlen(documents) do
+    copies[n] = copy_ids(rawget(documents, n), n, capacity, level + 1)
+  end
+  return copies, capacity
+end
+
+-- The numbers of the documents of each row, longest documents first, each in the first row that has
+-- room; and the tokens that are left in each row.
+local function fill_rows(documents, capacity)
+  local order, rows, left = {}, {}, {}
   for n = 1, #documents do order[n] = n end
   table.sort(order, function(a, b)
     if #documents[a] ~= #documents[b] then return #documents[a] > #documents[b] end
     return a < b
   end)
-  -- The first row with room for so many tokens: rows are tried in order; rows that are full are not tried again.
-  local open = {}
+  local open = {} -- rows that are not full, in order
   for _, n in ipairs(order) do
     local size, row = #documents[n], nil
     for k = 1, #open do
-      if rows[open[k]].left >= size then
+      if left[open[k]] >= size then
         row = open[k]
-        if rows[row].left == size then table.remove(open, k) end
+        if left[row] == size then table.remove(open, k) end
         break
       end
     end
     if not row then
       row = #rows + 1
-      rows[row] = {left = capacity}
+      rows[row], left[row] = {}, capacity
       if size < capacity then open[#open + 1] = row end
     end
-    rows[row][#rows[row] + 1] = n
-    rows[row].left = rows[row].left - size
-    used = used + size
+    table.insert(rows[row], n)
+    left[row] = left[row] - size
   end
-  local ids, positions, lengths, which = {}, {}, {}, {}
+  return rows, left
+end
+
+-- The lists as a tensor [rows, capacity]; raises when there is not enough memory for it.
+local function tensor_of(lists, capacity, counting)
+  local ok, result = pcall(core._rows, lists, capacity, counting)
+  if not ok then error(result == "interrupted!" and result or "capacity: " .. result, 3) end
+  return result
+end
+
+---@class attune.Packed
+---@field ids attune.Tensor [rows, capacity] i64
+---@field positions attune.Tensor [rows, capacity] i64, from 0 in each document
+---@field lengths integer[][] the tokens of each document of each row
+---@field documents integer[][] the number of each document of each row
+---@field waste number the part of all tokens that belong to no document
+
+--- Rows of `capacity` tokens that hold the documents, longest first, each in the first row that has
+--- room. What is left of a row is its last "document", with ids 0.
+---@param documents integer[][]
+---@param given {capacity: integer}
+---@return attune.Packed
+return function(documents, given)
+  local capacity
+  documents, capacity = read(documents, given, 2)
+  local rows, left = fill_rows(documents, capacity)
+  local ids, positions, lengths, used = {}, {}, {}, 0
   for r, row in ipairs(rows) do
-    ids[r], positions[r], lengths[r], which[r] = {}, {}, {}, {}
+    ids[r], positions[r], lengths[r] = {}, {}, {}
     for k, n in ipairs(row) do
       for p, id in ipairs(documents[n]) do
-        ids[r][#ids[r] + 1] = id
-        positions[r][#positions[r] + 1] = p - 1
+        table.insert(ids[r], id)
+        table.insert(positions[r], p - 1)
       end
-      lengths[r][k], which[r][k] = #documents[n], n
+      lengths[r][k] = #documents[n]
+      used = used + #documents[n]
     end
-    if row.left > 0 then lengths[r][#lengths[r] + 1] = row.left end
-    for p = 1, row.left do
-      ids[r][#ids[r] + 1] = 0
-      positions[r][#positions[r] + 1] = p - 1
-    end
+    if left[r] > 0 then table.insert(lengths[r], left[r]) end
   end
   return {
-    ids = core.tensor(ids, {dtype = "i64"}),
+    ids = tensor_of(ids, capacity, false),
+    positions = tensor_of(positions, capacity, true),
     lengths = lengths,
-    positions = core.tensor(positions, {dtype = "i64"}),
-    documents = which,
+    documents = rows,
     waste = 1 - used / (#rows * capacity),
   }
 end

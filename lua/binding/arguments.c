@@ -220,6 +220,10 @@ static int known_index(lua_State *L, int index, const char *const *known) {
 }
 
 options read_options(lua_State *L, int index, const char *const *known) {
+    return read_options_or(L, index, known, NULL);
+}
+
+options read_options_or(lua_State *L, int index, const char *const *known, refuse_option refuse) {
     options o = {.known = known, .first = lua_gettop(L) + 1};
     int count = 0;
     while (known[count]) count++;
@@ -234,6 +238,7 @@ options read_options(lua_State *L, int index, const char *const *known) {
         if (lua_type(L, -2) != LUA_TSTRING)
             raise_error(L, "options: expected named fields, got %s as a name", describe(L, -2));
         const int i = known_index(L, -2, known);
+        if (i < 0 && refuse) refuse(L, lua_tostring(L, -2), lua_gettop(L));
         if (i < 0) raise_unknown(L, "option", lua_tostring(L, -2), known);
         lua_copy(L, -1, o.first + i);
     }

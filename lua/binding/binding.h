@@ -99,6 +99,9 @@ typedef struct options {
 /* Pushes the options of the table or nil at index. Raises where a name is unknown, or where the
  * table's metatable would answer for fields. */
 options read_options(lua_State *L, int index, const char *const *known);
+/* The same; calls refuse(L, name, index of its value) before it raises about an unknown name. */
+typedef void (*refuse_option)(lua_State *L, const char *name, int index);
+options read_options_or(lua_State *L, int index, const char *const *known, refuse_option refuse);
 
 /* The stack index of an option. */
 int option(const options *o, const char *name);
@@ -121,6 +124,9 @@ attune_position *check_position(lua_State *L, int index, const char *name);
 /* The program at index (kind: "score" or "mask"). Its first user value is the list of the tensors
  * that it reads. attune/init.lua replaces functions by programs before it calls the core. */
 attune_program *check_program(lua_State *L, int index, const char *kind);
+/* Refuses a tensor, at index, that is given as a mask, a score or a bias, with the function that
+ * does it. */
+int raise_tensor_as_function(lua_State *L, const char *name, const attune_tensor *t, int index);
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 

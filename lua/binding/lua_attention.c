@@ -55,6 +55,18 @@ static bool is_given(lua_State *L, const attention_call *call, int n) {
     return !lua_isnil(L, slot(call, n));
 }
 
+/* Names that other libraries have: the function that does it. */
+static void refuse_bias(lua_State *L, const char *name, int index) {
+    const bool meant = strstr(name, "bias") || strstr(name, "mask");
+    if (meant && test_tensor(L, index))
+        raise_tensor_as_function(L, name, test_tensor(L, index), index);
+    if (strstr(name, "bias"))
+        raise_error(L,
+                    "unknown option '%s': write score = function(s, at) return s + "
+                    "bias[at.h][at.i][at.j] end",
+                    name);
+}
+
 void read_attention_options(lua_State *L, int index, attention_call *call, bool for_cache) {
     static const char *const known[] = {"window", "scale",   "softcap",   "sinks",
                                         "score",  "mask",    "rotate",    "engine",
@@ -63,7 +75,7 @@ void read_attention_options(lua_State *L, int index, attention_call *call, bool 
                                                  "mask",   "rotate", "engine",  NULL};
     attune_attention_options *out = &call->options;
     memset(out, 0, sizeof *out);
-    call->given = read_options(L, index, for_cache ? known_to_cache : known);
+    call->given = read_options_or(L, index, for_cache ? known_to_cache : known, refuse_bias);
     if (is_given(L, call, WINDOW)) out->window = check_integer(L, slot(call, WINDOW), "window", 1);
     if (is_given(L, call, SCALE)) {
         out->scale = check_number(L, slot(call, SCALE), "scale");

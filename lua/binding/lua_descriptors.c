@@ -33,7 +33,7 @@ static int push_failure(lua_State *L, const char *path, int error) {
 }
 
 static int lock_folder(lua_State *L) {
-    const char *path = luaL_checkstring(L, 1);
+    const char *path = check_text(L, 1, "path", "a folder's name");
     const int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (descriptor < 0) return push_failure(L, path, errno);
     if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {

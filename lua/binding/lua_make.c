@@ -192,7 +192,9 @@ static int tensor(lua_State *L) {
     attune_dtype dtype = ATTUNE_F32;
     lua_settop(L, 2);
     if (!lua_istable(L, 1))
-        return raise_expected(L, "data", "a table of numbers, such as {{1, 2}, {3, 4}}", 1);
+        return raise_error(L,
+                           "data: expected a table of numbers, such as {{1, 2}, {3, 4}}, got %s%s",
+                           lua_type(L, 1) == LUA_TSTRING ? "the string " : "", describe(L, 1));
     const options given = read_options(L, 2, known);
     option_dtype(L, &given, &dtype);
     const int rank = infer_shape(L, 1, listed);
@@ -213,10 +215,38 @@ static int tensor(lua_State *L) {
     return 1;
 }
 
+/* core._rows(lists, width, counting) -> i64 [lists, width]: each list, followed by zeros, or where
+ * counting by 0, 1, 2 ..; for attune.pack. */
+static int rows(lua_State *L) {
+    lua_settop(L, 3);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const int64_t shape[2] = {(int64_t)lua_rawlen(L, 1), check_integer(L, 2, "width", 1)};
+    const bool counting = lua_toboolean(L, 3);
+    attune_tensor *t = push_tensor(L);
+    RUN(L, attune_tensor_new(ATTUNE_I64, 2, shape, t));
+    int64_t *to = t->data;
+    for (int64_t r = 0; r < shape[0]; r++, to += shape[1]) {
+        lua_rawgeti(L, 1, r + 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        const int64_t size = (int64_t)lua_rawlen(L, -1);
+        if (size > shape[1])
+            return raise_error(L, "width: expected at least %I, got %I", (LUAI_UACINT)size,
+                               (LUAI_UACINT)shape[1]);
+        for (int64_t i = 0; i < size; i++) {
+            lua_rawgeti(L, -1, i + 1);
+            to[i] = check_integer(L, -1, "lists", INT64_MIN);
+            lua_pop(L, 1);
+        }
+        for (int64_t i = size; i < shape[1] && counting; i++) to[i] = i - size;
+        lua_pop(L, 1);
+    }
+    return 1;
+}
+
 void open_make(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"tensor", tensor},   {"zeros", zeros},       {"ones", ones},
-        {"full", full},       {"arange", arange},     {"randn", randn},
-        {"uniform", uniform}, {"set_seed", set_seed}, {NULL, NULL}};
+        {"tensor", tensor}, {"zeros", zeros}, {"ones", ones},       {"full", full},
+        {"arange", arange}, {"randn", randn}, {"uniform", uniform}, {"set_seed", set_seed},
+        {"_rows", rows},    {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -3,9 +3,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/dtype.h"
 #include "binding.h"
 
+/* Pushes the function that does what a tensor as mask or bias was meant to do. */
+static const char *push_function_for(lua_State *L, const attune_tensor *t, const char *name) {
+    static const char *const reads[] = {"", "[at.j]", "[at.i][at.j]", "[at.h][at.i][at.j]",
+                                        "[at.b][at.h][at.i][at.j]"};
+    const char *read = t->rank <= 4 ? reads[t->rank] : "[..]";
+    if (at_is_float(t->dtype))
+        return lua_pushfstring(L, "score = function(s, at) return s + %s%s end", name, read);
+    return lua_pushfstring(L, "mask = function(at) return %s%s:ne(0) end", name, read);
+}
+
+int raise_tensor_as_function(lua_State *L, const char *name, const attune_tensor *t, int index) {
+    if (!t->data) return raise_expected(L, name, "a function", index);
+    const char *function = push_function_for(L, t, strstr(name, "bias") ? "bias" : "m");
+    return raise_error(L, "%s: expected a function, got a %s; write %s", name, describe(L, index),
+                       function);
+}
+
 attune_program *check_program(lua_State *L, int index, const char *kind) {
+    if (test_tensor(L, index)) raise_tensor_as_function(L, kind, test_tensor(L, index), index);
     if (!test_handle(L, index, &program_kind)) {
         raise_expected(L, kind,
                        strcmp(kind, "mask") == 0 ? "a function (at) that returns a comparison"

@@ -74,6 +74,28 @@ static int nearest(lua_State *L) {
     return 1;
 }
 
+/* ---- calling and asking -----------------------------------------------------------------------
+ */
+
+/* core._call(function, ..) -> what the function returns. The function cannot yield: a coroutine
+ * cannot leave a trace half-way. */
+static int call(lua_State *L) {
+    luaL_checkany(L, 1);
+    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+/* core._kind(value) -> "tensor", "cache", "position", "program", "state" or nil, and whether it is
+ * open. */
+static int kind(lua_State *L) {
+    bool is_open = false;
+    lua_settop(L, 1);
+    const handle_kind *found = kind_at(L, 1, &is_open);
+    lua_pushstring(L, found ? found->argument : NULL);
+    lua_pushboolean(L, is_open);
+    return 2;
+}
+
 /* ---- loading --------------------------------------------------------------------------------- */
 
 __attribute__((visibility("default"))) int luaopen_attune_core(lua_State *L);
@@ -96,6 +118,10 @@ int luaopen_attune_core(lua_State *L) {
     open_json(L);
     lua_pushcfunction(L, hook);
     lua_setfield(L, -2, "_hook");
+    lua_pushcfunction(L, call);
+    lua_setfield(L, -2, "_call");
+    lua_pushcfunction(L, kind);
+    lua_setfield(L, -2, "_kind");
     lua_pushcfunction(L, nearest);
     lua_setfield(L, -2, "_nearest");
     return 1;

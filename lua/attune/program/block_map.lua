@@ -1,7 +1,7 @@
 --- Block maps: which tiles of 64 queries by 64 keys a mask shows, without running attention.
 local core = require "attune.core"
 local program = require "attune.program"
-local suggest = require "attune.util.suggest"
+local options = require "attune.util.options"
 
 ---@class attune.BlockMap
 ---@field density number fraction of all pairs that are visible
@@ -18,7 +18,7 @@ local signs = {[0] = "·", [1] = "▒", [2] = "█"}
 ---@return string
 function BlockMap:draw(head)
   head = head or 1
-  if math.type(head) ~= "integer" or head < 1 or head > self.heads then error(("head: expected from 1 to %d, got %s"):format(self.heads, tostring(head)), 2) end
+  if math.type(head) ~= "integer" or head < 1 or head > self.heads then error(("head: expected from 1 to %d, got %s"):format(self.heads, options.describe(head)), 2) end
   local rows = #self.rows // self.heads
   local first, columns = (head - 1) * rows, #self.rows[1]
   local step = math.max(1, math.ceil(math.max(rows, columns / 2) / 64))
@@ -51,12 +51,12 @@ local known = {"batch", "heads", "kv_heads", "queries", "keys"}
 ---@param shape {heads?: integer, queries?: integer, keys?: integer, batch?: integer, kv_heads?: integer}
 ---@return attune.BlockMap
 return function(mask, shape)
-  if type(shape) ~= "table" then error(("shape: expected a table {heads =, queries =, keys =}, got a %s"):format(type(shape)), 2) end
+  shape = options.read(shape, known, 2, "shape", "{heads =, queries =, keys =}")
   for name, value in pairs(shape) do
-    local found = false
-    for _, field in ipairs(known) do found = found or field == name end
-    if not found then error(("unknown field '%s' of shape; %s"):format(tostring(name), suggest(tostring(name), known)), 2) end
-    if math.type(value) ~= "integer" or value < 1 then error(("%s: expected an integer of at least 1, got %s"):format(name, tostring(value)), 2) end
+    if math.type(value) ~= "integer" or value < 1 then
+      local form = "%s: expected an integer of at least 1, got %s"
+      error(form:format(name, options.describe(value)), 2)
+    end
   end
   local queries = shape.queries or shape.keys
   if not queries then error("queries: expected an integer, got nil", 2) end

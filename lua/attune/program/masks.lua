@@ -1,10 +1,15 @@
 --- Masks that have names. Each call gives a mask function, a few lines over traced values; write your own likewise.
+local core = require "attune.core"
+local describe = require "attune.util.options".describe
 local trace = require "attune.program.trace"
 
 local masks = {}
 
 local function integer(name, x, least)
-  if math.type(x) ~= "integer" or x < least then error(("%s: expected an integer of at least %d, got %s"):format(name, least, tostring(x)), 3) end
+  if math.type(x) ~= "integer" or x < least then
+    local form = "%s: expected an integer of at least %d, got %s"
+    error(form:format(name, least, describe(x)), 3)
+  end
   return x
 end
 
@@ -27,19 +32,28 @@ function masks.prefix(n)
     integer("n", n, 0)
     return function(at) return at.j:le(n) | at.i:ge(at.j) end
   end
-  if type(n) ~= "userdata" then error(("n: expected an integer or a tensor [batch], got %s"):format(tostring(n)), 2) end
+  if core._kind(n) ~= "tensor" then
+    error(("n: expected an integer or a tensor [batch], got %s"):format(describe(n)), 2)
+  end
   return function(at) return at.j:le(n[at.b]) | at.i:ge(at.j) end
 end
 
--- A list of integers, or of such lists, all as long; not deeper.
+-- A list of integers, or of such lists, all of one length; not deeper. Reads without metamethods.
 local function check_ids(ids, rows)
-  if #ids == 0 then error("ids: expected at least one integer, got an empty list", 0) end
-  for _, x in ipairs(ids) do
-    if rows and type(x) == "table" and type(ids[1]) == "table" then
-      if #x ~= #ids[1] then error(("ids: expected lists of %d integers each, got one of %d"):format(#ids[1], #x), 0) end
+  if rawlen(ids) == 0 then
+    error("ids: expected at least one integer, got an empty list", 0)
+  end
+  local first = rawget(ids, 1)
+  for n = 1, rawlen(ids) do
+    local x = rawget(ids, n)
+    if rows and type(x) == "table" and type(first) == "table" then
+      if rawlen(x) ~= rawlen(first) then
+        local form = "ids: expected lists of %d integers each, got one of %d"
+        error(form:format(rawlen(first), rawlen(x)), 0)
+      end
       check_ids(x, false)
     elseif type(x) ~= "number" or not math.tointeger(x) then
-      error(("ids: expected integers, got %s"):format(type(x) == "string" and ("'%s'"):format(x) or type(x) == "table" and "a table" or tostring(x)), 0)
+      error(("ids: expected integers, got %s"):format(describe(x)), 0)
     end
   end
 end
@@ -47,13 +61,16 @@ end
 --- Tokens see those of their own document. For causal ones: all(causal(), documents(ids)).
 ---@param ids attune.Tensor|integer[] the document of each token, [tokens] or [batch, tokens]
 function masks.documents(ids)
-  local attune = require "attune.core"
   if type(ids) == "table" then
     local ok, message = pcall(check_ids, ids, true)
     if not ok then error(message, 2) end
-    ids = attune.tensor(ids, {dtype = "i32"})
+    ids = core.tensor(ids, {dtype = "i32"})
   end
-  if type(ids) ~= "userdata" then error(("ids: expected a list of integers or a tensor, got %s"):format(tostring(ids)), 2) end
+  local kind, is_open = core._kind(ids)
+  if kind ~= "tensor" or not is_open or #ids.shape > 2 or #ids.shape == 0 then
+    local form = "ids: expected a list of integers or a tensor [tokens] or [batch, tokens], got %s"
+    error(form:format(describe(ids)), 2)
+  end
   if #ids.shape == 2 then
     return function(at) return ids[at.b][at.i]:eq(ids[at.b][at.j]) end
   end
@@ -66,9 +83,10 @@ end
 function masks.dilated(w, step)
   integer("w", w, 1)
   integer("step", step, 1)
+  local reach = w > math.maxinteger // step and math.maxinteger or w * step
   return function(at)
     local d = at.i - at.j
-    return d:ge(0) & d:lt(w * step) & (d % step):eq(0)
+    return d:ge(0) & d:lt(reach) & (d % step):eq(0)
   end
 end
 

@@ -1,31 +1,25 @@
 --- Scores that have names. Each call gives a score function, a few lines over traced values; write your own likewise.
-local suggest = require "attune.util.suggest"
+local core = require "attune.core"
+local options_of = require "attune.util.options"
 
 local scores = {}
 
 local function tensor(name, x, axes, form)
-  local ok, shape = pcall(function() return x.shape end)
-  if type(x) ~= "userdata" or not ok or #shape ~= axes then error(("%s: expected a tensor %s, got %s"):format(name, form, tostring(x)), 3) end
-end
-
-local function check_options(options, names)
-  if options ~= nil and type(options) ~= "table" then error(("options: expected a table, got a %s"):format(type(options)), 3) end
-  for name in pairs(options or {}) do
-    local known = false
-    for _, other in ipairs(names) do known = known or other == name end
-    if not known then error(("unknown option '%s'; %s"):format(tostring(name), suggest(tostring(name), names)), 3) end
+  local kind, is_open = core._kind(x)
+  if kind ~= "tensor" or not is_open or #x.shape ~= axes then
+    error(("%s: expected a tensor %s, got %s"):format(name, form, options_of.describe(x)), 3)
   end
 end
 
 local function truth(options, name)
-  local x = options and options[name]
-  if x ~= nil and type(x) ~= "boolean" then error(("%s: expected true or false, got %s"):format(name, type(x) == "string" and ("'%s'"):format(x) or tostring(x)), 3) end
+  local x = options[name]
+  if x ~= nil and type(x) ~= "boolean" then error(("%s: expected true or false, got %s"):format(name, options_of.describe(x)), 3) end
 end
 
 --- s becomes c tanh(s / c): Gemma 2 (arXiv 2408.00118, section 2).
 ---@param c number
 function scores.softcap(c)
-  if type(c) ~= "number" or not (c > 0 and c < math.huge) then error(("c: expected a positive number, got %s"):format(tostring(c)), 2) end
+  if type(c) ~= "number" or not (c > 0 and c < math.huge) then error(("c: expected a positive number, got %s"):format(options_of.describe(c)), 2) end
   return function(s, _) return (s / c):tanh() * c end
 end
 
@@ -34,9 +28,9 @@ end
 ---@param options? {symmetric?: boolean} symmetric: by |i - j|, for masks that are not causal
 function scores.alibi(slopes, options)
   tensor("slopes", slopes, 1, "[heads]")
-  check_options(options, {"symmetric"})
+  options = options_of.read(options, {"symmetric"}, 2)
   truth(options, "symmetric")
-  if options and options.symmetric then
+  if options.symmetric then
     return function(s, at) return s - slopes[at.h] * (at.i - at.j):abs() end
   end
   return function(s, at) return s - slopes[at.h] * (at.i - at.j) end
@@ -47,16 +41,15 @@ end
 ---@param options? {max_distance?: integer, bidirectional?: boolean} 128, true
 function scores.t5(table, options)
   tensor("table", table, 2, "[buckets, heads]")
-  check_options(options, {"bidirectional", "max_distance"})
+  options = options_of.read(options, {"bidirectional", "max_distance"}, 2)
   truth(options, "bidirectional")
-  options = options or {}
   local buckets, max_distance, bidirectional = table.shape[1], options.max_distance or 128, options.bidirectional ~= false
   local half = bidirectional and buckets // 2 or buckets
   local exact = half // 2
   if exact < 1 then error(("table: expected at least %d buckets, got %d"):format(bidirectional and 4 or 2, buckets), 2) end
   if bidirectional and buckets % 2 == 1 then error(("table: expected an even number of buckets where bidirectional, got %d"):format(buckets), 2) end
   if type(max_distance) ~= "number" or not (max_distance > exact and max_distance < math.huge) then
-    error(("max_distance: expected a finite number above %d, the distances that have a bucket of their own, got %s"):format(exact, tostring(max_distance)), 2)
+    error(("max_distance: expected a finite number above %d, the distances that have a bucket of their own, got %s"):format(exact, options_of.describe(max_distance)), 2)
   end
   return function(s, at)
     local relative = at.j - at.i
@@ -73,7 +66,7 @@ end
 --- s - slope |i - j|: farther tokens weigh less, for all heads alike.
 ---@param slope number
 function scores.distance(slope)
-  if type(slope) ~= "number" or not (math.abs(slope) < math.huge) then error(("slope: expected a finite number, got %s"):format(tostring(slope)), 2) end
+  if type(slope) ~= "number" or not (math.abs(slope) < math.huge) then error(("slope: expected a finite number, got %s"):format(options_of.describe(slope)), 2) end
   return function(s, at) return s - slope * (at.i - at.j):abs() end
 end
 

@@ -313,6 +313,7 @@ end
 
 -- What Lua's own messages mean here.
 local function explain(message)
+  if message:find("attempt to yield", 1, true) then return "a score or mask function cannot yield" end
   if message:find("'for'", 1, true) and message:find("got traced value", 1, true) then return "a loop cannot run to a traced value; loop over numbers" end
   if message:find("operand: expected a number, got a table", 1, true) then
     return "arithmetic of a whole tensor and a traced value cannot be traced; read an element, table[at.h], or take a number, table[1]:item()"
@@ -465,11 +466,11 @@ function trace.run(fn, kind)
     local at = new_at()
     local out
     if kind == "mask" then
-      out = fn(at)
+      out = core._call(fn, at)
     else
       local s = new "score"
       kinds[s] = "float"
-      out = fn(s, at)
+      out = core._call(fn, s, at)
     end
     if recording.failure then error(recording.failure, 0) end
     check_result(kind, out)
