@@ -109,6 +109,10 @@ attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t ind
     return attune_tensor_share(&v, out);
 }
 
+/* An expanded view takes no memory, so no allocation limits it. An operation over more elements than
+ * this would run for hours. */
+static const int64_t MAX_EXPANDED = (int64_t)1 << 40;
+
 attune_status attune_tensor_expand(const attune_tensor *t, int rank, const int64_t *shape,
                                    attune_tensor *out) {
     attune_tensor v = *t;
@@ -131,8 +135,8 @@ attune_status attune_tensor_expand(const attune_tensor *t, int rank, const int64
         count = at_checked_mul(count, shape[i]);
         from--;
     }
-    if (at_checked_mul(count, 8) < 0)
-        return at_fail(ATTUNE_ESHAPE, "shape: expected fewer than 2^60 elements, got %s",
+    if (count < 0 || count > MAX_EXPANDED)
+        return at_fail(ATTUNE_ESHAPE, "shape: expected at most 2^40 elements, got %s",
                        at_shape_text(rank, shape));
     v.rank = rank;
     return attune_tensor_share(&v, out);
