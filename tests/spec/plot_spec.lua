@@ -2,6 +2,7 @@ local run = require "tests.support.run"
 local files = require "attune.util.files"
 local plot = require "attune.plot"
 local report = require "attune.report"
+local uv = require "luv"
 
 -- Results as store.read gives them.
 local function results(points, plots)
@@ -150,15 +151,194 @@ describe("plots", function()
     local zero = {{{a = 1, m = "x"}, {y = 0, z = 0}}, {{a = 2, m = "x"}, {y = 1, z = 0}}}
     local dir, made, warnings = drawn(
       results(zero, {
-        {kind = "line", x = "a", y = "y", log = "y"}, {kind = "line", x = "a", y = "y"},
+        {kind = "line", x = "a", y = "z", log = "y"}, {kind = "line", x = "a", y = "y"},
         {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}},
       })
     )
     assert.same(3, #made)
     assert.same(3, #warnings)
-    assert.truthy(warnings[1]:find "the y axis has a value that is not positive")
+    assert.truthy(warnings[1]:find "no point with a value: 2 points with a y of 0 or less are not")
     assert.truthy(warnings[2]:find "y: expected a metric of the results, got 'nope'")
-    assert.truthy(warnings[3]:find "no point with a value")
+    assert.truthy(warnings[3]:find "no point with a finite value")
+    run.remove(dir)
+  end)
+  it("on a logarithmic axis leave out only what is not positive, and say how much", function()
+    local points = {{{a = 0, m = "x"}, {y = 1}}, {{a = 1, m = "x"}, {y = 0}},
+      {{a = 2, m = "x"}, {y = {1, 2, 3}}}, {{a = 4, m = "x"}, {y = {1, 2, 5}}},
+      {{a = 8, m = "x"}, {y = 1 / 0}}}
+    local r = results(points, {{kind = "line", x = "a", y = "y", log = "xy"}})
+    local dir, made, warnings = drawn(r)
+    assert.same(3, #made)
+    assert.same({
+      "plot 01-y: 1 point with a y of 0 or less is not shown on the logarithmic axis.",
+      "plot 01-y: 1 point with an x of 0 or less is not shown on the logarithmic axis.",
+      "plot 01-y: 1 point whose y is not finite is not shown.",
+      "plot 01-y: 2 intervals leave the logarithmic axis (arrows).",
+    }, warnings)
+    local svg = files.read(dir .. "/plots/01-y.svg")
+    assert.truthy(svg:find("1 point with a y of 0 or less is not shown", 1, true))
+    -- The lower end of each interval is below 0: a filled arrow head.
+    assert.same(2, select(2, svg:gsub("polygon fill = 'rgb%(  0, 114, 178%)'", "")))
+    run.remove(dir)
+  end)
+  it("over texts place each text beside the one before", function()
+    local points = {{{a = "10%", m = "x"}, {y = 1}}, {{a = "50%d", m = "x"}, {y = 2}}}
+    local dir, made, warnings = drawn(results(points, {
+      {kind = "line", x = "a", y = "y", log = "x"}, {kind = "bars", x = "a", y = "y"},
+      {kind = "heat", x = "a", y = "m", value = "y"},
+    }))
+    assert.same(9, #made)
+    assert.same({"plot 01-y: The x axis is not logarithmic, as a is not a number everywhere."},
+      warnings)
+    for _, name in ipairs {"01-y", "02-y", "03-y"} do
+      local svg = files.read(("%s/plots/%s.svg"):format(dir, name))
+      assert.truthy(svg:find(">10%%<"), name)
+      assert.truthy(svg:find(">50%%d<"), name)
+    end
+    run.remove(dir)
+  end)
+  it("with several points in one place name the parameters that differ", function()
+    local points = {{{a = 1, m = "x"}, {y = 1}}, {{a = 1, m = "z"}, {y = 2}}}
+    for _, spec in ipairs {{kind = "line", x = "a", y = "y"}, {kind = "bars", x = "a", y = "y"}} do
+      local dir, made, why = drawn(results(points, {spec}))
+      assert.is_nil(made)
+      assert.truthy(why:find "got 2 for a 1, which differ in m: narrow them with where, or set by")
+      run.remove(dir)
+    end
+  end)
+  it("of heat draw equal values, one row, one column and one cell", function()
+    local points = {{{a = 1, m = "x"}, {y = 5, z = 1}}, {{a = 1, m = "v"}, {y = 5, z = 2}},
+      {{a = 2, m = "x"}, {y = 5, z = 3}}, {{a = 2, m = "v"}, {y = 5, z = 1 / 0}}}
+    local function heat(value, where)
+      return {kind = "heat", x = "a", y = "m", value = value, where = where}
+    end
+    local dir, made, warnings = drawn(results(points, {heat "y", heat("z", {a = 1}),
+      heat("z", {m = "x"}), heat("z", {a = 1, m = "x"}), heat "z", heat("z", {a = 2, m = "v"})}))
+    assert.same(18, #made, table.concat(type(warnings) == "table" and warnings or {warnings}, "; "))
+    local svg = files.read(dir .. "/plots/01-y.svg")
+    assert.same(4, select(2, svg:gsub(">5.00 s<", "")))
+    assert.same({
+      "plot 05-z: 1 value is not finite and has no colour.",
+      "plot 06-z: 1 value is not finite and has no colour.",
+    }, warnings)
+    run.remove(dir)
+  end)
+  it("keep long texts inside the picture and apart from each other", function()
+    local long = ("attention "):rep(12)
+    local points = {}
+    for i = 1, 6 do
+      points[i] = {{a = 1, m = long .. i}, {y = i}}
+      points[6 + i] = {{a = 1000, m = long .. i}, {y = i}}
+    end
+    local dir, made = drawn(results(points, {
+      {kind = "line", x = "a", y = "y", by = "m", title = long:rep(3)},
+      {kind = "bars", x = "m", y = "y", by = "a"}, {kind = "heat", x = "m", y = "a", value = "y"},
+    }))
+    assert.same(9, #made)
+    local svg = files.read(dir .. "/plots/01-y.svg")
+    local width, height = svg:match 'viewBox="0 0 (%d+) (%d+)"'
+    local places, found = {}, 0
+    for part in svg:gmatch "<g transform=(.-</text>)" do
+      local x, y = part:match "translate%(([%d.]+),([%d.]+)%)"
+      local size = part:match 'font%-size="([%d.]+)"'
+      local words = part:match "<text>.-(attention.*)</text>"
+      if words then
+        -- 0.55 em: less than the mean width of these letters.
+        local right = x + 0.55 * size * #words
+        assert.truthy(right < width + 0 and y + 0 < height + 0, words)
+        local rivals = places[y] or {}
+        places[y] = rivals
+        for _, rival in ipairs(rivals) do assert.truthy(x + 0 >= rival, words) end
+        rivals[#rivals + 1] = right
+        found = found + 1
+      end
+    end
+    assert.truthy(found > 6, found)
+    run.remove(dir)
+  end)
+  it("never read more than a name from the kind and the name in a folder of results", function()
+    local dir = run.folder()
+    files.make_folder(dir)
+    local outside = dir .. "/outside"
+    local plots = {
+      {kind = "../../tmp/x", x = "a", y = "y"}, {kind = "spec", x = "a", y = "y"}, "line",
+      {kind = "line", x = "a", y = "y", by = "m", name = "../../outside"},
+      {kind = {}, x = "a", y = "y"}, {kind = "line", x = {}, y = "y"}, {kind = "line"},
+    }
+    local made, why = plot.draw(results(data, plots), dir)
+    assert.is_nil(made)
+    assert.truthy(why:find "unknown kind '../../tmp/x'")
+    assert.truthy(why:find "unknown kind 'spec'")
+    assert.truthy(why:find "plots%[3%]: expected a table, got a string")
+    assert.truthy(why:find "name: expected letters, digits, %- and _, got '../../outside'")
+    for _, format in ipairs {"svg", "png", "pdf"} do
+      assert.is_nil(files.kind(outside .. "." .. format))
+    end
+    assert.same({}, files.list(dir .. "/plots"))
+    run.remove(dir)
+  end)
+  it("take no part of a path and no metric's name for a command", function()
+    local r = results(data, {{kind = "line", x = "a", y = "y|touch z\n`id`", by = "m"}})
+    r.metrics[3] = {name = "y|touch z\n`id`", unit = "%1000000000f\n'`id`"}
+    for _, point in ipairs(r.points) do point.metrics["y|touch z\n`id`"] = point.metrics.y end
+    local dir = run.folder() .. "|touch y '`id`\n"
+    files.make_folder(dir)
+    local made, warnings = plot.draw(r, dir)
+    assert.same(3, made and #made, tostring(warnings))
+    assert.same({"01-y_touch_z__id_.pdf", "01-y_touch_z__id_.png", "01-y_touch_z__id_.svg"},
+      files.list(dir .. "/plots"))
+    assert.is_nil(files.kind "y")
+    assert.is_nil(files.kind "z")
+    for _, name in ipairs(files.list(dir .. "/plots")) do os.remove(dir .. "/plots/" .. name) end
+    os.remove(dir .. "/plots")
+    os.remove(dir)
+  end)
+  it("never write through a link", function()
+    local r = results(data, {{kind = "line", x = "a", y = "y", by = "m"}})
+    local dir, victim = run.folder(), run.folder()
+    files.make_folder(dir .. "/plots")
+    files.write(victim, "kept")
+    assert(uv.fs_symlink(victim, dir .. "/plots/01-y.svg"))
+    assert.same(3, #assert(plot.draw(r, dir)))
+    assert.same("kept", files.read(victim))
+    assert.same("file", uv.fs_lstat(dir .. "/plots/01-y.svg").type)
+    run.remove(dir)
+    files.make_folder(dir)
+    files.make_folder(victim .. ".d")
+    assert(uv.fs_symlink(victim .. ".d", dir .. "/plots"))
+    local made, why = plot.draw(r, dir)
+    assert.is_nil(made)
+    assert.truthy(why:find "expected a folder, got a link")
+    assert.same({}, files.list(victim .. ".d"))
+    run.remove(dir, victim, victim .. ".d")
+  end)
+  it("are left out when gnuplot is ended by a signal or cuts its picture short", function()
+    local path, dir = os.getenv "PATH", run.folder()
+    files.make_folder(dir)
+    local function with_gnuplot(script, pattern)
+      local folder = run.folder()
+      files.make_folder(folder)
+      local f = assert(io.open(folder .. "/gnuplot", "w"))
+      f:write("#!/bin/sh\n" .. script .. "\n")
+      f:close()
+      assert(uv.fs_chmod(folder .. "/gnuplot", 493))
+      uv.os_setenv("PATH", folder .. ":" .. path)
+      local made, why = plot.draw(results(data, {{kind = "line", x = "a", y = "y", by = "m"}}), dir)
+      uv.os_setenv("PATH", path)
+      run.remove(folder)
+      assert.is_nil(made)
+      assert.truthy(why:find(pattern), why)
+      assert.same({}, files.list(dir .. "/plots"))
+    end
+    with_gnuplot("echo '<svg>' >figure.svg; kill -SEGV $$", "was ended by signal 11")
+    with_gnuplot("echo '<svg><text' >figure.svg", "cut short")
+    with_gnuplot("echo 'line 3: no such thing' >&2; exit 1", "no such thing")
+    with_gnuplot("exit 0", "figure.svg")
+    uv.os_setenv("PATH", "/nowhere")
+    local made, why = plot.draw(results(data, {{kind = "line", x = "a", y = "y", by = "m"}}), dir)
+    uv.os_setenv("PATH", path)
+    assert.is_nil(made)
+    assert.truthy(why:find "gnuplot: expected it to be installed, found none")
     run.remove(dir)
   end)
   it("accept a single point, missing metrics and failed points", function()

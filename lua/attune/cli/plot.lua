@@ -18,6 +18,7 @@ function plot.run(args)
     return 1
   end
   for _, path in ipairs(made) do print(path) end
+  for _, warning in ipairs(failed) do io.stderr:write("attune plot: ", warning, "\n") end
   if #made == 0 then print "The experiment declares no plots." end
   return 0
 end

@@ -2,64 +2,152 @@
 --- last one of each group is in the accent colour.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
+local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
+local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
+local ticks = require "attune.plot.ticks"
 
 local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
+local font = frame.font
 local accent, greys = "#0072B2", {"#BDBDBD", "#8C8C8C", "#6B6B6B", "#D9D9D9"}
 local group_width = 0.8 -- of the distance between two groups
 
--- The value of the first point that is in the group, belongs to the bar and was measured.
+-- Inches.
+local plot_height, max_plot_width, bar_pitch = 3.9, 13, 0.85
+local max_turned_height = 2.4 -- of names of groups that are written at an angle
+local small_font = 10 -- of values where bars are narrow
+
+-- The value of the point of a group and a bar that was measured; nil and a message when there are
+-- several such points.
 local function value_of(results, points, spec, group, bar)
-  for _, point in ipairs(points) do
-    local in_bar = bar == false or point.parameters[spec.by] == bar
-    if point.parameters[spec.x] == group and in_bar then
-      local v = series.value(results, points, point, spec, spec.y)
-      if v and v.median then return v end
+  local found, at
+  local mine = series.with(points, spec.x, group)
+  if bar ~= false then mine = series.with(mine, spec.by, bar) end
+  for _, point in ipairs(mine) do
+    local v = series.value(results, points, point, spec, spec.y)
+    if v and v.centre then
+      if found then
+        local where = ("%s %s"):format(spec.x, text.plain(group))
+        return nil, series.several(results, {at, point}, "bar", where)
+      end
+      found, at = v, point
     end
   end
+  return found
 end
 
--- One data block per bar with rows "x y lo hi label", and all values that the axis must show.
-local function data_blocks(results, spec, points, groups, bars, unit)
-  local values, blocks = {}, {}
-  local width = group_width / #bars
+-- Rows {group, bar, value} of what can be drawn, the number of values that are not finite, and what
+-- the centres are. nil and a message when a bar has several points.
+local function values_of(results, spec, points, groups, bars)
+  local rows, bad, kind = {}, 0, nil
   for b, bar in ipairs(bars) do
-    local block = {}
     for g, group in ipairs(groups) do
-      local v = value_of(results, points, spec, group, bar)
-      if v then
-        local x = g + (b - (#bars + 1) / 2) * width
-        local has_interval = v.lo ~= v.hi
-        values[#values + 1] = v.hi or v.median
-        block[#block + 1] = table.concat({
-          number(x),
-          number(v.median),
-          number(has_interval and v.lo or nil),
-          number(has_interval and v.hi or nil),
-          gnuplot.field(frame.value_text(spec, v.median, unit)),
-        }, " ")
+      local v, why = value_of(results, points, spec, group, bar)
+      if why then return nil, why end
+      if v and stats.is_finite(v.centre) then
+        rows[#rows + 1] = {group = g, bar = b, value = v}
+        if v.kind ~= "value" then kind = v.kind end
+      elseif v then
+        bad = bad + 1
       end
     end
-    -- A block without rows would change the index of the blocks after it.
-    blocks[b] = #block > 0 and table.concat(block, "\n") or 'NaN NaN NaN NaN ""'
   end
-  return blocks, values
+  return rows, bad, kind
 end
 
--- The names of the bars with their colours, in a row under the title.
-local function add_legend(script, bars)
-  local x = 0.1
-  for b, bar in ipairs(bars) do
-    if bar ~= false then
-      local name, label = text.plain(bar), 300 + 2 * b
-      add(script, "set label %d '■' at screen %.3f,0.80 left font ',14' textcolor rgb fill[%d]",
-        label, x, b)
-      add(script, "set label %d %s at screen %.3f,0.80 left font ',14' textcolor rgb ink",
-        label + 1, quote(name), x + 0.02)
-      x = x + 0.05 + 0.012 * #name
+-- One data block per bar with rows "x y lo hi", then one with the labels, rows "x y label".
+local function data_of(rows, bar_count, with_text)
+  local blocks, labels = {}, {}
+  for b = 1, bar_count do blocks[b] = {} end
+  for _, row in ipairs(rows) do
+    local v = row.value
+    local x = row.group + (row.bar - (bar_count + 1) / 2) * group_width / bar_count
+    local has_interval = v.lo and v.lo ~= v.hi
+    local block = blocks[row.bar]
+    block[#block + 1] = table.concat({
+      number(x),
+      number(v.centre),
+      number(has_interval and v.lo or nil),
+      number(has_interval and v.hi or nil),
+    }, " ")
+    -- A label stands above the bar and its interval.
+    local top = math.max(0, v.centre, has_interval and v.hi or 0)
+    if with_text then
+      labels[#labels + 1] = table.concat({number(x), number(top), gnuplot.field(row.text)}, " ")
     end
   end
+  for b, block in ipairs(blocks) do
+    -- A block without rows would change the index of the blocks after it.
+    blocks[b] = #block > 0 and table.concat(block, "\n") or "NaN NaN NaN NaN"
+  end
+  blocks[#blocks + 1] = #labels > 0 and table.concat(labels, "\n") or 'NaN NaN ""'
+  return table.concat(blocks, "\n\n\n") .. "\n"
+end
+
+local function colour_of(b, count)
+  return b == count and accent or greys[(b - 1) % #greys + 1]
+end
+
+local function legend_of(bars, width)
+  local entries = {}
+  for b, bar in ipairs(bars) do
+    if bar == false then return nil end
+    entries[b] = {text = text.plain(bar), colour = quote(colour_of(b, #bars))}
+  end
+  return frame.legend(entries, width)
+end
+
+-- Where everything is, in inches, and how values are written.
+local function layout_of(groups, bars, rows, low, high, unit)
+  local layout = {y_ticks = ticks.linear(low, high, unit, unit == "B" and 6 or 8)}
+  layout.left = math.max(0.6, ticks.width(layout.y_ticks, font.tick) + 0.3)
+  layout.right = 0.25
+  local count = #groups * #bars
+  layout.plot_width = math.max(7.4, math.min(max_plot_width, 1.0 + count * bar_pitch))
+  local pitch = layout.plot_width / (#groups + 0.2)
+  layout.x_ticks, layout.x_height = ticks.categories(groups), 0.24
+  local widest = ticks.width(layout.x_ticks, font.tick)
+  if widest + 0.1 > pitch then
+    layout.turned = true
+    layout.x_height = math.min(max_turned_height, widest * 0.6 + 0.2)
+    local first = letters.width(layout.x_ticks[1].label, font.tick) * 0.85
+    layout.left = math.max(layout.left, first - pitch / 2 + 0.1)
+    if pitch < 0.2 then
+      layout.x_ticks = ticks.thinned(layout.x_ticks, 17, function(at) return at * pitch * 2 end)
+    end
+  end
+  local bar, value_width = pitch * group_width / #bars, 0
+  for _, row in ipairs(rows) do
+    value_width = math.max(value_width, letters.width(row.text, 100))
+  end
+  layout.value_font = value_width * 0.12 <= bar and 12 or small_font
+  layout.values_turned = value_width * layout.value_font / 100 > bar
+  layout.with_text = not layout.values_turned or bar >= 0.17
+  layout.above = layout.with_text
+    and (layout.values_turned and value_width * layout.value_font / 100 + 0.15 or 0.3) or 0.1
+  layout.width = layout.left + layout.plot_width + layout.right
+  return layout
+end
+
+local function notes_of(bad, layout)
+  local notes = {}
+  if bad > 0 then
+    notes[1] = ("%s that %s not finite %s no bar."):format(frame.count(bad, "value"),
+      bad == 1 and "is" or "are", bad == 1 and "has" or "have")
+  end
+  if not layout.with_text then notes[#notes + 1] = "The bars are too narrow for their values." end
+  return notes
+end
+
+local function add_axes(script, layout, groups, low, high)
+  -- Room above the bars for their values.
+  local top = high + (high - low) * layout.above / plot_height
+  add(script, "set xrange [0.4:%g]", #groups + 0.6)
+  add(script, "set yrange [%s:%s]", number(low), number(top))
+  local angle = layout.turned and " rotate by 35 right" or ""
+  add(script, "set xtics%s scale 0 %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
+  add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
 end
 
 ---@return attune.Figure? figure
@@ -67,32 +155,47 @@ end
 return function(results, spec, points)
   local groups, bars = series.distinct(points, spec.x), series.by(points, spec)
   local unit = (series.metric(results, spec.y) or {}).unit
-  local blocks, values = data_blocks(results, spec, points, groups, bars, unit)
-  if #values == 0 then return nil, "there is no point with a value" end
-  local ticks, fills = {}, {}
-  for g, group in ipairs(groups) do ticks[g] = ("%s %d"):format(quote(text.plain(group)), g) end
-  for b = 1, #bars do fills[b] = quote(b == #bars and accent or greys[(b - 1) % #greys + 1]) end
-  values[#values + 1] = 0
-  local low, high = frame.range(values, false, 0, 0.12)
-  local count = #groups * #bars
-  local size = {width = math.max(8.5, math.min(13, 1.6 + count * 0.85)), height = 5.6}
+  local rows, bad, kind = values_of(results, spec, points, groups, bars)
+  if not rows then return nil, bad end
+  if #rows == 0 then return nil, "there is no point with a finite value" end
+  local shown = {0}
+  for _, row in ipairs(rows) do
+    local v = row.value
+    shown[#shown + 1] = v.centre
+    shown[#shown + 1], shown[#shown + 2] = v.hi, v.lo
+    row.text = letters.clean(frame.value_text(spec, v.centre, unit), 24)
+  end
+  local low, high = frame.range(shown, false, 0, 0)
+  local layout = layout_of(groups, bars, rows, low, high, frame.value_unit(spec, unit))
+  local notes = notes_of(bad, layout)
   local conditions = series.constants(points, results, spec)
-  local script = {frame.title(results, spec.title or spec.y, conditions, size)}
-  frame.margins(script, 0.1, 0.97, 0.1, 0.75)
-  add(script, "set xrange [0.4:%g]", #groups + 0.6)
-  add(script, "set yrange [%s:%s]", number(low), number(high))
-  add(script, "set xtics (%s) font ',15'", table.concat(ticks, ", "))
-  add(script, "set format y %s", frame.value_ticks(spec, unit))
+  local head = frame.head(results, spec.title or spec.y, conditions, notes, kind, layout.width)
+  local legend = legend_of(bars, layout.width)
+  local above = head.height + (legend and legend.height or 0)
+  local bottom = layout.x_height + 0.46
+  local size = {width = layout.width, height = above + plot_height + bottom}
+  local script = {}
+  frame.add_head(script, head, size)
+  if legend then frame.add_legend(script, legend, size.height - head.height, size) end
+  frame.margins(script, layout.left / size.width, 1 - layout.right / size.width,
+    bottom / size.height, (bottom + plot_height) / size.height)
+  add_axes(script, layout, groups, low, high)
+  add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",
+    quote(letters.clean(spec.x, 48)), (layout.left + layout.plot_width / 2) / size.width,
+    (bottom - layout.x_height - 0.17) / size.height, font.label)
+  local fills = {}
+  for b = 1, #bars do fills[b] = quote(colour_of(b, #bars)) end
   add(script, "barwidth = %g", group_width / #bars * 0.92)
   add(script, "series = %d", #bars)
   add(script, "array fill[%d] = [%s]", #bars, table.concat(fills, ","))
-  add(script, "labelfont = %s", quote(count > 12 and ",10" or ",12"))
-  if unit == "B" and not spec.against then add(script, "set ytics %s", frame.byte_ticks(high)) end
-  add_legend(script, bars)
-  add(script, "load plots.'/bars.gp'")
+  add(script, "labelfont = ',%d'", layout.value_font)
+  add(script, "labels = %d", layout.with_text and 1 or 0)
+  add(script, "labelturn = %d", layout.values_turned and 90 or 0)
+  add(script, "load 'bars.gp'")
   return {
     size = size,
     script = table.concat(script, "\n"),
-    data = table.concat(blocks, "\n\n\n") .. "\n",
+    data = data_of(rows, #bars, layout.with_text),
+    notes = notes,
   }
 end

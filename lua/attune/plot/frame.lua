@@ -1,28 +1,25 @@
---- Common to all kinds of charts: titles, margins, ranges, formats of ticks.
+--- Common to all kinds of charts: titles, margins, ranges, legends.
 local gnuplot = require "attune.plot.gnuplot"
+local letters = require "attune.plot.letters"
 local text = require "attune.util.text"
 
 local add, quote = gnuplot.add, gnuplot.quote
 local frame = {}
 
 local separator = " · "
-local letters_per_inch = 11 -- of the font that the conditions are written in
+local side = 0.17 -- inches at the left and the right of titles and legends
+local max_condition_lines = 6
 
--- Splits the conditions into two lines: what does not fit into the first goes before the second.
-local function wrapped(first, second, width)
-  local room, kept, rest = math.floor(letters_per_inch * width), {}, {}
-  for part in (first .. separator):gmatch("(.-)" .. separator) do
-    local line = table.concat(kept, separator) .. separator .. part
-    local fits = #rest == 0 and utf8.len(line, 1, -1, true) <= room
-    local to = fits and kept or rest
-    to[#to + 1] = part
-  end
-  rest[#rest + 1] = second
-  return table.concat(kept, separator), table.concat(rest, separator)
-end
+--- Fonts: a font of 100 is one inch high.
+frame.font = {title = 17, panel = 15, tick = 15, label = 14, cell = 13, condition = 11}
 
--- The machine and the number of rounds, for the second line of conditions.
-local function machine_and_rounds(results)
+local kinds = {}
+kinds["median"] = "median of %d rounds, 95%% intervals"
+kinds["mean"] = "mean of %d rounds, 95%% intervals"
+kinds["geometric mean"] = "geometric mean of %d rounds, 95%% intervals"
+
+-- The machine and the number of rounds.
+local function machine_and_rounds(results, kind)
   local parts = {}
   local run = results.provenance[#results.provenance]
   if run and run.cpu then
@@ -31,30 +28,68 @@ local function machine_and_rounds(results)
   end
   local rounds = 0
   for _, point in ipairs(results.points) do rounds = math.max(rounds, point.rounds) end
-  local many = "median of %d rounds, 95%% intervals"
-  parts[#parts + 1] = rounds == 1 and "one round" or many:format(rounds)
-  return table.concat(parts, separator)
+  if rounds == 1 then
+    parts[#parts + 1] = "one round"
+  elseif kinds[kind] then
+    parts[#parts + 1] = kinds[kind]:format(rounds)
+  end
+  return parts
 end
 
---- Commands for a title and two lines of conditions above a figure. They take the top 0.95 inch.
+---@class attune.Head
+---@field lines {text: string, inches: number, font: number, colour: string}[] from the upper edge
+---@field height number inches
+
+--- The lines above a figure: its title, what it keeps constant, the machine, what it leaves out.
 ---@param results attune.Results
 ---@param title string
 ---@param conditions string[] such as "head_dim 128"
----@param size {width: number, height: number} inches
----@return string
-function frame.title(results, title, conditions, size)
-  local joined = table.concat(conditions, separator)
-  local first, second = wrapped(joined, machine_and_rounds(results), size.width)
-  local script = {}
-  local function line(number, words, inches, font, colour)
-    local y = 1 - inches / size.height
-    add(script, "set label %d %s at screen 0.02,%.4f left font ',%d' textcolor rgb %s", number,
-      quote(words), y, font, colour)
+---@param notes string[] what the figure leaves out
+---@param kind string? what the drawn centres are: "mean", "geometric mean", "median" or "value"
+---@param width number of the figure in inches
+---@param taken number? inches at the right of the title that are used otherwise
+---@return attune.Head
+function frame.head(results, title, conditions, notes, kind, width, taken)
+  local head, y = {lines = {}}, 0.02
+  local function lines(list, font, colour, step)
+    for _, line in ipairs(list) do
+      y = y + step
+      head.lines[#head.lines + 1] = {text = line, inches = y, font = font, colour = colour}
+    end
   end
-  line(100, title, 0.30, 17, "ink")
-  line(101, first, 0.58, 11, "quiet")
-  line(102, second, 0.78, 11, "quiet")
-  return table.concat(script, "\n") .. "\n"
+  local room, font = width - 2 * side, frame.font.condition
+  local function clean(list)
+    local cleaned = {}
+    for i, s in ipairs(list) do cleaned[i] = letters.clean(s, 120) end
+    return cleaned
+  end
+  local titles = letters.wrap(letters.clean(title), frame.font.title, room - (taken or 0))
+  lines(titles, frame.font.title, "ink", 0.28)
+  y = y + 0.08
+  local constant = letters.fill(clean(conditions), separator, font, room)
+  if #constant > max_condition_lines then
+    constant = table.move(constant, 1, max_condition_lines, 1, {})
+    constant[max_condition_lines] = constant[max_condition_lines] .. " …"
+  end
+  lines(constant, font, "quiet", 0.2)
+  local machine = clean(machine_and_rounds(results, kind))
+  lines(letters.fill(machine, separator, font, room), font, "quiet", 0.2)
+  for _, note in ipairs(notes) do
+    lines(letters.wrap(letters.clean(note), font, room), font, "warned", 0.2)
+  end
+  head.height = y + 0.17
+  return head
+end
+
+--- Adds the commands that write the lines above a figure.
+---@param script string[]
+---@param head attune.Head
+---@param size {width: number, height: number}
+function frame.add_head(script, head, size)
+  for i, line in ipairs(head.lines) do
+    add(script, "set label %d %s at screen %.4f,%.4f left font ',%d' textcolor rgb %s", 1000 + i,
+      quote(line.text), side / size.width, 1 - line.inches / size.height, line.font, line.colour)
+  end
 end
 
 --- Adds commands that set the plot's edges, as fractions of the whole picture.
@@ -65,20 +100,14 @@ function frame.margins(script, left, right, bottom, top)
   add(script, "set tmargin at screen %.4f", top)
 end
 
---- gnuplot's format, quoted, for the ticks of a unit, with SI or binary prefixes.
----@param unit string?
----@return string
-function frame.ticks(unit)
-  if unit == "B" then return "'%.0b %BB'" end
-  if unit == "%" then return "'%g%%'" end
-  if unit and unit ~= "" and unit ~= "1" then return quote("%.0s %c" .. unit) end
-  return "'%g'"
-end
-
---- The format of the ticks of a plot's value: a factor where the plot compares, else the unit's.
+--- The unit of the ticks of a plot's value: a factor where the plot compares.
 ---@param spec attune.PlotSpec
 ---@param unit string?
-function frame.value_ticks(spec, unit) return spec.against and "'%g×'" or frame.ticks(unit) end
+---@return string?
+function frame.value_unit(spec, unit)
+  if spec.against then return "×" end
+  return unit
+end
 
 --- A value as it is written into a plot.
 ---@param spec attune.PlotSpec
@@ -90,41 +119,83 @@ function frame.value_text(spec, value, unit)
 end
 
 --- The range of an axis: the smallest and the largest value with room around them.
----@param values number[]
+---@param values number[] finite; positive for a logarithmic axis
 ---@param log boolean? whether the axis is logarithmic
 ---@param below number room below, as a fraction of the span (of the logarithms on a log axis)
 ---@param above number room above
----@return number? low nil when a logarithmic axis has a value that is not positive
----@return number? high
+---@return number low
+---@return number high above low
 function frame.range(values, log, below, above)
   local low, high = math.huge, -math.huge
   for _, v in ipairs(values) do low, high = math.min(low, v), math.max(high, v) end
   if log then
-    if low <= 0 then return nil end
     local a, b = math.log(low), math.log(high)
     local span = math.max(b - a, math.log(2))
-    return math.exp(a - below * span), math.exp(b + above * span)
+    -- exp of more than 709 is no double.
+    return math.exp(math.max(a - below * span, -700)), math.exp(math.min(b + above * span, 709))
   end
   local span = high - low
-  if span == 0 then span = math.abs(high) > 0 and math.abs(high) or 1 end
+  if span <= 1e-12 * math.max(math.abs(low), math.abs(high)) then
+    span = math.abs(high) > 0 and math.abs(high) or 1
+  end
+  span = math.min(span, 1e300)
   -- Values that are all positive get an axis that starts at 0 rather than below it.
   local start = low - below * span
   return low >= 0 and start < 0 and 0 or start, high + above * span
 end
 
---- Ticks of an axis of bytes from 0: steps of a power of two, each with its text.
----@param high number upper end of the axis
----@return string
-function frame.byte_ticks(high)
-  local step, parts = 1, {}
-  while high / step > 8 do step = step * 2 end
-  for i = 0, math.floor(high / step) do
-    local bytes = i * step
-    local label = bytes == 0 and "0" or text.quantity(bytes, "B"):gsub("%.0+ ", " ")
-    parts[#parts + 1] = ("%s %d"):format(quote(label), bytes)
+---@class attune.LegendEntry
+---@field text string
+---@field colour string a gnuplot expression
+---@field shape? string a gnuplot expression; a square without one
+
+--- The places of a legend's entries, in rows. An entry that is wider than a row is wrapped.
+---@param entries attune.LegendEntry[]
+---@param width number of the figure in inches
+---@return table legend rows {entry, text, x, row} and height, in inches
+function frame.legend(entries, width)
+  local font, gap, sign = frame.font.label, 0.3, 0.24
+  local room = width - 2 * side
+  local rows, x, row = {}, 0, 1
+  for _, entry in ipairs(entries) do
+    local lines = letters.wrap(letters.clean(entry.text), font, room - sign)
+    if #lines == 0 then lines = {" "} end
+    local wide = sign + letters.width(lines[1], font)
+    if x > 0 and x + wide > room then x, row = 0, row + 1 end
+    for i, line in ipairs(lines) do
+      if i > 1 then row = row + 1 end
+      rows[#rows + 1] = {entry = i == 1 and entry or nil, text = line, x = side + x, row = row}
+    end
+    x = #lines > 1 and room or x + wide + gap
   end
-  return "(" .. table.concat(parts, ", ") .. ")"
+  return {rows = rows, height = 0.24 * row + 0.08, sign = sign}
 end
 
+--- Adds the commands that draw a legend.
+---@param script string[]
+---@param legend table from frame.legend
+---@param top number inches from the lower edge of the figure to the legend's upper edge
+---@param size {width: number, height: number}
+function frame.add_legend(script, legend, top, size)
+  for i, r in ipairs(legend.rows) do
+    local y = (top - 0.24 * r.row + 0.08) / size.height
+    if r.entry then
+      local format = "set label %d '' at screen %.4f,%.4f point pointtype %s pointsize sign "
+        .. "linecolor rgb %s"
+      local x = (r.x + 0.08) / size.width
+      add(script, format, 3000 + i, x, y, r.entry.shape or "5", r.entry.colour)
+    end
+    add(script, "set label %d %s at screen %.4f,%.4f left font ',%d' textcolor rgb ink", 5000 + i,
+      quote(r.text), (r.x + legend.sign) / size.width, y, frame.font.label)
+  end
+end
+
+--- "1 value", "2 values".
+---@param count integer
+---@param noun string
+---@return string
+function frame.count(count, noun)
+  return ("%d %s%s"):format(count, noun, count == 1 and "" or "s")
+end
 
 return frame

@@ -1,12 +1,18 @@
---- Runs gnuplot. Texts are quoted so that none is read as a command, and a picture appears whole or
---- not at all.
+--- Runs gnuplot. gnuplot works in a temporary folder of its own and knows no name but the fixed
+--- ones below. Texts are quoted so that none is read as a command. A picture is whole or is none.
 local files = require "attune.util.files"
+local letters = require "attune.plot.letters"
+local place = require "attune.place"
 local uv = require "luv"
 
 local gnuplot = {}
 
+local templates = {"theme.gp", "line.gp", "bars.gp", "heat.gp", "pixels.gp"}
+local time_limit = 60000 -- milliseconds for one picture
+gnuplot.missing = "gnuplot: expected it to be installed, found none (Debian: gnuplot-nox)"
+
 --- A text as a single-quoted string of gnuplot, in which nothing is read as a command.
-function gnuplot.quote(s) return "'" .. tostring(s):gsub("%c", " "):gsub("'", "''") .. "'" end
+function gnuplot.quote(s) return "'" .. letters.clean(s):gsub("'", "''") .. "'" end
 
 --- Appends to a script, formatting the arguments. Without arguments the text is taken as it is.
 ---@param script string[]
@@ -20,80 +26,121 @@ end
 ---@return string
 function gnuplot.number(x)
   if x == nil or x ~= x or math.abs(x) == math.huge then return "NaN" end
-  return ("%.9g"):format(x)
+  return ("%.12g"):format(x)
 end
 
 --- A text as a field of a data file.
-function gnuplot.field(s) return '"' .. tostring(s):gsub('[%c"\\]', " ") .. '"' end
+function gnuplot.field(s) return '"' .. letters.clean(s):gsub('["\\]', " ") .. '"' end
 
--- Runs a script file. Returns true, or nil and gnuplot's message.
-local function run(path)
-  local err, out = uv.new_pipe(false), ""
-  local code
-  local options = {args = {path}, stdio = {nil, nil, err}}
-  local handle, why = uv.spawn("gnuplot", options, function(c) code = c end)
+-- The first line of what gnuplot said that names a mistake, or how it ended.
+local function reason_of(said, code, signal, late)
+  if late then return ("took longer than %d s"):format(time_limit // 1000) end
+  if signal ~= 0 then return ("was ended by signal %d"):format(signal) end
+  local line = said:match "line %d+: ([^\n]*)" or said:match "%S[^\n]*"
+  return line and letters.clean(line) or "ended with status " .. code
+end
+
+-- Runs figure.gp in the folder. Returns true, or nil and a message.
+local function run(folder)
+  local err, said, open = uv.new_pipe(false), "", true
+  local code, signal, late
+  -- Default settings: no file of the user's is read before the script.
+  local options = {
+    args = {"--default-settings", "figure.gp"},
+    cwd = folder,
+    stdio = {nil, nil, err},
+  }
+  local handle, why = uv.spawn("gnuplot", options, function(c, s) code, signal = c, s end)
   if not handle then
     err:close()
-    local reason = tostring(why):gsub("^ENOENT.*", "expected it to be installed, found none")
-    return nil, "gnuplot: " .. reason
+    uv.run "nowait"
+    return nil, tostring(why):find "ENOENT" and gnuplot.missing or "gnuplot: " .. tostring(why)
   end
-  local open = true
-  err:read_start(function(_, chunk)
-    if chunk then out = out .. chunk else open = false end
+  local timer = uv.new_timer()
+  timer:start(time_limit, 0, function()
+    late = true
+    handle:kill "sigkill"
   end)
-  while code == nil or open do uv.run "once" end
+  err:read_start(function(_, chunk)
+    if not chunk then open = false elseif #said < 65536 then said = said .. chunk end
+  end)
+  while code == nil or (open and not late) do uv.run "once" end
+  timer:close()
   err:close()
   handle:close()
   uv.run "nowait"
-  if code == 0 then return true end
-  local reason = out:match "line %d+: [^\n]*" or out:match "[^\n]+" or "status " .. code
-  return nil, "gnuplot: " .. reason
+  if code == 0 and signal == 0 then return true end
+  return nil, "gnuplot: " .. reason_of(said, code, signal, late)
+end
+
+-- How a whole file of each format ends.
+local function is_whole(format, picture)
+  local tail = picture:sub(-64)
+  if format == "svg" then return tail:find "</svg>%s*$" ~= nil end
+  if format == "png" then return tail:find("IEND", 1, true) ~= nil end
+  return tail:find("%%EOF", 1, true) ~= nil
+end
+
+-- Writes one file of the temporary folder.
+local function put(folder, name, content)
+  local f, why = io.open(folder .. "/" .. name, "wb")
+  if not f then return nil, why end
+  local ok, write_why = f:write(content)
+  -- A full disk shows when the rest is flushed.
+  if ok then ok, write_why = f:flush() end
+  f:close()
+  return ok and true, write_why
+end
+
+-- Makes the temporary folder and the files that gnuplot reads.
+local function prepare(format, size, body, data)
+  local theme = place.folder "plots"
+  if not theme then return nil, "the folder plots with the theme is missing" end
+  local folder, why = uv.fs_mkdtemp(uv.os_tmpdir() .. "/attune-plot-XXXXXX")
+  if not folder then return nil, why end
+  local head = ("format = '%s'\nwidth = %.4f\nheight = %.4f\nload 'theme.gp'\n"):format(format,
+    size.width, size.height)
+  local ok
+  ok, why = put(folder, "figure.dat", data)
+  if ok then ok, why = put(folder, "figure.gp", head .. body .. "\nunset output\n") end
+  for _, name in ipairs(templates) do
+    local content
+    if ok then content, why = files.read(theme .. "/" .. name) end
+    ok = content and true
+    if ok then ok, why = put(folder, name, content) end
+  end
+  return folder, not ok and (why or "cannot write") or nil
+end
+
+local function clear(folder)
+  for _, name in ipairs(files.list(folder)) do uv.fs_unlink(folder .. "/" .. name) end
+  uv.fs_rmdir(folder)
 end
 
 ---@class attune.Figure
 ---@field size {width: number, height: number} inches
 ---@field script string gnuplot commands, run after the theme
 ---@field data string content of the data file: blocks of rows, two empty lines between blocks
-
--- What theme.gp and the templates expect to be set.
-local function header(format, image, size, numbers, folder)
-  local head = {}
-  gnuplot.add(head, "format = %s", gnuplot.quote(format))
-  gnuplot.add(head, "target = %s", gnuplot.quote(image))
-  gnuplot.add(head, "width = %g", size.width)
-  gnuplot.add(head, "height = %g", size.height)
-  gnuplot.add(head, "data = %s", gnuplot.quote(numbers))
-  gnuplot.add(head, "plots = %s", gnuplot.quote(folder))
-  gnuplot.add(head, "load plots.'/theme.gp'\n")
-  return table.concat(head, "\n")
-end
+---@field notes? string[] what the figure leaves out, in sentences
 
 --- Draws one figure.
----@param target string the file, ending in .svg, .png or .pdf
+---@param format "svg"|"png"|"pdf"
 ---@param size {width: number, height: number} inches
 ---@param body string the script after the theme
 ---@param data string content of the data file
----@return string? path
+---@return string? picture the content of the file
 ---@return string? message
-function gnuplot.draw(target, size, body, data)
-  local folder = require "attune.place".folder "plots"
-  if not folder then return nil, "the folder plots with the theme is missing" end
-  local format = target:match "%.(%w+)$"
-  local base = ("%s.%d"):format(target, uv.os_getpid())
-  local image, script, numbers = base .. ".tmp." .. format, base .. ".gp", base .. ".dat"
-  local head = header(format, image, size, numbers, folder)
-  local ok, why = files.write(numbers, data)
-  if ok then ok, why = files.write(script, head .. body .. "\nunset output\n") end
-  if ok then ok, why = run(script) end
-  if ok then
-    local info = uv.fs_stat(image)
-    if not info or info.size == 0 then ok, why = nil, "gnuplot: made an empty picture" end
-  end
-  if ok then ok, why = uv.fs_rename(image, target) end
-  uv.fs_unlink(numbers)
-  uv.fs_unlink(script)
-  if not ok then uv.fs_unlink(image) end
-  return ok and target or nil, why
+function gnuplot.draw(format, size, body, data)
+  local folder, why = prepare(format, size, body, data)
+  if not folder then return nil, why end
+  local ok = not why
+  if ok then ok, why = run(folder) end
+  local picture
+  if ok then picture, why = files.read(folder .. "/figure." .. format) end
+  clear(folder)
+  if not picture then return nil, why end
+  if not is_whole(format, picture) then return nil, "gnuplot: made a picture that is cut short" end
+  return picture
 end
 
 return gnuplot

@@ -1,19 +1,23 @@
 --- A heat map of x against y with the value written in each cell.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
+local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
+local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
+local ticks = require "attune.plot.ticks"
 
 local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
+local font = frame.font
 
 -- Above this fraction of the range a cell's colour is light and its text dark.
 local light_above = 0.55
 
-local function ticks(values)
-  local parts = {}
-  for i, v in ipairs(values) do parts[i] = ("%s %d"):format(quote(text.plain(v)), i) end
-  return "(" .. table.concat(parts, ", ") .. ")"
-end
+-- Inches.
+local min_cell_width, max_cell_width, cell_height = 0.3, 2.4, 0.62
+local max_width, max_height = 16, 14
+local max_turned_height, max_left = 2.4, 4.5
+local gap = 0.03 -- between cells
 
 local function index_of(values, wanted)
   for i, value in ipairs(values) do
@@ -35,51 +39,141 @@ local function shown_points(points, spec)
   return shown
 end
 
--- {["x:y"] = value} by column and row, with the smallest and the largest value. nil and a message
--- when two points fall into one cell.
-local function cell_values(results, spec, points, shown, xs, ys)
-  local cells, low, high = {}, math.huge, -math.huge
+-- Cells {x, y, value} and what their centres are; nil and a message when two points fall into one.
+local function cells_of(results, spec, points, shown, xs, ys)
+  local cells, at, kind = {}, {}, nil
   local same = {facet = spec.y, x = spec.x, against = spec.against}
   for _, point in ipairs(shown) do
     local v = series.value(results, points, point, same, spec.value)
     local x = index_of(xs, point.parameters[spec.x])
     local y = index_of(ys, point.parameters[spec.y])
-    if v and v.median and x and y then
+    if v and v.centre and x and y then
       local key = x .. ":" .. y
-      if cells[key] then
-        local format = "expected one point per cell, got more for %s %s, %s %s: "
-          .. "narrow it with where"
-        return nil, format:format(spec.x, text.plain(xs[x]), spec.y, text.plain(ys[y]))
+      if at[key] then
+        local where = ("%s %s, %s %s"):format(spec.x, text.plain(xs[x]), spec.y, text.plain(ys[y]))
+        return nil, series.several(results, {at[key], point}, "cell", where)
       end
-      cells[key] = v.median
-      low, high = math.min(low, v.median), math.max(high, v.median)
+      at[key] = point
+      cells[#cells + 1] = {x = x, y = y, value = v.centre}
+      if v.kind ~= "value" then kind = v.kind end
     end
   end
-  if not next(cells) then return nil, "there is no point with a value" end
-  return cells, low, high
+  if #cells == 0 then return nil, "there is no point with a value" end
+  return cells, kind
 end
 
--- Three data blocks: rows "x y value" of all cells, as an image needs a value for each, then rows
--- "x y text" of the dark and of the light cells.
-local function data_of(spec, cells, columns, rows, low, high, unit)
-  local all, dark, light = {}, {}, {}
-  for y = 1, rows do
-    for x = 1, columns do
-      local v = cells[x .. ":" .. y]
-      all[#all + 1] = ("%d %d %s"):format(x, y, number(v))
-      if v then
-        local is_light = high > low and (v - low) / (high - low) > light_above
-        local block = is_light and light or dark
-        local label = gnuplot.field(frame.value_text(spec, v, unit))
-        block[#block + 1] = ("%d %d %s"):format(x, y, label)
-      end
+-- The smallest and the largest finite value; nil when there is none.
+local function extent(cells)
+  local low, high
+  for _, cell in ipairs(cells) do
+    if stats.is_finite(cell.value) then
+      low, high = math.min(low or cell.value, cell.value), math.max(high or cell.value, cell.value)
     end
   end
-  local data = {}
-  for i, block in ipairs {all, dark, light} do
-    data[i] = #block > 0 and table.concat(block, "\n") or 'NaN NaN ""'
+  return low, high
+end
+
+-- Four data blocks: boxes "x y x1 x2 y1 y2 value" of the cells with a colour, boxes without one,
+-- then rows "x y text" of the dark and of the light cells.
+-- Returns the data and for each block whether it has rows.
+local function data_of(cells, low, high, layout)
+  local boxes, bare, dark, light = {}, {}, {}, {}
+  -- Cells without room for a text touch each other.
+  local space = layout.with_text and gap / 2 or 0
+  local half_x, half_y = 0.5 - space / layout.cell_width, 0.5 - space / layout.cell_height
+  for _, cell in ipairs(cells) do
+    local box = ("%d %d %.4f %.4f %.4f %.4f"):format(cell.x, cell.y, cell.x - half_x,
+      cell.x + half_x, cell.y - half_y, cell.y + half_y)
+    local is_finite = stats.is_finite(cell.value)
+    local list = is_finite and boxes or bare
+    list[#list + 1] = box .. " " .. number(cell.value)
+    -- Half of each, as the difference of two large numbers may be infinite.
+    local fraction = is_finite and high > low
+      and (cell.value / 2 - low / 2) / (high / 2 - low / 2) or 0
+    local is_light = not is_finite or fraction > light_above
+    local row = ("%d %d %s"):format(cell.x, cell.y, gnuplot.field(cell.text))
+    list = is_light and light or dark
+    if layout.with_text then list[#list + 1] = row end
   end
-  return table.concat(data, "\n\n\n") .. "\n"
+  local blocks, has = {}, {}
+  for i, block in ipairs {boxes, bare, dark, light} do
+    local nothing = i <= 2 and "NaN NaN NaN NaN NaN NaN NaN" or 'NaN NaN ""'
+    blocks[i] = #block > 0 and table.concat(block, "\n") or nothing
+    has[i] = #block > 0 and 1 or 0
+  end
+  return table.concat(blocks, "\n\n\n") .. "\n", has
+end
+
+-- Ticks of the rows: where rows are thin, only so many that their names do not touch.
+local function thin_rows(list, height)
+  local stride = math.ceil(0.2 / height)
+  for i, tick in ipairs(list) do
+    if (i - 1) % stride ~= 0 then tick.label = "" end
+  end
+  return list
+end
+
+-- Where everything is, in inches.
+local function layout_of(xs, ys, cells)
+  local layout, widest = {}, 0
+  for _, cell in ipairs(cells) do
+    widest = math.max(widest, letters.width(cell.text, font.cell))
+  end
+  local names = ticks.categories(xs)
+  local wanted = math.max(widest, ticks.width(names, font.tick)) + 0.14
+  layout.cell_width = math.min(math.max(wanted, 5.5 / #xs), max_cell_width)
+  layout.cell_height = cell_height
+  layout.y_ticks = ticks.categories(ys)
+  layout.left = math.min(max_left, math.max(0.7, ticks.width(layout.y_ticks, font.tick) + 0.25))
+  layout.right = 1.35
+  local room = max_width - layout.left - layout.right
+  layout.cell_width = math.max(math.min(layout.cell_width, room / #xs), 0.02)
+  layout.cell_height = math.max(math.min(layout.cell_height, max_height / #ys), 0.02)
+  if #ys == 1 then layout.cell_height = 1 end
+  layout.with_text = widest <= layout.cell_width and layout.cell_height >= 0.19
+  layout.y_ticks = thin_rows(layout.y_ticks, layout.cell_height)
+  layout.x_ticks, layout.x_height = names, 0.24
+  if ticks.width(names, font.tick) + 0.1 > layout.cell_width then
+    local turned = math.min(max_turned_height, ticks.width(names, font.tick) * 0.6 + 0.2)
+    layout.turned = true
+    layout.x_height = turned
+    if layout.cell_width < min_cell_width then
+      layout.x_ticks = ticks.thinned(names, 17, function(at) return at * layout.cell_width * 2 end)
+    end
+    local first = letters.width(names[1].label, font.tick) * 0.85
+    layout.left = math.max(layout.left, first - layout.cell_width / 2 + 0.1)
+  end
+  layout.plot_width, layout.plot_height = #xs * layout.cell_width, #ys * layout.cell_height
+  -- A single narrow column needs room for its title.
+  layout.width = math.max(layout.left + layout.plot_width + layout.right, 7)
+  return layout
+end
+
+local function add_colours(script, layout, low, high, unit, size, bottom)
+  add(script, "bar = %d", low and high > low and 1 or 0)
+  if not low then return end
+  -- Equal values have one colour and no colour bar, but gnuplot wants a range.
+  local room = high > low and 0 or math.max(1, math.abs(low)) / 2
+  add(script, "set cbrange [%s:%s]", number(low - room), number(high + room))
+  if high == low then return end
+  local key = ticks.linear(low, high, unit, math.max(2, math.min(8, layout.plot_height // 0.22)))
+  add(script, "set cbtics scale 0 %s font ',%d'", ticks.command(key), font.condition)
+  add(script, "set colorbox user origin %.4f,%.4f size %.4f,%.4f",
+    (layout.left + layout.plot_width + 0.25) / size.width, bottom / size.height,
+    0.18 / size.width, layout.plot_height / size.height)
+end
+
+local function notes_of(cells, with_text)
+  local bad, notes = 0, {}
+  for _, cell in ipairs(cells) do
+    if not stats.is_finite(cell.value) then bad = bad + 1 end
+  end
+  if bad > 0 then
+    local verb = bad == 1 and "is not finite and has" or "are not finite and have"
+    notes[1] = ("%s %s no colour."):format(frame.count(bad, "value"), verb)
+  end
+  if not with_text then notes[#notes + 1] = "The cells are too small for their values." end
+  return notes
 end
 
 ---@return attune.Figure? figure
@@ -88,23 +182,45 @@ return function(results, spec, points)
   local shown = shown_points(points, spec)
   local xs, ys = series.distinct(shown, spec.x), series.distinct(shown, spec.y)
   local unit = (series.metric(results, spec.value) or {}).unit
-  local cells, low, high = cell_values(results, spec, points, shown, xs, ys)
-  if not cells then return nil, low end
-  local size = {width = math.max(8.5, 2.6 + 1.2 * #xs), height = math.max(4.2, 2.1 + 0.62 * #ys)}
+  local cells, kind = cells_of(results, spec, points, shown, xs, ys)
+  if not cells then return nil, kind end
+  for _, cell in ipairs(cells) do
+    cell.text = letters.clean(frame.value_text(spec, cell.value, unit), 24)
+  end
+  local layout = layout_of(xs, ys, cells)
+  local notes = notes_of(cells, layout.with_text)
   local conditions = series.constants(shown, results, spec)
-  local script = {frame.title(results, spec.title or spec.value, conditions, size)}
-  frame.margins(script, 0.17, 0.87, 0.75 / size.height, 1 - 1.0 / size.height)
+  local title = spec.title or spec.value
+  local head = frame.head(results, title, conditions, notes, kind, layout.width)
+  local bottom = layout.x_height + 0.46
+  local height = head.height + 0.1 + layout.plot_height + bottom
+  local size = {width = layout.width, height = height}
+  local script = {}
+  frame.add_head(script, head, size)
+  frame.margins(script, layout.left / size.width, (layout.left + layout.plot_width) / size.width,
+    bottom / size.height, (bottom + layout.plot_height) / size.height)
   add(script, "set xrange [0.5:%g]", #xs + 0.5)
   add(script, "set yrange [0.5:%g]", #ys + 0.5)
-  add(script, "set xtics %s", ticks(xs))
-  add(script, "set ytics %s", ticks(ys))
-  add(script, "set xlabel %s textcolor rgb quiet", quote(spec.x))
-  add(script, "set cbrange [%s:%s]", number(low), number(high > low and high or low + 1))
-  add(script, "set format cb %s", frame.value_ticks(spec, unit))
-  add(script, "load plots.'/heat.gp'")
+  local angle = layout.turned and " rotate by 35 right" or ""
+  add(script, "set xtics%s scale 0 %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
+  add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
+  add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",
+    quote(letters.clean(spec.x, 48)), (layout.left + layout.plot_width / 2) / size.width,
+    (bottom - layout.x_height - 0.17) / size.height, font.label)
+  add(script, "set label 152 %s at screen %.4f,%.4f left font ',%d' textcolor rgb quiet",
+    quote(letters.clean(spec.y, 48)), 0.17 / size.width,
+    (bottom - layout.x_height - 0.17) / size.height, font.label)
+  add(script, "cellfont = ',%d'", font.cell)
+  local low, high = extent(cells)
+  local value_unit = frame.value_unit(spec, unit)
+  add_colours(script, layout, low, high, value_unit, size, bottom)
+  local data, has = data_of(cells, low or 0, high or 0, layout)
+  add(script, "array has[4] = [%s]", table.concat(has, ","))
+  add(script, "load 'heat.gp'")
   return {
     size = size,
     script = table.concat(script, "\n"),
-    data = data_of(spec, cells, #xs, #ys, low, high, unit),
+    data = data,
+    notes = notes,
   }
 end

@@ -1,12 +1,22 @@
 --- Figures from results. Each kind of chart is a file in this folder that returns a gnuplot script
 --- and its data; plots/*.gp defines how it looks.
 local files = require "attune.util.files"
+local fonts = require "attune.plot.fonts"
 local gnuplot = require "attune.plot.gnuplot"
 local series = require "attune.plot.series"
+local uv = require "luv"
 
 local plot = {check = require "attune.plot.spec"}
 
 local formats = {"svg", "png", "pdf"}
+
+-- A fixed list: the kind in a folder of results never chooses what is loaded.
+local kinds = {
+  line = require "attune.plot.line",
+  bars = require "attune.plot.bars",
+  heat = require "attune.plot.heat",
+  pixels = require "attune.plot.pixels",
+}
 
 local function all_names(results)
   local names = {}
@@ -35,42 +45,98 @@ local function check_names(spec, results)
   end
 end
 
---- The base name of the files of plot number i, such as "01-decode".
+--- The base name of the files of plot number i, such as "01-decode": letters, digits, - and _ only,
+--- whatever the plot and its metric are called.
 ---@param spec attune.PlotSpec
 ---@param i integer
 ---@return string
-function plot.name(spec, i) return ("%02d-%s"):format(i, spec.name or (spec.value or spec.y)) end
+function plot.name(spec, i)
+  local name = type(spec) == "table" and (spec.name or spec.value or spec.y) or "plot"
+  return ("%02d-%s"):format(i, tostring(name):sub(1, 100):gsub("[^%w_-]", "_"))
+end
 
--- Draws one plot in every format and adds the paths to made. Returns a message on failure.
-local function draw_one(results, spec, base, made)
-  local wrong = check_names(spec, results)
-  if wrong then return wrong end
-  local kind = require("attune.plot." .. spec.kind)
-  local figure, why = kind(results, spec, series.select(results, spec))
-  if not figure then return why end
+--- The figure of plot number i, without drawing it.
+---@param results attune.Results
+---@param i integer
+---@return attune.Figure? figure
+---@return string? message why it cannot be drawn
+function plot.figure(results, i)
+  local spec = results.plots[i]
+  local ok, wrong = pcall(plot.check, spec, i)
+  if not ok then return nil, wrong end
+  wrong = check_names(spec, results)
+  if wrong then return nil, wrong end
+  local done, figure, why = pcall(kinds[spec.kind], results, spec, series.select(results, spec))
+  -- An error here is a mistake in this folder. It must not cost the other plots and the report.
+  if not done then return nil, "cannot be drawn: " .. tostring(figure) end
+  return figure, why
+end
+
+-- Writes a picture under a name that attune made. A link of that name is replaced, never followed.
+local function write(path, picture)
+  local info = uv.fs_lstat(path)
+  if info and info.type == "link" then
+    local ok, why = uv.fs_unlink(path)
+    if not ok then return nil, why end
+  elseif info and info.type ~= "file" then
+    return nil, ("%s: expected a file, got a %s"):format(path, info.type)
+  end
+  return files.write(path, picture)
+end
+
+-- Draws a figure in every format and adds the paths to made. Returns a message on failure.
+local function draw_one(figure, base, made)
+  local lacking = fonts.lacking {figure}
   for _, format in ipairs(formats) do
-    local target = base .. "." .. format
-    local path, failed = gnuplot.draw(target, figure.size, figure.script, figure.data)
-    if not path then return failed end
+    local letters = format == "svg" and {} or lacking
+    local script = fonts.replaced(figure.script, letters)
+    local data = fonts.replaced(figure.data, letters)
+    local picture, why = gnuplot.draw(format, figure.size, script, data)
+    local path, ok = base .. "." .. format, nil
+    if picture then ok, why = write(path, picture) end
+    if not ok then return why end
     made[#made + 1] = path
   end
+end
+
+-- Makes the folder of the pictures. A link in its place could lead anywhere.
+local function make_folder(path)
+  local info = uv.fs_lstat(path)
+  if info and info.type ~= "directory" then
+    return nil, ("%s: expected a folder, got a %s"):format(path, info.type)
+  end
+  return files.make_folder(path)
 end
 
 --- Draws every declared plot as SVG, PNG and PDF into dir/plots.
 ---@param results attune.Results
 ---@param dir string
 ---@return string[]? paths nil when none can be drawn
----@return string[]|string warnings a message when paths is nil
+---@return string[]|string warnings what is left out; a message when paths is nil
 function plot.draw(results, dir)
-  local made, warnings = {}, {}
-  local ok, why = files.make_folder(dir .. "/plots")
-  if not ok then return nil, why end
+  local made, warnings, figures = {}, {}, {}
+  local ok, folder_why = make_folder(dir .. "/plots")
+  if not ok then return nil, folder_why end
   for i, spec in ipairs(results.plots) do
     local name = plot.name(spec, i)
-    local message = draw_one(results, spec, ("%s/plots/%s"):format(dir, name), made)
-    if message and message:find "^gnuplot: expected it to be installed" then return nil, message end
-    if message then warnings[#warnings + 1] = ("plot %s is left out: %s"):format(name, message) end
+    local figure, why = plot.figure(results, i)
+    if figure then
+      figures[#figures + 1] = figure
+      why = draw_one(figure, ("%s/plots/%s"):format(dir, name), made)
+      for _, note in ipairs(figure.notes or {}) do
+        warnings[#warnings + 1] = ("plot %s: %s"):format(name, note)
+      end
+    end
+    if why == gnuplot.missing then return nil, why end
+    if why then
+      warnings[#warnings + 1] = ("plot %s is left out: %s"):format(name, why)
+      -- An older picture would show other results.
+      for _, format in ipairs(formats) do
+        uv.fs_unlink(("%s/plots/%s.%s"):format(dir, name, format))
+      end
+    end
   end
+  warnings[#warnings + 1] = fonts.warning(fonts.lacking(figures))
   if #warnings > 0 and #made == 0 then return nil, table.concat(warnings, "; ") end
   return made, warnings
 end

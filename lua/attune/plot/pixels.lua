@@ -2,8 +2,11 @@
 --- 0 is light and the largest size is in the accent colour; numbers below 0 are orange.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
+local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
 local text = require "attune.util.text"
+
+local max_pictures, max_side = 64, 2048
 
 local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
 local light, accent, below = {0xE9, 0xEE, 0xF3}, {0x00, 0x72, 0xB2}, {0xD5, 0x5E, 0x00}
@@ -90,7 +93,8 @@ local function colour_key(has_negative, max_size, size)
       x = x - 0.35 / size.width
     end
   end
-  return table.concat(script, "\n")
+  -- The room that the key takes at the right, in inches.
+  return table.concat(script, "\n"), (1 - x) * size.width
 end
 
 -- The picture of one point, or nil and a message.
@@ -98,7 +102,11 @@ local function picture_of(results, spec, point, value)
   local samples = point.metrics[spec.y].samples
   local cells = samples[#samples]
   local side = math.tointeger(math.floor(math.sqrt(#cells) + 0.5))
-  if side * side ~= #cells then
+  if side > max_side then
+    local format = "%s: expected at most %d numbers per side, got %d for %s %s"
+    return nil, format:format(spec.y, max_side, side, spec.x, text.plain(value))
+  end
+  if side * side ~= #cells or side == 0 then
     local format = "%s: expected as many numbers as a square has, got %d for %s %s"
     return nil, format:format(spec.y, #cells, spec.x, text.plain(value))
   end
@@ -131,6 +139,10 @@ local function pictures_of(results, spec, points)
     end
   end
   if #pictures == 0 then return nil, "there is no point with a value" end
+  if #pictures > max_pictures then
+    local format = "expected at most %d pictures, got %d: narrow them with where"
+    return nil, format:format(max_pictures, #pictures)
+  end
   return pictures
 end
 
@@ -148,20 +160,36 @@ local function extent(pictures)
   return max_size > 0 and max_size or 1, has_negative
 end
 
-local function add_captions(script, spec, picture)
+-- Lines of text above a picture, from the lowest up.
+local function add_captions(script, spec, picture, at, size)
+  local x, y = at.x / size.width, at.top + 0.13
   local also = picture.also and ("%s %s"):format(picture.also, (spec.also:gsub("_", " "))) or ""
-  add(script, "set label 201 %s at graph 0,1.13 left font ',13' textcolor rgb ink",
-    quote(text.plain(picture.value)))
-  add(script, "set label 202 %s at graph 0,1.045 left font ',11' textcolor rgb quiet", quote(also))
+  local function line(label, words, font, ink)
+    add(script, "set label %d %s at screen %.4f,%.4f left font ',%d' textcolor rgb %s", label,
+      quote(words), x, y / size.height, font, ink)
+    y = y + 0.2
+  end
+  if also ~= "" then line(202, letters.clean(also, 36), 11, "quiet") end
+  for n = #picture.name, 1, -1 do line(210 + n, picture.name[n], 13, "ink") end
   if spec.across then
     add(script, "set label 203 %s at graph 0.5,-0.06 center font ',11' textcolor rgb quiet",
-      quote(spec.across))
+      quote(letters.clean(spec.across, 36)))
   end
   if spec.down then
     add(script,
       "set label 204 %s at graph -0.06,0.5 center rotate by -90 font ',11' textcolor rgb quiet",
-      quote(spec.down))
+      quote(letters.clean(spec.down, 36)))
   end
+end
+
+-- The name of each picture in lines that fit above it. Returns the largest number of lines.
+local function wrap_names(pictures, room)
+  local most = 1
+  for _, picture in ipairs(pictures) do
+    picture.name = letters.wrap(letters.clean(text.plain(picture.value), 120), 13, room)
+    most = math.max(most, #picture.name)
+  end
+  return most
 end
 
 ---@return attune.Figure? figure
@@ -173,23 +201,24 @@ return function(results, spec, points)
   local columns = math.min(#pictures, 4)
   local rows = math.ceil(#pictures / columns)
   -- Inches: a picture's side, the room above it, at its left and below it.
-  local cell, title = 2.4, 0.62
+  local cell = 2.4
+  local title = 0.22 + 0.2 * wrap_names(pictures, cell) + (spec.also and 0.2 or 0)
   local left, under = spec.down and 0.55 or 0.3, spec.across and 0.25 or 0
-  local size = {
-    width = math.max(8.5, columns * (cell + left) + 0.3),
-    height = 1.05 + rows * (cell + title + under),
-  }
+  local width = math.max(8.5, columns * (cell + left) + 0.3)
   local conditions = series.constants(points, results, spec)
-  local script = {
-    frame.title(results, spec.title or spec.y, conditions, size),
-    colour_key(has_negative, max_size, size),
-    "set multiplot",
-  }
+  local _, taken = colour_key(has_negative, max_size, {width = width, height = 1})
+  local head = frame.head(results, spec.title or spec.y, conditions, {}, nil, width, taken + 0.2)
+  local size = {width = width, height = head.height + 0.1 + rows * (cell + title + under)}
+  local key = colour_key(has_negative, max_size, size)
+  local script = {}
+  frame.add_head(script, head, size)
+  add(script, "%s", key)
+  add(script, "set multiplot")
   local blocks = {}
   for n, picture in ipairs(pictures) do
     local column, row = (n - 1) % columns, (n - 1) // columns
     local x = left + column * (cell + left)
-    local y = size.height - 1.0 - row * (cell + title + under) - title
+    local y = size.height - head.height - row * (cell + title + under) - title
     local is_image = picture.side > max_box_side
     blocks[n] = (is_image and dots or boxes)(picture.cells, picture.side, max_size)
     if n > 1 then add(script, "unset label") end
@@ -197,10 +226,10 @@ return function(results, spec, points)
       y / size.height)
     add(script, "set xrange [0:%d]", picture.side)
     add(script, "set yrange [%d:0]", picture.side)
-    add_captions(script, spec, picture)
+    add_captions(script, spec, picture, {x = x, top = y}, size)
     add(script, "block = %d", n - 1)
     add(script, "image = %d", is_image and 1 or 0)
-    add(script, "load plots.'/pixels.gp'")
+    add(script, "load 'pixels.gp'")
   end
   add(script, "unset multiplot")
   return {

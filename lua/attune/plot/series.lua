@@ -104,9 +104,7 @@ local function ratio(base, mine, lower)
     local a = mine.values[i]
     if b and a ~= 0 and b ~= 0 then values[#values + 1] = lower and b / a or a / b end
   end
-  if #values == 0 then return nil end
-  local lo, hi = stats.log_interval(values)
-  return {median = stats.median(values), lo = lo, hi = hi}
+  return #values > 0 and stats.ratio_centre(values) or nil
 end
 
 --- A point's value of a metric: the metric itself, or its factor against another point.
@@ -115,7 +113,7 @@ end
 ---@param point attune.Point
 ---@param spec attune.PlotSpec
 ---@param metric string
----@return {median: number, lo: number?, hi: number?}?
+---@return attune.Centre?
 function series.value(results, all, point, spec, metric)
   local mine = point.metrics[metric]
   if not mine then return nil end
@@ -125,6 +123,40 @@ function series.value(results, all, point, spec, metric)
   if not base then return nil end
   local m = series.metric(results, metric)
   return ratio(base, mine, not (m and m.better == "higher"))
+end
+
+--- The points that have a value of a parameter; all points without a parameter.
+function series.with(points, name, value)
+  if not name then return points end
+  local kept = {}
+  for _, point in ipairs(points) do
+    if point.parameters[name] == value then kept[#kept + 1] = point end
+  end
+  return kept
+end
+
+-- The names of the parameters in which points differ.
+local function differing(results, points)
+  local names = {}
+  for _, name in ipairs(results.parameters) do
+    if #series.distinct(points, name) > 1 then names[#names + 1] = name end
+  end
+  return names
+end
+
+--- The message for a plot in which several points fall into one place.
+---@param results attune.Results
+---@param points attune.Point[] the points of that place
+---@param place string such as "line" or "cell"
+---@param where string the parameters of the place, such as "n 1"
+---@return string
+function series.several(results, points, place, where)
+  local names = differing(results, points)
+  local format = "expected one point per %s, got %d for %s, which differ in %s: narrow them with "
+    .. "where"
+  local message = format:format(place, #points, where, table.concat(names, ", "))
+  local can_split = place == "line and x" or place == "bar"
+  return can_split and ("%s, or set by to one of these parameters"):format(message) or message
 end
 
 --- What a plot keeps constant, as texts "name value": for the conditions under its title.

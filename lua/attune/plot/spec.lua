@@ -20,6 +20,7 @@ local fields = {
   caption = "string",
 }
 local kinds = {line = true, bars = true, heat = true, pixels = true}
+local max_name_length = 100
 local logs = {x = true, y = true, xy = true}
 
 local function keys(t)
@@ -33,6 +34,7 @@ end
 ---@param i integer
 return function(plot, i)
   local function fail(format, ...) error(("plots[%d]: " .. format):format(i, ...), 0) end
+  if type(plot) ~= "table" then fail("expected a table, got a %s", type(plot)) end
   for k, v in pairs(plot) do
     if not fields[k] then
       fail("unknown field '%s': %s", tostring(k), suggest(tostring(k), keys(fields)))
@@ -40,7 +42,7 @@ return function(plot, i)
     if type(v) ~= fields[k] then fail("%s: expected a %s, got a %s", k, fields[k], type(v)) end
   end
   local kind = tostring(plot.kind)
-  if not kinds[plot.kind] then fail("unknown kind '%s': %s", kind, suggest(kind, keys(kinds))) end
+  if not kinds[kind] then fail("unknown kind '%s': %s", kind, suggest(kind, keys(kinds))) end
   if not plot.x or not plot.y then fail("%s: expected one, got none", plot.x and "y" or "x") end
   if plot.kind == "heat" and not plot.value then
     fail("value: expected the metric in the cells, got none")
@@ -50,5 +52,8 @@ return function(plot, i)
   end
   if plot.name and not plot.name:find "^[%w_-]+$" then
     fail("name: expected letters, digits, - and _, got '%s'", plot.name)
+  end
+  if plot.name and #plot.name > max_name_length then
+    fail("name: expected at most %d letters, got %d", max_name_length, #plot.name)
   end
 end

@@ -6,7 +6,23 @@ local decimal = {
 }
 local binary = {{2 ^ 40, "Ti"}, {2 ^ 30, "Gi"}, {2 ^ 20, "Mi"}, {2 ^ 10, "Ki"}, {1, ""}}
 
-local function without_unit(unit) return not unit or unit == "" or unit == "1" end
+-- Units that take prefixes: those of physics and of computing, also per something (B/s). Others do
+-- not: 0.2 x is not 200 mx, and 1200 tokens are not 1.2 ktokens.
+local prefixed = {}
+for unit in ("s B b bit Hz W J FLOP FLOPS flop op m g V A K Pa N"):gmatch "%S+" do
+  prefixed[unit] = true
+end
+
+--- Whether a unit says nothing: none, "" or "1".
+function text.is_plain(unit) return not unit or unit == "" or unit == "1" end
+
+--- The prefixes of a unit as {factor, letters}, the largest first; nil for a unit without prefixes.
+---@param unit string?
+---@return table[]?
+function text.prefixes(unit)
+  if text.is_plain(unit) or not prefixed[unit:match "^[^/]*"] then return nil end
+  return unit:match "^[^/]*" == "B" and binary or decimal
+end
 
 local function three_digits(x)
   local a = math.abs(x)
@@ -28,14 +44,17 @@ function text.quantity(x, unit)
   if x == nil then return "-" end
   if x ~= x then return "NaN" end
   if math.abs(x) == math.huge then return x > 0 and "inf" or "-inf" end
-  if without_unit(unit) then return plain_number(x) end
+  if text.is_plain(unit) then return plain_number(x) end
   if x == 0 then return "0 " .. unit end
   if unit == "%" then return (math.abs(x) >= 99.95 and "%.4g%%" or "%.3g%%"):format(x) end
-  for _, prefix in ipairs(unit == "B" and binary or decimal) do
+  local prefixes = text.prefixes(unit)
+  if not prefixes then return plain_number(x) .. " " .. unit end
+  for _, prefix in ipairs(prefixes) do
     -- 0.9995: a number that three digits round up to 1 already takes the larger prefix.
     if math.abs(x) >= prefix[1] * 0.9995 then
       local scaled = x / prefix[1]
-      local form = prefix[2] == "" and unit == "B" and "%.0f" or three_digits(scaled)
+      local is_count = prefix[2] == "" and prefixes == binary and scaled == math.floor(scaled)
+      local form = is_count and "%.0f" or three_digits(scaled)
       return (form .. " %s%s"):format(scaled, prefix[2], unit)
     end
   end
@@ -47,7 +66,7 @@ end
 ---@param unit string?
 ---@return string
 function text.short(x, unit)
-  if x and without_unit(unit) and x ~= math.floor(x) then
+  if x and text.is_plain(unit) and x ~= math.floor(x) then
     return (math.abs(x) < 1e-3 and "%.0e" or "%.3g"):format(x)
   end
   return text.quantity(x, unit)
