@@ -67,8 +67,11 @@ function masks.documents(ids)
     ids = core.tensor(ids, {dtype = "i32"})
   end
   local kind, is_open = core._kind(ids)
-  if kind ~= "tensor" or not is_open or #ids.shape > 2 or #ids.shape == 0 then
-    local form = "ids: expected a list of integers or a tensor [tokens] or [batch, tokens], got %s"
+  if kind ~= "tensor" or not is_open then
+    error(("ids: expected a list of integers or a tensor, got %s"):format(describe(ids)), 2)
+  end
+  if #ids.shape ~= 1 and #ids.shape ~= 2 then
+    local form = "ids: expected a tensor [tokens] or [batch, tokens], got %s"
     error(form:format(describe(ids)), 2)
   end
   if #ids.shape == 2 then
