@@ -8,6 +8,8 @@
 #include "attention/key_source.h"
 #include "attention/query.h"
 #include "attention/table_gradients.h"
+#include "base/constants.h"
+#include "simd/attention_kernels.h"
 
 typedef struct at_problem {
     at_query_side query;
@@ -63,6 +65,12 @@ attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor 
 attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);
 attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+
+/* Whether an lse is so large, in magnitude, that its last digits no longer hold the log of a sum
+ * beside the max score. The backward engines then compute max and sum of the row again. */
+static inline bool at_lse_is_large(double lse) {
+    return isfinite(lse) && fabs(lse) * AT_LOG2_E >= (double)AT_LARGE_EXPONENT;
+}
 
 /* Arguments and results of a backward engine. o and lse are the results of forward; d_o is the
  * gradient of o. dq, dk, dv and dsinks are like q, k, v and sinks; they are new, contiguous and

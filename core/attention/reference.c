@@ -1,7 +1,8 @@
 /* reference.c - attention term by term in double precision: the oracle of every other engine.
  *
  *   s_j = scale q . k_j       s_j = c tanh(s_j / c)       s_j = program(s_j)
- *   lse = log(e^sink + sum of e^s_j over visible keys j)       o = sum of e^(s_j - lse) v_j
+ *   m = max of sink and s_j over visible keys j       z = e^(sink - m) + sum of e^(s_j - m)
+ *   o = sum of e^(s_j - m) / z v_j                    lse = m + log z
  */
 #include <math.h>
 
@@ -36,9 +37,9 @@ static void store(attune_tensor *t, int64_t offset, double x) {
     }
 }
 
-/* The scores of one row over the keys [first, last). Returns the log of the denominator. */
+/* The scores of one row over the keys [first, last). Returns the denominator of e^(s - *origin). */
 static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, int64_t first,
-                        int64_t last, double *s, double *q, void *scratch) {
+                        int64_t last, double *s, double *q, void *scratch, double *origin) {
     const int64_t *qs = p->query.q.stride, *ks = p->k.stride;
     int64_t from = b * qs[0] + h * qs[1] + i * qs[2], kv = b * ks[0] + h / p->query.G * ks[1];
     for (int64_t d = 0; d < p->query.D; d++) q[d] = load(&p->query.q, from + d * qs[3]);
@@ -54,10 +55,10 @@ static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, in
     if (at_modifies(&p->query.modifier) && first < last)
         at_modify_f64(&p->query.modifier, b, h, i, first, last - first, s + first, scratch);
     for (int64_t j = first; j < last; j++) max = s[j] > max ? s[j] : max;
-    double origin = max == -INFINITY ? 0 : max;
-    double sum = p->query.sinks ? exp((double)p->query.sinks[h] - origin) : 0;
-    for (int64_t j = first; j < last; j++) sum += exp(s[j] - origin);
-    return sum == 0 ? -INFINITY : origin + log(sum);
+    *origin = max == -INFINITY ? 0 : max;
+    double sum = p->query.sinks ? exp((double)p->query.sinks[h] - *origin) : 0;
+    for (int64_t j = first; j < last; j++) sum += exp(s[j] - *origin);
+    return sum;
 }
 
 static attune_status reference_rows(void *context, int64_t task, int thread) {
@@ -68,16 +69,22 @@ static attune_status reference_rows(void *context, int64_t task, int thread) {
     double *s = j->scores + thread * j->stride, *q = s + p->Sk, *o = q + p->query.D;
     int64_t first, last;
     at_problem_visible_keys_of_head(p, b, h, i, &first, &last);
-    double lse = score_row(p, b, h, i, first, last, s, q, o + p->Dv);
+    double origin, sum = score_row(p, b, h, i, first, last, s, q, o + p->Dv, &origin);
+    const double lse = sum == 0 ? -INFINITY : origin + log(sum);
+    /* The weights are e^(s - lse), unless lse is too large to hold the log of the sum. */
+    if (sum != 0 && !at_lse_is_large(lse)) {
+        origin = lse;
+        sum = 1;
+    }
     if (j->weights) {
         for (int64_t k = first; k < last; k++)
-            store(j->weights, task * p->Sk + k, lse == -INFINITY ? 0 : exp(s[k] - lse));
+            store(j->weights, task * p->Sk + k, sum == 0 ? 0 : exp(s[k] - origin) / sum);
         return ATTUNE_OK;
     }
     const int64_t *vs = p->v.stride, kv = b * vs[0] + h / p->query.G * vs[1];
     for (int64_t d = 0; d < p->Dv; d++) o[d] = 0;
-    for (int64_t k = first; k < last && lse != -INFINITY; k++) {
-        double weight = exp(s[k] - lse);
+    for (int64_t k = first; k < last && sum != 0; k++) {
+        double weight = exp(s[k] - origin) / sum;
         if (at_has_gaps(&p->query.modifier) && s[k] == -INFINITY)
             continue; /* hidden: its value may be an Inf */
         for (int64_t d = 0; d < p->Dv; d++)

@@ -112,6 +112,22 @@ static void score_row(const backward_job *j, const row *r, const double *q, doub
                 r->s + (2 + 2 * reads(j)) * p->Sk);
 }
 
+/* A row's weights are e^(s - origin) / sum. */
+typedef struct normaliser {
+    double origin, sum;
+} normaliser;
+
+static normaliser normaliser_of(const backward_job *j, const row *r, double lse) {
+    const float *sinks = j->p->query.sinks;
+    if (!at_lse_is_large(lse)) return (normaliser){.origin = lse, .sum = 1};
+    normaliser out = {.origin = sinks ? (double)sinks[r->h] : -INFINITY};
+    for (int64_t x = 0; x < r->n; x++)
+        if (r->s[x] > out.origin) out.origin = r->s[x];
+    out.sum = sinks ? exp((double)sinks[r->h] - out.origin) : 0;
+    for (int64_t x = 0; x < r->n; x++) out.sum += exp(r->s[x] - out.origin);
+    return out.sum == 0 ? (normaliser){.origin = lse, .sum = 1} : out;
+}
+
 /* Query i of head (b, h): adds to dk and dv and writes dq. Returns its part of dsink. */
 static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t i, double *dk,
                            double *dv, double *scratch) {
@@ -133,12 +149,14 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
                    .n = last - first,
                    .s = scratch + 3 * (p->query.D + p->Dv)};
     if (r.n > 0 && lse != -INFINITY) score_row(j, &r, q, k);
+    const normaliser by = normaliser_of(j, &r, lse);
     for (int64_t key = first; key < last && lse != -INFINITY; key++) {
         const double s = r.s[key - first];
         if (at_has_gaps(&p->query.modifier) && s == -INFINITY) continue; /* hidden */
         load_row(&p->k, b, h / p->query.G, key, k);
         load_row(&p->v, b, h / p->query.G, key, v);
-        const double weight = exp(s - lse), outer = weight * (dot(d_o, v, p->Dv) - delta),
+        const double weight = exp(s - by.origin) / by.sum,
+                     outer = weight * (dot(d_o, v, p->Dv) - delta),
                      ds = outer * r.s[p->Sk + key - first];
         if (reads(j) > 0) add_to_tables(j, &r, key - first, outer);
         for (int64_t d = 0; d < p->Dv; d++) dv[key * p->Dv + d] += weight * d_o[d];
@@ -149,7 +167,7 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
     }
     at_store_row_f64(j->g->dq, ((b * p->query.Hq + h) * p->query.Sq + i) * p->query.D, 1,
                      p->query.D, dq);
-    return p->query.sinks ? -exp((double)p->query.sinks[h] - lse) * delta : 0;
+    return p->query.sinks ? -exp((double)p->query.sinks[h] - by.origin) / by.sum * delta : 0;
 }
 
 static attune_status backward_head(void *context, int64_t task, int thread) {

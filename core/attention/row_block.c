@@ -1,6 +1,7 @@
 /* row_block.c - a block of rows over the keys of its kv head, with an online softmax. */
 #include "attention/row_block.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -110,16 +111,27 @@ static void add_panels(const at_row_plan *plan, int64_t count, at_row_scratch *s
  * max exponent. */
 static float sign_of(double scale) { return scale > 0 ? 1.0f : scale < 0 ? -1.0f : 0.0f; }
 
-static bool has_score(const at_row_block *rows) {
-    return rows->query->modifier.score.program != NULL;
-}
+static bool has_score(const at_query_side *query) { return query->modifier.score.program != NULL; }
 
 static bool has_gaps(const at_row_block *rows) { return at_has_gaps(&rows->query->modifier); }
 
 /* A score program takes scaled scores. Where the product takes f32 queries, packing the queries
  * applies the scale. */
-static bool queries_are_scaled(const at_row_plan *plan, const at_row_block *rows) {
-    return has_score(rows) && plan->product == AT_FMA;
+static bool queries_are_scaled(const at_row_plan *plan, const at_query_side *query) {
+    return has_score(query) && plan->product == AT_FMA;
+}
+
+/* The number by which a product q . k is still to be multiplied. */
+static double scale_of_products(const at_row_plan *plan, const at_query_side *query) {
+    return query->scale == 0 || queries_are_scaled(plan, query) ? 1 : fabs(query->scale);
+}
+
+void at_plan_scores(at_row_plan *plan, const at_query_side *query) {
+    /* A softcap or a score program takes the scale before the softmax. */
+    const bool scaled = query->softcap > 0 || has_score(query);
+    plan->scale = scaled ? 1 : scale_of_products(plan, query);
+    plan->factor = (float)fmax(FLT_MIN, fmin(plan->scale * AT_LOG2_E, FLT_MAX));
+    if (at_query_modifier(query)) plan->modifier_bytes = at_modifier_scratch(&query->modifier);
 }
 
 /* Packs the queries panel by panel, unless the scratch still holds those of these rows. */
@@ -131,7 +143,7 @@ static void pack_queries(const at_row_plan *plan, const at_row_block *rows,
     const int64_t wanted[4] = {rows->b, rows->h, rows->begin, rows->count}, D = plan->layout.D,
                   Dp = at_round_up(D, AT_DIM);
     const float factor =
-        queries_are_scaled(plan, rows) ? (float)query->scale : sign_of(query->scale);
+        queries_are_scaled(plan, query) ? (float)query->scale : sign_of(query->scale);
     if (memcmp(wanted, scratch->packed, sizeof wanted) == 0) return;
     memcpy(scratch->packed, wanted, sizeof wanted);
     for (int64_t p = 0, r = 0; p < scratch->panels; p++) {
@@ -338,7 +350,7 @@ static void trim(const at_row_block *rows, int64_t r, int64_t key, at_step *step
 /* Runs the score program and the mask on the scores of a step. */
 static void modify(const at_row_block *rows, int64_t r, int64_t key, at_row_scratch *scratch,
                    const at_step *step) {
-    const bool scale = has_score(rows) && step->scale != 1 && step->softcap == 0;
+    const bool scale = has_score(rows->query) && step->scale != 1 && step->softcap == 0;
     for (int i = 0; i < step->rows; i++) {
         float *x = step->scores + i * AT_SCORE_STRIDE + step->first[i];
         const int n = step->last[i] - step->first[i];
@@ -375,16 +387,13 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
     }
     pack_queries(plan, rows, scratch);
 
-    const double scale =
-        query->scale == 0 || queries_are_scaled(plan, rows) ? 1 : fabs(query->scale);
-    const bool scores_are_scaled = query->softcap > 0 || has_score(rows);
     at_step step = {.product = plan->product,
                     .dtype = plan->layout.dtype,
                     .D = plan->layout.D,
                     .Dv = plan->layout.Dv,
                     .part_count = scratch->panels,
-                    .factor = (float)(scores_are_scaled ? AT_LOG2_E : scale * AT_LOG2_E),
-                    .scale = (float)scale,
+                    .factor = plan->factor,
+                    .scale = (float)scale_of_products(plan, query),
                     .softcap = (float)query->softcap,
                     .scores = scratch->scores,
                     .weights = scratch->weights};
@@ -431,7 +440,10 @@ void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_
     float f32_row[CHUNK];
     for (int64_t r = 0; r < rows->count; r++) {
         const int64_t h = head_of(rows, r), index = (rows->b * Hq + h) * Sq + query_of(rows, r);
-        double max = (double)sums->max[r], sum = (double)sums->sum[r], shrink = 1;
+        double max = at_origin(sums->max[r], plan->factor), sum = (double)sums->sum[r], shrink = 1;
+        /* Beside a large max the rounding of `factor` would be a wrong lse and a wrong sink. */
+        if (at_is_large(sums->max[r], plan->factor))
+            max = (double)sums->max[r] * plan->scale * AT_LOG2_E;
         if (sinks) {
             const double sink = (double)sinks[h] * AT_LOG2_E, new_max = sink > max ? sink : max;
             shrink = max == -INFINITY ? 1 : exp2(max - new_max);

@@ -21,7 +21,7 @@ typedef struct at_row_block {
 
 /* The state of the online softmax of each row over the keys so far. o is not yet divided by sum. */
 typedef struct at_sums {
-    float *max, *sum; /* [rows]; max is an exponent of 2 */
+    float *max, *sum; /* [rows]; sum and o are relative to at_origin(max, the plan's factor) */
     float *o;         /* [rows][Dvp] */
 } at_sums;
 
@@ -39,11 +39,16 @@ typedef struct at_row_plan {
     int64_t kept_tiles;     /* keys are packed lazily and each thread keeps this many packed tiles;
                                0 means keys are already packed */
     int64_t modifier_bytes; /* scratch of the modifier */
+    float factor;           /* of the query side: a score times this is an exponent of 2 */
+    double scale;           /* of the query side: a score times this is a logit */
 } at_row_plan;
 
 /* rows: the number of rows of a kv head. q: the dtype of the queries. kept_tiles: as in
  * at_row_plan; the plan keeps at least the tiles of one key block. */
 at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q, int64_t kept_tiles);
+
+/* Sets what depends on the whole query side: factor, scale and modifier_bytes. */
+void at_plan_scores(at_row_plan *plan, const at_query_side *query);
 
 /* The scratch of one thread, for any row block of a plan. */
 typedef struct at_row_scratch {

@@ -15,7 +15,7 @@ attune_status at_schedule_make(const at_query_side *query, const at_key_source *
         .query = query, .source = *source, .o = o, .lse = lse, .threads = at_threads()};
     out->plan =
         at_plan_rows(query->Sq * query->G, &source->layout, query->q.dtype, source->kept_tiles);
-    if (at_query_modifier(query)) out->plan.modifier_bytes = at_modifier_scratch(&query->modifier);
+    at_plan_scores(&out->plan, query);
     out->scratch = at_alloc_zeroed(out->threads * (int64_t)sizeof *out->scratch);
     if (!out->scratch) return ATTUNE_EMEMORY;
     for (int t = 0; t < out->threads; t++) AT_TRY(at_row_scratch_new(&out->plan, &out->scratch[t]));
@@ -175,10 +175,11 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
 }
 
 /* Merges the parts of row `index`, in order, into sums of index r:
- *   max = the max over parts,   sum = sum of 2^(max_part - max) sum_part,   o likewise */
+ *   max = the max over parts,   sum = sum of 2^(origin_part - origin) sum_part,   o likewise */
 static void merge_row(const keys_job *j, int64_t index, int64_t r, at_sums *merged) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
     const int64_t Dvp = j->schedule->plan.Dvp;
+    const float factor = j->schedule->plan.factor;
     float max = -INFINITY, sum = 0, *o = merged->o + r * Dvp;
     for (int64_t part = 0; part < j->parts; part++)
         max = fmaxf(max, j->sums.max[index + part * j->rows]);
@@ -186,7 +187,10 @@ static void merge_row(const keys_job *j, int64_t index, int64_t r, at_sums *merg
     for (int64_t part = 0; part < j->parts; part++) {
         const at_sums of = sums_at(j, index + part * j->rows);
         if (*of.sum == 0) continue; /* no visible key */
-        const float weight = *of.max == -INFINITY ? 1.0f : exp2f(*of.max - max);
+        const float weight =
+            *of.max == -INFINITY
+                ? 1.0f
+                : exp2f((float)(at_origin(*of.max, factor) - at_origin(max, factor)));
         sum += weight * *of.sum;
         kernels->add_scaled(of.o, weight, o, Dvp);
     }

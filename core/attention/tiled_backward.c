@@ -8,6 +8,10 @@
  *
  *   dv += P^T d_o      dP = d_o v^T      dk += dS^T q      dq += dS k
  *
+ * P is 2^(s - lse). Where |lse| is large, f32 no longer holds the log of the sum beside the max
+ * score: P of such rows is 2^(s - origin - lse'), with a max score (origin) and a sum that are
+ * computed again, over the same products as S.
+ *
  * Several tasks add to the dq of a row block. They do so in the order of their key blocks: a task
  * waits until the tasks before it have added theirs. Tasks also start in that order, so that a task
  * only waits for running tasks. The number of threads changes which task waits for which, and
@@ -51,7 +55,10 @@ typedef struct backward_job {
     int64_t Dp, Dvp;                /* D and Dv rounded up to whole panels */
     int64_t stride;                 /* of weights and scores */
     float *lse, *delta;             /* [B * Hq * Sq]; lse is an exponent of 2 */
-    float *dq;                      /* [B * Hq * Sq][dq_stride], sums */
+    float *origin; /* [B * Hq * Sq] the max score of rows with a large lse, which is then relative
+                      to it; else 0. Scores are those that the gradient kernel scales. */
+    atomic_bool large; /* some row has a large lse */
+    float *dq;         /* [B * Hq * Sq][dq_stride], sums */
     int64_t dq_stride;
     int32_t *span; /* [B * Hq][row_blocks][2]: the key blocks [from, to) with a visible key */
     atomic_int *row_tasks_done; /* [B * Hq][row_blocks]: tasks that have added their dq */
@@ -65,10 +72,15 @@ typedef struct backward_job {
 
 enum { PREPARE_ROWS = 64, HEADS_TOGETHER = 4 };
 
+static double lse_of(const backward_job *j, int64_t row) {
+    const int64_t Sq = j->p->query.Sq, Hq = j->p->query.Hq, *s = j->g->lse->stride;
+    return at_load(j->g->lse, row / Sq / Hq * s[0] + row / Sq % Hq * s[1] + row % Sq * s[2]);
+}
+
 static attune_status prepare_rows(void *context, int64_t task, int thread) {
-    const backward_job *j = context;
+    backward_job *j = context;
     const at_problem *p = j->p;
-    const attune_tensor *d_o = j->g->d_o, *o = j->g->o, *lse = j->g->lse;
+    const attune_tensor *d_o = j->g->d_o, *o = j->g->o;
     float *x = j->thread[thread].f32_rows, *y = j->thread[thread].dv;
     const int64_t rows = p->query.B * p->query.Hq * p->query.Sq;
     for (int64_t row = task * PREPARE_ROWS; row < (task + 1) * PREPARE_ROWS && row < rows; row++) {
@@ -81,10 +93,22 @@ static attune_status prepare_rows(void *context, int64_t task, int thread) {
                     y);
         for (int64_t d = 0; d < p->Dv; d++) sum += (double)x[d] * (double)y[d];
         j->delta[row] = (float)sum;
-        const double l = at_load(lse, b * lse->stride[0] + h * lse->stride[1] + i * lse->stride[2]);
+        const double l = lse_of(j, row);
+        if (at_lse_is_large(l)) atomic_store_explicit(&j->large, true, memory_order_relaxed);
+        j->origin[row] = 0;
         j->lse[row] = l == -INFINITY ? INFINITY : (float)(l * AT_LOG2_E); /* 2^(e - inf) is 0 */
     }
     return ATTUNE_OK;
+}
+
+static bool runs_programs(const at_problem *p) {
+    return p->query.modifier.score.program || at_has_gaps(&p->query.modifier);
+}
+
+/* The logit of a score of 1. A score program, and a mask with gaps, run over logits. */
+static double logit_of_score(const at_problem *p) {
+    if (runs_programs(p)) return 1;
+    return p->query.softcap > 0 ? p->query.softcap : p->query.scale;
 }
 
 static attune_status sum_sinks(void *context, int64_t h, int thread) {
@@ -95,7 +119,9 @@ static attune_status sum_sinks(void *context, int64_t h, int thread) {
     for (int64_t b = 0; b < p->query.B; b++) {
         for (int64_t row = (b * p->query.Hq + h) * p->query.Sq, end = row + p->query.Sq; row < end;
              row++)
-            sum -= exp2((double)p->query.sinks[h] * AT_LOG2_E - (double)j->lse[row]) *
+            sum -= exp2(((double)p->query.sinks[h] - (double)j->origin[row] * logit_of_score(p)) *
+                            AT_LOG2_E -
+                        (double)j->lse[row]) *
                    (double)j->delta[row];
     }
     at_store(j->g->dsinks, h, sum);
@@ -175,6 +201,45 @@ static bool rows_of(const block *k, int64_t from, int64_t to, int64_t *top, int6
     return *top < *bottom;
 }
 
+/* The products x of row `row` of the block become logits, with the softcap, the score program and
+ * the mask. s->slope: the derivatives of the softcap. Returns the run, for the program's
+ * gradients. */
+static at_run run_programs(const backward_job *j, block_scratch *s, const block *k, int64_t row,
+                           float *x) {
+    const at_program_kernels *kernels = &at_simd_now()->program;
+    const at_problem *p = j->p;
+    const at_modifier *m = &p->query.modifier;
+    const int first = k->first[row], n = k->last[row] - first;
+    const float one = 1, cap = (float)p->query.softcap, inner = (float)(1 / p->query.softcap);
+    const float scale = (float)p->query.scale;
+    const at_values scores = {s->before, 1}, slopes = {s->slope, 1};
+    const at_run run = {.binding = &m->score,
+                        .b = k->b,
+                        .h = k->h,
+                        .i = k->token + row,
+                        .key = k->key + first,
+                        .n = n,
+                        .score = s->before,
+                        .scratch = s->modifier};
+    if (n <= 0) return run;
+    kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0}, (at_values){0},
+                   s->before, n);
+    if (p->query.softcap > 0) {
+        kernels->apply(ATTUNE_OP_TANH, scores, (at_values){&inner, 0}, (at_values){&one, 0},
+                       s->before, n);
+        kernels->apply(ATTUNE_OP_MUL, scores, scores, (at_values){0}, s->slope, n);
+        kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope, n);
+        kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before, n);
+    }
+    if (m->score.program)
+        at_run_pairs(&run, x + first);
+    else
+        memcpy(x + first, s->before, (size_t)n * sizeof *x);
+    at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first,
+            (char *)s->modifier + at_modifier_scratch(m));
+    return run;
+}
+
 /* P and dS of row r of a step, with the score program and the mask. `row`: the same row, counted in
  * the block. */
 static void gradients_of_program(const backward_job *j, block_scratch *s, const block *k,
@@ -184,42 +249,16 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     const at_modifier *m = &p->query.modifier;
     const int first = step->first[r], n = step->last[r] - first;
     float *x = step->weights + r * step->stride, *d = step->scores + r * step->stride;
-    const float one = 1, cap = (float)p->query.softcap, inner = (float)(1 / p->query.softcap);
-    const float scale = step->scale;
-    const at_values scores = {s->before, 1}, slopes = {s->slope, 1};
-    at_run run = {.binding = &m->score,
-                  .b = k->b,
-                  .h = k->h,
-                  .i = k->token + row,
-                  .key = k->key + first,
-                  .n = n,
-                  .score = s->before,
-                  .scratch = s->modifier};
-    if (n > 0) {
-        kernels->apply(ATTUNE_OP_MUL, (at_values){x + first, 1}, (at_values){&scale, 0},
-                       (at_values){0}, s->before, n);
-        if (p->query.softcap > 0) {
-            kernels->apply(ATTUNE_OP_TANH, scores, (at_values){&inner, 0}, (at_values){&one, 0},
-                           s->before, n);
-            kernels->apply(ATTUNE_OP_MUL, scores, scores, (at_values){0}, s->slope, n);
-            kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope,
-                           n);
-            kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before,
-                           n);
-        }
-        if (m->score.program)
-            at_run_pairs(&run, x + first);
-        else
-            memcpy(x + first, s->before, (size_t)n * sizeof *x);
-        at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first,
-                (char *)s->modifier + at_modifier_scratch(m));
-    }
+    const float one = 1, scale = step->scale;
+    const at_values slopes = {s->slope, 1};
+    const at_run run = run_programs(j, s, k, row, x);
     at_gradient_step plain = *step;
     plain.rows = 1;
     plain.weights = x;
     plain.scores = d;
     plain.first += r;
     plain.last += r;
+    plain.origin += r;
     plain.lse += r;
     plain.delta += r;
     plain.scale = 1;
@@ -233,6 +272,23 @@ static void gradients_of_program(const backward_job *j, block_scratch *s, const 
     if (p->query.softcap > 0) kernels->multiply(slopes, 1, d + first, n);
 }
 
+/* S of the rows [from, to) over the columns [left, right). Each sum is over dims in their order,
+ * whatever the rows and columns. */
+static at_panel_product product_of_scores(const backward_job *j, const block_scratch *s,
+                                          int64_t from, int64_t to, int64_t left, int64_t right) {
+    const int64_t panel = at_simd_now()->geometry.panel, D = j->p->query.D;
+    return (at_panel_product){.rows = to - from,
+                              .columns = right - left,
+                              .depth = D,
+                              .a = s->q_rows + from * panel,
+                              .a_row = panel,
+                              .a_panel = j->rows * panel,
+                              .b = s->k_columns + left * at_round_up(D, AT_DIM),
+                              .b_panel = panel * at_round_up(D, AT_DIM),
+                              .c = s->weights + from * j->stride + left,
+                              .c_row = j->stride};
+}
+
 /* S and dP of the rows [from, to), then P and dS. */
 static void scores_of_rows(const backward_job *j, block_scratch *s, const block *k, int64_t from,
                            int64_t to) {
@@ -242,16 +298,7 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
                   index = (k->b * p->query.Hq + k->h) * p->query.Sq + k->token;
     int64_t left, right;
     if (columns_of(k, from, to, panel, &left, &right)) {
-        at_panel_product product = {.rows = to - from,
-                                    .columns = right - left,
-                                    .depth = p->query.D,
-                                    .a = s->q_rows + from * panel,
-                                    .a_row = panel,
-                                    .a_panel = j->rows * panel,
-                                    .b = s->k_columns + left * at_round_up(p->query.D, AT_DIM),
-                                    .b_panel = panel * at_round_up(p->query.D, AT_DIM),
-                                    .c = s->weights + from * j->stride + left,
-                                    .c_row = j->stride};
+        at_panel_product product = product_of_scores(j, s, from, to, left, right);
         simd->panels.multiply(&product);
         product.depth = p->Dv;
         product.a = s->o_rows + from * panel;
@@ -267,11 +314,12 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
                                    .scores = s->scores + from * j->stride,
                                    .first = k->first + from,
                                    .last = k->last + from,
+                                   .origin = j->origin + index + from,
                                    .lse = j->lse + index + from,
                                    .delta = j->delta + index + from,
                                    .scale = (float)p->query.scale,
                                    .softcap = (float)p->query.softcap};
-    if (p->query.modifier.score.program || at_has_gaps(&p->query.modifier)) {
+    if (runs_programs(p)) {
         for (int r = 0; r < step.rows; r++) gradients_of_program(j, s, k, from + r, &step, r);
         return;
     }
@@ -327,7 +375,7 @@ static void gradients_of_rows(const backward_job *j, const block_scratch *s, con
     simd->panels.multiply(&product);
 }
 
-/* ---- a task ---------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 /* `count` tokens of head (b, h) as rotated f32 rows. Returns rows that are *stride floats apart:
  * the tensor's own memory where it has that form, else f32_rows. */
@@ -372,6 +420,100 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const block
     kernels->pack_rows(x, stride, k->rows, p->Dv, j->rows, s->o_rows);
 }
 
+/* Whether some row has a visible key in the block. */
+static bool block_is_visible(const at_problem *p, const block *k) {
+    if (!at_has_gaps(&p->query.modifier)) return true;
+    for (int64_t key = k->key; key < k->key + k->keys; key += AT_TILE)
+        if (at_modifier_any_visible(&p->query.modifier, k->b, k->h, k->token, k->token + k->rows,
+                                    key))
+            return true;
+    return false;
+}
+
+/* ---- rows with a large lse ------------------------------------------------------------------- */
+
+/* The max score of a row so far, and the sum of e^(logit - max logit). */
+typedef struct row_sum {
+    float max;
+    double sum;
+} row_sum;
+
+/* Adds the visible scores x of row `row` of the block to its sum. They are overwritten. */
+static void add_to_sum(const backward_job *j, block_scratch *s, const block *k, int64_t row,
+                       float *x, row_sum *to) {
+    const at_simd *simd = at_simd_now();
+    const at_problem *p = j->p;
+    const double logit = logit_of_score(p);
+    const float one = 1, inner = (float)p->query.scale / (float)p->query.softcap;
+    const float sign = logit < 0 ? -1.0f : 1.0f, factor = (float)logit;
+    const int n = k->last[row] - k->first[row];
+    float max = to->max;
+    if (runs_programs(p)) run_programs(j, s, k, row, x);
+    x += k->first[row];
+    if (!runs_programs(p) && p->query.softcap > 0)
+        simd->program.apply(ATTUNE_OP_TANH, (at_values){x, 1}, (at_values){&inner, 0},
+                            (at_values){&one, 0}, x, n);
+    for (int c = 0; c < n; c++)
+        if (x[c] * sign > max * sign || (max == -INFINITY && x[c] != -INFINITY)) max = x[c];
+    if (n <= 0 || max == -INFINITY) return;
+    if (to->sum != 0) to->sum *= exp(((double)to->max - (double)max) * logit);
+    for (int c = 0; c < n; c++) x[c] = (x[c] - max) * factor;
+    simd->elementwise.exp(x, x, n);
+    to->sum += (double)simd->elementwise.sum(x, n);
+    to->max = max;
+}
+
+/* The origin and lse of the rows of a row block whose lse is large. */
+static attune_status large_rows_task(void *context, int64_t task, int thread) {
+    backward_job *j = context;
+    const at_problem *p = j->p;
+    block_scratch *s = &j->thread[thread];
+    const int64_t head = task / j->row_blocks, panel = at_simd_now()->geometry.panel;
+    block k = {.b = head / p->query.Hq,
+               .h = head % p->query.Hq,
+               .kv = head % p->query.Hq / p->query.G,
+               .token = task % j->row_blocks * j->rows};
+    k.rows = p->query.Sq - k.token < j->rows ? p->query.Sq - k.token : j->rows;
+    const int64_t row = head * p->query.Sq + k.token;
+    row_sum sums[256];
+    bool any = false;
+    for (int64_t r = 0; r < k.rows; r++) {
+        sums[r] = (row_sum){.max = -INFINITY};
+        any = any || at_lse_is_large(lse_of(j, row + r));
+    }
+    if (!any) return ATTUNE_OK;
+    pack_block_rows(j, s, &k);
+    for (int64_t n = j->span[2 * task]; n < j->span[2 * task + 1]; n++) {
+        int64_t left, right;
+        k.key = n * j->keys;
+        k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
+        find_visible(p, &k);
+        if (at_interrupted()) return at_interrupted_status();
+        if (!block_is_visible(p, &k) || !columns_of(&k, 0, k.rows, panel, &left, &right)) continue;
+        pack_keys(j, s, &k);
+        const at_panel_product product = product_of_scores(j, s, 0, k.rows, left, right);
+        at_simd_now()->panels.multiply(&product);
+        for (int64_t r = 0; r < k.rows; r++)
+            if (at_lse_is_large(lse_of(j, row + r)))
+                add_to_sum(j, s, &k, r, s->weights + r * j->stride, &sums[r]);
+    }
+    for (int64_t r = 0; r < k.rows; r++) {
+        if (sums[r].sum == 0) continue;
+        double lse = log(sums[r].sum);
+        if (p->query.sinks) {
+            const double sink =
+                             (double)p->query.sinks[k.h] - (double)sums[r].max * logit_of_score(p),
+                         max = sink > lse ? sink : lse;
+            lse = max + log(exp(lse - max) + exp(sink - max));
+        }
+        j->origin[row + r] = sums[r].max;
+        j->lse[row + r] = (float)(lse * AT_LOG2_E);
+    }
+    return ATTUNE_OK;
+}
+
+/* ---- a task ---------------------------------------------------------------------------------- */
+
 /* A block without hidden pairs is one product. Other blocks are computed in strips as high as a
  * register tile, each over its visible range only. */
 static void run_block(const backward_job *j, block_scratch *s, const block *k) {
@@ -404,16 +546,6 @@ static void store_keys(const backward_job *j, const block_scratch *s, const bloc
         at_store_row(j->g->dk, index * p->query.D, 1, p->query.D, s->dk + i * j->Dp);
         at_store_row(j->g->dv, index * p->Dv, 1, p->Dv, s->dv + i * j->Dvp);
     }
-}
-
-/* Whether some row has a visible key in the block. */
-static bool block_is_visible(const at_problem *p, const block *k) {
-    if (!at_has_gaps(&p->query.modifier)) return true;
-    for (int64_t key = k->key; key < k->key + k->keys; key += AT_TILE)
-        if (at_modifier_any_visible(&p->query.modifier, k->b, k->h, k->token, k->token + k->rows,
-                                    key))
-            return true;
-    return false;
 }
 
 /* The tasks of `together` kv heads are interleaved: first the first key block of each head, then
@@ -527,6 +659,7 @@ static attune_status run(backward_job *j) {
                   pieces = at_ceil_div(rows, PREPARE_ROWS);
     AT_TRY(at_parallel(pieces, prepare_rows, j));
     AT_TRY(at_parallel(p->query.B * p->query.Hq * j->row_blocks, span_of_block, j));
+    if (j->large) AT_TRY(at_parallel(p->query.B * p->query.Hq * j->row_blocks, large_rows_task, j));
     if (p->query.sinks && j->g->dsinks) AT_TRY(at_parallel(p->query.Hq, sum_sinks, j));
     AT_TRY(at_parallel(p->query.B * p->query.Hk * j->key_blocks, key_block_task, j));
     const bool done = j->dq == j->g->dq->data && !p->query.rotation.cosine;
@@ -557,7 +690,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
     j.dq = in_place ? g->dq->data
                     : at_alloc_zeroed(
                           at_checked_mul(at_checked_mul(rows, j.dq_stride), (int64_t)sizeof *j.dq));
-    if (j.dq) j.lse = at_alloc(at_checked_mul(2 * rows, (int64_t)sizeof *j.lse));
+    if (j.dq) j.lse = at_alloc(at_checked_mul(3 * rows, (int64_t)sizeof *j.lse));
     if (j.lse)
         j.row_tasks_done =
             at_alloc_zeroed(at_checked_mul(all_row_blocks, (int64_t)sizeof *j.row_tasks_done));
@@ -575,6 +708,7 @@ attune_status at_tiled_backward(const at_problem *p, const at_gradients *g) {
         status = make_scratch(&j, &j.thread[t]);
     if (status == ATTUNE_OK) {
         j.delta = j.lse + rows;
+        j.origin = j.delta + rows;
         status = run(&j);
     }
     for (int t = 0; t < threads && j.thread; t++) {

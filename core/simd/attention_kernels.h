@@ -7,7 +7,27 @@
 #ifndef AT_SIMD_ATTENTION_H
 #define AT_SIMD_ATTENTION_H
 
+#include <math.h>
+
 #include "simd/tile.h"
+
+/* The softmax of a row is computed with powers of two relative to an origin, so that none
+ * overflows: 2^(score factor - origin). With a max score m the origin is m factor, rounded to f32.
+ * The rounding cancels in the division by the sum, as long as it is small: where m factor is large,
+ * m is subtracted from each score before the product is rounded, and the origin is m factor
+ * exactly. Padding by -1e9 makes such rows. Without a fused multiply-add each product is rounded on
+ * its own, by 2^-24 of it: this is why the limit is low. */
+static const float AT_LARGE_EXPONENT = 256;
+
+static inline bool at_is_large(float max, float factor) {
+    return max != -INFINITY && !(fabsf(max * factor) < AT_LARGE_EXPONENT);
+}
+
+/* What the sums of a row with that max score are relative to, as an exponent of 2. */
+static inline double at_origin(float max, float factor) {
+    if (max == -INFINITY) return -INFINITY;
+    return at_is_large(max, factor) ? (double)max * (double)factor : (double)(max * factor);
+}
 
 /* One step of the online softmax: the rows of one register tile (query heads of some tokens that
  * share a kv head) against one key block of that kv head. A column is a token of the key block,
@@ -19,8 +39,8 @@ typedef struct at_step {
     const void *q;        /* as pack_queries wrote it */
     const float *q_scale; /* as pack_queries wrote it; AT_DOT_I8 only */
     float *o;             /* [rows][Dvp] sums of weights times values */
-    float *max;           /* [rows] the max exponent so far; -inf at first */
-    float *sum;           /* [rows] the sum of 2^(exponent - max) so far */
+    float *max;           /* [rows] the max score so far; -inf at first */
+    float *sum;           /* [rows] the sum of 2^(score factor - origin) so far; see at_origin */
 
     /* The keys and values. */
     attune_dtype dtype; /* of the tiles */
@@ -43,7 +63,7 @@ typedef struct at_step {
     int first[AT_MAX_ROWS], last[AT_MAX_ROWS], from, to;
 
     /* What one kernel passes to the next. */
-    float factor;             /* softmax: a score times this is an exponent of 2; at least 0 */
+    float factor;             /* softmax: a score times this is an exponent of 2; above 0 */
     float scale, softcap;     /* cap: a score becomes softcap tanh(score scale / softcap) */
     float *scores;            /* [rows][AT_SCORE_STRIDE] q . k, then weights (i8: times v_scale) */
     void *weights;            /* room for the same bytes: the weights as a dot product takes them */
@@ -54,13 +74,17 @@ typedef struct at_step {
 /* The gradients of some rows against the keys of a block. Both buffers are [rows][stride]; the
  * first `columns` elements of each row are written. */
 typedef struct at_gradient_step {
-    int rows, columns;  /* columns: a multiple of half a panel */
-    int64_t stride;     /* floats between two rows */
-    float *weights;     /* in: q . k; out: 2^(exponent - lse), zero where a key is not visible */
-    float *scores;      /* in: d_o . v, the gradient of each weight; out: of each q . k */
-    const int *first;   /* [rows] the columns first[r] .. last[r] - 1 are visible to row r */
-    const int *last;    /* [rows] */
-    const float *lse;   /* [rows] as exponents of 2; +inf where no key is visible to the row */
+    int rows, columns; /* columns: a multiple of half a panel */
+    int64_t stride;    /* floats between two rows */
+    float *weights;    /* in: q . k; out: 2^(exponent - lse), zero where a key is not visible */
+    float *scores;     /* in: d_o . v, the gradient of each weight; out: of each q . k */
+    const int *first;  /* [rows] the columns first[r] .. last[r] - 1 are visible to row r */
+    const int *last;   /* [rows] */
+    /* [rows] subtracted from each score before it is scaled: the max score of a row whose exponents
+     * are large, else 0. With a softcap: from tanh(score scale / softcap). */
+    const float *origin;
+    const float *lse;   /* [rows] as exponents of 2, after that subtraction; +inf where no key is
+                           visible to the row */
     const float *delta; /* [rows] d_o . o */
     float scale, softcap;
 } at_gradient_step;

@@ -173,7 +173,8 @@ static void run_case(const attention_case *c, int number) {
         const double unit = 0x1p-24,
                      score = 2 * unit * (terms + 8) + (product == AT_DOT_I8 ? 0x1p-13 * terms : 0);
         const double weight = product == AT_DOT_BF16 ? 0x1p-8 : product == AT_DOT_I8 ? 0x1p-15 : 0;
-        const double lse = (double)max[r] * 0.6931471805599453 + log((double)sum[r]),
+        const double lse =
+                         at_origin(max[r], step.factor) * 0.6931471805599453 + log((double)sum[r]),
                      wanted = max_score + log(total);
         if (!(fabs(lse - wanted) <= 2 * score + 16 * unit))
             fail_msg("%s: case %d, row %d: lse %g, wanted %g (%s tiles, D %d)", set_name, number, r,
@@ -329,11 +330,15 @@ static void gradients_go_through_the_softmax(void **state) {
     enum { ROWS = 5, STRIDE = 80, COLUMNS = 64 };
     for (int capped = 0; capped < 2; capped++) {
         float p[ROWS * STRIDE], d[ROWS * STRIDE], s[ROWS * STRIDE], dp[ROWS * STRIDE], lse[ROWS],
-            delta[ROWS];
+            delta[ROWS], origin[ROWS] = {0};
         int first[ROWS] = {0, 3, 17, 0, 60}, last[ROWS] = {64, 64, 18, 0, 63};
         draw_numbers(s, ROWS * STRIDE);
         draw_numbers(dp, ROWS * STRIDE);
         draw_numbers(delta, ROWS);
+        if (!capped) { /* scores of 2^20 and more: their differences are exact */
+            origin[2] = 0x1p20f;
+            for (int i = 2 * STRIDE; i < 3 * STRIDE; i++) s[i] = 0x1p20f + rintf(4 * s[i]);
+        }
         memcpy(p, s, sizeof p);
         memcpy(d, dp, sizeof d);
         for (int r = 0; r < ROWS; r++) lse[r] = r == 3 ? INFINITY : 2 + draw_number();
@@ -344,6 +349,7 @@ static void gradients_go_through_the_softmax(void **state) {
                                        .scores = d,
                                        .first = first,
                                        .last = last,
+                                       .origin = origin,
                                        .lse = lse,
                                        .delta = delta,
                                        .scale = 0.7f,
@@ -351,7 +357,7 @@ static void gradients_go_through_the_softmax(void **state) {
         set.attention.gradients(&step);
         for (int r = 0; r < ROWS; r++) {
             for (int j = 0; j < COLUMNS; j++) {
-                double weight = 0, slope = 0.7, e = 0.7 * (double)s[r * STRIDE + j];
+                double weight = 0, slope = 0.7, e = 0.7 * (double)(s[r * STRIDE + j] - origin[r]);
                 if (capped) {
                     const double t = tanh(e / 0.9);
                     e = 0.9 * t;

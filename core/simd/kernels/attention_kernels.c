@@ -208,11 +208,11 @@ static void cap(at_step *s) {
     }
 }
 
-/* The max exponent of a row: of its visible columns, and so far. In the two vectors at the edges,
+/* The max score of a row: of its visible columns, and so far. In the two vectors at the edges,
  * columns that are not visible become -inf; beyond these vectors nothing is read. vf_max returns
  * its second argument where either is NaN: a NaN score does not hide the others, and reaches the
  * result through exp2. */
-static float max_exponent(const at_step *s, int r) {
+static float max_score(const at_step *s, int r) {
     const vf nothing = vf_set1(-INFINITY);
     float *x = s->scores + r * AT_SCORE_STRIDE;
     const int first = s->first[r], last = s->last[r], left = first / AT_LANES * AT_LANES,
@@ -229,8 +229,8 @@ static float max_exponent(const at_step *s, int r) {
         m1 = vf_max(vf_load(x + j + AT_LANES), m1);
     }
     if (j < right) m0 = vf_max(vf_load(x + j), m0);
-    const float exponent = vf_reduce_max(vf_max(m0, m1)) * s->factor;
-    return exponent > s->max[r] ? exponent : s->max[r];
+    const float max = vf_reduce_max(vf_max(m0, m1));
+    return max > s->max[r] ? max : s->max[r];
 }
 
 static void store_zeros(float *x, int from, int to) {
@@ -328,20 +328,47 @@ static void prefetch_during_softmax(const at_step *s, int r) {
         __builtin_prefetch((const char *)s->v_prefetch[0] + (ROW_LINES * r + line) * 64, 0, 2);
 }
 
-static void softmax(at_step *s) {
-    float origin[AT_MAX_ROWS] = {0}, max[AT_MAX_ROWS] = {0};
+/* A row whose exponents are large, now or before this step: max is its max score now. */
+static void softmax_of_large_row(at_step *s, int r, float max) {
+    s->alpha[r] = max == s->max[r]
+                      ? 1.0f
+                      : exp2f((float)(at_origin(s->max[r], s->factor) - at_origin(max, s->factor)));
+    if (!at_is_large(max, s->factor)) return;
+    float *x = s->scores + r * AT_SCORE_STRIDE;
+    const vf origin = vf_set1(max);
+    for (int j = s->first[r] / AT_LANES * AT_LANES; j < s->last[r]; j += AT_LANES)
+        vf_store(x + j, vf_sub(vf_load(x + j), origin));
+}
+
+/* The new max score of each row, the factor alpha for its sums so far, and the origin of its
+ * weights: 0 where the scores are already relative to the max score. */
+static void find_origins(at_step *s, float origin[AT_MAX_ROWS]) {
+    float max[AT_MAX_ROWS] = {0};
+    bool large = false;
     for (int r = 0; r < s->rows; r++) {
-        max[r] = s->first[r] < s->last[r] ? max_exponent(s, r) : s->max[r];
+        max[r] = s->first[r] < s->last[r] ? max_score(s, r) : s->max[r];
         /* Where all scores are -inf, the weights are 2^(-inf - 0) = 0. */
-        origin[r] = max[r] == -INFINITY ? 0.0f : max[r];
+        origin[r] = max[r] == -INFINITY ? 0.0f : max[r] * s->factor;
+        large |= at_is_large(max[r], s->factor) || at_is_large(s->max[r], s->factor);
     }
     for (int r = 0; r < s->rows; r += AT_LANES) {
         const int n = s->rows - r < AT_LANES ? s->rows - r : AT_LANES;
-        const vf before = vf_load_part(s->max + r, n), now = vf_load(origin + r);
+        const vf before = vf_mul(vf_load_part(s->max + r, n), vf_set1(s->factor)),
+                 now = vf_load(origin + r);
         vf alpha = vf_exp2(vf_sub(before, now));
         vf_store(s->alpha + r, vf_select(vf_equal(before, now), vf_set1(1.0f), alpha));
-        vf_store_part(s->max + r, vf_load(max + r), n);
     }
+    for (int r = 0; r < s->rows && large; r++) {
+        if (at_is_large(max[r], s->factor) || at_is_large(s->max[r], s->factor))
+            softmax_of_large_row(s, r, max[r]);
+        if (at_is_large(max[r], s->factor)) origin[r] = 0;
+    }
+    memcpy(s->max, max, (size_t)s->rows * sizeof *max);
+}
+
+static void softmax(at_step *s) {
+    float origin[AT_MAX_ROWS] = {0};
+    find_origins(s, origin);
     /* Values that are not all finite are multiplied in f32, term by term. */
     const bool paired = s->product == AT_DOT_BF16 && s->v_finite;
     for (int r = 0; r < s->rows; r++) {
