@@ -105,7 +105,8 @@ local function inverse(ratios)
   return list
 end
 
--- The max and the min of a metric's values at the points that `keep` keeps: {value, name} each.
+-- The max and the min of a metric's values at the points that `keep` keeps: {value, name} each, or
+-- nil where no point has the metric.
 local function extremes(r, metric, keep)
   local max, min
   for _, point in ipairs(r.points) do
@@ -116,7 +117,7 @@ local function extremes(r, metric, keep)
       if not min or value < min[1] then min = found end
     end
   end
-  return max or {0 / 0, "no point"}, min or {0 / 0, "no point"}
+  return max, min
 end
 
 local tokens = {score = {small = 2048, large = 4096}, mask = {small = 4096, large = 8192}}
@@ -221,15 +222,18 @@ return require "attune.experiment" {
       end
       local forward = extremes(r, "cost", keep "forward")
       local backward = extremes(r, "cost", keep "backward")
+      if not forward or not backward then return nil, "not measured" end
       return forward[1] < 1.5 and backward[1] < 2,
         ("at most %.2f (%s), %.2f (%s)"):format(forward[1], forward[2], backward[1], backward[2])
     end},
     {"Causal as a mask program is slower than causal as an option by less than a third", function(r)
       local _, min = extremes(r, "speedup", function(p) return p.change == "causal" end)
+      if not min then return nil, "not measured" end
       return min[1] > 0.75, ("%.2f times as fast (%s)"):format(min[1], min[2])
     end},
     {"No mask is slower than causal attention by more than a third", function(r)
       local _, min = extremes(r, "speedup", function() return true end)
+      if not min then return nil, "not measured" end
       return min[1] > 0.75, ("%.2f times as fast (%s)"):format(min[1], min[2])
     end},
     {"Windows and documents with less than 10% of visible pairs are at least 3 times "
@@ -237,12 +241,14 @@ return require "attune.experiment" {
       local _, min = extremes(r, "speedup", function(p)
         return (p.family == "window" or p.family == "documents") and p.percent_visible < 10
       end)
+      if not min then return nil, "not measured" end
       return min[1] > 3, ("at least %.2f times (%s)"):format(min[1], min[2])
     end},
     {"A mask whose tiles allow 4 times the speed is at least twice as fast", function(r)
       local _, min = extremes(r, "speedup", function(_, m)
         return m.allowed_by_tiles.median >= 4
       end)
+      if not min then return nil, "not measured" end
       return min[1] > 2, ("at least %.2f times (%s)"):format(min[1], min[2])
     end},
   },

@@ -1,6 +1,11 @@
---- Where attune's own files lie: beside this one in the source tree, under share/attune once installed.
-local here = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*$"
+--- The folders of attune's own files, in the source tree and once installed.
 local place = {}
+
+--- The folder that holds attune/init.lua, for LUA_PATH: lua in the source tree,
+--- PREFIX/share/lua/5.4 once installed.
+place.lua = debug.getinfo(1, "S").source:match "^@(.*)/[^/]*/[^/]*$"
+
+local function parent(folder) return folder:match "^(.+)/[^/]+$" or folder .. "/.." end
 
 local function exists(path)
   local f = io.open(path)
@@ -8,17 +13,17 @@ local function exists(path)
   return f ~= nil
 end
 
--- lua/attune/place.lua in the tree; PREFIX/share/lua/5.4/attune/place.lua installed.
-local roots = {here .. "/../..", here .. "/../../../attune"}
+-- What holds "plots" and "experiments": the source tree, or PREFIX/share/attune.
+local roots = {parent(place.lua), parent(parent(place.lua)) .. "/attune"}
 
---- The folder "plots" or "experiments"; nil when it is not there.
+--- The folder "plots" or "experiments"; nil when it does not exist.
+---@param name string
+---@return string?
 function place.folder(name)
   for _, root in ipairs(roots) do
-    if exists(("%s/%s/."):format(root, name)) or exists(("%s/%s"):format(root, name)) then return ("%s/%s"):format(root, name) end
+    local path = ("%s/%s"):format(root, name)
+    if exists(path .. "/.") then return path end
   end
 end
-
---- The folder that holds attune/init.lua, for LUA_PATH.
-place.lua = here:match "^(.*)/[^/]*$"
 
 return place
