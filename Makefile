@@ -24,6 +24,14 @@ ifdef SAN
 SAN_FLAGS := -fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 CFLAGS := -O1 -g1
 BUILD := build/san-$(subst $(comma),-,$(SAN))
+# The Lua interpreter is not instrumented, so that it must load the sanitizers' runtime first. Leaks
+# are looked for in the C tests only: sh, cc and gnuplot, which specs start, leave memory behind at
+# their end, and the leak checker of gcc 12 sometimes crashes while the thread pool sleeps.
+ifneq ($(findstring address,$(SAN)),)
+LUA_SAN = ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+  ATTUNE_TEST_PRELOAD="$$($(CC) -print-file-name=libasan.so) \
+  $$($(CC) -print-file-name=libubsan.so)"
+endif
 endif
 
 # Dependency files name objects relative to this folder, so an absolute BUILD must become relative.
@@ -82,7 +90,7 @@ SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 .PHONY: help all library deps deps-test deps-lint check-deps demo bench bench-peers bench-check
-.PHONY: test test-c test-lua test-isa test-neon lint format docs install uninstall clean
+.PHONY: test test-c test-lua test-collector test-isa test-neon lint format docs install uninstall clean
 .DEFAULT_GOAL := help
 
 help:
@@ -90,6 +98,8 @@ help:
 	@echo '                  and a report (4 minutes).'
 	@echo 'make test         Run all tests. test-c and test-lua run one half. test-isa runs them on'
 	@echo '                  every instruction set of this machine. test-neon emulates AArch64.'
+	@echo '                  test-collector runs the specs with an aggressive garbage collector.'
+	@echo 'make coverage     Print the percentage of lines and branches that the tests reach.'
 	@echo 'make all          Build build/attune, libattune.a, libattune.so and attune.pc.'
 	@echo 'make bench        Time the kernels and compare them with the limits of this machine.'
 	@echo 'make bench-check  Time this build against the build of an earlier commit, alternating.'
@@ -236,7 +246,17 @@ test-c: deps-test
 
 test-lua: deps-test
 	@$(AGAIN) library
-	@tests/run $(BUILD) lua
+	@$(LUA_SAN) tests/run $(BUILD) lua
+
+# The specs of what the binding does, with an aggressive collector (tests/support/collector.lua).
+COLLECTOR_SPECS ?= attention library linear mask_library position program tensor
+test-collector: deps-test
+	@$(AGAIN) library
+	@for mode in generational step full; do \
+	  echo "== collector: $$mode"; \
+	  ATTUNE_TEST_COLLECTOR=$$mode SPECS='$(COLLECTOR_SPECS)' $(LUA_SAN) tests/run $(BUILD) lua || \
+	    exit 1; \
+	done
 
 # Runs the tests once per instruction set of this machine.
 test-isa: deps-test
@@ -274,12 +294,12 @@ $(BUILD)/tests/%: tests/c/%.c $(SUPPORT_OBJECTS) $(BUILD)/libattune.a
 C_FILES := $(wildcard core/*/*.[ch] core/*/*/*.[ch] lua/binding/*.[ch] tests/c/*.[ch] \
   examples/*.c)
 
-# Builds everything with warnings as errors; shows the first messages when it fails.
-# The share of lines and branches of core and of lines of lua that the tests reach.
+# The percentage of lines and branches of core and of lines of lua that the tests reach.
 .PHONY: coverage
 coverage: deps-test
 	@tools/coverage
 
+# Builds everything with warnings as errors; shows the first messages when it fails.
 lint: deps-lint
 	@tools/lint
 	@for compiler in gcc clang; do \

@@ -91,7 +91,7 @@ describe("a run", function()
       return {square = p.a} end}]])
     local dir, marks = run.folder(), run.folder()
     os.execute(([[
-      MARKS=%s setsid build/attune run %s --out %s >/dev/null 2>&1 &
+      MARKS=%s setsid $ATTUNE_BUILD_DIR/attune run %s --out %s >/dev/null 2>&1 &
       p=$!
       while ! grep -q 3 %s 2>/dev/null; do sleep 0.02; done
       kill -9 $p
@@ -109,7 +109,7 @@ describe("a run", function()
       if r.status == "ok" then kept = kept + 1 end
     end
     assert.same(2, kept)
-    os.execute(("MARKS=%s build/attune run %s --out %s >/dev/null 2>&1"):format(marks, script, dir))
+    os.execute(("MARKS=%s $ATTUNE_BUILD_DIR/attune run %s --out %s >/dev/null 2>&1"):format(marks, script, dir))
     local results = assert(store.read(dir))
     assert.same(4, #results.points)
     for _, point in ipairs(results.points) do assert.same("ok", point.status) end
@@ -146,7 +146,7 @@ describe("a run", function()
       end}]])
       -- A shell starts background work with SIGINT ignored; luv's handler takes it all the same.
       local pipe = io.popen(([[
-        MARKS=%s build/attune run %s --out %s 2>&1 &
+        MARKS=%s $ATTUNE_BUILD_DIR/attune run %s --out %s 2>&1 &
         p=$!
         while [ ! -e %s ]; do sleep 0.02; done
         kill -%s $p
@@ -259,7 +259,7 @@ describe("misuse exits with 2 and a clear message", function()
     local dir = run.folder()
     local pipe = io.popen(
       (
-        "trap '' XFSZ; ulimit -f 1; build/attune run %s --out %s 2>&1; echo exit $?"
+        "trap '' XFSZ; ulimit -f 1; $ATTUNE_BUILD_DIR/attune run %s --out %s 2>&1; echo exit $?"
       ):format(script, dir)
     )
     local said = pipe:read "a"
@@ -330,7 +330,7 @@ error 'no'
   end)
   it("lets a plain lua5.4 find attune", function()
     local pipe = io.popen [[
-      cd / && eval "$("$OLDPWD"/build/attune env)" &&
+      cd / && eval "$("$OLDPWD/$ATTUNE_BUILD_DIR/attune" env)" &&
         lua5.4 -e 'print(require "attune".version)']]
     assert.truthy(pipe:read "a":find "^%d+%.%d+")
     pipe:close()
