@@ -78,6 +78,21 @@ void linear_long(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_featur
     linear_tensors(c);
 }
 
+void linear_of_100(attune_dtype dtype, linear_case *c) {
+    *c = (linear_case){.seed = 31,
+                       .B = 1,
+                       .Hq = 2,
+                       .Hk = 1,
+                       .Sq = 100,
+                       .Sk = 100,
+                       .D = 16,
+                       .Dv = 20,
+                       .M = 40,
+                       .dtype = dtype};
+    c->options.causal = true;
+    linear_tensors(c);
+}
+
 void linear_close(linear_case *c) {
     attune_tensor *all[] = {&c->q, &c->k, &c->v, &c->w};
     for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);

@@ -29,6 +29,8 @@ void linear_make(uint64_t seed, attune_dtype dtype, int64_t max_tokens, linear_c
 /* Long enough for sections. */
 void linear_long(uint64_t seed, int64_t Hq, int64_t Hk, int64_t S, attune_features features,
                  double epsilon, bool causal, linear_case *c);
+/* 100 causal tokens, two query heads over one key head. */
+void linear_of_100(attune_dtype dtype, linear_case *c);
 void linear_close(linear_case *c);
 
 double linear_at(const attune_tensor *t, int64_t a, int64_t b, int64_t i, int64_t d);

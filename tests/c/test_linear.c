@@ -155,7 +155,7 @@ static void agrees_with_the_definition(void **state) {
 }
 
 /* Long enough for sections; against f64. */
-static void long_texts_and_blocks(void **state) {
+static void long_sequences_and_blocks(void **state) {
     (void)state;
     for (int n = 0; n < 16; n++) {
         linear_case c;
@@ -389,7 +389,7 @@ static void error_falls_with_features(void **state) {
 
 /* Scores of 50 and more, in both directions, neither overflow nor vanish: a single key is what each
  * query gets back. */
-static void great_scores(void **state) {
+static void large_scores(void **state) {
     (void)state;
     for (int n = 0; n < 4; n++) {
         linear_case c = {.seed = 21,
@@ -428,22 +428,12 @@ static void great_scores(void **state) {
     }
 }
 
-/* Keys that are not visible to a row do not change it. */
-static void later_tokens_do_not_count(void **state) {
+/* A causal row does not depend on later tokens, nonfinite ones included. */
+static void later_tokens_change_no_earlier_row(void **state) {
     (void)state;
     for (int n = 0; n < 4; n++) {
-        linear_case c = {.seed = 31,
-                         .B = 1,
-                         .Hq = 2,
-                         .Hk = 1,
-                         .Sq = 100,
-                         .Sk = 100,
-                         .D = 16,
-                         .Dv = 20,
-                         .M = 40,
-                         .dtype = n & 1 ? ATTUNE_F64 : ATTUNE_F32};
-        c.options.causal = true;
-        linear_tensors(&c);
+        linear_case c;
+        linear_of_100(n & 1 ? ATTUNE_F64 : ATTUNE_F32, &c);
         attune_tensor before, after, early, late;
         MUST(attune_linear_attention(&c.q, &c.k, &c.v, &c.options, &before));
         const int64_t index[4] = {0, 0, 77, 3};
@@ -459,7 +449,7 @@ static void later_tokens_do_not_count(void **state) {
     }
 }
 
-static void misuse_is_told(void **state) {
+static void misuse_is_an_error(void **state) {
     (void)state;
     linear_case c;
     linear_long(1, 4, 2, 20, ATTUNE_FEATURES_FAVOR, 0, true, &c);
@@ -506,7 +496,7 @@ static void misuse_is_told(void **state) {
 }
 
 /* Each allocation fails once; nothing is lost, and the state stays as it was. */
-static void failed_allocations(void **state) {
+static void every_allocation_may_fail(void **state) {
     (void)state;
     linear_case c;
     linear_long(3, 2, 1, 300, ATTUNE_FEATURES_FAVOR, 1e-3, true, &c);
@@ -542,15 +532,15 @@ static void failed_allocations(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(agrees_with_the_definition),
-                                       cmocka_unit_test(long_texts_and_blocks),
+                                       cmocka_unit_test(long_sequences_and_blocks),
                                        cmocka_unit_test(bits_do_not_depend_on_threads),
                                        cmocka_unit_test(state_equals_prefill),
                                        cmocka_unit_test(projection_is_orthogonal),
                                        cmocka_unit_test(features_are_unbiased),
                                        cmocka_unit_test(error_falls_with_features),
-                                       cmocka_unit_test(great_scores),
-                                       cmocka_unit_test(later_tokens_do_not_count),
-                                       cmocka_unit_test(misuse_is_told),
-                                       cmocka_unit_test(failed_allocations)};
+                                       cmocka_unit_test(large_scores),
+                                       cmocka_unit_test(later_tokens_change_no_earlier_row),
+                                       cmocka_unit_test(misuse_is_an_error),
+                                       cmocka_unit_test(every_allocation_may_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -381,7 +381,7 @@ static void gradients_agree_with_f64(void **state) {
 }
 
 /* Long enough for sections, of all features; with fewer queries too. */
-static void long_texts(void **state) {
+static void long_sequences(void **state) {
     (void)state;
     for (int n = 0; n < 32; n += STEP) {
         linear_case c;
@@ -405,7 +405,7 @@ static void long_texts(void **state) {
 }
 
 /* Exponents of hundreds that grow, or fall, from token to token: nothing overflows or vanishes. */
-static void great_scores(void **state) {
+static void large_scores(void **state) {
     (void)state;
     for (int n = 0; n < 8; n++) {
         linear_case c = {.seed = 21,
@@ -460,23 +460,13 @@ static bool same_rows(const attune_tensor *a, const attune_tensor *b, int64_t fr
     return same;
 }
 
-/* An Inf or NaN of token 77 in v or k reaches dq of the rows that see it and no earlier ones, and v
- * is not in dv; in d_o it reaches keys that are visible to the row, and no later ones. */
-static void what_is_not_seen_does_not_count(void **state) {
+/* An Inf or NaN of token 77 in v or k reaches dq of the rows that attend to it and of no earlier
+ * row, and v is not in dv; in d_o it reaches the keys that row 77 attends to, and no later key. */
+static void nonfinite_values_reach_only_visible_rows(void **state) {
     (void)state;
     for (int n = 0; n < 6; n++) {
-        linear_case c = {.seed = 31,
-                         .B = 1,
-                         .Hq = 2,
-                         .Hk = 1,
-                         .Sq = 100,
-                         .Sk = 100,
-                         .D = 16,
-                         .Dv = 20,
-                         .M = 40,
-                         .dtype = ATTUNE_F32};
-        c.options.causal = true;
-        linear_tensors(&c);
+        linear_case c;
+        linear_of_100(ATTUNE_F32, &c);
         attune_tensor d_o, before[3], after[3];
         slopes_of(&c, &d_o);
         attune_tensor *changed = n < 2 ? &c.v : n < 4 ? &c.k : &d_o;
@@ -558,9 +548,9 @@ static void memory_is_linear(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradients_agree_with_differences),
                                        cmocka_unit_test(gradients_agree_with_f64),
-                                       cmocka_unit_test(long_texts),
-                                       cmocka_unit_test(great_scores),
-                                       cmocka_unit_test(what_is_not_seen_does_not_count),
+                                       cmocka_unit_test(long_sequences),
+                                       cmocka_unit_test(large_scores),
+                                       cmocka_unit_test(nonfinite_values_reach_only_visible_rows),
                                        cmocka_unit_test(bits_do_not_depend_on_threads),
                                        cmocka_unit_test(memory_is_linear)};
     return cmocka_run_group_tests(tests, NULL, NULL);

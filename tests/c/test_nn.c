@@ -257,7 +257,7 @@ static void adamw_follows_the_algorithm(void **state) {
     }
 }
 
-static void misuse_is_told(void **state) {
+static void misuse_is_an_error(void **state) {
     (void)state;
     const int64_t shape[2] = {2, 4}, other[1] = {3}, two[1] = {2};
     attune_tensor x, w, ids, y, rstd;
@@ -281,6 +281,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_agree_with_differences), cmocka_unit_test(dtypes_agree_with_f64),
         cmocka_unit_test(bits_do_not_depend_on_threads),    cmocka_unit_test(extremes_stay_sane),
-        cmocka_unit_test(adamw_follows_the_algorithm),      cmocka_unit_test(misuse_is_told)};
+        cmocka_unit_test(adamw_follows_the_algorithm),      cmocka_unit_test(misuse_is_an_error)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -433,7 +433,7 @@ static void programs_count_from_0_or_as_asked(void **state) {
     for (int t = 0; t < 6; t++) attune_tensor_close(all[t]);
 }
 
-static void misuse_is_told(void **state) {
+static void misuse_is_an_error(void **state) {
     attune_program *p;
     const attune_instruction forward = {.op = ATTUNE_OP_NEG, .a = {0}},
                              unknown = {.op = ATTUNE_OP_COUNT},
@@ -457,6 +457,6 @@ int main(void) {
                                        cmocka_unit_test(a_changed_tensor_is_noticed),
                                        cmocka_unit_test(hidden_values_do_not_leak),
                                        cmocka_unit_test(programs_count_from_0_or_as_asked),
-                                       cmocka_unit_test(misuse_is_told)};
+                                       cmocka_unit_test(misuse_is_an_error)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

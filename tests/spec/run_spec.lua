@@ -109,7 +109,8 @@ describe("a run", function()
       if r.status == "ok" then kept = kept + 1 end
     end
     assert.same(2, kept)
-    os.execute(("MARKS=%s $ATTUNE_BUILD_DIR/attune run %s --out %s >/dev/null 2>&1"):format(marks, script, dir))
+    local command = "MARKS=%s $ATTUNE_BUILD_DIR/attune run %s --out %s >/dev/null 2>&1"
+    os.execute(command:format(marks, script, dir))
     local results = assert(store.read(dir))
     assert.same(4, #results.points)
     for _, point in ipairs(results.points) do assert.same("ok", point.status) end

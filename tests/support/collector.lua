@@ -1,5 +1,5 @@
---- Makes the collector aggressive, so that an object that C code still uses but no longer anchors is
---- collected at once. ATTUNE_TEST_COLLECTOR names the mode:
+--- Makes the collector aggressive, so that an object that C code still uses but no longer anchors
+--- is collected at once. ATTUNE_TEST_COLLECTOR names the mode:
 ---   generational  a young collection whenever memory grew by 1%
 ---   step          every allocation is followed by a step of the incremental collector, which never
 ---                 rests: a cycle ends after a few hundred allocations
