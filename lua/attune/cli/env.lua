@@ -1,3 +1,4 @@
+local output = require "attune.cli.output"
 local text = require "attune.util.text"
 
 local env = {
@@ -6,7 +7,7 @@ local env = {
 
 function env.run()
   for _, name in ipairs {"LUA_PATH", "LUA_CPATH"} do
-    print(("export %s=%s"):format(name, text.shell_quote(os.getenv(name) or ";;")))
+    output.write(("export %s=%s\n"):format(name, text.shell_quote(os.getenv(name) or ";;")))
   end
   return 0
 end

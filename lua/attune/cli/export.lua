@@ -1,11 +1,15 @@
 local files = require "attune.util.files"
+local folder = require "attune.cli.folder"
 local json = require "attune.util.json"
+local output = require "attune.cli.output"
 local store = require "attune.results.store"
+local text = require "attune.util.text"
+local uv = require "luv"
 
 local export = {summary = "write results as one table, in CSV or JSON: one row per point"}
 
 function export.options(parser)
-  parser:argument("dir", "a folder of results")
+  parser:argument("dir", "a folder of results"):convert(folder)
   parser:option("--csv", "write comma-separated values to FILE; - is standard output")
     :argname "FILE"
     :args "?"
@@ -65,23 +69,25 @@ end
 
 function export.run(args)
   if (args.csv and args.json) or not (args.csv or args.json) then
-    io.stderr:write "attune export: expected either --csv or --json\n"
+    output.complain("attune export", "expected either --csv or --json")
     return 2
   end
   local results, why = store.read(args.dir)
   if not results then
-    io.stderr:write("attune export: ", why, "\n")
+    output.complain("attune export", why)
     return 2
   end
   local content = args.csv and csv(results) or json_text(results)
   local target = (args.csv or args.json)[1] or "-"
   if target == "-" then
-    io.write(content)
+    -- A terminal would obey control characters; a pipe or a file gets the data as it is.
+    local terminal = uv.guess_handle(1) == "tty"
+    output.write(terminal and text.printable(content, "\n") or content)
     return 0
   end
-  local ok, failed = files.write(target, content)
+  local ok, failed = files.save(target, content)
   if not ok then
-    io.stderr:write(("attune export: %s: %s\n"):format(target, failed))
+    output.complain("attune export", failed)
     return 1
   end
   return 0

@@ -1,3 +1,4 @@
+local output = require "attune.cli.output"
 local text = require "attune.util.text"
 
 local info = {summary = "describe this machine and measure its limits now"}
@@ -24,7 +25,7 @@ function info.run()
     {"sgemm", sgemm .. "  BLIS, matrices of 2048 x 2048"},
     {"bandwidth", bandwidth .. "  all threads read memory beyond the last cache"},
   }
-  for _, row in ipairs(rows) do print(("%-11s %s"):format(row[1], row[2])) end
+  for _, row in ipairs(rows) do output.line(("%-11s %s"):format(row[1], row[2])) end
   return 0
 end
 

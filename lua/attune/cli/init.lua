@@ -3,18 +3,60 @@
 -- Each command is a file in this folder that returns
 --     {summary = string, options = function(parser)?, run = function(args) -> exit status}
 -- where args is what argparse made of the command's arguments.
+local core = require "attune.core"
+-- Before luv is loaded, which opens files of its own.
+core._keep_standard_files()
+
+local output = require "attune.cli.output"
 local suggest = require "attune.util.suggest"
+local text = require "attune.util.text"
 
 local order = {"run", "list", "show", "plot", "report", "export", "info", "env", "repl"}
 local planned = {compare = true, model = true}
 
-local function say(...) io.stderr:write("attune: ", ..., "\n") end
+local function say(message) output.complain("attune", message) end
+
+-- The exit status when everything is printed: not 0 when standard output could not be written.
+local function final_status(status)
+  local ok, why = output.flush()
+  if ok then return status end
+  say("standard output: " .. why)
+  return status == 0 and 1 or status
+end
+
+-- A module that lies in the folder in which attune is started may come from a stranger, so attune
+-- does not look there. A script may: experiment/init.lua adds the folders for it.
+local function leave_out_current_folder()
+  local function without(path)
+    return (";" .. path .. ";"):gsub(";%./%?%.lua;", ";"):gsub(";%./%?/init%.lua;", ";")
+      :gsub(";%./%?%.so;", ";"):match "^;(.-);?$"
+  end
+  package.path, package.cpath = without(package.path), without(package.cpath)
+end
+
+-- Programs that this process starts get no file that it has open but the standard ones.
+local function keep_files_from_programs()
+  local uv = require "luv"
+  for _, place in ipairs {{io, "popen"}, {os, "execute"}, {uv, "spawn"}} do
+    local library, name = place[1], place[2]
+    local start = library[name]
+    library[name] = function(...)
+      core._close_on_exec()
+      return start(...)
+    end
+  end
+end
 
 local function new_parser(name, command)
-  local parser = require "argparse"("attune " .. name, command.summary):add_help "-h --help"
+  local parser = require "argparse"("attune " .. name, command.summary)
+  parser:add_help {"-h --help", action = function()
+    output.write(parser:get_help() .. "\n")
+    os.exit(final_status(0), true)
+  end}
   -- Misuse ends with status 2; argparse's own default would be 255.
   parser.error = function(self, message)
-    io.stderr:write(("attune %s: %s\n%s\n"):format(name, message, self:get_usage()))
+    output.complain("attune " .. name, message)
+    io.stderr:write(self:get_usage(), "\n")
     os.exit(2, true)
   end
   if command.options then command.options(parser) end
@@ -22,22 +64,24 @@ local function new_parser(name, command)
 end
 
 local function print_help()
-  print [[
+  output.write [[
 Usage: attune COMMAND [ARGUMENTS]
 
 attune is an attention laboratory. It runs experiments over attention engines, caches and
 positional encodings, tests their claims and draws their plots.
 
-Commands:]]
+Commands:
+]]
   for _, name in ipairs(order) do
-    print(("  %-8s %s"):format(name, require("attune.cli." .. name).summary))
+    output.line(("  %-8s %s"):format(name, require("attune.cli." .. name).summary))
   end
-  print [[
+  output.write [[
 
-"attune COMMAND --help" describes a command. "attune --version" prints the version.]]
+"attune COMMAND --help" describes a command. "attune --version" prints the version.
+]]
 end
 
-local function print_version() print("attune " .. require "attune.version") end
+local function print_version() output.line("attune " .. require "attune.version") end
 
 -- Ctrl-C keeps its short message; any other error comes with a traceback.
 local function traceback(m)
@@ -50,13 +94,12 @@ local function run_command(name, arguments)
   local args = new_parser(name, command):parse(arguments)
   local ok, status = xpcall(command.run, traceback, args)
   if ok then return status end
-  say(status)
+  -- A traceback has lines.
+  io.stderr:write("attune: ", text.printable(status, "\n\t"), "\n")
   return status:find "interrupted!" and 130 or 1
 end
 
----@param arguments string[] those of the process
----@return integer exit status
-return function(arguments)
+local function dispatch(arguments)
   local name = arguments[1]
   if name == nil or name == "--help" or name == "-h" or name == "help" then
     print_help()
@@ -82,4 +125,12 @@ return function(arguments)
     return 0
   end
   return run_command(name, table.move(arguments, 2, #arguments, 1, {}))
+end
+
+---@param arguments string[] those of the process
+---@return integer exit status
+return function(arguments)
+  leave_out_current_folder()
+  keep_files_from_programs()
+  return final_status(dispatch(arguments))
 end

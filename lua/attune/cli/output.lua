@@ -18,6 +18,13 @@ function output.write(s) note(io.stdout:write(s)) end
 ---@param s string
 function output.line(s) output.write(text.printable(s) .. "\n") end
 
+--- Writes a message of a command to standard error, as one line.
+---@param command string such as "attune run"
+---@param message string
+function output.complain(command, message)
+  io.stderr:write(command, ": ", text.printable(message), "\n")
+end
+
 --- Writes what is still in the buffer.
 ---@return boolean ok
 ---@return string? message the first failure since the program started

@@ -37,7 +37,8 @@ return function(results, max_rows)
   local lines = text.columns(columns, rows)
   if max_rows and #results.points > max_rows then
     local left = #results.points - max_rows
-    lines[#lines + 1] = (".. and %d more points: attune show %s"):format(left, results.dir)
+    local dir = text.shell_word(results.dir)
+    lines[#lines + 1] = (".. and %d more points: attune show %s"):format(left, dir)
   end
   return lines
 end

@@ -1,8 +1,11 @@
 local claims = require "attune.results.claims"
 local files = require "attune.util.files"
+local folder = require "attune.cli.folder"
+local output = require "attune.cli.output"
 local plan = require "attune.experiment.plan"
 local results_table = require "attune.cli.results_table"
 local runner = require "attune.experiment.runner"
+local schema = require "attune.results.schema"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 
@@ -10,10 +13,12 @@ local run = {
   summary = "run an experiment, or continue it, then draw its plots and write its report",
 }
 
+local max_rounds = 100000
+
 local function parse_rounds(s)
   local n = math.tointeger(tonumber(s))
-  if n and n >= 1 then return n end
-  return nil, ("--rounds: expected an integer of at least 1, got '%s'"):format(s)
+  if n and n >= 1 and n <= max_rounds then return n end
+  return nil, ("--rounds: expected an integer from 1 to %d, got '%s'"):format(max_rounds, s)
 end
 
 local function parse_jobs(s)
@@ -22,12 +27,14 @@ local function parse_jobs(s)
 end
 
 function run.options(parser)
-  parser:argument("script", "the script that declares the experiment")
-  parser:option("--out", "folder for the results; results/NAME by default"):argname "DIR"
+  parser:argument("script", "the script that declares the experiment"):convert(folder)
+  parser:option("--out", "folder for the results; results/NAME by default")
+    :argname "DIR"
+    :convert(folder)
   parser:option("--set", "values to use in place of the script's: name=value,value,name=value ..")
     :argname "K=V,.."
     :count "*"
-  parser:option("--only", "run only the points for which this Lua expression is true")
+  parser:option("--only", "run only the points for which this condition on the parameters holds")
     :argname "EXPR"
   parser:option("--rounds", "number of times that each point is measured")
     :argname "N"
@@ -71,21 +78,22 @@ end
 local function command_line()
   local parts = {"attune"}
   for _, word in ipairs(arg) do parts[#parts + 1] = text.shell_word(word) end
-  return table.concat(parts, " ")
+  return text.cut(table.concat(parts, " "), schema.limits.message)
 end
 
 local verdict_words = {held = "held", failed = "FAILED", undecided = "undecided"}
 
 local function print_claims(list)
   if #list == 0 then return end
-  print "\nClaims"
+  output.line ""
+  output.line "Claims"
   for _, c in ipairs(list) do
-    print(("  %-9s  %s"):format(verdict_words[c.verdict] or c.verdict, c.text))
-    if c.detail then print("             " .. c.detail:gsub("\n.*", "")) end
+    output.line(("  %-9s  %s"):format(verdict_words[c.verdict] or c.verdict, c.text))
+    if c.detail then output.line("             " .. c.detail:match "^[^\n]*") end
   end
 end
 
-local function say(message) io.stderr:write("attune run: ", message, "\n") end
+local function say(message) output.complain("attune run", message) end
 
 local function misuse(message)
   say(message)
@@ -112,8 +120,10 @@ local function draw(results, dir)
 end
 
 local function print_dry(outcome)
-  for _, point in ipairs(outcome.points) do print(plan.point_text(outcome.experiment, point)) end
-  print(("%d points, %d rounds each"):format(#outcome.points, outcome.experiment.rounds))
+  for _, point in ipairs(outcome.points) do
+    output.line(plan.point_text(outcome.experiment, point))
+  end
+  output.line(("%d points, %d rounds each"):format(#outcome.points, outcome.experiment.rounds))
 end
 
 -- The exit status: 1 when a point of this run has no result, or when a claim failed and failed
@@ -134,26 +144,35 @@ end
 local function finish(outcome, dir, args)
   local hashes = {}
   for _, point in ipairs(outcome.points) do hashes[point.hash] = true end
-  local results = assert(store.read(dir))
-  local run_results = assert(store.read(dir, hashes))
+  local results, why = store.read(dir)
+  if not results then return misuse(why) end
+  local run_results
+  run_results, why = store.read(dir, hashes)
+  if not run_results then return misuse(why) end
   local status = 0
   if outcome.measured > 0 or not files.kind(dir .. "/report.html") then
     results.claims = claims.judge(outcome.experiment, run_results)
-    local written, why = store.write_claims(dir, results.claims)
+    local written
+    written, why = store.write_claims(dir, results.claims)
     if not written then return misuse(why) end
     if not outcome.stopped then status = draw(results, dir) end
   end
-  for _, line in ipairs(results_table(run_results, 60)) do print(line) end
+  for _, line in ipairs(results_table(run_results, 60)) do output.line(line) end
   print_claims(results.claims)
   local claims_count = args.strict or not args.quick
   status = math.max(status, status_of(run_results.points, results.claims, claims_count))
-  if outcome.measured == 0 then print "\nNothing was left to measure; --fresh measures again." end
+  if outcome.measured == 0 then
+    output.line ""
+    output.line "Nothing was left to measure; --fresh measures again."
+  end
   if outcome.stopped then
-    print(("\nStopped. %d trials of this run are kept in %s; the same command continues there.")
+    output.line ""
+    output.line(("Stopped. %d trials of this run are kept in %s; the same command continues there.")
       :format(outcome.measured, dir))
     return outcome.status or 130
   end
-  print(("\nReport: %s/report.html   Plots: %s/plots"):format(dir, dir))
+  output.line ""
+  output.line(("Report: %s/report.html   Plots: %s/plots"):format(dir, dir))
   return status
 end
 
@@ -163,7 +182,7 @@ function run.run(args)
   local experiment = require "attune.experiment"
   local e, load_why = experiment.load(args.script)
   if not e then return misuse(load_why) end
-  local dir = (args.out or "results/" .. e.name):gsub("(.)/+$", "%1")
+  local dir = args.out or "results/" .. e.name
   local outcome
   outcome, why = runner.run {
     script = args.script,

@@ -9,6 +9,9 @@
 -- Every worker process loads this file, so it must not load the code that draws plots: the
 -- check of a plot's declaration is in attune.plot.spec, which loads nothing else of plot/.
 local check_plot = require "attune.plot.spec"
+local files = require "attune.util.files"
+local place = require "attune.place"
+local script_text = require "attune.experiment.script_text"
 local sweep = require "attune.experiment.points"
 local suggest = require "attune.util.suggest"
 
@@ -141,14 +144,17 @@ local function check_lists(e)
   end
 end
 
+local max_rounds, max_seconds = 100000, 1e8
+
 local function check_numbers(e)
-  if e.rounds and (math.type(e.rounds) ~= "integer" or e.rounds < 1) then
-    fail("rounds: expected an integer of at least 1, got %s", e.rounds)
+  local rounds = e.rounds
+  if rounds and (math.type(rounds) ~= "integer" or rounds < 1 or rounds > max_rounds) then
+    fail("rounds: expected an integer from 1 to %d, got %s", max_rounds, rounds)
   end
-  if e.timeout and not (e.timeout > 0) then
-    fail("timeout: expected seconds above 0, got %s", e.timeout)
+  if e.timeout and not (e.timeout > 0 and e.timeout <= max_seconds) then
+    fail("timeout: expected seconds above 0 and at most %d, got %s", max_seconds, e.timeout)
   end
-  if e.memory and not (e.memory > 0) then
+  if e.memory and not (e.memory > 0 and e.memory < math.huge) then
     fail("memory: expected bytes above 0, got %s", e.memory)
   end
 end
@@ -181,25 +187,59 @@ function experiment.is(value) return getmetatable(value) == experiment.type end
 local expected_script = "%s: expected a script that returns an experiment "
   .. '(return require "attune.experiment" {..}), got %s'
 
+-- A script may require modules of its own folder, wherever attune was started, and of the folder in
+-- which it was started. attune's own modules come before both.
+local function let_find_modules(folder)
+  local patterns, seen = {}, {}
+  local function add(list)
+    for pattern in list:gmatch "[^;]+" do
+      if not seen[pattern] then patterns[#patterns + 1], seen[pattern] = pattern, true end
+    end
+  end
+  add(("%s/?.lua;%s/?/init.lua"):format(place.lua, place.lua))
+  if not folder:find "[?;]" then add(("%s/?.lua;%s/?/init.lua"):format(folder, folder)) end
+  add(package.path)
+  add "./?.lua;./?/init.lua"
+  package.path = table.concat(patterns, ";")
+end
+
+-- A fingerprint of the script and of those modules of its folder that it has loaded. It changes
+-- with what a trial does, not with plots, claims or the choice of points.
+local function fingerprint(path, source)
+  local folder, parts, names = files.folder_of(path), {script_text.essence(source)}, {}
+  for name in pairs(package.loaded) do names[#names + 1] = tostring(name) end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local found = not name:find "^attune"
+      and package.searchpath(name, ("%s/?.lua;%s/?/init.lua"):format(folder, folder))
+    local module = found and files.read(found)
+    if module then parts[#parts + 1] = name .. "\n" .. script_text.essence(module) end
+  end
+  return sweep.hash(table.concat(parts, "\n"))
+end
+
+local max_script_bytes = 1 << 26
+
 --- Loads a script as text, never as bytecode.
 ---@param path string
 ---@return attune.Experiment? experiment nil when the script cannot be read, has a syntax error,
 --- raises an error or returns something else
 ---@return string? message
 function experiment.load(path)
-  local file, why = io.open(path, "rb")
-  if not file then return nil, why end
-  local text = file:read "a"
-  file:close()
-  if not text then return nil, path .. ": expected a script, got a folder" end
-  local chunk, syntax = load(text, "@" .. path, "t")
+  local text, why = files.read(path, max_script_bytes)
+  if not text then return nil, why end
+  -- The first line may name the program that runs the script.
+  local chunk, syntax = load((text:gsub("^#[^\n]*", "")), "@" .. path, "t")
   if not chunk then return nil, syntax end
-  local ok, result = xpcall(chunk, function(m) return type(m) == "string" and m or tostring(m) end)
+  let_find_modules(files.folder_of(path))
+  local ok, result = xpcall(chunk, tostring)
+  os.setlocale "C" -- numbers are written with a point, whatever the script has set
   if not ok then
-    local named = result:find("^" .. path:gsub("%p", "%%%0"))
+    local named = result:sub(1, #path) == path
     return nil, (named and "" or path .. ": ") .. result
   end
   if not experiment.is(result) then return nil, expected_script:format(path, type(result)) end
+  result.source = fingerprint(path, text)
   return result
 end
 

@@ -1,4 +1,5 @@
 --- Which trials a run has to do, and how it describes itself.
+local condition = require "attune.experiment.condition"
 local json = require "attune.util.json"
 local schema = require "attune.results.schema"
 local store = require "attune.results.store"
@@ -63,6 +64,7 @@ function plan.describe(e, options)
     quick = options.quick or false,
     script = options.script,
     command = options.command,
+    source = e.source,
     rounds = e.rounds,
     parameters = json.list(e.parameters),
     metrics = metric_list(e),
@@ -84,27 +86,18 @@ function plan.point_text(e, point)
   return table.concat(parts, ", ")
 end
 
--- What the expression of --only may read: the point's parameters, then math and string.
-local function only_environment(point)
-  return setmetatable({}, {__index = function(_, k)
-    local v = point.parameters[k]
-    return v ~= nil and v or ({math = math, string = string})[k]
-  end})
-end
-
 --- The points of a declaration. Raises an error when the grid or `only` is wrong.
 ---@param e attune.Experiment narrowed
----@param only? string a Lua expression over the parameters; keeps points for which it is true
+---@param only? string a condition over the parameters, see experiment/condition.lua; keeps the
+--- points for which it holds
 function plan.points(e, only)
+  local holds = only and condition.compile(only, e.parameters)
   local points = sweep.points(e, require "attune.version")
-  if not only then return points end
+  os.setlocale "C" -- `where` and `derived` are the script's functions
+  if not holds then return points end
   local kept = {}
   for _, point in ipairs(points) do
-    local chunk, why = load("return " .. only, "=--only", "t", only_environment(point))
-    if not chunk then error("--only: " .. why, 0) end
-    local ok, value = pcall(chunk)
-    if not ok then error("--only: " .. tostring(value), 0) end
-    if value then kept[#kept + 1] = point end
+    if holds(point.parameters) then kept[#kept + 1] = point end
   end
   return kept
 end

@@ -8,6 +8,16 @@ local function sorted_keys(t)
   return keys
 end
 
+-- What JSON cannot hold is stored as these texts (util/json.lua), so that no text may equal them.
+local reserved = {NaN = true, Infinity = true, ["-Infinity"] = true}
+
+local function check_value(name, value)
+  if value ~= value or reserved[value] then
+    error(("%s: expected a value other than NaN, or the text 'NaN' or 'Infinity', got %s")
+      :format(name, tostring(value)), 0)
+  end
+end
+
 local function canonical_value(v)
   if math.type(v) == "float" then return ("%.17g"):format(v) end
   if type(v) == "string" then return ("%q"):format(v) end
@@ -88,6 +98,17 @@ local function combinations(names, grid, visit)
   at(1)
 end
 
+local max_combinations, max_points = 10000000, 100000
+
+local function check_size(names, grid)
+  local count = 1.0
+  for _, name in ipairs(names) do count = count * #grid[name] end
+  if count > max_combinations then
+    error(("grid: expected at most %d combinations of values, got %.3g"):format(max_combinations,
+      count), 0)
+  end
+end
+
 --- The points in sweep order. Raises an error for two points with the same parameters.
 ---@param experiment attune.Experiment checked by declare
 ---@param version string part of the hash, as other code may give other results
@@ -97,6 +118,7 @@ function sweep.points(experiment, version)
   for _, name in ipairs(sweep.names(experiment)) do
     if experiment.grid and experiment.grid[name] then in_grid[#in_grid + 1] = name end
   end
+  check_size(in_grid, experiment.grid)
   combinations(in_grid, experiment.grid or {}, function(varied)
     local p = {}
     for k, v in pairs(experiment.fixed or {}) do p[k] = v end
@@ -111,6 +133,10 @@ function sweep.points(experiment, version)
       error(("grid: duplicate point, got two with %s"):format(text), 0)
     end
     by_text[text] = true
+    if #points >= max_points then
+      error(("grid: expected at most %d points, got more"):format(max_points), 0)
+    end
+    for name, value in pairs(p) do check_value(name, value) end
     points[#points + 1] = {
       parameters = p,
       hash = sweep.hash(experiment.name .. "\n" .. version .. "\n" .. text),

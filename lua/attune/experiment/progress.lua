@@ -29,10 +29,11 @@ end
 
 local function width(self)
   local columns = self.tty and self.tty:get_winsize()
-  return columns and columns > 20 and columns or 80
+  return columns and columns > 0 and columns or 80
 end
 
 local function cut(s, n)
+  if n < 1 then return "" end
   if (utf8.len(s) or #s) <= n then return s end
   return s:sub(1, (utf8.offset(s, n) or n) - 1) .. "…"
 end
@@ -47,17 +48,20 @@ end
 function Progress:draw(what)
   if not self.terminal then return end
   local columns = width(self)
-  local bar_width = math.max(8, math.min(30, columns // 4))
+  -- A terminal that is too narrow for a bar shows the numbers only.
+  local bar_width = columns >= 20 and math.max(8, math.min(30, columns // 4)) or 0
   local full = self.total > 0 and self.done * bar_width // self.total or bar_width
   local bar = ("█"):rep(full) .. ("░"):rep(bar_width - full)
-  local rest = (" %d/%d  %s  %s"):format(self.done, self.total, eta(self), what or "")
+  local shown = text.printable(what or "")
+  local rest = (" %d/%d  %s  %s"):format(self.done, self.total, eta(self), shown)
+  if bar_width == 0 then rest = rest:sub(2) end
   put("\r\27[K" .. bar .. cut(rest, columns - bar_width - 1))
 end
 
 --- Prints a line that stays, such as a failure or a warning.
 function Progress:say(line)
   if self.terminal then put("\r\27[K") end
-  put(line .. "\n")
+  put(text.printable(line) .. "\n")
 end
 
 --- Call before a trial starts.

@@ -1,5 +1,6 @@
 --- Runs a sweep: one worker process per trial, round by round, each record stored as it comes.
 local uv = require "luv"
+local core = require "attune.core"
 local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
 local plan = require "attune.experiment.plan"
@@ -8,6 +9,8 @@ local provenance = require "attune.results.provenance"
 local schema = require "attune.results.schema"
 local store = require "attune.results.store"
 local sweep = require "attune.experiment.points"
+local text = require "attune.util.text"
+local validate = require "attune.results.validate"
 
 local runner = {}
 
@@ -44,6 +47,7 @@ local function record_of(e, trial, options, control)
     seed = seed,
     quick = options.quick or false,
     memory = e.memory,
+    parent = uv.os_getpid(),
   }, control)
   if not record then return nil end
   record.schema = schema.version
@@ -90,7 +94,7 @@ local function run_trials(e, trials, options, control, bar, writer)
   return {measured = measured, stopped = stopped}
 end
 
--- The declaration as this run uses it and its points, or nil and a message.
+-- The declaration as this run uses it, its points and its description; nil and a message.
 local function prepare(options)
   local e, why = experiment.load(options.script)
   if not e then return nil, why end
@@ -102,26 +106,67 @@ local function prepare(options)
   if #result == 0 then
     return nil, "grid: expected at least one point, got none (where, derived or --only leave none)"
   end
-  return e, result
+  local description = plan.describe(e, options)
+  why = validate.description(description)
+  if why then return nil, why end
+  return e, result, description
 end
 
---- Runs what is still to be run.
----@param options attune.RunOptions
----@return attune.RunOutcome? outcome nil for misuse or a full disk
----@return string? message
-function runner.run(options)
-  local e, points = prepare(options)
-  if not e then return nil, points end
-  if options.dry then return {measured = 0, points = points, experiment = e, dry = true} end
+local wait_milliseconds = 100
 
-  local ok, why = store.open(options.dir, plan.describe(e, options))
+-- Locks the folder for this run, so that no trial is recorded twice. Waits, and says so, while
+-- another run holds the lock. Returns a descriptor, or false where the file system has no locks;
+-- nil and a message when the folder cannot be opened.
+local function lock(dir, say)
+  local said
+  while true do
+    local fd, why, code = core._lock_folder(dir)
+    if fd then
+      -- The folder may have been replaced while this run waited.
+      local locked, named = uv.fs_fstat(fd), uv.fs_stat(dir)
+      if locked and named and locked.ino == named.ino and locked.dev == named.dev then return fd end
+      uv.fs_close(fd)
+      if not named then return nil, dir .. ": expected the folder to stay, but it was deleted" end
+    elseif code == "unsupported" then
+      say(dir .. ": this file system has no locks; do not run twice in this folder")
+      return false
+    elseif code ~= "busy" then
+      return nil, why
+    elseif not said then
+      say(dir .. ": another run is writing to this folder; waiting for its end")
+      said = true
+    end
+    uv.sleep(wait_milliseconds)
+  end
+end
+
+-- The trials of records whose results this run keeps.
+local function kept_records(records, points)
+  local of, list = {}, {}
+  for _, point in ipairs(points) do of[point.hash] = true end
+  for _, record in pairs((store.chosen(records))) do
+    if of[record.hash] then list[#list + 1] = record end
+  end
+  return list
+end
+
+-- What is still to be run in a folder that this run holds; nil and a message.
+local function open(options, e, points, description, say)
+  local ok, why = store.open(options.dir, description)
   if not ok then return nil, why end
-  local trials = plan.trials(points, e.rounds, (store.records(options.dir)), options.fresh)
+  local records = store.records(options.dir)
   if options.fresh then
     ok, why = store.clear(options.dir)
     if not ok then return nil, why end
+  else
+    local edited = store.other_source(kept_records(records, points), e.source)
+    if edited then say(options.dir .. ": " .. edited) end
   end
-  local control = {worker = options.worker}
+  return plan.trials(points, e.rounds, records, options.fresh)
+end
+
+-- Runs the trials. Returns what run_trials returns.
+local function measure(e, trials, options, control)
   local unwatch = watch_signals(control)
   local bar = progress(#trials)
   local header = #trials > 0 and provenance(options.script, options.command or "") or {}
@@ -130,13 +175,42 @@ function runner.run(options)
   bar:close()
   writer:close()
   unwatch()
-  if not done then return nil, message end
+  return done, message
+end
+
+local function to_standard_error(message)
+  io.stderr:write("attune run: ", text.printable(message), "\n")
+end
+
+--- Runs what is still to be run. The folder stays locked until outcome.lock is closed or the
+--- process ends.
+---@param options attune.RunOptions
+---@return attune.RunOutcome? outcome nil for misuse or a full disk
+---@return string? message
+function runner.run(options)
+  local e, points, description = prepare(options)
+  if not e then return nil, points end
+  if options.dry then return {measured = 0, points = points, experiment = e, dry = true} end
+  local ok, why = store.make(options.dir, e.name)
+  if not ok then return nil, why end
+  local held
+  held, why = lock(options.dir, to_standard_error)
+  if held == nil then return nil, why end
+  local trials, done
+  trials, why = open(options, e, points, description, to_standard_error)
+  local control = {worker = options.worker}
+  if trials then done, why = measure(e, trials, options, control) end
+  if not done then
+    if held then uv.fs_close(held) end
+    return nil, why
+  end
   return {
     measured = done.measured,
     stopped = done.stopped,
     status = control.status,
     points = points,
     experiment = e,
+    lock = held or nil,
   }
 end
 

@@ -157,7 +157,7 @@ end
 local function judged(value, detail)
   if type(value) == "boolean" then return value and "held" or "failed", detail end
   local meta = getmetatable(value)
-  if meta and meta.__name == "attune.verdict" then
+  if type(meta) == "table" and meta.__name == "attune.verdict" then
     local ratio = ("%s; claimed %s"):format(tostring(value.ratio), value.bound)
     return value.verdict, ratio .. (detail and "; " .. detail or "")
   end
@@ -174,12 +174,13 @@ end
 function claims.judge(experiment, results)
   local list = {}
   for i, claim in ipairs(experiment.claims or {}) do
-    local ok, value, detail = pcall(claim[2], claims.over(results))
-    local v, d
-    if ok then
-      v, d = judged(value, detail and tostring(detail))
-    else
-      v, d = "failed", "error: " .. tostring(value)
+    local ok, v, d = pcall(function()
+      local value, detail = claim[2](claims.over(results))
+      return judged(value, detail and tostring(detail))
+    end)
+    os.setlocale "C" -- numbers are written with a point, whatever the function has set
+    if not ok then
+      v, d = "failed", "error: " .. (type(v) == "string" and v or "a " .. type(v))
     end
     list[i] = {text = claim[1], verdict = v, detail = d}
   end

@@ -9,6 +9,29 @@ local schema = {}
 --- experiment.json carry it as `schema`.
 schema.version = 1
 
+--- What a folder of results may contain. Reading a folder, declaring an experiment and the answer
+--- of a trial are checked against these limits: results/validate.lua.
+schema.limits = {
+  name = 128, -- bytes, of a parameter, a metric or an experiment
+  unit = 32, -- bytes
+  text = 1 << 13, -- bytes: about, caption, title, a claim, the value of a parameter
+  message = 1 << 16, -- bytes: a reason, a warning, a detail, a command
+  depth = 20, -- nested tables in a record
+  parameters = 256,
+  metrics = 1000, -- of one trial
+  list = 1000, -- plots, claims, warnings of one trial
+  samples = 1000000, -- of one metric and trial
+  record = 1 << 24, -- bytes, one line of trials/*.jsonl
+  description = 1 << 23, -- bytes, experiment.json and claims.json
+  file = 1 << 28, -- bytes, one file of trials
+  files = 10000,
+  warnings = 1000, -- shown of all trials together
+}
+
+schema.statuses = {ok = true, skipped = true, failed = true, oom = true, timeout = true}
+schema.verdicts = {held = true, failed = true, undecided = true}
+schema.plot_kinds = {line = true, bars = true, heat = true, pixels = true}
+
 ---@alias attune.Status
 ---| "ok"       every metric was measured
 ---| "skipped"  the trial said that the point does not apply

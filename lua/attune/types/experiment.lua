@@ -20,6 +20,7 @@
 ---@field trial fun(p: table, t: attune.Trial): table<string, any>?, string?
 ---@field plots? attune.PlotSpec[] docs/plots.md
 ---@field claims? table[] {text, function(r) return .. end}
+---@field source? string fingerprint of the script, set by experiment.load
 
 ---@class attune.MetricDeclaration
 ---@field unit? string
@@ -71,7 +72,7 @@
 ---@field quick? boolean
 ---@field rounds? integer
 ---@field set? table<string, any[]>
----@field only? string a Lua expression over the parameters
+---@field only? string a condition over the parameters
 ---@field fresh? boolean measure everything again
 ---@field dry? boolean only return the points
 ---@field fail_fast? boolean stop at the first trial that fails
@@ -85,3 +86,4 @@
 ---@field dry? boolean
 ---@field stopped? boolean a signal ended the run
 ---@field status? integer exit status for that signal
+---@field lock? integer descriptor of the locked folder

@@ -20,6 +20,7 @@
 ---@field core_peak? integer bytes, max memory of all tensors
 ---@field load number load average of the machine
 ---@field warnings? string[]
+---@field source? string fingerprint of the script that measured
 
 --- The content of experiment.json.
 ---@class attune.Description
@@ -29,6 +30,7 @@
 ---@field quick boolean
 ---@field script string
 ---@field command? string
+---@field source? string fingerprint of the script, see experiment/script_text.lua
 ---@field rounds integer
 ---@field parameters string[]
 ---@field metrics attune.Metric[]

@@ -111,6 +111,18 @@ function text.printable(s, keep)
   return table.concat(out)
 end
 
+--- A text of at most max_bytes bytes, cut between two characters.
+---@param s string
+---@param max_bytes integer
+---@return string
+function text.cut(s, max_bytes)
+  if #s <= max_bytes then return s end
+  local last = max_bytes - 2
+  -- 10xxxxxx continues a character of UTF-8.
+  while last > 0 and s:byte(last + 1) & 0xc0 == 0x80 do last = last - 1 end
+  return s:sub(1, last) .. ".."
+end
+
 --- The value of a parameter, or a reason, as one line.
 ---@return string
 function text.plain(v)

@@ -1,0 +1,192 @@
+--- The files of a folder of results, read and checked. Nothing outside the folder is read: a link
+--- is refused, and so is what is no file.
+local files = require "attune.util.files"
+local json = require "attune.util.json"
+local schema = require "attune.results.schema"
+local validate = require "attune.results.validate"
+
+local limits = schema.limits
+
+local reader = {}
+
+--- The content of experiment.json.
+---@param dir string
+---@return attune.Description? description
+---@return string? message
+---@return "missing"|"broken"|nil code broken: the file is not whole
+function reader.description(dir)
+  local path = dir .. "/experiment.json"
+  if not files.kind_inside(path) then
+    return nil, path .. ": expected an experiment's description, got nothing", "missing"
+  end
+  local content, why = files.read_inside(path, limits.description)
+  if not content then return nil, why end
+  local value, message = json.decode(content)
+  if message then return nil, ("%s: expected JSON: %s"):format(path, message), "broken" end
+  why = validate.description(value)
+  if why then return nil, ("%s: %s"):format(path, why) end
+  return value
+end
+
+--- The content of claims.json; an empty list and a message when it cannot be used.
+---@param dir string
+---@return attune.ClaimVerdict[] claims
+---@return string? message
+function reader.claims(dir)
+  local path = dir .. "/claims.json"
+  if not files.kind_inside(path) then return {} end
+  local content, why = files.read_inside(path, limits.description)
+  local value
+  if content then value, why = json.decode(content) end
+  if not why then why = validate.claims(value) end
+  if why then return {}, "claims.json is left out: " .. why end
+  return value
+end
+
+-- Collects messages up to a number and counts the others.
+local function message_list(max_count, rest)
+  local list, left_out = {}, 0
+  return {
+    add = function(message)
+      if #list < max_count then list[#list + 1] = message else left_out = left_out + 1 end
+    end,
+    all = function()
+      if left_out > 0 then list[#list + 1] = rest:format(left_out) end
+      return list
+    end,
+  }
+end
+
+local max_bad_lines = 20
+
+-- Reads one line into records or headers. Returns a message when it is neither.
+local function read_line(name, line, records, headers)
+  if #line > limits.record then
+    return ("expected at most %d bytes, got %d"):format(limits.record, #line)
+  end
+  local value, why = json.decode(line)
+  if why then return why end
+  if type(value) == "table" and value.header ~= nil then
+    why = validate.header(value.header)
+    if why then return "header." .. why end
+    value.header.file = name
+    headers[#headers + 1] = value.header
+    return nil
+  end
+  why = validate.record(value)
+  if why then return why end
+  for parameter, x in pairs(value.parameters) do
+    -- JSON has no infinities; see json.number.
+    if type(x) == "string" then value.parameters[parameter] = json.number(x) or x end
+  end
+  records[#records + 1] = value
+end
+
+--- All records and headers in the order of the files. A line that is no record, such as the last
+--- one of a writer that was killed, is skipped and becomes a warning.
+---@param dir string
+---@return attune.Record[] records
+---@return attune.Provenance[] headers
+---@return string[] warnings
+function reader.records(dir)
+  local records, headers = {}, {}
+  local bad = message_list(max_bad_lines, "and %d more lines are no records")
+  for i, name in ipairs(files.list(dir .. "/trials")) do
+    if i > limits.files then
+      bad.add(("trials: only the first %d files are read"):format(limits.files))
+      break
+    end
+    if name:find "%.jsonl$" then
+      local content, why = files.read_inside(dir .. "/trials/" .. name, limits.file)
+      if not content then bad.add(("trials/%s is skipped: %s"):format(name, why)) end
+      local number = 0
+      for line in (content or ""):gmatch "[^\n]+" do
+        number = number + 1
+        why = read_line(name, line, records, headers)
+        if why then bad.add(("trials/%s: line %d is no record: %s"):format(name, number, why)) end
+      end
+    end
+  end
+  return records, headers, bad.all()
+end
+
+--- The warnings of records, up to a number of them.
+---@param records attune.Record[]
+---@return string[]
+function reader.warnings(records)
+  local list = message_list(limits.warnings, "and %d more warnings")
+  for _, record in ipairs(records) do
+    for _, warning in ipairs(record.warnings or {}) do list.add(warning) end
+  end
+  return list.all()
+end
+
+--- The record that counts for each point and round: the first complete one (ok or skipped), else
+--- the last one.
+---@param records attune.Record[]
+---@return table<string, attune.Record> by_key keys are "hash:round"
+---@return string[] order keys in order of first appearance
+function reader.chosen(records)
+  local by_key, order = {}, {}
+  for _, record in ipairs(records) do
+    local key = record.hash .. ":" .. record.round
+    local before = by_key[key]
+    if not before then order[#order + 1] = key end
+    if not before or not (before.status == "ok" or before.status == "skipped") then
+      by_key[key] = record
+    end
+  end
+  return by_key, order
+end
+
+--- A sentence when trials were measured by another source than `source`, else nil.
+---@param records attune.Record[] those that count
+---@param source? string a fingerprint of the script, see experiment/source.lua
+---@return string?
+function reader.other_source(records, source)
+  local other, complete = 0, 0
+  for _, record in ipairs(records) do
+    if record.status == "ok" or record.status == "skipped" then
+      complete = complete + 1
+      if source and record.source and record.source ~= source then other = other + 1 end
+    end
+  end
+  if other == 0 then return nil end
+  return ("%d of %d trials were measured before the script was edited; --fresh measures all again")
+    :format(other, complete)
+end
+
+-- A folder inside a folder of results that is a link could lead anywhere.
+local function check_inside(dir)
+  for _, name in ipairs {"trials", "plots"} do
+    local path = ("%s/%s"):format(dir, name)
+    local kind = files.kind_inside(path)
+    if kind and kind ~= "directory" then
+      return nil, ("%s: expected a folder, got a %s"):format(path, kind)
+    end
+  end
+  return true
+end
+
+--- Checks that dir is a folder of results and returns its description.
+---@param dir string
+---@return attune.Description? description
+---@return string? message
+function reader.open(dir)
+  local kind = files.kind(dir)
+  if kind ~= "directory" then
+    return nil, dir .. ": expected a folder of results, got " .. (kind or "nothing")
+  end
+  local description, why = reader.description(dir)
+  if not description then
+    return nil, ("%s: expected a folder of results: %s"):format(dir, why)
+  end
+  local ok
+  ok, why = check_inside(dir)
+  if not ok then return nil, why end
+  return description
+end
+
+reader.check_inside = check_inside
+
+return reader
