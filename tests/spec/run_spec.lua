@@ -195,7 +195,7 @@ describe("misuse exits with 2 and a clear message", function()
     refused("error 'oops'", "oops")
     refused(
       'return require "attune.experiment" {trial = print, grid = {a = {1}}}',
-      "name: expected one, got none"
+      "name: expected letters, digits, %- and _, got none"
     )
     refused(
       'return require "attune.experiment" {name = "x y", trial = print, grid = {a = {1}}}',

@@ -4,7 +4,7 @@
 --- program takes it for an option
 ---@return string? message
 return function(path)
-  if path == "" then return nil, "expected the name of a folder or file, got an empty text" end
+  if path == "" then return nil, "expected the name of a folder or file, got an empty one" end
   if path:sub(1, 1) == "-" then path = "./" .. path end
   return (path:gsub("(.)/+$", "%1"))
 end

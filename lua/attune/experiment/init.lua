@@ -167,7 +167,7 @@ local experiment = {}
 function experiment.declare(e)
   if type(e) ~= "table" then fail("expected a table of fields, got a %s", type(e)) end
   check_fields("", e, fields)
-  if not e.name then fail("name: expected one, got none") end
+  if not e.name then fail("name: expected letters, digits, - and _, got none") end
   if not e.name:find "^[%w_-]+$" then
     fail("name: expected letters, digits, - and _, got '%s'", e.name)
   end

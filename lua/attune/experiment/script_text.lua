@@ -191,7 +191,7 @@ function script_text.outline(source)
   local tokens, why = script_text.tokens(source)
   if not tokens then return nil, why end
   local fields = declaration(tokens)
-  if not fields then return nil, 'no call of require "attune.experiment" with a table' end
+  if not fields then return nil, "no call of attune.experiment with a table" end
   local outline = {}
   for _, name in ipairs {"name", "about"} do
     outline[name] = fields[name] and string_value(tokens, fields[name])

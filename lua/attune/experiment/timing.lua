@@ -30,7 +30,7 @@ local function check_options(options)
     for _, name in ipairs(option_names) do found = found or name == k end
     if not found then
       local hint = require "attune.util.suggest"(tostring(k), option_names)
-      error(("unknown option '%s': %s"):format(tostring(k), hint), 4)
+      error(("unknown option '%s': %s"):format(tostring(k), hint), 3)
     end
   end
 end
@@ -61,7 +61,7 @@ end
 ---@return attune.Timing
 function timing.time(fn, options)
   options = options or {}
-  if type(fn) ~= "function" then error("time: expected a function, got a " .. type(fn), 3) end
+  if type(fn) ~= "function" then error("time: expected a function, got a " .. type(fn), 2) end
   check_options(options)
   local min_count, max_count = options.least or 5, options.most or 1000
   local budget, spread = options.budget or 1, options.spread or 0.01

@@ -187,7 +187,11 @@ function files.is_temporary(name) return name:find(temporary_pattern) ~= nil end
 
 -- Writes a temporary file beside path, flushes it to disk and renames it to path.
 local function replace(path, text, mode)
-  local fd, temporary = files.temporary(files.folder_of(path))
+  local folder = files.folder_of(path)
+  if files.kind(folder) ~= "directory" then
+    return nil, ("%s: expected a folder that exists, got %s"):format(path, folder)
+  end
+  local fd, temporary = files.temporary(folder)
   if not fd then return nil, temporary end
   local ok, why = files.put(fd, text)
   if ok and mode then ok, why = uv.fs_fchmod(fd, mode) end
