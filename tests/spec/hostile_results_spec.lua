@@ -9,8 +9,9 @@ local uv = require "luv"
 
 local function description()
   return {
-    schema = 1, name = "t", about = "a", quick = false, script = "x.lua",
-    command = "attune run x.lua", rounds = 2, parameters = json.list {"a"}, metrics = json.list {{name = "y", unit = "s"}},
+    schema = 1, name = "t", about = "a", quick = false, script = "x.lua", rounds = 2,
+    command = "attune run x.lua", parameters = json.list {"a"},
+    metrics = json.list {{name = "y", unit = "s"}},
     plots = json.list {{kind = "line", x = "a", y = "y"}}, claims = json.list {"c"},
   }
 end
