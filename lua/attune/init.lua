@@ -32,7 +32,7 @@ local program
 local function handle_of(value, kind)
   if type(value) ~= "function" and type(value) ~= "table" then return value end
   program = program or require "attune.program"
-  return program.handle_at(value, kind, 4)
+  return program.handle(value, kind)
 end
 
 -- The options with programs in place of functions, in a new table: a user's table is not modified,

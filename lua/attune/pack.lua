@@ -30,8 +30,8 @@ local function copy_ids(ids, n, capacity, level)
     local id = rawget(ids, k)
     if math.type(id) ~= "integer" then
       refuse(
-        level + 1, "documents: expected integers, got %s as id %d of number %d", options.describe(id),
-        k, n
+        level + 1, "documents: expected integers, got %s as id %d of number %d",
+        options.describe(id), k, n
       )
     end
     copy[k] = id

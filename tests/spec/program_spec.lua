@@ -406,7 +406,7 @@ describe("tracing", function()
     fails("expected the function to return a number.*got a comparison", function()
       run(function(_, at) return at.i:lt(3) end)
     end)
-    fails("score: expected a number or a traced value, got \"x\"", function()
+    fails("score: expected the function to return a number.*got a string, \"x\"", function()
       run(function() return "x" end)
     end)
     fails("mask: expected the function to return a comparison.*got a number", function()
@@ -512,7 +512,7 @@ describe("tracing", function()
   end)
 
   it("finds comparisons that Lua itself answers", function()
-    local suspicious = require "attune.program.trace".suspicious
+    local suspicious = require "attune.program.source_check".suspicious
     local function equals(at) return at.i == 3 end
     local function joins(at) return at.i:lt(3) or at.j:lt(2) end
     local function fine(at, n) return at.i:lt(n or 3) | at.j:eq(2) end
@@ -589,7 +589,7 @@ describe("tracing", function()
 
   it("searches for such comparisons in functions that are called, but not in "
     .. "the library", function()
-    local suspicious = require "attune.program.trace".suspicious
+    local suspicious = require "attune.program.source_check".suspicious
     local function inner(a) return a.i == 3 and a.i:lt(2) or a.i:lt(5) end
     local line = debug.getinfo(inner, "S").linedefined
     local function outer(a) return inner(a) end
