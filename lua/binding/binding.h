@@ -52,6 +52,8 @@ attune_tensor *push_tensor(lua_State *L);
 attune_tensor *check_tensor(lua_State *L, int index, const char *name);
 attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
+/* Pushes what print shows of an open tensor: a handle_kind's describe. */
+void push_tensor_text(lua_State *L, void *content);
 
 /* ---- arguments ------------------------------------------------------------------------------- */
 
@@ -131,7 +133,8 @@ int raise_tensor_as_function(lua_State *L, const char *name, const attune_tensor
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
 /* Functions of the Lua library that the binding calls. core._hook(name, value) registers one:
- *   read          (tensor, traced value) -> traced value; program/trace.lua
+ *   read          (tensor, traced value) -> traced value; program/traced.lua
+ *   write         () raises: t[traced value] = x; program/traced.lua
  *   score_of      (table or slopes, max_distance, bidirectional) -> score function; init.lua.
  *                 max_distance 0: slopes
  *   wrapper       the source name of init.lua, whose functions wrap functions of the core

@@ -182,8 +182,26 @@ static int t_len(lua_State *L) {
 
 /* ---- arithmetic ------------------------------------------------------------------------------ */
 
-static int binary(lua_State *L, attune_binary op) {
+static bool is_traced_value(lua_State *L, int index) {
+    if (!lua_istable(L, index) || luaL_getmetafield(L, index, "__name") == LUA_TNIL) return false;
+    const bool traced = is_text(L, -1, "traced value");
+    lua_pop(L, 1);
+    return traced;
+}
+
+/* A tensor and a traced value, at stack index `traced`: the traced value records the operation. */
+static int binary_traced(lua_State *L, int traced, const char *event) {
+    if (luaL_getmetafield(L, traced, event) == LUA_TNIL)
+        return raise_expected(L, "operand", "a traced value", traced);
+    lua_insert(L, 1);
+    lua_call(L, 2, 1);
+    return 1;
+}
+
+static int binary(lua_State *L, attune_binary op, const char *event) {
     lua_settop(L, 2);
+    if (is_traced_value(L, 1)) return binary_traced(L, 1, event);
+    if (is_traced_value(L, 2)) return binary_traced(L, 2, event);
     attune_tensor *a = test_tensor(L, 1), *b = test_tensor(L, 2);
     if (a) check_tensor(L, 1, "left operand");
     if (b) check_tensor(L, 2, "right operand");
@@ -199,11 +217,11 @@ static int binary(lua_State *L, attune_binary op) {
     return 1;
 }
 
-static int t_add(lua_State *L) { return binary(L, ATTUNE_ADD); }
-static int t_sub(lua_State *L) { return binary(L, ATTUNE_SUB); }
-static int t_mul(lua_State *L) { return binary(L, ATTUNE_MUL); }
-static int t_div(lua_State *L) { return binary(L, ATTUNE_DIV); }
-static int t_pow(lua_State *L) { return binary(L, ATTUNE_POW); }
+static int t_add(lua_State *L) { return binary(L, ATTUNE_ADD, "__add"); }
+static int t_sub(lua_State *L) { return binary(L, ATTUNE_SUB, "__sub"); }
+static int t_mul(lua_State *L) { return binary(L, ATTUNE_MUL, "__mul"); }
+static int t_div(lua_State *L) { return binary(L, ATTUNE_DIV, "__div"); }
+static int t_pow(lua_State *L) { return binary(L, ATTUNE_POW, "__pow"); }
 
 static int unary(lua_State *L, attune_unary op) {
     attune_tensor *t = self(L), *out = push_tensor(L);
@@ -288,13 +306,6 @@ static int f_nbytes(lua_State *L) { return push_integer(L, attune_tensor_nbytes(
 static const luaL_Reg fields[] = {
     {"shape", f_shape}, {"dtype", f_dtype}, {"nbytes", f_nbytes}, {NULL, NULL}};
 
-static bool is_traced_value(lua_State *L, int index) {
-    if (!lua_istable(L, index) || luaL_getmetafield(L, index, "__name") == LUA_TNIL) return false;
-    const bool traced = is_text(L, -1, "traced value");
-    lua_pop(L, 1);
-    return traced;
-}
-
 /* t[i] is a view; t[traced value] is a read in a score or mask. */
 static int t_index(lua_State *L) {
     attune_tensor *t = self(L);
@@ -312,6 +323,18 @@ static int t_index(lua_State *L) {
     return 1;
 }
 
+static int t_newindex(lua_State *L) {
+    self(L);
+    if (is_traced_value(L, 2) || is_traced_value(L, 3)) {
+        push_hook(L, "write");
+        lua_call(L, 0, 0);
+    }
+    return raise_error(L,
+                       "index: expected no assignment to a part of a tensor, got %s; make a "
+                       "tensor of the new numbers with attune.tensor",
+                       describe(L, 2));
+}
+
 /* ---- the handle ------------------------------------------------------------------------------ */
 
 static bool t_is_open(const void *content) {
@@ -320,42 +343,22 @@ static bool t_is_open(const void *content) {
 
 static void t_free(void *content) { attune_tensor_close(content); }
 
-/* "2x2 f32 tensor {1, 2, 3, 4}". The text is made before anything of Lua runs. */
-static void t_describe(lua_State *L, void *content) {
-    enum { SHOWN = 8 };
-    const attune_tensor *t = content;
-    const int64_t n = attune_tensor_count(t);
-    char text[600];
-    int used = snprintf(text, sizeof text, "%s {", describe(L, 1));
-    for (int64_t i = 0; i < n && i < SHOWN; i++) {
-        int64_t rest = i, index[ATTUNE_MAX_RANK] = {0};
-        double x = 0;
-        for (int a = t->rank - 1; a >= 0; a--) {
-            index[a] = rest % t->shape[a];
-            rest /= t->shape[a];
-        }
-        attune_tensor_get(t, index, &x);
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s%.6g", i ? ", " : "", x);
-    }
-    snprintf(text + used, sizeof text - (size_t)used, n > SHOWN ? ", ..}" : "}");
-    lua_pushstring(L, text);
-}
-
 const handle_kind tensor_kind = {.type = "attune.tensor",
                                  .argument = "tensor",
                                  .noun = "tensor",
                                  .size = sizeof(attune_tensor),
                                  .is_open = t_is_open,
                                  .close = t_free,
-                                 .describe = t_describe,
+                                 .describe = push_tensor_text,
                                  .methods = methods,
                                  .fields = fields,
                                  .index = t_index};
 
 void open_tensor(lua_State *L) {
-    static const luaL_Reg operators[] = {{"__add", t_add}, {"__sub", t_sub}, {"__mul", t_mul},
-                                         {"__div", t_div}, {"__pow", t_pow}, {"__unm", t_neg},
-                                         {"__len", t_len}, {NULL, NULL}};
+    static const luaL_Reg operators[] = {
+        {"__add", t_add}, {"__sub", t_sub},           {"__mul", t_mul},
+        {"__div", t_div}, {"__pow", t_pow},           {"__unm", t_neg},
+        {"__len", t_len}, {"__newindex", t_newindex}, {NULL, NULL}};
     define_handle(L, &tensor_kind, operators);
     lua_pop(L, 1);
     lua_pushcfunction(L, matmul);

@@ -1,4 +1,4 @@
---- Block maps: which blocks of 64 queries by 64 keys are visible under a mask. Attention does not
+--- Block maps: which tiles of 64 queries by 64 keys are visible under a mask. Attention does not
 --- run for this.
 local core = require "attune.core"
 local program = require "attune.program"
@@ -8,7 +8,7 @@ local options = require "attune.util.options"
 ---@field density number fraction of all pairs that are visible
 ---@field blocks {empty: integer, partial: integer, full: integer} over all heads that differ
 ---@field heads integer number of heads that differ; 1 where the mask is the same for all
----@field rows string[] one per row of blocks; bytes: 0 empty, 1 partial, 2 full
+---@field rows string[] one per row of tiles; bytes: 0 empty, 1 partial, 2 full
 local BlockMap = {}
 BlockMap.__index = BlockMap
 
@@ -16,7 +16,7 @@ local signs = {[0] = "·", [1] = "▒", [2] = "█"}
 
 local max_drawn_rows = 64
 
--- The character for several blocks of a map at once: rows and columns of blocks, ends included.
+-- The character for several tiles of a map at once: rows and columns of tiles, ends included.
 local function sign_of(map, first_row, last_row, first_column, last_column)
   local min, max = 2, 0
   for y = first_row, last_row do
@@ -28,8 +28,8 @@ local function sign_of(map, first_row, last_row, first_column, last_column)
   return signs[min == max and min or 1]
 end
 
---- The map of one head as text, one character per block: · empty, ▒ partial, █ full. In large
---- maps one character stands for several blocks.
+--- The map of one head as text, one character per tile: · empty, ▒ partial, █ full. In large
+--- maps one character stands for several tiles.
 ---@param head? integer of the heads that differ; 1 by default
 ---@return string
 function BlockMap:draw(head)
@@ -54,7 +54,7 @@ function BlockMap:draw(head)
 end
 
 function BlockMap:__tostring()
-  local format = "block map: %.4g%% of pairs visible; blocks: %d empty, %d partial, %d full"
+  local format = "block map: %.4g%% of pairs visible; tiles: %d empty, %d partial, %d full"
   local blocks = self.blocks
   return format:format(100 * self.density, blocks.empty, blocks.partial, blocks.full)
 end

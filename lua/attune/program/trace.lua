@@ -15,10 +15,6 @@ local function explain(message)
   if message:find("'for'", 1, true) and message:find("got traced value", 1, true) then
     return "a loop cannot run to a traced value; loop over numbers"
   end
-  if message:find("operand: expected a number, got a table", 1, true) then
-    return "arithmetic of a whole tensor and a traced value cannot be traced; read an element, "
-      .. "table[at.h], or take a number, table[1]:item()"
-  end
   if message:find("attempt to yield", 1, true) then
     return "a score or mask function cannot yield: it runs once, while it is traced"
   end

@@ -52,6 +52,17 @@ end
 
 local function is_integer_dtype(dtype) return dtype == "i8" or dtype == "i32" or dtype == "i64" end
 
+-- The record of a tensor of one element, read at its only index; nil for other tensors.
+local function scalar(tensor)
+  local record = {op = "read", tensor = tensor}
+  for axis, extent in ipairs(tensor.shape) do
+    if extent ~= 1 then return nil end
+    record[axis] = 1
+  end
+  record.kind = is_integer_dtype(tensor.dtype) and "int" or "float"
+  return recording.add(record)
+end
+
 -- The record of an operand (or itself, where it is a number), and its kind: "int" or "float".
 local function number(x, what)
   local record = record_of[x]
@@ -68,6 +79,12 @@ local function number(x, what)
   end
   if math.type(x) == "integer" then return x, "int" end
   if math.type(x) == "float" then return x, "float" end
+  if is_tensor(x) then
+    local read = scalar(x)
+    if read then return read, read.kind end
+    fail("%s: arithmetic of a whole tensor and a traced value cannot be traced, got %s", what,
+      traced.describe(x))
+  end
   fail("%s: expected a number or a traced value, got %s", what, traced.describe(x))
 end
 
@@ -232,6 +249,11 @@ local function read(tensor, key)
 end
 
 core._hook("read", read)
+
+core._hook("write", function()
+  fail("a write to a tensor, as in out[at.i] = s, cannot be traced: a score or mask function "
+    .. "computes the value of one pair; write return s")
+end)
 
 function Value.__index(x, key)
   if record_of[x].kind == "part" and type(key) ~= "string" then return read(x, key) end

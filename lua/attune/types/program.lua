@@ -2,45 +2,48 @@
 -- Types of score and mask programs, for a Lua language server. Nothing loads this file.
 -- Indices count from 1. docs/programs.md describes the functions.
 
+--- An operand of a traced value. A tensor has one element; it is read when the program runs.
+---@alias attune.TracedOperand attune.Traced|number|attune.Tensor
+
 --- What a score or mask function gets in place of numbers. The operators ==, <, and, or, not and
 --- the statement if cannot be used on it: docs/programs.md.
 ---@class attune.Traced
----@operator add(attune.Traced|number): attune.Traced
----@operator sub(attune.Traced|number): attune.Traced
----@operator mul(attune.Traced|number): attune.Traced
----@operator div(attune.Traced|number): attune.Traced
----@operator idiv(attune.Traced|number): attune.Traced
----@operator mod(attune.Traced|number): attune.Traced
----@operator pow(attune.Traced|number): attune.Traced
+---@operator add(attune.TracedOperand): attune.Traced
+---@operator sub(attune.TracedOperand): attune.Traced
+---@operator mul(attune.TracedOperand): attune.Traced
+---@operator div(attune.TracedOperand): attune.Traced
+---@operator idiv(attune.TracedOperand): attune.Traced
+---@operator mod(attune.TracedOperand): attune.Traced
+---@operator pow(attune.TracedOperand): attune.Traced
 ---@operator unm: attune.Traced
 local Traced = {}
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:lt(y) end
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:le(y) end
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:gt(y) end
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:ge(y) end
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:eq(y) end
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:ne(y) end
 --- Of two equal values the first gets the gradient.
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.Traced
 function Traced:min(y) end
----@param y attune.Traced|number
+---@param y attune.TracedOperand
 ---@return attune.Traced
 function Traced:max(y) end
----@param low attune.Traced|number
----@param high attune.Traced|number
+---@param low attune.TracedOperand
+---@param high attune.TracedOperand
 ---@return attune.Traced
 function Traced:clamp(low, high) end
 ---@return attune.Traced
@@ -67,8 +70,8 @@ function Traced:floor() end
 local TracedTruth = {}
 --- x where the comparison is true, else y. Both are numbers, or both are comparisons.
 ---@generic T: attune.Traced|attune.TracedTruth
----@param x T|number
----@param y T|number
+---@param x T|number|attune.Tensor
+---@param y T|number|attune.Tensor
 ---@return T
 function TracedTruth:where(x, y) end
 
@@ -93,7 +96,7 @@ local Program = {}
 --- distance, or both
 function Program:disassemble() end
 
---- Numbers of blocks of 64 queries by 64 keys.
+--- Numbers of tiles of 64 queries by 64 keys.
 ---@class attune.BlockCounts
 ---@field empty integer no pair is visible
 ---@field partial integer
@@ -103,9 +106,9 @@ function Program:disassemble() end
 ---@field density number fraction of all pairs that are visible
 ---@field blocks attune.BlockCounts over all heads that differ
 ---@field heads integer number of heads that differ; 1 when the mask is the same for all
----@field rows string[] one per row of blocks; bytes: 0 empty, 1 partial, 2 full
+---@field rows string[] one per row of tiles; bytes: 0 empty, 1 partial, 2 full
 local BlockMap = {}
---- The map as text, one character per block; large maps are shown coarser.
+--- The map as text, one character per tile; large maps are shown coarser.
 ---@param head? integer of the heads that differ; 1 by default
 ---@return string
 function BlockMap:draw(head) end
@@ -125,7 +128,7 @@ local attune = {}
 ---@param fn attune.ScoreFunction|attune.MaskFunction
 ---@return attune.Program
 function attune.program(fn) end
---- Which blocks of 64 queries by 64 keys are visible under a mask.
+--- Which tiles of 64 queries by 64 keys are visible under a mask.
 ---@param mask attune.MaskFunction|attune.Program
 ---@param shape attune.BlockMapShape
 ---@return attune.BlockMap

@@ -24,7 +24,12 @@ options.answers = answers
 ---@return string
 function options.describe(x)
   if type(x) == "string" then return ("'%s'"):format(x) end
-  if type(x) == "number" or type(x) == "boolean" or x == nil or core._kind(x) then
+  local kind, is_open = core._kind(x)
+  if kind == "tensor" and is_open then
+    local shape = #x.shape > 0 and table.concat(x.shape, "x") or "scalar"
+    return ("%s %s tensor"):format(shape, x.dtype)
+  end
+  if type(x) == "number" or type(x) == "boolean" or x == nil or kind then
     return tostring(x)
   end
   return "a " .. type(x)
