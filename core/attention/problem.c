@@ -287,7 +287,10 @@ at_unpacked_keys at_pair_keys(const at_problem *p, int64_t b, int64_t h) {
 }
 
 static at_layout pair_layout(const at_problem *p) {
-    return at_layout_of(at_packed_dtype(p->k.dtype, p->v.dtype), p->query.D, p->Dv);
+    const attune_dtype dtype = at_packed_dtype(p->k.dtype, p->v.dtype);
+    /* f16 may not hold keys that the rotation scales. */
+    return at_layout_of(dtype == ATTUNE_F16 && p->k_rotation.scales ? ATTUNE_F32 : dtype,
+                        p->query.D, p->Dv);
 }
 
 static void pair_keys(const void *context, int64_t b, int64_t h, at_keys *out) {

@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "attention/problem.h"
+#include "attention/backward_block.h"
 #include "base/arena.h"
 #include "base/constants.h"
 #include "base/memory.h"
@@ -151,61 +151,11 @@ static attune_status span_of_block(void *context, int64_t task, int thread) {
 
 /* ---- one row block against one key block ----------------------------------------------------- */
 
-typedef struct block {
-    int64_t b, h, kv;          /* batch row, query head, kv head */
-    int64_t token, rows;       /* the first query and the number of queries */
-    int64_t key, keys;         /* the first key and the number of keys */
-    int first[256], last[256]; /* the visible keys of each row, counted from `key` */
-    bool whole;                /* all keys are visible to all rows */
-} block;
-
-static void find_visible(const at_problem *p, block *k) {
-    k->whole = true;
-    for (int64_t r = 0; r < k->rows; r++) {
-        int64_t first, last;
-        at_problem_visible_keys_of_head(p, k->b, k->h, k->token + r, &first, &last);
-        first = first > k->key ? first - k->key : 0;
-        last = last - k->key < k->keys ? last - k->key : k->keys;
-        if (first >= last) first = last = 0;
-        k->first[r] = (int)first;
-        k->last[r] = (int)last;
-        k->whole = k->whole && first == 0 && last == k->keys;
-    }
-}
-
-/* The range of keys that are visible to the rows [from, to), rounded out to multiples of `panel`.
- * false: there is none. */
-static bool columns_of(const block *k, int64_t from, int64_t to, int64_t panel, int64_t *left,
-                       int64_t *right) {
-    *left = k->keys;
-    *right = 0;
-    for (int64_t r = from; r < to; r++) {
-        if (k->first[r] >= k->last[r]) continue;
-        if (k->first[r] < *left) *left = k->first[r];
-        if (k->last[r] > *right) *right = k->last[r];
-    }
-    *left = *left / panel * panel;
-    *right = at_round_up(*right, panel);
-    return *left < *right;
-}
-
-/* The range of rows with a visible key in [from, to). false: there is none. */
-static bool rows_of(const block *k, int64_t from, int64_t to, int64_t *top, int64_t *bottom) {
-    *top = k->rows;
-    *bottom = 0;
-    for (int64_t r = 0; r < k->rows; r++) {
-        if (k->first[r] >= k->last[r] || k->first[r] >= to || k->last[r] <= from) continue;
-        if (r < *top) *top = r;
-        *bottom = r + 1;
-    }
-    return *top < *bottom;
-}
-
 /* The products x of row `row` of the block become logits, with the softcap, the score program and
  * the mask. s->slope: the derivatives of the softcap. Returns the run, for the program's
  * gradients. */
-static at_run run_programs(const backward_job *j, block_scratch *s, const block *k, int64_t row,
-                           float *x) {
+static at_run run_programs(const backward_job *j, block_scratch *s, const at_backward_block *k,
+                           int64_t row, float *x) {
     const at_program_kernels *kernels = &at_simd_now()->program;
     const at_problem *p = j->p;
     const at_modifier *m = &p->query.modifier;
@@ -242,8 +192,9 @@ static at_run run_programs(const backward_job *j, block_scratch *s, const block 
 
 /* P and dS of row r of a step, with the score program and the mask. `row`: the same row, counted in
  * the block. */
-static void gradients_of_program(const backward_job *j, block_scratch *s, const block *k,
-                                 int64_t row, const at_gradient_step *step, int r) {
+static void gradients_of_program(const backward_job *j, block_scratch *s,
+                                 const at_backward_block *k, int64_t row,
+                                 const at_gradient_step *step, int r) {
     const at_program_kernels *kernels = &at_simd_now()->program;
     const at_problem *p = j->p;
     const at_modifier *m = &p->query.modifier;
@@ -290,14 +241,14 @@ static at_panel_product product_of_scores(const backward_job *j, const block_scr
 }
 
 /* S and dP of the rows [from, to), then P and dS. */
-static void scores_of_rows(const backward_job *j, block_scratch *s, const block *k, int64_t from,
-                           int64_t to) {
+static void scores_of_rows(const backward_job *j, block_scratch *s, const at_backward_block *k,
+                           int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
     const at_problem *p = j->p;
     const int64_t panel = simd->geometry.panel,
                   index = (k->b * p->query.Hq + k->h) * p->query.Sq + k->token;
     int64_t left, right;
-    if (columns_of(k, from, to, panel, &left, &right)) {
+    if (at_block_columns(k, from, to, panel, &left, &right)) {
         at_panel_product product = product_of_scores(j, s, from, to, left, right);
         simd->panels.multiply(&product);
         product.depth = p->Dv;
@@ -327,12 +278,12 @@ static void scores_of_rows(const backward_job *j, block_scratch *s, const block 
 }
 
 /* dv and dk of the keys [from, to). */
-static void gradients_of_keys(const backward_job *j, const block_scratch *s, const block *k,
-                              int64_t from, int64_t to) {
+static void gradients_of_keys(const backward_job *j, const block_scratch *s,
+                              const at_backward_block *k, int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
     const int64_t panel = simd->geometry.panel;
     int64_t top, bottom;
-    if (!rows_of(k, from, to, &top, &bottom)) return;
+    if (!at_block_rows(k, from, to, &top, &bottom)) return;
     at_panel_product product = {.rows = to - from,
                                 .columns = j->Dvp,
                                 .depth = bottom - top,
@@ -354,13 +305,13 @@ static void gradients_of_keys(const backward_job *j, const block_scratch *s, con
 }
 
 /* dq of the rows [from, to). */
-static void gradients_of_rows(const backward_job *j, const block_scratch *s, const block *k,
-                              int64_t from, int64_t to) {
+static void gradients_of_rows(const backward_job *j, const block_scratch *s,
+                              const at_backward_block *k, int64_t from, int64_t to) {
     const at_simd *simd = at_simd_now();
     const int64_t panel = simd->geometry.panel,
                   index = (k->b * j->p->query.Hq + k->h) * j->p->query.Sq + k->token;
     int64_t left, right;
-    if (!columns_of(k, from, to, 1, &left, &right)) return;
+    if (!at_block_columns(k, from, to, 1, &left, &right)) return;
     const at_panel_product product = {.rows = to - from,
                                       .columns = at_round_up(j->p->query.D, panel / 2),
                                       .depth = right - left,
@@ -395,7 +346,7 @@ static const float *rows_of_tensor(const attune_tensor *t, const at_rotation *ro
     return f32_rows;
 }
 
-static void pack_keys(const backward_job *j, block_scratch *s, const block *k) {
+static void pack_keys(const backward_job *j, block_scratch *s, const at_backward_block *k) {
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
@@ -409,7 +360,7 @@ static void pack_keys(const backward_job *j, block_scratch *s, const block *k) {
     memset(s->dv, 0, (size_t)(j->keys * j->Dvp) * sizeof *s->dv);
 }
 
-static void pack_block_rows(const backward_job *j, block_scratch *s, const block *k) {
+static void pack_block_rows(const backward_job *j, block_scratch *s, const at_backward_block *k) {
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
@@ -418,16 +369,6 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const block
     kernels->pack_rows(x, stride, k->rows, p->query.D, j->rows, s->q_rows);
     x = rows_of_tensor(j->g->d_o, NULL, k->b, k->h, k->token, k->rows, s->f32_rows, &stride);
     kernels->pack_rows(x, stride, k->rows, p->Dv, j->rows, s->o_rows);
-}
-
-/* Whether some row has a visible key in the block. */
-static bool block_is_visible(const at_problem *p, const block *k) {
-    if (!at_has_gaps(&p->query.modifier)) return true;
-    for (int64_t key = k->key; key < k->key + k->keys; key += AT_TILE)
-        if (at_modifier_any_visible(&p->query.modifier, k->b, k->h, k->token, k->token + k->rows,
-                                    key))
-            return true;
-    return false;
 }
 
 /* ---- rows with a large lse ------------------------------------------------------------------- */
@@ -439,8 +380,8 @@ typedef struct row_sum {
 } row_sum;
 
 /* Adds the visible scores x of row `row` of the block to its sum. They are overwritten. */
-static void add_to_sum(const backward_job *j, block_scratch *s, const block *k, int64_t row,
-                       float *x, row_sum *to) {
+static void add_to_sum(const backward_job *j, block_scratch *s, const at_backward_block *k,
+                       int64_t row, float *x, row_sum *to) {
     const at_simd *simd = at_simd_now();
     const at_problem *p = j->p;
     const double logit = logit_of_score(p);
@@ -469,10 +410,10 @@ static attune_status large_rows_task(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     block_scratch *s = &j->thread[thread];
     const int64_t head = task / j->row_blocks, panel = at_simd_now()->geometry.panel;
-    block k = {.b = head / p->query.Hq,
-               .h = head % p->query.Hq,
-               .kv = head % p->query.Hq / p->query.G,
-               .token = task % j->row_blocks * j->rows};
+    at_backward_block k = {.b = head / p->query.Hq,
+                           .h = head % p->query.Hq,
+                           .kv = head % p->query.Hq / p->query.G,
+                           .token = task % j->row_blocks * j->rows};
     k.rows = p->query.Sq - k.token < j->rows ? p->query.Sq - k.token : j->rows;
     const int64_t row = head * p->query.Sq + k.token;
     row_sum sums[256];
@@ -487,9 +428,10 @@ static attune_status large_rows_task(void *context, int64_t task, int thread) {
         int64_t left, right;
         k.key = n * j->keys;
         k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
-        find_visible(p, &k);
+        at_block_find_visible(p, &k);
         if (at_interrupted()) return at_interrupted_status();
-        if (!block_is_visible(p, &k) || !columns_of(&k, 0, k.rows, panel, &left, &right)) continue;
+        if (!at_block_is_visible(p, &k) || !at_block_columns(&k, 0, k.rows, panel, &left, &right))
+            continue;
         pack_keys(j, s, &k);
         const at_panel_product product = product_of_scores(j, s, 0, k.rows, left, right);
         at_simd_now()->panels.multiply(&product);
@@ -516,7 +458,7 @@ static attune_status large_rows_task(void *context, int64_t task, int thread) {
 
 /* A block without hidden pairs is one product. Other blocks are computed in strips as high as a
  * register tile, each over its visible range only. */
-static void run_block(const backward_job *j, block_scratch *s, const block *k) {
+static void run_block(const backward_job *j, block_scratch *s, const at_backward_block *k) {
     const int64_t strip = k->whole ? k->rows : at_simd_now()->geometry.rows[AT_FMA],
                   key_strip = k->whole ? k->keys : strip;
     pack_block_rows(j, s, k);
@@ -536,7 +478,7 @@ static bool wait_for(atomic_int *done, int before) {
     return true;
 }
 
-static void store_keys(const backward_job *j, const block_scratch *s, const block *k) {
+static void store_keys(const backward_job *j, const block_scratch *s, const at_backward_block *k) {
     const at_problem *p = j->p;
     const at_rotation *rotation = at_rotation_or_null(&p->k_rotation);
     for (int64_t i = 0; i < k->keys; i++) {
@@ -566,7 +508,8 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
     block_scratch *s = &j->thread[thread];
     int64_t number;
     const int64_t head = head_of_task(j, task, &number);
-    block k = {.b = head / p->query.Hk, .kv = head % p->query.Hk, .key = number * j->keys};
+    at_backward_block k = {
+        .b = head / p->query.Hk, .kv = head % p->query.Hk, .key = number * j->keys};
     k.keys = p->Sk - k.key < j->keys ? p->Sk - k.key : j->keys;
     pack_keys(j, s, &k);
     at_task_gradients_begin(&s->gradients, k.b, k.kv * p->query.G, k.key);
@@ -579,8 +522,8 @@ static attune_status key_block_task(void *context, int64_t task, int thread) {
             if (number < from || number >= to) continue;
             k.token = i * j->rows;
             k.rows = p->query.Sq - k.token < j->rows ? p->query.Sq - k.token : j->rows;
-            find_visible(p, &k);
-            const bool visible = block_is_visible(p, &k);
+            at_block_find_visible(p, &k);
+            const bool visible = at_block_is_visible(p, &k);
             if (visible) run_block(j, s, &k);
             atomic_int *done = &j->row_tasks_done[index];
             if (at_interrupted() || !wait_for(done, (int)(number - from)))

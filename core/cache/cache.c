@@ -192,6 +192,24 @@ static attune_status check_rotation(const attune_position *pe, int64_t head_dim)
                    pe->name);
 }
 
+/* Fails where f16 cannot hold the keys as they are rotated, before the cache changes. */
+static attune_status check_range(const append_job *j) {
+    const attune_cache_options *o = &j->cache->options;
+    if (o->dtype != ATTUNE_F16 || !j->rotation.scales) return ATTUNE_OK;
+    for (int64_t b = 0; b < o->batch; b++) {
+        const int64_t count = j->counts ? j->counts[b] : j->k->shape[2];
+        for (int64_t i = 0; i < count; i++) {
+            const double scale = at_rotation_scale(&j->rotation, b, i);
+            for (int64_t h = 0; h < o->kv_heads; h++) {
+                at_f32_row(j->k, &j->rotation, b, h, i, j->f32_rows);
+                AT_TRY(
+                    at_check_f16_range(j->f32_rows, o->head_dim, scale, j->cache->length[b] + i));
+            }
+        }
+    }
+    return ATTUNE_OK;
+}
+
 attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const attune_tensor *v,
                                   const int64_t *counts, attune_position *rotate) {
     const attune_cache_options *o = &c->options;
@@ -218,16 +236,18 @@ attune_status attune_cache_append(attune_cache *c, const attune_tensor *k, const
     if (status == ATTUNE_OK) {
         job.f32_rows =
             at_alloc(at_checked_mul(at_threads() * (int64_t)sizeof *job.f32_rows, job.stride));
+        if (job.f32_rows) status = check_range(&job);
         /* After an interrupt, tokens past the length are never read. A ring may have lost its
          * oldest tokens. */
-        status =
-            job.f32_rows ? at_parallel(o->batch * o->kv_heads, append_head, &job) : ATTUNE_EMEMORY;
+        if (!job.f32_rows) status = ATTUNE_EMEMORY;
+        if (status == ATTUNE_OK) status = at_parallel(o->batch * o->kv_heads, append_head, &job);
     }
     for (int64_t b = 0; b < o->batch; b++) {
         const int64_t length = c->length[b] + (counts ? counts[b] : tokens),
                       lost = length - c->slots * AT_TILE;
         if (status == ATTUNE_OK) c->length[b] = length;
-        if (o->window && lost > c->oldest[b]) c->oldest[b] = lost;
+        const bool written = status == ATTUNE_OK || status == ATTUNE_EINTERRUPT;
+        if (o->window && written && lost > c->oldest[b]) c->oldest[b] = lost;
     }
     at_free(job.f32_rows);
     at_rotation_free(&job.rotation);

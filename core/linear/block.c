@@ -1,6 +1,7 @@
 /* block.c - features of a block of tokens, and sums over keys. */
 #include "linear/block.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -128,8 +129,8 @@ const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_
 
 /* ---- features -------------------------------------------------------------------------------- */
 
-static void project(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count,
-                    float *to) {
+void at_linear_project(const at_linear_plan *p, const float *x, int64_t x_stride, int64_t count,
+                       float *to) {
     const at_panel_product product = {.rows = count,
                                       .columns = p->columns,
                                       .depth = p->D,
@@ -185,7 +186,7 @@ void at_linear_queries(const at_linear_plan *p, at_linear_scratch *s, const floa
                        int64_t x_stride, int64_t count, const at_rotation *rotation, int64_t b,
                        int64_t first) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
-    if (p->M) project(p, x, x_stride, count, s->q);
+    if (p->M) at_linear_project(p, x, x_stride, count, s->q);
     switch (p->features) {
     case ATTUNE_FEATURES_FAVOR:
         kernels->max(s->q, p->stride, count, p->M, s->row);
@@ -207,7 +208,7 @@ float at_linear_max_exponent(const at_linear_plan *p, at_linear_scratch *s, cons
                              int64_t x_stride, int64_t count, bool whole) {
     float best = -INFINITY;
     if (p->features == ATTUNE_FEATURES_FAVOR) {
-        project(p, x, x_stride, count, s->k);
+        at_linear_project(p, x, x_stride, count, s->k);
         at_simd_now()->linear.max(s->k, p->stride, count, p->M, s->row);
         if (whole) half_squares(p, x, x_stride, count, s->other);
         for (int64_t r = 0; r < count; r++)
@@ -223,7 +224,7 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
                     int64_t count, const at_rotation *rotation, int64_t b, int64_t first,
                     bool running, float *max_exponent, float add) {
     const at_linear_kernels *kernels = &at_simd_now()->linear;
-    if (p->M) project(p, x, x_stride, count, s->k);
+    if (p->M) at_linear_project(p, x, x_stride, count, s->k);
     if (p->features == ATTUNE_FEATURES_FAVOR || p->features == ATTUNE_FEATURES_TRIG)
         half_squares(p, x, x_stride, count, s->other);
     switch (p->features) {
@@ -247,6 +248,36 @@ void at_linear_keys(const at_linear_plan *p, at_linear_scratch *s, const float *
     default: kernels->elu(x, x_stride, count, p->D, add, s->k, p->stride); break;
     }
     rotate_rows(p, s->k, count, rotation, b, first, s->k_rotated);
+}
+
+/* ---- what f32 holds -------------------------------------------------------------------------- */
+
+/* The rounding of |x'|^2 / 2 is a relative error of features: 256 units at most. Features below
+ * 2^-126 vanish, so that a denominator below 2^-64 may lack a part of 2^-62, times the number of
+ * features and keys. e^60 is 2^86. */
+static const float MAX_HALF_SQUARE = 256, MAX_RISE = 60, MIN_DENOMINATOR = 0x1p-64f;
+
+bool at_linear_keys_exceed(const at_linear_plan *p, const at_linear_scratch *s, int64_t count,
+                           float first, float max_exponent) {
+    if (!at_linear_is_relative(p->features, p->epsilon)) return false;
+    for (int64_t r = 0; r < count; r++)
+        if (s->other[r] > MAX_HALF_SQUARE && s->other[r] <= FLT_MAX) return true;
+    return p->features == ATTUNE_FEATURES_TRIG && max_exponent - first > MAX_RISE;
+}
+
+float at_linear_first_exponent(const at_linear_plan *p, const at_linear_scratch *s, float before,
+                               int64_t skip) {
+    for (int64_t r = 0; r <= skip && p->features == ATTUNE_FEATURES_TRIG; r++)
+        before = fmaxf(before, s->other[r]);
+    return before;
+}
+
+bool at_linear_denominators_exceed(const at_linear_plan *p, const float *denominators,
+                                   int64_t count) {
+    if (p->features != ATTUNE_FEATURES_FAVOR || p->epsilon > 0) return false;
+    for (int64_t r = 0; r < count; r++)
+        if (denominators[r] < MIN_DENOMINATOR) return true;
+    return false;
 }
 
 /* ---- sums ------------------------------------------------------------------------------------ */

@@ -91,6 +91,23 @@ const float *at_linear_rows(const attune_tensor *t, int64_t b, int64_t h, int64_
 float at_linear_max_exponent(const at_linear_plan *plan, at_linear_scratch *s, const float *x,
                              int64_t x_stride, int64_t count, bool whole);
 
+/* What f32 holds beside one max exponent. A head that exceeds it is computed again, by token.
+ * Whether the exponents of the keys in s (after at_linear_keys) are so large that f32 rounds them
+ * too much; or, for trig, whether the max exponent rises so far, from `first` to max_exponent, that
+ * the first row of the block vanishes. */
+bool at_linear_keys_exceed(const at_linear_plan *plan, const at_linear_scratch *s, int64_t count,
+                           float first, float max_exponent);
+/* The max exponent of the keys that are visible to the first row of a block: `before`, and those of
+ * the block's keys up to `skip`. */
+float at_linear_first_exponent(const at_linear_plan *plan, const at_linear_scratch *s, float before,
+                               int64_t skip);
+/* Whether a denominator is so small that features may have vanished from it. */
+bool at_linear_denominators_exceed(const at_linear_plan *plan, const float *denominators,
+                                   int64_t count);
+
+/* to [count][stride] = w . x' of `count` tokens. */
+void at_linear_project(const at_linear_plan *plan, const float *x, int64_t x_stride, int64_t count,
+                       float *to);
 /* Computes the features of `count` queries into s->q, and rotated into s->q_rotated. first: the
  * index of the first query in `rotation`; rotation NULL: none. */
 void at_linear_queries(const at_linear_plan *plan, at_linear_scratch *s, const float *x,

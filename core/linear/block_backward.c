@@ -166,8 +166,8 @@ static double features_backward(const at_back_job *j, at_back_scratch *t, const 
 
 /* Computes Z of the queries, over the keys in `sums` and, if keys is not NULL, over the keys of the
  * same block up to each query. */
-static void denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
-                         const at_tokens *keys, const at_linear_sums *sums) {
+static void compute_denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
+                                 const at_tokens *keys, const at_linear_sums *sums) {
     const at_linear_plan *plan = &j->plan;
     const at_linear_kernels *kernels = &at_simd_now()->linear;
     float *Z = j->Z + q->head * j->p->Sq + q->first;
@@ -179,6 +179,13 @@ static void denominators(const at_back_job *j, at_back_scratch *t, const at_toke
     kernels->sum(t->s.k, plan->stride, q->skip, plan->F, t->s.z);
     kernels->prefix_dot(t->s.q, t->s.k + q->skip * plan->stride, plan->stride, q->count, plan->F,
                         t->s.z, Z);
+}
+
+static void denominators(const at_back_job *j, at_back_scratch *t, const at_tokens *q,
+                         const at_tokens *keys, const at_linear_sums *sums) {
+    compute_denominators(j, t, q, keys, sums);
+    if (at_linear_denominators_exceed(&j->plan, j->Z + q->head * j->p->Sq + q->first, q->count))
+        atomic_store_explicit(&j->again[q->head / j->p->G], true, memory_order_relaxed);
 }
 
 /* The rows per strip of a triangle that is multiplied by x [rows][n]. An Inf or NaN in x must not

@@ -46,6 +46,7 @@ typedef struct at_back_job {
     float *shift;                /* causal: [kv heads][blocks of keys] the c of each block */
     at_stabiliser *max_exponent; /* [kv heads][sections]; a head's first entry: of all its keys */
     double *totals;              /* [kv heads][sections] minus the gradient of the stabiliser */
+    atomic_bool *again;          /* [kv heads] whether f32 does not hold the head: see by_token.c */
     at_back_scratch *thread;
 } at_back_job;
 

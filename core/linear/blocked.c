@@ -31,18 +31,23 @@ typedef struct blocked_job {
     float *sums;         /* [kv heads][sections] at_linear_sums */
     float *max_exponent; /* [kv heads][sections], used with epsilon > 0; a head's first entry: of
                             all its keys */
+    atomic_bool *again;  /* [kv heads] whether f32 does not hold the head: see by_token.c */
     at_linear_scratch *thread;
 } blocked_job;
+
+static void compute_again(const blocked_job *j, int64_t head) {
+    atomic_store_explicit(&j->again[head], true, memory_order_relaxed);
+}
 
 static float *list_of(const blocked_job *j, int64_t head) {
     return j->sums + head * j->cut.sections * at_linear_sums_floats(&j->plan);
 }
 
 /* Computes the features of the keys [first, first + count) of a kv head and packs the values. Sums
- * and features are then relative to the same max exponent. Returns whether all values are finite.
- */
+ * and features are then relative to the same max exponent. skip: the index of the first row's own
+ * key; at least `count` where the block has no rows. Returns whether all values are finite. */
 static bool make_keys(const blocked_job *j, at_linear_scratch *s, int64_t head, int64_t first,
-                      int64_t count, at_linear_sums *sums) {
+                      int64_t count, int64_t skip, at_linear_sums *sums) {
     const at_linear *p = j->p;
     int64_t stride;
     const float *k =
@@ -51,6 +56,10 @@ static bool make_keys(const blocked_job *j, at_linear_scratch *s, int64_t head, 
     float max_exponent = running ? sums->max_exponent : j->max_exponent[head * j->cut.sections];
     at_linear_keys(&j->plan, s, k, stride, count, at_linear_rotation(p, &p->k_rotation),
                    head / p->Hk, first, running, &max_exponent, (float)p->epsilon);
+    const float seen = skip < count
+                           ? at_linear_first_exponent(&j->plan, s, sums->max_exponent, skip)
+                           : max_exponent;
+    if (at_linear_keys_exceed(&j->plan, s, count, seen, max_exponent)) compute_again(j, head);
     at_linear_sums_rescale(&j->plan, sums, max_exponent);
     const float *v =
         at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->f32_rows, &stride);
@@ -65,6 +74,7 @@ static bool make_keys(const blocked_job *j, at_linear_scratch *s, int64_t head, 
 static void store(const blocked_job *j, const at_linear_scratch *s, int64_t head, int64_t first,
                   int64_t count, const float *denominators) {
     const at_linear *p = j->p;
+    if (at_linear_denominators_exceed(&j->plan, denominators, count)) compute_again(j, head / p->G);
     for (int64_t r = 0; r < count; r++) {
         float *o = s->o + r * j->plan.Dvp;
         const int64_t index = (head * p->Sq + first + r) * p->Dv;
@@ -130,7 +140,7 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
     for (int64_t first = from, n = 0; first < to; first += j->plan.block) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block;
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
-        make_keys(j, s, head, first, count, &sums);
+        make_keys(j, s, head, first, count, count, &sums);
         at_linear_sums_add(&j->plan, s, count, &sums);
         n++;
     }
@@ -207,7 +217,7 @@ static attune_status causal_task(void *context, int64_t task, int thread) {
         const int64_t count = to - first < j->plan.block ? to - first : j->plan.block,
                       skip = offset > first ? offset - first : 0, rows = count - skip;
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
-        const bool finite = make_keys(j, s, head, first, count, &sums);
+        const bool finite = make_keys(j, s, head, first, count, skip, &sums);
         if (rows > 0)
             simd->panels.pack_columns(s->k_rotated, j->plan.stride, count, p->F, s->k_columns);
         for (int64_t g = 0; g < p->G && rows > 0; g++) {
@@ -267,14 +277,17 @@ attune_status at_linear_blocked(const at_linear *p, attune_tensor *o) {
         j.sums = at_alloc(
             at_checked_mul(slots, at_linear_sums_floats(&j.plan) * (int64_t)sizeof(float)));
         j.max_exponent = j.sums ? at_alloc(slots * (int64_t)sizeof(float)) : NULL;
-        j.thread = j.max_exponent ? at_alloc_zeroed(threads * (int64_t)sizeof *j.thread) : NULL;
+        j.again = j.max_exponent ? at_alloc_zeroed(p->B * p->Hk * (int64_t)sizeof *j.again) : NULL;
+        j.thread = j.again ? at_alloc_zeroed(threads * (int64_t)sizeof *j.thread) : NULL;
         status = j.thread ? ATTUNE_OK : ATTUNE_EMEMORY;
     }
     for (int t = 0; t < threads && status == ATTUNE_OK; t++)
         status = at_linear_scratch_new(&j.plan, p->rotate != NULL, &j.thread[t]);
     if (status == ATTUNE_OK) status = run(&j);
+    if (status == ATTUNE_OK) status = at_linear_again(p, j.again, o, NULL);
     for (int t = 0; t < threads && j.thread; t++) at_linear_scratch_free(&j.thread[t]);
     at_free(j.thread);
+    at_free(j.again);
     at_free(j.max_exponent);
     at_free(j.sums);
     at_linear_plan_free(&j.plan);

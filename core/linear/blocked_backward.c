@@ -27,6 +27,10 @@
 #include "simd/table.h"
 #include "tensor/tensor.h"
 
+static void compute_again(const at_back_job *j, int64_t head) {
+    atomic_store_explicit(&j->again[head], true, memory_order_relaxed);
+}
+
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -74,6 +78,7 @@ static attune_status sum_task(void *context, int64_t task, int thread) {
         if (n % 16 == 15 && at_interrupted()) return at_interrupted_status();
         const at_tokens k =
             at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), running, &c);
+        if (at_linear_keys_exceed(&j->plan, &t->s, k.count, c, c)) compute_again(j, head);
         at_linear_sums_rescale(&j->plan, &sums, c);
         at_back_pack_features(j, t->s.k_rotated, k.count, t->k_rows);
         at_back_add_keys(j, t, &k, &sums);
@@ -157,6 +162,9 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
         const at_tokens k =
             at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), running, &c);
         const int64_t skip = offset > first ? offset - first : 0, rows = k.count - skip;
+        const float seen =
+            rows > 0 ? at_linear_first_exponent(&j->plan, &t->s, s.max_exponent, skip) : c;
+        if (at_linear_keys_exceed(&j->plan, &t->s, k.count, seen, c)) compute_again(j, head);
         at_linear_sums_rescale(&j->plan, &s, c);
         j->shift[head * blocks + first / j->plan.block] = c;
         at_back_pack_features(j, t->s.k_rotated, k.count, t->k_rows);
@@ -318,7 +326,8 @@ static attune_status kept_new(at_back_job *j) {
     j->shift = j->dZ ? at_alloc(heads * blocks * floats) : NULL;
     j->max_exponent = j->shift ? at_alloc(slots * (int64_t)sizeof *j->max_exponent) : NULL;
     j->totals = j->max_exponent ? at_alloc(slots * (int64_t)sizeof *j->totals) : NULL;
-    j->thread = j->totals ? at_alloc_zeroed(at_threads() * (int64_t)sizeof *j->thread) : NULL;
+    j->again = j->totals ? at_alloc_zeroed(heads * (int64_t)sizeof *j->again) : NULL;
+    j->thread = j->again ? at_alloc_zeroed(at_threads() * (int64_t)sizeof *j->thread) : NULL;
     return j->thread ? ATTUNE_OK : ATTUNE_EMEMORY;
 }
 
@@ -333,12 +342,14 @@ attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gra
     if (status == ATTUNE_OK) status = kept_new(&j);
     for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = scratch_new(&j, &j.thread[t]);
     if (status == ATTUNE_OK) status = run(&j);
+    if (status == ATTUNE_OK) status = at_linear_again(p, j.again, NULL, g);
     for (int t = 0; t < threads && j.thread; t++) {
         at_linear_scratch_free(&j.thread[t].s);
         at_arena_free(&j.thread[t].arena);
     }
-    void *all[] = {j.weights, j.s, j.r, j.Z, j.dZ, j.shift, j.max_exponent, j.totals, j.thread};
-    for (int i = 0; i < 9; i++) at_free(all[i]);
+    void *all[] = {j.weights,      j.s,      j.r,     j.Z,     j.dZ, j.shift,
+                   j.max_exponent, j.totals, j.again, j.thread};
+    for (int i = 0; i < 10; i++) at_free(all[i]);
     at_linear_plan_free(&j.plan);
     return status;
 }

@@ -137,6 +137,12 @@ static attune_status make(const attune_tensor *q, const attune_tensor *k, const 
     p->in_f64 = q->dtype == ATTUNE_F64;
     AT_TRY(at_linear_projection(o->features, o->projection, p->D, &p->projection, &p->M, &p->F));
     AT_TRY(at_linear_check_rotation(o->rotate, p->F));
+    if (o->rotate && o->rotate->sided && !o->causal) {
+        return at_fail(ATTUNE_EVALUE,
+                       "rotate: expected causal = true with %s, got attention over all keys: for "
+                       "keys after the query its scale grows with the distance",
+                       o->rotate->name);
+    }
     AT_TRY(attune_tensor_share(q, &p->q));
     AT_TRY(attune_tensor_share(k, &p->k));
     AT_TRY(attune_tensor_share(v, &p->v));

@@ -8,6 +8,8 @@
 #ifndef AT_LINEAR_LINEAR_PROBLEM_H
 #define AT_LINEAR_LINEAR_PROBLEM_H
 
+#include <stdatomic.h>
+
 #include "attune.h"
 #include "position/rotate.h"
 
@@ -54,5 +56,20 @@ typedef struct at_linear_gradients {
 } at_linear_gradients;
 attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gradients *g);
 attune_status at_linear_reference_backward(at_linear *p, const at_linear_gradients *g);
+
+/* One kv head with all its query heads, token by token in double precision: slow, but right for
+ * exponents of any size. For exponential features without epsilon. Either o or g is NULL. Rows of
+ * queries before the first key are not written. */
+attune_status at_linear_by_token(const at_linear *p, int64_t head, attune_tensor *o,
+                                 const at_linear_gradients *g);
+/* The kv heads h with again[h], by token. */
+attune_status at_linear_again(const at_linear *p, const atomic_bool *again, attune_tensor *o,
+                              const at_linear_gradients *g);
+
+/* Whether the features are exponentials that are relative to a max exponent, which cancels. */
+static inline bool at_linear_is_relative(attune_features features, double epsilon) {
+    return !(epsilon > 0) &&
+           (features == ATTUNE_FEATURES_FAVOR || features == ATTUNE_FEATURES_TRIG);
+}
 
 #endif

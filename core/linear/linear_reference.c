@@ -38,6 +38,7 @@ typedef struct plain_scratch {
     double *o, *dx;                        /* [n][Dv], [n][D] */
     double *s, *r, *z, *rz, *prefix;       /* [F][Dv] x 2, [F] x 3 */
     double *Z, *dZ;                        /* [G][Sq] */
+    bool uneven;                           /* a denominator is too small for one stabiliser */
     bool finite;                           /* whether all values of the block are */
     at_arena arena;
 } plain_scratch;
@@ -124,13 +125,17 @@ static int64_t index_of_max(const double *x, int64_t n) {
 /* The stabiliser of a head's keys: its value, and the token and column that it comes from. */
 typedef struct stabiliser {
     double max_exponent;
+    double first_exponent; /* of the keys that are visible to the first query, if causal */
     int64_t token, column;
 } stabiliser;
+
+/* Beyond these f64 loses rows beside one stabiliser: then the head is computed by token. */
+static const double MAX_RISE = 600, MIN_DENOMINATOR = 1e-250;
 
 static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int64_t h,
                             stabiliser *out) {
     const at_linear *p = j->p;
-    *out = (stabiliser){.max_exponent = -INFINITY};
+    *out = (stabiliser){.max_exponent = -INFINITY, .first_exponent = INFINITY};
     for (int64_t first = 0; first < p->Sk && (p->features == ATTUNE_FEATURES_FAVOR ||
                                               p->features == ATTUNE_FEATURES_TRIG);
          first += j->block) {
@@ -144,7 +149,12 @@ static void find_stabiliser(const plain_job *j, plain_scratch *s, int64_t b, int
                                  ? half
                                  : s->kp[i * p->M + m] - (p->epsilon > 0 ? 0 : half);
             if (x > out->max_exponent)
-                *out = (stabiliser){.max_exponent = x, .token = first + i, .column = m};
+                *out = (stabiliser){.max_exponent = x,
+                                    .first_exponent = out->first_exponent,
+                                    .token = first + i,
+                                    .column = m};
+            if (p->causal && first + i == (p->Sk > p->Sq ? p->Sk - p->Sq : 0))
+                out->first_exponent = out->max_exponent;
         }
     }
 }
@@ -319,6 +329,7 @@ static void queries_forward(const plain_job *j, plain_scratch *s, int64_t b, int
         double sum = 0, *o = s->o + r * p->Dv;
         for (int64_t f = 0; f < p->F; f++) sum += s->q[r * p->F + f] * s->prefix[f];
         Z[r] = sum;
+        if (p->features == ATTUNE_FEATURES_FAVOR && sum < MIN_DENOMINATOR) s->uneven = true;
         for (int64_t d = 0; d < p->Dv; d++) o[d] = sum == 0 ? 0 : o[d] / sum;
         if (!j->g) {
             at_store_row_f64(j->o, ((b * p->Hq + h) * p->Sq + q.first + r) * p->Dv, 1, p->Dv, o);
@@ -451,6 +462,7 @@ static attune_status head_task(void *context, int64_t head, int thread) {
     memset(s->z, 0, (size_t)p->F * sizeof *s->z);
     memset(s->rz, 0, (size_t)p->F * sizeof *s->rz);
     find_stabiliser(j, s, b, kv, &shift);
+    s->uneven = shift.max_exponent - shift.first_exponent > MAX_RISE;
     for (int64_t n = 0; n < key_blocks; n++) {
         const span k = block_of(n, j->block, p->Sk);
         int64_t skip;
@@ -476,6 +488,8 @@ static attune_status head_task(void *context, int64_t head, int thread) {
             memset((char *)rows->data + (b * p->Hq + h) * p->Sq * row, 0,
                    (size_t)((p->Sq - p->Sk) * row));
     }
+    if (s->uneven && at_linear_is_relative(p->features, p->epsilon))
+        return at_linear_by_token(p, head, j->o, j->g);
     if (!j->g) return ATTUNE_OK;
     double total = 0;
     for (int64_t n = key_blocks - 1; n >= 0; n--) {

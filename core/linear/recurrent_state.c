@@ -5,7 +5,13 @@
  * rescaled. With epsilon > 0 a feature is e + epsilon, and only e is relative to the stabiliser. So
  * two sums are kept: those of e, and those of features that are all 1, which attend multiplies by
  * epsilon.
+ *
+ * One stabiliser does not do where favor+'s features differ too much: sums of the smaller ones
+ * would vanish, though a later query may need them. From then on the sums of each feature of that
+ * kv head are relative to a max exponent of their own, and exponents are differences in double
+ * precision.
  */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,13 +31,21 @@ struct attune_linear_state {
     attune_linear_state_options options; /* with v_head_dim resolved, and projection NULL */
     at_linear_plan plan;
     int64_t length; /* tokens appended */
-    int64_t floats; /* of one at_linear_sums */
+    int64_t floats; /* of one at_linear_sums and [F] exponents */
     bool apart;     /* there is a second sum, of features that are all 1 */
-    float *sums;    /* [B][Hk][1 or 2] */
+    float *sums;    /* [B][Hk][1 or 2] at_linear_sums */
 };
 
 static float *slot_of(const attune_linear_state *st, int64_t head, int which) {
     return st->sums + (head * (1 + st->apart) + which) * st->floats;
+}
+/* Where sums are kept by feature, the max exponent of each: [F], after the sums. The second float
+ * of the sums' memory says whether they are. */
+static float *exponents_of(const attune_linear_state *st, int64_t head) {
+    return slot_of(st, head, 0) + at_linear_sums_floats(&st->plan);
+}
+static bool is_by_feature(const attune_linear_state *st, int64_t head) {
+    return slot_of(st, head, 0)[1] != 0;
 }
 static at_linear_sums sums_of(const attune_linear_state *st, int64_t head, int which) {
     return at_linear_sums_at(&st->plan, slot_of(st, head, which));
@@ -70,7 +84,7 @@ attune_status attune_linear_state_new(const attune_linear_state_options *options
         o.projection = NULL;
         if (o.rotate && !o.rotate->inv_freq) o.rotate = NULL;
         st->options = o;
-        st->floats = at_linear_sums_floats(&st->plan);
+        st->floats = at_linear_sums_floats(&st->plan) + at_round_up(F, 16);
         st->apart = o.epsilon > 0;
         st->sums =
             at_alloc(at_checked_mul(at_checked_mul(o.batch, o.kv_heads),
@@ -99,7 +113,8 @@ void attune_linear_state_reset(attune_linear_state *st) {
         for (int which = 0; which <= st->apart; which++) {
             at_linear_sums sums = sums_of(st, head, which);
             at_linear_sums_clear(&st->plan, &sums);
-            *slot_of(st, head, which) = sums.max_exponent;
+            slot_of(st, head, which)[0] = sums.max_exponent;
+            slot_of(st, head, which)[1] = 0;
         }
     }
     st->length = 0;
@@ -125,6 +140,97 @@ typedef struct state_job {
     at_linear_scratch *thread;
 } state_job;
 
+/* ---- one exponent per feature ---------------------------------------------------------------- */
+
+/* A head is kept by feature once the max exponent rises by more than MAX_RISE at once while some
+ * feature stays as far below it, or once exponents are so large that f32 rounds them too much. */
+static const float MAX_RISE = 40, MAX_HALF_SQUARE = 256;
+
+/* Whether the keys in s, whose features are relative to max_exponent, need it. before: the max
+ * exponent before them. */
+static bool needs_exponents(const attune_linear_state *st, const at_linear_scratch *s,
+                            int64_t count, float before, float max_exponent) {
+    const at_linear_plan *plan = &st->plan;
+    if (plan->features != ATTUNE_FEATURES_FAVOR || st->apart) return false;
+    for (int64_t r = 0; r < count; r++)
+        if (s->other[r] > MAX_HALF_SQUARE && s->other[r] <= FLT_MAX) return true;
+    if (!(max_exponent - before > MAX_RISE)) return false;
+    for (int64_t f = 0; f < plan->F; f++) {
+        float max = 0;
+        for (int64_t r = 0; r < count; r++) max = fmaxf(max, s->k[r * plan->stride + f]);
+        if (max < expf(-MAX_RISE)) return true;
+    }
+    return false;
+}
+
+/* Sum f becomes relative to exponent[f] = to[f]. */
+static void rescale_features(const at_linear_plan *plan, at_linear_sums *sums, float *exponent,
+                             const float *to) {
+    for (int64_t f = 0; f < plan->F; f++) {
+        if (exponent[f] == to[f]) continue;
+        const float factor = exponent[f] == -INFINITY ? 0 : expf(exponent[f] - to[f]);
+        sums->z[f] *= factor;
+        for (int64_t d = 0; d < plan->Dvp; d += plan->panel) {
+            const int64_t width = plan->Dvp - d < plan->panel ? plan->Dvp - d : plan->panel;
+            float *row = sums->s + d * plan->F + f * plan->panel;
+            for (int64_t c = 0; c < width; c++) row[c] *= factor;
+        }
+        exponent[f] = to[f];
+    }
+}
+
+/* Features that rotate together get the larger of their exponents. */
+static void join_pairs(const at_rotation *rotation, float *exponent) {
+    const int64_t pairs = rotation ? rotation->dims / 2 : 0;
+    for (int64_t i = 0; i < pairs; i++) {
+        const bool halves = rotation->pairing == ATTUNE_HALF;
+        float *a = exponent + (halves ? i : 2 * i), *b = halves ? a + pairs : a + 1;
+        *a = *b = fmaxf(*a, *b);
+    }
+}
+
+/* As at_linear_keys, relative to the max exponent of each feature, to which the sums are rescaled.
+ */
+static void keys_by_feature(const at_linear_plan *plan, at_linear_scratch *s, const float *x,
+                            int64_t x_stride, int64_t count, const at_rotation *rotation, int64_t b,
+                            int64_t first, at_linear_sums *sums, float *exponent) {
+    double half[BLOCK];
+    float *to = s->z;
+    at_linear_project(plan, x, x_stride, count, s->k);
+    memcpy(to, exponent, (size_t)plan->F * sizeof *to);
+    for (int64_t r = 0; r < count; r++) {
+        const float *row = x + r * x_stride;
+        half[r] = 0;
+        for (int64_t d = 0; d < plan->D; d++) half[r] += (double)row[d] * (double)row[d];
+        half[r] *= 0.5 / sqrt((double)plan->D);
+        for (int64_t f = 0; f < plan->F; f++)
+            to[f] = fmaxf(to[f], (float)((double)s->k[r * plan->stride + f] - half[r]));
+    }
+    join_pairs(rotation, to);
+    rescale_features(plan, sums, exponent, to);
+    for (int64_t r = 0; r < count; r++) {
+        float *k = s->k + r * plan->stride;
+        for (int64_t f = 0; f < plan->F; f++)
+            k[f] = (float)exp((double)k[f] - half[r] - (double)exponent[f]);
+        if (rotation) at_rotate_token(rotation, b, first + r, k, s->k_rotated + r * plan->stride);
+    }
+}
+
+/* As at_linear_queries, for one query: features times those of the sums, relative to the max. */
+static void query_by_feature(const at_linear_plan *plan, at_linear_scratch *s, const float *x,
+                             const at_rotation *rotation, int64_t b, const float *exponent) {
+    float max = -INFINITY;
+    at_linear_project(plan, x, plan->D, 1, s->q);
+    for (int64_t f = 0; f < plan->F; f++) {
+        s->q[f] += exponent[f];
+        max = fmaxf(max, s->q[f]);
+    }
+    for (int64_t f = 0; f < plan->F; f++) s->q[f] = expf(s->q[f] - max);
+    if (rotation) at_rotate_token(rotation, b, 0, s->q, s->q_rotated);
+}
+
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
 static attune_status append_task(void *context, int64_t head, int thread) {
     state_job *j = context;
     attune_linear_state *st = j->st;
@@ -137,10 +243,18 @@ static attune_status append_task(void *context, int64_t head, int thread) {
     int64_t stride;
     for (int64_t first = 0; first < S; first += BLOCK) {
         const int64_t count = S - first < BLOCK ? S - first : BLOCK;
-        float max_exponent = sums.max_exponent;
+        float max_exponent = sums.max_exponent, *exponent = exponents_of(st, head);
         const float *k = at_linear_rows(j->k, b, h, first, count, s->f32_rows, &stride);
-        at_linear_keys(plan, s, k, stride, count, rotation, b, first, true, &max_exponent, 0);
-        at_linear_sums_rescale(plan, &sums, max_exponent);
+        if (!is_by_feature(st, head)) {
+            at_linear_keys(plan, s, k, stride, count, rotation, b, first, true, &max_exponent, 0);
+            slot_of(st, head, 0)[1] =
+                needs_exponents(st, s, count, sums.max_exponent, max_exponent);
+            for (int64_t f = 0; f < plan->F; f++) exponent[f] = sums.max_exponent;
+        }
+        if (is_by_feature(st, head))
+            keys_by_feature(plan, s, k, stride, count, rotation, b, first, &sums, exponent);
+        else
+            at_linear_sums_rescale(plan, &sums, max_exponent);
         const float *v = at_linear_rows(j->v, b, h, first, count, s->f32_rows, &stride);
         at_simd_now()->panels.pack_rows(v, stride, count, plan->Dv, plan->block, s->v);
         at_linear_sums_add(plan, s, count, &sums);
@@ -167,7 +281,11 @@ static attune_status attend_task(void *context, int64_t task, int thread) {
                   head = b * st->options.kv_heads + h / j->heads;
     int64_t stride;
     const float *q = at_linear_rows(j->q, b, h, 0, 1, s->f32_rows, &stride);
-    at_linear_queries(plan, s, q, stride, 1, st->options.rotate ? &j->rotation : NULL, b, 0);
+    const at_rotation *rotation = st->options.rotate ? &j->rotation : NULL;
+    if (is_by_feature(st, head))
+        query_by_feature(plan, s, q, rotation, b, exponents_of(st, head));
+    else
+        at_linear_queries(plan, s, q, stride, 1, rotation, b, 0);
     float denominator = 0;
     for (int which = 0; which <= st->apart; which++) {
         const at_linear_sums sums = sums_of(st, head, which);

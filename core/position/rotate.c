@@ -189,6 +189,7 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
     out->head_dim = pe->head_dim;
     out->blocks = pe->blocks;
     out->pairing = pe->pairing;
+    out->scales = pe->sided;
     out->batch_stride = lists > 1 ? S : 0;
     out->row = at_alloc(at_checked_mul(at_checked_mul(lists, S), (int64_t)sizeof *out->row));
     if (!out->row) return ATTUNE_EMEMORY;
@@ -255,6 +256,32 @@ void at_rotate_token_back(const at_rotation *t, int64_t b, int64_t token, const 
     rotate_token(t, b, token, x, -1, out);
 }
 
+/* ---- the range of f16 ------------------------------------------------------------------------ */
+
+double at_rotation_scale(const at_rotation *t, int64_t b, int64_t token) {
+    const int64_t pairs = t->dims / 2, row = t->row[b * t->batch_stride + token] * pairs;
+    double min = INFINITY, max = 0;
+    for (int64_t i = 0; i < pairs; i++) {
+        const double scale = hypot((double)t->cosine[row + i], (double)t->sine[row + i]);
+        min = fmin(min, scale);
+        max = fmax(max, scale);
+    }
+    return max > 1.001 ? max : min;
+}
+
+attune_status at_check_f16_range(const float *x, int64_t n, double scale, int64_t position) {
+    float max = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) return ATTUNE_OK; /* it was not finite before */
+        max = fmaxf(max, fabsf(x[i]));
+    }
+    if (max <= 65504.0f && scale >= 0x1p-16) return ATTUNE_OK;
+    return at_fail(ATTUNE_EVALUE,
+                   "dtype: expected bf16 or f32 for xpos at position %lld: its scale there, %.3g, "
+                   "leaves the range of f16",
+                   (long long)position, scale);
+}
+
 /* ---- rotation of whole tensors --------------------------------------------------------------- */
 
 typedef struct rotate_job {
@@ -312,6 +339,10 @@ static attune_status rotate_task(void *context, int64_t task, int thread) {
         } else {
             at_load_row(j->x, from, xs[3], D, row_f32);
             rotate_token(&j->rotation, b, s, row_f32, j->sign, row_f32);
+            if (j->rotation.scales && j->out->dtype == ATTUNE_F16)
+                AT_TRY(at_check_f16_range(row_f32, D, at_rotation_scale(&j->rotation, b, s),
+                                          j->positions ? position_of(j->pe, j->positions, b, s, 0)
+                                                       : s));
             at_store_row(j->out, to, os[3], D, row_f32);
         }
     }

@@ -21,6 +21,8 @@ typedef struct at_rotation {
     int64_t dims, head_dim; /* the first dims of head_dim elements rotate */
     int64_t blocks;         /* dims consist of this many blocks; a pair never crosses blocks */
     attune_pairing pairing;
+    bool scales; /* by a factor that grows with the position, as xpos does: beyond the range of f16
+                  */
     const float *cosine, *sine; /* [rows][dims / 2] each; NULL: nothing rotates */
     int64_t *row;               /* [batch rows or 1][tokens]: the table row of each token */
     int64_t batch_stride;       /* tokens; 0: all batch rows share the positions */
@@ -57,6 +59,13 @@ attune_status at_position_rotate(attune_position *pe, const attune_tensor *x,
 attune_status at_position_rotate_back(attune_position *pe, const attune_tensor *x,
                                       const attune_tensor *positions, attune_side side,
                                       int64_t length, attune_tensor *out);
+
+/* Fails where f16 cannot hold the rotated elements x [n] of a token at this position, which the
+ * encoding has scaled by `scale`: one is beyond 65504, or all of them are scaled below the
+ * resolution of f16. */
+attune_status at_check_f16_range(const float *x, int64_t n, double scale, int64_t position);
+/* The largest scale of a token's pairs, or the smallest one where all are below 1. */
+double at_rotation_scale(const at_rotation *rotation, int64_t b, int64_t token);
 
 /* The largest of the positions + 1; at least 1. */
 int64_t at_positions_length(const attune_tensor *positions);

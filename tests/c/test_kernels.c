@@ -63,7 +63,7 @@ static void run_case(const attention_case *c, int number) {
     for (int64_t i = 0; i < c->rows * D; i++) x[i] = round_to(c->rows_dtype, x[i]);
 
     /* Tokens come in runs of uneven length, as appends do. */
-    for (int first = 0, run = 1 + number % 7; first < TOKENS; first += run) {
+    for (int first = 0, run = 1 + number % 7, next; first < TOKENS; run = next) {
         const int slot = first % AT_TILE;
         if (run > AT_TILE - slot) run = AT_TILE - slot;
         const int64_t tile = first / AT_TILE;
@@ -71,7 +71,8 @@ static void run_case(const attention_case *c, int number) {
                            k_scale + tile * AT_TILE);
         assert_true(kernels->pack_values(values + first * Dv, Dv, slot, run, Dv, c->tile,
                                          v + tile * v_bytes, v_scale + tile * AT_TILE));
-        run = 1 + (run * 5 + number) % 40;
+        next = 1 + (run * 5 + number) % 40;
+        first += run;
     }
     for (int j = 0; j < TOKENS; j++) {
         for (int64_t d = 0; d < D; d++) keys[j * D + d] = round_to(c->tile, keys[j * D + d]);
