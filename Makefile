@@ -99,6 +99,8 @@ help:
 	@echo 'make test         Run all tests. test-c and test-lua run one half. test-isa runs them on'
 	@echo '                  every instruction set of this machine. test-neon emulates AArch64.'
 	@echo '                  test-collector runs the specs with an aggressive garbage collector.'
+	@echo 'make fuzz-files   Load mutated safetensors files; fuzz-results attacks the commands with'
+	@echo '                  mutated folders of results.'
 	@echo 'make coverage     Print the percentage of lines and branches that the tests reach.'
 	@echo 'make all          Build build/attune, libattune.a, libattune.so and attune.pc.'
 	@echo 'make bench        Time the kernels and compare them with the limits of this machine.'
@@ -265,6 +267,17 @@ test-isa: deps-test
 	  echo "== $$isa"; \
 	  ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; \
 	done
+
+# Mutated safetensors files and folders of results. FUZZ='--seed 7 --count 100000 --seconds 3600'
+# searches longer; --case N repeats one case.
+.PHONY: fuzz-files fuzz-results
+fuzz-files: deps-test
+	@$(AGAIN) library
+	@$(LUA_SAN) tests/fuzz/run $(BUILD) safetensors $(FUZZ)
+
+fuzz-results: deps-test
+	@$(AGAIN) library
+	@$(LUA_SAN) tests/fuzz/run $(BUILD) results $(FUZZ)
 
 # The vector layer on another processor: the kernels are cross-compiled and run by an emulator.
 NEON := $(BUILD)/neon

@@ -10,7 +10,7 @@ local mode = os.getenv "ATTUNE_TEST_COLLECTOR"
 -- setpause 0: the next cycle starts when one ends. The collector works until it has paid for what
 -- was allocated, so that each allocation starts a step; 2^0 bytes is the smallest one.
 local function rest() collectgarbage("incremental", 200, 100, 13) end
-local function step() collectgarbage("incremental", 1, 400, 1) end
+local function step() collectgarbage("incremental", 1, 100, 1) end
 -- A step of 2^50 bytes ends only with its cycle.
 local function full() collectgarbage("incremental", 1, 400, 50) end
 
