@@ -268,6 +268,12 @@ test-isa: deps-test
 	  ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; \
 	done
 
+# Random calls of every Lua function. CALLS and SEED choose which.
+.PHONY: fuzz-api
+fuzz-api: deps-test
+	@$(AGAIN) library
+	@tests/fuzz/api $(BUILD) $(or $(CALLS),20000) $(or $(SEED),1)
+
 # Mutated safetensors files and folders of results. FUZZ='--seed 7 --count 100000 --seconds 3600'
 # searches longer; --case N repeats one case.
 .PHONY: fuzz-files fuzz-results

@@ -16,8 +16,8 @@ local modules = {
   pack = "attune.pack",
 }
 
--- Errors of the core name the line that called the wrapper, not the wrapper itself.
-attune._hook("wrapper", debug.getinfo(1, "S").source)
+-- Errors of the core name the line that called the library, not a line of the library.
+attune._hook("library", debug.getinfo(1, "S").source:match "^(.*/)[^/]*$" or "@attune/")
 
 attune._hook("score_of", function(tensor, max_distance, bidirectional)
   local scores = require "attune.program.scores"

@@ -9,20 +9,27 @@
 #include "base/dtype.h"
 #include "binding.h"
 
-/* Pushes "file:line: " of the caller of the core function that runs, or "" where that is C. */
-static void push_where(lua_State *L) {
-    lua_Debug frame;
-    const char *wrapper = NULL;
-    bool tail_call = false;
+/* Pushes the folder of the Lua library as sources name it, "@/usr/share/lua/5.4/attune/"; "" before
+ * the library is loaded. The hooks keep the string alive. */
+static const char *library_folder(lua_State *L) {
+    const char *folder = "";
     if (lua_getfield(L, LUA_REGISTRYINDEX, HOOKS) == LUA_TTABLE) {
-        lua_getfield(L, -1, "wrapper");
-        wrapper = lua_tostring(L, -1); /* stays alive: the hooks hold it */
+        if (lua_getfield(L, -1, "library") == LUA_TSTRING) folder = lua_tostring(L, -1);
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
+    return folder;
+}
+
+/* Pushes "file:line: " of the caller of the core function that runs, or "" where that is C. The
+ * library's own functions are not callers: the user's function that called them is. */
+static void push_where(lua_State *L) {
+    lua_Debug frame;
+    const char *folder = library_folder(L);
+    bool tail_call = false;
     for (int level = 1; lua_getstack(L, level, &frame); level++) {
         lua_getinfo(L, "Slt", &frame);
-        if (wrapper && strcmp(frame.source, wrapper) == 0) {
+        if (*folder && strncmp(frame.source, folder, strlen(folder)) == 0) {
             tail_call = frame.istailcall;
             continue;
         }

@@ -16,8 +16,8 @@
 
 /* ---- calling the core ------------------------------------------------------------------------ */
 
-/* Raises a message with the line of the caller. Functions of attune/init.lua that only prepare the
- * arguments of a core function do not count as callers. */
+/* Raises a message with the line of the caller. The functions of the Lua library do not count as
+ * callers. */
 int raise_error(lua_State *L, const char *format, ...);
 /* Raises a failure. ATTUNE_EINTERRUPT raises "interrupted!". */
 int raise_status(lua_State *L, attune_status status);
@@ -137,7 +137,7 @@ int raise_tensor_as_function(lua_State *L, const char *name, const attune_tensor
  *   write         () raises: t[traced value] = x; program/traced.lua
  *   score_of      (table or slopes, max_distance, bidirectional) -> score function; init.lua.
  *                 max_distance 0: slopes
- *   wrapper       the source name of init.lua, whose functions wrap functions of the core
+ *   library       the folder of the Lua library, as the sources of its functions name it
  * Pushes the hook; raises where nothing is registered. */
 void push_hook(lua_State *L, const char *name);
 

@@ -12,6 +12,11 @@ local options = require "attune.util.options"
 local BlockMap = {}
 BlockMap.__index = BlockMap
 
+local function check_map(map)
+  if getmetatable(map) == BlockMap then return end
+  error(("map: expected a block map, got %s"):format(options.describe(map)), 3)
+end
+
 local signs = {[0] = "·", [1] = "▒", [2] = "█"}
 
 local max_drawn_rows = 64
@@ -33,6 +38,7 @@ end
 ---@param head? integer of the heads that differ; 1 by default
 ---@return string
 function BlockMap:draw(head)
+  check_map(self)
   head = head or 1
   if math.type(head) ~= "integer" or head < 1 or head > self.heads then
     error(("head: expected from 1 to %d, got %s"):format(self.heads, options.describe(head)), 2)
@@ -54,6 +60,7 @@ function BlockMap:draw(head)
 end
 
 function BlockMap:__tostring()
+  check_map(self)
   local format = "block map: %.4g%% of pairs visible; tiles: %d empty, %d partial, %d full"
   local blocks = self.blocks
   return format:format(100 * self.density, blocks.empty, blocks.partial, blocks.full)

@@ -1,5 +1,6 @@
 --- Programs: score and mask functions, traced once. `attune.program(fn)` shows what became of one.
 local core = require "attune.core"
+local describe = require "attune.util.options".describe
 local derivatives_of = require "attune.program.derivative"
 local graph = require "attune.program.graph"
 local recording = require "attune.program.recording"
@@ -117,7 +118,7 @@ end
 local function check_function(fn, kind)
   if type(fn) ~= "function" then
     local arguments = kind == "mask" and "(at)" or "(s, at)"
-    error(("%s: expected a function %s, got a %s"):format(kind, arguments, type(fn)), 0)
+    error(("%s: expected a function %s, got %s"):format(kind, arguments, describe(fn)), 0)
   end
   if debug.getinfo(fn, "S").what == "C" then
     local message = "%s: expected a Lua function, got one in C, which cannot be traced"
@@ -180,7 +181,7 @@ end
 ---@return attune.Program
 function program.new(fn)
   if type(fn) ~= "function" then
-    error(("program: expected a function, got a %s"):format(type(fn)), 2)
+    error(("program: expected a function, got %s"):format(describe(fn)), 2)
   end
   local failure
   for _, kind in ipairs(kinds_of(fn)) do
@@ -192,6 +193,11 @@ function program.new(fn)
 end
 
 -- ---- programs as text --------------------------------------------------------------------------
+
+local function check_program(p)
+  if getmetatable(p) == Program then return end
+  error(("program: expected a program, got %s"):format(describe(p)), 3)
+end
 
 local signs = {
   add = "+", sub = "-", mul = "*", div = "/", idiv = "//", mod = "%", pow = "^", lt = "<",
@@ -220,6 +226,7 @@ end
 --- constant, row, column, distance or pair, per head and per batch row.
 ---@return string
 function Program:disassemble()
+  check_program(self)
   local order = graph.order {self.result}
   local levels, lines, names = graph.levels(order), {}, {}
   for n, node in ipairs(order) do
@@ -234,6 +241,7 @@ function Program:disassemble()
 end
 
 function Program:__tostring()
+  check_program(self)
   return ("%s program of %d instructions"):format(self.kind, #graph.order {self.result})
 end
 
