@@ -8,11 +8,13 @@
  * core._keep_standard_files()
  *   Where standard input, output or error is closed, opens the null device there so that reading
  *   gives nothing and writing fails. Without it the next file that is opened would take that
- *   descriptor, and what is printed would go into that file.
+ *   descriptor, and what is printed would go into that file. Writing to a pipe that nobody reads
+ *   fails from then on and does not end the process. Programs that it starts are ended as ever.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -57,8 +59,15 @@ static int close_on_exec(lua_State *L) {
     return 0;
 }
 
+static void do_nothing(int number) { (void)number; }
+
 static int keep_standard_files(lua_State *L) {
     (void)L;
+    /* A handler and not SIG_IGN, which programs started later would inherit. */
+    struct sigaction before, ours = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    sigemptyset(&ours.sa_mask);
+    if (sigaction(SIGPIPE, NULL, &before) == 0 && before.sa_handler == SIG_DFL)
+        sigaction(SIGPIPE, &ours, NULL);
     for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; descriptor++) {
         if (fcntl(descriptor, F_GETFD) >= 0) continue;
         /* The lowest free descriptor is this one. Read-only, so that writing fails. */

@@ -123,7 +123,9 @@ local function print_dry(outcome)
   for _, point in ipairs(outcome.points) do
     output.line(plan.point_text(outcome.experiment, point))
   end
-  output.line(("%d points, %d rounds each"):format(#outcome.points, outcome.experiment.rounds))
+  local rounds = outcome.experiment.rounds
+  output.line(("%d points, %d round%s each"):format(#outcome.points, rounds, rounds == 1 and ""
+    or "s"))
 end
 
 -- The exit status: 1 when a point of this run has no result, or when a claim failed and failed
