@@ -19,8 +19,8 @@
  * is prefetched meanwhile. More dims make both blocks shorter.
  *
  * Few rows (at most MAX_FEW_ROWS, or at most half a panel) are limited by memory bandwidth. They
- * take one tile per step and prefetch PREFETCH_DISTANCE bytes ahead, because the processor's own
- * prefetching pauses at every softmax. One row over f32 was faster without. */
+ * take one tile per step and prefetch what lies PREFETCH_DISTANCE bytes later, because the
+ * processor's own prefetching pauses at every softmax. One row over f32 was faster without. */
 enum { MAX_FEW_ROWS = 4, MIN_BF16_ROWS = 4, PREFETCH_DISTANCE = 8192 };
 
 at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q,

@@ -56,10 +56,11 @@ static bool make_keys(const blocked_job *j, at_linear_scratch *s, int64_t head, 
     float max_exponent = running ? sums->max_exponent : j->max_exponent[head * j->cut.sections];
     at_linear_keys(&j->plan, s, k, stride, count, at_linear_rotation(p, &p->k_rotation),
                    head / p->Hk, first, running, &max_exponent, (float)p->epsilon);
-    const float seen = skip < count
-                           ? at_linear_first_exponent(&j->plan, s, sums->max_exponent, skip)
-                           : max_exponent;
-    if (at_linear_keys_exceed(&j->plan, s, count, seen, max_exponent)) compute_again(j, head);
+    const float first_exponent =
+        skip < count ? at_linear_first_exponent(&j->plan, s, sums->max_exponent, skip)
+                     : max_exponent;
+    if (at_linear_keys_exceed(&j->plan, s, count, first_exponent, max_exponent))
+        compute_again(j, head);
     at_linear_sums_rescale(&j->plan, sums, max_exponent);
     const float *v =
         at_linear_rows(&p->v, head / p->Hk, head % p->Hk, first, count, s->f32_rows, &stride);

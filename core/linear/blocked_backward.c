@@ -162,9 +162,10 @@ static attune_status causal_queries_task(void *context, int64_t task, int thread
         const at_tokens k =
             at_back_keys(j, t, head, first, min_of(to - first, j->plan.block), running, &c);
         const int64_t skip = offset > first ? offset - first : 0, rows = k.count - skip;
-        const float seen =
+        const float first_exponent =
             rows > 0 ? at_linear_first_exponent(&j->plan, &t->s, s.max_exponent, skip) : c;
-        if (at_linear_keys_exceed(&j->plan, &t->s, k.count, seen, c)) compute_again(j, head);
+        if (at_linear_keys_exceed(&j->plan, &t->s, k.count, first_exponent, c))
+            compute_again(j, head);
         at_linear_sums_rescale(&j->plan, &s, c);
         j->shift[head * blocks + first / j->plan.block] = c;
         at_back_pack_features(j, t->s.k_rotated, k.count, t->k_rows);

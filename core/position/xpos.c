@@ -11,17 +11,17 @@
 #include "position/rotate.h"
 
 /* A scale within e^+-60 leaves q, k and their products room in f32. */
-static const double most = 60;
+static const double max_log_scale = 60;
 
 static attune_status xpos_cos_sin(const attune_position *pe, const double *frequencies,
                                   const int64_t *at, attune_side side, double *cosine,
                                   double *sine) {
     const double d = (double)pe->dims, exponent = ((double)*at - pe->center) / pe->scale_base;
-    if (fabs(exponent) * log(3.5) > most) { /* zeta_0 = 1 / 3.5 */
+    if (fabs(exponent) * log(3.5) > max_log_scale) { /* zeta_0 = 1 / 3.5 */
         return at_fail(
             ATTUNE_EVALUE,
             "positions: expected within %lld of center, %g, where xpos's scale fits f32, got %lld",
-            (long long)(most / log(3.5) * pe->scale_base), pe->center, (long long)*at);
+            (long long)(max_log_scale / log(3.5) * pe->scale_base), pe->center, (long long)*at);
     }
     for (int64_t i = 0; i < pe->dims / 2; i++) {
         const double zeta = pow((2 * (double)i + 0.4 * d) / (1.4 * d),

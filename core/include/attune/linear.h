@@ -66,8 +66,8 @@ ATTUNE_API attune_status attune_favor_features(const attune_tensor *x,
                                                const attune_tensor *projection, bool query,
                                                double epsilon, attune_tensor *out);
 
-/* The recurrent state of causal linear attention, in f32: F rows of Dv sums per kv head, whatever
- * the number of tokens. */
+/* The recurrent state of causal linear attention, in f32: F rows of Dv sums per kv head, for any
+ * number of tokens. */
 typedef struct attune_linear_state attune_linear_state;
 typedef struct attune_linear_state_options {
     int64_t batch, kv_heads, head_dim;
