@@ -6,8 +6,7 @@
 #include "problems.h"
 #include "test.h"
 
-/* Sanitizers are about twenty times slower, and find other faults than wrong sums. */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#if defined FEW_CASES
 enum { PROBLEMS = 200, MAX_TOKENS = 120 };
 #else
 enum { PROBLEMS = 2000, MAX_TOKENS = 200 };

@@ -3,7 +3,7 @@
 #include "problems.h"
 #include "test.h"
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#if defined FEW_CASES
 enum { PROBLEMS = 100, MAX_TOKENS = 150 };
 #else
 enum { PROBLEMS = 600, MAX_TOKENS = 300 };

@@ -5,7 +5,7 @@
 #include "linear_cases.h"
 #include "test.h"
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#if defined FEW_CASES
 enum { PROBLEMS = 50 };
 #else
 enum { PROBLEMS = 200 };

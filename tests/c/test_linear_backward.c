@@ -3,7 +3,7 @@
 #include "linear_cases.h"
 #include "test.h"
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#if defined FEW_CASES
 enum { PROBLEMS = 40, STEP = 11 };
 #else
 enum { PROBLEMS = 200, STEP = 3 };
