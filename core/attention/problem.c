@@ -68,9 +68,9 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
         int64_t token = 0, *span = p->document + row * p->Sk * 2;
         for (int64_t n = 0; n < lengths->count[row]; n++) {
             int64_t length = *value++;
-            if (length < 1) {
+            if (length < 0) {
                 return at_fail(ATTUNE_EVALUE,
-                               "lengths: expected documents of at least 1 token, got %lld",
+                               "lengths: expected documents of at least 0 tokens, got %lld",
                                (long long)length);
             }
             if (length > p->Sk - token) {
@@ -88,7 +88,9 @@ static attune_status make_documents(const attune_lengths *lengths, at_problem *p
             int64_t sum = 0;
             const int64_t *list = lengths->value;
             for (int64_t r = 0; r < row; r++) list += lengths->count[r];
-            for (int64_t n = 0; n < lengths->count[row]; n++) sum += list[n];
+            for (int64_t n = 0; n < lengths->count[row]; n++) {
+                if (list[n] > 0) sum = sum < INT64_MAX - list[n] ? sum + list[n] : INT64_MAX;
+            }
             return at_fail(ATTUNE_ESHAPE,
                            "lengths: expected a sum of %lld tokens, got %lld (list " AT_INDEX ")",
                            (long long)p->Sk, (long long)sum, (long long)row);
@@ -175,6 +177,19 @@ static attune_status make_modifier(const attune_attention_options *o, at_problem
                             visible_keys, p, &p->query.modifier);
 }
 
+/* No query has more than Sk + Sq tokens on one side. A longer side hides nothing, and would
+ * overflow. */
+static void make_window(const attune_attention_options *o, at_problem *p) {
+    const int64_t unlimited = p->Sk + p->query.Sq;
+    int64_t left = o->window - 1, right = o->window - 1; /* window 0: -1 */
+    if (o->two_sided) {
+        left = o->window_left;
+        right = o->window_right;
+    }
+    p->left = left < 0 || left > unlimited ? unlimited : left;
+    p->right = right < 0 || right > unlimited ? unlimited : right;
+}
+
 static attune_engine chosen_engine(const attune_tensor *q, const attune_attention_options *o) {
     if (o->engine != ATTUNE_ENGINE_DEFAULT) return o->engine;
     if (q->dtype == ATTUNE_F64) return ATTUNE_ENGINE_REFERENCE;
@@ -232,8 +247,8 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
     p->Sk = k->shape[2];
     p->Dv = v ? v->shape[3] : 0;
     p->causal = o->causal;
-    p->window = o->window;
     attune_status status = at_query_side_make(q, k->shape[1], o, &p->query);
+    make_window(o, p);
     p->query.visible_keys = visible_keys;
     p->query.visible_keys_context = p;
     if (status == ATTUNE_OK) status = make_documents(&o->lengths, p);
@@ -259,11 +274,8 @@ void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t 
     const int64_t at = i + p->Sk - p->query.Sq;
     int64_t begin = 0, end = p->Sk;
     if (p->causal && at + 1 < end) end = at + 1;
-    if (p->window) {
-        if (at - p->window + 1 > begin) begin = at - p->window + 1;
-        if (p->window <= p->Sk && at + p->window < end)
-            end = at + p->window; /* causal: no tighter than the line above */
-    }
+    if (at - p->left > begin) begin = at - p->left;
+    if (at + p->right + 1 < end) end = at + p->right + 1;
     if (p->document) {
         const int64_t *span = p->document + ((p->document_rows == 1 ? 0 : b) * p->Sk + at) * 2;
         if (span[0] > begin) begin = span[0];

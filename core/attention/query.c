@@ -12,6 +12,15 @@ attune_status at_check_options(const attune_attention_options *o) {
     if (o->window < 0)
         return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
                        (long long)o->window);
+    if (o->two_sided && o->window)
+        return at_fail(ATTUNE_EVALUE, "window: expected 0 beside a window of two sides, got %lld",
+                       (long long)o->window);
+    if (o->two_sided && (o->window_left < -1 || o->window_right < -1)) {
+        return at_fail(ATTUNE_EVALUE,
+                       "window: expected at least 0 tokens on each side, or -1 for no limit, got "
+                       "%lld and %lld",
+                       (long long)o->window_left, (long long)o->window_right);
+    }
     if (o->scale_given && !isfinite(o->scale))
         return at_fail(ATTUNE_EVALUE, "scale: expected a finite number, got %g", o->scale);
     if (!(o->softcap >= 0) || isinf(o->softcap)) {

@@ -39,6 +39,15 @@ static struct {
     int64_t bytes;
 } kept = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* fork() copies the lock as it is, so it is taken before: then no other thread holds it. */
+static void lock_kept(void) { pthread_mutex_lock(&kept.lock); }
+
+static void unlock_kept(void) { pthread_mutex_unlock(&kept.lock); }
+
+__attribute__((constructor)) static void prepare_for_fork(void) {
+    pthread_atfork(lock_kept, unlock_kept, unlock_kept);
+}
+
 static header *header_of(void *p) { return (header *)p - 1; }
 
 static void *remove_kept(int i) {
@@ -91,17 +100,42 @@ static bool keep(void *p) {
 
 static _Atomic int64_t in_use, peak, limit, fail_countdown;
 
-/* Bytes that the machine has left. With overcommit a huge malloc succeeds and the process is killed
- * when it writes, so malloc cannot be asked. */
-static int64_t available(void) {
+/* The number after `name` in a file of the kernel, or its first number where name is ""; -1: none,
+ * also for the word max. */
+static int64_t number_in(const char *path, const char *name) {
     char line[128];
-    long long kilobytes = -1;
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lld", &kilobytes) == 1) break;
+    long long number = -1;
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, name, strlen(name)) != 0) continue;
+        if (sscanf(line + strlen(name), "%lld", &number) != 1) number = -1;
+        break;
+    }
     if (f) fclose(f);
-    return kilobytes < 0 ? INT64_MAX : (int64_t)kilobytes << 10;
+    return number;
 }
+
+/* Why the machine or the cgroup cannot give that many bytes more; NULL: it can. With overcommit a
+ * huge malloc succeeds and the process is killed when it writes, so malloc cannot be asked. Blocks
+ * that are allocated but not yet written count as used: all that attune has, and these bytes, must
+ * fit. */
+static const char *lacks(int64_t bytes) {
+    static const char reason[] = "more than the machine has left";
+    const int64_t all = atomic_load(&in_use); /* with these bytes */
+    const int64_t total = number_in("/proc/meminfo", "MemTotal:"),
+                  available = number_in("/proc/meminfo", "MemAvailable:"),
+                  max = number_in("/sys/fs/cgroup/memory.max", "");
+    if (available >= 0 && bytes > available << 10) return reason;
+    if (total >= 0 && all > total << 10) return reason;
+    if (max < 0) return NULL;
+    const int64_t used = number_in("/sys/fs/cgroup/memory.current", ""),
+                  cached = number_in("/sys/fs/cgroup/memory.stat", "inactive_file ");
+    const int64_t left = max - used + (cached > 0 ? cached : 0);
+    return bytes > left || all > max ? reason : NULL;
+}
+
+/* Smaller requests do not ask the system what it has left. */
+static const int64_t ASK_FROM = (int64_t)64 << 20;
 
 static void raise_peak(int64_t now) {
     int64_t before = atomic_load(&peak);
@@ -121,12 +155,12 @@ static void *refuse(int64_t bytes, const char *why) {
 static const char *new_block(int64_t bytes, void **p) {
     const bool huge = bytes >= HUGE_FROM;
     const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
-    if (bytes > (int64_t)64 << 20) {
+    if (bytes > ASK_FROM) {
         trim_kept(0);
-        if (bytes > available()) return "more than the machine has left";
+        const char *reason = lacks(bytes);
+        if (reason) return reason;
     }
     char *block = NULL;
-    if (bytes > INT64_MAX - 2 * HUGE_PAGE) return "the system has no more";
     if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0) {
         trim_kept(0);
         if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0)
@@ -139,7 +173,7 @@ static const char *new_block(int64_t bytes, void **p) {
 }
 
 void *at_alloc(int64_t bytes) {
-    if (bytes <= 0) {
+    if (bytes <= 0 || bytes > INT64_MAX / 2) {
         at_fail(ATTUNE_EMEMORY, "out of memory: the size asked for overflows");
         return NULL;
     }

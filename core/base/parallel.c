@@ -95,12 +95,28 @@ int at_cores(void) {
     return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n;
 }
 
+/* The number in ATTUNE_THREADS. 0: it is not set, or empty; -1: it is not a number of threads. */
+static int threads_wanted(void) {
+    const char *text = getenv("ATTUNE_THREADS");
+    if (!text || !*text) return 0;
+    if (*text < '0' || *text > '9') return -1;
+    char *end;
+    const long n = strtol(text, &end, 10); /* beyond its range: LONG_MAX */
+    return *end || n < 1 || n > MAX_THREADS ? -1 : (int)n;
+}
+
+attune_status at_check_threads(void) {
+    if (threads_wanted() >= 0) return ATTUNE_OK;
+    return at_fail(ATTUNE_EVALUE,
+                   "ATTUNE_THREADS: expected a number of threads from 1 to %d, got '%.32s'",
+                   MAX_THREADS, getenv("ATTUNE_THREADS"));
+}
+
 int at_threads(void) {
     int n = atomic_load_explicit(&threads_set, memory_order_relaxed);
     if (n) return n;
-    const char *text = getenv("ATTUNE_THREADS");
-    n = text ? atoi(text) : 0;
-    if (n < 1 || n > MAX_THREADS) n = at_cores();
+    n = threads_wanted();
+    if (n < 1) n = at_cores();
     atomic_store(&threads_set, n);
     return n;
 }

@@ -25,6 +25,9 @@ attune_status at_parallel_ranges(int64_t tasks, at_task task, void *context);
  * finish. A task that waits for another task must poll this. */
 bool at_stopping(void);
 
+/* EVALUE: the environment variable ATTUNE_THREADS is not a number of threads. */
+attune_status at_check_threads(void);
+
 int at_threads(void);
 int at_cores(void); /* the cores that affinity and the cgroup allow this process */
 

@@ -28,13 +28,16 @@ struct attune_cache {
 
 enum { SCALE_BYTES = 2 * AT_TILE * (int)sizeof(float) }; /* of one slot */
 
+/* No extent of a cache is larger; a longer window hides nothing. */
+static const int64_t MAX_EXTENT = (int64_t)1 << 40;
+
 static attune_status check_positive(const char *name, int64_t n) {
     return n >= 1 ? ATTUNE_OK
                   : at_fail(ATTUNE_EVALUE, "%s: expected at least 1, got %lld", name, (long long)n);
 }
 
 static attune_status check_max(const char *name, int64_t n) {
-    return n <= (int64_t)1 << 40
+    return n <= MAX_EXTENT
                ? ATTUNE_OK
                : at_fail(ATTUNE_EVALUE, "%s: expected at most 2^40, got %lld", name, (long long)n);
 }
@@ -278,6 +281,13 @@ static void cached_keys(const void *context, int64_t b, int64_t h, at_keys *out)
     *out = keys_of_head(c, b * c->options.kv_heads + h);
 }
 
+/* The window of the options as a number of tokens up to the query's own; 0: none. No token comes
+ * after a query of a cache, so the right side of a window hides nothing. */
+static int64_t window_of(const attune_attention_options *o) {
+    if (!o->two_sided) return o->window;
+    return o->window_left < MAX_EXTENT ? o->window_left + 1 : MAX_EXTENT;
+}
+
 static attune_status check_query(const attune_cache *c, const attune_tensor *q,
                                  const attune_attention_options *options) {
     const attune_cache_options *o = &c->options;
@@ -301,9 +311,9 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
                        "q: expected at most %d queries at once with a window, got %lld", AT_TILE,
                        (long long)Sq);
     }
-    if (o->window && options->window > o->window) {
+    if (o->window && window_of(options) > o->window) {
         return at_fail(ATTUNE_EVALUE, "window: expected at most the cache's %lld, got %lld",
-                       (long long)o->window, (long long)options->window);
+                       (long long)o->window, (long long)window_of(options));
     }
     if (options->lengths.rows)
         return at_fail(ATTUNE_EVALUE,
@@ -400,9 +410,9 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
     AT_TRY(check_query(c, q, options));
-    const attend_job job = {.cache = c,
-                            .Sq = q->shape[2],
-                            .window = options->window ? options->window : c->options.window};
+    const int64_t window = window_of(options) ? window_of(options) : c->options.window;
+    const attend_job job = {
+        .cache = c, .Sq = q->shape[2], .window = window < MAX_EXTENT ? window : MAX_EXTENT};
     attune_tensor q_f32 = {0}; /* q's own dtype unless that is f64 */
     AT_TRY(without_f64(q, &q_f32));
     at_query_side query;
@@ -428,6 +438,10 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
 attune_status attune_cache_truncate(attune_cache *c, int64_t n) {
     if (n < 0)
         return at_fail(ATTUNE_EVALUE, "n: expected at least 0 tokens, got %lld", (long long)n);
+    if (n > attune_cache_length(c)) {
+        return at_fail(ATTUNE_EVALUE, "n: expected at most the cache's length, %lld, got %lld",
+                       (long long)attune_cache_length(c), (long long)n);
+    }
     if (n == 0) {
         attune_cache_reset(c);
         return ATTUNE_OK;

@@ -1,363 +1,373 @@
-/* safetensors.c - named tensors in one file: the header's length in 8 bytes (little-endian), a JSON
- * header, the data.
+/* safetensors.c - reading safetensors files: 8 bytes of length, a JSON header, then the data.
  *
- * Files are not trusted. Everything is checked before use: the header is at most 100,000,000 bytes
- * and fits in the file, names are unique and UTF-8, and the tensors cover the data without gaps or
- * overlaps. Sizes of allocations follow from what the file holds, not from what its header claims.
+ * Files come from strangers. The header is scanned without a tree in memory, all sizes are checked,
+ * the tensors must cover the data without holes or overlaps, and all of that is known before the
+ * first tensor is allocated. Memory: the header, as much again for its texts, and the tensors.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/memory.h"
 #include "base/status.h"
-#include "tensor/tensor.h"
+#include "io/json_scan.h"
+#include "io/safetensors.h"
+#include "io/whole_file.h"
 
-enum { MAX_HEADER = 100000000 };
+enum { MAX_HEADER = 100000000, MAX_TENSORS = 1000000, MAX_TEXTS = 1000000 };
 
-static _Thread_local int system_error;
+const at_file_dtype at_file_dtypes[] = {
+    {"F32", ATTUNE_F32, 32},       {"F64", ATTUNE_F64, 64},       {"BF16", ATTUNE_BF16, 16},
+    {"F16", ATTUNE_F16, 16},       {"I8", ATTUNE_I8, 8},          {"I32", ATTUNE_I32, 32},
+    {"I64", ATTUNE_I64, 64},       {"BOOL", ATTUNE_I8, 8},        {"U8", ATTUNE_I32, 8},
+    {"F8_E4M3", ATTUNE_DTYPES, 8}, {"F8_E5M2", ATTUNE_DTYPES, 8}, {"F8_E8M0", ATTUNE_DTYPES, 8},
+    {"I16", ATTUNE_DTYPES, 16},    {"U16", ATTUNE_DTYPES, 16},    {"U32", ATTUNE_DTYPES, 32},
+    {"U64", ATTUNE_DTYPES, 64},    {"C64", ATTUNE_DTYPES, 64},    {NULL, ATTUNE_DTYPES, 0},
+};
 
-int attune_system_error(void) { return system_error; }
-
-static attune_status io_failure(const char *what, const char *path) {
-    system_error = errno;
-    return at_fail(ATTUNE_EIO, "%s: %s: %s", path, what, strerror(system_error));
-}
-
-void attune_archive_close(attune_archive *a) {
-    for (int64_t i = 0; i < a->tensors; i++) {
-        at_free(a->tensor[i].name);
-        attune_tensor_close(&a->tensor[i].tensor);
-    }
-    for (int64_t i = 0; i < a->texts; i++) {
-        at_free(a->text[i].key);
-        at_free(a->text[i].value);
-    }
-    at_free(a->tensor);
-    at_free(a->text);
-    memset(a, 0, sizeof *a);
-}
-
-static char *copy_text(const char *text) {
-    size_t n = strlen(text) + 1;
-    char *copy = at_alloc((int64_t)n);
-    if (copy) memcpy(copy, text, n);
-    return copy;
-}
-
-/* ---- loading --------------------------------------------------------------------------------- */
-
-static const struct {
-    const char *name;
-    attune_dtype dtype;
-} dtype_names[] = {{"F32", ATTUNE_F32}, {"F64", ATTUNE_F64}, {"BF16", ATTUNE_BF16},
-                   {"F16", ATTUNE_F16}, {"I8", ATTUNE_I8},   {"I32", ATTUNE_I32},
-                   {"I64", ATTUNE_I64}};
+/* What the header says of a tensor. */
+typedef struct entry {
+    char *name, *dtype;
+    const at_file_dtype *type; /* that of the NULL name: a dtype of unknown size */
+    int rank;
+    int64_t shape[ATTUNE_MAX_RANK];
+    int64_t begin, end; /* of its bytes in the data */
+} entry;
 
 typedef struct reader {
     const char *path;
-    FILE *file;
+    int fd;
     int64_t data_begin, data_bytes; /* the data: its offset in the file and its length */
+    at_json json;
+    char *text; /* where the next text goes, in the archive's block of texts */
+    entry *entry;
+    int64_t entries, room; /* used and allocated elements of entry */
+    bool has_texts;
+    attune_archive *out;
 } reader;
 
-typedef struct span {
-    int64_t begin, end;
-    const char *name;
-} span;
+void attune_archive_close(attune_archive *a) {
+    for (int64_t i = 0; i < a->tensors; i++) attune_tensor_close(&a->tensor[i].tensor);
+    at_free(a->tensor);
+    at_free(a->text);
+    at_free(a->memory);
+    memset(a, 0, sizeof *a);
+}
 
 static attune_status malformed(const reader *r, const char *name, const char *what) {
     return name ? at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': %s", r->path, name, what)
                 : at_fail(ATTUNE_EFORMAT, "%s: %s", r->path, what);
 }
 
-static attune_status parse_dtype(const reader *r, const char *name, const json_t *entry,
-                                 attune_dtype *out) {
-    const char *text = json_string_value(json_object_get(entry, "dtype"));
-    if (!text) return malformed(r, name, "expected a dtype");
-    for (size_t i = 0; i < sizeof dtype_names / sizeof *dtype_names; i++) {
-        if (strcmp(text, dtype_names[i].name) == 0) {
-            *out = dtype_names[i].dtype;
-            return ATTUNE_OK;
-        }
-    }
-    return at_fail(
-        ATTUNE_EFORMAT,
-        "%s: tensor '%.100s': expected dtype F32, F64, BF16, F16, I8, I32 or I64, got '%.32s'",
-        r->path, name, text);
+/* The error of the scanner, if it has one. */
+static attune_status scanned(const reader *r) {
+    if (!r->json.error) return ATTUNE_OK;
+    return at_fail(ATTUNE_EFORMAT, "%s: the header is not valid JSON: %s (byte %lld)", r->path,
+                   r->json.error, (long long)(r->json.at - r->json.begin));
 }
 
-static attune_status parse_tensor(const reader *r, const char *name, const json_t *entry,
-                                  attune_tensor *out, span *where) {
-    attune_dtype dtype = ATTUNE_F32;
-    if (!json_is_object(entry)) return malformed(r, name, "expected an object");
-    AT_TRY(parse_dtype(r, name, entry, &dtype));
-    const json_t *shape = json_object_get(entry, "shape"),
-                 *offsets = json_object_get(entry, "data_offsets");
-    if (!json_is_array(shape) || json_array_size(shape) > ATTUNE_MAX_RANK)
-        return malformed(r, name, "expected a shape of at most 6 axes");
-    int64_t axes[ATTUNE_MAX_RANK] = {0}, bytes = attune_dtype_size(dtype);
-    const int rank = (int)json_array_size(shape);
-    for (int i = 0; i < rank; i++) {
-        const json_t *n = json_array_get(shape, (size_t)i);
-        if (!json_is_integer(n) || json_integer_value(n) < 1)
-            return malformed(r, name, "expected a shape of integers of at least 1");
-        axes[i] = json_integer_value(n);
-        bytes = at_checked_mul(bytes, axes[i]);
-        if (bytes < 0) return malformed(r, name, "its shape overflows");
+/* The next text of the header, which stays in the archive's memory. */
+static char *keep_text(reader *r, bool key) {
+    char *text = r->text;
+    int64_t length;
+    if (key)
+        at_json_key(&r->json, text, &length);
+    else
+        at_json_text(&r->json, text, &length);
+    r->text += length + 1;
+    return text;
+}
+
+/* Makes room for one more element in an array of `count`. */
+static attune_status grow(void **array, int64_t count, int64_t *room, int64_t size) {
+    if (count < *room) return ATTUNE_OK;
+    const int64_t wanted = *room ? 2 * *room : 16;
+    void *larger = at_alloc(at_checked_mul(wanted, size));
+    if (!larger) return ATTUNE_EMEMORY;
+    if (*array) memcpy(larger, *array, (size_t)(count * size));
+    at_free(*array);
+    *array = larger;
+    *room = wanted;
+    return ATTUNE_OK;
+}
+
+/* ---- the header ------------------------------------------------------------------------------ */
+
+enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4 };
+
+static attune_status read_dtype(reader *r, entry *e) {
+    e->dtype = keep_text(r, false);
+    AT_TRY(scanned(r));
+    if (strlen(e->dtype) > 16 || !*e->dtype ||
+        e->dtype[strspn(e->dtype, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")])
+        return at_fail(ATTUNE_EFORMAT,
+                       "%s: tensor '%.100s': expected a dtype such as F32, got '%.32s'", r->path,
+                       e->name, e->dtype);
+    e->type = at_file_dtypes;
+    while (e->type->name && strcmp(e->type->name, e->dtype) != 0) e->type++;
+    return ATTUNE_OK;
+}
+
+static attune_status read_shape(reader *r, entry *e) {
+    bool first = true;
+    if (!at_json_enter(&r->json, '[')) return scanned(r);
+    while (at_json_next(&r->json, ']', &first)) {
+        int64_t n;
+        if (e->rank == ATTUNE_MAX_RANK)
+            return malformed(r, e->name, "expected a shape of at most 6 axes");
+        if (!at_json_natural(&r->json, &n)) break;
+        if (n < 1) return malformed(r, e->name, "expected a shape of integers of at least 1");
+        e->shape[e->rank++] = n;
     }
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 ||
-        !json_is_integer(json_array_get(offsets, 0)) ||
-        !json_is_integer(json_array_get(offsets, 1))) {
-        return malformed(r, name, "expected data_offsets of two integers");
+    return scanned(r);
+}
+
+static attune_status read_offsets(reader *r, entry *e) {
+    int64_t *const offsets[2] = {&e->begin, &e->end};
+    bool first = true;
+    int n = 0;
+    if (!at_json_enter(&r->json, '[')) return scanned(r);
+    while (at_json_next(&r->json, ']', &first)) {
+        if (n == 2) return malformed(r, e->name, "expected data_offsets of two integers");
+        if (!at_json_natural(&r->json, offsets[n++])) break;
     }
-    *where = (span){.begin = json_integer_value(json_array_get(offsets, 0)),
-                    .end = json_integer_value(json_array_get(offsets, 1)),
-                    .name = name};
-    if (where->begin < 0 || where->end < where->begin || where->end > r->data_bytes) {
+    AT_TRY(scanned(r));
+    return n == 2 ? ATTUNE_OK : malformed(r, e->name, "expected data_offsets of two integers");
+}
+
+/* Fields that the format does not name are skipped. */
+static attune_status read_fields(reader *r, entry *e) {
+    bool first = true;
+    int found = 0;
+    if (!at_json_enter(&r->json, '{')) return scanned(r);
+    while (at_json_next(&r->json, '}', &first)) {
+        char *before = r->text;
+        const char *key = keep_text(r, true);
+        r->text = before; /* the key is compared and not kept */
+        AT_TRY(scanned(r));
+        const int field = strcmp(key, "dtype") == 0          ? DTYPE
+                          : strcmp(key, "shape") == 0        ? SHAPE
+                          : strcmp(key, "data_offsets") == 0 ? OFFSETS
+                                                             : 0;
+        if (found & field) return malformed(r, e->name, "a field is there twice");
+        found |= field;
+        switch (field) {
+        case DTYPE: AT_TRY(read_dtype(r, e)); break;
+        case SHAPE: AT_TRY(read_shape(r, e)); break;
+        case OFFSETS: AT_TRY(read_offsets(r, e)); break;
+        default: at_json_skip(&r->json); break;
+        }
+    }
+    AT_TRY(scanned(r));
+    return found == (DTYPE | SHAPE | OFFSETS)
+               ? ATTUNE_OK
+               : malformed(r, e->name, "expected dtype, shape and data_offsets");
+}
+
+static attune_status check_bytes(const reader *r, const entry *e) {
+    if (e->end < e->begin || e->end > r->data_bytes) {
         return at_fail(ATTUNE_EFORMAT,
                        "%s: tensor '%.100s': expected data_offsets within the %lld bytes of data, "
                        "got %lld and %lld",
-                       r->path, name, (long long)r->data_bytes, (long long)where->begin,
-                       (long long)where->end);
+                       r->path, e->name, (long long)r->data_bytes, (long long)e->begin,
+                       (long long)e->end);
     }
-    if (where->end - where->begin != bytes) {
+    int64_t count = 1;
+    for (int i = 0; i < e->rank; i++) count = at_checked_mul(count, e->shape[i]);
+    const int64_t bits = at_checked_mul(count, e->type->bits);
+    if (bits < 0) return malformed(r, e->name, "its shape overflows");
+    if (e->type->bits && e->end - e->begin != bits / 8) {
         return at_fail(ATTUNE_EFORMAT,
                        "%s: tensor '%.100s': expected %lld bytes for %s %s, got %lld", r->path,
-                       name, (long long)bytes, attune_dtype_name(dtype), at_shape_text(rank, axes),
-                       (long long)(where->end - where->begin));
+                       e->name, (long long)(bits / 8), e->dtype, at_shape_text(e->rank, e->shape),
+                       (long long)(e->end - e->begin));
     }
-    AT_TRY(at_tensor_new(dtype, rank, axes, out));
-    if (fseeko(r->file, r->data_begin + where->begin, SEEK_SET) != 0)
-        return io_failure("seeking", r->path);
-    if (fread(out->data, 1, (size_t)bytes, r->file) != (size_t)bytes)
-        return ferror(r->file) ? io_failure("reading", r->path)
-                               : malformed(r, name, "the file ends inside its data");
     return ATTUNE_OK;
 }
 
-static attune_status parse_texts(const reader *r, json_t *texts, attune_archive *out) {
-    const char *key;
-    json_t *value;
-    if (!json_is_object(texts))
-        return malformed(r, NULL, "expected __metadata__ to be an object of texts");
-    if (json_object_size(texts) == 0) return ATTUNE_OK;
-    out->text = at_alloc_zeroed((int64_t)(json_object_size(texts) * sizeof *out->text));
-    if (!out->text) return ATTUNE_EMEMORY;
-    json_object_foreach(texts, key, value) {
-        if (!json_is_string(value))
-            return malformed(r, NULL, "expected __metadata__ to be an object of texts");
-        attune_text_pair *pair = &out->text[out->texts++];
-        pair->key = copy_text(key);
-        pair->value = copy_text(json_string_value(value));
-        if (!pair->key || !pair->value) return ATTUNE_EMEMORY;
+static attune_status read_texts(reader *r) {
+    attune_archive *out = r->out;
+    int64_t room = 0;
+    bool first = true;
+    if (r->has_texts) return malformed(r, NULL, "expected unique names, got __metadata__ twice");
+    r->has_texts = true;
+    if (!at_json_enter(&r->json, '{')) return scanned(r);
+    while (at_json_next(&r->json, '}', &first)) {
+        if (out->texts == MAX_TEXTS)
+            return malformed(r, NULL, "expected at most 1000000 texts in __metadata__");
+        AT_TRY(grow((void **)&out->text, out->texts, &room, (int64_t)sizeof *out->text));
+        char *key = keep_text(r, true);
+        out->text[out->texts++] = (attune_text_pair){.key = key, .value = keep_text(r, false)};
+        if (r->json.error) break;
     }
-    return ATTUNE_OK;
+    return scanned(r);
 }
+
+static attune_status read_entries(reader *r) {
+    bool first = true;
+    if (!at_json_enter(&r->json, '{')) return scanned(r);
+    while (at_json_next(&r->json, '}', &first)) {
+        char *name = keep_text(r, true);
+        AT_TRY(scanned(r));
+        if (strcmp(name, "__metadata__") == 0) {
+            AT_TRY(read_texts(r));
+            continue;
+        }
+        if (r->entries == MAX_TENSORS)
+            return malformed(r, NULL, "expected at most 1000000 tensors");
+        AT_TRY(grow((void **)&r->entry, r->entries, &r->room, (int64_t)sizeof *r->entry));
+        entry *e = &r->entry[r->entries++];
+        *e = (entry){.name = name};
+        AT_TRY(read_fields(r, e));
+        AT_TRY(check_bytes(r, e));
+    }
+    at_json_end(&r->json);
+    return scanned(r);
+}
+
+/* ---- what must hold for all together --------------------------------------------------------- */
 
 static int by_begin(const void *a, const void *b) {
-    const span *x = a, *y = b;
+    const entry *x = *(entry *const *)a, *y = *(entry *const *)b;
     return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin)
                                 : (x->end > y->end) - (x->end < y->end);
 }
 
-static attune_status check_cover(const reader *r, span *spans, int64_t n) {
-    int64_t at = 0;
-    if (n) qsort(spans, (size_t)n, sizeof *spans, by_begin);
-    for (int64_t i = 0; i < n; i++) {
-        if (spans[i].begin < at)
-            return malformed(r, spans[i].name, "its bytes overlap another tensor's");
-        if (spans[i].begin > at)
-            return malformed(r, spans[i].name, "the bytes before it belong to no tensor");
-        at = spans[i].end;
-    }
-    return at == r->data_bytes
-               ? ATTUNE_OK
-               : malformed(r, NULL, "the last bytes of the file belong to no tensor");
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(entry *const *)a)->name, (*(entry *const *)b)->name);
 }
 
-static attune_status parse_header(const reader *r, json_t *header, attune_archive *out) {
-    const char *key;
-    json_t *value;
-    const int64_t max_tensors = (int64_t)json_object_size(header);
-    if (max_tensors == 0)
-        return r->data_bytes ? malformed(r, NULL, "the header names no tensor") : ATTUNE_OK;
-    span *spans = at_alloc(max_tensors * (int64_t)sizeof *spans);
-    out->tensor = spans ? at_alloc_zeroed(max_tensors * (int64_t)sizeof *out->tensor) : NULL;
-    attune_status status = out->tensor ? ATTUNE_OK : ATTUNE_EMEMORY;
-    json_object_foreach(header, key, value) {
-        if (status != ATTUNE_OK) break;
-        if (strcmp(key, "__metadata__") == 0) {
-            status = parse_texts(r, value, out);
-            continue;
-        }
-        attune_named_tensor *t = &out->tensor[out->tensors];
-        t->name = copy_text(key);
-        status = t->name ? parse_tensor(r, key, value, &t->tensor, &spans[out->tensors])
-                         : ATTUNE_EMEMORY;
-        out->tensors++;
+static int by_key(const void *a, const void *b) {
+    return strcmp((*(attune_text_pair *const *)a)->key, (*(attune_text_pair *const *)b)->key);
+}
+
+static attune_status check_cover(const reader *r, entry **sorted) {
+    int64_t at = 0;
+    if (r->entries) qsort(sorted, (size_t)r->entries, sizeof *sorted, by_begin);
+    for (int64_t i = 0; i < r->entries; i++) {
+        if (sorted[i]->begin < at)
+            return malformed(r, sorted[i]->name, "its bytes overlap another tensor's");
+        if (sorted[i]->begin > at)
+            return malformed(r, sorted[i]->name, "the bytes before it belong to no tensor");
+        at = sorted[i]->end;
     }
-    if (status == ATTUNE_OK) status = check_cover(r, spans, out->tensors);
-    at_free(spans);
+    if (at == r->data_bytes) return ATTUNE_OK;
+    return malformed(r, NULL,
+                     r->entries ? "the last bytes of the file belong to no tensor"
+                                : "the header names no tensor");
+}
+
+/* sorted: room for a pointer to each entry. */
+static attune_status check_entries(const reader *r, entry **sorted) {
+    for (int64_t i = 0; i < r->entries; i++) sorted[i] = &r->entry[i];
+    AT_TRY(check_cover(r, sorted));
+    if (r->entries) qsort(sorted, (size_t)r->entries, sizeof *sorted, by_name);
+    for (int64_t i = 1; i < r->entries; i++)
+        if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
+            return malformed(r, sorted[i]->name, "expected unique names, got a duplicate");
+    return ATTUNE_OK;
+}
+
+static attune_status check_texts(const reader *r, attune_text_pair **sorted) {
+    const int64_t n = r->out->texts;
+    for (int64_t i = 0; i < n; i++) sorted[i] = &r->out->text[i];
+    if (n) qsort(sorted, (size_t)n, sizeof *sorted, by_key);
+    for (int64_t i = 1; i < n; i++)
+        if (strcmp(sorted[i - 1]->key, sorted[i]->key) == 0)
+            return malformed(r, NULL, "expected unique keys in __metadata__, got a duplicate");
+    return ATTUNE_OK;
+}
+
+static attune_status check_all(const reader *r) {
+    const int64_t longest = r->entries > r->out->texts ? r->entries : r->out->texts;
+    void *pointers = at_alloc((longest + 1) * (int64_t)sizeof(void *));
+    if (!pointers) return ATTUNE_EMEMORY;
+    attune_status status = check_entries(r, pointers);
+    if (status == ATTUNE_OK) status = check_texts(r, pointers);
+    at_free(pointers);
     return status;
 }
 
-static attune_status read_header(reader *r, attune_archive *out) {
-    unsigned char word[8];
-    struct stat info;
-    if (fstat(fileno(r->file), &info) != 0) return io_failure("looking at it", r->path);
-    if (S_ISDIR(info.st_mode)) {
-        errno = EISDIR;
-        return io_failure("reading", r->path);
+/* ---- the data -------------------------------------------------------------------------------- */
+
+/* Widens n bytes at the end of a tensor of n 32-bit integers to these integers. Integer i is
+ * written at byte 4 i, which is never beyond the bytes that are still to be read. */
+static void widen_bytes(const attune_tensor *t, int64_t n) {
+    const unsigned char *from = (const unsigned char *)t->data + 3 * n;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t x = from[i];
+        memcpy((char *)t->data + 4 * i, &x, sizeof x);
     }
-    if (fread(word, 1, 8, r->file) != 8)
-        return ferror(r->file) ? io_failure("reading", r->path)
-                               : malformed(r, NULL, "expected a header, got fewer than 8 bytes");
+}
+
+static attune_status read_tensor(const reader *r, const entry *e, attune_named_tensor *out) {
+    *out = (attune_named_tensor){.name = e->name};
+    if (e->type->dtype == ATTUNE_DTYPES) {
+        out->unread = e->dtype;
+        out->tensor.rank = e->rank;
+        memcpy(out->tensor.shape, e->shape, sizeof e->shape);
+        return ATTUNE_OK;
+    }
+    AT_TRY(at_tensor_new(e->type->dtype, e->rank, e->shape, &out->tensor));
+    const int64_t n = e->end - e->begin;
+    const bool u8 = e->type->dtype == ATTUNE_I32 && e->type->bits == 8;
+    char *to = (char *)out->tensor.data + (u8 ? 3 * n : 0);
+    AT_TRY(at_read_file(r->fd, r->path, r->data_begin + e->begin, to, n));
+    if (u8) widen_bytes(&out->tensor, n);
+    for (int64_t i = 0; i < n && strcmp(e->dtype, "BOOL") == 0; i++) to[i] = to[i] != 0;
+    return ATTUNE_OK;
+}
+
+static attune_status read_data(reader *r) {
+    attune_archive *out = r->out;
+    if (r->entries == 0) return ATTUNE_OK;
+    out->tensor = at_alloc_zeroed(r->entries * (int64_t)sizeof *out->tensor);
+    if (!out->tensor) return ATTUNE_EMEMORY;
+    for (int64_t i = 0; i < r->entries; i++) {
+        out->tensors++;
+        AT_TRY(read_tensor(r, &r->entry[i], &out->tensor[i]));
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status read_header(reader *r, const char *header, int64_t length) {
+    r->out->memory = at_alloc(length);
+    if (!r->out->memory) return ATTUNE_EMEMORY;
+    r->text = r->out->memory;
+    at_json_start(&r->json, header, length);
+    AT_TRY(read_entries(r));
+    return check_all(r);
+}
+
+static attune_status read_file(reader *r, int64_t bytes) {
+    unsigned char word[8];
+    if (bytes < 8) return malformed(r, NULL, "expected a header, got fewer than 8 bytes");
+    AT_TRY(at_read_file(r->fd, r->path, 0, word, 8));
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | word[i];
     if (length > MAX_HEADER)
         return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu",
                        r->path, MAX_HEADER, (unsigned long long)length);
-    if ((int64_t)length > info.st_size - 8)
-        return malformed(r, NULL, "the file ends inside the header");
+    if ((int64_t)length > bytes - 8) return malformed(r, NULL, "the file ends inside the header");
     if (length < 2) return malformed(r, NULL, "expected a JSON header, got nothing");
     r->data_begin = 8 + (int64_t)length;
-    r->data_bytes = info.st_size - r->data_begin;
-    char *text = at_alloc((int64_t)length);
-    if (!text) return ATTUNE_EMEMORY;
-    attune_status status = ATTUNE_OK;
-    json_t *header = NULL;
-    json_error_t error;
-    if (fread(text, 1, length, r->file) != length) status = io_failure("reading", r->path);
-    if (status == ATTUNE_OK) {
-        header = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-        if (!header)
-            status = at_fail(ATTUNE_EFORMAT,
-                             "%s: the header is no valid JSON of unique UTF-8 names: %s (byte %d)",
-                             r->path, error.text, error.position);
-        else if (!json_is_object(header))
-            status = malformed(r, NULL, "expected the header to be a JSON object");
-    }
-    if (status == ATTUNE_OK) status = parse_header(r, header, out);
-    json_decref(header);
-    at_free(text);
-    return status;
+    r->data_bytes = bytes - r->data_begin;
+    char *header = at_alloc((int64_t)length);
+    if (!header) return ATTUNE_EMEMORY;
+    attune_status status = at_read_file(r->fd, r->path, 8, header, (int64_t)length);
+    if (status == ATTUNE_OK) status = read_header(r, header, (int64_t)length);
+    at_free(header);
+    return status == ATTUNE_OK ? read_data(r) : status;
 }
 
 attune_status attune_archive_load(const char *path, attune_archive *out) {
+    int64_t bytes;
     memset(out, 0, sizeof *out);
-    reader r = {.path = path, .file = fopen(path, "rb")};
-    if (!r.file) return io_failure("opening", path);
-    attune_status status = read_header(&r, out);
-    fclose(r.file);
+    reader r = {.path = path, .out = out};
+    AT_TRY(at_open_file(path, &r.fd, &bytes));
+    attune_status status = read_file(&r, bytes);
+    at_free(r.entry);
+    close(r.fd);
     if (status != ATTUNE_OK) attune_archive_close(out);
-    return status;
-}
-
-/* ---- saving ---------------------------------------------------------------------------------- */
-
-static const char *dtype_text(attune_dtype dtype) {
-    for (size_t i = 0; i < sizeof dtype_names / sizeof *dtype_names; i++)
-        if (dtype_names[i].dtype == dtype) return dtype_names[i].name;
-    return "";
-}
-
-static attune_status make_header(const attune_archive *a, json_t *header) {
-    int64_t at = 0;
-    if (a->texts) {
-        json_t *texts = json_object();
-        json_object_set_new(header, "__metadata__", texts);
-        for (int64_t i = 0; i < a->texts; i++) {
-            if (json_object_set_new(texts, a->text[i].key, json_string(a->text[i].value)) != 0) {
-                return at_fail(ATTUNE_EVALUE,
-                               "metadata: expected UTF-8 texts, got something else under '%.100s'",
-                               a->text[i].key);
-            }
-        }
-    }
-    for (int64_t i = 0; i < a->tensors; i++) {
-        const attune_named_tensor *t = &a->tensor[i];
-        if (!t->tensor.data)
-            return at_fail(ATTUNE_ECLOSED,
-                           "tensors: expected open tensors, got a closed one, '%.100s'", t->name);
-        if (strcmp(t->name, "__metadata__") == 0)
-            return at_fail(ATTUNE_EVALUE, "tensors: expected any name but __metadata__");
-        if (json_object_get(header, t->name))
-            return at_fail(ATTUNE_EVALUE, "tensors: expected unique names, got '%.100s' twice",
-                           t->name);
-        json_t *shape = json_array();
-        for (int d = 0; d < t->tensor.rank; d++)
-            json_array_append_new(shape, json_integer(t->tensor.shape[d]));
-        const int64_t end = at + attune_tensor_nbytes(&t->tensor);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype),
-                                  "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
-        if (!entry || json_object_set_new(header, t->name, entry) != 0)
-            return at_fail(ATTUNE_EVALUE, "tensors: expected UTF-8 names, got '%.100s'", t->name);
-        at = end;
-    }
-    return ATTUNE_OK;
-}
-
-static attune_status write_data(FILE *f, const char *path, const attune_tensor *t) {
-    attune_tensor flat;
-    AT_TRY(attune_tensor_contiguous(t, &flat));
-    size_t bytes = (size_t)attune_tensor_nbytes(&flat);
-    attune_status status =
-        fwrite(flat.data, 1, bytes, f) == bytes ? ATTUNE_OK : io_failure("writing", path);
-    attune_tensor_close(&flat);
-    return status;
-}
-
-static attune_status write_all(FILE *f, const char *path, const attune_archive *a,
-                               const char *header) {
-    size_t length = strlen(header),
-           padding = (8 - length % 8) % 8; /* data begins at a multiple of 8 */
-    unsigned char word[8];
-    for (int i = 0; i < 8; i++) word[i] = (unsigned char)((length + padding) >> (8 * i));
-    if (fwrite(word, 1, 8, f) != 8 || fwrite(header, 1, length, f) != length ||
-        fwrite("       ", 1, padding, f) != padding)
-        return io_failure("writing", path);
-    for (int64_t i = 0; i < a->tensors; i++) AT_TRY(write_data(f, path, &a->tensor[i].tensor));
-    if (fflush(f) != 0 || fsync(fileno(f)) != 0) return io_failure("writing", path);
-    return ATTUNE_OK;
-}
-
-attune_status attune_archive_save(const char *path, const attune_archive *archive) {
-    json_t *header = json_object();
-    char *text = NULL, temporary[4096];
-    attune_status status = make_header(archive, header);
-    if (status == ATTUNE_OK) {
-        text = json_dumps(header, JSON_COMPACT);
-        if (!text)
-            status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors",
-                             (long long)archive->tensors);
-    }
-    json_decref(header);
-    if (status == ATTUNE_OK &&
-        snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) {
-        errno = ENAMETOOLONG;
-        status = io_failure("naming", path);
-    }
-    if (status == ATTUNE_OK) {
-        int fd = mkstemp(temporary);
-        if (fd < 0) {
-            status = io_failure("creating", path);
-        } else {
-            mode_t mask = umask(0);
-            umask(mask);
-            fchmod(fd, 0666 & ~mask);
-            FILE *f = fdopen(fd, "wb");
-            status = write_all(f, path, archive, text);
-            if (fclose(f) != 0 && status == ATTUNE_OK) status = io_failure("writing", path);
-            if (status == ATTUNE_OK && rename(temporary, path) != 0)
-                status = io_failure("renaming", path);
-            if (status != ATTUNE_OK) unlink(temporary);
-        }
-    }
-    free(text);
     return status;
 }

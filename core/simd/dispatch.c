@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "base/status.h"
 #include "simd/dispatch.h"
 
@@ -171,6 +172,10 @@ static void choose(void) {
     }
     at_simd_table(sets[best].name, &in_use);
     at_f64_nn(&in_f64);
+    if (chosen == ATTUNE_OK) {
+        chosen = at_check_threads();
+        if (chosen != ATTUNE_OK) snprintf(why_not, sizeof why_not, "%s", attune_message());
+    }
 }
 
 bool at_simd_table(const char *name, at_simd *out) {

@@ -92,7 +92,10 @@ const char *describe(lua_State *L, int index) {
             snprintf(text, sizeof text, "%.14g", lua_tonumber(L, index));
         return text;
     case LUA_TSTRING: snprintf(text, sizeof text, "'%.60s'", lua_tostring(L, index)); return text;
-    default: snprintf(text, sizeof text, "a %s", lua_typename(L, lua_type(L, index))); return text;
+    default:
+        if (luaL_testudata(L, index, UNREAD_TYPE)) return "a tensor of a dtype that cannot be read";
+        snprintf(text, sizeof text, "a %s", lua_typename(L, lua_type(L, index)));
+        return text;
     }
 }
 

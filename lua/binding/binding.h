@@ -12,7 +12,8 @@
 #include "attune.h"
 #include "handle.h"
 
-#define HOOKS "attune.hooks" /* in the registry: a table of hooks, below */
+#define UNREAD_TYPE "attune.unread" /* a tensor of a file, of a dtype that attune lacks */
+#define HOOKS "attune.hooks"        /* in the registry: a table of hooks, below */
 
 /* ---- calling the core ------------------------------------------------------------------------ */
 

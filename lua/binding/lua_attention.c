@@ -38,7 +38,7 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
             raise_error(L, "lengths: expected lists that stay as they are, got more lengths");
         for (int64_t i = 0; i < block[r]; i++) {
             lua_rawgeti(L, -1, i + 1);
-            *value++ = check_integer(L, -1, "lengths", 1);
+            *value++ = check_integer(L, -1, "lengths", 0);
             lua_pop(L, 1);
         }
         lua_pop(L, 1);
@@ -67,6 +67,23 @@ static void refuse_bias(lua_State *L, const char *name, int index) {
                     name);
 }
 
+/* A number of tokens, or {tokens before, tokens after}. */
+static void read_window(lua_State *L, int index, attune_attention_options *out) {
+    if (!lua_istable(L, index)) {
+        out->window = check_integer(L, index, "window", 1);
+        return;
+    }
+    if (lua_rawlen(L, index) != 2)
+        raise_error(L, "window: expected tokens, or {left, right}, got a list of %d",
+                    (int)lua_rawlen(L, index));
+    lua_rawgeti(L, index, 1);
+    lua_rawgeti(L, index, 2);
+    out->two_sided = true;
+    out->window_left = check_integer(L, -2, "window", -1);
+    out->window_right = check_integer(L, -1, "window", -1);
+    lua_pop(L, 2);
+}
+
 void read_attention_options(lua_State *L, int index, attention_call *call, bool for_cache) {
     static const char *const known[] = {"window", "scale",   "softcap",   "sinks",
                                         "score",  "mask",    "rotate",    "engine",
@@ -76,7 +93,7 @@ void read_attention_options(lua_State *L, int index, attention_call *call, bool 
     attune_attention_options *out = &call->options;
     memset(out, 0, sizeof *out);
     call->given = read_options_or(L, index, for_cache ? known_to_cache : known, refuse_bias);
-    if (is_given(L, call, WINDOW)) out->window = check_integer(L, slot(call, WINDOW), "window", 1);
+    if (is_given(L, call, WINDOW)) read_window(L, slot(call, WINDOW), out);
     if (is_given(L, call, SCALE)) {
         out->scale = check_number(L, slot(call, SCALE), "scale");
         out->scale_given = true;

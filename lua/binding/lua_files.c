@@ -1,4 +1,5 @@
 /* lua_files.c - loading and saving named tensors. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,57 @@ static int a_close(lua_State *L) {
     return 0;
 }
 
+/* ---- tensors that were not read -------------------------------------------------------------- */
+
+/* Stands in the table of attune.load for a tensor of a dtype that attune lacks: it can be listed,
+ * and any other use is an error. User value 1: its name. */
+typedef struct unread {
+    char dtype[24];
+    int rank;
+    int64_t shape[ATTUNE_MAX_RANK];
+} unread;
+
+static void push_unread(lua_State *L, const attune_named_tensor *t) {
+    unread *u = lua_newuserdatauv(L, sizeof *u, 1);
+    memset(u, 0, sizeof *u);
+    snprintf(u->dtype, sizeof u->dtype, "%s", t->unread);
+    u->rank = t->tensor.rank;
+    memcpy(u->shape, t->tensor.shape, sizeof u->shape);
+    lua_pushstring(L, t->name);
+    lua_setiuservalue(L, -2, 1);
+    luaL_setmetatable(L, UNREAD_TYPE);
+}
+
+static int u_index(lua_State *L) {
+    const unread *u = luaL_checkudata(L, 1, UNREAD_TYPE);
+    const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+    if (strcmp(key, "dtype") == 0) {
+        lua_pushstring(L, u->dtype);
+        return 1;
+    }
+    if (strcmp(key, "shape") == 0) {
+        lua_createtable(L, u->rank, 0);
+        for (int i = 0; i < u->rank; i++) {
+            lua_pushinteger(L, u->shape[i]);
+            lua_rawseti(L, -2, i + 1);
+        }
+        return 1;
+    }
+    lua_getiuservalue(L, 1, 1);
+    return raise_error(L,
+                       "tensor '%s': dtype %s cannot be read; expected F32, F64, BF16, F16, I8, "
+                       "I32, I64, BOOL or U8",
+                       lua_tostring(L, -1), u->dtype);
+}
+
+static int u_tostring(lua_State *L) {
+    const unread *u = luaL_checkudata(L, 1, UNREAD_TYPE);
+    lua_pushfstring(L, "tensor of dtype %s, which cannot be read", u->dtype);
+    return 1;
+}
+
+/* ---- load and save --------------------------------------------------------------------------- */
+
 /* A failure of files and disks is not misuse: nil, message, code. */
 static int failure(lua_State *L, attune_status status) {
     lua_pushnil(L);
@@ -38,14 +90,21 @@ static int load(lua_State *L) {
     lua_settop(L, 1);
     const char *path = check_path(L, 1);
     attune_archive *a = push_archive(L);
+    attune_interrupt_clear();
+    core_runs = 1;
     attune_status status = attune_archive_load(path, a);
+    core_runs = 0;
     if (status == ATTUNE_EIO || status == ATTUNE_EFORMAT) return failure(L, status);
     if (status != ATTUNE_OK) return raise_status(L, status);
     lua_createtable(L, 0, (int)a->tensors);
     for (int64_t i = 0; i < a->tensors; i++) {
-        attune_tensor *t = push_tensor(L);
-        *t = a->tensor[i].tensor;
-        a->tensor[i].tensor = (attune_tensor){0}; /* moved to the table */
+        if (a->tensor[i].unread) {
+            push_unread(L, &a->tensor[i]);
+        } else {
+            attune_tensor *t = push_tensor(L);
+            *t = a->tensor[i].tensor;
+            a->tensor[i].tensor = (attune_tensor){0}; /* moved to the table */
+        }
         lua_setfield(L, 3, a->tensor[i].name);
     }
     lua_createtable(L, 0, (int)a->texts);
@@ -143,7 +202,10 @@ static int save(lua_State *L) {
     if (!lua_isnil(L, 3)) a.texts = copy_entries(L, 3, TEXTS, texts, "metadata");
     fill_tensors(L, TENSORS, &a);
     fill_texts(L, TEXTS, &a);
+    attune_interrupt_clear();
+    core_runs = 1;
     attune_status status = attune_archive_save(path, &a);
+    core_runs = 0;
     if (status == ATTUNE_EIO) return failure(L, status);
     if (status != ATTUNE_OK) return raise_status(L, status);
     lua_pushboolean(L, true);
@@ -155,6 +217,11 @@ void open_files(lua_State *L) {
     luaL_newmetatable(L, ARCHIVE_TYPE);
     lua_pushcfunction(L, a_close);
     lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+    static const luaL_Reg of_unread[] = {
+        {"__index", u_index}, {"__tostring", u_tostring}, {NULL, NULL}};
+    luaL_newmetatable(L, UNREAD_TYPE);
+    luaL_setfuncs(L, of_unread, 0);
     lua_pop(L, 1);
     luaL_setfuncs(L, functions, 0);
 }

@@ -75,6 +75,11 @@ void problem_make(uint64_t seed, int64_t max_tokens, problem *p) {
     attune_attention_options *o = &p->options;
     o->causal = draw(seed, 11, 2);
     if (draw(seed, 12, 3) == 0) o->window = 1 + draw(seed, 13, p->Sk + 3);
+    if (!o->window && draw(seed, 21, 3) == 0) {
+        o->two_sided = true;
+        o->window_left = draw(seed, 22, p->Sk + 3) - 1;
+        o->window_right = draw(seed, 23, p->Sk + 3) - 1;
+    }
     if (draw(seed, 14, 3) == 0) {
         o->scale_given = true;
         o->scale = (double)draw(seed, 15, 200) / 100 - 0.5;
@@ -105,12 +110,13 @@ const char *problem_text(const problem *p) {
     const attune_attention_options *o = &p->options;
     snprintf(text, sizeof text,
              "seed %llu: B %lld, Hq %lld, Hk %lld, Sq %lld, Sk %lld, D %lld, Dv %lld, %s%s%s, "
-             "window %lld, scale %g, softcap %g, lengths %lld%s",
+             "window %lld (%lld, %lld), scale %g, softcap %g, lengths %lld%s",
              (unsigned long long)p->seed, (long long)p->B, (long long)p->Hq, (long long)p->Hk,
              (long long)p->Sq, (long long)p->Sk, (long long)p->D, (long long)p->Dv,
              attune_dtype_name(p->dtype), p->strided ? ", strided" : "",
-             o->causal ? ", causal" : "", (long long)o->window, o->scale_given ? o->scale : 0,
-             o->softcap, (long long)o->lengths.rows, o->sinks ? ", sinks" : "");
+             o->causal ? ", causal" : "", (long long)o->window, (long long)o->window_left,
+             (long long)o->window_right, o->scale_given ? o->scale : 0, o->softcap,
+             (long long)o->lengths.rows, o->sinks ? ", sinks" : "");
     return text;
 }
 
@@ -126,6 +132,8 @@ static bool hidden(const problem *p, int64_t b, int64_t i, int64_t j) {
     int64_t index = i + p->Sk - p->Sq;
     if (o->causal && j > index) return true;
     if (o->window && (j <= index - o->window || j >= index + o->window)) return true;
+    if (o->two_sided && o->window_left >= 0 && j < index - o->window_left) return true;
+    if (o->two_sided && o->window_right >= 0 && j > index + o->window_right) return true;
     if (o->lengths.rows == 0) return false;
     const int64_t *value = o->lengths.value, row = o->lengths.rows == 1 ? 0 : b;
     for (int64_t r = 0; r < row; r++) value += o->lengths.count[r];

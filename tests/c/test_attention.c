@@ -389,17 +389,98 @@ static void bad_problems_are_refused(void **state) {
     refuses(ATTUNE_EVALUE, "softcap: expected", &q, &k, &k, &o);
     o = (attune_attention_options){.sinks = &flat};
     refuses(ATTUNE_ESHAPE, "sinks: expected [4]", &q, &k, &k, &o);
-    const int64_t counts[1] = {2}, short_sum[2] = {2, 3}, zero[2] = {6, 0}, long_sum[2] = {4, 9};
+    const int64_t counts[1] = {2}, short_sum[2] = {2, 3}, below[2] = {7, -1}, long_sum[2] = {4, 9},
+                  huge[2] = {INT64_MAX, INT64_MAX};
     o = (attune_attention_options){.lengths = {1, counts, short_sum}};
     refuses(ATTUNE_ESHAPE, "sum of 6 tokens, got 5 (list 0)", &q, &k, &k, &o);
     o.lengths.value = long_sum;
     refuses(ATTUNE_ESHAPE, "sum of 6 tokens, got 13", &q, &k, &k, &o);
-    o.lengths.value = zero;
-    refuses(ATTUNE_EVALUE, "at least 1 token, got 0", &q, &k, &k, &o);
+    o.lengths.value = huge;
+    refuses(ATTUNE_ESHAPE, "sum of 6 tokens", &q, &k, &k, &o);
+    const int64_t negative[2] = {-1, 7};
+    o.lengths.value = negative;
+    refuses(ATTUNE_EVALUE, "at least 0 tokens, got -1", &q, &k, &k, &o);
+    o.lengths.value = below;
+    refuses(ATTUNE_ESHAPE, "sum of 6 tokens", &q, &k, &k, &o);
     o = (attune_attention_options){.engine = ATTUNE_ENGINE_DECODE};
     refuses(ATTUNE_EENGINE, "at most 16 queries, got 20", &many, &k, &k, &o);
     attune_tensor *all[] = {&q, &k3, &k9, &k, &v7, &f64, &ids, &flat, &many};
     for (int t = 0; t < 9; t++) attune_tensor_close(all[t]);
+}
+
+static void long_windows_hide_nothing(void **state) {
+    (void)state;
+    const int64_t q_shape[4] = {1, 2, 16, 8}, k_shape[4] = {1, 2, 70, 8};
+    attune_tensor q, k, o[2], lse[2];
+    random_tensor(1, q_shape, ATTUNE_F32, false, &q);
+    random_tensor(2, k_shape, ATTUNE_F32, false, &k);
+    for (int e = 0; e < 3; e++) {
+        for (int n = 0; n < 2; n++) {
+            const attune_attention_options options = {.engine = engines[e].engine,
+                                                      .window = n ? INT64_MAX : 0};
+            MUST(attune_attention(&q, &k, &k, &options, &o[n], &lse[n]));
+        }
+        assert_memory_equal(o[0].data, o[1].data, (size_t)attune_tensor_nbytes(&o[0]));
+        for (int n = 0; n < 2; n++) {
+            attune_tensor_close(&o[n]);
+            attune_tensor_close(&lse[n]);
+        }
+    }
+    attune_tensor_close(&q);
+    attune_tensor_close(&k);
+}
+
+/* {w - 1, w - 1} is window w, and a window with one side alone is causal or its mirror. */
+static void two_sides_are_those_of_a_window(void **state) {
+    (void)state;
+    const int64_t q_shape[4] = {1, 2, 16, 8}, k_shape[4] = {1, 2, 70, 8};
+    attune_tensor q, k;
+    random_tensor(1, q_shape, ATTUNE_F32, false, &q);
+    random_tensor(2, k_shape, ATTUNE_F32, false, &k);
+    const attune_attention_options pairs[3][2] = {
+        {{.window = 9}, {.two_sided = true, .window_left = 8, .window_right = 8}},
+        {{.causal = true}, {.two_sided = true, .window_left = -1}},
+        {{.causal = true, .window = 5}, {.two_sided = true, .window_left = 4}}};
+    for (int e = 0; e < 3; e++) {
+        for (int n = 0; n < 3; n++) {
+            attune_tensor o[2], lse[2];
+            for (int side = 0; side < 2; side++) {
+                attune_attention_options options = pairs[n][side];
+                options.engine = engines[e].engine;
+                MUST(attune_attention(&q, &k, &k, &options, &o[side], &lse[side]));
+            }
+            assert_memory_equal(o[0].data, o[1].data, (size_t)attune_tensor_nbytes(&o[0]));
+            for (int side = 0; side < 2; side++) {
+                attune_tensor_close(&o[side]);
+                attune_tensor_close(&lse[side]);
+            }
+        }
+    }
+    attune_attention_options o = {.window = 3, .two_sided = true};
+    refuses(ATTUNE_EVALUE, "window: expected 0 beside", &q, &k, &k, &o);
+    o = (attune_attention_options){.two_sided = true, .window_left = -2};
+    refuses(ATTUNE_EVALUE, "window: expected at least 0", &q, &k, &k, &o);
+    attune_tensor_close(&q);
+    attune_tensor_close(&k);
+}
+
+static void empty_documents_change_nothing(void **state) {
+    (void)state;
+    const int64_t shape[4] = {1, 2, 6, 8}, counts[2] = {5, 2}, with[5] = {0, 2, 0, 4, 0},
+                  without[2] = {2, 4};
+    attune_tensor q, o[2], lse[2];
+    random_tensor(1, shape, ATTUNE_F32, false, &q);
+    for (int n = 0; n < 2; n++) {
+        const attune_attention_options options = {.causal = true,
+                                                  .lengths = {1, &counts[n], n ? without : with}};
+        MUST(attune_attention(&q, &q, &q, &options, &o[n], &lse[n]));
+    }
+    assert_memory_equal(o[0].data, o[1].data, (size_t)attune_tensor_nbytes(&o[0]));
+    for (int n = 0; n < 2; n++) {
+        attune_tensor_close(&o[n]);
+        attune_tensor_close(&lse[n]);
+    }
+    attune_tensor_close(&q);
 }
 
 static void every_allocation_may_fail(void **state) {
@@ -443,6 +524,9 @@ int main(void) {
         cmocka_unit_test(merge_joins_disjoint_keys),
         cmocka_unit_test(weights_sum_to_one),
         cmocka_unit_test(bad_problems_are_refused),
+        cmocka_unit_test(long_windows_hide_nothing),
+        cmocka_unit_test(two_sides_are_those_of_a_window),
+        cmocka_unit_test(empty_documents_change_nothing),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);

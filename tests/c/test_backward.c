@@ -104,6 +104,11 @@ static void reference_agrees_with_differences(void **state) {
         p.options.causal = seed % 2;
         if (seed % 3 == 0) p.options.softcap = 1.5;
         if (seed % 4 == 0) p.options.window = 3;
+        if (seed % 4 == 1) {
+            p.options.two_sided = true;
+            p.options.window_left = 2;
+            p.options.window_right = seed % 3 ? 1 : -1;
+        }
         if (seed % 5 == 0) {
             MUST(attune_position_rope(&rope, &pe));
             p.options.rotate = pe;

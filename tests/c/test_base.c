@@ -266,6 +266,72 @@ static void a_second_caller_waits_for_the_first(void **state) {
     assert_int_equal(failed + mine, 0);
 }
 
+/* Blocks of this size go through the pool of kept blocks, whose lock fork() must not copy locked.
+ */
+static void *allocate_until_told(void *stop) {
+    while (!atomic_load((atomic_bool *)stop)) at_free(at_alloc((int64_t)1 << 17));
+    return NULL;
+}
+
+static void a_child_allocates_while_another_thread_does(void **state) {
+    (void)state;
+    pthread_t id;
+    atomic_bool stop;
+    int failed = 0;
+    atomic_init(&stop, false);
+    assert_int_equal(pthread_create(&id, NULL, allocate_until_told, &stop), 0);
+    for (int n = 0; n < 300; n++) {
+        const pid_t child = fork();
+        if (child == 0) {
+            alarm(20); /* a child that waits for the lock ends by a signal */
+            at_free(at_alloc((int64_t)1 << 17));
+            _exit(0);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        failed += status != 0;
+        if (failed) break;
+    }
+    atomic_store(&stop, true);
+    pthread_join(id, NULL);
+    assert_int_equal(failed, 0);
+}
+
+static void what_the_machine_lacks_is_refused(void **state) {
+    (void)state;
+    const int64_t before = attune_memory().bytes;
+    for (int shift = 44; shift < 63; shift++) {
+        assert_null(at_alloc((int64_t)1 << shift));
+        assert_non_null(strstr(attune_message(), "out of memory"));
+        assert_null(at_alloc(((int64_t)1 << shift) - 1));
+    }
+    assert_null(at_alloc(INT64_MAX));
+    assert_int_equal(attune_memory().bytes, before);
+}
+
+/* The variable is read once per process. */
+static attune_status status_with_threads(const char *text) {
+    const pid_t child = fork();
+    if (child == 0) {
+        setenv("ATTUNE_THREADS", text, 1);
+        _exit((int)at_check_threads());
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? (attune_status)WEXITSTATUS(status) : ATTUNE_EIO;
+}
+
+static void only_a_number_of_threads_is_accepted(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"-1", "0",  "257", "abc", "2x",
+                                        " 2", "+2", "1e2", "0x2", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (status_with_threads(wrong[i]) != ATTUNE_EVALUE) fail_msg("'%s' is accepted", wrong[i]);
+    assert_int_equal(status_with_threads("1"), ATTUNE_OK);
+    assert_int_equal(status_with_threads("256"), ATTUNE_OK);
+    assert_int_equal(status_with_threads(""), ATTUNE_OK);
+}
+
 static void a_child_has_threads_of_its_own(void **state) {
     (void)state;
     count_job j = {.fail_at = -1, .fail_too = -1};
@@ -298,6 +364,9 @@ int main(void) {
         cmocka_unit_test(interrupts_end_loops),
         cmocka_unit_test(a_second_caller_waits_for_the_first),
         cmocka_unit_test(a_child_has_threads_of_its_own),
+        cmocka_unit_test(a_child_allocates_while_another_thread_does),
+        cmocka_unit_test(what_the_machine_lacks_is_refused),
+        cmocka_unit_test(only_a_number_of_threads_is_accepted),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -206,6 +206,9 @@ static void failures_leave_the_cache_as_it_was(void **state) {
     attune_cache_reset(cache);
     assert_int_equal(attune_cache_length(cache), 0);
     append(cache, &p.k, &p.v, 0, 5);
+    assert_int_equal(ATTUNE_EVALUE, attune_cache_truncate(cache, 6));
+    assert_non_null(strstr(attune_message(), "at most the cache's length, 5, got 6"));
+    MUST(attune_cache_truncate(cache, 5));
     check_attend(cache, &p, 0, 5, ATTUNE_ENGINE_DEFAULT);
     attune_cache_close(cache);
     problem_close(&p);
@@ -231,6 +234,38 @@ static void truncated_nonfinite_values_are_gone(void **state) {
     check_attend(cache, &p, 5, 10, ATTUNE_ENGINE_DEFAULT);
     attune_tensor_close(&evil);
     attune_cache_close(cache);
+    problem_close(&p);
+}
+
+/* No token comes after the queries of a cache: only the left side of a window matters. */
+static void the_left_side_of_a_window_limits(void **state) {
+    (void)state;
+    problem p = make(77, 4, 2, 90, 16, 16, ATTUNE_F32);
+    for (int ring = 0; ring < 2; ring++) {
+        attune_cache_options options = {.batch = 2, .kv_heads = 2, .head_dim = 16, .capacity = 90};
+        if (ring) options.window = 9;
+        attune_cache *cache;
+        attune_tensor q, o[2], lse[2];
+        MUST(attune_cache_new(&options, &cache));
+        append(cache, &p.k, &p.v, 0, 90);
+        MUST(attune_tensor_slice(&p.q, 2, 70, 90, &q));
+        for (int n = 0; n < 2; n++) {
+            attune_attention_options sides = {.window = n ? 0 : 5};
+            sides.two_sided = n;
+            sides.window_left = n ? 4 : 0;
+            sides.window_right = n ? 7 : 0;
+            MUST(attune_cache_attend(cache, &q, &sides, &o[n], &lse[n]));
+        }
+        assert_memory_equal(o[0].data, o[1].data, (size_t)attune_tensor_nbytes(&o[0]));
+        const attune_attention_options too_long = {
+            .two_sided = true, .window_left = ring ? 9 : INT64_MAX, .window_right = INT64_MAX};
+        attune_tensor none, none_lse;
+        const attune_status status = attune_cache_attend(cache, &q, &too_long, &none, &none_lse);
+        assert_int_equal(status, ring ? ATTUNE_EVALUE : ATTUNE_OK);
+        attune_tensor *all[] = {&q, &o[0], &o[1], &lse[0], &lse[1], &none, &none_lse};
+        for (int t = 0; t < 7; t++) attune_tensor_close(all[t]);
+        attune_cache_close(cache);
+    }
     problem_close(&p);
 }
 
@@ -262,6 +297,7 @@ int main(void) {
         cmocka_unit_test(rows_of_different_length),
         cmocka_unit_test(failures_leave_the_cache_as_it_was),
         cmocka_unit_test(truncated_nonfinite_values_are_gone),
+        cmocka_unit_test(the_left_side_of_a_window_limits),
         cmocka_unit_test(bad_caches_are_refused),
     };
     return cmocka_run_group_tests_name("cache", tests, NULL, NULL);

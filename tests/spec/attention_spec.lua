@@ -120,6 +120,29 @@ describe("attention", function()
       attune.attention(q, k, v, {rotate = attune.position("none", {})}):tolist()
     )
   end)
+  it("takes a window of two sides, and documents of no tokens", function()
+    local function visible(options)
+      local rows = {}
+      for i, row in ipairs(attune.attention_weights(q, k, options):tolist()[1][1]) do
+        local first, last
+        for j, weight in ipairs(row) do
+          if weight > 0 then first, last = first or j, j end
+        end
+        rows[i] = {first, last}
+      end
+      return rows
+    end
+    assert.same({{1, 3}, {1, 4}, {2, 5}, {3, 6}, {4, 6}, {5, 6}}, visible {window = {1, 2}})
+    assert.same({{1, 1}, {1, 2}, {1, 3}, {1, 4}, {1, 5}, {1, 6}}, visible {window = {-1, 0}})
+    assert.same(visible {window = 3}, visible {window = {2, 2}})
+    assert.same(visible {lengths = {2, 4}}, visible {lengths = {0, 2, 0, 4}})
+    fails("window: expected tokens, or {left, right}, got a list of 3", function()
+      visible {window = {1, 2, 3}}
+    end)
+    fails("window: expected an integer of at least %-1, got %-2", function()
+      visible {window = {-2, 0}}
+    end)
+  end)
   it("takes one list of lengths per batch row", function()
     local o = attune.attention(q, k, v, {lengths = {{2, 4}, {6}}})
     local alone = attune.attention(q:slice(1, 2, 2), k:slice(1, 2, 2), v:slice(1, 2, 2))
@@ -318,6 +341,7 @@ describe("the cache", function()
       return cache.lenght
     end)
     fails("n: expected an integer of at least 0", function() cache:truncate(-1) end)
+    fails("n: expected at most the cache's length", function() cache:truncate(1 << 40) end)
     fails("capacity: expected", function() attune.cache {kv_heads = 1, head_dim = 8} end)
     fails("kv_heads: expected", function() attune.cache {head_dim = 8, capacity = 8} end)
     fails("counts: expected 1 numbers", function() cache:append(k, k, {counts = {1, 2}}) end)

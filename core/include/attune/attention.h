@@ -39,12 +39,15 @@ typedef struct attune_position attune_position; /* attune/position.h */
 
 /* All zero bytes are the defaults. */
 typedef struct attune_attention_options {
-    bool causal;      /* no query attends to a later token */
-    int64_t window;   /* a query attends to itself and window - 1 tokens before it, and without
-                         causal also to window - 1 tokens after it; 0: no limit */
-    bool scale_given; /* false: the scale is 1 / sqrt(D) */
-    double scale;     /* any finite number */
-    double softcap;   /* c > 0: a score s becomes c * tanh(s / c); 0: none */
+    bool causal;    /* no query attends to a later token */
+    int64_t window; /* a query attends to itself and window - 1 tokens before it, and without
+                       causal also to window - 1 tokens after it; 0: no limit */
+    bool two_sided; /* the window has two sides, and window is 0: a query attends to itself,
+                       window_left tokens before it and window_right tokens after it */
+    int64_t window_left, window_right; /* -1: no limit on that side */
+    bool scale_given;                  /* false: the scale is 1 / sqrt(D) */
+    double scale;                      /* any finite number */
+    double softcap;                    /* c > 0: a score s becomes c * tanh(s / c); 0: none */
     attune_lengths lengths;
     const attune_tensor *sinks; /* [Hq] any float dtype: one logit per head, which joins the
                                    softmax's denominator; NULL: none */

@@ -52,8 +52,9 @@ ATTUNE_API attune_status attune_cache_attend(attune_cache *cache, const attune_t
                                              const attune_attention_options *options,
                                              attune_tensor *o, attune_tensor *lse);
 
-/* Keeps the first n tokens of every batch row that has more. EVALUE: a ring has overwritten tokens
- * that the next query would need. */
+/* Keeps the first n tokens of every batch row that has more. EVALUE: n is below 0 or above the
+ * length of the longest batch row, or a ring has overwritten tokens that the next query would need.
+ */
 ATTUNE_API attune_status attune_cache_truncate(attune_cache *cache, int64_t n);
 
 /* Removes all tokens. */

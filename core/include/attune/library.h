@@ -17,8 +17,8 @@ extern "C" {
 ATTUNE_API const char *attune_version(void);
 
 /* Chooses the instruction set: ATTUNE_ISA, or else the best one of this machine. Idempotent. Other
- * functions call it when needed. Call it yourself to detect an unknown or unavailable ATTUNE_ISA
- * early (EISA). */
+ * functions call it when needed. Call it yourself to detect early an unknown or unavailable
+ * ATTUNE_ISA (EISA), or an ATTUNE_THREADS that is not a number of threads (EVALUE). */
 ATTUNE_API attune_status attune_init(void);
 
 /* Monotonic time in seconds, from an arbitrary start. */

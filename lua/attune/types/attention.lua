@@ -5,8 +5,9 @@
 
 ---@class attune.AttentionOptions
 ---@field causal? boolean later keys are not visible; the last query and the last key are one token
----@field window? integer a query attends to itself and the window - 1 tokens before it; when not
---- causal, also to the window - 1 tokens after it
+---@field window? integer|integer[] a query attends to itself and the window - 1 tokens before it;
+--- when not causal, also to the window - 1 tokens after it. {left, right}: to itself, left tokens
+--- before it and right tokens after it; -1: no limit
 ---@field scale? number 1 / sqrt(head_dim) by default
 ---@field softcap? number s becomes softcap * tanh(s / softcap): Gemma 2
 ---@field lengths? integer[]|integer[][] tokens of each packed document: one list for all rows of
@@ -20,7 +21,7 @@
 ---@field engine? "reference"|"blis"|"tiled"|"decode" this engine runs, or it is an error
 
 ---@class attune.AttendOptions
----@field window? integer not more than the cache's own
+---@field window? integer|integer[] not more than the cache's own
 ---@field scale? number
 ---@field softcap? number
 ---@field sinks? attune.Tensor

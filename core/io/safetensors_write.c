@@ -1,0 +1,90 @@
+/* safetensors_write.c - writing safetensors files. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "io/safetensors.h"
+#include "io/whole_file.h"
+
+static const char *dtype_text(attune_dtype dtype) {
+    const at_file_dtype *d = at_file_dtypes;
+    while (d->name && d->dtype != dtype) d++;
+    return d->name;
+}
+
+static attune_status make_header(const attune_archive *a, json_t *header) {
+    int64_t at = 0;
+    if (a->texts) {
+        json_t *texts = json_object();
+        json_object_set_new(header, "__metadata__", texts);
+        for (int64_t i = 0; i < a->texts; i++) {
+            if (json_object_set_new(texts, a->text[i].key, json_string(a->text[i].value)) != 0) {
+                return at_fail(ATTUNE_EVALUE,
+                               "metadata: expected UTF-8 texts, got something else under '%.100s'",
+                               a->text[i].key);
+            }
+        }
+    }
+    for (int64_t i = 0; i < a->tensors; i++) {
+        const attune_named_tensor *t = &a->tensor[i];
+        if (!t->tensor.data)
+            return at_fail(ATTUNE_ECLOSED,
+                           "tensors: expected open tensors, got a closed one, '%.100s'", t->name);
+        if (strcmp(t->name, "__metadata__") == 0)
+            return at_fail(ATTUNE_EVALUE, "tensors: expected any name but __metadata__");
+        if (json_object_get(header, t->name))
+            return at_fail(ATTUNE_EVALUE, "tensors: expected unique names, got '%.100s' twice",
+                           t->name);
+        json_t *shape = json_array();
+        for (int d = 0; d < t->tensor.rank; d++)
+            json_array_append_new(shape, json_integer(t->tensor.shape[d]));
+        const int64_t end = at + attune_tensor_nbytes(&t->tensor);
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype),
+                                  "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
+        if (!entry || json_object_set_new(header, t->name, entry) != 0)
+            return at_fail(ATTUNE_EVALUE, "tensors: expected UTF-8 names, got '%.100s'", t->name);
+        at = end;
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status write_data(const at_new_file *f, const attune_tensor *t) {
+    attune_tensor flat;
+    AT_TRY(attune_tensor_contiguous(t, &flat));
+    attune_status status = at_write_file(f, flat.data, attune_tensor_nbytes(&flat));
+    attune_tensor_close(&flat);
+    return status;
+}
+
+static attune_status write_all(const at_new_file *f, const attune_archive *a, const char *header) {
+    const size_t length = strlen(header), padding = (8 - length % 8) % 8;
+    unsigned char word[8];
+    for (int i = 0; i < 8; i++) word[i] = (unsigned char)((length + padding) >> (8 * i));
+    AT_TRY(at_write_file(f, word, 8));
+    AT_TRY(at_write_file(f, header, (int64_t)length));
+    AT_TRY(at_write_file(f, "       ", (int64_t)padding)); /* data begins at a multiple of 8 */
+    for (int64_t i = 0; i < a->tensors; i++) AT_TRY(write_data(f, &a->tensor[i].tensor));
+    return ATTUNE_OK;
+}
+
+attune_status attune_archive_save(const char *path, const attune_archive *archive) {
+    json_t *header = json_object();
+    char *text = NULL;
+    attune_status status = make_header(archive, header);
+    if (status == ATTUNE_OK) {
+        text = json_dumps(header, JSON_COMPACT);
+        if (!text)
+            status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors",
+                             (long long)archive->tensors);
+    }
+    json_decref(header);
+    if (status == ATTUNE_OK) {
+        at_new_file file;
+        status = at_begin_file(path, &file);
+        if (status == ATTUNE_OK) status = write_all(&file, archive, text);
+        status = at_end_file(&file, status);
+    }
+    free(text);
+    return status;
+}
