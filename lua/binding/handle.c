@@ -41,6 +41,7 @@ void *test_handle(lua_State *L, int index, const handle_kind *kind) {
 }
 
 void *check_handle(lua_State *L, int index, const handle_kind *kind, const char *name) {
+    index = lua_absindex(L, index);
     void *content = test_handle(L, index, kind);
     if (!content) {
         lua_pushfstring(L, "a %s", kind->noun);
