@@ -188,7 +188,6 @@ static void make_window(const attune_attention_options *o, at_problem *p) {
     }
     p->left = left < 0 || left > unlimited ? unlimited : left;
     p->right = right < 0 || right > unlimited ? unlimited : right;
-    if (!o->two_sided && o->window > p->Sk) p->right = unlimited;
 }
 
 static attune_engine chosen_engine(const attune_tensor *q, const attune_attention_options *o) {

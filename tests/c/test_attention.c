@@ -430,6 +430,23 @@ static void long_windows_hide_nothing(void **state) {
     attune_tensor_close(&k);
 }
 
+/* The first of 6 queries stands 3 tokens before the first of 3 keys: window 4 reaches that key
+ * alone. */
+static void a_window_longer_than_the_keys_limits_early_queries(void **state) {
+    (void)state;
+    const int64_t q_shape[4] = {1, 1, 6, 8}, k_shape[4] = {1, 1, 3, 8};
+    attune_tensor q, k, weights;
+    random_tensor(1, q_shape, ATTUNE_F32, false, &q);
+    random_tensor(2, k_shape, ATTUNE_F32, false, &k);
+    const attune_attention_options options = {.window = 4};
+    MUST(attune_attention_weights(&q, &k, &options, &weights));
+    const float *w = weights.data;
+    assert_true(w[0] == 1 && w[1] == 0 && w[2] == 0);
+    assert_true(w[3] > 0 && w[4] > 0 && w[5] == 0);
+    attune_tensor *all[] = {&q, &k, &weights};
+    for (int t = 0; t < 3; t++) attune_tensor_close(all[t]);
+}
+
 /* {w - 1, w - 1} is window w, and a window with one side alone is causal or its mirror. */
 static void two_sides_are_those_of_a_window(void **state) {
     (void)state;
@@ -525,6 +542,7 @@ int main(void) {
         cmocka_unit_test(weights_sum_to_one),
         cmocka_unit_test(bad_problems_are_refused),
         cmocka_unit_test(long_windows_hide_nothing),
+        cmocka_unit_test(a_window_longer_than_the_keys_limits_early_queries),
         cmocka_unit_test(two_sides_are_those_of_a_window),
         cmocka_unit_test(empty_documents_change_nothing),
         cmocka_unit_test(every_allocation_may_fail),
