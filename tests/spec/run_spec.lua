@@ -210,7 +210,7 @@ describe("misuse exits with 2 and a clear message", function()
       "grid: expected grid or fixed, got neither"
     )
     refused(head .. "gird = {a = {1}}, trial = print}", "unknown field 'gird': did you mean 'grid'")
-    refused(head .. "grid = {a = {1, 1}}, trial = print}", "two with a=1")
+    refused(head .. "grid = {a = {1, 1}}, trial = print}", "duplicate point, got two with a=1")
     refused(
       head .. "grid = {a = {}}, trial = print}",
       "grid.a: expected a list of values, got an empty one"
@@ -220,6 +220,23 @@ describe("misuse exits with 2 and a clear message", function()
       "unknown kind 'lines': did you mean 'line'"
     )
     refused(head .. "grid = {a = {1}}, trial = print}", "unknown parameter 'b'", "--set b=3")
+    refused(head .. "grid = {a = {1}}, trial = print, timeout = math.huge}", "timeout: expected")
+    refused(head .. "grid = {a = {1}}, trial = print, rounds = 1 << 40}", "rounds: expected")
+    refused(head .. "grid = {a = {1}}, trial = print, memory = 0 / 0}", "memory: expected")
+    refused(head .. "grid = {a = {1, 0 / 0}}, trial = print}", "other than NaN")
+    refused(
+      head .. [[metrics = {y = {unit = ("x"):rep(100000)}}, grid = {a = {1}}, trial = print}]],
+      "metrics%[1%].unit: expected at most 32 bytes, got 100000"
+    )
+    refused(
+      head .. [[grid = (function()
+        local grid, values = {}, {}
+        for i = 1, 100 do values[i] = i end
+        for i = 1, 9 do grid["p" .. i] = values end
+        return grid
+      end)(), trial = print}]],
+      "grid: expected at most 10000000 combinations"
+    )
     refused(
       head .. "grid = {a = {1}}, where = function() return false end, trial = print}",
       "at least one point"
@@ -326,7 +343,7 @@ error 'no'
 ]]
     local said, status = run.attune("repl", input)
     assert.same(0, status)
-    assert.truthy(said:find "2\n6\n2 f32 tensor {1, 1}\n" and said:find "no", said)
+    assert.truthy(said:find("2\n6\nf32 tensor [2]\n[1.0, 1.0]\n", 1, true) and said:find "no", said)
     run.remove(input)
   end)
   it("lets a plain lua5.4 find attune", function()

@@ -58,7 +58,7 @@ describe("the essence of a script", function()
   local function script(trial, plots, before)
     return ([[%s
       return require "attune.experiment" {name = "n", trial = function(p) return {x = %s} end,
-        plots = {%s}, fixed = {a = 1}}]]):format(before or "", trial, plots or "")
+        plots = {%s}, memory = 1e9}]]):format(before or "", trial, plots or "")
   end
   it("changes with the trial and with what stands before it", function()
     local one = script_text.essence(script "1")
@@ -69,6 +69,7 @@ describe("the essence of a script", function()
     local one = script_text.essence(script "1")
     assert.same(one, script_text.essence(script("1", "{kind = 'line', x = 'a', y = 'x'}")))
     assert.same(one, script_text.essence(script("1", "", "-- a comment")))
-    assert.same(one, script_text.essence((script "1":gsub("fixed", "rounds = 7, fixed"))))
+    local with_more = script "1":gsub("memory", "rounds = 7, fixed = {a = 1}, memory")
+    assert.same(one, script_text.essence(with_more))
   end)
 end)

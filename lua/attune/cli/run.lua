@@ -30,7 +30,10 @@ function run.options(parser)
   parser:argument("script", "the script that declares the experiment"):convert(folder)
   parser:option("--out", "folder for the results; results/NAME by default")
     :argname "DIR"
-    :convert(folder)
+    :convert(function(path)
+      local dir, why = folder(path)
+      return dir, why and "--out: " .. why
+    end)
   parser:option("--set", "values to use in place of the script's: name=value,value,name=value ..")
     :argname "K=V,.."
     :count "*"

@@ -203,6 +203,9 @@ local function let_find_modules(folder)
   package.path = table.concat(patterns, ";")
 end
 
+-- Modules that the command loads and a worker does not, or not always.
+local of_command = {argparse = true, luv = true, readline = true}
+
 -- A fingerprint of the script and of those modules of its folder that it has loaded. It changes
 -- with what a trial does, not with plots, claims or the choice of points.
 local function fingerprint(path, source)
@@ -210,7 +213,7 @@ local function fingerprint(path, source)
   for name in pairs(package.loaded) do names[#names + 1] = tostring(name) end
   table.sort(names)
   for _, name in ipairs(names) do
-    local found = not name:find "^attune"
+    local found = not name:find "^attune" and not of_command[name]
       and package.searchpath(name, ("%s/?.lua;%s/?/init.lua"):format(folder, folder))
     local module = found and files.read(found)
     if module then parts[#parts + 1] = name .. "\n" .. script_text.essence(module) end

@@ -202,7 +202,7 @@ end
 -- Fields that say what is measured where, and what is made of it, but not how. The parameters of a
 -- trial are in its record anyway.
 local apart = {
-  name = true, about = true, grid = true, order = true, quick = true, metrics = true,
+  name = true, about = true, fixed = true, grid = true, order = true, quick = true, metrics = true,
   rounds = true, timeout = true, plots = true, claims = true, where = true,
 }
 
