@@ -354,6 +354,25 @@ describe("user code inside a trace", function()
     end)
   end)
 
+  it("cannot change a program", function()
+    local slope = attune.ones {2}
+    local function score(s, at) return s * slope[at.h] end
+    local program = attune.program(score)
+    local before = run(program)
+    assert.same({"score", slope}, {program.kind, program.tensors[1]})
+    fails("a program has no fields to set", function() program.kind = "mask" end)
+    program.tensors[1] = nil
+    rawset(program, "handle", 3)
+    rawset(program, "tensors", 3)
+    assert.same(0, golden.difference(before, run(score)))
+    assert.same(0, golden.difference(before, run(program)))
+    slope:close() -- the program still has the memory
+    assert.same(0, golden.difference(before, run(program)))
+    fails("expected a function %(s, at%), got a table", function()
+      run(setmetatable({}, getmetatable(program)))
+    end)
+  end)
+
   it("cannot use values of another trace", function()
     local kept
     run(function(s)
@@ -419,6 +438,7 @@ describe("a tensor of one element in a score", function()
       function(s, at) return at.i:lt(at.j):where(t, s) end,
       function(s) return s:max(t) + (s ^ 2 + 1) ^ t + t - s end,
       function(s) return s + t end,
+      function(_, at) return at.i:lt(at.j):where(0, t) * at.i end,
     }
   end
 
@@ -481,7 +501,22 @@ describe("a tensor of one element in a score", function()
     assert.same(0, golden.difference(o, run(function(s, at) return s + t[at.i + 3] end)))
   end)
 
+  it("may be the whole result", function()
+    local t = attune.tensor {3}
+    assert.same(0, golden.difference(run(function() return t end), run(function() return 3 end)))
+  end)
+
   it("is refused where it has more elements, with what to write", function()
+    local many = attune.ones {8}
+    for what, score in pairs {
+      score = function() return many end,
+      max = function(s) return s:max(many) end,
+      where = function(s, at) return at.i:lt(3):where(s, many) end,
+    } do
+      fails(what .. ": expected a number or a traced value, got a tensor; read", function()
+        run(score)
+      end)
+    end
     local t = attune.ones {8}
     fails(here(1) .. "%*: arithmetic of a whole tensor and .* read an element", function()
       run(function(s) return s * t end)

@@ -11,10 +11,28 @@ local upvalues = require "attune.program.upvalues"
 
 local program = {}
 
+-- What a program consists of: {kind, graph, result, tensors, handle}. A program is an empty table,
+-- so that nothing can change what the core is given.
+local content_of = setmetatable({}, {__mode = "k"})
+
 ---@class attune.Program
-local Program = {}
-Program.__index = Program
-Program.__name = "attune.program"
+local Program = {__name = "attune.program"}
+local methods = {}
+
+-- The content of a program; raises an error for the caller of the method where p is none.
+local function check_program(p)
+  if content_of[p] then return content_of[p] end
+  error(("program: expected a program, got %s"):format(describe(p)), 3)
+end
+
+function Program.__index(p, name)
+  local content = check_program(p)
+  if name == "kind" then return content.kind end
+  if name == "tensors" then return {table.unpack(content.tensors)} end
+  return methods[name]
+end
+
+function Program.__newindex() error("a program has no fields to set", 2) end
 
 local number_of = {} -- of operations, as the core counts them, from 0
 for n, op in ipairs(graph.operations) do number_of[op] = n - 1 end
@@ -67,7 +85,7 @@ end
 -- ---- noticing changes --------------------------------------------------------------------------
 
 local function is_not_searched(x)
-  return rawequal(x, core) or rawequal(x, _G) or traced.is_traced(x) or getmetatable(x) == Program
+  return rawequal(x, core) or rawequal(x, _G) or traced.is_traced(x) or content_of[x] ~= nil
 end
 
 -- Everything that fn computes with, as a list; `program` stands for nil.
@@ -85,12 +103,17 @@ local function is_nan(x) return type(x) == "number" and x ~= x end
 
 local function is_same(x, y) return rawequal(x, y) or is_nan(x) and is_nan(y) end
 
-local function is_open(tensor) return tensor.dtype ~= nil end
+local function is_open(handle)
+  local _, open = core._kind(handle)
+  return open
+end
 
 -- Whether nothing that fn computes with has changed since it was traced.
 local function is_unchanged(fn, entry)
-  for _, tensor in ipairs(entry.program.tensors) do
-    if not pcall(is_open, tensor) then return false end
+  local content = content_of[entry.program]
+  if not is_open(content.handle) then return false end
+  for _, tensor in ipairs(content.tensors) do
+    if not is_open(tensor) then return false end
   end
   local n, same, list = 0, true, entry.fingerprint
   upvalues.each_dependency(fn, entry.globals, is_not_searched, function(x)
@@ -129,13 +152,14 @@ end
 local function compile(fn, kind)
   local g, result, globals = trace.run(fn, kind)
   local code, outputs = lower(g, kind, result)
-  local compiled = setmetatable({
+  local compiled = setmetatable({}, Program)
+  content_of[compiled] = {
     kind = kind,
     graph = g,
     result = result,
     tensors = g.tensors,
     handle = core._program_new(kind, code, g.tensors, outputs),
-  }, Program)
+  }
   known[kind][fn] = {
     program = compiled, fingerprint = fingerprint(fn, globals), globals = globals,
   }
@@ -146,9 +170,11 @@ end
 -- The compiled program of a function. The function is traced unless it has been traced and nothing
 -- that it uses has changed.
 local function program_of(fn, kind)
-  if getmetatable(fn) == Program then
-    if fn.kind == kind then return fn end
-    error(("%s: expected a %s function, got a program of a %s"):format(kind, kind, fn.kind), 0)
+  local content = content_of[fn]
+  if content then
+    if content.kind == kind then return fn end
+    local message = "%s: expected a %s function, got a program of a %s"
+    error(message:format(kind, kind, content.kind), 0)
   end
   check_function(fn, kind)
   local entry = known[kind][fn]
@@ -162,7 +188,7 @@ end
 function program.handle(fn, kind)
   local ok, result = xpcall(program_of, recording.located, fn, kind)
   if not ok then recording.raise(result) end
-  return result.handle
+  return content_of[result].handle
 end
 
 -- A function of one argument is a mask, unless the argument is called s. Stripped functions have no
@@ -194,11 +220,6 @@ end
 
 -- ---- programs as text --------------------------------------------------------------------------
 
-local function check_program(p)
-  if getmetatable(p) == Program then return end
-  error(("program: expected a program, got %s"):format(describe(p)), 3)
-end
-
 local signs = {
   add = "+", sub = "-", mul = "*", div = "/", idiv = "//", mod = "%", pow = "^", lt = "<",
   le = "<=", eq = "==", ["and"] = "&", ["or"] = "|",
@@ -225,24 +246,24 @@ end
 --- The program as text: one instruction per line, with the axes along which its value varies:
 --- constant, row, column, distance or pair, per head and per batch row.
 ---@return string
-function Program:disassemble()
-  check_program(self)
-  local order = graph.order {self.result}
+function methods:disassemble()
+  local content = check_program(self)
+  local order = graph.order {content.result}
   local levels, lines, names = graph.levels(order), {}, {}
   for n, node in ipairs(order) do
     names[node] = "%" .. n
-    local text = instruction_text(self.graph, node, names)
-    if node.op ~= "number" or node == self.result then
+    local text = instruction_text(content.graph, node, names)
+    if node.op ~= "number" or node == content.result then
       lines[#lines + 1] = ("%-5s = %-36s -- %s"):format(names[node], text, levels[node])
     end
   end
-  lines[#lines + 1] = ("return %s"):format(names[self.result])
+  lines[#lines + 1] = ("return %s"):format(names[content.result])
   return table.concat(lines, "\n") .. "\n"
 end
 
 function Program:__tostring()
-  check_program(self)
-  return ("%s program of %d instructions"):format(self.kind, #graph.order {self.result})
+  local content = check_program(self)
+  return ("%s program of %d instructions"):format(content.kind, #graph.order {content.result})
 end
 
 return setmetatable(program, {__call = function(_, fn) return program.new(fn) end})

@@ -285,12 +285,16 @@ local function read_source(source)
   return text
 end
 
+local latest -- the source that was loaded last: functions of one file are often traced in turn
+
 -- The source of a function: {lines, tokens, functions}. Empty where it cannot be had.
 local function load_source(name)
   local text = read_source(name)
+  if latest and latest.text == text then return latest end
   local tokens, lines = tokens_of(text), {}
   for line in (text .. "\n"):gmatch "(.-)\n" do lines[#lines + 1] = line end
-  return {tokens = tokens, functions = functions_of(tokens), lines = lines}
+  latest = {text = text, tokens = tokens, functions = functions_of(tokens), lines = lines}
+  return latest
 end
 
 -- Names that stand for at and for the score in f: its parameters, and "at" and "s".

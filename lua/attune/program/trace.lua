@@ -40,14 +40,17 @@ local forms = {
   score = "a number or a traced value, as s - slope[at.h] * (at.i - at.j)",
 }
 
-local function check_mask_result(result, form)
+local function mask_result(result, form)
   local record = traced.record(result)
-  if record and record.kind == "bool" then return end
+  if record and record.kind == "bool" then
+    recording.check_owner(record)
+    return record
+  end
   local got = record and "a number" or traced.describe(result)
   fail("mask: expected the function to return %s, got %s; write x:ne(0)", form, got)
 end
 
-local function check_score_result(result, form)
+local function score_result(result, form)
   local record = traced.record(result)
   if record and record.kind == "bool" then
     fail("score: expected the function to return %s, got a comparison; write c:where(a, b)", form)
@@ -55,10 +58,11 @@ local function check_score_result(result, form)
   if type(result) == "string" then
     fail("score: expected the function to return %s, got %s", form, traced.describe(result))
   end
-  traced.check_number(result, "score")
+  return traced.number(result, "score")
 end
 
-local function check_result(kind, result)
+-- The record, or the plain number, that the function returned.
+local function result_of(kind, result)
   local form = forms[kind]
   if result == nil then
     fail("%s: expected the function to return %s, got nothing", kind, form)
@@ -67,14 +71,19 @@ local function check_result(kind, result)
     fail("%s: expected the function to return %s, got %s: == and ~= with a number, and `not`, are "
       .. "answered by Lua itself; write x:eq(y)", kind, form, tostring(result))
   end
-  local check = kind == "mask" and check_mask_result or check_score_result
-  check(result, form)
+  local of = kind == "mask" and mask_result or score_result
+  return of(result, form)
+end
+
+-- The records that a result needs, operands first. None where it is a plain number.
+local function records_of(result)
+  return graph.order {type(result) == "table" and result or nil}
 end
 
 -- Lua does not say that an `if` looked at a value. But then the result does not use the comparison.
 local function check_comparisons(kind, result)
   local used = {}
-  for _, record in ipairs(graph.order {traced.record(result)}) do used[record] = true end
+  for _, record in ipairs(records_of(result)) do used[record] = true end
   for _, record in ipairs(recording.current().records) do
     if record.compares and not used[record] then
       recording.fail_at(record, "%s: a comparison is used nowhere in the result: `if`, `and`, `or` "
@@ -85,7 +94,7 @@ local function check_comparisons(kind, result)
 end
 
 local function checked_mask(result)
-  check_result("mask", result)
+  result_of("mask", result)
   return result
 end
 
@@ -126,11 +135,10 @@ end
 -- The graph of a result, and its node.
 local function graph_of(kind, result)
   local g, nodes = graph.new(), {}
-  local root = traced.record(result) or result
-  for _, record in ipairs(graph.order {traced.record(result)}) do
+  for _, record in ipairs(records_of(result)) do
     nodes[record] = node_of(record, nodes, g)
   end
-  local node = nodes[root] or g.number(root)
+  local node = nodes[result] or g.number(result)
   if kind == "score" then node = g.float(node) end
   return g, node
 end
@@ -146,9 +154,9 @@ function trace.run(fn, kind)
   local g, node, globals
   function this.runner()
     globals = upvalues.watch_globals(fn, this.restores)
-    local result = call(fn, kind)
+    local returned = call(fn, kind)
     recording.check()
-    check_result(kind, result)
+    local result = result_of(kind, returned)
     check_comparisons(kind, result)
     g, node = graph_of(kind, result)
   end

@@ -82,14 +82,17 @@ local function number(x, what)
   if is_tensor(x) then
     local read = scalar(x)
     if read then return read, read.kind end
-    fail("%s: arithmetic of a whole tensor and a traced value cannot be traced, got %s", what,
-      traced.describe(x))
+    if what:find "^%p" then
+      fail("%s: arithmetic of a whole tensor and a traced value cannot be traced, got %s", what,
+        traced.describe(x))
+    end
   end
   fail("%s: expected a number or a traced value, got %s", what, traced.describe(x))
 end
 
---- Raises an error unless x is a number or a traced one. what: begins the message.
-function traced.check_number(x, what) number(x, what) end
+--- The record of a number: of a traced one, or of a tensor of one element; a plain number is its
+--- own. Raises an error for anything else; what begins the message.
+function traced.number(x, what) return (number(x, what)) end
 
 -- The record of a comparison.
 local function truth(x, what)

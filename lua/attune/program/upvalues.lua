@@ -15,17 +15,16 @@ end
 
 local max_upvalues = 255 -- of a Lua function
 
--- The upvalues of a Lua function, one (number, name, value) at a time.
-local function each_upvalue(fn)
-  local n = debug.getinfo(fn, "S").what == "C" and max_upvalues or 0
-  return function()
-    n = n + 1
-    if n > max_upvalues then return nil end
-    local name, value = debug.getupvalue(fn, n)
-    if name then return n, name, value end
-  end
+local function next_upvalue(fn, n)
+  n = n + 1
+  if n > max_upvalues then return nil end
+  local name, value = debug.getupvalue(fn, n)
+  if name and name ~= "" then return n, name, value end
 end
-upvalues.each = each_upvalue
+
+-- The upvalues of a Lua function, one (number, name, value) at a time. Those of a C function have
+-- the name "".
+local function each_upvalue(fn) return next_upvalue, fn, 0 end
 
 -- Whether an upvalue is the table of globals: _ENV. Upvalues of stripped functions have no names.
 local function is_environment(name, value)
@@ -123,7 +122,8 @@ function upvalues.each_dependency(fn, globals, skips, visit)
   for key in pairs(globals) do
     visit(key)
     local ok, x = pcall(index, env, key)
-    value(ok and x or nil, 1)
+    if not ok then x = nil end
+    value(x, 1)
   end
 end
 
