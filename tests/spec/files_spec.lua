@@ -39,6 +39,7 @@ describe("files", function()
       assert(files.write(path, "by write"))
       assert.same("file", files.kind_inside(path))
       assert.same("by save", files.read(victim))
+      assert.is_nil((files.save("", "x")))
       -- A link whose target does not exist yet, and a link that leads to itself.
       assert(uv.fs_symlink("new", folder .. "/dangling"))
       assert(files.save(folder .. "/dangling", "x"))

@@ -168,7 +168,7 @@ describe("a run", function()
       end}]])
     local function dry(options) return (run.attune(("run %s --dry %s"):format(script, options))) end
     assert.truthy(dry "":find "3 points, 1 round each")
-    assert.truthy(dry "--quick":find "1 points")
+    assert.truthy(dry "--quick":find "1 point,")
     assert.truthy(dry "--set a=5,6 --rounds 2":find "a 5\na 6\n2 points, 2 rounds")
     assert.truthy(dry "--only 'a > 1 and b == 3'":find "2 points")
     local dir = run.folder()

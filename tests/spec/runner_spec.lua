@@ -427,7 +427,7 @@ describe("--only", function()
       return shell(("timeout 10 %s run %s --dry --only %s"):format(attune, script, quoted(only)))
     end
     assert.truthy(dry "on == false":find "2 points")
-    assert.truthy(dry "not on and a > 1":find "1 points")
+    assert.truthy(dry "not on and a > 1":find "1 point,")
     local said, status = dry "aa == 1"
     assert.same(2, status)
     assert.truthy(said:find "unknown parameter 'aa': did you mean 'a'", said)

@@ -126,9 +126,9 @@ local function print_dry(outcome)
   for _, point in ipairs(outcome.points) do
     output.line(plan.point_text(outcome.experiment, point))
   end
-  local rounds = outcome.experiment.rounds
-  output.line(("%d points, %d round%s each"):format(#outcome.points, rounds, rounds == 1 and ""
-    or "s"))
+  local function count(n, noun) return ("%d %s%s"):format(n, noun, n == 1 and "" or "s") end
+  output.line(("%s, %s each"):format(count(#outcome.points, "point"),
+    count(outcome.experiment.rounds, "round")))
 end
 
 -- The exit status: 1 when a point of this run has no result, or when a claim failed and failed

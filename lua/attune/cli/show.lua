@@ -13,6 +13,10 @@ function show.options(parser)
   parser:argument("what", "a folder of results, or the script of an experiment"):convert(folder)
 end
 
+-- The first line of a message, and not more of it than a reader reads.
+local max_shown_bytes = 1000
+local function shown(message) return text.cut(message:match "^[^\n]*", max_shown_bytes) end
+
 local function print_title(x) output.line(x.name .. (x.about and ": " .. x.about or "")) end
 
 local function show_results(results)
@@ -20,14 +24,13 @@ local function show_results(results)
   for _, line in ipairs(results_table(results)) do output.line(line) end
   for _, point in ipairs(results.points) do
     if point.reason then
-      local reason = point.reason:match "^[^\n]*"
-      output.line(("%s: point %d: %s"):format(point.status, point.index, reason))
+      output.line(("%s: point %d: %s"):format(point.status, point.index, shown(point.reason)))
     end
   end
   for _, c in ipairs(results.claims) do
-    output.line(("%-9s  %s  (%s)"):format(c.verdict, c.text, c.detail or ""))
+    output.line(("%-9s  %s  (%s)"):format(c.verdict, c.text, shown(c.detail or "")))
   end
-  for _, w in ipairs(results.warnings) do output.line("warning: " .. w) end
+  for _, w in ipairs(results.warnings) do output.line("warning: " .. shown(w)) end
 end
 
 local function show_script(e)

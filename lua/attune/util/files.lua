@@ -236,6 +236,7 @@ end
 ---@return true? ok
 ---@return string? message
 function files.save(path, text)
+  if path == "" then return nil, "expected the name of a file, got an empty one" end
   local info = uv.fs_stat(path)
   if info and info.type ~= "file" then return unexpected(path, "a file", info.type) end
   local target, why
