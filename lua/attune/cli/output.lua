@@ -5,6 +5,7 @@ local text = require "attune.util.text"
 local output = {}
 
 local failure
+local max_message_bytes, max_warnings, max_warning_bytes = 4000, 10, 400
 
 local function note(ok, why)
   if not ok and not failure then failure = why or "cannot be written" end
@@ -22,7 +23,19 @@ function output.line(s) output.write(text.printable(s) .. "\n") end
 ---@param command string such as "attune run"
 ---@param message string
 function output.complain(command, message)
-  io.stderr:write(command, ": ", text.printable(message), "\n")
+  io.stderr:write(command, ": ", text.cut(text.printable(message), max_message_bytes), "\n")
+end
+
+--- Writes the first warnings of a list, one line each, and how many more there are.
+---@param command string
+---@param warnings string[]
+function output.warn(command, warnings)
+  for i = 1, math.min(#warnings, max_warnings) do
+    output.complain(command, text.cut(warnings[i], max_warning_bytes))
+  end
+  if #warnings > max_warnings then
+    output.complain(command, ("and %d more warnings"):format(#warnings - max_warnings))
+  end
 end
 
 --- Writes what is still in the buffer.

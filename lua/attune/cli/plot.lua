@@ -20,7 +20,7 @@ function plot.run(args)
     return 1
   end
   for _, path in ipairs(made) do output.line(path) end
-  for _, warning in ipairs(failed) do output.complain("attune plot", warning) end
+  output.warn("attune plot", failed)
   if #made == 0 then output.line "The experiment declares no plots." end
   return 0
 end

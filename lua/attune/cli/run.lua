@@ -108,7 +108,7 @@ local function draw(results, dir)
   local status = 0
   local drawn, warnings = require "attune.plot".draw(results, dir)
   if drawn then
-    for _, warning in ipairs(warnings) do say(warning) end
+    output.warn("attune run", warnings)
   else
     say("plots: " .. warnings)
     -- Without gnuplot the results are as good as with it.

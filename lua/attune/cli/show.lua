@@ -42,8 +42,8 @@ local function show_script(e)
   for _, name in ipairs(n.parameters) do
     local values = {}
     for i, v in ipairs(n.grid[name] or {n.fixed[name]}) do values[i] = text.plain(v) end
-    local shown = #values > 0 and table.concat(values, ", ") or "derived"
-    output.line(("  %-12s %s"):format(name, shown))
+    local list = #values > 0 and table.concat(values, ", ") or "derived"
+    output.line(("  %-12s %s"):format(name, list))
   end
   for _, claim in ipairs(n.claims or {}) do output.line("  claim: " .. claim[1]) end
 end
