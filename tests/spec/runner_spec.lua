@@ -439,6 +439,26 @@ describe("--only", function()
   end)
 end)
 
+describe("a folder of gnuplot", function()
+  it("that a killed process left is cleared by the next that draws", function()
+    local left = uv.os_tmpdir() .. "/attune-plot-999999999-0a1B2c"
+    assert(files.make_folder(left))
+    assert(files.write(left .. "/figure.gp", ""))
+    require "attune.plot.gnuplot".draw("svg", {width = 1, height = 1}, "", "")
+    assert.is_nil(files.kind(left))
+  end)
+end)
+
+describe("attune trial", function()
+  it("says that it expects a request", function()
+    for _, input in ipairs {"", "{}", "[1]", "\27", '{"script":1,"parameters":{}}'} do
+      local said, status = shell(("printf '%%s' %s | %s trial"):format(quoted(input), attune))
+      assert.same(2, status, said)
+      assert.truthy(said:find "^attune trial: expected a request[^\n\27]*\n$", said)
+    end
+  end)
+end)
+
 describe("t:time", function()
   it("names the script's line for an unknown option", function()
     local script = script_with [[grid = {a = {1}}, trial = function(p, t)

@@ -128,9 +128,12 @@ function worker.main()
   local loaded, core = pcall(require, "attune.core")
   if loaded then core._die_with_parent() end
   local request, why = json.decode(io.read "l" or "")
-  if not request then
+  local valid = type(request) == "table" and type(request.script) == "string"
+    and type(request.parameters) == "table"
+  if not valid then
+    why = why or "script and parameters are missing"
     io.stderr:write("attune trial: expected a request as one line of JSON on standard input: ",
-      tostring(why), "\n")
+      text.printable(why), "\n")
     return 2
   end
   -- The parent may have ended before _die_with_parent.

@@ -92,11 +92,32 @@ local function put(folder, name, content)
   return ok and true, write_why
 end
 
+local function clear(folder)
+  for _, name in ipairs(files.list(folder)) do uv.fs_unlink(folder .. "/" .. name) end
+  uv.fs_rmdir(folder)
+end
+
+-- Deletes the folders of processes that were killed while gnuplot drew. Only folders of this user.
+local cleared
+local function clear_left_over(parent)
+  if cleared then return end
+  cleared = true
+  for _, name in ipairs(files.list(parent)) do
+    local pid = math.tointeger(tonumber(name:match "^attune%-plot%-(%d+)%-%w+$"))
+    local info = pid and not uv.kill(pid, 0) and uv.fs_lstat(parent .. "/" .. name)
+    if info and info.type == "directory" and info.uid == uv.getuid() then
+      clear(parent .. "/" .. name)
+    end
+  end
+end
+
 -- Makes the temporary folder and the files that gnuplot reads.
 local function prepare(format, size, body, data)
   local theme = place.folder "plots"
   if not theme then return nil, "the folder plots with the theme is missing" end
-  local folder, why = uv.fs_mkdtemp(uv.os_tmpdir() .. "/attune-plot-XXXXXX")
+  local parent = uv.os_tmpdir()
+  clear_left_over(parent)
+  local folder, why = uv.fs_mkdtemp(("%s/attune-plot-%d-XXXXXX"):format(parent, uv.os_getpid()))
   if not folder then return nil, why end
   local head = ("format = '%s'\nwidth = %.4f\nheight = %.4f\nload 'theme.gp'\n"):format(format,
     size.width, size.height)
@@ -110,11 +131,6 @@ local function prepare(format, size, body, data)
     if ok then ok, why = put(folder, name, content) end
   end
   return folder, not ok and (why or "cannot write") or nil
-end
-
-local function clear(folder)
-  for _, name in ipairs(files.list(folder)) do uv.fs_unlink(folder .. "/" .. name) end
-  uv.fs_rmdir(folder)
 end
 
 ---@class attune.Figure
