@@ -308,7 +308,7 @@ describe("plots", function()
     assert(uv.fs_symlink(victim .. ".d", dir .. "/plots"))
     local made, why = plot.draw(r, dir)
     assert.is_nil(made)
-    assert.truthy(why:find "expected a folder, got a link")
+    assert.truthy(why:find "expected a folder, got a symbolic link" or why:find "got a link", why)
     assert.same({}, files.list(victim .. ".d"))
     run.remove(dir, victim, victim .. ".d")
   end)
@@ -395,6 +395,105 @@ describe("reports", function()
     assert.truthy(md:find("![y](plots/01-y.svg)", 1, true))
     assert.truthy(md:find("**held**: it \\</script\\> holds", 1, true))
     assert.truthy(md:find("timeout", 1, true))
+    run.remove(dir)
+  end)
+  local function written(r)
+    local dir = drawn(r)
+    assert(report.write(r, dir))
+    local html, md = files.read(dir .. "/report.html"), files.read(dir .. "/report.md")
+    return dir, html, md
+  end
+  local function line_plot(fields)
+    local spec = {kind = "line", x = "a", y = "y", by = "m"}
+    for k, v in pairs(fields or {}) do spec[k] = v end
+    return spec
+  end
+  it("say what each figure leaves out, and why a figure is left out", function()
+    local points = {{{a = 0, m = "x"}, {y = 1}}, {{a = 1, m = "x"}, {y = 2}}}
+    local dir, html, md = written(results(points, {line_plot {log = "x"}, line_plot {y = "nope"}}))
+    for _, text in ipairs {html, md} do
+      assert.truthy(text:find("1 point with an x of 0 or less is not shown on the log", 1, true))
+      assert.truthy(text:find "Figure “nope” is left out: y: expected a metric")
+    end
+    run.remove(dir)
+  end)
+  it("say what the printed values are and how many rounds would narrow their intervals", function()
+    local dir, html, md = written(results(data, {}))
+    for _, text in ipairs {html, md} do
+      assert.truthy(text:find "the mean over the rounds with the 95%% interval")
+      assert.truthy(text:find "or the value of one round, which has no interval")
+      -- The t interval of 1, 1.1, 1.2 is 1.1 +- 23%, that of 2, 2.1, 2.2 is +- 12%.
+      assert.truthy(text:find "3 of 4 intervals reach more than 5%% from their value")
+    end
+    assert.truthy(html:find("mean of 3 rounds, 95% interval", 1, true))
+    run.remove(dir)
+  end)
+  it("embed no picture behind a link, cut short, or with more than shapes", function()
+    local r = results(data, {line_plot()})
+    local dir, html = written(r)
+    local path, victim = dir .. "/plots/01-y.svg", run.folder()
+    local svg = files.read(path)
+    local function embeds()
+      assert(report.write(r, dir))
+      html = files.read(dir .. "/report.html")
+      return html:find("data:image/svg", 1, true) ~= nil
+        and files.read(dir .. "/report.md"):find("![y]", 1, true) ~= nil
+    end
+    assert.is_true(embeds())
+    for _, foreign in ipairs {
+      svg:sub(1, -10), "", "<svg></svg>", (svg:gsub("</svg>", "<script>x</script></svg>")),
+      (svg:gsub("</svg>", "<g onload='x'></g></svg>")),
+      (svg:gsub("</svg>", "<image href='http://x/y.png'/></svg>")),
+      (svg:gsub("</svg>", "<foreignObject></foreignObject></svg>")),
+      (svg:gsub("<svg", "<!DOCTYPE svg [<!ENTITY a 'b'>]><svg", 1)),
+    } do
+      assert(files.write(path, foreign))
+      assert.is_false(embeds(), foreign:sub(-80))
+      assert.truthy(html:find "Figure “y” is left out")
+    end
+    files.write(victim, svg)
+    os.remove(path)
+    assert(uv.fs_symlink(victim, path))
+    assert.is_false(embeds())
+    os.remove(path)
+    run.remove(dir .. "/plots")
+    files.make_folder(victim .. ".d")
+    files.write(victim .. ".d/01-y.svg", svg)
+    assert(uv.fs_symlink(victim .. ".d", dir .. "/plots"))
+    assert.is_false(embeds())
+    run.remove(dir, victim, victim .. ".d")
+  end)
+  it("show control characters and markup of texts as text", function()
+    local hostile = "\27[2J<b>\r\n# x\u{202e} `id` [a](b) | ~~s~~ &copy; $x$\0"
+    local r = results(data, {line_plot {title = hostile, caption = hostile}})
+    r.about, r.command, r.warnings, r.dir = hostile, "attune run\nrm -rf /\n", {hostile}, "-d e"
+    r.claims[1].text, r.claims[1].detail = hostile, hostile
+    r.provenance[1].cpu = hostile
+    local dir, html, md = written(r)
+    for _, text in ipairs {html, md} do
+      assert.is_nil(text:find "[%z\1-\8\11-\31\127]")
+      assert.is_nil(text:find "\u{202e}")
+      assert.is_nil(text:find("\nrm -rf", 1, true))
+      assert.truthy(text:find("attune run\\nrm -rf", 1, true))
+      assert.truthy(text:find("attune plot './-d e'", 1, true)
+        or text:find("attune plot &#39;./-d e&#39;", 1, true))
+    end
+    assert.is_nil(html:find("<b>", 1, true))
+    for _, mark in ipairs {"`id`", "[a]", " | ~", "~~s", " &copy", "$x$", "<b>"} do
+      local _, count = md:gsub(mark:gsub("%p", "%%%0"), "")
+      -- "|" separates the columns of the table, which holds no such text.
+      assert.same(0, count, mark)
+    end
+    assert.truthy(html:find("Content-Security-Policy\" content=\"default-src 'none'", 1, true))
+    run.remove(dir)
+  end)
+  it("fit a figure to the width of a phone", function()
+    local dir, html = written(results(data, {line_plot()}))
+    assert.truthy(html:find("figure img {\n  display: block; width: 100%; height: auto;", 1, true))
+    assert.truthy(html:find 'name="viewport" content="width=device%-width')
+    -- No rule makes a picture wider than its column.
+    assert.is_nil(html:find "img%s*{[^}]*width: %d+px")
+    assert.is_nil(html:find "img%s*{[^}]*max%-width: none")
     run.remove(dir)
   end)
 end)

@@ -34,7 +34,7 @@ local function row_of(results, point)
   for _, m in ipairs(results.metrics) do
     local value = point.metrics[m.name]
     if value then
-      row[m.name] = value.median
+      row[m.name] = value.centre
       row[m.name .. ".lo"], row[m.name .. ".hi"] = value.lo, value.hi
     end
   end

@@ -8,7 +8,7 @@ local function any_without_result(results)
   return false
 end
 
---- One line per point: the varied parameters, the status when some point is not ok, the median of
+--- One line per point: the varied parameters, the status when some point is not ok, the centre of
 --- each metric.
 ---@param results attune.Results
 ---@param max_rows? integer no limit by default
@@ -30,7 +30,7 @@ return function(results, max_rows)
     if with_status then row[#row + 1] = point.status end
     for _, m in ipairs(results.metrics) do
       local value = point.metrics[m.name]
-      row[#row + 1] = text.quantity(value and value.median, m.unit)
+      row[#row + 1] = text.quantity(value and value.centre, m.unit)
     end
     rows[#rows + 1] = row
   end

@@ -72,18 +72,6 @@ function plot.figure(results, i)
   return figure, why
 end
 
--- Writes a picture under a name that attune made. A link of that name is replaced, never followed.
-local function write(path, picture)
-  local info = uv.fs_lstat(path)
-  if info and info.type == "link" then
-    local ok, why = uv.fs_unlink(path)
-    if not ok then return nil, why end
-  elseif info and info.type ~= "file" then
-    return nil, ("%s: expected a file, got a %s"):format(path, info.type)
-  end
-  return files.write(path, picture)
-end
-
 -- Draws a figure in every format and adds the paths to made. Returns a message on failure.
 local function draw_one(figure, base, made)
   local lacking = fonts.lacking {figure}
@@ -93,19 +81,10 @@ local function draw_one(figure, base, made)
     local data = fonts.replaced(figure.data, letters)
     local picture, why = gnuplot.draw(format, figure.size, script, data)
     local path, ok = base .. "." .. format, nil
-    if picture then ok, why = write(path, picture) end
+    if picture then ok, why = files.write(path, picture) end
     if not ok then return why end
     made[#made + 1] = path
   end
-end
-
--- Makes the folder of the pictures. A link in its place could lead anywhere.
-local function make_folder(path)
-  local info = uv.fs_lstat(path)
-  if info and info.type ~= "directory" then
-    return nil, ("%s: expected a folder, got a %s"):format(path, info.type)
-  end
-  return files.make_folder(path)
 end
 
 --- Draws every declared plot as SVG, PNG and PDF into dir/plots.
@@ -115,7 +94,7 @@ end
 ---@return string[]|string warnings what is left out; a message when paths is nil
 function plot.draw(results, dir)
   local made, warnings, figures = {}, {}, {}
-  local ok, folder_why = make_folder(dir .. "/plots")
+  local ok, folder_why = files.make_folder_inside(dir .. "/plots")
   if not ok then return nil, folder_why end
   for i, spec in ipairs(results.plots) do
     local name = plot.name(spec, i)

@@ -1,5 +1,7 @@
 --- How wide a text is when it is drawn, and how it fits into lines. gnuplot cannot tell before it
 -- draws, so that widths are estimates from DejaVu Sans, rounded up.
+local text = require "attune.util.text"
+
 local letters = {}
 
 -- Widths in em. A byte that is not listed: lower-case letters and digits 0.62, capitals 0.76.
@@ -15,30 +17,15 @@ local function letter_width(code)
   return code >= 0x2E80 and 1.05 or 0.8
 end
 
--- A text as valid UTF-8: bytes that are none become "?".
-local function valid(s)
-  if utf8.len(s) then return s end
-  local out, at = {}, 1
-  while at <= #s do
-    local good, bad = utf8.len(s, at)
-    if good then
-      out[#out + 1] = s:sub(at)
-      break
-    end
-    out[#out + 1] = s:sub(at, bad - 1) .. "?"
-    at = bad + 1
-  end
-  return table.concat(out)
-end
-
---- A text that can be drawn: one line, valid UTF-8, at most `most` letters (200 by default), with
---- an ellipsis for what is beyond.
+--- A text that can be drawn: one line, valid UTF-8 that XML allows, at most `most` letters (200 by
+--- default), with an ellipsis for what is beyond.
 ---@param s any
 ---@param most integer?
 ---@return string
 function letters.clean(s, most)
   -- Cut first: what follows must not depend on the length of a hostile text.
-  local one_line = valid(tostring(s):sub(1, 4096):gsub("%c", " "))
+  local one_line = text.printable(tostring(s):sub(1, 4096)):gsub("\u{FFFE}", "?")
+  one_line = one_line:gsub("\u{FFFF}", "?")
   most = most or 200
   if utf8.len(one_line) <= most then return one_line end
   return one_line:sub(1, utf8.offset(one_line, most) - 1) .. "…"

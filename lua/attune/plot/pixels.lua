@@ -116,7 +116,7 @@ local function picture_of(results, spec, point, value)
     value = value,
     cells = cells,
     side = side,
-    also = also and text.quantity(also.median, unit),
+    also = also and text.quantity(also.centre, unit),
   }
 end
 

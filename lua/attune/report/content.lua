@@ -1,34 +1,99 @@
 --- What a report says, independent of its format.
+local files = require "attune.util.files"
 local plot = require "attune.plot"
 local series = require "attune.plot.series"
+local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
 local content = {}
 
---- The commands that reproduce the results.
+-- A path as an argument: one that begins with - would be read as an option.
+local function path_word(path)
+  return text.shell_word(path:find "^%-" and "./" .. path or path)
+end
+
+--- The commands that reproduce the results, one line each.
 ---@param results attune.Results
 ---@return string[]
 function content.commands(results)
+  local dir = path_word(results.dir)
   return {
-    results.command or ("attune run %s"):format(results.script or "SCRIPT"),
-    "attune plot " .. results.dir,
-    "attune report " .. results.dir,
-    ("attune export %s --csv -"):format(results.dir),
+    text.printable(results.command or "attune run " .. path_word(results.script or "SCRIPT")),
+    "attune plot " .. dir,
+    "attune report " .. dir,
+    ("attune export %s --csv -"):format(dir),
   }
 end
 
---- Name, title, conditions and caption of every figure.
+local max_picture_bytes = 16 << 20
+
+-- The elements that gnuplot's SVG files consist of.
+local elements = {}
+for name in ([[svg title desc g rect defs circle path use filter feFlood feComposite polygon
+  polyline line text tspan image clipPath]]):gmatch "%S+" do
+  elements[name] = true
+end
+
+-- Whether a picture is whole and holds nothing that runs or loads: only gnuplot's elements, no
+-- handlers, and references to its own parts or to data.
+local function is_safe(svg)
+  if not svg:find "^<%?xml" or not svg:find "</svg>%s*$" then return false end
+  for tag in svg:sub(6):gmatch "<([^>]*)" do
+    local name = tag:match "^/?(%a+)"
+    if not elements[name] or tag:lower():find "%son%a+%s*=" then return false end
+    for target in tag:gmatch "href%s*=%s*['\"]([^'\"]*)" do
+      if not (target:find "^#" or target:find "^data:image/png;base64,") then return false end
+    end
+    if tag:find "url%(%s*[^#%s]" then return false end
+  end
+  return true
+end
+
+--- The picture of a plot, if attune drew one: a whole SVG file in the folder, behind no link.
+---@param dir string
+---@param name string from plot.name
+---@return string? svg
+---@return string? message
+function content.picture(dir, name)
+  if files.kind_inside(dir .. "/plots") ~= "directory" then return nil, "it was not drawn" end
+  local path = ("%s/plots/%s.svg"):format(dir, name)
+  if not files.kind_inside(path) then return nil, "it was not drawn" end
+  local svg, why = files.read_inside(path, max_picture_bytes)
+  if not svg then return nil, why end
+  if not is_safe(svg) then return nil, "its file is not a picture that attune drew" end
+  return svg
+end
+
+---@class attune.ReportFigure
+---@field name string
+---@field title string
+---@field conditions string
+---@field caption string?
+---@field notes string[] what the figure leaves out
+---@field svg string? the picture
+---@field why string? why there is no picture
+
+--- Every figure, with its picture or the reason why there is none.
 ---@param results attune.Results
----@return {name: string, title: string, conditions: string, caption: string?}[]
-function content.figures(results)
+---@param dir string where the plots are
+---@return attune.ReportFigure[]
+function content.figures(results, dir)
   local list = {}
   for i, spec in ipairs(results.plots) do
-    local points = series.select(results, spec)
+    local name = plot.name(spec, i)
+    local figure, why = plot.figure(results, i)
+    local svg
+    if figure then svg, why = content.picture(dir, name) end
+    local is_table = type(spec) == "table"
+    local points = figure and series.select(results, spec) or {}
     list[i] = {
-      name = plot.name(spec, i),
-      title = spec.title or spec.y,
-      caption = spec.caption,
-      conditions = table.concat(series.constants(points, results, spec), ", "),
+      name = name,
+      title = is_table and tostring(spec.title or spec.value or spec.y) or name,
+      caption = is_table and spec.caption or nil,
+      conditions = figure and table.concat(series.constants(points, results, spec), ", ") or "",
+      notes = figure and figure.notes or {},
+      svg = svg,
+      why = why,
     }
   end
   return list
@@ -80,14 +145,14 @@ local function columns_of(results)
   return columns
 end
 
--- A cell for a metric's value: its median, and its interval where it has one.
+-- A cell for a metric's value: its centre, and the interval of this centre where it has one.
 local function value_cell(value, unit)
   local function quantity(x) return text.quantity(x, unit) end
-  local cell = {text = quantity(value and value.median)}
+  local cell = {text = quantity(value and value.centre)}
   if value and value.lo and value.hi ~= value.lo then
-    local format = "95%% interval %s; IQR %s over %d rounds"
+    local format = "%s of %d rounds, 95%% interval %s; IQR %s"
     cell.spread = ("%s to %s"):format(quantity(value.lo), quantity(value.hi))
-    cell.detail = format:format(cell.spread, quantity(value.iqr), value.n)
+    cell.detail = format:format(value.kind, value.n, cell.spread, quantity(value.iqr))
   end
   return cell
 end
@@ -135,11 +200,59 @@ function content.missing(results)
   return order
 end
 
-local unsteady_sentence = " %d of %d values are unsteady: samples of one round differ by more than "
-  .. "5%% (median deviation); another program may have used the machine. More rounds (--rounds) "
-  .. "narrow the intervals."
+local centre_sentences = {
+  mean = "the mean over the rounds with the 95% interval (Student's t) of this mean",
+  median = "the median over the rounds with the 95% interval (order statistics) of this median",
+  value = "the value of one round, which has no interval",
+}
 
---- How much was measured and how steady it is, in one or two sentences.
+--- What the printed values are.
+---@param results attune.Results
+---@return string
+function content.centres(results)
+  local seen, parts = {}, {}
+  for _, point in ipairs(results.points) do
+    for _, value in pairs(point.metrics) do seen[value.kind] = true end
+  end
+  for _, kind in ipairs {"mean", "median", "value"} do
+    if seen[kind] then parts[#parts + 1] = centre_sentences[kind] end
+  end
+  if #parts == 0 then return "" end
+  return ("Each value is %s."):format(table.concat(parts, "; or "))
+end
+
+local wide = 0.05 -- of the value, on either side of it
+local max_rounds_named = 1000
+
+-- "12 of 96 intervals are wider ..", or nil when none is.
+local function rounds_sentence(results)
+  local intervals, needed = 0, {}
+  for _, point in ipairs(results.points) do
+    for _, value in pairs(point.metrics) do
+      local rounds = value.lo and stats.rounds_for(value.values, wide)
+      if rounds then
+        intervals = intervals + 1
+        if rounds > value.n then needed[#needed + 1] = rounds end
+      end
+    end
+  end
+  if #needed == 0 then return nil end
+  table.sort(needed)
+  local function rounds_text(n)
+    return n > max_rounds_named and "more than 1000" or ("about %d"):format(n)
+  end
+  local half, all = rounds_text(needed[(#needed + 1) // 2]), rounds_text(needed[#needed])
+  local first = " %d of %d intervals reach more than %g%% from their value."
+  local s = first:format(#needed, intervals, 100 * wide)
+  if half == all then return s .. (" To narrow them takes %s rounds (--rounds)."):format(all) end
+  local format = " To narrow half of them takes %s rounds (--rounds), all of them %s."
+  return s .. format:format(half, all)
+end
+
+local unsteady_sentence = " %d of %d values are unsteady: samples of one round differ by more than "
+  .. "5%% (median deviation); another program may have used the machine."
+
+--- How much was measured and how steady it is, in a few sentences.
 ---@param results attune.Results
 ---@return string
 function content.summary(results)
@@ -155,7 +268,7 @@ function content.summary(results)
   local each = rounds == 1 and "one round" or rounds .. " rounds"
   local s = ("%d of %d points measured, %s each."):format(ok, #results.points, each)
   if unsteady > 0 then s = s .. unsteady_sentence:format(unsteady, values) end
-  return s
+  return s .. (rounds_sentence(results) or "")
 end
 
 return content

@@ -1,6 +1,6 @@
 --- report.html: one file with the figures inside. It fetches nothing and has no script.
 local content = require "attune.report.content"
-local files = require "attune.util.files"
+local text = require "attune.util.text"
 
 local entities = {
   ["&"] = "&amp;",
@@ -10,11 +10,8 @@ local entities = {
   ["'"] = "&#39;",
 }
 
-local function escape(s)
-  -- Control characters other than tab and newlines are not allowed in HTML.
-  local printable = tostring(s):gsub("[%z\1-\8\11\12\14-\31]", " ")
-  return (printable:gsub("[&<>\"']", entities))
-end
+-- Control characters, and characters that reorder the text around them, become visible.
+local function escape(s, keep) return (text.printable(s, keep):gsub("[&<>\"']", entities)) end
 
 local style = [[
 :root {
@@ -49,6 +46,7 @@ figure img {
   border-radius: 6px;
 }
 figcaption { color: var(--quiet); font-size: .92rem; margin-top: .5rem; }
+.note { color: var(--open); font-size: .92rem; margin: .3rem 0 0; }
 .scroll {
   overflow-x: auto; overflow-y: auto; max-height: 34rem; border: 1px solid var(--line);
   border-radius: 6px;
@@ -75,8 +73,6 @@ pre {
   .facts th { width: auto; }
   .facts td, .facts th { display: block; border: 0; padding: .1rem .7rem; }
   .facts tr { display: block; padding: .35rem 0; border-bottom: 1px solid var(--line); }
-  .wide { overflow-x: auto; }
-  .wide img { width: 860px; max-width: none; }
 }
 @media (prefers-color-scheme: dark) {
   :root {
@@ -127,14 +123,17 @@ local function add_claims(results, out)
 end
 
 local function add_figures(results, dir, out)
-  for _, f in ipairs(content.figures(results)) do
-    local svg = files.read(("%s/plots/%s.svg"):format(dir, f.name))
-    if svg then
+  for _, f in ipairs(content.figures(results, dir)) do
+    if f.svg then
       local caption = f.caption and f.caption .. " " or ""
       local conditions = f.conditions ~= "" and "Conditions: " .. f.conditions .. "." or ""
-      add(out, '<figure><div class="wide"><img alt="%s" src="data:image/svg+xml;base64,%s"></div>',
-        escape(f.title), base64(svg))
-      add(out, "<figcaption>%s%s</figcaption></figure>", escape(caption), escape(conditions))
+      add(out, '<figure><img alt="%s" src="data:image/svg+xml;base64,%s">', escape(f.title),
+        base64(f.svg))
+      add(out, "<figcaption>%s%s</figcaption>", escape(caption), escape(conditions))
+      for _, note in ipairs(f.notes) do add(out, '<p class="note">%s</p>', escape(note)) end
+      add(out, "</figure>")
+    else
+      add(out, '<p class="note">Figure “%s” is left out: %s.</p>', escape(f.title), escape(f.why))
     end
   end
 end
@@ -195,6 +194,8 @@ local function add_provenance(results, out)
   end
 end
 
+local policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+  .. "form-action 'none'"
 local quick_sentence = " This was a quick run: it has fewer points than the whole experiment."
 
 --- The page as one string.
@@ -204,6 +205,8 @@ local quick_sentence = " This was a quick run: it has fewer points than the whol
 return function(results, dir)
   local out = {}
   add(out, '<!doctype html><html lang="en"><head><meta charset="utf-8">')
+  -- Whatever a text might smuggle in: nothing is fetched and nothing runs.
+  add(out, '<meta http-equiv="Content-Security-Policy" content="%s">', policy)
   add(out, '<meta name="viewport" content="width=device-width,initial-scale=1">')
   add(out, "<title>%s</title><style>\n%s</style></head>", escape(results.name), style)
   add(out, '<body><main><h1>%s</h1><p class="about">%s</p>', escape(results.name),
@@ -212,13 +215,12 @@ return function(results, dir)
     results.quick and quick_sentence or "")
   add_claims(results, out)
   add_figures(results, dir, out)
-  add(out, '<h2>All points</h2><p class="detail">Each value is the median over the rounds; '
-    .. "below it is the 95%% interval.</p>")
+  add(out, '<h2>All points</h2><p class="detail">%s</p>', escape(content.centres(results)))
   add_table(results, out)
   add_missing(results, out)
   add_warnings(results, out)
   add_provenance(results, out)
   local commands = table.concat(content.commands(results), "\n")
-  add(out, "<h2>How to reproduce</h2><pre>%s</pre></main></body></html>\n", escape(commands))
+  add(out, "<h2>How to reproduce</h2><pre>%s</pre></main></body></html>\n", escape(commands, "\n"))
   return table.concat(out, "\n")
 end

@@ -1,8 +1,12 @@
 --- report.md: the report for a repository, with links to the files of the figures.
 local content = require "attune.report.content"
-local files = require "attune.util.files"
+local text = require "attune.util.text"
 
-local function escape(s) return (tostring(s):gsub("%c", " "):gsub("[\\`*_{}%[%]<>#|]", "\\%0")) end
+-- Every character that Markdown reads as more than itself, also at the start of a line.
+local function escape(s)
+  local escaped = text.printable(s):gsub("[\\`*_{}%[%]<>#|&~$]", "\\%0")
+  return (escaped:gsub("^%s*([-+=])", "\\%1"):gsub("^%s*(%d+)([.)])", "%1\\%2"))
+end
 
 local function add(out, format, ...) out[#out + 1] = format:format(...) end
 
@@ -14,18 +18,21 @@ local function add_claims(results, out)
 end
 
 local function add_figures(results, dir, out)
-  for _, f in ipairs(content.figures(results)) do
-    if files.kind(("%s/plots/%s.svg"):format(dir, f.name)) then
+  for _, f in ipairs(content.figures(results, dir)) do
+    if f.svg then
       local caption = f.caption and f.caption .. " " or ""
       local conditions = f.conditions ~= "" and "Conditions: " .. f.conditions .. "." or ""
       add(out, "\n![%s](plots/%s.svg)\n\n%s%s", escape(f.title), f.name, escape(caption),
         escape(conditions))
+      for _, note in ipairs(f.notes) do add(out, "\n%s", escape(note)) end
+    else
+      add(out, "\nFigure “%s” is left out: %s.", escape(f.title), escape(f.why))
     end
   end
 end
 
 local function add_table(results, out)
-  add(out, "\n## All points\n")
+  add(out, "\n## All points\n\n%s\n", escape(content.centres(results)))
   local columns, rows = content.table(results)
   local head, rule = {}, {}
   for i, c in ipairs(columns) do head[i], rule[i] = escape(c.name), c.numeric and "--:" or ":--" end

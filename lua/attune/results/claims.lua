@@ -2,7 +2,7 @@
 local stats = require "attune.results.statistics"
 local suggest = require "attune.util.suggest"
 
--- A ratio of two metrics with its interval: {median, lo, hi, n, values}.
+-- A ratio of two metrics with its interval: attune.Centre, and median, values.
 local Ratio = {}
 Ratio.__index = Ratio
 
@@ -37,9 +37,13 @@ function Ratio:within(lo, hi)
 end
 
 Ratio.__tostring = function(self)
-  if not self.lo then return ("%s (one round: no interval)"):format(figure(self.median)) end
-  local format = "%s (95%% interval %s to %s, %d rounds)"
-  return format:format(figure(self.median), figure(self.lo), figure(self.hi), self.n)
+  if self.n == 1 then return ("%s (one round: no interval)"):format(figure(self.centre)) end
+  if not self.lo then
+    local format = "%s (median of %d rounds; no interval: a ratio is not positive and finite)"
+    return format:format(figure(self.centre), self.n)
+  end
+  local format = "%s (%s of %d rounds, 95%% interval %s to %s)"
+  return format:format(figure(self.centre), self.kind, self.n, figure(self.lo), figure(self.hi))
 end
 
 local Handle = {}
@@ -140,8 +144,8 @@ function Handle:ratio(metric, a, b)
   for i, round in ipairs(x.rounds) do
     if by_round[round] then ratios[#ratios + 1] = x.values[i] / by_round[round] end
   end
-  local lo, hi = stats.log_interval(ratios)
-  local ratio = {median = stats.median(ratios), lo = lo, hi = hi, n = #ratios, values = ratios}
+  local ratio = stats.ratio_centre(ratios)
+  ratio.median, ratio.values = stats.median(ratios), ratios
   return setmetatable(ratio, Ratio)
 end
 

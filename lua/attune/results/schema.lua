@@ -50,9 +50,11 @@ schema.plot_kinds = {line = true, bars = true, heat = true, pixels = true}
 
 --- A point's value of one metric. values, samples and rounds have one entry per measured round.
 ---@class attune.Value
----@field median number over values
----@field lo? number lower end of the 95% interval; nil for one round
+---@field centre number what is printed: the mean or the median of values
+---@field kind "value"|"mean"|"median" what the centre is; "value" for one round
+---@field lo? number lower end of the 95% interval of the centre; nil for one round
 ---@field hi? number upper end
+---@field median number over values
 ---@field iqr number interquartile range of values
 ---@field n integer number of values
 ---@field values number[] each round's value: its number, or the median of its samples
