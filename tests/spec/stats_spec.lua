@@ -118,6 +118,43 @@ describe("stats", function()
   end)
 end)
 
+describe("claims", function()
+  local claims = require "attune.results.claims"
+  local function value(values)
+    local v = stats.summary(values)
+    v.values, v.rounds = values, {}
+    for i = 1, #values do v.rounds[i] = i end
+    return v
+  end
+  local results = {
+    parameters = {"a"}, metrics = {{name = "y"}},
+    points = {
+      {parameters = {a = 1}, metrics = {y = value {2, 4, 8}}},
+      {parameters = {a = 2}, metrics = {y = value {1, 1, 1}}},
+    },
+  }
+  it("judge the geometric mean of paired rounds with its own interval", function()
+    local ratio = claims.over(results):ratio("y", {a = 1}, {a = 2})
+    assert.near(4, ratio.centre, 1e-12)
+    assert.same({"geometric mean", 3, 4}, {ratio.kind, ratio.n, ratio.median})
+    -- The logarithms are ln 4 +- 4.303 ln 2 / sqrt(3).
+    assert.near(4 * 2 ^ -(4.303 / math.sqrt(3)), ratio.lo, 1e-3)
+    assert.same("held", ratio:above(0.5).verdict)
+    assert.same("failed", ratio:below(0.5).verdict)
+    assert.same("undecided", ratio:within(3, 5).verdict)
+    assert.truthy(tostring(ratio):find "4 %(geometric mean of 3 rounds, 95%% interval")
+  end)
+  it("name a bound that is no number, and points that are not there", function()
+    local r = claims.over(results)
+    local ratio = r:ratio("y", {a = 1}, {a = 2})
+    local function message(fn) return select(2, pcall(fn)) end
+    local text = message(function() ratio:above "1" end)
+    assert.truthy(text:find "stats_spec.*x: expected a number, got '1'")
+    assert.truthy(message(function() ratio:within(1) end):find "hi: expected a number, got nil")
+    assert.truthy(message(function() r:ratio("y", {a = 9}, {a = 2}) end):find "no point has these")
+  end)
+end)
+
 describe("json", function()
   it("decodes doubles, integers, strings and lists to the values that were encoded", function()
     local value = {

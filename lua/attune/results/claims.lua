@@ -13,9 +13,17 @@ end
 
 local function figure(x) return x and ("%.3g"):format(x) or "?" end
 
+-- Raises an error, at the line of the caller's caller, for a bound that is no number.
+local function check_bound(bound, name)
+  if type(bound) == "number" and bound == bound then return end
+  local got = type(bound) == "string" and ("'%s'"):format(bound) or tostring(bound)
+  error(("%s: expected a number, got %s"):format(name, got), 3)
+end
+
 --- Held when the whole interval lies above x, failed when all of it lies below, else undecided.
 ---@param x number
 function Ratio:above(x)
+  check_bound(x, "x")
   local held, failed = self.lo and self.lo > x, self.hi and self.hi <= x
   return verdict(self, held, failed, "above " .. figure(x))
 end
@@ -23,6 +31,7 @@ end
 --- Held when the whole interval lies below x.
 ---@param x number
 function Ratio:below(x)
+  check_bound(x, "x")
   local held, failed = self.hi and self.hi < x, self.lo and self.lo >= x
   return verdict(self, held, failed, "below " .. figure(x))
 end
@@ -31,6 +40,8 @@ end
 ---@param lo number
 ---@param hi number
 function Ratio:within(lo, hi)
+  check_bound(lo, "lo")
+  check_bound(hi, "hi")
   local held = self.lo and self.lo >= lo and self.hi <= hi
   local failed = self.lo and (self.hi < lo or self.lo > hi)
   return verdict(self, held, failed, ("from %s to %s"):format(figure(lo), figure(hi)))
@@ -122,7 +133,12 @@ local function value_of_one(self, metric, wanted, name, level)
     local value = matches(point, wanted) and point.metrics[metric]
     if value then values[#values + 1] = value end
   end
-  if #values ~= 1 then
+  if #values == 0 then
+    local format = "ratio: expected one point with '%s' for %s, got none: "
+      .. "no point has these parameters"
+    error(format:format(metric, name), level + 1)
+  end
+  if #values > 1 then
     local format = "ratio: expected one point with '%s' for %s, got %d; narrow it with r:where"
     error(format:format(metric, name, #values), level + 1)
   end
