@@ -181,6 +181,15 @@ describe("plots", function()
     assert.same(2, select(2, svg:gsub("polygon fill = 'rgb%(  0, 114, 178%)'", "")))
     run.remove(dir)
   end)
+  it("of lines end an interval in an arrow that would flatten all lines", function()
+    local points = {{{a = 1, m = "x"}, {y = {1, 1.1, 1.2}}}, {{a = 2, m = "x"}, {y = {0, 3}}}}
+    -- 1.5 +- 19 at a centre of at most 1.5.
+    local dir, _, warnings = drawn(results(points, {{kind = "line", x = "a", y = "y"}}))
+    assert.same({"plot 01-y: 1 interval leaves the axis (arrows)."}, warnings)
+    local svg = files.read(dir .. "/plots/01-y.svg")
+    assert.same(2, select(2, svg:gsub("polygon fill = 'rgb%(  0, 114, 178%)'", "")))
+    run.remove(dir)
+  end)
   it("over texts place each text beside the one before", function()
     local points = {{{a = "10%", m = "x"}, {y = 1}}, {{a = "50%d", m = "x"}, {y = 2}}}
     local dir, made, warnings = drawn(results(points, {

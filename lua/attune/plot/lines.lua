@@ -6,9 +6,9 @@ local text = require "attune.util.text"
 
 local lines = {}
 
--- An interval that reaches beyond this factor of all centres is cut on a logarithmic axis, which it
--- would otherwise stretch until the lines are flat.
-local reach = 4
+-- Intervals stretch a logarithmic axis up to this factor beyond all centres, and a linear one up to
+-- so many times the largest centre. Longer ones are cut, as they would flatten all lines.
+local log_reach, linear_reach = 4, 1.5
 
 ---@class attune.LineRow
 ---@field x number
@@ -114,7 +114,16 @@ local function each_row(panels, visit)
   end
 end
 
--- The numbers that the axes must show. On a logarithmic axis intervals within `reach` only.
+-- How far intervals may stretch the axis of y.
+local function bounds_of(centres, log)
+  local low, high = math.huge, -math.huge
+  for _, y in ipairs(centres) do low, high = math.min(low, y), math.max(high, y) end
+  if log then return low / log_reach, high * log_reach end
+  local room = linear_reach * math.max(high - low, math.abs(high), math.abs(low))
+  return low - room, high + room
+end
+
+-- The numbers that the axes must show: all centres, and the ends of intervals that are not cut.
 local function axis_values(data)
   local xs, centres, ys = {}, {}, {}
   each_row(data.panels, function(row)
@@ -122,24 +131,28 @@ local function axis_values(data)
     centres[#centres + 1] = row.also
   end)
   table.move(centres, 1, #centres, 1, ys)
-  local low, high = math.huge, 0
-  for _, y in ipairs(centres) do low, high = math.min(low, y), math.max(high, y) end
+  local low, high = bounds_of(centres, data.log_y)
   each_row(data.panels, function(row)
     for _, y in ipairs {row.lo, row.hi} do
-      if not data.log_y or (y >= low / reach and y <= high * reach) then ys[#ys + 1] = y end
+      if y >= low and y <= high then ys[#ys + 1] = y end
     end
   end)
   return xs, ys
 end
 
--- Cuts the intervals that leave a logarithmic axis at its edges.
+-- Cuts the intervals that leave the axis of y just inside its edges. Returns their number.
 local function cut_intervals(data)
-  if not data.log_y then return 0 end
-  local cut, margin = 0, 1.003
+  local cut, inside = 0, 0.002
+  local low = data.y1 + inside * (data.y2 - data.y1)
+  local high = data.y2 - inside * (data.y2 - data.y1)
+  if data.log_y then
+    local step = (data.y2 / data.y1) ^ inside
+    low, high = data.y1 * step, data.y2 / step
+  end
   each_row(data.panels, function(row)
     row.cut_lo, row.cut_hi = row.lo < data.y1, row.hi > data.y2
-    if row.cut_lo then row.lo = data.y1 * margin end
-    if row.cut_hi then row.hi = data.y2 / margin end
+    if row.cut_lo then row.lo = low end
+    if row.cut_hi then row.hi = high end
     if row.cut_lo or row.cut_hi then cut = cut + 1 end
   end)
   return cut
@@ -160,8 +173,9 @@ local function notes_of(data, counts, cut, spec)
   note("dashed: not finite", "%s whose dashed value is not finite %s not shown.")
   if cut > 0 then
     local verb = cut == 1 and "leaves" or "leave"
-    local format = "%s %s the logarithmic axis (arrows)."
-    notes[#notes + 1] = format:format(frame.count(cut, "interval"), verb)
+    local axis = data.log_y and "logarithmic axis" or "axis"
+    local format = "%s %s the %s (arrows)."
+    notes[#notes + 1] = format:format(frame.count(cut, "interval"), verb, axis)
   end
   if data.categories and spec.log and spec.log:find "x" then
     notes[#notes + 1] = ("The x axis is not logarithmic, as %s is not a number everywhere.")
