@@ -25,24 +25,18 @@ static attune_status check_tensor(const char *name, const attune_tensor *t, cons
 static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k,
                                   const attune_tensor *v) {
     const int64_t *a = q->shape, *b = k->shape;
-    if (a[0] != b[0] || a[3] != b[3]) {
-        return at_fail(ATTUNE_ESHAPE,
-                       "k: expected [%lld, kv_heads, keys, %lld] to go with q %s, got %s",
-                       (long long)a[0], (long long)a[3], at_shape_text(4, a), at_shape_text(4, b));
-    }
+    AT_TRY(at_check_extent("k", k, "batch", 0, "q", q));
+    AT_TRY(at_check_extent("k", k, "head_dim", 3, "q", q));
     if (a[1] % b[1] != 0) {
         return at_fail(
             ATTUNE_ESHAPE,
             "k: expected a number of kv heads that divides q's %lld heads, got %lld (q %s, k %s)",
             (long long)a[1], (long long)b[1], at_shape_text(4, a), at_shape_text(4, b));
     }
-    if (v && (v->shape[0] != b[0] || v->shape[1] != b[1] || v->shape[2] != b[2])) {
-        return at_fail(ATTUNE_ESHAPE,
-                       "v: expected [%lld, %lld, %lld, head_dim] to go with k %s, got %s",
-                       (long long)b[0], (long long)b[1], (long long)b[2], at_shape_text(4, b),
-                       at_shape_text(4, v->shape));
-    }
-    return ATTUNE_OK;
+    if (!v) return ATTUNE_OK;
+    AT_TRY(at_check_extent("v", v, "batch", 0, "k", k));
+    AT_TRY(at_check_extent("v", v, "kv_heads", 1, "k", k));
+    return at_check_extent("v", v, "keys", 2, "k", k);
 }
 
 /* Sets p->document to the range of each token's document. */

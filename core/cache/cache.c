@@ -148,9 +148,11 @@ static attune_status check_appended(const attune_cache *c, const char *name, con
         t->shape[3] != dim || (tokens && t->shape[2] != tokens)) {
         char count[32] = "tokens";
         if (tokens) snprintf(count, sizeof count, "%lld", (long long)tokens);
-        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %lld, %s, %lld], got %s", name,
-                       (long long)o->batch, (long long)o->kv_heads, count, (long long)dim,
-                       at_shape_text(t->rank, t->shape));
+        return at_fail(
+            ATTUNE_ESHAPE,
+            "%s: expected [%lld, %lld, %s, %lld] (batch, kv_heads, tokens, head_dim), got %s", name,
+            (long long)o->batch, (long long)o->kv_heads, count, (long long)dim,
+            at_shape_text(t->rank, t->shape));
     }
     if (!at_is_float(t->dtype))
         return at_fail(ATTUNE_EDTYPE, "%s: expected a float dtype, got %s", name,
@@ -297,7 +299,8 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
     if (q->rank != 4 || q->shape[0] != o->batch || q->shape[3] != o->head_dim ||
         q->shape[1] % o->kv_heads != 0) {
         return at_fail(ATTUNE_ESHAPE,
-                       "q: expected [%lld, a multiple of %lld heads, queries, %lld], got %s",
+                       "q: expected [%lld, a multiple of %lld heads, queries, %lld] (batch, heads, "
+                       "queries, head_dim), got %s",
                        (long long)o->batch, (long long)o->kv_heads, (long long)o->head_dim,
                        at_shape_text(q->rank, q->shape));
     }

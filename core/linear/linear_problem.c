@@ -85,21 +85,16 @@ attune_status at_linear_projection(attune_features kind, const attune_tensor *pr
 
 static attune_status check_shapes(const attune_tensor *q, const attune_tensor *k,
                                   const attune_tensor *v) {
-    const int64_t *a = q->shape, *b = k->shape, *c = v->shape;
-    if (b[0] != a[0] || b[3] != a[3]) {
-        return at_fail(ATTUNE_ESHAPE,
-                       "k: expected [%lld, kv_heads, keys, %lld] to go with a q of %s, got %s",
-                       (long long)a[0], (long long)a[3], at_shape_text(4, a), at_shape_text(4, b));
-    }
+    const int64_t *a = q->shape, *b = k->shape;
+    AT_TRY(at_check_extent("k", k, "batch", 0, "q", q));
+    AT_TRY(at_check_extent("k", k, "head_dim", 3, "q", q));
     if (a[1] % b[1])
         return at_fail(ATTUNE_ESHAPE,
                        "k: expected a number of kv heads that divides q's %lld, got %lld",
                        (long long)a[1], (long long)b[1]);
-    if (c[0] != b[0] || c[1] != b[1] || c[2] != b[2]) {
-        return at_fail(ATTUNE_ESHAPE,
-                       "v: expected [%lld, %lld, %lld, v_head_dim] to go with k, got %s",
-                       (long long)b[0], (long long)b[1], (long long)b[2], at_shape_text(4, c));
-    }
+    AT_TRY(at_check_extent("v", v, "batch", 0, "k", k));
+    AT_TRY(at_check_extent("v", v, "kv_heads", 1, "k", k));
+    AT_TRY(at_check_extent("v", v, "keys", 2, "k", k));
     const bool f64 = q->dtype == ATTUNE_F64;
     if ((k->dtype == ATTUNE_F64) != f64)
         return at_fail(ATTUNE_EDTYPE, "k: f64 goes with f64 only: q is %s, got %s",

@@ -345,8 +345,9 @@ static attune_status check(const char *name, const attune_tensor *t, int64_t bat
         char head[24] = "heads", token[24] = "tokens";
         if (heads) snprintf(head, sizeof head, "%lld", (long long)heads);
         if (tokens) snprintf(token, sizeof token, "%lld", (long long)tokens);
-        return at_fail(ATTUNE_ESHAPE, "%s: expected [%lld, %s, %s, %lld], got %s", name,
-                       (long long)batch, head, token, (long long)dim,
+        return at_fail(ATTUNE_ESHAPE,
+                       "%s: expected [%lld, %s, %s, %lld] (batch, heads, tokens, head_dim), got %s",
+                       name, (long long)batch, head, token, (long long)dim,
                        at_shape_text(t->rank, t->shape));
     }
     return ATTUNE_OK;

@@ -144,6 +144,14 @@ bool at_same_shape(const attune_tensor *a, const attune_tensor *b) {
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;
 }
 
+attune_status at_check_extent(const char *name, const attune_tensor *t, const char *axis_name,
+                              int axis, const char *like_name, const attune_tensor *like) {
+    if (t->shape[axis] == like->shape[axis]) return ATTUNE_OK;
+    return at_fail(ATTUNE_ESHAPE, "%s: expected %s %lld to match %s %s, got %s", name, axis_name,
+                   (long long)like->shape[axis], like_name, at_shape_text(like->rank, like->shape),
+                   at_shape_text(t->rank, t->shape));
+}
+
 attune_status at_check_axis(const attune_tensor *t, int axis, int *out) {
     *out = axis < 0 ? axis + t->rank : axis;
     if (*out >= 0 && *out < t->rank) return ATTUNE_OK;

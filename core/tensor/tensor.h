@@ -15,6 +15,11 @@ attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, 
 
 bool at_same_shape(const attune_tensor *a, const attune_tensor *b);
 
+/* ESHAPE unless t has the extent of `like` along an axis from 0 on. axis_name, such as "head_dim",
+ * is for the message. */
+attune_status at_check_extent(const char *name, const attune_tensor *t, const char *axis_name,
+                              int axis, const char *like_name, const attune_tensor *like);
+
 /* *out is the axis from 0 on. -1 .. -rank count from the end. EVALUE: out of range. */
 attune_status at_check_axis(const attune_tensor *t, int axis, int *out);
 
