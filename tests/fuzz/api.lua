@@ -122,7 +122,7 @@ function mischief()
     close(one(pool[one {"tensor", "cache", "position", "state"}]))
   elseif n <= 4 then
     local x = current[random(math.max(current.n, 1))]
-    if type(x) == "table" and chance(2) then x = select(2, next(x)) or x end
+    if type(x) == "table" and not is_object(x) and chance(2) then x = select(2, next(x)) or x end
     if type(x) == "table" then spoil_table(x) else close(x) end
   elseif n == 5 then
     collectgarbage(one {"collect", "step"})
