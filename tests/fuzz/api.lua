@@ -13,6 +13,7 @@ math.randomseed(seed)
 local random = math.random
 local MEMORY = 8 << 20
 local function reset()
+  attune._fail_at(0)
   attune.memory {limit = MEMORY}
   attune.threads(2)
 end
@@ -241,7 +242,7 @@ end
 
 local function options(n, for_cache)
   local o = {}
-  if chance(3) then o.window = random(70) end
+  if chance(3) then o.window = chance(2) and {random(9), random(9)} or random(70) end
   if chance(4) then o.scale = 0.3 end
   if chance(4) then o.softcap = 20.0 end
   if chance(4) then o.sinks = tensor {n.hq} end
@@ -589,6 +590,7 @@ local function run(n)
   limit_time(subject.name, args)
   current = args
   garbage(random(0, 3))
+  if chance(8) then attune._fail_at(random(8)) end -- an allocation of the core fails
   local results
   if chance(2) then
     results = table.pack(pcall(subject.fn, table.unpack(args, 1, args.n)))
