@@ -101,6 +101,7 @@ help:
 	@echo '                  test-collector runs the specs with an aggressive garbage collector.'
 	@echo 'make fuzz-files   Load mutated safetensors files; fuzz-results attacks the commands with'
 	@echo '                  mutated folders of results.'
+	@echo 'make fuzz-api     Call every Lua function with right, nearly right and absurd arguments.'
 	@echo 'make coverage     Print the percentage of lines and branches that the tests reach.'
 	@echo 'make all          Build build/attune, libattune.a, libattune.so and attune.pc.'
 	@echo 'make bench        Time the kernels and compare them with the limits of this machine.'
