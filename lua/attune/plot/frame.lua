@@ -149,7 +149,7 @@ end
 ---@field colour string a gnuplot expression
 ---@field shape? string a gnuplot expression; a square without one
 
---- The places of a legend's entries, in rows. An entry that is wider than a row is wrapped.
+--- The positions of a legend's entries, in rows. An entry that is wider than a row is wrapped.
 ---@param entries attune.LegendEntry[]
 ---@param width number of the figure in inches
 ---@return table legend rows {entry, text, x, row} and height, in inches
@@ -160,13 +160,13 @@ function frame.legend(entries, width)
   for _, entry in ipairs(entries) do
     local lines = letters.wrap(letters.clean(entry.text), font, room - sign)
     if #lines == 0 then lines = {" "} end
-    local wide = sign + letters.width(lines[1], font)
-    if x > 0 and x + wide > room then x, row = 0, row + 1 end
+    local entry_width = sign + letters.width(lines[1], font)
+    if x > 0 and x + entry_width > room then x, row = 0, row + 1 end
     for i, line in ipairs(lines) do
       if i > 1 then row = row + 1 end
       rows[#rows + 1] = {entry = i == 1 and entry or nil, text = line, x = side + x, row = row}
     end
-    x = #lines > 1 and room or x + wide + gap
+    x = #lines > 1 and room or x + entry_width + gap
   end
   return {rows = rows, height = 0.24 * row + 0.08, sign = sign}
 end

@@ -5,30 +5,31 @@ local text = require "attune.util.text"
 local letters = {}
 
 -- Widths in em. A byte that is not listed: lower-case letters and digits 0.62, capitals 0.76.
-local narrow, broad = {}, {}
-for c in ("iljtfrI.,:;'|!()[]{} /\\`\""):gmatch "." do narrow[c:byte()] = 0.42 end
-for c in ("mwMWQO@%&+=<>~"):gmatch "." do broad[c:byte()] = 0.98 end
+local narrow_letters, broad_letters = {}, {}
+for c in ("iljtfrI.,:;'|!()[]{} /\\`\""):gmatch "." do narrow_letters[c:byte()] = 0.42 end
+for c in ("mwMWQO@%&+=<>~"):gmatch "." do broad_letters[c:byte()] = 0.98 end
 
 local function letter_width(code)
-  if narrow[code] or broad[code] then return narrow[code] or broad[code] end
+  local known = narrow_letters[code] or broad_letters[code]
+  if known then return known end
   if code >= 65 and code <= 90 then return 0.76 end
   if code < 128 then return 0.64 end
   -- From here on East Asian letters and pictures begin; they fill a square.
   return code >= 0x2E80 and 1.05 or 0.8
 end
 
---- A text that can be drawn: one line, valid UTF-8 that XML allows, at most `most` letters (200 by
---- default), with an ellipsis for what is beyond.
+--- A text that can be drawn: one line, valid UTF-8 that XML allows, at most `max_letters` letters
+--- (200 by default), with an ellipsis for what is beyond.
 ---@param s any
----@param most integer?
+---@param max_letters integer?
 ---@return string
-function letters.clean(s, most)
+function letters.clean(s, max_letters)
   -- Cut first: what follows must not depend on the length of a hostile text.
   local one_line = text.printable(tostring(s):sub(1, 4096)):gsub("\u{FFFE}", "?")
   one_line = one_line:gsub("\u{FFFF}", "?")
-  most = most or 200
-  if utf8.len(one_line) <= most then return one_line end
-  return one_line:sub(1, utf8.offset(one_line, most) - 1) .. "…"
+  max_letters = max_letters or 200
+  if utf8.len(one_line) <= max_letters then return one_line end
+  return one_line:sub(1, utf8.offset(one_line, max_letters) - 1) .. "…"
 end
 
 --- The width of a text in inches.

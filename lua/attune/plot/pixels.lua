@@ -184,12 +184,12 @@ end
 
 -- The name of each picture in lines that fit above it. Returns the largest number of lines.
 local function wrap_names(pictures, room)
-  local most = 1
+  local longest = 1
   for _, picture in ipairs(pictures) do
     picture.name = letters.wrap(letters.clean(text.plain(picture.value), 120), 13, room)
-    most = math.max(most, #picture.name)
+    longest = math.max(longest, #picture.name)
   end
-  return most
+  return longest
 end
 
 ---@return attune.Figure? figure

@@ -144,18 +144,18 @@ local function differing(results, points)
   return names
 end
 
---- The message for a plot in which several points fall into one place.
+--- The message for a plot in which several points have one mark.
 ---@param results attune.Results
----@param points attune.Point[] the points of that place
----@param place string such as "line" or "cell"
----@param where string the parameters of the place, such as "n 1"
+---@param points attune.Point[] the points of that mark
+---@param mark string such as "line" or "cell"
+---@param where string the parameters of the mark, such as "n 1"
 ---@return string
-function series.several(results, points, place, where)
+function series.several(results, points, mark, where)
   local names = differing(results, points)
   local format = "expected one point per %s, got %d for %s, which differ in %s: narrow them with "
     .. "where"
-  local message = format:format(place, #points, where, table.concat(names, ", "))
-  local can_split = place == "line and x" or place == "bar"
+  local message = format:format(mark, #points, where, table.concat(names, ", "))
+  local can_split = mark == "line and x" or mark == "bar"
   return can_split and ("%s, or set by to one of these parameters"):format(message) or message
 end
 

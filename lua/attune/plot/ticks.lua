@@ -24,11 +24,12 @@ end
 
 local function minus(s) return (s:gsub("^%-", "−")) end
 
--- A number with as few digits after the point as it needs, at most `most`.
-local function shortest(x, most)
-  for digits = 0, most do
+-- A number with as few digits after the point as it needs, at most `max_digits`.
+local function shortest(x, max_digits)
+  for digits = 0, max_digits do
     local s = ("%." .. digits .. "f"):format(x)
-    if digits == most or math.abs(tonumber(s) - x) <= 1e-9 * math.abs(x) then return s, digits end
+    local exact = math.abs(tonumber(s) - x) <= 1e-9 * math.abs(x)
+    if digits == max_digits or exact then return s, digits end
   end
 end
 
@@ -72,7 +73,7 @@ end
 ---@param low number
 ---@param high number above low
 ---@param unit string? "×" for a factor
----@param count integer about so many ticks
+---@param count integer the approximate number of ticks
 ---@return attune.Tick[]
 function ticks.linear(low, high, unit, count)
   local step = nice_step((high - low) / count, unit)
@@ -132,7 +133,7 @@ end
 ---@param low number above 0
 ---@param high number above low
 ---@param unit string?
----@param count integer about so many labels
+---@param count integer the approximate number of labels
 ---@return attune.Tick[]
 function ticks.log(low, high, unit, count)
   local list, labelled = powers(low, high, unit == "B" and 2 or 10, unit, count)

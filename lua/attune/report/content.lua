@@ -210,18 +210,18 @@ local centre_sentences = {
 ---@param results attune.Results
 ---@return string
 function content.centres(results)
-  local seen, parts = {}, {}
+  local kinds, parts = {}, {}
   for _, point in ipairs(results.points) do
-    for _, value in pairs(point.metrics) do seen[value.kind] = true end
+    for _, value in pairs(point.metrics) do kinds[value.kind] = true end
   end
   for _, kind in ipairs {"mean", "median", "value"} do
-    if seen[kind] then parts[#parts + 1] = centre_sentences[kind] end
+    if kinds[kind] then parts[#parts + 1] = centre_sentences[kind] end
   end
   if #parts == 0 then return "" end
   return ("Each value is %s."):format(table.concat(parts, "; or "))
 end
 
-local wide = 0.05 -- of the value, on either side of it
+local target_width = 0.05 -- of the value, on either side of it
 local max_rounds_named = 1000
 
 -- "12 of 96 intervals are wider ..", or nil when none is.
@@ -229,7 +229,7 @@ local function rounds_sentence(results)
   local intervals, needed = 0, {}
   for _, point in ipairs(results.points) do
     for _, value in pairs(point.metrics) do
-      local rounds = value.lo and stats.rounds_for(value.values, wide)
+      local rounds = value.lo and stats.rounds_for(value.values, target_width)
       if rounds then
         intervals = intervals + 1
         if rounds > value.n then needed[#needed + 1] = rounds end
@@ -243,7 +243,7 @@ local function rounds_sentence(results)
   end
   local half, all = rounds_text(needed[(#needed + 1) // 2]), rounds_text(needed[#needed])
   local first = " %d of %d intervals reach more than %g%% from their value."
-  local s = first:format(#needed, intervals, 100 * wide)
+  local s = first:format(#needed, intervals, 100 * target_width)
   if half == all then return s .. (" To narrow them takes %s rounds (--rounds)."):format(all) end
   local format = " To narrow half of them takes %s rounds (--rounds), all of them %s."
   return s .. format:format(half, all)

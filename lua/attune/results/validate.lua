@@ -42,10 +42,10 @@ local function one_of(names)
   end
 end
 
-local function integer_from(least)
+local function integer_from(min)
   return function(value)
-    if math.type(value) ~= "integer" or value < least or value > 1 << 53 then
-      return expected("an integer of at least " .. least, value)
+    if math.type(value) ~= "integer" or value < min or value > 1 << 53 then
+      return expected("an integer of at least " .. min, value)
     end
   end
 end
