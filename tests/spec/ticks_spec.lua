@@ -57,7 +57,7 @@ describe("ticks", function()
   end)
   it("double percent signs, which gnuplot takes for a format", function()
     assert.same("('10%%' 1 0)", ticks.command(ticks.categories {"10%"}))
-    assert.same("('it''s `id`' 1 0)", ticks.command(ticks.categories {"it's `id`"}))
+    assert.same("('it’s `id`' 1 0)", ticks.command(ticks.categories {"it's `id`"}))
   end)
   it("lose the labels that would touch their neighbours, never the last", function()
     local list = ticks.at {1, 2, 3, 1000}

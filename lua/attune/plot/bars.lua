@@ -4,7 +4,6 @@ local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
-local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 local ticks = require "attune.plot.ticks"
 
@@ -45,7 +44,7 @@ local function values_of(results, spec, points, groups, bars)
     for g, group in ipairs(groups) do
       local v, why = value_of(results, points, spec, group, bar)
       if why then return nil, why end
-      if v and stats.is_finite(v.centre) then
+      if v and frame.is_drawable(v.centre) then
         rows[#rows + 1] = {group = g, bar = b, value = v}
         if v.kind ~= "value" then kind = v.kind end
       elseif v then
@@ -130,14 +129,13 @@ local function layout_of(groups, bars, rows, low, high, unit)
   return layout
 end
 
-local function notes_of(bad, layout)
-  local notes = {}
+local function note_all(notes, bad, layout)
   if bad > 0 then
-    notes[1] = ("%s that %s not finite %s no bar."):format(frame.count(bad, "value"),
-      bad == 1 and "is" or "are", bad == 1 and "has" or "have")
+    local format = "%s that %s not finite or beyond 1e100 %s no bar."
+    notes[#notes + 1] = format:format(frame.count(bad, "value"), bad == 1 and "is" or "are",
+      bad == 1 and "has" or "have")
   end
   if not layout.with_text then notes[#notes + 1] = "The bars are too narrow for their values." end
-  return notes
 end
 
 local function add_axes(script, layout, groups, low, high)
@@ -150,14 +148,15 @@ local function add_axes(script, layout, groups, low, high)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
 end
 
+---@param notes string[] what is left out so far; more is appended
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points)
+return function(results, spec, points, notes)
   local groups, bars = series.distinct(points, spec.x), series.by(points, spec)
   local unit = (series.metric(results, spec.y) or {}).unit
   local rows, bad, kind = values_of(results, spec, points, groups, bars)
   if not rows then return nil, bad end
-  if #rows == 0 then return nil, "there is no point with a finite value" end
+  if #rows == 0 then return nil, "there is no point with a value up to 1e100" end
   local shown = {0}
   for _, row in ipairs(rows) do
     local v = row.value
@@ -167,7 +166,7 @@ return function(results, spec, points)
   end
   local low, high = frame.range(shown, false, 0, 0)
   local layout = layout_of(groups, bars, rows, low, high, frame.value_unit(spec, unit))
-  local notes = notes_of(bad, layout)
+  note_all(notes, bad, layout)
   local conditions = series.constants(points, results, spec)
   local head = frame.head(results, spec.title or spec.y, conditions, notes, kind, layout.width)
   local legend = legend_of(bars, layout.width)

@@ -118,6 +118,16 @@ function frame.value_text(spec, value, unit)
   return spec.against and ("%.3g×"):format(value) or text.short(value, unit)
 end
 
+--- Whether a value can be drawn: it is finite, and neither so large nor, on a logarithmic axis, so
+--- small that sums and quotients of values leave the range of doubles.
+---@param value number
+---@param log boolean?
+---@return boolean
+function frame.is_drawable(value, log)
+  local size = math.abs(value)
+  return size <= 1e100 and (not log or size >= 1e-100 or value <= 0)
+end
+
 --- The range of an axis: the smallest and the largest value with room around them.
 ---@param values number[] finite; positive for a logarithmic axis
 ---@param log boolean? whether the axis is logarithmic

@@ -11,8 +11,9 @@ local templates = {"theme.gp", "line.gp", "bars.gp", "heat.gp", "pixels.gp"}
 local time_limit = 60000 -- milliseconds for one picture
 gnuplot.missing = "gnuplot: expected it to be installed, found none (Debian: gnuplot-nox)"
 
---- A text as a single-quoted string of gnuplot, in which nothing is read as a command.
-function gnuplot.quote(s) return "'" .. letters.clean(s):gsub("'", "''") .. "'" end
+--- A text as a single-quoted string of gnuplot, in which nothing is read as a command. A quote in
+--- it becomes a typographic one: gnuplot 5.4 ends a string that begins with a doubled quote.
+function gnuplot.quote(s) return "'" .. letters.clean(s):gsub("'", "’") .. "'" end
 
 --- Appends to a script, formatting the arguments. Without arguments the text is taken as it is.
 ---@param script string[]

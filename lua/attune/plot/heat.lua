@@ -3,7 +3,6 @@ local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
-local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 local ticks = require "attune.plot.ticks"
 
@@ -66,7 +65,7 @@ end
 local function extent(cells)
   local low, high
   for _, cell in ipairs(cells) do
-    if stats.is_finite(cell.value) then
+    if frame.is_drawable(cell.value) then
       low, high = math.min(low or cell.value, cell.value), math.max(high or cell.value, cell.value)
     end
   end
@@ -84,7 +83,7 @@ local function data_of(cells, low, high, layout)
   for _, cell in ipairs(cells) do
     local box = ("%d %d %.4f %.4f %.4f %.4f"):format(cell.x, cell.y, cell.x - half_x,
       cell.x + half_x, cell.y - half_y, cell.y + half_y)
-    local is_finite = stats.is_finite(cell.value)
+    local is_finite = frame.is_drawable(cell.value)
     local list = is_finite and boxes or bare
     list[#list + 1] = box .. " " .. number(cell.value)
     -- Half of each, as the difference of two large numbers may be infinite.
@@ -163,22 +162,23 @@ local function add_colours(script, layout, low, high, unit, size, bottom)
     0.18 / size.width, layout.plot_height / size.height)
 end
 
-local function notes_of(cells, with_text)
-  local bad, notes = 0, {}
+local function note_all(notes, cells, with_text)
+  local bad = 0
   for _, cell in ipairs(cells) do
-    if not stats.is_finite(cell.value) then bad = bad + 1 end
+    if not frame.is_drawable(cell.value) then bad = bad + 1 end
   end
   if bad > 0 then
-    local verb = bad == 1 and "is not finite and has" or "are not finite and have"
-    notes[1] = ("%s %s no colour."):format(frame.count(bad, "value"), verb)
+    local format = "%s %s not finite or beyond 1e100 and %s no colour."
+    notes[#notes + 1] = format:format(frame.count(bad, "value"), bad == 1 and "is" or "are",
+      bad == 1 and "has" or "have")
   end
   if not with_text then notes[#notes + 1] = "The cells are too small for their values." end
-  return notes
 end
 
+---@param notes string[] what is left out so far; more is appended
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points)
+return function(results, spec, points, notes)
   local shown = shown_points(points, spec)
   local xs, ys = series.distinct(shown, spec.x), series.distinct(shown, spec.y)
   local unit = (series.metric(results, spec.value) or {}).unit
@@ -188,7 +188,7 @@ return function(results, spec, points)
     cell.text = letters.clean(frame.value_text(spec, cell.value, unit), 24)
   end
   local layout = layout_of(xs, ys, cells)
-  local notes = notes_of(cells, layout.with_text)
+  note_all(notes, cells, layout.with_text)
   local conditions = series.constants(shown, results, spec)
   local title = spec.title or spec.value
   local head = frame.head(results, title, conditions, notes, kind, layout.width)

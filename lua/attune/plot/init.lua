@@ -66,7 +66,8 @@ function plot.figure(results, i)
   if not ok then return nil, wrong end
   wrong = check_names(spec, results)
   if wrong then return nil, wrong end
-  local done, figure, why = pcall(kinds[spec.kind], results, spec, series.select(results, spec))
+  local points, notes = series.select(results, spec), series.missing(results, spec)
+  local done, figure, why = pcall(kinds[spec.kind], results, spec, points, notes)
   -- An error here is a mistake in this folder. It must not cost the other plots and the report.
   if not done then return nil, "cannot be drawn: " .. tostring(figure) end
   return figure, why

@@ -236,10 +236,11 @@ local function add_panels(script, data, spec, layout)
   return blocks
 end
 
+---@param notes string[] what is left out so far; more is appended
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points)
-  local data, why = lines.of(results, spec, points)
+return function(results, spec, points, notes)
+  local data, why = lines.of(results, spec, points, notes)
   if not data then return nil, why end
   if #data.panels > max_panels then
     local format = "facet: expected at most %d values of %s, got %d"

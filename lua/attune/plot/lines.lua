@@ -1,7 +1,6 @@
 --- The numbers of a line chart: panels of lines of rows, and what cannot be shown.
 local frame = require "attune.plot.frame"
 local series = require "attune.plot.series"
-local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
 local lines = {}
@@ -47,7 +46,7 @@ end
 
 -- Why a point cannot be shown, or nil: "not positive" on a logarithmic axis, or "not finite".
 local function hidden(value, log)
-  if not stats.is_finite(value) then return "not finite" end
+  if not frame.is_drawable(value, log) then return "not finite" end
   return log and value <= 0 and "not positive" or nil
 end
 
@@ -158,8 +157,8 @@ local function cut_intervals(data)
   return cut
 end
 
-local function notes_of(data, counts, cut, spec)
-  local notes = {}
+-- Appends what the figure leaves out to notes.
+local function note_all(notes, data, counts, cut, spec)
   local function note(key, format)
     local n = counts[key]
     local verb = n == 1 and "is" or "are"
@@ -167,10 +166,10 @@ local function notes_of(data, counts, cut, spec)
   end
   note("y: not positive", "%s with a y of 0 or less %s not shown on the logarithmic axis.")
   note("x: not positive", "%s with an x of 0 or less %s not shown on the logarithmic axis.")
-  note("y: not finite", "%s whose y is not finite %s not shown.")
-  note("x: not finite", "%s whose x is not finite %s not shown.")
+  note("y: not finite", "%s whose y is not finite or beyond 1e100 %s not shown.")
+  note("x: not finite", "%s whose x is not finite or beyond 1e100 %s not shown.")
   note("dashed: not positive", "%s with a dashed value of 0 or less %s not shown.")
-  note("dashed: not finite", "%s whose dashed value is not finite %s not shown.")
+  note("dashed: not finite", "%s whose dashed value is not finite or beyond 1e100 %s not shown.")
   if cut > 0 then
     local verb = cut == 1 and "leaves" or "leave"
     local axis = data.log_y and "logarithmic axis" or "axis"
@@ -188,10 +187,11 @@ end
 ---@param results attune.Results
 ---@param spec attune.PlotSpec
 ---@param points attune.Point[]
+---@param notes string[] what is left out so far; more is appended
 ---@return attune.Lines? data
 ---@return string? message
-function lines.of(results, spec, points)
-  local data = {panels = {}, categories = categories_of(points, spec)}
+function lines.of(results, spec, points, notes)
+  local data = {panels = {}, notes = notes, categories = categories_of(points, spec)}
   data.log_x = spec.log ~= nil and spec.log:find "x" ~= nil and not data.categories
   data.log_y = spec.log ~= nil and spec.log:find "y" ~= nil
   if data.categories then
@@ -207,14 +207,14 @@ function lines.of(results, spec, points)
   end
   local xs, ys = axis_values(data)
   if #ys == 0 then
-    local left_out = table.concat(notes_of(data, counts, 0, spec), " ")
+    local left_out = table.concat(note_all(notes, data, counts, 0, spec), " ")
     return nil, "there is no point with a value" .. (left_out ~= "" and ": " .. left_out or "")
   end
   data.xs = xs
   data.x1, data.x2 = frame.range(xs, data.log_x, 0.04, 0.04)
   if data.categories then data.x1, data.x2 = 0.7, #data.categories + 0.3 end
   data.y1, data.y2 = frame.range(ys, data.log_y, 0.06, 0.08)
-  data.notes = notes_of(data, counts, cut_intervals(data), spec)
+  note_all(notes, data, counts, cut_intervals(data), spec)
   return data
 end
 

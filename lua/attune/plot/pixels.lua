@@ -192,9 +192,10 @@ local function wrap_names(pictures, room)
   return longest
 end
 
+---@param notes string[] what is left out so far
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points)
+return function(results, spec, points, notes)
   local pictures, why = pictures_of(results, spec, points)
   if not pictures then return nil, why end
   local max_size, has_negative = extent(pictures)
@@ -207,7 +208,7 @@ return function(results, spec, points)
   local width = math.max(8.5, columns * (cell + left) + 0.3)
   local conditions = series.constants(points, results, spec)
   local _, taken = colour_key(has_negative, max_size, {width = width, height = 1})
-  local head = frame.head(results, spec.title or spec.y, conditions, {}, nil, width, taken + 0.2)
+  local head = frame.head(results, spec.title or spec.y, conditions, notes, nil, width, taken + 0.2)
   local size = {width = width, height = head.height + 0.1 + rows * (cell + title + under)}
   local key = colour_key(has_negative, max_size, size)
   local script = {}
@@ -236,5 +237,6 @@ return function(results, spec, points)
     size = size,
     script = table.concat(script, "\n"),
     data = table.concat(blocks, "\n\n\n") .. "\n",
+    notes = notes,
   }
 end

@@ -29,6 +29,23 @@ function series.select(results, spec)
   return points
 end
 
+--- Sentences about the points that a plot would show, had they been measured.
+---@param results attune.Results
+---@param spec attune.PlotSpec
+---@return string[]
+function series.missing(results, spec)
+  local counts, order, parts = {}, {}, {}
+  for _, point in ipairs(results.points) do
+    if point.status ~= "ok" and matches(point, spec.where) then
+      if not counts[point.status] then order[#order + 1] = point.status end
+      counts[point.status] = (counts[point.status] or 0) + 1
+    end
+  end
+  for i, status in ipairs(order) do parts[i] = ("%d %s"):format(counts[status], status) end
+  if #parts == 0 then return {} end
+  return {("Points without a value: %s."):format(table.concat(parts, ", "))}
+end
+
 --- The different values of a parameter: numbers sorted, strings in order of appearance.
 function series.distinct(points, name)
   local values, seen = {}, {}
