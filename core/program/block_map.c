@@ -332,6 +332,11 @@ attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, in
     if (B < 1 || Hq < 1 || Hk < 1 || Hq % Hk || Sq < 1 || Sk < 1)
         return at_fail(ATTUNE_EVALUE,
                        "shapes: expected at least 1 each, and heads a multiple of kv_heads");
+    /* The map needs the most memory: a shape whose map has no room is refused before anything is
+     * computed. */
+    void *room = at_alloc(at_checked_mul((Sq - 1) / AT_TILE + 1, (Sk - 1) / AT_TILE + 1));
+    if (!room) return ATTUNE_EMEMORY;
+    at_free(room);
     const at_extent e = {.B = B, .Hq = Hq, .G = Hq / Hk, .Sq = Sq, .to = Sk};
     at_binding bd;
     const at_block_map *m = NULL;

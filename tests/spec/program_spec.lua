@@ -324,6 +324,12 @@ describe("block maps", function()
       local map = attune.block_map(attune.masks.causal(), {queries = 64, heads = 3, kv_heads = 2})
       return map
     end)
+    -- Refused before anything is computed.
+    local before = attune.memory {reset_peak = true}.bytes
+    fails("out of memory", function()
+      attune.block_map(attune.masks.causal(), {queries = 1 << 30})
+    end)
+    assert.is_true(attune.memory().peak - before < 1e6)
     fails("unknown field 'querys' of shape; did you mean 'queries'", function()
       attune.block_map(attune.masks.causal(), {querys = 64})
     end)

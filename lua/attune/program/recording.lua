@@ -64,6 +64,7 @@ end
 
 local function text_of(e)
   if type(e) == "string" then return e end
+  if type(e) == "table" and not getmetatable(e) then return "(error object is a table value)" end
   local ok, text = pcall(tostring, e)
   return ok and type(text) == "string" and text or "an error without a message"
 end

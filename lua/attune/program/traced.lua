@@ -279,9 +279,9 @@ function traced.new_at()
     __index = function(_, key)
       local op = traced.at_fields[key]
       if not op then
-        local name = traced.describe(key):gsub("^a string, \"(.*)\"$", "'%1'")
-        fail("unknown field %s of at; %s", name,
-          suggest(type(key) == "string" and key or "", {"b", "h", "i", "j", "kv"}))
+        local name = type(key) == "string" and ("'%s'"):format(key) or "of type " .. type(key)
+        local near = suggest(type(key) == "string" and key or "none", {"b", "h", "i", "j", "kv"})
+        fail("unknown field %s of at; %s", name, near)
       end
       fields[key] = fields[key] or new(op, "int")
       return fields[key]
