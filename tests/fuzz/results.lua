@@ -255,7 +255,10 @@ local function change_files()
   }
   local path = case_dir .. "/" .. name
   if name:find "^plots/" then files.make_folder(case_dir .. "/plots") end
-  if not uv.fs_lstat(path:match "^(.*)/") then return end
+  -- An earlier change may have put a file or a link there; through the link this program itself
+  -- would change what lies outside.
+  local parent = uv.fs_lstat(path:match "^(.*)/")
+  if not parent or parent.type ~= "directory" then return end
   remove(path)
   local way = math.random(8)
   if way == 1 then
