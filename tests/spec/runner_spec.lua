@@ -323,6 +323,8 @@ describe("names of files and folders", function()
       end
       assert.is_nil(files.kind(folder .. "/y"), name)
       assert.same("file", files.kind(folder .. "/" .. name .. "/plots/01-y.svg"), name)
+      local report = files.read(folder .. "/" .. name .. "/report.md")
+      assert.is_nil(report:gsub("\n", ""):find "%c", name)
     end
     run.remove(folder, script)
   end)
