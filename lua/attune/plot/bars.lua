@@ -14,7 +14,7 @@ local group_width = 0.8 -- of the distance between two groups
 
 -- Inches.
 local plot_height, max_plot_width, bar_pitch = 3.9, 13, 0.85
-local max_turned_height = 2.4 -- of names of groups that are written at an angle
+local max_rotated_height = 2.4 -- of names of groups that are written at an angle
 local small_font = 10 -- of values where bars are narrow
 
 -- The value of the point of a group and a bar that was measured; nil and a message when there are
@@ -108,8 +108,8 @@ local function layout_of(groups, bars, rows, low, high, unit)
   layout.x_ticks, layout.x_height = ticks.categories(groups), 0.24
   local widest = ticks.width(layout.x_ticks, font.tick)
   if widest + 0.1 > pitch then
-    layout.turned = true
-    layout.x_height = math.min(max_turned_height, widest * 0.6 + 0.2)
+    layout.rotated = true
+    layout.x_height = math.min(max_rotated_height, widest * 0.6 + 0.2)
     local first = letters.width(layout.x_ticks[1].label, font.tick) * 0.85
     layout.left = math.max(layout.left, first - pitch / 2 + 0.1)
     if pitch < 0.2 then
@@ -121,10 +121,10 @@ local function layout_of(groups, bars, rows, low, high, unit)
     value_width = math.max(value_width, letters.width(row.text, 100))
   end
   layout.value_font = value_width * 0.12 <= bar and 12 or small_font
-  layout.values_turned = value_width * layout.value_font / 100 > bar
-  layout.with_text = not layout.values_turned or bar >= 0.17
+  layout.values_rotated = value_width * layout.value_font / 100 > bar
+  layout.with_text = not layout.values_rotated or bar >= 0.17
   layout.above = layout.with_text
-    and (layout.values_turned and value_width * layout.value_font / 100 + 0.15 or 0.3) or 0.1
+    and (layout.values_rotated and value_width * layout.value_font / 100 + 0.15 or 0.3) or 0.1
   layout.width = layout.left + layout.plot_width + layout.right
   return layout
 end
@@ -143,7 +143,7 @@ local function add_axes(script, layout, groups, low, high)
   local top = high + (high - low) * layout.above / plot_height
   add(script, "set xrange [0.4:%g]", #groups + 0.6)
   add(script, "set yrange [%s:%s]", number(low), number(top))
-  local angle = layout.turned and " rotate by 35 right" or ""
+  local angle = layout.rotated and " rotate by 35 right" or ""
   add(script, "set xtics%s scale 0 %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
 end
@@ -189,7 +189,7 @@ return function(results, spec, points, notes)
   add(script, "array fill[%d] = [%s]", #bars, table.concat(fills, ","))
   add(script, "labelfont = ',%d'", layout.value_font)
   add(script, "labels = %d", layout.with_text and 1 or 0)
-  add(script, "labelturn = %d", layout.values_turned and 90 or 0)
+  add(script, "labelangle = %d", layout.values_rotated and 90 or 0)
   add(script, "load 'bars.gp'")
   return {
     size = size,

@@ -15,7 +15,7 @@ local light_above = 0.55
 -- Inches.
 local min_cell_width, max_cell_width, cell_height = 0.3, 2.4, 0.62
 local max_width, max_height = 16, 14
-local max_turned_height, max_left = 2.4, 4.5
+local max_rotated_height, max_left = 2.4, 4.5
 local gap = 0.03 -- between cells
 
 local function index_of(values, wanted)
@@ -103,7 +103,7 @@ local function data_of(cells, low, high, layout)
   return table.concat(blocks, "\n\n\n") .. "\n", has
 end
 
--- Ticks of the rows: where rows are thin, only so many that their names do not touch.
+-- Ticks of the rows: where rows are thin, every stride-th only, so that names do not touch.
 local function thin_rows(list, height)
   local stride = math.ceil(0.2 / height)
   for i, tick in ipairs(list) do
@@ -133,9 +133,9 @@ local function layout_of(xs, ys, cells)
   layout.y_ticks = thin_rows(layout.y_ticks, layout.cell_height)
   layout.x_ticks, layout.x_height = names, 0.24
   if ticks.width(names, font.tick) + 0.1 > layout.cell_width then
-    local turned = math.min(max_turned_height, ticks.width(names, font.tick) * 0.6 + 0.2)
-    layout.turned = true
-    layout.x_height = turned
+    local rotated = math.min(max_rotated_height, ticks.width(names, font.tick) * 0.6 + 0.2)
+    layout.rotated = true
+    layout.x_height = rotated
     if layout.cell_width < min_cell_width then
       layout.x_ticks = ticks.thinned(names, 17, function(at) return at * layout.cell_width * 2 end)
     end
@@ -201,7 +201,7 @@ return function(results, spec, points, notes)
     bottom / size.height, (bottom + layout.plot_height) / size.height)
   add(script, "set xrange [0.5:%g]", #xs + 0.5)
   add(script, "set yrange [0.5:%g]", #ys + 0.5)
-  local angle = layout.turned and " rotate by 35 right" or ""
+  local angle = layout.rotated and " rotate by 35 right" or ""
   add(script, "set xtics%s scale 0 %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
   add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",

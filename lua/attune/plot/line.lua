@@ -10,13 +10,13 @@ local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
 local font = frame.font
 
 -- Inches.
-local label_gap = 0.24 -- least distance between two labels
+local label_gap = 0.24 -- min distance between two labels
 local max_label_width = 2.6 -- wider ones go into a legend below
 local panel_height = 2.15 -- of one of several panels
 local right_edge = 0.2 -- right of a panel without labels
-local max_turned_height = 2.4 -- of category names that are written at an angle
+local max_rotated_height = 2.4 -- of category names that are written at an angle
 
-local max_own_ticks = 9 -- up to so many different x get a tick each
+local max_own_ticks = 9 -- up to this number of different x, each gets a tick
 local max_panels = 24
 
 -- Moves labels apart until neighbours are at least `gap` from each other (in fractions of the
@@ -72,7 +72,7 @@ local function distinct(xs)
   return list
 end
 
--- The ticks of x on an axis of so many inches, and the height of their labels.
+-- The ticks of x on an axis of this width, and the height of their labels.
 local function x_ticks(data, inches)
   local function place(at)
     if data.log_x then at = math.log(at / data.x1) / math.log(data.x2 / data.x1) * inches
@@ -82,11 +82,11 @@ local function x_ticks(data, inches)
   if data.categories then
     local list = ticks.categories(data.categories)
     local pitch = inches / #list
-    local wide = ticks.width(list, font.tick)
-    if wide + 0.1 <= pitch then return list, 0.24 end
+    local width = ticks.width(list, font.tick)
+    if width + 0.1 <= pitch then return list, 0.24 end
     -- At an angle the names need little room beside each other.
     local thin = pitch < 0.2 and ticks.thinned(list, font.tick, place) or list
-    return thin, math.min(max_turned_height, wide * 0.6 + 0.2), true
+    return thin, math.min(max_rotated_height, width * 0.6 + 0.2), true
   end
   local xs = distinct(data.xs)
   local list
@@ -120,15 +120,15 @@ end
 
 -- The width of the widest label, and whether labels fit beside panels of this height.
 local function labels_fit(data, height)
-  local widest, most = 0, 0
+  local max_width, max_lines = 0, 0
   for _, panel in ipairs(data.panels) do
-    most = math.max(most, #panel.lines)
+    max_lines = math.max(max_lines, #panel.lines)
     for _, line in ipairs(panel.lines) do
-      local wide = line.label and letters.width(letters.clean(line.label), font.label) or 0
-      widest = math.max(widest, wide)
+      local width = line.label and letters.width(letters.clean(line.label), font.label) or 0
+      max_width = math.max(max_width, width)
     end
   end
-  return widest, widest <= max_label_width and most * label_gap <= height
+  return max_width, max_width <= max_label_width and max_lines * label_gap <= height
 end
 
 local function add_labels(script, panel, data, gap)
@@ -154,7 +154,7 @@ local function add_axes(script, layout, data)
   add(script, "set xrange [%s:%s]", number(data.x1), number(data.x2))
   add(script, "set yrange [%s:%s]", number(data.y1), number(data.y2))
   add(script, "set ytics %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
-  local angle = layout.turned and " rotate by 35 right" or ""
+  local angle = layout.rotated and " rotate by 35 right" or ""
   add(script, "set xtics%s %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
 end
 
@@ -190,9 +190,9 @@ local function layout_of(data, head_of, unit)
     layout.width = layout.width + layout.columns * (2.6 - layout.panel_width)
     layout.panel_width = 2.6
   end
-  layout.x_ticks, layout.x_height, layout.turned = x_ticks(data, layout.panel_width)
+  layout.x_ticks, layout.x_height, layout.rotated = x_ticks(data, layout.panel_width)
   -- Names at an angle begin left of their tick.
-  if layout.turned then
+  if layout.rotated then
     local first = letters.width(layout.x_ticks[1].label, font.tick) * 0.85
     local lacking = first - layout.left - layout.panel_width / #layout.x_ticks / 2
     if lacking > 0 then

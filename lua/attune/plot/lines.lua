@@ -6,7 +6,7 @@ local text = require "attune.util.text"
 local lines = {}
 
 -- Intervals stretch a logarithmic axis up to this factor beyond all centres, and a linear one up to
--- so many times the largest centre. Longer ones are cut, as they would flatten all lines.
+-- this multiple of the largest centre. Longer ones are cut, as they would flatten all lines.
 local log_reach, linear_reach = 4, 1.5
 
 ---@class attune.LineRow
