@@ -179,6 +179,18 @@ describe("plots", function()
     assert.same(2, select(2, svg:gsub("polygon fill = 'rgb%(  0, 114, 178%)'", "")))
     run.remove(dir)
   end)
+  it("draw values of any size, and say which are beyond what can be drawn", function()
+    for _, y in ipairs {0, 1e-300, -1e-320, 1e99, -1e99, 2 ^ 53, 1e300} do
+      for _, kind in ipairs {"line", "bars"} do
+        local points = {{{a = y, m = "x"}, {y = y}}, {{a = y / 2, m = "v"}, {y = y / 2}},
+          {{a = 1, m = "v"}, {y = 1}}}
+        local dir, made, why = drawn(results(points, {{kind = kind, x = "a", y = "y", by = "m"}}))
+        assert.same(3, made and #made, tostring(why))
+        assert.same(y == 1e300, why[1] ~= nil)
+        run.remove(dir)
+      end
+    end
+  end)
   it("count the points without a value by their status", function()
     local points = {{{a = 1, m = "x"}, {y = 1}}, {{a = 2, m = "x"}, {}, "failed", "why"},
       {{a = 3, m = "x"}, {}, "skipped", "why"}, {{a = 4, m = "x"}, {}, "failed", "why"}}

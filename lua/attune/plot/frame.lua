@@ -145,8 +145,9 @@ function frame.range(values, log, below, above)
     return math.exp(math.max(a - below * span, -700)), math.exp(math.min(b + above * span, 709))
   end
   local span = high - low
-  if span <= 1e-12 * math.max(math.abs(low), math.abs(high)) then
-    span = math.abs(high) > 0 and math.abs(high) or 1
+  -- gnuplot takes a range of less than about 1e-100 for an empty one.
+  if span <= math.max(1e-12 * math.max(math.abs(low), math.abs(high)), 1e-100) then
+    span = math.abs(high) > 1e-100 and math.abs(high) or 1
   end
   span = math.min(span, 1e300)
   -- Values that are all positive get an axis that starts at 0 rather than below it.
