@@ -85,6 +85,13 @@ describe("stats", function()
       assert.same({rank, n + 1 - rank, "median"}, {c.lo, c.hi, c.kind})
     end
   end)
+  it("says in a sentence what the printed values are", function()
+    local points = {{metrics = {y = stats.summary {1, 2}, z = stats.summary {1}}}}
+    assert.same("Each value is the mean over the rounds; or the value of one round.",
+      stats.sentence(points, false))
+    assert.truthy(stats.sentence(points):find "95%% interval %(Student's t%) of this mean; or")
+    assert.same("", stats.sentence {{metrics = {}}})
+  end)
   it("says how many rounds would narrow an interval", function()
     assert.same(3, stats.rounds_for({1, 1, 1}, 0.05))
     assert.is_nil(stats.rounds_for({1}, 0.05))

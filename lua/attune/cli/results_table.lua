@@ -1,4 +1,5 @@
 --- Results as a table on the terminal.
+local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
 local function any_without_result(results)
@@ -40,5 +41,7 @@ return function(results, max_rows)
     local dir = text.shell_word(results.dir)
     lines[#lines + 1] = (".. and %d more points: attune show %s"):format(left, dir)
   end
+  local sentence = stats.sentence(results.points, false)
+  if sentence ~= "" then lines[#lines + 1] = sentence end
   return lines
 end

@@ -200,27 +200,6 @@ function content.missing(results)
   return order
 end
 
-local centre_sentences = {
-  mean = "the mean over the rounds with the 95% interval (Student's t) of this mean",
-  median = "the median over the rounds with the 95% interval (order statistics) of this median",
-  value = "the value of one round, which has no interval",
-}
-
---- What the printed values are.
----@param results attune.Results
----@return string
-function content.centres(results)
-  local kinds, parts = {}, {}
-  for _, point in ipairs(results.points) do
-    for _, value in pairs(point.metrics) do kinds[value.kind] = true end
-  end
-  for _, kind in ipairs {"mean", "median", "value"} do
-    if kinds[kind] then parts[#parts + 1] = centre_sentences[kind] end
-  end
-  if #parts == 0 then return "" end
-  return ("Each value is %s."):format(table.concat(parts, "; or "))
-end
-
 local target_width = 0.05 -- of the value, on either side of it
 local max_rounds_named = 1000
 

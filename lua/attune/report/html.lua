@@ -1,5 +1,6 @@
 --- report.html: one file with the figures inside. It fetches nothing and has no script.
 local content = require "attune.report.content"
+local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
 local entities = {
@@ -215,7 +216,7 @@ return function(results, dir)
     results.quick and quick_sentence or "")
   add_claims(results, out)
   add_figures(results, dir, out)
-  add(out, '<h2>All points</h2><p class="detail">%s</p>', escape(content.centres(results)))
+  add(out, '<h2>All points</h2><p class="detail">%s</p>', escape(stats.sentence(results.points)))
   add_table(results, out)
   add_missing(results, out)
   add_warnings(results, out)

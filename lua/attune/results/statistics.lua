@@ -211,4 +211,28 @@ function stats.rounds_for(values, fraction)
   return math.max(n, max_values_of_mean + 1, #values + 1)
 end
 
+local sentences = {
+  mean = "the mean over the rounds with the 95% interval (Student's t) of this mean",
+  median = "the median over the rounds with the 95% interval (order statistics) of this median",
+  value = "the value of one round, which has no interval",
+}
+
+--- What the printed centres of points are.
+---@param points attune.Point[]
+---@param with_interval? boolean false where intervals are not printed; true by default
+---@return string sentence "" when no point has a value
+function stats.sentence(points, with_interval)
+  local kinds, parts = {}, {}
+  for _, point in ipairs(points) do
+    for _, value in pairs(point.metrics) do kinds[value.kind] = true end
+  end
+  for _, kind in ipairs {"mean", "median", "value"} do
+    local words = sentences[kind]
+    if with_interval == false then words = words:gsub(" with the .*", ""):gsub(", which.*", "") end
+    if kinds[kind] then parts[#parts + 1] = words end
+  end
+  if #parts == 0 then return "" end
+  return ("Each value is %s."):format(table.concat(parts, "; or "))
+end
+
 return stats
