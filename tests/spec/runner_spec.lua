@@ -135,6 +135,21 @@ describe("two runs in one folder", function()
     check_complete(dir, 8)
     run.remove(script, dir)
   end)
+  it("end with 130 when Ctrl-C comes while the second waits", function()
+    local script = script_with [[grid = {a = {1}}, rounds = 1,
+      trial = function(p) require "luv".sleep(1500) return {y = p.a} end]]
+    local dir = run.folder()
+    local first = start {"run", script, "--out", dir}
+    while not files.kind(dir .. "/trials") and not first.code do uv.run "nowait" uv.sleep(5) end
+    local second = start {"run", script, "--out", dir}
+    while not second.said:find "waiting" and not second.code do uv.run "once" end
+    uv.kill(second.pid, "sigint")
+    local said, code = second.wait()
+    assert.same(130, code, said)
+    assert.is_nil(said:find "traceback", said)
+    first.wait()
+    run.remove(script, dir)
+  end)
   it("do not wait for a run that was killed", function()
     local script = script_with [[grid = {a = {1}}, rounds = 1, trial = function(p)
       if os.getenv "SLOW" then require "luv".sleep(60000) end

@@ -85,7 +85,7 @@ local function print_version() output.line("attune " .. require "attune.version"
 
 -- Ctrl-C keeps its short message; any other error comes with a traceback.
 local function traceback(m)
-  if type(m) == "string" and m:find "^interrupted!" then return m end
+  if type(m) == "string" and m:find "interrupted!$" then return "interrupted!" end
   return debug.traceback(tostring(m), 2)
 end
 
