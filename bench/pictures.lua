@@ -1,5 +1,6 @@
 --- The pictures of make bench: cases under the machine's roofline, and time against tokens.
 local attune = require "attune"
+local files = require "attune.util.files"
 local gnuplot = require "attune.plot.gnuplot"
 local stats = require "attune.results.statistics"
 
@@ -25,8 +26,10 @@ end
 
 local function draw(folder, name, script, data)
   for _, format in ipairs {"svg", "png"} do
-    local path, why = gnuplot.draw(("%s%s.%s"):format(folder, name, format), size, script, data)
-    if not path then io.stderr:write("bench: ", name, ": ", why, "\n") end
+    local picture, why = gnuplot.draw(format, size, script, data)
+    local ok = picture ~= nil
+    if ok then ok, why = files.write(("%s%s.%s"):format(folder, name, format), picture) end
+    if not ok then io.stderr:write("bench: ", name, ": ", why, "\n") end
   end
 end
 
