@@ -191,6 +191,14 @@ describe("plots", function()
       end
     end
   end)
+  it("draw a bar whose interval is endless", function()
+    local points = {{{a = 1, m = "x"}, {y = {-1e300, 1e300}}}, {{a = 2, m = "x"}, {y = {1, 2}}}}
+    local dir, made, why = drawn(results(points, {
+      {kind = "bars", x = "a", y = "y"}, {kind = "line", x = "a", y = "y"},
+    }))
+    assert.same(6, made and #made, tostring(why))
+    run.remove(dir)
+  end)
   it("count the points without a value by their status", function()
     local points = {{{a = 1, m = "x"}, {y = 1}}, {{a = 2, m = "x"}, {}, "failed", "why"},
       {{a = 3, m = "x"}, {}, "skipped", "why"}, {{a = 4, m = "x"}, {}, "failed", "why"}}
@@ -525,6 +533,8 @@ describe("reports", function()
         or text:find("attune plot &#39;./-d e&#39;", 1, true))
     end
     assert.is_nil(html:find("<b>", 1, true))
+    -- Numbers in cells stay as they are.
+    assert.truthy(md:find("| 1.10 s (", 1, true))
     for _, mark in ipairs {"`id`", "[a]", " | ~", "~~s", " &copy", "$x$", "<b>"} do
       local _, count = md:gsub(mark:gsub("%p", "%%%0"), "")
       -- "|" separates the columns of the table, which holds no such text.

@@ -47,6 +47,13 @@ describe("stats", function()
     assert.is_nil(stats.ratio_centre({1, inf}).lo)
     assert.is_nil(stats.ratio_centre({1, 0, 2}).lo)
   end)
+  it("computes with integers of any size", function()
+    local low, high = math.mininteger, math.maxinteger
+    assert.same(0.0, stats.median {low, high})
+    assert.is_true(stats.mean {high, high, high} > 0)
+    local c = stats.centre {low, high}
+    assert.is_true(c.lo < low and c.hi > high)
+  end)
   it("prints a centre that its own interval holds, and says which", function()
     local values = {}
     for i = 1, 19 do values[i] = i <= 10 and 1.0 or 1.3 end

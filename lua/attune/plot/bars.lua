@@ -36,6 +36,12 @@ local function value_of(results, points, spec, group, bar)
   return found
 end
 
+-- A value without an interval that cannot be drawn, such as one of -1e300 and 1e300.
+local function drawable(v)
+  if v.lo and frame.is_drawable(v.lo) and frame.is_drawable(v.hi) then return v end
+  return {centre = v.centre, kind = v.kind}
+end
+
 -- Rows {group, bar, value} of what can be drawn, the number of values that are not finite, and what
 -- the centres are. nil and a message when a bar has several points.
 local function values_of(results, spec, points, groups, bars)
@@ -45,7 +51,7 @@ local function values_of(results, spec, points, groups, bars)
       local v, why = value_of(results, points, spec, group, bar)
       if why then return nil, why end
       if v and frame.is_drawable(v.centre) then
-        rows[#rows + 1] = {group = g, bar = b, value = v}
+        rows[#rows + 1] = {group = g, bar = b, value = drawable(v)}
         if v.kind ~= "value" then kind = v.kind end
       elseif v then
         bad = bad + 1

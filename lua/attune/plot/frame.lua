@@ -124,7 +124,8 @@ end
 ---@param log boolean?
 ---@return boolean
 function frame.is_drawable(value, log)
-  local size = math.abs(value)
+  -- As a float: the smallest integer has no absolute value among integers.
+  local size = math.abs(value + 0.0)
   return size <= 1e100 and (not log or size >= 1e-100 or value <= 0)
 end
 
@@ -137,7 +138,8 @@ end
 ---@return number high above low
 function frame.range(values, log, below, above)
   local low, high = math.huge, -math.huge
-  for _, v in ipairs(values) do low, high = math.min(low, v), math.max(high, v) end
+  -- As floats: differences of integers may wrap around.
+  for _, v in ipairs(values) do low, high = math.min(low, v + 0.0), math.max(high, v + 0.0) end
   if log then
     local a, b = math.log(low), math.log(high)
     local span = math.max(b - a, math.log(2))

@@ -3,10 +3,12 @@ local content = require "attune.report.content"
 local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
--- Every character that Markdown reads as more than itself, also at the start of a line.
-local function escape(s)
-  local escaped = text.printable(s):gsub("[\\`*_{}%[%]<>#|&~$]", "\\%0")
-  return (escaped:gsub("^%s*([-+=])", "\\%1"):gsub("^%s*(%d+)([.)])", "%1\\%2"))
+-- Every character that Markdown reads as more than itself.
+local function escape(s) return (text.printable(s):gsub("[\\`*_{}%[%]<>#|&~$]", "\\%0")) end
+
+-- A text that begins a line, where signs of lists, rules and titles count too.
+local function escape_line(s)
+  return (escape(s):gsub("^%s*([-+=])", "\\%1"):gsub("^%s*(%d+)([.)])", "%1\\%2"))
 end
 
 local function add(out, format, ...) out[#out + 1] = format:format(...) end
@@ -23,9 +25,9 @@ local function add_figures(results, dir, out)
     if f.svg then
       local caption = f.caption and f.caption .. " " or ""
       local conditions = f.conditions ~= "" and "Conditions: " .. f.conditions .. "." or ""
-      add(out, "\n![%s](plots/%s.svg)\n\n%s%s", escape(f.title), f.name, escape(caption),
+      add(out, "\n![%s](plots/%s.svg)\n\n%s%s", escape(f.title), f.name, escape_line(caption),
         escape(conditions))
-      for _, note in ipairs(f.notes) do add(out, "\n%s", escape(note)) end
+      for _, note in ipairs(f.notes) do add(out, "\n%s", escape_line(note)) end
     else
       add(out, "\nFigure “%s” is left out: %s.", escape(f.title), escape(f.why))
     end
@@ -74,14 +76,14 @@ end
 return function(results, dir)
   local out = {}
   add(out, "# %s\n", escape(results.name))
-  add(out, "%s\n", escape(results.about or ""))
+  add(out, "%s\n", escape_line(results.about or ""))
   add(out, "%s\n", escape(content.summary(results)))
   add_claims(results, out)
   add_figures(results, dir, out)
   add_table(results, out)
   add_missing(results, out)
   if #results.warnings > 0 then add(out, "\n## Warnings\n") end
-  for _, w in ipairs(results.warnings) do add(out, "- %s", escape(w)) end
+  for _, w in ipairs(results.warnings) do add(out, "- %s", escape_line(w)) end
   add_provenance(results, out)
   local commands = table.concat(content.commands(results), "\n    ")
   add(out, "## How to reproduce\n\n    %s\n", commands)

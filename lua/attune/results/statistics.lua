@@ -19,7 +19,8 @@ local function of_sorted(sorted, q)
   local low, high, fraction = sorted[index], sorted[index + 1], at - index
   if fraction == 0 or low == high then return low end
   if low == -math.huge and high < math.huge then return low end
-  return low + fraction * (high - low)
+  -- As floats: a difference of integers may wrap around.
+  return low + fraction * (high + 0.0 - low)
 end
 
 -- A sorted copy; nil when a value is NaN, which has no place in an order.
@@ -55,11 +56,11 @@ end
 ---@return number? mean nil for an empty list
 function stats.mean(values)
   if #values == 0 then return nil end
-  local first, sum = values[1], 0
+  local first, sum = values[1] + 0.0, 0.0
   for _, x in ipairs(values) do sum = sum + (x - first) end
   -- An infinity less an infinity is NaN: such values are added as they are.
   if sum ~= sum then
-    sum = 0
+    sum = 0.0
     for _, x in ipairs(values) do sum = sum + x end
     return sum / #values
   end
