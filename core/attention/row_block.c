@@ -21,15 +21,15 @@
  * Few rows (at most MAX_FEW_ROWS, or at most half a panel) are limited by memory bandwidth. They
  * take one tile per step and prefetch what lies PREFETCH_DISTANCE bytes later, because the
  * processor's own prefetching pauses at every softmax. One row over f32 was faster without. */
-enum { MAX_FEW_ROWS = 4, MIN_BF16_ROWS = 4, PREFETCH_DISTANCE = 8192 };
+enum { MAX_FEW_ROWS = 4, PREFETCH_DISTANCE = 8192 };
 
 at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q,
                          int64_t kept_tiles) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
-    /* Few bf16 rows are converted to f32: a pair of bf16 weights per row costs more than it saves.
+    /* Few bf16 rows are converted to f32: rounding their weights to pairs costs more than it saves.
      */
-    const attune_dtype as = q == ATTUNE_BF16 && rows < MIN_BF16_ROWS ? ATTUNE_F32 : q;
-    at_row_plan plan = {.product = kernels->product(layout->dtype, as),
+    const bool few_bf16 = q == ATTUNE_BF16 && rows < at_simd_now()->geometry.min_rows;
+    at_row_plan plan = {.product = kernels->product(layout->dtype, few_bf16 ? ATTUNE_F32 : q),
                         .Dvp = at_round_up(layout->Dv, AT_DIM),
                         .layout = *layout};
     const int64_t dims = at_round_up(layout->D, AT_DIM) + plan.Dvp;

@@ -65,6 +65,7 @@ typedef enum at_product {
 typedef struct at_geometry {
     int panel;             /* columns of a panel */
     int rows[AT_PRODUCTS]; /* max rows of a register tile; 0: the set lacks this product */
+    int min_rows;          /* AT_DOT_BF16: fewer rows are faster by AT_FMA */
 } at_geometry;
 
 /* Bytes of one K tile (dims = D) or of one V tile (dims = Dv). */

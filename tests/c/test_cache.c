@@ -290,8 +290,35 @@ static void bad_caches_are_refused(void **state) {
     assert_null(cache);
 }
 
+/* Few bf16 queries over a cache of bf16 give what the same queries in f32 give, rounded. */
+static void few_bf16_queries_take_f32_arithmetic(void **state) {
+    (void)state;
+    for (int64_t Hq = 1; Hq <= 3; Hq++) {
+        const int64_t q_shape[4] = {1, Hq, 1, 64}, shape[4] = {1, 1, 200, 64};
+        const attune_cache_options options = {
+            .batch = 1, .kv_heads = 1, .head_dim = 64, .capacity = 200, .dtype = ATTUNE_BF16};
+        attune_tensor q, q_f32, k, v, o, lse, o_f32, lse_f32, rounded_o;
+        attune_cache *cache;
+        random_tensor(1, q_shape, ATTUNE_BF16, false, &q);
+        random_tensor(2, shape, ATTUNE_BF16, false, &k);
+        random_tensor(3, shape, ATTUNE_BF16, false, &v);
+        MUST(attune_tensor_convert(&q, ATTUNE_F32, &q_f32));
+        MUST(attune_cache_new(&options, &cache));
+        MUST(attune_cache_append(cache, &k, &v, NULL, NULL));
+        MUST(attune_cache_attend(cache, &q, NULL, &o, &lse));
+        MUST(attune_cache_attend(cache, &q_f32, NULL, &o_f32, &lse_f32));
+        MUST(attune_tensor_convert(&o_f32, ATTUNE_BF16, &rounded_o));
+        assert_true(difference(&o, &rounded_o) == 0);
+        assert_true(difference(&lse, &lse_f32) == 0);
+        attune_cache_close(cache);
+        attune_tensor *all[] = {&q, &q_f32, &k, &v, &o, &lse, &o_f32, &lse_f32, &rounded_o};
+        for (int t = 0; t < 9; t++) attune_tensor_close(all[t]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(few_bf16_queries_take_f32_arithmetic),
         cmocka_unit_test(decoding_equals_prefill),
         cmocka_unit_test(ring_holds_the_window),
         cmocka_unit_test(rows_of_different_length),

@@ -316,6 +316,7 @@ static double peak(int64_t steps) {
 
 void AT_KERNEL(amx)(at_attention_kernels *table, at_limit_kernels *limits, at_geometry *geometry) {
     geometry->rows[AT_DOT_BF16] = LINES;
+    geometry->min_rows = MIN_ROWS;
     geometry->rows[AT_DOT_I8] = LINES / 2;
     limits->peak[AT_DOT_BF16] = peak;
     table->scores = scores;

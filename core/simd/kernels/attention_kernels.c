@@ -343,27 +343,32 @@ static void softmax_of_large_row(at_step *s, int r, float max) {
 /* The new max score of each row, the factor alpha for its sums so far, and the origin of its
  * weights: 0 where the scores are already relative to the max score. */
 static void find_origins(at_step *s, float origin[AT_MAX_ROWS]) {
+    const vf factor = vf_set1(s->factor), nothing = vf_set1(-INFINITY);
     float max[AT_MAX_ROWS] = {0};
-    bool large = false;
+    vf largest = vf_zero(); /* of the exponents' magnitudes */
     for (int r = 0; r < s->rows; r++) {
         max[r] = s->first[r] < s->last[r] ? max_score(s, r) : s->max[r];
         /* Where all scores are -inf, the weights are 2^(-inf - 0) = 0. */
         origin[r] = max[r] == -INFINITY ? 0.0f : max[r] * s->factor;
-        large |= at_is_large(max[r], s->factor) || at_is_large(s->max[r], s->factor);
     }
     for (int r = 0; r < s->rows; r += AT_LANES) {
         const int n = s->rows - r < AT_LANES ? s->rows - r : AT_LANES;
-        const vf before = vf_mul(vf_load_part(s->max + r, n), vf_set1(s->factor)),
-                 now = vf_load(origin + r);
-        vf alpha = vf_exp2(vf_sub(before, now));
+        const vf before = vf_mul(vf_load_part(s->max + r, n), factor), now = vf_load(origin + r);
+        const vf alpha = vf_exp2(vf_sub(before, now)), none = vf_zero();
         vf_store(s->alpha + r, vf_select(vf_equal(before, now), vf_set1(1.0f), alpha));
+        largest = vf_max(largest, vf_abs(now));
+        largest = vf_max(largest, vf_select(vf_equal(before, nothing), none, vf_abs(before)));
     }
-    for (int r = 0; r < s->rows && large; r++) {
-        if (at_is_large(max[r], s->factor) || at_is_large(s->max[r], s->factor))
-            softmax_of_large_row(s, r, max[r]);
-        if (at_is_large(max[r], s->factor)) origin[r] = 0;
+    if (!(vf_reduce_max(largest) < AT_LARGE_EXPONENT)) {
+        for (int r = 0; r < s->rows; r++) {
+            if (at_is_large(max[r], s->factor) || at_is_large(s->max[r], s->factor))
+                softmax_of_large_row(s, r, max[r]);
+            if (at_is_large(max[r], s->factor)) origin[r] = 0;
+        }
     }
-    memcpy(s->max, max, (size_t)s->rows * sizeof *max);
+    for (int r = 0; r < s->rows; r += AT_LANES)
+        vf_store_part(s->max + r, vf_load(max + r),
+                      s->rows - r < AT_LANES ? s->rows - r : AT_LANES);
 }
 
 static void softmax(at_step *s) {
@@ -443,6 +448,7 @@ static at_product product(attune_dtype tile, attune_dtype rows) {
 void AT_KERNEL(attention)(at_attention_kernels *table, at_geometry *geometry) {
     geometry->panel = AT_PANEL;
     for (int i = 0; i < AT_PRODUCTS; i++) geometry->rows[i] = vector_rows((at_product)i);
+    geometry->min_rows = 4;
     table->product = product;
     table->scores = AT_KERNEL(vector_scores);
     table->cap = cap;
