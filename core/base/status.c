@@ -47,7 +47,9 @@ const char *attune_message_from(int first) {
         long long index;
         const char *end;
         if (!marked_index(from, &index, &end)) {
-            text[used++] = *from++;
+            const unsigned char c = (unsigned char)*from++;
+            /* A name out of a stranger's file must not control the terminal. */
+            text[used++] = (char)(c < 32 || c == 127 ? '?' : c);
             continue;
         }
         const size_t room = sizeof text - used;

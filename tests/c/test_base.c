@@ -22,6 +22,12 @@ static void statuses_have_names(void **state) {
     assert_string_equal(attune_message(), "k: got [3, -4]");
 }
 
+static void messages_hold_no_control_characters(void **state) {
+    (void)state;
+    at_fail(ATTUNE_EFORMAT, "tensor '%s'", "\x1b[2Ja\nb\x7f\t\x01 \xc3\xa9");
+    assert_string_equal(attune_message(), "tensor '?[2Ja?b??? \xc3\xa9'");
+}
+
 /* A C caller reads indices that count from 0; a binding may ask for those that count from 1. */
 static void indices_in_messages_count_from_0_or_as_asked(void **state) {
     (void)state;
@@ -350,6 +356,7 @@ static void a_child_has_threads_of_its_own(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statuses_have_names),
+        cmocka_unit_test(messages_hold_no_control_characters),
         cmocka_unit_test(indices_in_messages_count_from_0_or_as_asked),
         cmocka_unit_test(philox_gives_the_published_answers),
         cmocka_unit_test(memory_is_counted),
