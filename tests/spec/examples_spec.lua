@@ -20,7 +20,8 @@ end
 
 describe("the examples", function()
   local sanitizer = build:match "san%-([%w-]+)$"
-  local flags = sanitizer and " -fsanitize=" .. sanitizer:gsub("%-", ",") or ""
+  local flags = sanitizer and " -fsanitize=" .. sanitizer:gsub("%-", ",")
+    or build:find "coverage$" and " --coverage" or ""
 
   it("are at least three in C and five in Lua, each short", function()
     assert.is_true(#examples "c" >= 3)
