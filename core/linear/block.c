@@ -66,7 +66,7 @@ attune_status at_linear_plan_new(attune_features kind, const attune_tensor *proj
                             .epsilon = (float)epsilon};
     out->columns = at_round_up(M, panel / 2);
     out->Dvp = at_round_up(Dv, panel / 2);
-    out->products = F * at_round_up(Dv, panel);
+    out->products = at_checked_mul(F, at_round_up(Dv, panel));
     /* The 16 floats keep neighbouring rows in different cache sets. */
     out->stride = at_round_up(out->columns > F ? out->columns : F, AT_DIM) + 16;
     if (M == 0) return ATTUNE_OK;
@@ -283,7 +283,7 @@ bool at_linear_denominators_exceed(const at_linear_plan *p, const float *denomin
 /* ---- sums ------------------------------------------------------------------------------------ */
 
 int64_t at_linear_sums_floats(const at_linear_plan *p) {
-    return 16 + at_round_up(p->F, 16) + at_round_up(p->products, 16);
+    return at_checked_add(16 + at_round_up(p->F, 16), at_checked_round_up(p->products, 16));
 }
 
 at_linear_sums at_linear_sums_at(const at_linear_plan *p, float *memory) {

@@ -14,7 +14,7 @@ typedef struct at_linear_plan {
     attune_features features;
     int64_t D, Dv, M, F, block, panel, stride;
     int64_t columns, Dvp; /* M and Dv, rounded up to whole half panels */
-    int64_t products;     /* the floats of `s` in at_linear_sums */
+    int64_t products;     /* the floats of `s` in at_linear_sums; -1: the number overflows */
     float epsilon;
     float *projection; /* w packed as columns, the right side of x w^T; NULL where M is 0 */
 } at_linear_plan;
@@ -44,6 +44,7 @@ typedef struct at_linear_sums {
     float *s; /* [Dv / panel, rounded up][F][panel] sum of rotated features times values; in
                  gradients [F / panel, rounded up][Dv][panel] */
 } at_linear_sums;
+/* The floats of sums; -1: the number overflows. */
 int64_t at_linear_sums_floats(const at_linear_plan *plan);
 at_linear_sums at_linear_sums_at(const at_linear_plan *plan,
                                  float *memory); /* max_exponent is the first float */

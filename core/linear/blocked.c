@@ -276,7 +276,7 @@ attune_status at_linear_blocked(const at_linear *p, attune_tensor *o) {
     const int64_t slots = at_checked_mul(p->B * p->Hk, j.cut.sections);
     if (status == ATTUNE_OK) {
         j.sums = at_alloc(
-            at_checked_mul(slots, at_linear_sums_floats(&j.plan) * (int64_t)sizeof(float)));
+            at_checked_mul(slots, at_checked_mul(at_linear_sums_floats(&j.plan), sizeof(float))));
         j.max_exponent = j.sums ? at_alloc(slots * (int64_t)sizeof(float)) : NULL;
         j.again = j.max_exponent ? at_alloc_zeroed(p->B * p->Hk * (int64_t)sizeof *j.again) : NULL;
         j.thread = j.again ? at_alloc_zeroed(threads * (int64_t)sizeof *j.thread) : NULL;

@@ -284,7 +284,7 @@ static void carve(at_arena *a, const at_back_job *j, at_back_scratch *t) {
     t->k_rows = at_arena_take(a, features, size);
     t->q_rows = at_arena_take(a, features, size);
     t->dx = at_arena_take(a, n * at_round_up(p->D, p->panel / 2), size);
-    t->r = at_arena_take(a, at_round_up(p->Dv, p->panel) * p->F, size);
+    t->r = at_arena_take(a, at_checked_mul(at_round_up(p->Dv, p->panel), p->F), size);
     t->s.best = find_best ? at_arena_take(a, n, sizeof *t->s.best) : NULL;
 }
 
@@ -316,11 +316,11 @@ static attune_status weights_new(at_back_job *j) {
 static attune_status kept_new(at_back_job *j) {
     const at_linear *p = j->p;
     const int64_t heads = p->B * p->Hk, slots = heads * j->keys.sections,
-                  sums = at_linear_sums_floats(&j->plan), queries = p->B * p->Hq * p->Sq;
-    const int64_t floats = (int64_t)sizeof(float), blocks = at_ceil_div(p->Sk, j->plan.block);
-    j->s = at_alloc(at_checked_mul(slots, sums * floats));
-    j->r = j->s ? at_alloc(at_checked_mul(p->causal ? slots : heads * j->queries.sections,
-                                          sums * floats))
+                  queries = p->B * p->Hq * p->Sq;
+    const int64_t floats = (int64_t)sizeof(float), blocks = at_ceil_div(p->Sk, j->plan.block),
+                  sums = at_checked_mul(at_linear_sums_floats(&j->plan), floats);
+    j->s = at_alloc(at_checked_mul(slots, sums));
+    j->r = j->s ? at_alloc(at_checked_mul(p->causal ? slots : heads * j->queries.sections, sums))
                 : NULL;
     j->Z = j->r ? at_alloc(at_checked_mul(queries, floats)) : NULL;
     j->dZ = j->Z ? at_alloc(at_checked_mul(queries, floats)) : NULL;
@@ -338,7 +338,7 @@ attune_status at_linear_blocked_backward(const at_linear *p, const at_linear_gra
     const int threads = at_threads();
     attune_status status = at_linear_plan_new(p->features, &p->projection, p->D, p->Dv, p->F,
                                               p->epsilon, j.keys.block, &j.plan);
-    j.plan.products = at_round_up(p->F, j.plan.panel) * p->Dv;
+    j.plan.products = at_checked_mul(at_round_up(p->F, j.plan.panel), p->Dv);
     if (status == ATTUNE_OK) status = weights_new(&j);
     if (status == ATTUNE_OK) status = kept_new(&j);
     for (int t = 0; t < threads && status == ATTUNE_OK; t++) status = scratch_new(&j, &j.thread[t]);

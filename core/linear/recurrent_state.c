@@ -84,11 +84,11 @@ attune_status attune_linear_state_new(const attune_linear_state_options *options
         o.projection = NULL;
         if (o.rotate && !o.rotate->inv_freq) o.rotate = NULL;
         st->options = o;
-        st->floats = at_linear_sums_floats(&st->plan) + at_round_up(F, 16);
+        st->floats = at_checked_add(at_linear_sums_floats(&st->plan), at_round_up(F, 16));
         st->apart = o.epsilon > 0;
-        st->sums =
-            at_alloc(at_checked_mul(at_checked_mul(o.batch, o.kv_heads),
-                                    (1 + st->apart) * st->floats * (int64_t)sizeof *st->sums));
+        const int64_t size = (int64_t)sizeof *st->sums;
+        st->sums = at_alloc(at_checked_mul(at_checked_mul(o.batch, o.kv_heads),
+                                           at_checked_mul(st->floats, (1 + st->apart) * size)));
         if (!st->sums) status = ATTUNE_EMEMORY;
     }
     attune_tensor_close(&w);

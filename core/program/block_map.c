@@ -262,7 +262,7 @@ static attune_status make(const at_binding *bd, uint64_t sum, at_block_map **out
     m->row_blocks = at_ceil_div(e->Sq, AT_TILE);
     m->key_blocks = at_ceil_div(e->to, AT_TILE) - m->first_block;
     const int64_t rows = m->rows_b * m->rows_h;
-    m->pairs = rows * e->Sq * (e->to - e->from);
+    m->pairs = at_checked_mul(at_checked_mul(rows, e->Sq), e->to - e->from);
     m->base = at_alloc(e->B * (int64_t)sizeof *m->base);
     if (m->base)
         m->first =
@@ -326,15 +326,26 @@ static void all_keys(const void *context, int64_t b, int64_t i, int64_t *first, 
     *last = *(const int64_t *)context;
 }
 
+/* A block map of more than 2^40 heads, queries or keys cannot be held; below, sums do not overflow.
+ */
+static attune_status check_shapes(int64_t B, int64_t Hq, int64_t Hk, int64_t Sq, int64_t Sk) {
+    const int64_t n[] = {B, Hq, Hk, Sq, Sk, at_checked_mul(B, Hq)}, max = (int64_t)1 << 40;
+    bool fine = true;
+    for (int i = 0; i < 6; i++) fine = fine && n[i] >= 1 && n[i] <= max;
+    if (fine && Hq % Hk == 0) return ATTUNE_OK;
+    return at_fail(ATTUNE_EVALUE,
+                   "shapes: expected from 1 to 2^40 batch rows times heads, queries and keys, and "
+                   "heads a multiple of kv_heads, got %lld, %lld, %lld, %lld and %lld",
+                   (long long)B, (long long)Hq, (long long)Sq, (long long)Sk, (long long)Hk);
+}
+
 attune_status attune_program_map(attune_program *mask, int64_t B, int64_t Hq, int64_t Hk,
                                  int64_t Sq, int64_t Sk, attune_block_map *out) {
     memset(out, 0, sizeof *out);
-    if (B < 1 || Hq < 1 || Hk < 1 || Hq % Hk || Sq < 1 || Sk < 1)
-        return at_fail(ATTUNE_EVALUE,
-                       "shapes: expected at least 1 each, and heads a multiple of kv_heads");
+    AT_TRY(check_shapes(B, Hq, Hk, Sq, Sk));
     /* The map needs the most memory: a shape whose map has no room is refused before anything is
      * computed. */
-    void *room = at_alloc(at_checked_mul((Sq - 1) / AT_TILE + 1, (Sk - 1) / AT_TILE + 1));
+    void *room = at_alloc(at_checked_mul(at_ceil_div(Sq, AT_TILE), at_ceil_div(Sk, AT_TILE)));
     if (!room) return ATTUNE_EMEMORY;
     at_free(room);
     const at_extent e = {.B = B, .Hq = Hq, .G = Hq / Hk, .Sq = Sq, .to = Sk};
