@@ -32,7 +32,7 @@ function Program.__index(p, name)
   return methods[name]
 end
 
-function Program.__newindex() error("a program has no fields to set", 2) end
+function Program.__newindex() error("program: a program has no fields to set", 2) end
 
 local number_of = {} -- of operations, as the core counts them, from 0
 for n, op in ipairs(graph.operations) do number_of[op] = n - 1 end
