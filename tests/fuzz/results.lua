@@ -364,7 +364,7 @@ local function check_case(case)
         local text = info and info.type == "file" and info.size < 1e8
           and get(case_dir .. "/" .. page) or ""
         if text:find(secret, 1, true) then wrong = wrong or page .. " holds a file from outside" end
-        if text:find("<script>alert", 1, true) or text:find("<img src=x", 1, true) then
+        if text:find("<script>alert", 1, true) or text:find("<img src=x>", 1, true) then
           wrong = wrong or page .. " holds unescaped text"
         end
         if text:gsub("[\n\t]", ""):find "[%c]" and name == "report" and #text ~= 100000 then
