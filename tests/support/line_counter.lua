@@ -7,6 +7,7 @@ local exit, create, wrap = os.exit, coroutine.create, coroutine.wrap
 local ran = {}
 
 local function count(_, line)
+  if not line then return end -- a stripped function
   local source = debug.getinfo(2, "S").source
   local lines = ran[source]
   if not lines then
