@@ -11,7 +11,7 @@
 
 /* n / divisor, rounded up. n >= 0, divisor > 0. */
 static inline int64_t at_ceil_div(int64_t n, int64_t divisor) {
-    return (n + divisor - 1) / divisor;
+    return n / divisor + (n % divisor != 0);
 }
 
 /* The smallest multiple that is not below n. n >= 0, multiple > 0. */
