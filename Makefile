@@ -90,7 +90,8 @@ SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
 C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 .PHONY: help all library deps deps-test deps-lint check-deps demo bench bench-peers bench-check
-.PHONY: test test-c test-lua test-collector test-isa test-neon lint format docs install uninstall clean
+.PHONY: test test-c test-lua test-collector test-isa test-neon lint format docs
+.PHONY: install uninstall clean
 .DEFAULT_GOAL := help
 
 help:

@@ -175,11 +175,9 @@ static attune_status make_modifier(const attune_attention_options *o, at_problem
  * overflow. */
 static void make_window(const attune_attention_options *o, at_problem *p) {
     const int64_t unlimited = p->Sk + p->query.Sq;
-    int64_t left = o->window - 1, right = o->window - 1; /* window 0: -1 */
-    if (o->two_sided) {
-        left = o->window_left;
-        right = o->window_right;
-    }
+    const int64_t side = o->window - 1; /* window 0: -1 */
+    const int64_t left = o->two_sided ? o->window_left : side;
+    const int64_t right = o->two_sided ? o->window_right : side;
     p->left = left < 0 || left > unlimited ? unlimited : left;
     p->right = right < 0 || right > unlimited ? unlimited : right;
 }

@@ -109,8 +109,8 @@ attune_status attune_tensor_select(const attune_tensor *t, int axis, int64_t ind
     return attune_tensor_share(&v, out);
 }
 
-/* An expanded view takes no memory, so no allocation limits it. An operation over more elements than
- * this would run for hours. */
+/* An expanded view takes no memory, so no allocation limits it. An operation over more elements
+ * than this would run for hours. */
 static const int64_t MAX_EXPANDED = (int64_t)1 << 40;
 
 attune_status attune_tensor_expand(const attune_tensor *t, int rank, const int64_t *shape,
