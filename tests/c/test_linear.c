@@ -95,15 +95,12 @@ static void check(const linear_case *c, const attune_tensor *o, double unit) {
                 double z = 0, z_terms = 0;
                 const int64_t visible = c->options.causal ? i + offset + 1 : c->Sk;
                 for (int64_t j = 0; j < visible; j++) {
-                    double terms = 0;
                     weight[j] = 0;
                     for (int64_t f = 0; f < F; f++) {
                         const double one = qf[f] * kf[j * 2 * F + f];
                         z += one;
                         z_terms += fabs(one);
                         weight[j] += qf[F + f] * kf[j * 2 * F + F + f];
-
-                        terms += fabs(qf[F + f] * kf[j * 2 * F + F + f]);
                     }
                 }
                 for (int64_t d = 0; d < c->Dv; d++) {
