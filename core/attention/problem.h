@@ -21,7 +21,7 @@ typedef struct at_problem {
 
     /* visibility */
     bool causal;
-    int64_t left, right;   /* a query attends to so many tokens before and after itself */
+    int64_t left, right;   /* tokens before and after its own that a query attends to */
     int64_t document_rows; /* 0: no documents; 1: one list for all batch rows; B: one per row */
     int64_t *document;     /* [document_rows][Sk][2]: the document of each token as a range of
                               tokens, first and one past the last */

@@ -97,37 +97,49 @@ static int unicode(at_json *j, char *to) {
     return n;
 }
 
-bool at_json_text(at_json *j, char *to, int64_t *length) {
+/* Consumes one character of a text, or one escape, and writes its bytes, at most 4, to `to`.
+ * Returns their number; 0: it is not valid, which j->error says. */
+static int character(at_json *j, char *to) {
     static const char escapes[] = "\"\\/bfnrt", means[] = "\"\\/\b\f\n\r\t";
-    char *out = to;
+    if ((unsigned char)*j->at < 0x20) {
+        fail(j, "expected a text without control characters");
+        return 0;
+    }
+    if (*j->at != '\\') {
+        const int n = utf8_length((const unsigned char *)j->at, (const unsigned char *)j->end);
+        if (n == 0) fail(j, "expected UTF-8");
+        memcpy(to, j->at, (size_t)n);
+        j->at += n;
+        return n;
+    }
+    if (j->end - j->at < 2) {
+        fail(j, "expected the end of a text");
+        return 0;
+    }
+    const char c = j->at[1];
+    const char *which = c ? strchr(escapes, c) : NULL;
+    j->at += 2;
+    const int n = c == 'u' ? unicode(j, to) : which != NULL;
+    if (n == 0) fail(j, "expected a valid escape, not of NUL");
+    if (which) *to = means[which - escapes];
+    return n;
+}
+
+static bool end_text(at_json *j) { return take(j, '"', "expected the end of a text"); }
+
+static bool in_text(const at_json *j) { return j->at < j->end && *j->at != '"'; }
+
+bool at_json_text(at_json *j, char *to, int64_t *length) {
     *length = 0;
     *to = 0;
     if (!take(j, '"', "expected a text")) return false;
-    while (j->at < j->end && *j->at != '"') {
-        if ((unsigned char)*j->at < 0x20)
-            return fail(j, "expected a text without control characters");
-        if (*j->at != '\\') {
-            const int n = utf8_length((const unsigned char *)j->at, (const unsigned char *)j->end);
-            if (n == 0) return fail(j, "expected UTF-8");
-            memcpy(out, j->at, (size_t)n);
-            out += n;
-            j->at += n;
-            continue;
-        }
-        if (j->end - j->at < 2) break;
-        const char c = j->at[1];
-        const char *which = c ? strchr(escapes, c) : NULL;
-        j->at += 2;
-        const int n = c == 'u' ? unicode(j, out) : which != NULL;
-        if (n == 0) return fail(j, "expected a valid escape, not of NUL");
-        if (which) *out = means[which - escapes];
-        out += n;
+    while (in_text(j)) {
+        const int n = character(j, to + *length);
+        if (n == 0) return false;
+        *length += n;
     }
-    if (j->at == j->end) return fail(j, "expected the end of a text");
-    j->at++;
-    *out = 0;
-    *length = out - to;
-    return true;
+    to[*length] = 0;
+    return end_text(j);
 }
 
 bool at_json_key(at_json *j, char *to, int64_t *length) {
@@ -188,29 +200,13 @@ static bool skip_word(at_json *j) {
     return fail(j, "expected a value");
 }
 
-/* A text is checked as at_json_text does, but has no room to go to: its bytes are checked in place,
- * a piece at a time. */
+/* Checked as at_json_text does, without room for the text. */
 static bool skip_text(at_json *j) {
+    char bytes[4];
     if (!take(j, '"', "expected a text")) return false;
-    while (j->at < j->end && *j->at != '"') {
-        char piece[8];
-        const unsigned char *p = (const unsigned char *)j->at;
-        if (*p < 0x20) return fail(j, "expected a text without control characters");
-        if (*p != '\\') {
-            const int n = utf8_length(p, (const unsigned char *)j->end);
-            if (n == 0) return fail(j, "expected UTF-8");
-            j->at += n;
-            continue;
-        }
-        if (j->end - j->at < 2) break;
-        const char c = j->at[1];
-        j->at += 2;
-        if (c == 'u' ? unicode(j, piece) == 0 : !c || !strchr("\"\\/bfnrt", c))
-            return fail(j, "expected a valid escape, not of NUL");
-    }
-    if (j->at == j->end) return fail(j, "expected the end of a text");
-    j->at++;
-    return true;
+    while (in_text(j))
+        if (character(j, bytes) == 0) return false;
+    return end_text(j);
 }
 
 static bool skip(at_json *j, int depth) {

@@ -69,12 +69,6 @@ static double dot(const double *x, const double *y, int64_t n) {
 
 static bool is_trig(const token_job *j) { return j->p->features == ATTUNE_FEATURES_TRIG; }
 
-/* The two features of pair i of a rotation. */
-static void pair_of(const attune_position *pe, int64_t i, int64_t *m, int64_t *l) {
-    *m = pe->pairing == ATTUNE_HALF ? i : 2 * i;
-    *l = pe->pairing == ATTUNE_HALF ? i + pe->dims / 2 : 2 * i + 1;
-}
-
 /* The features of the token in j->x. cos_sin: of the token; NULL: no rotation. */
 static void make_features(const token_job *j, bool key, const double *cos_sin) {
     const at_linear *p = j->p;
@@ -93,7 +87,7 @@ static void make_features(const token_job *j, bool key, const double *cos_sin) {
     const int64_t pairs = cos_sin ? p->rotate->dims / 2 : 0;
     for (int64_t i = 0; i < pairs; i++) {
         int64_t m, l;
-        pair_of(p->rotate, i, &m, &l);
+        at_pair(p->rotate->pairing, pairs, i, &m, &l);
         const double e = fmax(f->e[m], f->e[l]), a = f->sigma[m] * exp(f->e[m] - e),
                      b = f->sigma[l] * exp(f->e[l] - e), cosine = cos_sin[i],
                      sine = cos_sin[pairs + i];
@@ -196,7 +190,7 @@ static void features_through(const token_job *j, const feature_sums *sums, const
     for (int64_t m = 0; m < p->F; m++) j->d[m] = dot(sums->s + m * p->Dv, x, p->Dv);
     for (int64_t i = 0; i < pairs; i++) { /* both sums of a pair have the same exponent */
         int64_t m, l;
-        pair_of(p->rotate, i, &m, &l);
+        at_pair(p->rotate->pairing, pairs, i, &m, &l);
         const double a = j->d[m], b = j->d[l], cosine = cos_sin[i], sine = cos_sin[pairs + i];
         j->d[m] = a * cosine + b * sine;
         j->d[l] = b * cosine - a * sine;

@@ -249,8 +249,8 @@ static void rotate_rows(const at_linear *p, const double *x, int64_t n, const do
     for (int64_t i = 0; i < n; i++) {
         for (int64_t d = 0; d < pairs; d++) {
             const double cosine = rotation[d], sine = rotation[pairs + d] * sign;
-            const int64_t m = pe->pairing == ATTUNE_HALF ? d : 2 * d,
-                          l = pe->pairing == ATTUNE_HALF ? d + pairs : 2 * d + 1;
+            int64_t m, l;
+            at_pair(pe->pairing, pairs, d, &m, &l);
             const double a = x[m], b = x[l];
             out[m] = a * cosine - b * sine;
             out[l] = b * cosine + a * sine;

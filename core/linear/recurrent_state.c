@@ -183,9 +183,9 @@ static void rescale_features(const at_linear_plan *plan, at_linear_sums *sums, f
 static void join_pairs(const at_rotation *rotation, float *exponent) {
     const int64_t pairs = rotation ? rotation->dims / 2 : 0;
     for (int64_t i = 0; i < pairs; i++) {
-        const bool halves = rotation->pairing == ATTUNE_HALF;
-        float *a = exponent + (halves ? i : 2 * i), *b = halves ? a + pairs : a + 1;
-        *a = *b = fmaxf(*a, *b);
+        int64_t m, n;
+        at_pair(rotation->pairing, pairs, i, &m, &n);
+        exponent[m] = exponent[n] = fmaxf(exponent[m], exponent[n]);
     }
 }
 

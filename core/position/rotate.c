@@ -310,9 +310,10 @@ static attune_status rotate_f64(const rotate_job *j, int64_t from, int64_t to, i
         at[a] = position_of(pe, j->positions, b, s, a);
     AT_TRY(pe->cos_sin(pe, j->call.frequencies, at, j->side, cosine, sine));
     for (int64_t i = 0; i < all; i++) {
-        const int64_t start = i / pairs * 2 * pairs, p = i % pairs;
-        const int64_t m = start + (pe->pairing == ATTUNE_HALF ? p : 2 * p),
-                      n = start + (pe->pairing == ATTUNE_HALF ? p + pairs : 2 * p + 1);
+        int64_t m, n;
+        at_pair(pe->pairing, pairs, i % pairs, &m, &n);
+        m += i / pairs * 2 * pairs;
+        n += i / pairs * 2 * pairs;
         const double a = x[m * xs], c = x[n * xs], sin = sine[i] * (double)j->sign;
         out[m * os] = a * cosine[i] - c * sin;
         out[n * os] = c * cosine[i] + a * sin;

@@ -21,13 +21,19 @@ typedef struct at_rotation {
     int64_t dims, head_dim; /* the first dims of head_dim elements rotate */
     int64_t blocks;         /* dims consist of this many blocks; a pair never crosses blocks */
     attune_pairing pairing;
-    bool scales; /* by a factor that grows with the position, as xpos does: beyond the range of f16
-                  */
+    bool scales; /* by a factor that leaves the range of f16 at large positions, as xpos does */
     const float *cosine, *sine; /* [rows][dims / 2] each; NULL: nothing rotates */
     int64_t *row;               /* [batch rows or 1][tokens]: the table row of each token */
     int64_t batch_stride;       /* tokens; 0: all batch rows share the positions */
     at_rotation_table *table;
 } at_rotation;
+
+/* The elements *m and *n of pair i of `pairs` pairs, which rotate together. */
+static inline void at_pair(attune_pairing pairing, int64_t pairs, int64_t i, int64_t *m,
+                           int64_t *n) {
+    *m = pairing == ATTUNE_HALF ? i : 2 * i;
+    *n = pairing == ATTUNE_HALF ? i + pairs : 2 * i + 1;
+}
 
 /* Makes the rotation of tokens [B][S] at the given positions, i64 [S] or [B, S] (rope2d: [S, 2] or
  * [B, S, 2]). Without positions, the tokens of batch row b have first[b], first[b] + 1, ..;

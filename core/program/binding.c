@@ -64,17 +64,6 @@ static double leaf(const at_binding *bd, const attune_instruction *in, int64_t b
     }
 }
 
-/* The offset in t of the element that a READ with these indices reads; false: out of range. */
-static bool offset_of(const attune_program *p, const attune_tensor *t, const double *index,
-                      int64_t *offset) {
-    *offset = 0;
-    for (int k = 0; k < t->rank; k++) {
-        if (!at_index_in_range(p, index[k], t->shape[k])) return false;
-        *offset += ((int64_t)index[k] - p->first) * t->stride[k];
-    }
-    return true;
-}
-
 static attune_status read_table(const at_binding *bd, int32_t n, at_table *t, int64_t b, int64_t h,
                                 double *to) {
     const attune_program *p = bd->program;
@@ -86,7 +75,7 @@ static attune_status read_table(const at_binding *bd, int32_t n, at_table *t, in
         double at[ATTUNE_MAX_RANK];
         int64_t offset;
         for (int k = 0; k < tensor->rank; k++) at[k] = index[k].p[x * index[k].step];
-        const bool inside = offset_of(p, tensor, at, &offset);
+        const bool inside = at_element_offset(p, tensor, at, &offset);
         to[x] = inside ? at_load(tensor, offset) : 0;
         if (inside) continue;
         if (!t->bad) {

@@ -13,6 +13,16 @@ int at_operands(const attune_program *p, int32_t n) {
     return op < ATTUNE_OP_READ ? 0 : op < ATTUNE_OP_NOT ? 2 : op == ATTUNE_OP_WHERE ? 3 : 1;
 }
 
+bool at_element_offset(const attune_program *p, const attune_tensor *t, const double *index,
+                       int64_t *offset) {
+    *offset = 0;
+    for (int k = 0; k < t->rank; k++) {
+        if (!at_index_in_range(p, index[k], t->shape[k])) return false;
+        *offset += ((int64_t)index[k] - p->first) * t->stride[k];
+    }
+    return true;
+}
+
 int64_t at_flat_index(const attune_program *p, const attune_tensor *t, const double *index) {
     int64_t flat = 0;
     for (int k = 0; k < t->rank; k++) {

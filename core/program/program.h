@@ -54,6 +54,11 @@ static inline bool at_index_in_range(const attune_program *p, double index, int6
     return index >= p->first && index <= (double)(extent - 1 + p->first);
 }
 
+/* Sets *offset to that of the element in t's memory that a READ with indices [rank] reads; false:
+ * an index is out of range. */
+bool at_element_offset(const attune_program *p, const attune_tensor *t, const double *index,
+                       int64_t *offset);
+
 /* The flat index of the element of t that a READ with indices [rank] reads, as if t were
  * contiguous; -1: an index is out of range. */
 int64_t at_flat_index(const attune_program *p, const attune_tensor *t, const double *index);

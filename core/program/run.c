@@ -44,11 +44,8 @@ at_values at_run_value(const at_run *run, int32_t n) {
 /* An index out of range reads the first element: at_check_reads has made sure that no such pair is
  * visible. */
 static int64_t offset_of(const attune_program *p, const attune_tensor *t, const double *index) {
-    int64_t offset = 0;
-    for (int k = 0; k < t->rank; k++)
-        if (at_index_in_range(p, index[k], t->shape[k]))
-            offset += ((int64_t)index[k] - p->first) * t->stride[k];
-    return offset;
+    int64_t offset;
+    return at_element_offset(p, t, index, &offset) ? offset : 0;
 }
 
 static void gather(const attune_program *p, const attune_tensor *t, const at_values *index,

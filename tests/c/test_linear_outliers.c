@@ -109,10 +109,10 @@ static void row_of(const linear_case *c, const feature *keys, const feature *rot
                    int64_t h, int64_t i, double *out, double *terms) {
     const int64_t offset = c->Sk - c->Sq, visible = c->options.causal ? i + offset + 1 : c->Sk,
                   F = c->F, kv = h / (c->Hq / c->Hk);
-    feature q[64], turned[64];
+    feature q[64], q_rotated[64];
     long double max = -INFINITY, z = 0, all = 0, sums[8] = {0}, sizes = 0;
     features_of(c, &c->q, b, h, i, false, q);
-    rotate(c, i + offset, q, turned);
+    rotate(c, i + offset, q, q_rotated);
     for (int64_t j = 0; j < visible; j++)
         for (int64_t m = 0; m < F; m++) max = fmaxl(max, q[m].exponent + keys[j * F + m].exponent);
     for (int64_t j = 0; j < visible; j++) {
@@ -121,9 +121,9 @@ static void row_of(const linear_case *c, const feature *keys, const feature *rot
             const feature *k = &keys[j * F + m], *r = &rotated[j * F + m];
             const long double one = q[m].x * k->x *
                                     (long double)exp((double)(q[m].exponent + k->exponent - max)),
-                              two = turned[m].x * r->x *
+                              two = q_rotated[m].x * r->x *
                                     (long double)exp(
-                                        (double)(turned[m].exponent + r->exponent - max));
+                                        (double)(q_rotated[m].exponent + r->exponent - max));
             z += one;
             all += fabsl(one);
             weight += two;
