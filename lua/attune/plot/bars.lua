@@ -14,7 +14,6 @@ local group_width = 0.8 -- of the distance between two groups
 
 -- Inches.
 local plot_height, max_plot_width, bar_pitch = 3.9, 13, 0.85
-local max_rotated_height = 2.4 -- of names of groups that are written at an angle
 local small_font = 10 -- of values where bars are narrow
 
 -- The value of the point of a group and a bar that was measured; nil and a message when there are
@@ -111,13 +110,10 @@ local function layout_of(groups, bars, rows, low, high, unit)
   local count = #groups * #bars
   layout.plot_width = math.max(7.4, math.min(max_plot_width, 1.0 + count * bar_pitch))
   local pitch = layout.plot_width / (#groups + 0.2)
-  layout.x_ticks, layout.x_height = ticks.categories(groups), 0.24
-  local widest = ticks.width(layout.x_ticks, font.tick)
-  if widest + 0.1 > pitch then
-    layout.rotated = true
-    layout.x_height = math.min(max_rotated_height, widest * 0.6 + 0.2)
-    local first = letters.width(layout.x_ticks[1].label, font.tick) * 0.85
-    layout.left = math.max(layout.left, first - pitch / 2 + 0.1)
+  layout.x_ticks = ticks.categories(groups)
+  layout.x_height, layout.reach = ticks.room(layout.x_ticks, font.tick, pitch)
+  if layout.reach then
+    layout.left = math.max(layout.left, layout.reach - pitch / 2 + 0.1)
     if pitch < 0.2 then
       layout.x_ticks = ticks.thinned(layout.x_ticks, 17, function(at) return at * pitch * 2 end)
     end
@@ -149,7 +145,7 @@ local function add_axes(script, layout, groups, low, high)
   local top = high + (high - low) * layout.above / plot_height
   add(script, "set xrange [0.4:%g]", #groups + 0.6)
   add(script, "set yrange [%s:%s]", number(low), number(top))
-  local angle = layout.rotated and " rotate by 35 right" or ""
+  local angle = layout.reach and ticks.tilted or ""
   add(script, "set xtics%s scale 0 %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
 end

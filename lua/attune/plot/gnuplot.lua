@@ -3,12 +3,13 @@
 local files = require "attune.util.files"
 local letters = require "attune.plot.letters"
 local place = require "attune.place"
+local process = require "attune.util.process"
 local uv = require "luv"
 
 local gnuplot = {}
 
 local templates = {"theme.gp", "line.gp", "bars.gp", "heat.gp", "pixels.gp"}
-local time_limit = 60000 -- milliseconds for one picture
+local time_limit = 60 -- seconds for one picture
 gnuplot.missing = "gnuplot: expected it to be installed, found none (Debian: gnuplot-nox)"
 
 --- A text as a single-quoted string of gnuplot, in which nothing is read as a command. A quote in
@@ -34,44 +35,21 @@ end
 function gnuplot.field(s) return '"' .. letters.clean(s):gsub('["\\]', " ") .. '"' end
 
 -- The first line of what gnuplot said that names a mistake, or how it ended.
-local function reason_of(said, code, signal, late)
-  if late then return ("took longer than %d s"):format(time_limit // 1000) end
-  if signal ~= 0 then return ("was ended by signal %d"):format(signal) end
-  local line = said:match "line %d+: ([^\n]*)" or said:match "%S[^\n]*"
-  return line and letters.clean(line) or "ended with status " .. code
+local function reason_of(ended)
+  if ended.late then return ("took longer than %d s"):format(time_limit) end
+  if ended.signal ~= 0 then return ("was ended by signal %d"):format(ended.signal) end
+  local line = ended.said:match "line %d+: ([^\n]*)" or ended.said:match "%S[^\n]*"
+  return line and letters.clean(line) or "ended with status " .. ended.code
 end
 
 -- Runs figure.gp in the folder. Returns true, or nil and a message.
 local function run(folder)
-  local err, said, open = uv.new_pipe(false), "", true
-  local code, signal, late
   -- Default settings: no file of the user's is read before the script.
-  local options = {
-    args = {"--default-settings", "figure.gp"},
-    cwd = folder,
-    stdio = {nil, nil, err},
-  }
-  local handle, why = uv.spawn("gnuplot", options, function(c, s) code, signal = c, s end)
-  if not handle then
-    err:close()
-    uv.run "nowait"
-    return nil, tostring(why):find "ENOENT" and gnuplot.missing or "gnuplot: " .. tostring(why)
-  end
-  local timer = uv.new_timer()
-  timer:start(time_limit, 0, function()
-    late = true
-    handle:kill "sigkill"
-  end)
-  err:read_start(function(_, chunk)
-    if not chunk then open = false elseif #said < 65536 then said = said .. chunk end
-  end)
-  while code == nil or (open and not late) do uv.run "once" end
-  timer:close()
-  err:close()
-  handle:close()
-  uv.run "nowait"
-  if code == 0 and signal == 0 then return true end
-  return nil, "gnuplot: " .. reason_of(said, code, signal, late)
+  local words = {"gnuplot", "--default-settings", "figure.gp"}
+  local ended, why = process.run(words, 2, time_limit, folder)
+  if not ended then return nil, why:find "ENOENT" and gnuplot.missing or "gnuplot: " .. why end
+  if ended.code == 0 and ended.signal == 0 then return true end
+  return nil, "gnuplot: " .. reason_of(ended)
 end
 
 -- How a whole file of each format ends.

@@ -15,7 +15,7 @@ local light_above = 0.55
 -- Inches.
 local min_cell_width, max_cell_width, cell_height = 0.3, 2.4, 0.62
 local max_width, max_height = 16, 14
-local max_rotated_height, max_left = 2.4, 4.5
+local max_left = 4.5
 local gap = 0.03 -- between cells
 
 local function index_of(values, wanted)
@@ -131,16 +131,13 @@ local function layout_of(xs, ys, cells)
   if #ys == 1 then layout.cell_height = 1 end
   layout.with_text = widest <= layout.cell_width and layout.cell_height >= 0.19
   layout.y_ticks = thin_rows(layout.y_ticks, layout.cell_height)
-  layout.x_ticks, layout.x_height = names, 0.24
-  if ticks.width(names, font.tick) + 0.1 > layout.cell_width then
-    local rotated = math.min(max_rotated_height, ticks.width(names, font.tick) * 0.6 + 0.2)
-    layout.rotated = true
-    layout.x_height = rotated
+  layout.x_ticks = names
+  layout.x_height, layout.reach = ticks.room(names, font.tick, layout.cell_width)
+  if layout.reach then
     if layout.cell_width < min_cell_width then
       layout.x_ticks = ticks.thinned(names, 17, function(at) return at * layout.cell_width * 2 end)
     end
-    local first = letters.width(names[1].label, font.tick) * 0.85
-    layout.left = math.max(layout.left, first - layout.cell_width / 2 + 0.1)
+    layout.left = math.max(layout.left, layout.reach - layout.cell_width / 2 + 0.1)
   end
   layout.plot_width, layout.plot_height = #xs * layout.cell_width, #ys * layout.cell_height
   -- A single narrow column needs room for its title.
@@ -201,7 +198,7 @@ return function(results, spec, points, notes)
     bottom / size.height, (bottom + layout.plot_height) / size.height)
   add(script, "set xrange [0.5:%g]", #xs + 0.5)
   add(script, "set yrange [0.5:%g]", #ys + 0.5)
-  local angle = layout.rotated and " rotate by 35 right" or ""
+  local angle = layout.reach and ticks.tilted or ""
   add(script, "set xtics%s scale 0 %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
   add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",

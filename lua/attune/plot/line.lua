@@ -14,7 +14,6 @@ local label_gap = 0.24 -- min distance between two labels
 local max_label_width = 2.6 -- wider ones go into a legend below
 local panel_height = 2.15 -- of one of several panels
 local right_edge = 0.2 -- right of a panel without labels
-local max_rotated_height = 2.4 -- of category names that are written at an angle
 
 local max_own_ticks = 9 -- up to this number of different x, each gets a tick
 local max_panels = 24
@@ -72,7 +71,8 @@ local function distinct(xs)
   return list
 end
 
--- The ticks of x on an axis of this width, and the height of their labels.
+-- The ticks of x on an axis of this width, the height of their labels, and the reach of names at an
+-- angle.
 local function x_ticks(data, inches)
   local function place(at)
     if data.log_x then at = math.log(at / data.x1) / math.log(data.x2 / data.x1) * inches
@@ -82,11 +82,10 @@ local function x_ticks(data, inches)
   if data.categories then
     local list = ticks.categories(data.categories)
     local pitch = inches / #list
-    local width = ticks.width(list, font.tick)
-    if width + 0.1 <= pitch then return list, 0.24 end
+    local height, reach = ticks.room(list, font.tick, pitch)
     -- At an angle the names need little room beside each other.
-    local thin = pitch < 0.2 and ticks.thinned(list, font.tick, place) or list
-    return thin, math.min(max_rotated_height, width * 0.6 + 0.2), true
+    if pitch < 0.2 and reach then list = ticks.thinned(list, font.tick, place) end
+    return list, height, reach
   end
   local xs = distinct(data.xs)
   local list
@@ -154,7 +153,7 @@ local function add_axes(script, layout, data)
   add(script, "set xrange [%s:%s]", number(data.x1), number(data.x2))
   add(script, "set yrange [%s:%s]", number(data.y1), number(data.y2))
   add(script, "set ytics %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
-  local angle = layout.rotated and " rotate by 35 right" or ""
+  local angle = layout.reach and ticks.tilted or ""
   add(script, "set xtics%s %s font ',%d'", angle, ticks.command(layout.x_ticks), font.tick)
 end
 
@@ -190,11 +189,9 @@ local function layout_of(data, head_of, unit)
     layout.width = layout.width + layout.columns * (2.6 - layout.panel_width)
     layout.panel_width = 2.6
   end
-  layout.x_ticks, layout.x_height, layout.rotated = x_ticks(data, layout.panel_width)
-  -- Names at an angle begin left of their tick.
-  if layout.rotated then
-    local first = letters.width(layout.x_ticks[1].label, font.tick) * 0.85
-    local lacking = first - layout.left - layout.panel_width / #layout.x_ticks / 2
+  layout.x_ticks, layout.x_height, layout.reach = x_ticks(data, layout.panel_width)
+  if layout.reach then
+    local lacking = layout.reach - layout.left - layout.panel_width / #layout.x_ticks / 2
     if lacking > 0 then
       layout.left, layout.width = layout.left + lacking, layout.width + layout.columns * lacking
     end

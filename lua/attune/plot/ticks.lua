@@ -14,6 +14,7 @@ local ticks = {}
 ---@field minor? boolean
 
 local max_label_letters = 60
+local upright_height, max_tilted_height = 0.24, 2.4 -- inches, of labels under an axis
 
 -- What follows the number: "%", "×" or a unit. A prefix such as "m" belongs to the unit.
 local function suffix(unit, prefix)
@@ -181,6 +182,23 @@ function ticks.width(list, font)
   local widest = 0
   for _, tick in ipairs(list) do widest = math.max(widest, letters.width(tick.label, font)) end
   return widest
+end
+
+--- The gnuplot option for names at an angle.
+ticks.tilted = " rotate by 35 right"
+
+--- How much room names take under a horizontal axis. Where they do not fit side by side they are
+--- written at an angle, and the first one begins left of its tick.
+---@param list attune.Tick[]
+---@param font number
+---@param pitch number inches between two ticks
+---@return number height inches
+---@return number? reach inches from the first name's begin to its tick; nil: not at an angle
+function ticks.room(list, font, pitch)
+  local widest = ticks.width(list, font)
+  if widest + 0.1 <= pitch then return upright_height end
+  local height = math.min(max_tilted_height, widest * 0.6 + 0.2)
+  return height, letters.width(list[1].label, font) * 0.85
 end
 
 --- Removes labels that would touch their neighbours on a horizontal axis. The ticks stay.

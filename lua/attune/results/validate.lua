@@ -131,9 +131,10 @@ local function a_scalar(value)
   end
 end
 
+local scalars = list_of(a_scalar, limits.list)
 local function scalar_or_list(value)
   if type(value) ~= "table" then return a_scalar(value) end
-  return list_of(a_scalar, limits.list)(value)
+  return scalars(value)
 end
 
 local samples = fields_of {
@@ -166,6 +167,7 @@ local record_fields = {
   parameters = map_of(a_scalar, limits.parameters),
 }
 for name, check in pairs(answer_fields) do record_fields[name] = check end
+local an_answer, a_record = fields_of(answer_fields), fields_of(record_fields)
 
 local plot_fields = {
   kind = one_of(schema.plot_kinds),
@@ -182,8 +184,9 @@ for _, name in ipairs {"across", "down", "title", "caption"} do
   plot_fields[name] = optional(a_text)
 end
 
+local plot_of = fields_of(plot_fields)
 local function a_plot(value)
-  local why = fields_of(plot_fields)(value)
+  local why = plot_of(value)
   if why then return why end
   if value.kind == "heat" and value.value == nil then return ".value" .. expected("a name") end
 end
@@ -226,6 +229,7 @@ end
 for _, name in ipairs {"cores", "threads", "l2", "l3", "memory"} do
   header_fields[name] = optional(integer_from(0))
 end
+local a_header = fields_of(header_fields)
 
 local validate = {}
 
@@ -251,11 +255,11 @@ end
 
 --- A record of trials/*.jsonl.
 ---@return string? message
-function validate.record(value) return run(fields_of(record_fields), value) end
+function validate.record(value) return run(a_record, value) end
 
 --- What a trial's process answers: a record without the fields that the runner fills in.
 ---@return string? message
-function validate.answer(value) return run(fields_of(answer_fields), value) end
+function validate.answer(value) return run(an_answer, value) end
 
 --- The answer without fields that the schema does not have.
 ---@param value table a valid answer
@@ -278,7 +282,7 @@ end
 
 --- The header of a file of trials.
 ---@return string? message
-function validate.header(value) return run(fields_of(header_fields), value) end
+function validate.header(value) return run(a_header, value) end
 
 --- The content of claims.json.
 ---@return string? message

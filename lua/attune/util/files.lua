@@ -3,6 +3,7 @@
 -- A name that the user gave may be a link. A name that attune makes inside a folder of results may
 -- not: the folder may come from a stranger, whose link would lead anywhere. The functions whose
 -- names end with `inside` are for those names, and `write` replaces a link.
+local process = require "attune.util.process"
 local uv = require "luv"
 local files = {}
 
@@ -251,29 +252,10 @@ local capture_seconds = 10
 
 --- The first line that a program prints on standard output. No shell reads the words.
 ---@param words string[] program and arguments
----@return string? line nil when it prints nothing, cannot be started or takes too long
+---@return string? line nil when it prints nothing or cannot be started
 function files.capture(words)
-  local output, text, open, ended = uv.new_pipe(false), "", true, false
-  local options = {args = {table.unpack(words, 2)}, stdio = {nil, output, nil}}
-  local handle, pid = uv.spawn(words[1], options, function() ended = true end)
-  if not handle then
-    output:close()
-    uv.run "nowait"
-    return nil
-  end
-  local timer = uv.new_timer()
-  timer:start(capture_seconds * 1000, 0, function()
-    uv.kill(pid, "sigkill")
-    open = false
-  end)
-  output:read_start(function(_, chunk)
-    if chunk and #text < 1 << 16 then text = text .. chunk end
-    open = open and chunk ~= nil
-  end)
-  while open or not ended do uv.run "once" end
-  for _, h in ipairs {timer, output, handle} do h:close() end
-  uv.run "nowait"
-  local line = text:match "^[^\n]*"
+  local ended = process.run(words, 1, capture_seconds)
+  local line = ended and ended.said:match "^[^\n]*"
   return line ~= "" and line or nil
 end
 
