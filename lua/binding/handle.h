@@ -40,7 +40,7 @@ extern const handle_kind tensor_kind, cache_kind, position_kind, program_kind, s
  * pushes the table of its methods. */
 void define_handle(lua_State *L, const handle_kind *kind, const luaL_Reg *metamethods);
 
-/* Pushes a closed handle with so many user values. Returns its content, to be filled. */
+/* Pushes a closed handle with `user_values` user values. Returns its content, to be filled. */
 void *push_handle(lua_State *L, const handle_kind *kind, int user_values);
 
 /* The content of the handle at index; NULL where there is none of this kind. */

@@ -37,7 +37,7 @@ typedef struct excerpt {
     int64_t count; /* the numbers shown */
 } excerpt;
 
-/* INTEGER: digits alone. FIXED: so many decimals. EXPONENT: the same, with a power of ten. */
+/* INTEGER: digits alone. FIXED: a number of decimals. EXPONENT: decimals and a power of ten. */
 typedef struct number_format {
     enum { INTEGER, FIXED, EXPONENT } notation;
     int decimals, width;
@@ -125,7 +125,7 @@ static int trailing_zeros(const number_format *f, number v) {
     return zeros;
 }
 
-/* The exponent of ten of a positive number, after rounding to so many digits. */
+/* The exponent of ten of a positive number, after rounding to `digits` digits. */
 static int exponent_of(double x, int digits) {
     char text[MAX_TEXT];
     snprintf(text, sizeof text, "%.*e", digits - 1, x);

@@ -1,6 +1,6 @@
 local progress = require "attune.experiment.progress"
 
--- What a progress line writes to a terminal of so many columns.
+-- What a progress line writes to a terminal of `columns` columns.
 local function drawn(columns, what)
   local bar = progress(10)
   bar.terminal, bar.tty = true, {get_winsize = function() return columns end, close = print}
