@@ -44,6 +44,11 @@ describe("the outline of a script", function()
       assert.is_string(why)
     end
   end)
+  it("is an error, or empty, where a script begins or ends in the middle of something", function()
+    assert.same({}, outline '= require "attune.experiment" {}')
+    assert.is_nil(outline 'return require "attune.experiment" {name = "n')
+  end)
+
   it("agrees with what every included script declares", function()
     local experiment = require "attune.experiment"
     for _, name in ipairs(files.list "experiments") do

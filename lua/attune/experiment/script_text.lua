@@ -1,110 +1,7 @@
 --- What a script says, read from its text without running it.
+local lua_tokens = require "attune.util.lua_tokens"
+
 local script_text = {}
-
--- ---- tokens -----------------------------------------------------------------------------------
-
-local short = {
-  a = "\a", b = "\b", f = "\f", n = "\n", r = "\r", t = "\t", v = "\v", ["\n"] = "\n",
-}
-
--- The character of an escape that begins at `at`, after the backslash, and where it ends.
-local function escape(inner, at)
-  local hex = inner:match("^x(%x%x)", at)
-  if hex then return string.char(tonumber(hex, 16)), at + 3 end
-  local decimal = inner:match("^%d%d?%d?", at)
-  if decimal and tonumber(decimal) < 256 then
-    return string.char(tonumber(decimal)), at + #decimal
-  end
-  local code = inner:match("^u{(%x+)}", at)
-  if code and #code <= 7 then return utf8.char(tonumber(code, 16)), at + #code + 3 end
-  local spaces = inner:match("^z()%s*", at)
-  if spaces then return "", inner:match("^%s*()", spaces) end
-  local c = inner:sub(at, at)
-  return short[c] or c, at + 1
-end
-
--- The value of a quoted string's inner text.
-local function unescape(inner)
-  local parts, at = {}, 1
-  while true do
-    local plain, after = inner:match("^([^\\]*)()", at)
-    parts[#parts + 1] = plain
-    if after > #inner then return table.concat(parts) end
-    parts[#parts + 1], at = escape(inner, after + 1)
-  end
-end
-
--- The end of a long bracket ([[..]], [=[..]=]) that begins at `at`, and its text; nil for none.
-local function long_bracket(source, at)
-  local level, open = source:match("^%[(=*)%[\n?()", at)
-  if not level then return nil end
-  local first, last = source:find("]" .. level .. "]", open, true)
-  if not first then return #source + 1, nil end
-  return last + 1, source:sub(open, first - 1)
-end
-
--- The end of a quoted string that begins at `at`, and its value; nil where it does not end.
-local function quoted(source, at)
-  local quote, i = source:sub(at, at), at + 1
-  while true do
-    local c = source:sub(i, i)
-    if c == quote then return i + 1, unescape(source:sub(at + 1, i - 1)) end
-    if c == "" or c == "\n" then return nil end
-    if c == "\\" and source:sub(i + 1, i + 1) == "z" then
-      i = source:match("^%s*()", i + 2)
-    else
-      i = i + (c == "\\" and 2 or 1)
-    end
-  end
-end
-
--- Where the token after spaces and comments begins.
-local function skip(source, at)
-  while true do
-    at = source:match("^%s*()", at)
-    if source:sub(at, at + 1) ~= "--" then return at end
-    at = long_bracket(source, at + 2) or source:match("^[^\n]*()", at)
-  end
-end
-
-local function next_token(source, at)
-  local c = source:sub(at, at)
-  if c:find "[%a_]" then
-    local word, after = source:match("^([%w_]+)()", at)
-    return {kind = "name", text = word}, after
-  end
-  if source:find("^%.?%d", at) then
-    local number, after = source:match("^(%.?[%w.]+)()", at)
-    return {kind = "number", text = number}, after
-  end
-  if c == '"' or c == "'" then
-    local after, value = quoted(source, at)
-    if not after then return nil, "a string that does not end" end
-    return {kind = "string", text = value}, after
-  end
-  local after, value = long_bracket(source, at)
-  if after then
-    if not value then return nil, "a string that does not end" end
-    return {kind = "string", text = value}, after
-  end
-  if source:sub(at, at + 1) == ".." then return {kind = "symbol", text = ".."}, at + 2 end
-  return {kind = "symbol", text = c}, at + 1
-end
-
---- The tokens of a Lua source, comments left out.
----@param source string
----@return {kind: "name"|"number"|"string"|"symbol", text: string}[]? tokens
----@return string? message
-function script_text.tokens(source)
-  local list, at = {}, source:match "^#[^\n]*()" or 1
-  while true do
-    at = skip(source, at)
-    if at > #source then return list end
-    local token, after = next_token(source, at)
-    if not token then return nil, after end
-    list[#list + 1], at = token, after
-  end
-end
 
 -- ---- the declaration --------------------------------------------------------------------------
 
@@ -116,17 +13,21 @@ local blocks = {
 -- How a token changes the depth of brackets and blocks.
 local function step(token)
   if token.kind == "symbol" then return opens[token.text] or 0 end
-  return token.kind == "name" and blocks[token.text] or 0
+  return token.kind == "keyword" and blocks[token.text] or 0
 end
 
 local function is(token, kind, text) return token and token.kind == kind and token.text == text end
+
+local function is_string(token, value)
+  return token and token.kind == "string" and lua_tokens.value(token) == value
+end
 
 -- The index after `require "attune.experiment"` at i, brackets allowed; nil for something else.
 local function after_require(tokens, i)
   if not is(tokens[i], "name", "require") then return nil end
   local bracket = is(tokens[i + 1], "symbol", "(")
   local at = bracket and i + 2 or i + 1
-  if not is(tokens[at], "string", "attune.experiment") then return nil end
+  if not is_string(tokens[at], "attune.experiment") then return nil end
   return bracket and at + 2 or at + 1
 end
 
@@ -135,7 +36,7 @@ local function find_call(tokens)
   local names = {}
   for i, token in ipairs(tokens) do
     local after = after_require(tokens, i)
-    if after and is(tokens[i - 1], "symbol", "=") and tokens[i - 2].kind == "name" then
+    if after and is(tokens[i - 1], "symbol", "=") and (tokens[i - 2] or {}).kind == "name" then
       names[tokens[i - 2].text] = true
     end
     if not after and token.kind == "name" and names[token.text] then after = i + 1 end
@@ -178,7 +79,7 @@ local function string_value(tokens, range)
     local wanted = (i - range.first) % 2 == 0 and "string" or "symbol"
     local token = tokens[i]
     if token.kind ~= wanted or (wanted == "symbol" and token.text ~= "..") then return nil end
-    if wanted == "string" then parts[#parts + 1] = token.text end
+    if wanted == "string" then parts[#parts + 1] = lua_tokens.value(token) end
   end
   return (range.last - range.first) % 2 == 0 and table.concat(parts) or nil
 end
@@ -188,8 +89,8 @@ end
 ---@return {name: string?, about: string?}? outline a field that is not written as a string is nil
 ---@return string? message when the text has no declaration
 function script_text.outline(source)
-  local tokens, why = script_text.tokens(source)
-  if not tokens then return nil, why end
+  local tokens, why = lua_tokens.of(source)
+  if why then return nil, why end
   local fields = declaration(tokens)
   if not fields then return nil, "no call of attune.experiment with a table" end
   local outline = {}
@@ -211,8 +112,8 @@ local apart = {
 ---@param source string
 ---@return string
 function script_text.essence(source)
-  local tokens = script_text.tokens(source)
-  if not tokens then return source end
+  local tokens, why = lua_tokens.of(source)
+  if why then return source end
   local left_out = {}
   for name, range in pairs(declaration(tokens) or {}) do
     -- The name and the = before the value and the comma after it go with it.
@@ -222,7 +123,8 @@ function script_text.essence(source)
   end
   local words = {}
   for i, token in ipairs(tokens) do
-    if not left_out[i] then words[#words + 1] = token.kind:sub(1, 1) .. token.text end
+    local text = token.kind == "string" and lua_tokens.value(token) or token.text
+    if not left_out[i] then words[#words + 1] = token.kind:sub(1, 1) .. text end
   end
   return table.concat(words, "\n")
 end

@@ -1,5 +1,6 @@
 --- A look at the source of a traced function, for what Lua answers without asking a traced value:
 --- `==` and `~=` with a number, and `or` after a comparison.
+local lua_tokens = require "attune.util.lua_tokens"
 local recording = require "attune.program.recording"
 local traced = require "attune.program.traced"
 local upvalues = require "attune.program.upvalues"
@@ -10,89 +11,6 @@ local function set_of(words)
   local set = {}
   for word in words:gmatch "%S+" do set[word] = true end
   return set
-end
-
--- ---- tokens ------------------------------------------------------------------------------------
-
--- What a token is made of, the longest form first. Comments and strings are found before these.
-local token_patterns = {
-  {"word", "^[%a_][%w_]*"},
-  {"value", "^0[xX][%x%.]+[pP][+-]?%d+"},
-  {"value", "^0[xX][%x%.]+"},
-  {"value", "^%d+%.?%d*[eE][+-]?%d+"},
-  {"value", "^%d+%.?%d*"},
-  {"value", "^%.%d+"},
-  {"value", "^%.%.%."},
-  {"symbol", "^[=~<>]="},
-  {"symbol", "^%.%."},
-  {"symbol", "^//"},
-  {"symbol", "^<<"},
-  {"symbol", "^>>"},
-  {"symbol", "^::"},
-  {"symbol", "^."},
-}
-
-local keywords = set_of [[and break do else elseif end for function goto if in local not or repeat
-  return then until while]]
-
--- The end of a string or comment in long brackets that begin at `start`; nil where none begin.
-local function long_bracket_end(source, start)
-  local equals = source:match("^%[(=*)%[", start)
-  if not equals then return nil end
-  local _, stop = source:find("]" .. equals .. "]", start, true)
-  return stop or #source
-end
-
-local function quoted_end(source, start)
-  local quote = source:sub(start, start)
-  local k = start + 1
-  while k <= #source do
-    local c = source:sub(k, k)
-    if c == quote or c == "\n" then return k end
-    k = k + (c == "\\" and 2 or 1)
-  end
-  return #source
-end
-
--- The kind of the token at `start`, which is no white space, and its end. Comments have kind nil.
-local function token_at(source, start)
-  if source:find("^%-%-", start) then
-    local stop = long_bracket_end(source, start + 2)
-    return nil, stop or (source:find("\n", start, true) or #source + 1) - 1
-  end
-  local stop = long_bracket_end(source, start)
-  if stop then return "value", stop end
-  if source:find("^[\"']", start) then return "value", quoted_end(source, start) end
-  for _, pattern in ipairs(token_patterns) do
-    _, stop = source:find(pattern[2], start)
-    if stop then return pattern[1], stop end
-  end
-end
-
--- The tokens of Lua source: {text, kind, line}. kind: "word" for names, "value" for literals,
--- "keyword" or "symbol". The text of a string is never that of another token.
-local function tokens_of(source)
-  local tokens, line, start = {}, 1, 1
-  if source:sub(1, 1) == "#" then start = source:find("\n", 1, true) or #source + 1 end
-  while start <= #source do
-    local stop = select(2, source:find("^[ \t\r\f\v]+", start))
-    if not stop and source:sub(start, start) == "\n" then
-      stop = start
-      line = line + 1
-    elseif not stop then
-      local kind
-      kind, stop = token_at(source, start)
-      local text = source:sub(start, stop)
-      if kind then
-        tokens[#tokens + 1] = {
-          text = text, kind = keywords[text] and "keyword" or kind, line = line,
-        }
-      end
-      line = line + select(2, text:gsub("\n", ""))
-    end
-    start = stop + 1
-  end
-  return tokens
 end
 
 -- ---- functions ---------------------------------------------------------------------------------
@@ -109,7 +27,7 @@ local function parameters_of(tokens, k)
   if is_method then names[1] = "self" end
   local open = k
   while tokens[k] and tokens[k].text ~= ")" do
-    if tokens[k].kind == "word" then names[#names + 1] = tokens[k].text end
+    if tokens[k].kind == "name" then names[#names + 1] = tokens[k].text end
     k = k + 1
   end
   return names, open
@@ -171,7 +89,9 @@ local openers = {[")"] = "(", ["]"] = "[", ["}"] = "{"}
 local ends_operand = set_of [[== ~= < > <= >= = , ; ::]]
 local ends_alternative = set_of [[= , ; ::]] -- of what ends an operand of `or`
 
-local function is_term(token) return token.kind == "word" or token.kind == "value" end
+local literals = set_of "number string vararg"
+
+local function is_term(token) return token.kind == "name" or literals[token.kind] end
 
 -- The last token of an operand that begins beside token k, in the direction step, 1 or -1. Brackets
 -- are skipped as a whole.
@@ -183,7 +103,7 @@ local function operand_end(tokens, k, step, first, last, stops, passes)
   local depth, at = 0, k + step
   while at >= first and at <= last do
     local token, before = tokens[at], tokens[at - step]
-    local text = token.kind ~= "value" and token.text
+    local text = not literals[token.kind] and token.text
     if depth == 0 then
       if closes[text] or stops[text] or token.kind == "keyword" and not passes[text] then break end
       -- Two terms side by side belong to two statements; a string after a name is a call.
@@ -191,7 +111,7 @@ local function operand_end(tokens, k, step, first, last, stops, passes)
       if step < 0 then
         left, right = token, before
       end
-      if at ~= k + step and right.kind == "word" and (is_term(left) or openers[left.text]) then
+      if at ~= k + step and right.kind == "name" and (is_term(left) or openers[left.text]) then
         break
       end
     end
@@ -236,11 +156,11 @@ local function contents(tokens, first, last, names)
     local text, follows = tokens[k].text, text_at(tokens, k + 1, last)
     local is_field = k > first and tokens[k - 1].text:find "^[.:]$"
     if text == ":" and comparison_names[follows] then comparison = true end
-    if tokens[k].kind == "word" and not is_field and is_traced_name(tokens, k, last, names) then
+    if tokens[k].kind == "name" and not is_field and is_traced_name(tokens, k, last, names) then
       number = true
     end
     -- The arguments of a call.
-    if follows == "(" and (tokens[k].kind == "word" or openers[text]) then
+    if follows == "(" and (tokens[k].kind == "name" or openers[text]) then
       k = matching(tokens, k + 1, last)
     end
     k = k + 1
@@ -291,7 +211,7 @@ local latest -- the source that was loaded last: functions of one file are often
 local function load_source(name)
   local text = read_source(name)
   if latest and latest.text == text then return latest end
-  local tokens, lines = tokens_of(text), {}
+  local tokens, lines = lua_tokens.of(text), {}
   for line in (text .. "\n"):gmatch "(.-)\n" do lines[#lines + 1] = line end
   latest = {text = text, tokens = tokens, functions = functions_of(tokens), lines = lines}
   return latest
@@ -314,7 +234,7 @@ local function findings_of(source, range, names)
   local list = {}
   for k = range.first, range.last do
     local token = source.tokens[k]
-    if token.kind ~= "value" and not list[token.line] then
+    if not literals[token.kind] and not list[token.line] then
       list[token.line] = finding(source.tokens, k, range, names)
     end
   end
