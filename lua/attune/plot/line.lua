@@ -191,7 +191,8 @@ local function layout_of(data, head_of, unit)
   end
   layout.x_ticks, layout.x_height, layout.reach = x_ticks(data, layout.panel_width)
   if layout.reach then
-    local lacking = layout.reach - layout.left - layout.panel_width / #layout.x_ticks / 2
+    local first = (1 - data.x1) / (data.x2 - data.x1) * layout.panel_width
+    local lacking = layout.reach - layout.left - first
     if lacking > 0 then
       layout.left, layout.width = layout.left + lacking, layout.width + layout.columns * lacking
     end
