@@ -100,7 +100,7 @@ help:
 	@echo 'make test         Run all tests. test-c and test-lua run one half. test-isa runs them on'
 	@echo '                  every instruction set of this machine. test-neon emulates AArch64.'
 	@echo '                  test-collector runs the specs with an aggressive garbage collector.'
-	@echo 'make fuzz-files   Load mutated safetensors files; fuzz-results attacks the commands with'
+	@echo 'make fuzz-files   Load mutated tensor files; fuzz-results attacks the commands with'
 	@echo '                  mutated folders of results.'
 	@echo 'make fuzz-api     Call every Lua function with right, nearly right and absurd arguments.'
 	@echo 'make coverage     Print the percentage of lines and branches that the tests reach.'
@@ -279,12 +279,13 @@ fuzz-api: deps-test
 	@$(AGAIN) library
 	@tests/fuzz/api $(BUILD) $(or $(CALLS),20000) $(or $(SEED),1)
 
-# Mutated safetensors files and folders of results. FUZZ='--seed 7 --count 100000 --seconds 3600'
+# Mutated safetensors and GGUF files, and folders of results. FUZZ='--seed 7 --count 100000 --seconds 3600'
 # searches longer; --case N repeats one case.
 .PHONY: fuzz-files fuzz-results
 fuzz-files: deps-test
 	@$(AGAIN) library
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) safetensors $(FUZZ)
+	@$(LUA_SAN) tests/fuzz/run $(BUILD) gguf $(FUZZ)
 
 fuzz-results: deps-test
 	@$(AGAIN) library

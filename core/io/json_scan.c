@@ -44,9 +44,7 @@ bool at_json_next(at_json *j, char bracket, bool *first) {
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 sequence at s, which ends before `end`; 0: it is not valid. Overlong forms,
- * surrogates and code points above U+10FFFF are not. */
-static int utf8_length(const unsigned char *s, const unsigned char *end) {
+int at_utf8_length(const unsigned char *s, const unsigned char *end) {
     const unsigned char c = s[0];
     const int n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
     if (n == 0 || end - s < n) return 0;
@@ -106,7 +104,7 @@ static int character(at_json *j, char *to) {
         return 0;
     }
     if (*j->at != '\\') {
-        const int n = utf8_length((const unsigned char *)j->at, (const unsigned char *)j->end);
+        const int n = at_utf8_length((const unsigned char *)j->at, (const unsigned char *)j->end);
         if (n == 0) fail(j, "expected UTF-8");
         memcpy(to, j->at, (size_t)n);
         j->at += n;

@@ -44,6 +44,10 @@ bool at_json_natural(at_json *j, int64_t *out);
 /* Any value. Nesting deeper than 64 is an error. */
 bool at_json_skip(at_json *j);
 
+/* Bytes of the UTF-8 sequence at s, which ends before `end`; 0: it is not valid. Overlong forms,
+ * surrogates and code points above U+10FFFF are not. */
+int at_utf8_length(const unsigned char *s, const unsigned char *end);
+
 /* Only white space is left. */
 bool at_json_end(at_json *j);
 

@@ -4,13 +4,13 @@
 #include <string.h>
 
 #include "base/status.h"
-#include "io/safetensors.h"
 #include "io/whole_file.h"
+#include "quant/blocks.h"
 
 static const char *dtype_text(attune_dtype dtype) {
-    const at_file_dtype *d = at_file_dtypes;
-    while (d->name && d->dtype != dtype) d++;
-    return d->name;
+    const at_format *f = at_formats;
+    while (f->name && f->dtype != dtype) f++;
+    return f->name;
 }
 
 static attune_status make_header(const attune_archive *a, json_t *header) {

@@ -119,6 +119,11 @@ attune_tensor *option_tensor(lua_State *L, const options *o, const char *name); 
 attune_position *option_position(lua_State *L, const options *o, const char *name);
 int64_t required_integer(lua_State *L, const options *o, const char *name); /* at least 1 */
 
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* Pushes nil, message, code for a failure of files and disks, and returns 3; raises other ones. */
+int push_file_failure(lua_State *L, attune_status status);
+
 /* ---- nouns ----------------------------------------------------------------------------------- */
 
 attune_cache *check_cache(lua_State *L, int index);
@@ -169,6 +174,7 @@ void open_linear(lua_State *L);
 void open_position(lua_State *L);
 void open_program(lua_State *L);
 void open_files(lua_State *L);
+void open_save(lua_State *L);
 void open_descriptors(lua_State *L);
 void open_machine(lua_State *L);
 void open_json(lua_State *L);

@@ -34,7 +34,8 @@ typedef struct handle_kind {
     int (*index)(lua_State *L);       /* answers keys that are not strings; NULL: no such keys */
 } handle_kind;
 
-extern const handle_kind tensor_kind, cache_kind, position_kind, program_kind, state_kind;
+extern const handle_kind tensor_kind, cache_kind, position_kind, program_kind, state_kind,
+    file_kind;
 
 /* Makes the metatable of the kind, with more metamethods than the common ones (NULL: none), and
  * pushes the table of its methods. */

@@ -1,23 +1,15 @@
-/* lua_files.c - loading and saving named tensors. */
+/* lua_files.c - files of named tensors: opening one, and loading it whole. Saving: lua_save.c. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
 
-#define ARCHIVE_TYPE "attune.archive"
-
-/* An archive that the collector closes when an error ends the call early. */
-static attune_archive *push_archive(lua_State *L) {
-    attune_archive *a = lua_newuserdatauv(L, sizeof *a, 0);
-    memset(a, 0, sizeof *a);
-    luaL_setmetatable(L, ARCHIVE_TYPE);
-    return a;
-}
-
-static int a_close(lua_State *L) {
-    attune_archive_close(luaL_checkudata(L, 1, ARCHIVE_TYPE));
-    return 0;
+static void push_extents(lua_State *L, int rank, const int64_t *shape) {
+    lua_createtable(L, rank, 0);
+    for (int i = 0; i < rank; i++) {
+        lua_pushinteger(L, shape[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
 }
 
 /* ---- tensors that were not read -------------------------------------------------------------- */
@@ -30,12 +22,12 @@ typedef struct unread {
     int64_t shape[ATTUNE_MAX_RANK];
 } unread;
 
-static void push_unread(lua_State *L, const attune_named_tensor *t) {
+static void push_unread(lua_State *L, const attune_stored *t) {
     unread *u = lua_newuserdatauv(L, sizeof *u, 1);
     memset(u, 0, sizeof *u);
-    snprintf(u->dtype, sizeof u->dtype, "%s", t->unread);
-    u->rank = t->tensor.rank;
-    memcpy(u->shape, t->tensor.shape, sizeof u->shape);
+    snprintf(u->dtype, sizeof u->dtype, "%s", t->format);
+    u->rank = t->rank;
+    memcpy(u->shape, t->shape, sizeof u->shape);
     lua_pushstring(L, t->name);
     lua_setiuservalue(L, -2, 1);
     luaL_setmetatable(L, UNREAD_TYPE);
@@ -49,17 +41,13 @@ static int u_index(lua_State *L) {
         return 1;
     }
     if (strcmp(key, "shape") == 0) {
-        lua_createtable(L, u->rank, 0);
-        for (int i = 0; i < u->rank; i++) {
-            lua_pushinteger(L, u->shape[i]);
-            lua_rawseti(L, -2, i + 1);
-        }
+        push_extents(L, u->rank, u->shape);
         return 1;
     }
     lua_getiuservalue(L, 1, 1);
     return raise_error(L,
                        "tensor '%s': dtype %s cannot be read; expected F32, F64, BF16, F16, I8, "
-                       "I32, I64, BOOL or U8",
+                       "I32, I64, BOOL, U8, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K or Q6_K",
                        lua_tostring(L, -1), u->dtype);
 }
 
@@ -69,10 +57,11 @@ static int u_tostring(lua_State *L) {
     return 1;
 }
 
-/* ---- load and save --------------------------------------------------------------------------- */
+/* ---- failures -------------------------------------------------------------------------------- */
 
 /* A failure of files and disks is not misuse: nil, message, code. */
-static int failure(lua_State *L, attune_status status) {
+int push_file_failure(lua_State *L, attune_status status) {
+    if (status != ATTUNE_EIO && status != ATTUNE_EFORMAT) return raise_status(L, status);
     lua_pushnil(L);
     lua_pushstring(L, attune_message_from(1));
     if (status == ATTUNE_EIO)
@@ -82,144 +71,200 @@ static int failure(lua_State *L, attune_status status) {
     return 3;
 }
 
-static const char *check_path(lua_State *L, int index) {
-    return check_text(L, index, "path", "a file's name");
+/* ---- open files ------------------------------------------------------------------------------ */
+
+static bool f_is_open(const void *content) { return *(attune_file *const *)content != NULL; }
+
+static void f_close(void *content) {
+    attune_file **f = content;
+    attune_file_close(*f);
+    *f = NULL;
 }
 
-static int load(lua_State *L) {
+static void f_describe(lua_State *L, void *content) {
+    const attune_file *f = *(attune_file **)content;
+    lua_pushfstring(L, "file of %I tensors", (LUAI_UACINT)attune_file_tensors(f));
+}
+
+/* The file of handle 1. A finalizer may close it whenever Lua allocates, so that every loop asks
+ * again. */
+static const attune_file *check_file(lua_State *L) {
+    return *(attune_file **)check_open(L, 1, &file_kind, "file");
+}
+
+/* Opens path into a new handle, which is pushed. */
+static attune_status open_path(lua_State *L, const char *path) {
+    attune_file **f = push_handle(L, &file_kind, 0);
+    attune_interrupt_clear();
+    core_runs = 1;
+    const attune_status status = attune_file_open(path, f);
+    core_runs = 0;
+    return status;
+}
+
+static int open_file(lua_State *L) {
     lua_settop(L, 1);
-    const char *path = check_path(L, 1);
-    attune_archive *a = push_archive(L);
-    attune_interrupt_clear();
-    core_runs = 1;
-    attune_status status = attune_archive_load(path, a);
-    core_runs = 0;
-    if (status == ATTUNE_EIO || status == ATTUNE_EFORMAT) return failure(L, status);
-    if (status != ATTUNE_OK) return raise_status(L, status);
-    lua_createtable(L, 0, (int)a->tensors);
-    for (int64_t i = 0; i < a->tensors; i++) {
-        if (a->tensor[i].unread) {
-            push_unread(L, &a->tensor[i]);
-        } else {
-            attune_tensor *t = push_tensor(L);
-            *t = a->tensor[i].tensor;
-            a->tensor[i].tensor = (attune_tensor){0}; /* moved to the table */
-        }
-        lua_setfield(L, 3, a->tensor[i].name);
+    const attune_status status = open_path(L, check_text(L, 1, "path", "a file's name"));
+    return status == ATTUNE_OK ? 1 : push_file_failure(L, status);
+}
+
+static int f_names(lua_State *L) {
+    const int64_t n = attune_file_tensors(check_file(L));
+    lua_createtable(L, (int)n, 0);
+    for (int64_t i = 0; i < n; i++) {
+        lua_pushstring(L, attune_file_tensor(check_file(L), i).name);
+        lua_rawseti(L, -2, i + 1);
     }
-    lua_createtable(L, 0, (int)a->texts);
-    for (int64_t i = 0; i < a->texts; i++) {
-        lua_pushstring(L, a->text[i].value);
-        lua_setfield(L, 4, a->text[i].key);
-    }
-    attune_archive_close(a);
-    return 2;
-}
-
-/* How many entries the table at index has; all keys are names. */
-static int64_t count_names(lua_State *L, int index, const char *argument) {
-    int64_t n = 0;
-    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
-        if (lua_type(L, -2) != LUA_TSTRING)
-            raise_error(L, "%s: expected names as keys, got %s", argument, describe(L, -2));
-        check_text(L, -2, argument, "names as keys");
-        n++;
-    }
-    return n;
-}
-
-/* Copies the table at index to a list of name, value, name, value .. at `list`, which has room for
- * `count` entries, so that nothing allocates here. Returns how many there are: a finalizer may have
- * changed the table since they were counted. */
-static int64_t copy_entries(lua_State *L, int index, int list, int64_t count,
-                            const char *argument) {
-    int64_t n = 0;
-    for (lua_pushnil(L); lua_next(L, index); n++) {
-        if (n == count || lua_type(L, -2) != LUA_TSTRING)
-            raise_error(L, "%s: expected a table that stays as it is, got more names", argument);
-        lua_rawseti(L, list, 2 * n + 2);
-        lua_pushvalue(L, -1);
-        lua_rawseti(L, list, 2 * n + 1);
-    }
-    return n;
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(((const attune_named_tensor *)a)->name, ((const attune_named_tensor *)b)->name);
-}
-
-static int by_key(const void *a, const void *b) {
-    return strcmp(((const attune_text_pair *)a)->key, ((const attune_text_pair *)b)->key);
-}
-
-/* Names and tensors of the list at `list`, in the order of the names, so that a file's bytes do not
- * depend on hashing. They are borrowed from the list. */
-static void fill_tensors(lua_State *L, int list, attune_archive *a) {
-    for (int64_t i = 0; i < a->tensors; i++) {
-        lua_rawgeti(L, list, 2 * i + 1);
-        lua_rawgeti(L, list, 2 * i + 2);
-        const char *name = check_text(L, -2, "tensors", "names as keys");
-        a->tensor[i].name = (char *)name;
-        a->tensor[i].tensor = *check_tensor(L, -1, name);
-        lua_pop(L, 2);
-    }
-    qsort(a->tensor, (size_t)a->tensors, sizeof *a->tensor, by_name);
-}
-
-static void fill_texts(lua_State *L, int list, attune_archive *a) {
-    for (int64_t i = 0; i < a->texts; i++) {
-        lua_rawgeti(L, list, 2 * i + 1);
-        lua_rawgeti(L, list, 2 * i + 2);
-        const char *key = check_text(L, -2, "metadata", "names as keys");
-        a->text[i].key = (char *)key;
-        a->text[i].value = (char *)check_text(L, -1, key, "a text");
-        lua_pop(L, 2);
-    }
-    qsort(a->text, (size_t)a->texts, sizeof *a->text, by_key);
-}
-
-static void push_list(lua_State *L, int64_t entries) {
-    lua_createtable(L, entries < INT32_MAX / 2 ? (int)(2 * entries) : 0, 0);
-}
-
-/* The archive's names, texts and tensors are borrowed from two lists on the stack that no user code
- * can reach; its arrays are userdata. All of it is allocated before the first entry is read. */
-static int save(lua_State *L) {
-    enum { TENSORS = 4, TEXTS = 5 };
-    lua_settop(L, 3);
-    const char *path = check_path(L, 1);
-    if (!lua_istable(L, 2)) return raise_expected(L, "tensors", "a table {name = tensor}", 2);
-    if (!lua_isnil(L, 3) && !lua_istable(L, 3))
-        return raise_expected(L, "metadata", "a table {key = text}", 3);
-    const int64_t tensors = count_names(L, 2, "tensors");
-    const int64_t texts = lua_isnil(L, 3) ? 0 : count_names(L, 3, "metadata");
-    push_list(L, tensors);
-    push_list(L, texts);
-    attune_archive a = {0};
-    a.tensor = lua_newuserdatauv(L, (size_t)(tensors + 1) * sizeof *a.tensor, 0);
-    a.text = lua_newuserdatauv(L, (size_t)(texts + 1) * sizeof *a.text, 0);
-    a.tensors = copy_entries(L, 2, TENSORS, tensors, "tensors");
-    if (!lua_isnil(L, 3)) a.texts = copy_entries(L, 3, TEXTS, texts, "metadata");
-    fill_tensors(L, TENSORS, &a);
-    fill_texts(L, TEXTS, &a);
-    attune_interrupt_clear();
-    core_runs = 1;
-    attune_status status = attune_archive_save(path, &a);
-    core_runs = 0;
-    if (status == ATTUNE_EIO) return failure(L, status);
-    if (status != ATTUNE_OK) return raise_status(L, status);
-    lua_pushboolean(L, true);
     return 1;
 }
 
+/* The number of the tensor whose name is argument 2; -1: there is none. */
+static int64_t find(lua_State *L) {
+    check_file(L);
+    const char *name = check_text(L, 2, "name", "the name of a tensor");
+    return attune_file_find(check_file(L), name);
+}
+
+static int f_info(lua_State *L) {
+    lua_settop(L, 2);
+    const int64_t i = find(L);
+    if (i < 0) {
+        lua_pushnil(L);
+        return 1;
+    }
+    const attune_stored t = attune_file_tensor(check_file(L), i);
+    lua_createtable(L, 0, 4);
+    push_extents(L, t.rank, t.shape);
+    lua_setfield(L, 3, "shape");
+    lua_pushinteger(L, t.bytes);
+    lua_setfield(L, 3, "bytes");
+    if (t.dtype != ATTUNE_DTYPES) {
+        lua_pushstring(L, attune_dtype_name(t.dtype));
+        lua_setfield(L, 3, "dtype");
+    }
+    lua_pushstring(L, attune_file_tensor(check_file(L), i).format);
+    lua_setfield(L, 3, "format");
+    return 1;
+}
+
+static int f_read(lua_State *L) {
+    lua_settop(L, 3);
+    const int64_t i = find(L);
+    if (i < 0)
+        return raise_error(L, "name: expected the name of a tensor of the file, got %s",
+                           describe(L, 2));
+    const attune_dtype dtype = lua_isnil(L, 3) ? ATTUNE_DTYPES : check_dtype(L, 3);
+    attune_tensor *t = push_tensor(L);
+    const attune_file *f = check_file(L);
+    attune_interrupt_clear();
+    core_runs = 1;
+    attune_status status = attune_file_read(f, i, dtype, t);
+    core_runs = 0;
+    if (status == ATTUNE_EMEMORY) {
+        collect_in_call(L);
+        core_runs = 1;
+        status = attune_file_read(f, i, dtype, t);
+        core_runs = 0;
+    }
+    return status == ATTUNE_OK ? 1 : push_file_failure(L, status);
+}
+
+/* ---- metadata -------------------------------------------------------------------------------- */
+
+/* Pushes a value of the open file in handle `index`. */
+static void push_value(lua_State *L, int index, attune_value *v) {
+    switch (v->kind) {
+    case ATTUNE_TEXT: lua_pushlstring(L, v->text, (size_t)v->length); break;
+    case ATTUNE_INTEGER: lua_pushinteger(L, v->integer); break;
+    case ATTUNE_NUMBER: lua_pushnumber(L, v->number); break;
+    case ATTUNE_BOOLEAN: lua_pushboolean(L, v->integer != 0); break;
+    case ATTUNE_LIST: {
+        attune_value element;
+        luaL_checkstack(L, 4, "lists of metadata");
+        lua_createtable(L, v->count < INT32_MAX ? (int)v->count : 0, 0);
+        for (int64_t i = 1; v->count > 0; i++) {
+            check_open(L, index, &file_kind, "file");
+            if (!attune_value_next(v, &element)) break;
+            push_value(L, index, &element);
+            lua_rawseti(L, -2, i);
+        }
+        break;
+    }
+    }
+}
+
+/* Pushes the metadata of the open file in handle `index` as a table. */
+static void push_metadata(lua_State *L, int index) {
+    const attune_file *f = *(attune_file **)check_open(L, index, &file_kind, "file");
+    const int64_t n = attune_file_texts(f);
+    attune_value v;
+    lua_createtable(L, 0, (int)n);
+    for (int64_t i = 0; i < n; i++) {
+        f = *(attune_file **)check_open(L, index, &file_kind, "file");
+        lua_pushstring(L, attune_file_text(f, i, &v));
+        check_open(L, index, &file_kind, "file");
+        push_value(L, index, &v);
+        lua_rawset(L, -3);
+    }
+}
+
+static int f_metadata(lua_State *L) {
+    push_metadata(L, 1);
+    return 1;
+}
+
+static const luaL_Reg methods[] = {{"info", f_info},
+                                   {"read", f_read},
+                                   {"close", NULL},
+                                   {NULL, NULL}},
+                      fields[] = {{"names", f_names}, {"metadata", f_metadata}, {NULL, NULL}};
+
+const handle_kind file_kind = {.type = "attune.file",
+                               .argument = "file",
+                               .noun = "file",
+                               .size = sizeof(attune_file *),
+                               .is_open = f_is_open,
+                               .close = f_close,
+                               .describe = f_describe,
+                               .methods = methods,
+                               .fields = fields};
+
+/* ---- whole files ----------------------------------------------------------------------------- */
+
+static int load(lua_State *L) {
+    enum { PATH = 1, FILE_HANDLE, TENSORS };
+    lua_settop(L, 1);
+    attune_status status = open_path(L, check_text(L, PATH, "path", "a file's name"));
+    if (status != ATTUNE_OK) return push_file_failure(L, status);
+    const attune_file *f = *(attune_file **)check_open(L, FILE_HANDLE, &file_kind, "file");
+    const int64_t n = attune_file_tensors(f);
+    lua_createtable(L, 0, (int)n);
+    for (int64_t i = 0; i < n; i++) {
+        f = *(attune_file **)check_open(L, FILE_HANDLE, &file_kind, "file");
+        const attune_stored stored = attune_file_tensor(f, i);
+        if (stored.dtype == ATTUNE_DTYPES) {
+            push_unread(L, &stored);
+        } else {
+            attune_tensor *t = push_tensor(L);
+            f = *(attune_file **)check_open(L, FILE_HANDLE, &file_kind, "file");
+            core_runs = 1;
+            status = attune_file_read(f, i, ATTUNE_DTYPES, t);
+            core_runs = 0;
+            if (status != ATTUNE_OK) return push_file_failure(L, status);
+        }
+        f = *(attune_file **)check_open(L, FILE_HANDLE, &file_kind, "file");
+        lua_setfield(L, TENSORS, attune_file_tensor(f, i).name);
+    }
+    push_metadata(L, FILE_HANDLE);
+    return 2;
+}
+
 void open_files(lua_State *L) {
-    static const luaL_Reg functions[] = {{"load", load}, {"save", save}, {NULL, NULL}};
-    luaL_newmetatable(L, ARCHIVE_TYPE);
-    lua_pushcfunction(L, a_close);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    static const luaL_Reg functions[] = {{"load", load}, {"open", open_file}, {NULL, NULL}};
     static const luaL_Reg of_unread[] = {
         {"__index", u_index}, {"__tostring", u_tostring}, {NULL, NULL}};
+    define_handle(L, &file_kind, NULL);
+    lua_pop(L, 1);
     luaL_newmetatable(L, UNREAD_TYPE);
     luaL_setfuncs(L, of_unread, 0);
     lua_pop(L, 1);

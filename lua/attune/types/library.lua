@@ -17,17 +17,42 @@
 ---@field build string compiler and flags
 local attune = {}
 
---- safetensors. nil, message, code when the file cannot be read or is malformed.
+---@alias attune.Metadata string|number|boolean|(string|number|boolean)[]
+
+--- An open file of tensors, read one tensor at a time.
+---@class attune.File
+---@field names string[] in the order of the file
+---@field metadata table<string, attune.Metadata>
+---@field info fun(self, name: string): attune.StoredTensor?
+---@field read fun(self, name: string, dtype?: string): attune.Tensor?, string?, any
+---@field close fun(self)
+
+---@class attune.StoredTensor
+---@field format string in the file: F32, BF16, Q4_K ..
+---@field dtype? string as what it is read; nil: it cannot be read
+---@field shape integer[]
+---@field bytes integer in the file
+
+--- Opens a safetensors file, the index of shards (.index.json), or a GGUF file, and reads its header.
+--- nil, message, code when the file cannot be read or is malformed.
+---@param path string
+---@return attune.File?
+---@return string? message
+---@return any code
+function attune.open(path) end
+--- Reads a file whole: as open, then every tensor.
 ---@param path string
 ---@return table<string, attune.Tensor>? tensors
----@return table<string, string>|string metadata
+---@return table<string, attune.Metadata>|string metadata
 function attune.load(path) end
+--- Writes safetensors, or GGUF where the path ends with .gguf.
 ---@param path string
 ---@param tensors table<string, attune.Tensor>
----@param metadata? table<string, string>
+---@param metadata? table<string, attune.Metadata> safetensors: texts only
+---@param options? {q8_0?: boolean} GGUF: matrices in blocks of Q8_0
 ---@return true?
 ---@return string? message
-function attune.save(path, tensors, metadata) end
+function attune.save(path, tensors, metadata, options) end
 ---@return number seconds, monotonic
 function attune.clock() end
 --- Sets where random numbers without a seed start.
