@@ -11,8 +11,9 @@ local output = require "attune.cli.output"
 local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
 
-local order = {"run", "list", "show", "plot", "report", "export", "info", "env", "repl"}
-local planned = {compare = true, model = true}
+local order = {"run", "list", "show", "plot", "report", "export", "model", "info", "env",
+  "repl"}
+local planned = {compare = true}
 
 local function say(message) output.complain("attune", message) end
 

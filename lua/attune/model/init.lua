@@ -1,0 +1,68 @@
+--- Models: presets and what they cost, files, generation, text. Each subject is a file of this
+--- folder that is loaded when it is first used.
+local config = require "attune.model.config"
+local options = require "attune.util.options"
+local presets = require "attune.model.presets"
+local suggest = require "attune.util.suggest"
+
+local model = {}
+
+local function copied(value)
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, inner in pairs(value) do copy[key] = copied(inner) end
+  return copy
+end
+
+--- The names of the presets.
+---@return string[]
+function model.presets()
+  local names = {}
+  for i, preset in ipairs(presets) do names[i] = preset.name end
+  return names
+end
+
+--- The configuration of a published model, a copy that may be changed.
+---@param name string
+---@param changes? table fields in place of the preset's, such as {kv_heads = 1}
+---@return attune.model.Config
+function model.preset(name, changes)
+  if type(name) ~= "string" then
+    error(("name: expected the name of a preset, got %s"):format(options.describe(name)), 2)
+  end
+  for _, preset in ipairs(presets) do
+    if preset.name == name then
+      local cfg = config.new(copied(preset))
+      if changes == nil then return cfg end
+      cfg = config.with(cfg, changes, 2)
+      return cfg
+    end
+  end
+  error(("unknown preset '%s'; %s"):format(name, suggest(name, model.presets())), 2)
+end
+
+--- A configuration of your own, from the fields that presets have.
+---@param fields table layers, d_model, heads, head_dim, kv_heads, d_ff, vocab, mlp, norm, position,
+---  block = "serial"|"parallel", and what presets.lua lists
+---@return attune.model.Config
+function model.config(fields)
+  local o = options.read(fields, config.fields, 2, "fields", "such as {layers = 2, ..}")
+  local cfg = config.with({}, o, 2)
+  return cfg
+end
+
+--- The names of the hardware table; the last one, "this", is the machine that runs.
+---@return string[]
+function model.hardware_names() return require "attune.model.hardware".names() end
+
+--- Memory, bandwidth and peak of one chip. "this" is measured now.
+---@param name string
+---@return attune.model.Hardware
+function model.hardware(name)
+  if type(name) ~= "string" then
+    error(("name: expected the name of hardware, got %s"):format(options.describe(name)), 2)
+  end
+  return require "attune.model.hardware".get(name, 2)
+end
+
+return model

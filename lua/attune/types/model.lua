@@ -1,0 +1,66 @@
+---@meta
+-- Types of models and what they cost, for a Lua language server. Nothing loads this file.
+
+---@alias attune.model.CacheDtype "f32"|"bf16"|"f16"|"i8"
+
+--- The fields of a configuration; presets.lua describes those that are rare.
+---@class attune.model.Fields
+---@field name? string
+---@field layers integer
+---@field d_model integer
+---@field heads integer
+---@field head_dim integer
+---@field kv_heads integer
+---@field d_ff integer
+---@field vocab integer
+---@field mlp "relu"|"gelu"|"gelu_tanh"|"silu"|"swiglu"|"geglu"|"reglu"|"glu"
+---@field norm "layernorm"|"rmsnorm"
+---@field position attune.PositionName
+---@field block? "serial"|"parallel"
+---@field context? integer
+---@field window? integer|false
+---@field tied? boolean
+---@field bias? boolean
+
+---@class attune.model.Config: attune.model.Fields
+---@field parameters integer
+---@field active_parameters integer that one token uses
+local Config = {}
+--- Parameters and FLOPs of one decoded token, by part.
+---@param given? {context?: integer, source?: integer}
+---@return attune.model.Part[]
+function Config:parts(given) end
+---@param given? {context?: integer, source?: integer}
+---@return integer
+function Config:flops(given) end
+--- The formula's bytes, exact, not rounded to the tiles of attune's cache.
+---@param given {context: integer, batch?: integer, dtype?: attune.model.CacheDtype,
+---  source?: integer}
+---@return integer
+function Config:kv_bytes(given) end
+--- What attune's own caches take.
+---@param given {context: integer, batch?: integer, dtype?: attune.model.CacheDtype,
+---  source?: integer}
+---@return integer
+function Config:cache_bytes(given) end
+---@param given {batch?: integer, memory: integer, fraction?: number, chips?: integer,
+---  sharding?: "heads"|"batch", dtype?: attune.model.CacheDtype}
+---@return integer|number tokens; math.huge where a window fits
+function Config:longest_context(given) end
+--- One decoding step by the roofline.
+---@param given {hardware: string|attune.model.Hardware, batch?: integer, context?: integer,
+---  source?: integer, weights?: string, cache?: attune.model.CacheDtype, chips?: integer,
+---  sharding?: "heads"|"batch"}
+---@return attune.model.Step
+function Config:decode(given) end
+--- The model as it is, then with MHA, GQA-8, MQA, an i8 cache and a window.
+---@param given table as of decode, and window
+---@return attune.model.Variant[]
+function Config:variants(given) end
+---@param changes attune.model.Fields
+---@return attune.model.Config
+function Config:with(changes) end
+---@return string the block as text
+function Config:draw() end
+---@return string the block as SVG
+function Config:svg() end

@@ -1,0 +1,409 @@
+--- Presets and the cost model: parameters, bytes of the cache, FLOPs, the roofline, the pictures.
+local attune = require "attune"
+local expect = require "tests.support.expect"
+local json = require "attune.util.json"
+local model = require "attune.model"
+
+-- Published configurations: parameters, and KiB of bf16 keys and values per token. The totals are
+-- those of the published files.
+local published = {
+  {"falcon-7b", 6921720704, 8},
+  {"falcon-40b", 41303293952, 120},
+  {"falcon-180b", 178557088768, 160},
+  {"falcon-rw-1b", 1311625216, 192},
+  {"palm-8b", 8632012800, 32},
+  {"palm-62b", 62495662080, 64},
+  {"palm-540b", 540356474880, 118},
+  {"starcoder", 15517456384, 20},
+  {"starcoderbase-1b", 1137207296, 12},
+  {"santacoder", 1124886528, 12},
+  {"t5-base", 222903552, 36},
+  {"gpt2", 124439808, 36},
+  {"gpt3-175b", 174604259328, 4608},
+  {"llama2-7b", 6738415616, 512},
+  {"llama2-70b", 68976648192, 320},
+  {"llama3-8b", 8030261248, 128},
+  {"gpt-neox-20b", 20554567680, 1056},
+  {"gpt-j-6b", 6050882784, 448},
+  {"mpt-7b", 6649286656, 512},
+  {"mistral-7b", 7241732096, 128},
+  {"gemma-2b", 2506172416, 18},
+  {"deepseek-v2", 235741434880, 67.5},
+}
+
+local function sum(list, field)
+  local total = 0
+  for _, part in ipairs(list) do total = total + part[field] end
+  return total
+end
+
+-- fn raises an error that holds every text.
+local function refused(fn, first, ...)
+  local message = expect.fails_with(first, fn)
+  for _, words in ipairs {...} do assert.truthy(message:find(words, 1, true), message) end
+end
+
+local function near(expected, got, bound)
+  assert.is_true(math.abs(expected - got) <= bound, ("%.17g, %.17g"):format(expected, got))
+end
+
+describe("the presets", function()
+  it("are the published models, in order", function()
+    local names = {}
+    for i, row in ipairs(published) do names[i] = row[1] end
+    assert.same(names, model.presets())
+  end)
+  for _, row in ipairs(published) do
+    it(row[1] .. " has the published number of parameters and bytes per token", function()
+      local cfg = model.preset(row[1])
+      assert.equal(row[2], cfg.parameters)
+      assert.equal(row[2], sum(cfg:parts(), "parameters"))
+      assert.equal(row[3] * 1024, cfg:kv_bytes {context = 1, source = 0, dtype = "bf16"})
+    end)
+  end
+  it("count falcon-180b's head when it is not tied", function()
+    assert.equal(179522565120, model.preset("falcon-180b", {tied = false}).parameters)
+  end)
+  it("give the bytes that full multi-head attention would take", function()
+    for name, kib in pairs {
+      ["falcon-7b"] = 568, ["falcon-40b"] = 1920, ["palm-8b"] = 512, ["palm-540b"] = 5664,
+      starcoder = 960, ["gemma-2b"] = 144,
+    } do
+      local cfg = model.preset(name)
+      cfg.kv_heads = cfg.heads
+      assert.equal(kib * 1024, cfg:kv_bytes {context = 1}, name)
+    end
+  end)
+  it("are copies: a change stays in one of them", function()
+    local first = model.preset "falcon-7b"
+    first.rope.base, first.kv_heads = 1, 71
+    assert.equal(10000, model.preset "falcon-7b".rope.base)
+    assert.equal(6921720704, model.preset "falcon-7b".parameters)
+    assert.is_true(first.parameters > 6921720704)
+  end)
+end)
+
+describe("a configuration of one's own", function()
+  local small = {
+    layers = 2, d_model = 8, heads = 2, kv_heads = 1, head_dim = 4, d_ff = 16, vocab = 10,
+    mlp = "gelu", norm = "rmsnorm", position = "none", tied = true,
+  }
+  it("is counted from its fields", function()
+    local attention, mlp = 8 * 8 + 2 * 8 * 4 + 8 * 8, 2 * 8 * 16
+    assert.equal(10 * 8 + 2 * (attention + mlp + 2 * 8) + 8, model.config(small).parameters)
+  end)
+  it("refuses what is missing, unknown or too large", function()
+    refused(function() model.config {layers = 2} end, "d_model", "expected an integer", "nil")
+    refused(function() model.config {layer = 2} end, "layer", "layers")
+    refused(function() model.preset("gpt2", {norm = "batchnorm"}) end, "norm", "rmsnorm")
+    refused(function() model.preset("gpt2", {mlp = 3}) end, "mlp", "swiglu")
+    refused(function() model.preset "gtp2" end, "gtp2", "gpt2")
+    refused(function() model.preset(7) end, "name", "7")
+    refused(function() model.preset("gpt2", {vocab = 1 << 31}) end, "vocab", "2^31")
+    local cfg = model.preset "gpt2"
+    cfg.layers = "12"
+    refused(function() return cfg.parameters end, "layers", "'12'")
+    refused(function() model.preset("gpt2"):kv_bytes {context = 1 << 60} end, "2^62")
+    refused(function() model.preset("gpt2"):kv_bytes {context = 1.5} end, "context", "1.5")
+    refused(function() model.preset("gpt2"):kv_bytes {dtype = "f64"} end, "dtype", "bf16")
+    refused(function() model.preset("gpt2"):kv_bytes {contxt = 1} end, "contxt", "context")
+  end)
+end)
+
+describe("the cache", function()
+  local dtypes = {"f32", "bf16", "f16", "i8"}
+  -- What attune's caches take for a model: one per layer.
+  local function measured(cfg, batch, context, dtype)
+    local cache = attune.cache {
+      batch = batch, kv_heads = cfg.kv_heads, head_dim = cfg.head_dim, dtype = dtype,
+      capacity = context, window = cfg.window and cfg.window < context and cfg.window or nil,
+    }
+    return cfg.layers * cache.nbytes
+  end
+  it("of attune takes to the byte what the model says, for every dtype", function()
+    for _, name in ipairs {"falcon-7b", "palm-8b", "gpt-neox-20b", "gemma-2b"} do
+      local cfg = model.preset(name)
+      for _, dtype in ipairs(dtypes) do
+        for _, context in ipairs {1, 64, 100, 1024} do
+          local o = {context = context, batch = 2, dtype = dtype}
+          local bytes = measured(cfg, 2, context, dtype)
+          assert.equal(bytes, cfg:cache_bytes(o))
+          if context % 64 == 0 then assert.equal(bytes, cfg:kv_bytes(o)) end
+        end
+      end
+    end
+  end)
+  it("of attune is rounded up in tokens, in head_dim and to a ring", function()
+    local cfg = model.preset("falcon-7b", {head_dim = 40, window = 100})
+    for _, dtype in ipairs(dtypes) do
+      for _, context in ipairs {1, 64, 100, 101, 1024} do
+        local o = {context = context, dtype = dtype}
+        assert.equal(measured(cfg, 1, context, dtype), cfg:cache_bytes(o))
+        assert.is_true(cfg:cache_bytes(o) > cfg:kv_bytes(o))
+      end
+    end
+  end)
+  it("of an encoder-decoder holds the source too", function()
+    local cfg = model.preset "t5-base"
+    assert.equal(cfg:kv_bytes {context = 100, source = 0} * 3,
+      cfg:kv_bytes {context = 100, source = 200})
+  end)
+  it("of a window stops growing", function()
+    local cfg = model.preset "mistral-7b"
+    assert.equal(131072 * 4096, cfg:kv_bytes {context = 32768})
+    assert.equal(131072 * 4095, cfg:kv_bytes {context = 4095})
+  end)
+end)
+
+describe("the longest context", function()
+  -- Pope et al. 2022 (arXiv 2211.05102), table 1: PaLM-540B, 64 TPU v4, 30% of memory for keys.
+  local function longest(cfg, batch, sharding)
+    return cfg:longest_context {
+      batch = batch, memory = 32 << 30, fraction = 0.3, chips = 64, sharding = sharding,
+      dtype = "bf16",
+    }
+  end
+  local palm = model.preset "palm-540b"
+  local padded = palm:with {heads = 64, kv_heads = 64, head_dim = 128}
+  for _, row in ipairs {
+    {"multi-head", padded, "heads", {[128] = 1320, [512] = 330}},
+    {"multi-query, sharded by heads", palm, "heads", {[128] = 660, [512] = 165}},
+    {"multi-query, sharded by batch", palm, "batch", {[128] = 43000, [512] = 10700}},
+  } do
+    it("is that of Pope's table 1 within 1.5%: " .. row[1], function()
+      for batch, tokens in pairs(row[4]) do
+        local ratio = longest(row[2], batch, row[3]) / tokens
+        assert.is_true(ratio > 1 / 1.015 and ratio < 1.015, ("%d: %.4f"):format(batch, ratio))
+      end
+    end)
+  end
+  it("fits, and one token more does not", function()
+    local cfg, memory = model.preset "llama3-8b", 10 ^ 9 // 1
+    local tokens = cfg:longest_context {batch = 3, memory = memory, dtype = "i8"}
+    assert.is_true(cfg:kv_bytes {context = tokens, batch = 3, dtype = "i8"} <= memory)
+    assert.is_true(cfg:kv_bytes {context = tokens + 1, batch = 3, dtype = "i8"} > memory)
+  end)
+  it("has no end where a window fits", function()
+    assert.equal(math.huge, model.preset "mistral-7b":longest_context {memory = 1 << 40})
+    assert.equal(8191, model.preset "mistral-7b":with {window = 8192}:longest_context {
+      memory = 131072 * 8192 - 1,
+    })
+  end)
+  it("needs the memory of a chip", function()
+    local cfg = model.preset "gpt2"
+    refused(function() cfg:longest_context {batch = 1} end, "memory", "nil")
+    refused(function() cfg:longest_context {memory = 1, fraction = 2} end, "fraction", "2")
+    refused(function() cfg:longest_context {memory = 1, sharding = "rows"} end, "sharding",
+      "batch, heads")
+  end)
+end)
+
+describe("FLOPs per token", function()
+  it("are two per weight, and those over the keys", function()
+    local cfg = model.preset "falcon-7b"
+    local flops = {}
+    for _, part in ipairs(cfg:parts {context = 1000}) do flops[part.name] = part.flops end
+    assert.equal(0, flops.embedding)
+    assert.equal(2 * 5285871616, flops.mlp)
+    assert.equal(2 * 1340080128 + 32 * 4 * 71 * 64 * 1000, flops.attention)
+    assert.equal(2 * 65024 * 4544, flops.head)
+    assert.equal(cfg:flops {context = 1000}, sum(cfg:parts {context = 1000}, "flops"))
+  end)
+  it("of a window do not grow beyond it", function()
+    local cfg = model.preset "mistral-7b"
+    assert.equal(cfg:flops {context = 4096}, cfg:flops {context = 30000})
+    assert.is_true(cfg:flops {context = 4095} < cfg:flops {context = 4096})
+  end)
+  it("of experts are those of the chosen ones", function()
+    local cfg = model.preset "deepseek-v2"
+    assert.is_true(cfg.active_parameters < cfg.parameters / 10)
+    -- The paper: 21 billion parameters per token.
+    assert.is_true(math.abs(cfg.active_parameters / 21e9 - 1) < 0.03)
+  end)
+end)
+
+describe("a decoding step", function()
+  local chip = {memory = 80000000000, bandwidth = 2e12, flops = 300e12}
+  it("reads weights once and every sequence's cache, at the roofline", function()
+    local cfg = model.preset "llama2-7b"
+    local step = cfg:decode {hardware = chip, batch = 4, context = 1024}
+    local head, embedding = 32000 * 4096, 32000 * 4096
+    local matrices = cfg.parameters - embedding - 65 * 4096
+    local bytes = matrices * 2 + cfg:kv_bytes {context = 1024, batch = 4}
+    assert.equal(bytes, sum(step.parts, "bytes"))
+    near(bytes / 2e12, step.seconds, 1e-12)
+    near(4 / step.seconds, step.tokens_per_second, 1e-9 * step.tokens_per_second)
+    assert.equal(head * 2, step.parts[#step.parts].bytes)
+    assert.equal(cfg.parameters * 2, step.memory.weights)
+    assert.is_true(step.fits)
+  end)
+  it("is limited by arithmetic with a large batch", function()
+    local step = model.preset "llama2-7b":decode {hardware = chip, batch = 1000, context = 1}
+    assert.equal("arithmetic", step.parts[1].bound)
+    near(2 * 32 * 4 * 4096 ^ 2 * 1000 / 300e12, step.parts[1].seconds, 1e-12)
+  end)
+  it("is compute-bound over the keys from bytes * peak / (2 * bandwidth) heads per kv head", function()
+    local limit = 2 * chip.flops / (2 * chip.bandwidth)
+    for heads, bound in pairs {[limit - 1] = "memory", [limit + 1] = "arithmetic"} do
+      local cfg = model.preset("falcon-7b", {heads = heads // 1 | 0})
+      assert.equal(bound, cfg:decode {hardware = chip, context = 4096}.parts[2].bound)
+    end
+  end)
+  it("names the batch and the context that fit beside the weights", function()
+    local cfg = model.preset "falcon-7b"
+    local step = cfg:decode {hardware = "a100-80g", batch = 64, context = 8192}
+    local function fits(batch, context)
+      return cfg:decode {hardware = "a100-80g", batch = batch, context = context}.fits
+    end
+    assert.is_true(fits(step.max_batch, 8192))
+    assert.is_false(fits(step.max_batch + 1, 8192))
+    assert.is_true(fits(64, step.longest_context))
+    assert.is_false(fits(64, step.longest_context + 1))
+    assert.equal(0, cfg:decode {hardware = {memory = 1, bandwidth = 1, flops = 1}}.max_batch)
+  end)
+  it("is shared by chips; one kv head has a copy on each unless the batch is divided", function()
+    local cfg = model.preset "palm-540b"
+    local function step(sharding)
+      return cfg:decode {
+        hardware = "tpu-v4", chips = 64, batch = 128, context = 2048, sharding = sharding,
+      }
+    end
+    local all = cfg:kv_bytes {context = 2048, batch = 128}
+    assert.equal(all, step "heads".memory.cache)
+    assert.equal(all // 64, step "batch".memory.cache)
+    assert.equal(cfg.parameters * 2 / 64, step "batch".memory.weights)
+  end)
+  it("compares other attention", function()
+    local variants = model.preset "llama2-7b":variants {
+      hardware = "a100-80g", batch = 8, context = 8192, window = 1024,
+    }
+    local bytes = {}
+    for i, v in ipairs(variants) do bytes[i] = {v.name, v.kv_bytes} end
+    local full = 524288 * 8192 * 8
+    assert.same({
+      {"MHA, as it is", full}, {"GQA-8", full // 4}, {"MQA", full // 32},
+      {"MHA, i8 cache", full // 256 * 132}, {"MHA, window 1024", full // 8},
+    }, bytes)
+    assert.equal(6738415616 - 32 * 2 * 4096 * 31 * 128, variants[3].config.parameters)
+  end)
+  it("refuses unknown hardware and dtypes", function()
+    local cfg = model.preset "gpt2"
+    refused(function() cfg:decode {hardware = "a10"} end, "hardware", "a10")
+    refused(function() cfg:decode {} end, "hardware", "nil")
+    refused(function() cfg:decode {hardware = {memory = 1, flops = 1}} end, "bandwidth")
+    refused(function() cfg:decode {hardware = "tpu-v4", weights = "i4"} end, "weights", "q4_0")
+    refused(function() cfg:decode {hardware = "tpu-v4", cache = "f64"} end, "dtype", "i8")
+  end)
+  it("runs on the hardware of the table, and on this machine, measured", function()
+    for _, name in ipairs(model.hardware_names()) do
+      local chip_of_table = model.hardware(name)
+      for _, field in ipairs {"memory", "bandwidth", "flops"} do
+        assert.is_true(chip_of_table[field] > 0, name)
+      end
+      assert.truthy(chip_of_table.source:find "%S")
+    end
+  end)
+end)
+
+describe("Shazeer's translation model", function()
+  -- Shazeer 2019 (arXiv 1911.02150), tables 1 and 3: 6 + 6 layers, batch 1024, 128 tokens each.
+  local function translation(kv_heads, d_ff)
+    return model.config {
+      kind = "encoder-decoder", layers = 6, encoder_layers = 6, d_model = 1024, heads = 8,
+      head_dim = 128, kv_heads = kv_heads, d_ff = d_ff, vocab = 32768, mlp = "relu",
+      norm = "layernorm", position = "none", tied = true,
+    }
+  end
+  it("has as many parameters with one kv head and an MLP of 5440", function()
+    assert.equal(translation(8, 4096).parameters, translation(1, 5440).parameters)
+  end)
+  it("reads 8 times fewer bytes of keys and values, and no other part gains more", function()
+    local board = {memory = 64000000000, bandwidth = 2.4e12, flops = 180e12}
+    local function step(cfg)
+      return cfg:decode {hardware = board, batch = 1024, context = 128, source = 128}
+    end
+    local mha, mqa = step(translation(8, 4096)), step(translation(1, 5440))
+    for i, part in ipairs(mha.parts) do
+      local ratio = part.bytes / mqa.parts[i].bytes
+      if part.name == "keys and values" then
+        assert.equal(8, ratio)
+      else
+        assert.is_true(ratio < 2)
+      end
+    end
+    assert.is_true(mha.seconds / mqa.seconds > 2)
+  end)
+end)
+
+describe("the picture of a block", function()
+  for _, name in ipairs(model.presets()) do
+    it("closes every box and names every size: " .. name, function()
+      local cfg = model.preset(name)
+      local drawn = cfg:draw()
+      local function count(c) return select(2, drawn:gsub(c, c)) end
+      assert.equal(count "⊕", cfg.block == "parallel" and 1 or name == "t5-base" and 3 or 2)
+      for _, size in ipairs {cfg.vocab, cfg.d_model, cfg.layers} do
+        assert.truthy(drawn:find(("%d"):format(size), 1, true), size)
+      end
+      for line in drawn:gmatch "[^\n]+" do assert.is_true(utf8.len(line) <= 100) end
+      local svg = cfg:svg()
+      assert.equal(select(2, svg:gsub("<text", "")), select(2, svg:gsub("</text>", "")))
+      assert.truthy(svg:find("</svg>", 1, true))
+    end)
+  end
+end)
+
+describe("attune model", function()
+  local build = os.getenv "ATTUNE_BUILD_DIR" or "build"
+  local function attune_model(arguments)
+    local pipe = assert(io.popen(("%s/attune model %s 2>&1"):format(build, arguments)))
+    local output = pipe:read "a"
+    local _, _, status = pipe:close()
+    return output, status
+  end
+  it("lists the presets", function()
+    local output, status = attune_model ""
+    assert.equal(0, status)
+    for _, name in ipairs(model.presets()) do assert.truthy(output:find(name, 1, true), name) end
+  end)
+  it("prints parameters, the block, the cache and a step", function()
+    local output, status = attune_model "falcon-7b --on a100-80g --batch 64 --context 8192"
+    assert.equal(0, status)
+    for _, words in ipairs {
+      "6,921,720,704", "LayerNorm", "8,192 bytes per token", "4.00 GiB", "fits", "MHA", "GQA-8",
+      "i8 cache", "window 4096", "NVIDIA A100",
+    } do
+      assert.truthy(output:find(words, 1, true), words)
+    end
+  end)
+  it("prints the same numbers as JSON", function()
+    local output, status = attune_model "falcon-7b --json --on tpu-v4 --batch 2 --context 128"
+    assert.equal(0, status)
+    local record = assert(json.decode(output))
+    assert.equal(6921720704, record.parameters)
+    assert.equal(2 * 128 * 8192, record.cache.bytes)
+    assert.equal(5, #record.parts)
+    local step = model.preset "falcon-7b":decode {hardware = "tpu-v4", batch = 2, context = 128}
+    assert.equal(step.seconds, record.step.seconds)
+    assert.equal("MHA", record.variants[2].name)
+  end)
+  it("writes the picture as SVG", function()
+    local path = os.tmpname()
+    assert.equal(0, select(2, attune_model("gpt2 --svg " .. path)))
+    local file = assert(io.open(path))
+    assert.equal(model.preset "gpt2":svg(), file:read "a")
+    file:close()
+    os.remove(path)
+  end)
+  it("ends with 2 on misuse, and says what it expected", function()
+    for arguments, words in pairs {
+      ["falcn-7b"] = "falcon-7b", ["gpt2 --on a10"] = "a10", ["gpt2 --chips 2"] = "--on",
+      ["gpt2 --context 0"] = "at least 1", ["gpt2 --cache f64"] = "i8",
+      ["gpt2 --on tpu-v4 --weights i4"] = "q4_0",
+    } do
+      local output, status = attune_model(arguments)
+      assert.equal(2, status, arguments)
+      assert.truthy(output:find(words, 1, true), output)
+    end
+  end)
+end)
