@@ -242,7 +242,7 @@ describe("a decoding step", function()
     assert.equal("arithmetic", step.parts[1].bound)
     near(2 * 32 * 4 * 4096 ^ 2 * 1000 / 300e12, step.parts[1].seconds, 1e-12)
   end)
-  it("is compute-bound over the keys from bytes * peak / (2 * bandwidth) heads per kv head", function()
+  it("is compute-bound over keys from bytes * peak / (2 * bandwidth) heads per kv head", function()
     local limit = 2 * chip.flops / (2 * chip.bandwidth)
     for heads, bound in pairs {[limit - 1] = "memory", [limit + 1] = "arithmetic"} do
       local cfg = model.preset("falcon-7b", {heads = heads // 1 | 0})
