@@ -25,10 +25,16 @@ local function titles(title, what)
 end
 
 local function draw(folder, name, script, data)
+  local whole, why = gnuplot.script(name, {size = size, script = script}, "screen")
   for _, format in ipairs {"svg", "png"} do
-    local picture, why = gnuplot.draw(format, size, script, data)
-    local ok = picture ~= nil
-    if ok then ok, why = files.write(("%s%s.%s"):format(folder, name, format), picture) end
+    local made
+    if whole then
+      made, why = gnuplot.draw(format, name, gnuplot.texts_for(whole, format),
+        gnuplot.texts_for(data, format))
+    end
+    local ok = made ~= nil
+    local path = ("%s%s.%s"):format(folder, name, format)
+    if ok then ok, why = files.write(path, made["." .. format]) end
     if not ok then io.stderr:write("bench: ", name, ": ", why, "\n") end
   end
 end

@@ -1,31 +1,56 @@
 # theme.gp - the look that all figures have in common.
-# Set before this file is loaded: format (svg, png or pdf), width and height in inches. gnuplot runs
-# in a folder of its own: the data is figure.dat and the picture is figure.FORMAT.
+# Set before these lines: format (svg, png, pdf or tex), theme (screen, print, dark or slides), name
+# (of the files, without an ending), width and height in inches.
 # Fonts: in all formats a font of 100 is one inch; svg has 100 pixels per inch, png takes 200 pixels
 # per inch. The cairo terminals take a point for 4/3 of a pixel or point, which fontscale undoes.
-# Colours: Okabe and Ito, which readers with any colour vision tell apart. The shapes differ too, for
-# print in grey.
+# LaTeX chooses the fonts of tex: the picture is NAME-latex.pdf, its texts are NAME-latex.tex.
+# Colours: Okabe and Ito, which readers with any colour vision tell apart. The shapes differ too, and
+# in the theme print the dashes, for paper without colours.
 set encoding utf8
 set micro
 set minussign
-if (format eq 'svg') set terminal svg size 100*width, 100*height dynamic \
-  font 'DejaVu Sans,17' linewidth 1.6 noenhanced background '#ffffff'
-if (format eq 'png') set terminal pngcairo size 200*width, 200*height \
-  font 'DejaVu Sans,17' fontscale 1.5 linewidth 3 noenhanced background '#ffffff'
-if (format eq 'pdf') set terminal pdfcairo size width in, height in \
-  font 'DejaVu Sans,17' fontscale 0.54 linewidth 1.6 noenhanced background '#ffffff'
-set output 'figure.'.format
-data = 'figure.dat'
+dark = theme eq 'dark'
+thick = theme eq 'slides' ? 1.5 : theme eq 'print' ? 0.8 : 1.0
+ground = dark ? '#17181A' : '#FFFFFF'
+ink = dark ? '#E8E8EA' : theme eq 'print' ? '#000000' : '#222222'
+quiet = dark ? '#A6ABB3' : theme eq 'print' ? '#333333' : '#6B6B6B'
+warned = dark ? '#F0B95A' : '#A34A00'
+rule = dark ? '#8A8F98' : '#555555' # axes
+grid = dark ? '#33363B' : '#E4E4E4'
+accent = dark ? '#5AB4E5' : '#0072B2'
+if (dark) {
+  array colour[8] = ['#5AB4E5', '#F08A4B', '#3CC79A', '#E29FC6', '#F2BC3D', '#9AD3F5', '#E8E8EA', '#9A9A9A']
+  array grey[4] = ['#5A5E66', '#7C818A', '#9DA2AB', '#45484F']
+} else {
+  array colour[8] = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#7F7F7F']
+  array grey[4] = ['#BDBDBD', '#8C8C8C', '#6B6B6B', '#D9D9D9']
+}
+array shape[8] = [7, 5, 9, 13, 11, 15, 6, 4]
+if (format eq 'svg') {
+  set terminal svg size 100*width, 100*height dynamic font 'DejaVu Sans,17' \
+    linewidth 1.6*thick noenhanced background ground
+}
+if (format eq 'png') {
+  set terminal pngcairo size 200*width, 200*height font 'DejaVu Sans,17' fontscale 1.5 \
+    linewidth 3*thick noenhanced background ground
+}
+if (format eq 'pdf') {
+  set terminal pdfcairo size width in, height in font 'DejaVu Sans,17' fontscale 0.54 \
+    linewidth 1.6*thick noenhanced background ground
+}
+if (format eq 'tex') {
+  set terminal cairolatex pdf input size width in, height in linewidth 1.6*thick noenhanced
+}
+set output name.(format eq 'tex' ? '-latex.tex' : '.'.format)
+data = name.'.tsv'
+do for [i=1:8] {
+  dash = theme eq 'print' ? i : 1
+  set style line i linecolor rgb colour[i] linewidth 1.6 pointtype shape[i] dashtype dash
+}
 unset key
-set border 3 linecolor rgb '#555555'
-set tics nomirror out textcolor rgb '#333333' scale 0.6
-set grid linecolor rgb '#E4E4E4' linewidth 0.5 linetype 1
+set border 3 linecolor rgb rule
+set tics nomirror out textcolor rgb quiet scale 0.6
+set grid linecolor rgb grid linewidth 0.5 linetype 1
 set pointintervalbox 0
 set pointsize (format eq 'svg' ? 0.55 : 1.1) # the svg terminal draws points larger
 sign = (format eq 'svg' ? 0.9 : 1.8) # size of the points in legends
-array colour[8] = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', \
-  '#E69F00', '#56B4E9', '#000000', '#7F7F7F']
-array shape[8] = [7, 5, 9, 13, 11, 15, 6, 4]
-ink = '#222222'
-quiet = '#6B6B6B'
-warned = '#A34A00'

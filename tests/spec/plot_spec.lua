@@ -65,7 +65,7 @@ describe("plots", function()
         against = {m = "x"},
       }})
     local dir, made, warnings = drawn(r)
-    assert.same(15, #made, table.concat(warnings, "; "))
+    assert.same(25, #made, table.concat(warnings, "; "))
     assert.same({}, warnings)
     local svg = files.read(dir .. "/plots/01-y.svg")
     -- A quote becomes a typographic one: gnuplot ends a string at a doubled quote at its start.
@@ -87,7 +87,7 @@ describe("plots", function()
       {9, 9, 9, 9}, {0, 1, 2, 2},
     }, {{0, 0, 0, 0}}
     local dir, made, warnings = drawn(r)
-    assert.same(3, #made, table.concat(warnings, "; "))
+    assert.same(5, #made, table.concat(warnings, "; "))
     local svg = files.read(dir .. "/plots/01-y.svg"):lower()
     local function count(colour)
       return select(
@@ -110,7 +110,7 @@ describe("plots", function()
     local function svg_of(cells)
       r.points[1].metrics.y.samples = {cells}
       local dir, made, warnings = drawn(r)
-      assert.same(3, #made, table.concat(warnings, "; "))
+      assert.same(5, #made, table.concat(warnings, "; "))
       local svg = files.read(dir .. "/plots/01-y.svg")
       run.remove(dir)
       return svg
@@ -153,7 +153,7 @@ describe("plots", function()
         {kind = "line", x = "a", y = "nope"}, {kind = "bars", x = "a", y = "y", where = {a = 9}},
       })
     )
-    assert.same(3, #made)
+    assert.same(5, #made)
     assert.same(3, #warnings)
     assert.truthy(warnings[1]:find "no point with a value: 2 points with a y of 0 or less are not")
     assert.truthy(warnings[2]:find "y: expected a metric of the results, got 'nope'")
@@ -166,7 +166,7 @@ describe("plots", function()
       {{a = 8, m = "x"}, {y = 1 / 0}}}
     local r = results(points, {{kind = "line", x = "a", y = "y", log = "xy"}})
     local dir, made, warnings = drawn(r)
-    assert.same(3, #made)
+    assert.same(5, #made)
     assert.same({
       "plot 01-y: 1 point with a y of 0 or less is not shown on the logarithmic axis.",
       "plot 01-y: 1 point with an x of 0 or less is not shown on the logarithmic axis.",
@@ -185,7 +185,7 @@ describe("plots", function()
         local points = {{{a = y, m = "x"}, {y = y}}, {{a = y / 2, m = "v"}, {y = y / 2}},
           {{a = 1, m = "v"}, {y = 1}}}
         local dir, made, why = drawn(results(points, {{kind = kind, x = "a", y = "y", by = "m"}}))
-        assert.same(3, made and #made, tostring(why))
+        assert.same(5, made and #made, tostring(why))
         assert.same(y == 1e300, why[1] ~= nil)
         run.remove(dir)
       end
@@ -196,7 +196,7 @@ describe("plots", function()
     local dir, made, why = drawn(results(points, {
       {kind = "bars", x = "a", y = "y"}, {kind = "line", x = "a", y = "y"},
     }))
-    assert.same(6, made and #made, tostring(why))
+    assert.same(10, made and #made, tostring(why))
     run.remove(dir)
   end)
   it("count the points without a value by their status", function()
@@ -208,7 +208,7 @@ describe("plots", function()
       {kind = "line", x = "a", y = "y", where = {a = 1}},
     }
     local dir, made, warnings = drawn(results(points, plots))
-    assert.same(12, #made)
+    assert.same(20, #made)
     assert.same({
       "plot 01-y: Points without a value: 2 failed, 1 skipped.",
       "plot 02-y: Points without a value: 2 failed, 1 skipped.",
@@ -231,7 +231,7 @@ describe("plots", function()
       {kind = "line", x = "a", y = "y", log = "x"}, {kind = "bars", x = "a", y = "y"},
       {kind = "heat", x = "a", y = "m", value = "y"},
     }))
-    assert.same(9, #made)
+    assert.same(15, #made)
     assert.same({"plot 01-y: The x axis is not logarithmic, as a is not a number everywhere."},
       warnings)
     for _, name in ipairs {"01-y", "02-y", "03-y"} do
@@ -258,7 +258,7 @@ describe("plots", function()
     end
     local dir, made, warnings = drawn(results(points, {heat "y", heat("z", {a = 1}),
       heat("z", {m = "x"}), heat("z", {a = 1, m = "x"}), heat "z", heat("z", {a = 2, m = "v"})}))
-    assert.same(18, #made, table.concat(type(warnings) == "table" and warnings or {warnings}, "; "))
+    assert.same(30, #made, table.concat(type(warnings) == "table" and warnings or {warnings}, "; "))
     local svg = files.read(dir .. "/plots/01-y.svg")
     assert.same(4, select(2, svg:gsub(">5.00 s<", "")))
     assert.same({
@@ -278,7 +278,7 @@ describe("plots", function()
       {kind = "line", x = "a", y = "y", by = "m", title = long:rep(3)},
       {kind = "bars", x = "m", y = "y", by = "a"}, {kind = "heat", x = "m", y = "a", value = "y"},
     }))
-    assert.same(9, #made)
+    assert.same(15, #made)
     local svg = files.read(dir .. "/plots/01-y.svg")
     local width, height = svg:match 'viewBox="0 0 (%d+) (%d+)"'
     local places, found = {}, 0
@@ -328,8 +328,9 @@ describe("plots", function()
     local dir = run.folder() .. "|touch y '`id`\n"
     files.make_folder(dir)
     local made, warnings = plot.draw(r, dir)
-    assert.same(3, made and #made, tostring(warnings))
-    assert.same({"01-y_touch_z__id_.pdf", "01-y_touch_z__id_.png", "01-y_touch_z__id_.svg"},
+    assert.same(5, made and #made, tostring(warnings))
+    local base = "01-y_touch_z__id_."
+    assert.same({base .. "gp", base .. "pdf", base .. "png", base .. "svg", base .. "tsv"},
       files.list(dir .. "/plots"))
     assert.is_nil(files.kind "y")
     assert.is_nil(files.kind "z")
@@ -342,7 +343,7 @@ describe("plots", function()
     local dir, made, warnings = drawn(results(data, {
       {kind = "line", x = "a", y = "y", by = "m", title = title},
     }))
-    assert.same(3, made and #made, tostring(warnings))
+    assert.same(5, made and #made, tostring(warnings))
     local svg = files.read(dir .. "/plots/01-y.svg")
     assert.truthy(svg:find("’; set print ’printed’; print 1; set title ’", 1, true))
     run.remove(dir)
@@ -353,7 +354,7 @@ describe("plots", function()
     files.make_folder(dir .. "/plots")
     files.write(victim, "kept")
     assert(uv.fs_symlink(victim, dir .. "/plots/01-y.svg"))
-    assert.same(3, #assert(plot.draw(r, dir)))
+    assert.same(5, #assert(plot.draw(r, dir)))
     assert.same("kept", files.read(victim))
     assert.same("file", uv.fs_lstat(dir .. "/plots/01-y.svg").type)
     run.remove(dir)
@@ -384,16 +385,47 @@ describe("plots", function()
       assert.truthy(why:find(pattern), why)
       assert.same({}, files.list(dir .. "/plots"))
     end
-    with_gnuplot("echo '<svg>' >figure.svg; kill -SEGV $$", "was ended by signal 11")
-    with_gnuplot("echo '<svg><text' >figure.svg", "cut short")
+    with_gnuplot("echo '<svg>' >01-y.svg; kill -SEGV $$", "was ended by signal 11")
+    with_gnuplot("echo '<svg><text' >01-y.svg", "cut short")
     with_gnuplot("echo 'line 3: no such thing' >&2; exit 1", "no such thing")
-    with_gnuplot("exit 0", "figure.svg")
+    with_gnuplot("exit 0", "01%-y%.svg")
     uv.os_setenv("PATH", "/nowhere")
     local made, why = plot.draw(results(data, {{kind = "line", x = "a", y = "y", by = "m"}}), dir)
     uv.os_setenv("PATH", path)
     assert.is_nil(made)
     assert.truthy(why:find "gnuplot: expected it to be installed, found none")
     run.remove(dir)
+  end)
+  it("are drawn again by gnuplot alone from the files beside them", function()
+    local dir = drawn(results(data, {
+      {kind = "line", x = "a", y = "y", by = "m", title = "it's 50%", log = "xy"},
+      {kind = "bars", x = "a", y = "y", by = "m"}, {kind = "heat", x = "a", y = "m", value = "y"},
+    }))
+    local alone = run.folder()
+    files.make_folder(alone)
+    for _, name in ipairs {"01-y", "02-y", "03-y"} do
+      for _, ending in ipairs {".gp", ".tsv"} do
+        files.write(alone .. "/" .. name .. ending, files.read(dir .. "/plots/" .. name .. ending))
+      end
+      local command = "cd '%s' && gnuplot %s.gp 2>&1 && "
+        .. "gnuplot -e \"format='png'; theme='dark'\" %s.gp"
+      local pipe = io.popen(command:format(alone, name, name))
+      local said = pipe:read "a"
+      assert.is_true(pipe:close(), said)
+      local svg = files.read(alone .. "/" .. name .. ".svg")
+      assert.same(files.read(dir .. "/plots/" .. name .. ".svg"), svg)
+      assert.truthy(files.read(alone .. "/" .. name .. ".png"))
+    end
+    run.remove(dir, alone)
+  end)
+  it("of equal results are equal files", function()
+    local r = results(data, {{kind = "line", x = "a", y = "y", by = "m"}})
+    local one, two = drawn(r), drawn(r)
+    for _, name in ipairs(files.list(one .. "/plots")) do
+      assert.same(files.read(one .. "/plots/" .. name), files.read(two .. "/plots/" .. name), name)
+    end
+    assert.is_nil(files.read(one .. "/plots/01-y.pdf"):find("CreationDate (D:2", 1, true))
+    run.remove(one, two)
   end)
   it("accept a single point, missing metrics and failed points", function()
     local dir, made = drawn(
@@ -405,7 +437,7 @@ describe("plots", function()
         {{kind = "line", x = "a", y = "y", by = "m", also = "z"}}
       )
     )
-    assert.same(3, #made)
+    assert.same(5, #made)
     run.remove(dir)
   end)
   it("are checked when they are declared", function()

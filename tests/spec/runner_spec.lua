@@ -461,7 +461,7 @@ describe("a folder of gnuplot", function()
     local left = uv.os_tmpdir() .. "/attune-plot-999999999-0a1B2c"
     assert(files.make_folder(left))
     assert(files.write(left .. "/figure.gp", ""))
-    require "attune.plot.gnuplot".draw("svg", {width = 1, height = 1}, "", "")
+    require "attune.plot.gnuplot".draw("svg", "figure", "", "")
     assert.is_nil(files.kind(left))
   end)
 end)

@@ -1,15 +1,17 @@
 --- Groups of bars: one group per value of x and one bar per value of `by`. The bars are grey, the
---- last one of each group is in the accent colour.
+--- last one of each group is in the accent colour. With `stacked` the bars of a group stand on each
+--- other; with `parts`, a list of metrics, these are the bars.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
+local lines = require "attune.plot.lines"
 local series = require "attune.plot.series"
+local terminal = require "attune.plot.terminal"
 local text = require "attune.util.text"
 local ticks = require "attune.plot.ticks"
 
 local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
 local font = frame.font
-local accent, greys = "#0072B2", {"#BDBDBD", "#8C8C8C", "#6B6B6B", "#D9D9D9"}
 local group_width = 0.8 -- of the distance between two groups
 
 -- Inches.
@@ -46,8 +48,10 @@ end
 local function values_of(results, spec, points, groups, bars)
   local rows, bad, kind = {}, 0, nil
   for b, bar in ipairs(bars) do
+    local mine = spec
+    if spec.parts then mine, bar = series.changed(spec, "y", bar), false end
     for g, group in ipairs(groups) do
-      local v, why = value_of(results, points, spec, group, bar)
+      local v, why = value_of(results, points, mine, group, bar)
       if why then return nil, why end
       if v and frame.is_drawable(v.centre) then
         rows[#rows + 1] = {group = g, bar = b, value = drawable(v)}
@@ -60,55 +64,85 @@ local function values_of(results, spec, points, groups, bars)
   return rows, bad, kind
 end
 
--- One data block per bar with rows "x y lo hi", then one with the labels, rows "x y label".
-local function data_of(rows, bar_count, with_text)
-  local blocks, labels = {}, {}
-  for b = 1, bar_count do blocks[b] = {} end
+-- Gives each row its place: x, bottom and top. Returns what is written above: each bar's value, or
+-- the sum of a stack.
+local function place_rows(rows, groups, bars, spec)
+  local sums, tops = {}, {}
   for _, row in ipairs(rows) do
-    local v = row.value
-    local x = row.group + (row.bar - (bar_count + 1) / 2) * group_width / bar_count
-    local has_interval = v.lo and v.lo ~= v.hi
-    local block = blocks[row.bar]
-    block[#block + 1] = table.concat({
-      number(x),
-      number(v.centre),
-      number(has_interval and v.lo or nil),
-      number(has_interval and v.hi or nil),
-    }, " ")
-    -- A label stands above the bar and its interval.
-    local top = math.max(0, v.centre, has_interval and v.hi or 0)
-    if with_text then
-      labels[#labels + 1] = table.concat({number(x), number(top), gnuplot.field(row.text)}, " ")
+    local v, g = row.value, row.group
+    if not spec.stacked then
+      row.x = g + (row.bar - (#bars + 1) / 2) * group_width / #bars
+      row.bottom, row.top = 0, v.centre
+      row.lo, row.hi = v.lo, v.hi
+      local high = row.hi and row.hi > row.lo and row.hi or 0
+      tops[#tops + 1] = {x = row.x, at = math.max(0, v.centre, high), value = v.centre}
+    else
+      -- Values below 0 are stacked downwards.
+      local key = g .. (v.centre < 0 and "-" or "+")
+      row.x, row.bottom = g, sums[key] or 0
+      row.top = row.bottom + v.centre
+      sums[key] = row.top
     end
+  end
+  for g = 1, spec.stacked and #groups or 0 do
+    local up, down = sums[g .. "+"], sums[g .. "-"]
+    if up or down then
+      tops[#tops + 1] = {x = g, at = up or 0, value = (up or 0) + (down or 0)}
+    end
+  end
+  return tops
+end
+
+-- One data block per bar with rows "x bottom top lo hi", then one with the labels, rows
+-- "x y label".
+local function data_of(rows, bars, tops, with_text)
+  local blocks, labels = {}, {}
+  for b, bar in ipairs(bars) do
+    local name = bar and letters.clean(bar):gsub("\\", "/") or "bars"
+    blocks[b] = {"# " .. name, "# x\tbottom\ttop\tlow\thigh"}
+  end
+  for _, row in ipairs(rows) do
+    local has_interval = row.lo and row.lo ~= row.hi
+    local block = blocks[row.bar]
+    block[#block + 1] = gnuplot.row(number(row.x), number(row.bottom), number(row.top),
+      number(has_interval and row.lo or nil), number(has_interval and row.hi or nil))
+  end
+  for _, top in ipairs(with_text and tops or {}) do
+    labels[#labels + 1] = gnuplot.row(number(top.x), number(top.at), gnuplot.field(top.text))
   end
   for b, block in ipairs(blocks) do
     -- A block without rows would change the index of the blocks after it.
-    blocks[b] = #block > 0 and table.concat(block, "\n") or "NaN NaN NaN NaN"
+    if #block == 2 then block[3] = gnuplot.row("NaN", "NaN", "NaN", "NaN", "NaN") end
+    blocks[b] = table.concat(block, "\n")
   end
-  blocks[#blocks + 1] = #labels > 0 and table.concat(labels, "\n") or 'NaN NaN ""'
+  blocks[#blocks + 1] = "# x\ty\ttext\n"
+    .. (#labels > 0 and table.concat(labels, "\n") or 'NaN\tNaN\t""')
   return table.concat(blocks, "\n\n\n") .. "\n"
 end
 
-local function colour_of(b, count)
-  return b == count and accent or greys[(b - 1) % #greys + 1]
+-- The parts of a stack touch, so that they need more than greys.
+local function colour_of(b, count, spec)
+  if spec.stacked then return ("colour[%d]"):format((b - 1) % 8 + 1) end
+  return b == count and "accent" or ("grey[%d]"):format((b - 1) % 4 + 1)
 end
 
-local function legend_of(bars, width)
+local function legend_of(bars, width, spec)
   local entries = {}
   for b, bar in ipairs(bars) do
     if bar == false then return nil end
-    entries[b] = {text = text.plain(bar), colour = quote(colour_of(b, #bars))}
+    entries[b] = {text = lines.label(spec.by or "part", bar), colour = colour_of(b, #bars, spec)}
   end
   return frame.legend(entries, width)
 end
 
 -- Where everything is, in inches, and how values are written.
-local function layout_of(groups, bars, rows, low, high, unit)
+local function layout_of(groups, bars, tops, low, high, unit, spec, look)
   local layout = {y_ticks = ticks.linear(low, high, unit, unit == "B" and 6 or 8)}
   layout.left = math.max(0.6, ticks.width(layout.y_ticks, font.tick) + 0.3)
   layout.right = 0.25
-  local count = #groups * #bars
-  layout.plot_width = math.max(7.4, math.min(max_plot_width, 1.0 + count * bar_pitch))
+  local side_by_side = spec.stacked and 1 or #bars
+  local count = #groups * side_by_side
+  layout.plot_width = math.max(7.4, math.min(max_plot_width, 1.0 + count * bar_pitch)) * look.width
   local pitch = layout.plot_width / (#groups + 0.2)
   layout.x_ticks = ticks.categories(groups)
   layout.x_height, layout.reach = ticks.room(layout.x_ticks, font.tick, pitch)
@@ -118,9 +152,10 @@ local function layout_of(groups, bars, rows, low, high, unit)
       layout.x_ticks = ticks.thinned(layout.x_ticks, 17, function(at) return at * pitch * 2 end)
     end
   end
-  local bar, value_width = pitch * group_width / #bars, 0
-  for _, row in ipairs(rows) do
-    value_width = math.max(value_width, letters.width(row.text, 100))
+  layout.pitch, layout.bars = pitch, side_by_side
+  local bar, value_width = pitch * group_width / side_by_side, 0
+  for _, top in ipairs(tops) do
+    value_width = math.max(value_width, letters.width(top.text, 100))
   end
   layout.value_font = value_width * 0.12 <= bar and 12 or small_font
   layout.values_rotated = value_width * layout.value_font / 100 > bar
@@ -140,9 +175,7 @@ local function note_all(notes, bad, layout)
   if not layout.with_text then notes[#notes + 1] = "The bars are too narrow for their values." end
 end
 
-local function add_axes(script, layout, groups, low, high)
-  -- Room above the bars for their values.
-  local top = high + (high - low) * layout.above / plot_height
+local function add_axes(script, layout, groups, low, top)
   add(script, "set xrange [0.4:%g]", #groups + 0.6)
   add(script, "set yrange [%s:%s]", number(low), number(top))
   local angle = layout.reach and ticks.tilted or ""
@@ -150,53 +183,114 @@ local function add_axes(script, layout, groups, low, high)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
 end
 
+-- Where each bar is, with its value.
+local function spots_of(rows, groups, bars, layout, at, spec, words)
+  local spots = {}
+  for i, row in ipairs(rows) do
+    local low, high = math.min(row.bottom, row.top), math.max(row.bottom, row.top)
+    local bar = bars[row.bar]
+    local name = bar and (", %s %s"):format(spec.by or "part", text.plain(bar)) or ""
+    local v, interval = row.value, ""
+    if v.lo and v.hi > v.lo then interval = (" (%s to %s)"):format(words(v.lo), words(v.hi)) end
+    spots[i] = {
+      x = layout.left + (row.x - 0.4) * layout.pitch,
+      y = (at(low) + at(high)) / 2,
+      width = layout.pitch * group_width / layout.bars * 0.92,
+      height = math.max(0.06, at(high) - at(low)),
+      text = ("%s %s%s: %s%s"):format(spec.x, text.plain(groups[row.group]), name, words(v.centre),
+        interval),
+    }
+  end
+  return spots
+end
+
+-- The figure in sentences: the first bars with their values.
+local function describe(spots, spec)
+  local parts = {("Bar chart of %s."):format(spec.y or table.concat(spec.parts, ", "))}
+  for i = 1, math.min(#spots, 12) do parts[i + 1] = spots[i].text .. "." end
+  if #spots > 12 then parts[#parts + 1] = ("And %d more bars."):format(#spots - 12) end
+  return table.concat(parts, " ")
+end
+
+-- What the chart compares, in the terminal.
+local function term_of(rows, groups, bars, spec, notes, words)
+  return function(width, colour)
+    local list = {}
+    for g, group in ipairs(groups) do
+      for _, row in ipairs(rows) do
+        if row.group == g then
+          list[#list + 1] = {
+            group = text.plain(group), name = bars[row.bar] and text.plain(bars[row.bar]),
+            value = row.value.centre, text = words(row.value.centre), style = (row.bar - 1) % 8 + 1,
+          }
+        end
+      end
+    end
+    return terminal.bars(spec.title or spec.y or "", list, notes, width, colour)
+  end
+end
+
 ---@param notes string[] what is left out so far; more is appended
+---@param look attune.Look
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points, notes)
-  local groups, bars = series.distinct(points, spec.x), series.by(points, spec)
-  local unit = (series.metric(results, spec.y) or {}).unit
+return function(results, spec, points, notes, look)
+  local groups = series.distinct(points, spec.x)
+  local bars = spec.parts or series.by(points, spec)
+  local metric = spec.y or spec.parts[1]
+  if spec.parts then spec = series.changed(spec, "stacked", spec.stacked ~= false) end
+  local unit = (series.metric(results, metric) or {}).unit
   local rows, bad, kind = values_of(results, spec, points, groups, bars)
   if not rows then return nil, bad end
   if #rows == 0 then return nil, "there is no point with a value up to 1e100" end
-  local shown = {0}
+  local shown, tops = {0}, place_rows(rows, groups, bars, spec)
   for _, row in ipairs(rows) do
-    local v = row.value
-    shown[#shown + 1] = v.centre
-    shown[#shown + 1], shown[#shown + 2] = v.hi, v.lo
-    row.text = letters.clean(frame.value_text(spec, v.centre, unit), 24)
+    shown[#shown + 1] = row.top
+    shown[#shown + 1], shown[#shown + 2] = row.hi, row.lo
   end
+  local function words(value) return letters.clean(frame.value_text(spec, value, unit), 24) end
+  for _, top in ipairs(tops) do top.text = words(top.value) end
   local low, high = frame.range(shown, false, 0, 0)
-  local layout = layout_of(groups, bars, rows, low, high, frame.value_unit(spec, unit))
+  local value_unit = frame.value_unit(spec, unit)
+  local layout = layout_of(groups, bars, tops, low, high, value_unit, spec, look)
   note_all(notes, bad, layout)
   local conditions = series.constants(points, results, spec)
-  local head = frame.head(results, spec.title or spec.y, conditions, notes, kind, layout.width)
-  local legend = legend_of(bars, layout.width)
+  local title = spec.title or spec.y or table.concat(spec.parts, ", ")
+  local head = frame.head(results, title, conditions, notes, kind, layout.width)
+  local legend = legend_of(bars, layout.width, spec)
   local above = head.height + (legend and legend.height or 0)
   local bottom = layout.x_height + 0.46
-  local size = {width = layout.width, height = above + plot_height + bottom}
+  local height = plot_height * look.width
+  local size = {width = layout.width, height = above + height + bottom}
   local script = {}
   frame.add_head(script, head, size)
   if legend then frame.add_legend(script, legend, size.height - head.height, size) end
   frame.margins(script, layout.left / size.width, 1 - layout.right / size.width,
-    bottom / size.height, (bottom + plot_height) / size.height)
-  add_axes(script, layout, groups, low, high)
+    bottom / size.height, (bottom + height) / size.height)
+  -- Room above the bars for their values.
+  local top = high + (high - low) * layout.above / height
+  add_axes(script, layout, groups, low, top)
   add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",
     quote(letters.clean(spec.x, 48)), (layout.left + layout.plot_width / 2) / size.width,
     (bottom - layout.x_height - 0.17) / size.height, font.label)
   local fills = {}
-  for b = 1, #bars do fills[b] = quote(colour_of(b, #bars)) end
-  add(script, "barwidth = %g", group_width / #bars * 0.92)
+  for b = 1, #bars do fills[b] = colour_of(b, #bars, spec) end
+  add(script, "barwidth = %g", group_width / layout.bars * 0.92)
   add(script, "series = %d", #bars)
   add(script, "array fill[%d] = [%s]", #bars, table.concat(fills, ","))
   add(script, "labelfont = ',%d'", layout.value_font)
   add(script, "labels = %d", layout.with_text and 1 or 0)
   add(script, "labelangle = %d", layout.values_rotated and 90 or 0)
   add(script, "load 'bars.gp'")
+  local function at(y) return bottom + (y / 2 - low / 2) / (top / 2 - low / 2) * height end
+  local spots = spots_of(rows, groups, bars, layout, at, spec, words)
   return {
     size = size,
     script = table.concat(script, "\n"),
-    data = data_of(rows, #bars, layout.with_text),
+    data = data_of(rows, bars, tops, layout.with_text),
     notes = notes,
+    spots = spots,
+    words = describe(spots, spec),
+    term = term_of(rows, groups, bars, series.changed(spec, "title", title), notes, words),
   }
 end

@@ -46,7 +46,8 @@ function fonts.lacking(figures)
   for _, figure in ipairs(figures) do
     for _, source in ipairs {figure.script, figure.data} do
       for letter in source:gmatch "[\xC2-\xF4][\x80-\xBF]*" do
-        if not seen[letter] then
+        -- U+E000 and U+E001 mark texts in scripts (plot/gnuplot.lua).
+        if not seen[letter] and not letter:find "^\xEE\x80[\x80\x81]$" then
           seen[letter] = true
           if not has(utf8.codepoint(letter)) then list[#list + 1] = letter end
         end

@@ -3,6 +3,7 @@ local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
+local terminal = require "attune.plot.terminal"
 local text = require "attune.util.text"
 local ticks = require "attune.plot.ticks"
 
@@ -81,23 +82,25 @@ local function data_of(cells, low, high, layout)
   local space = layout.with_text and gap / 2 or 0
   local half_x, half_y = 0.5 - space / layout.cell_width, 0.5 - space / layout.cell_height
   for _, cell in ipairs(cells) do
-    local box = ("%d %d %.4f %.4f %.4f %.4f"):format(cell.x, cell.y, cell.x - half_x,
+    local box = ("%d\t%d\t%.4f\t%.4f\t%.4f\t%.4f"):format(cell.x, cell.y, cell.x - half_x,
       cell.x + half_x, cell.y - half_y, cell.y + half_y)
     local is_finite = frame.is_drawable(cell.value)
     local list = is_finite and boxes or bare
-    list[#list + 1] = box .. " " .. number(cell.value)
+    list[#list + 1] = box .. "\t" .. number(cell.value)
     -- Half of each, as the difference of two large numbers may be infinite.
     local fraction = is_finite and high > low
       and (cell.value / 2 - low / 2) / (high / 2 - low / 2) or 0
     local is_light = not is_finite or fraction > light_above
-    local row = ("%d %d %s"):format(cell.x, cell.y, gnuplot.field(cell.text))
+    cell.fraction = is_finite and fraction or nil
+    local row = gnuplot.row(cell.x, cell.y, gnuplot.field(cell.text))
     list = is_light and light or dark
     if layout.with_text then list[#list + 1] = row end
   end
   local blocks, has = {}, {}
   for i, block in ipairs {boxes, bare, dark, light} do
-    local nothing = i <= 2 and "NaN NaN NaN NaN NaN NaN NaN" or 'NaN NaN ""'
-    blocks[i] = #block > 0 and table.concat(block, "\n") or nothing
+    local names = i <= 2 and "# x\ty\tfrom\tto\tfrom y\tto y\tvalue\n" or "# x\ty\ttext\n"
+    local nothing = i <= 2 and ("NaN\t"):rep(6) .. "NaN" or 'NaN\tNaN\t""'
+    blocks[i] = names .. (#block > 0 and table.concat(block, "\n") or nothing)
     has[i] = #block > 0 and 1 or 0
   end
   return table.concat(blocks, "\n\n\n") .. "\n", has
@@ -113,14 +116,14 @@ local function thin_rows(list, height)
 end
 
 -- Where everything is, in inches.
-local function layout_of(xs, ys, cells)
+local function layout_of(xs, ys, cells, look)
   local layout, widest = {}, 0
   for _, cell in ipairs(cells) do
     widest = math.max(widest, letters.width(cell.text, font.cell))
   end
   local names = ticks.categories(xs)
   local wanted = math.max(widest, ticks.width(names, font.tick)) + 0.14
-  layout.cell_width = math.min(math.max(wanted, 5.5 / #xs), max_cell_width)
+  layout.cell_width = math.min(math.max(wanted, 5.5 * look.width / #xs), max_cell_width)
   layout.cell_height = cell_height
   layout.y_ticks = ticks.categories(ys)
   layout.left = math.min(max_left, math.max(0.7, ticks.width(layout.y_ticks, font.tick) + 0.25))
@@ -141,7 +144,7 @@ local function layout_of(xs, ys, cells)
   end
   layout.plot_width, layout.plot_height = #xs * layout.cell_width, #ys * layout.cell_height
   -- A single narrow column needs room for its title.
-  layout.width = math.max(layout.left + layout.plot_width + layout.right, 7)
+  layout.width = math.max(layout.left + layout.plot_width + layout.right, 7 * look.width)
   return layout
 end
 
@@ -172,10 +175,52 @@ local function note_all(notes, cells, with_text)
   if not with_text then notes[#notes + 1] = "The cells are too small for their values." end
 end
 
+-- Where each cell is, with its value.
+local function spots_of(cells, xs, ys, layout, bottom, spec)
+  local spots = {}
+  for i, cell in ipairs(cells) do
+    spots[i] = {
+      x = layout.left + (cell.x - 0.5) * layout.cell_width,
+      y = bottom + (cell.y - 0.5) * layout.cell_height,
+      width = layout.cell_width,
+      height = layout.cell_height,
+      text = ("%s %s, %s %s: %s"):format(spec.x, text.plain(xs[cell.x]), spec.y,
+        text.plain(ys[cell.y]), cell.text),
+    }
+  end
+  return spots
+end
+
+-- The figure in sentences: its extremes.
+local function describe(cells, xs, ys, spec)
+  local least, most
+  for _, cell in ipairs(cells) do
+    if frame.is_drawable(cell.value) then
+      if not least or cell.value < least.value then least = cell end
+      if not most or cell.value > most.value then most = cell end
+    end
+  end
+  local words = ("Heat map of %s over %s and %s, %s."):format(spec.value, spec.x, spec.y,
+    frame.count(#cells, "cell"))
+  local function named(cell)
+    return ("%s at %s %s, %s %s"):format(cell.text, spec.x, text.plain(xs[cell.x]), spec.y,
+      text.plain(ys[cell.y]))
+  end
+  if not least then return words end
+  return ("%s Smallest: %s. Largest: %s."):format(words, named(least), named(most))
+end
+
+local function names(values)
+  local list = {}
+  for i, value in ipairs(values) do list[i] = text.plain(value) end
+  return list
+end
+
 ---@param notes string[] what is left out so far; more is appended
+---@param look attune.Look
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points, notes)
+return function(results, spec, points, notes, look)
   local shown = shown_points(points, spec)
   local xs, ys = series.distinct(shown, spec.x), series.distinct(shown, spec.y)
   local unit = (series.metric(results, spec.value) or {}).unit
@@ -184,7 +229,7 @@ return function(results, spec, points, notes)
   for _, cell in ipairs(cells) do
     cell.text = letters.clean(frame.value_text(spec, cell.value, unit), 24)
   end
-  local layout = layout_of(xs, ys, cells)
+  local layout = layout_of(xs, ys, cells, look)
   note_all(notes, cells, layout.with_text)
   local conditions = series.constants(shown, results, spec)
   local title = spec.title or spec.value
@@ -219,5 +264,10 @@ return function(results, spec, points, notes)
     script = table.concat(script, "\n"),
     data = data,
     notes = notes,
+    spots = spots_of(cells, xs, ys, layout, bottom, spec),
+    words = describe(cells, xs, ys, spec),
+    term = function(width)
+      return terminal.cells(title, names(xs), names(ys), cells, notes, width)
+    end,
   }
 end

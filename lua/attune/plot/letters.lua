@@ -25,8 +25,9 @@ end
 ---@return string
 function letters.clean(s, max_letters)
   -- Cut first: what follows must not depend on the length of a hostile text.
-  local one_line = text.printable(tostring(s):sub(1, 4096)):gsub("\u{FFFE}", "?")
-  one_line = one_line:gsub("\u{FFFF}", "?")
+  local one_line = text.printable(tostring(s):sub(1, 4096))
+  -- U+E000 and U+E001 mark texts in scripts (plot/gnuplot.lua).
+  one_line = one_line:gsub("\xEF\xBF[\xBE\xBF]", "?"):gsub("\xEE\x80[\x80\x81]", "?")
   max_letters = max_letters or 200
   if utf8.len(one_line) <= max_letters then return one_line end
   return one_line:sub(1, utf8.offset(one_line, max_letters) - 1) .. "…"

@@ -4,12 +4,12 @@ local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
 local series = require "attune.plot.series"
+local terminal = require "attune.plot.terminal"
 local text = require "attune.util.text"
 
 local max_pictures, max_side = 64, 2048
 
 local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
-local light, accent, below = {0xE9, 0xEE, 0xF3}, {0x00, 0x72, 0xB2}, {0xD5, 0x5E, 0x00}
 
 -- Up to this side length each cell is drawn as a box. A larger picture is an image with at least
 -- min_image_side dots per side, as viewers blur images with fewer.
@@ -19,10 +19,10 @@ local max_box_side, min_image_side = 48, 240
 local shades = 32
 
 -- Red, green and blue of a fraction of the largest size, from -1 to 1.
-local function colour(fraction)
-  local rgb, full = {}, fraction < 0 and below or accent
+local function colour(fraction, tones)
+  local rgb, full = {}, fraction < 0 and tones.below or tones.accent
   for n = 1, 3 do
-    rgb[n] = math.floor(light[n] + math.abs(fraction) * (full[n] - light[n]) + 0.5)
+    rgb[n] = math.floor(tones.light[n] + math.abs(fraction) * (full[n] - tones.light[n]) + 0.5)
   end
   return rgb
 end
@@ -41,8 +41,9 @@ end
 
 -- Rows "x1 x2 y1 y2 colour", y downwards: the background, then one box per cell that is not 0, with
 -- a gap between boxes.
-local function boxes(cells, side, max_size)
-  local rows, gap = {("0 %d 0 %d %d"):format(side, side, packed(colour(0)))}, 0.06
+local function boxes(cells, side, max_size, tones)
+  local ground = gnuplot.row(0, side, 0, side, packed(colour(0, tones)))
+  local rows, gap = {"# x from\tto\ty from\tto\tcolour", ground}, 0.06
   for n, fraction in ipairs(fractions(cells, max_size)) do
     local x, y = (n - 1) % side, (n - 1) // side
     if fraction ~= 0 then
@@ -51,25 +52,25 @@ local function boxes(cells, side, max_size)
         number(x + 1 - gap),
         number(y + gap),
         number(y + 1 - gap),
-        packed(colour(fraction)),
-      }, " ")
+        packed(colour(fraction, tones)),
+      }, "\t")
     end
   end
   return table.concat(rows, "\n")
 end
 
 -- Rows "x y red green blue", one per dot; a cell covers several dots.
-local function dots(cells, side, max_size)
+local function dots(cells, side, max_size, tones)
   local rows, per_cell, line = {}, math.ceil(min_image_side / side), {}
   for n, fraction in ipairs(fractions(cells, max_size)) do
     local x, y = (n - 1) % side, (n - 1) // side
-    local rgb = table.concat(colour(math.floor(fraction * shades + 0.5) / shades), " ")
+    local rgb = table.concat(colour(math.floor(fraction * shades + 0.5) / shades, tones), "\t")
     for i = 0, per_cell - 1 do line[#line + 1] = {x + (i + 0.5) / per_cell, rgb} end
     if x == side - 1 then
       for i = 0, per_cell - 1 do
         local dot_y = y + (i + 0.5) / per_cell
         for _, dot in ipairs(line) do
-          rows[#rows + 1] = ("%.6g %.6g %s"):format(dot[1], dot_y, dot[2])
+          rows[#rows + 1] = ("%.6g\t%.6g\t%s"):format(dot[1], dot_y, dot[2])
         end
       end
       line = {}
@@ -79,7 +80,7 @@ local function dots(cells, side, max_size)
 end
 
 -- Commands for the meaning of the colours, at the right of the title.
-local function colour_key(has_negative, max_size, size)
+local function colour_key(has_negative, max_size, size, tones)
   local script, x = {}, 1 - 0.2 / size.width
   local y = 1 - 0.3 / size.height
   for n, fraction in ipairs {1, 0, -1} do
@@ -89,7 +90,7 @@ local function colour_key(has_negative, max_size, size)
         110 + 2 * n, quote(label), x, y)
       x = x - (0.05 + 0.09 * utf8.len(label)) / size.width
       add(script, "set label %d '■' at screen %.4f,%.4f right font ',14' textcolor rgb '#%06X'",
-        111 + 2 * n, x, y, packed(colour(fraction)))
+        111 + 2 * n, x, y, packed(colour(fraction, tones)))
       x = x - 0.35 / size.width
     end
   end
@@ -192,10 +193,24 @@ local function wrap_names(pictures, room)
   return longest
 end
 
+-- The figure in sentences.
+local function describe(pictures, spec)
+  local names = {}
+  for n, picture in ipairs(pictures) do
+    if n > 12 then break end
+    names[n] = text.plain(picture.value)
+    if picture.also then names[n] = ("%s (%s %s)"):format(names[n], spec.also, picture.also) end
+  end
+  local more = #pictures > 12 and (" and %d more"):format(#pictures - 12) or ""
+  return ("%s of %s: squares of numbers for %s %s%s."):format(frame.count(#pictures, "picture"),
+    spec.y, spec.x, table.concat(names, ", "), more)
+end
+
 ---@param notes string[] what is left out so far
+---@param look attune.Look
 ---@return attune.Figure? figure
 ---@return string? message
-return function(results, spec, points, notes)
+return function(results, spec, points, notes, look)
   local pictures, why = pictures_of(results, spec, points)
   if not pictures then return nil, why end
   local max_size, has_negative = extent(pictures)
@@ -207,22 +222,28 @@ return function(results, spec, points, notes)
   local left, under = spec.down and 0.55 or 0.3, spec.across and 0.25 or 0
   local width = math.max(8.5, columns * (cell + left) + 0.3)
   local conditions = series.constants(points, results, spec)
-  local _, taken = colour_key(has_negative, max_size, {width = width, height = 1})
+  local _, taken = colour_key(has_negative, max_size, {width = width, height = 1},
+    look.pixels)
   local head = frame.head(results, spec.title or spec.y, conditions, notes, nil, width, taken + 0.2)
   local size = {width = width, height = head.height + 0.1 + rows * (cell + title + under)}
-  local key = colour_key(has_negative, max_size, size)
+  local key = colour_key(has_negative, max_size, size, look.pixels)
   local script = {}
   frame.add_head(script, head, size)
   add(script, "%s", key)
   add(script, "set multiplot")
-  local blocks = {}
+  local blocks, spots = {}, {}
   for n, picture in ipairs(pictures) do
     local column, row = (n - 1) % columns, (n - 1) // columns
     local x = left + column * (cell + left)
     local y = size.height - head.height - row * (cell + title + under) - title
     local is_image = picture.side > max_box_side
-    blocks[n] = (is_image and dots or boxes)(picture.cells, picture.side, max_size)
+    blocks[n] = (is_image and dots or boxes)(picture.cells, picture.side, max_size, look.pixels)
     if n > 1 then add(script, "unset label") end
+    spots[n] = {
+      x = x + cell / 2, y = y - cell / 2, width = cell, height = cell,
+      text = ("%s %s%s"):format(spec.x, text.plain(picture.value),
+        picture.also and (": %s %s"):format(picture.also, spec.also) or ""),
+    }
     frame.margins(script, x / size.width, (x + cell) / size.width, (y - cell) / size.height,
       y / size.height)
     add(script, "set xrange [0:%d]", picture.side)
@@ -238,5 +259,14 @@ return function(results, spec, points, notes)
     script = table.concat(script, "\n"),
     data = table.concat(blocks, "\n\n\n") .. "\n",
     notes = notes,
+    spots = spots,
+    words = describe(pictures, spec),
+    term = function(columns_of_terminal)
+      local list = {}
+      for n, picture in ipairs(pictures) do
+        list[n] = {name = text.plain(picture.value), side = picture.side, cells = picture.cells}
+      end
+      return terminal.pictures(spec.title or spec.y, list, max_size, columns_of_terminal)
+    end,
   }
 end

@@ -142,6 +142,26 @@ function series.value(results, all, point, spec, metric)
   return ratio(base, mine, not (m and m.better == "higher"))
 end
 
+--- The parameters of a point that vary over the results, as "name value, name value".
+---@param results attune.Results
+---@param point attune.Point
+---@return string
+function series.name(results, point)
+  local parts = {}
+  for i, name in ipairs(results.varied) do
+    parts[i] = ("%s %s"):format(name, text.plain(point.parameters[name]))
+  end
+  return table.concat(parts, ", ")
+end
+
+--- A copy of a plot's declaration with another value of one field.
+function series.changed(spec, field, value)
+  local copy = {}
+  for k, v in pairs(spec) do copy[k] = v end
+  copy[field] = value
+  return copy
+end
+
 --- The points that have a value of a parameter; all points without a parameter.
 function series.with(points, name, value)
   if not name then return points end
@@ -172,7 +192,7 @@ function series.several(results, points, mark, where)
   local format = "expected one point per %s, got %d for %s, which differ in %s: narrow them with "
     .. "where"
   local message = format:format(mark, #points, where, table.concat(names, ", "))
-  local can_split = mark == "line and x" or mark == "bar"
+  local can_split = mark == "line and x" or mark == "bar" or mark == "curve" or mark == "box"
   return can_split and ("%s, or set by to one of these parameters"):format(message) or message
 end
 
@@ -180,7 +200,7 @@ end
 ---@return string[]
 function series.constants(points, results, spec)
   local used, list = {}, {}
-  for _, name in ipairs {spec.x, spec.y, spec.by or "", spec.facet or ""} do used[name] = true end
+  for _, field in ipairs {"x", "y", "by", "facet"} do used[spec[field] or ""] = true end
   for _, name in ipairs(results.parameters) do
     local values = series.distinct(points, name)
     if not used[name] and #values == 1 then

@@ -11,15 +11,41 @@ local fields = {
   facet = "string",
   where = "table",
   log = "string",
+  base = "number",
   also = "string",
   against = "table",
+  along = "string",
+  band = "boolean",
+  label = "string",
+  lines = "table",
+  stacked = "boolean",
+  parts = "table",
+  peak = {"number", "string"},
+  bandwidth = {"number", "string"},
   across = "string",
   down = "string",
   title = "string",
   name = "string",
   caption = "string",
 }
-local kinds = {line = true, bars = true, heat = true, pixels = true}
+
+-- What each kind needs: every list is a choice.
+local kinds = {
+  line = {{"x", "along"}, {"y"}},
+  scatter = {{"x"}, {"y"}},
+  bars = {{"x"}, {"y", "parts"}},
+  heat = {{"x"}, {"y"}, {"value"}},
+  roofline = {{"x"}, {"y"}, {"peak"}, {"bandwidth"}},
+  pareto = {{"x"}, {"y"}},
+  ecdf = {{"y"}},
+  box = {{"y"}},
+  pixels = {{"x"}, {"y"}},
+}
+local needed = {
+  value = "the metric in the cells",
+  peak = "operations per second, or a metric that holds them",
+  bandwidth = "bytes per second, or a metric that holds them",
+}
 local max_name_length = 100
 local logs = {x = true, y = true, xy = true}
 
@@ -29,26 +55,39 @@ local function keys(t)
   return list
 end
 
---- Raises an error for the first mistake in plot number i.
----@param plot attune.PlotSpec
----@param i integer
-return function(plot, i)
-  local function fail(format, ...) error(("plots[%d]: " .. format):format(i, ...), 0) end
-  if type(plot) ~= "table" then fail("expected a table, got a %s", type(plot)) end
-  for k, v in pairs(plot) do
-    if not fields[k] then
-      fail("unknown field '%s': %s", tostring(k), suggest(tostring(k), keys(fields)))
+local function has_type(value, wanted)
+  if type(wanted) == "string" then return type(value) == wanted end
+  for _, one in ipairs(wanted) do
+    if type(value) == one then return true end
+  end
+  return false
+end
+
+local function check_lines(list, fail)
+  for i, line in ipairs(list) do
+    local at = type(line) == "table" and (line.x or line.y)
+    local text = type(line) == "table" and line.text
+    if at == nil or at == false or type(at) == "table" or (line.x and line.y) then
+      fail("lines[%d]: expected {x = value, text = ..} or {y = value, text = ..}", i)
     end
-    if type(v) ~= fields[k] then fail("%s: expected a %s, got a %s", k, fields[k], type(v)) end
+    if text and type(text) ~= "string" then
+      fail("lines[%d].text: expected a string, got a %s", i, type(text))
+    end
   end
-  local kind = tostring(plot.kind)
-  if not kinds[kind] then fail("unknown kind '%s': %s", kind, suggest(kind, keys(kinds))) end
-  if not plot.x or not plot.y then fail("%s: expected one, got none", plot.x and "y" or "x") end
-  if plot.kind == "heat" and not plot.value then
-    fail("value: expected the metric in the cells, got none")
-  end
+end
+
+local function check_values(plot, fail)
   if plot.log and not logs[plot.log] then
     fail("log: expected 'x', 'y' or 'xy', got '%s'", plot.log)
+  end
+  if plot.base and plot.base ~= 2 and plot.base ~= 10 then
+    fail("base: expected 2 or 10, got %s", tostring(plot.base))
+  end
+  for _, name in ipairs {"peak", "bandwidth"} do
+    local x = plot[name]
+    if type(x) == "number" and not (x > 0 and x < math.huge) then
+      fail("%s: expected a positive number, got %s", name, tostring(x))
+    end
   end
   if plot.name and not plot.name:find "^[%w_-]+$" then
     fail("name: expected letters, digits, - and _, got '%s'", plot.name)
@@ -56,4 +95,40 @@ return function(plot, i)
   if plot.name and #plot.name > max_name_length then
     fail("name: expected at most %d letters, got %d", max_name_length, #plot.name)
   end
+  for i, metric in ipairs(plot.parts or {}) do
+    if type(metric) ~= "string" then
+      fail("parts[%d]: expected the name of a metric, got a %s", i, type(metric))
+    end
+  end
+  if plot.parts and #plot.parts == 0 then fail("parts: expected metrics, got an empty list") end
+  check_lines(plot.lines or {}, fail)
+end
+
+--- Raises an error for the first mistake in plot number i.
+---@param plot attune.PlotSpec
+---@param i integer
+return function(plot, i)
+  local function fail(format, ...) error(("plots[%d]: " .. format):format(i, ...), 0) end
+  if type(plot) ~= "table" then fail("expected a table, got a %s", type(plot)) end
+  for k, v in pairs(plot) do
+    local wanted = fields[k]
+    if not wanted then
+      fail("unknown field '%s': %s", tostring(k), suggest(tostring(k), keys(fields)))
+    end
+    if not has_type(v, wanted) then
+      local words = type(wanted) == "table" and table.concat(wanted, " or a ") or wanted
+      fail("%s: expected a %s, got a %s", k, words, type(v))
+    end
+  end
+  local kind = tostring(plot.kind)
+  local needs = kinds[kind]
+  if not needs then fail("unknown kind '%s': %s", kind, suggest(kind, keys(kinds))) end
+  for _, choice in ipairs(needs) do
+    local found
+    for _, name in ipairs(choice) do found = found or plot[name] ~= nil end
+    if not found then
+      fail("%s: expected %s, got none", table.concat(choice, " or "), needed[choice[1]] or "one")
+    end
+  end
+  check_values(plot, fail)
 end

@@ -135,9 +135,11 @@ end
 ---@param high number above low
 ---@param unit string?
 ---@param count integer the approximate number of labels
+---@param base? 2|10 by default 2 for bytes and 10 for all else
 ---@return attune.Tick[]
-function ticks.log(low, high, unit, count)
-  local list, labelled = powers(low, high, unit == "B" and 2 or 10, unit, count)
+function ticks.log(low, high, unit, count, base)
+  base = base or (unit == "B" and 2 or 10)
+  local list, labelled = powers(low, high, base, unit, count)
   if labelled >= 2 then return list end
   for _, factors in ipairs {{1, 2, 5}, {1, 1.5, 2, 3, 4, 5, 6, 8}} do
     list = multiples(low, high, unit, factors)
@@ -233,13 +235,13 @@ function ticks.thinned(list, font, inches)
   return thin
 end
 
---- The ticks as gnuplot's command reads them. gnuplot formats labels, so that % is doubled.
+--- The ticks as gnuplot's command reads them.
 ---@param list attune.Tick[]
 ---@return string
 function ticks.command(list)
   local parts = {}
   for i, tick in ipairs(list) do
-    local label = gnuplot.quote((tick.label:gsub("%%", "%%%%")))
+    local label = gnuplot.tick_label(tick.label)
     parts[i] = ("%s %s %d"):format(label, gnuplot.number(tick.at), tick.minor and 1 or 0)
   end
   return "(" .. table.concat(parts, ", ") .. ")"

@@ -30,7 +30,10 @@ schema.limits = {
 
 schema.statuses = {ok = true, skipped = true, failed = true, oom = true, timeout = true}
 schema.verdicts = {held = true, failed = true, undecided = true}
-schema.plot_kinds = {line = true, bars = true, heat = true, pixels = true}
+schema.plot_kinds = {
+  line = true, scatter = true, bars = true, heat = true, roofline = true, pareto = true, ecdf = true,
+  box = true, pixels = true,
+}
 
 ---@alias attune.Status
 ---| "ok"       every metric was measured

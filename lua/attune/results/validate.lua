@@ -169,26 +169,50 @@ local record_fields = {
 for name, check in pairs(answer_fields) do record_fields[name] = check end
 local an_answer, a_record = fields_of(answer_fields), fields_of(record_fields)
 
+local a_reference_line = fields_of {
+  x = optional(a_scalar),
+  y = optional(a_plain_number),
+  text = optional(a_text),
+}
+
+local function a_name_or_number(value)
+  if type(value) == "string" then return a_name(value) end
+  return a_plain_number(value)
+end
+
 local plot_fields = {
   kind = one_of(schema.plot_kinds),
   where = optional(map_of(scalar_or_list, limits.parameters)),
   against = optional(map_of(scalar_or_list, limits.parameters)),
   order = optional(list_of(a_scalar, limits.list)),
-  x = a_name,
-  y = a_name,
+  base = optional(integer_from(2)),
+  band = optional(a_boolean),
+  stacked = optional(a_boolean),
+  parts = optional(list_of(a_name, limits.list)),
+  lines = optional(list_of(a_reference_line, limits.list)),
+  peak = optional(a_name_or_number),
+  bandwidth = optional(a_name_or_number),
   name = optional(a_file_name),
   log = optional(one_of {x = true, y = true, xy = true}),
 }
-for _, name in ipairs {"value", "by", "facet", "also"} do plot_fields[name] = optional(a_name) end
+for _, name in ipairs {"x", "y", "value", "by", "facet", "also", "along", "label"} do
+  plot_fields[name] = optional(a_name)
+end
 for _, name in ipairs {"across", "down", "title", "caption"} do
   plot_fields[name] = optional(a_text)
 end
 
 local plot_of = fields_of(plot_fields)
+-- What else a kind needs is checked where the plot is drawn (plot/spec.lua).
 local function a_plot(value)
   local why = plot_of(value)
   if why then return why end
-  if value.kind == "heat" and value.value == nil then return ".value" .. expected("a name") end
+  local kind = value.kind
+  if value.x == nil and not (kind == "ecdf" or kind == "box" or value.along) then
+    return ".x" .. expected("a name")
+  end
+  if value.y == nil and not value.parts then return ".y" .. expected("a name") end
+  if kind == "heat" and value.value == nil then return ".value" .. expected("a name") end
 end
 
 local description = fields_of {
