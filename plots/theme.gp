@@ -39,7 +39,7 @@ if (format eq 'pdf') {
     linewidth 1.6*thick noenhanced background ground
 }
 if (format eq 'tex') {
-  set terminal cairolatex pdf input size width in, height in linewidth 1.6*thick noenhanced
+  set terminal cairolatex pdf input color colortext size width in, height in linewidth 1.6*thick
 }
 set output name.(format eq 'tex' ? '-latex.tex' : '.'.format)
 data = name.'.tsv'

@@ -3,6 +3,7 @@
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
+local lines = require "attune.plot.lines"
 local series = require "attune.plot.series"
 local terminal = require "attune.plot.terminal"
 local text = require "attune.util.text"
@@ -115,6 +116,7 @@ local function picture_of(results, spec, point, value)
   local unit = (spec.also and series.metric(results, spec.also) or {}).unit
   return {
     value = value,
+    label = lines.label(spec.x, value),
     cells = cells,
     side = side,
     also = also and text.quantity(also.centre, unit),
@@ -187,7 +189,7 @@ end
 local function wrap_names(pictures, room)
   local longest = 1
   for _, picture in ipairs(pictures) do
-    picture.name = letters.wrap(letters.clean(text.plain(picture.value), 120), 13, room)
+    picture.name = letters.wrap(letters.clean(picture.label, 120), 13, room)
     longest = math.max(longest, #picture.name)
   end
   return longest

@@ -31,8 +31,8 @@ schema.limits = {
 schema.statuses = {ok = true, skipped = true, failed = true, oom = true, timeout = true}
 schema.verdicts = {held = true, failed = true, undecided = true}
 schema.plot_kinds = {
-  line = true, scatter = true, bars = true, heat = true, roofline = true, pareto = true, ecdf = true,
-  box = true, pixels = true,
+  line = true, scatter = true, bars = true, heat = true, roofline = true, pareto = true,
+  ecdf = true, box = true, pixels = true,
 }
 
 ---@alias attune.Status
