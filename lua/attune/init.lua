@@ -13,7 +13,7 @@ local modules = {
   masks = "attune.program.masks",
   scores = "attune.program.scores",
   block_map = "attune.program.block_map",
-  pack = "attune.pack",
+  pack = "attune.data.pack",
 }
 
 -- Errors of the core name the line that called the library, not a line of the library.

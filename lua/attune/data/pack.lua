@@ -1,6 +1,7 @@
 --- Packing short documents into rows of one length: first-fit decreasing. Krell et al. 2021 (arXiv
 --- 2107.02027) compare it with other methods.
 local core = require "attune.core"
+local first_fit = require "attune.data.first_fit"
 local options = require "attune.util.options"
 
 local function describe(x, empty)
@@ -62,36 +63,6 @@ local function read(documents, given, level)
   return copies, capacity
 end
 
--- The numbers of the documents of each row, longest documents first, each in the first row that has
--- room; and the tokens that are left in each row.
-local function fill_rows(documents, capacity)
-  local order, rows, left = {}, {}, {}
-  for n = 1, #documents do order[n] = n end
-  table.sort(order, function(a, b)
-    if #documents[a] ~= #documents[b] then return #documents[a] > #documents[b] end
-    return a < b
-  end)
-  local open = {} -- rows that are not full, in order
-  for _, n in ipairs(order) do
-    local size, row = #documents[n], nil
-    for k = 1, #open do
-      if left[open[k]] >= size then
-        row = open[k]
-        if left[row] == size then table.remove(open, k) end
-        break
-      end
-    end
-    if not row then
-      row = #rows + 1
-      rows[row], left[row] = {}, capacity
-      if size < capacity then open[#open + 1] = row end
-    end
-    table.insert(rows[row], n)
-    left[row] = left[row] - size
-  end
-  return rows, left
-end
-
 -- The lists as a tensor [rows, capacity]; raises when there is not enough memory for it.
 local function tensor_of(lists, capacity, counting)
   local ok, result = pcall(core._rows, lists, capacity, counting)
@@ -114,7 +85,9 @@ end
 return function(documents, given)
   local capacity
   documents, capacity = read(documents, given, 2)
-  local rows, left = fill_rows(documents, capacity)
+  local sizes = {}
+  for n, document in ipairs(documents) do sizes[n] = #document end
+  local rows, left = first_fit(sizes, capacity)
   local ids, positions, lengths, used = {}, {}, {}, 0
   for r, row in ipairs(rows) do
     ids[r], positions[r], lengths[r] = {}, {}, {}

@@ -1,0 +1,95 @@
+--- Synthetic tasks on which encodings and head sharing differ sharply. A task gives batches as a
+--- loader does; sequence n of a seed is the same whatever the batches.
+local core = require "attune.core"
+local options = require "attune.util.options"
+local random = require "attune.data.random"
+local suggest = require "attune.util.suggest"
+local tasks = require "attune.data.tasks"
+
+---@class attune.Task
+---@field name string
+---@field vocab integer
+---@field tokens integer of a row of ids
+---@field seed integer
+local Task = {}
+Task.__index = Task
+
+local names = {}
+for name in pairs(tasks) do names[#names + 1] = name end
+table.sort(names)
+
+local function check_integer(o, name, min, level)
+  if math.type(o[name]) ~= "integer" or o[name] < min then
+    error(("%s: expected an integer of at least %d, got %s"):format(
+      name, min, options.describe(o[name])), level + 1)
+  end
+end
+
+--- A task: "copy", "reverse", "sorting", "induction", "mqar" (options pairs, power), "addition"
+--- (digits, reversed), "needle", "indirect" (max_shift). attune/data/tasks.lua says what each is.
+---@param name string
+---@param given {vocab: integer, tokens: integer, seed: integer}
+---@return attune.Task
+local function task(name, given)
+  local kind = type(name) == "string" and tasks[name]
+  if not kind then
+    if type(name) ~= "string" then
+      error(("name: expected the name of a task, got %s"):format(options.describe(name)), 2)
+    end
+    error(("unknown task '%s'; %s"):format(name, suggest(name, names)), 2)
+  end
+  local known = {"vocab", "tokens", "seed"}
+  for option in pairs(kind.options or {}) do known[#known + 1] = option end
+  local o = options.read(given, known, 2, "options", "{vocab = 64, tokens = 32, seed = 1}")
+  check_integer(o, "vocab", kind.min_vocab, 2)
+  check_integer(o, "tokens", kind.min_tokens, 2)
+  if o.seed == nil then o.seed = 1 end
+  check_integer(o, "seed", math.mininteger, 2)
+  for option, type_name in pairs(kind.options or {}) do
+    local value = o[option]
+    local got = type_name == "integer" and math.type(value) or type(value)
+    if value ~= nil and got ~= type_name then
+      error(("%s: expected %s, got %s"):format(
+        option, type_name == "boolean" and "true or false" or "a number of type " .. type_name,
+        options.describe(value)), 2)
+    end
+  end
+  local wrong = kind.check and kind.check(o)
+  if wrong then error(wrong, 2) end
+  o.name, o.kind, o.sequences = name, kind, 0
+  return setmetatable(o, Task)
+end
+
+--- The next batch.
+---@param batch integer rows
+---@return attune.Tensor ids i64 [batch, tokens]
+---@return attune.Tensor targets i64 [batch, tokens]: the id after each id
+---@return attune.Tensor weights f32 [batch, tokens]: 1 where the target counts, else 0
+function Task:next(batch)
+  if math.type(batch) ~= "integer" or batch < 1 then
+    error(("batch: expected an integer of at least 1, got %s"):format(options.describe(batch)), 2)
+  end
+  local ids, targets, weights = {}, {}, {}
+  for row = 1, batch do
+    local draw = random.stream(self.seed, self.sequences)
+    local sequence, counts = self.kind.draw(self, draw)
+    self.sequences = self.sequences + 1
+    ids[row] = table.move(sequence, 1, self.tokens, 1, {})
+    targets[row] = table.move(sequence, 2, self.tokens + 1, 1, {})
+    weights[row] = table.move(counts, 2, self.tokens + 1, 1, {})
+  end
+  return core.tensor(ids, {dtype = "i64"}), core.tensor(targets, {dtype = "i64"}),
+    core.tensor(weights)
+end
+
+--- What a checkpoint keeps.
+function Task:state() return {sequences = self.sequences} end
+
+--- Goes on where another task of the same options stopped.
+function Task:load_state(state)
+  local s = options.read(state, {"sequences"}, 2, "state", "{sequences = n}")
+  check_integer(s, "sequences", 0, 2)
+  self.sequences = s.sequences
+end
+
+return task
