@@ -207,6 +207,18 @@ void at_free(void *p) {
     if (!keep(p)) free(header_of(p)->block);
 }
 
+attune_status at_grow(void **array, int64_t count, int64_t *room, int64_t size) {
+    if (count < *room) return ATTUNE_OK;
+    const int64_t wanted = *room ? 2 * *room : 16;
+    void *larger = at_alloc(at_checked_mul(wanted, size));
+    if (!larger) return ATTUNE_EMEMORY;
+    if (*array) memcpy(larger, *array, (size_t)(count * size));
+    at_free(*array);
+    *array = larger;
+    *room = wanted;
+    return ATTUNE_OK;
+}
+
 attune_memory_info attune_memory(void) {
     return (attune_memory_info){
         .bytes = atomic_load(&in_use), .peak = atomic_load(&peak), .limit = atomic_load(&limit)};

@@ -14,4 +14,8 @@ void *at_alloc(int64_t bytes);
 void *at_alloc_zeroed(int64_t bytes);
 void at_free(void *p); /* p may be NULL */
 
+/* Makes room for one more element of `size` bytes in an array of `count`, which has room for *room:
+ * doubles the room where it is full. */
+attune_status at_grow(void **array, int64_t count, int64_t *room, int64_t size);
+
 #endif

@@ -21,18 +21,6 @@ attune_status at_malformed(const at_part *part, const char *name, const char *wh
                 : at_fail(ATTUNE_EFORMAT, "%s: %s", part->path, what);
 }
 
-attune_status at_grow(void **array, int64_t count, int64_t *room, int64_t size) {
-    if (count < *room) return ATTUNE_OK;
-    const int64_t wanted = *room ? 2 * *room : 16;
-    void *larger = at_alloc(at_checked_mul(wanted, size));
-    if (!larger) return ATTUNE_EMEMORY;
-    if (*array) memcpy(larger, *array, (size_t)(count * size));
-    at_free(*array);
-    *array = larger;
-    *room = wanted;
-    return ATTUNE_OK;
-}
-
 attune_status at_add_entry(attune_file *f, const at_part *part, at_entry **out) {
     if (f->entries == AT_MAX_TENSORS)
         return at_malformed(part, NULL, "expected at most 1000000 tensors");

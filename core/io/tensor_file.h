@@ -42,9 +42,6 @@ struct attune_file {
     bool is_gguf;
 };
 
-/* Makes room for one more element in an array of `count`. */
-attune_status at_grow(void **array, int64_t count, int64_t *room, int64_t size);
-
 /* Appends an entry, or a text, of zero bytes. EFORMAT: there are too many. */
 attune_status at_add_entry(attune_file *f, const at_part *part, at_entry **out);
 attune_status at_add_text(attune_file *f, const at_part *part, const char *key, const void *value);

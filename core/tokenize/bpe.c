@@ -95,7 +95,7 @@ static attune_status encode_word(encoder *e, int64_t begin, int64_t bytes) {
     const uint64_t key = at_word_key(e->text + begin, bytes);
     const int64_t known = find_word(e, key, begin, bytes);
     while (e->count + bytes > e->room)
-        AT_TRY(at_grow((void **)&e->id, &e->room, e->room, sizeof *e->id));
+        AT_TRY(at_grow((void **)&e->id, e->room, &e->room, sizeof *e->id));
     int32_t *to = e->id + e->count;
     if (known >= 0) {
         const known_word *w = &e->words[known];
@@ -105,7 +105,7 @@ static attune_status encode_word(encoder *e, int64_t begin, int64_t bytes) {
     }
     for (int64_t i = 0; i < bytes; i++) to[i] = e->text[begin + i];
     const int64_t tokens = merge_word(e, to, bytes);
-    AT_TRY(at_grow((void **)&e->words, &e->word_room, e->word_count, sizeof *e->words));
+    AT_TRY(at_grow((void **)&e->words, e->word_count, &e->word_room, sizeof *e->words));
     AT_TRY(at_map_add(&e->word_at, key, e->word_count));
     e->words[e->word_count++] =
         (known_word){.text = begin, .bytes = bytes, .first = e->count, .tokens = tokens};

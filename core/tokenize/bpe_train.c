@@ -58,7 +58,7 @@ static bool before(const trainer *t, entry a, entry b) {
 }
 
 static attune_status push(trainer *t, entry e) {
-    AT_TRY(at_grow((void **)&t->heap, &t->heap_room, t->heap_count, sizeof *t->heap));
+    AT_TRY(at_grow((void **)&t->heap, t->heap_count, &t->heap_room, sizeof *t->heap));
     int64_t i = t->heap_count++;
     while (i > 0 && before(t, e, t->heap[(i - 1) / 2])) {
         t->heap[i] = t->heap[(i - 1) / 2];
@@ -93,7 +93,7 @@ static attune_status add_word(trainer *t, int64_t begin, int32_t length) {
         w->count++;
         return ATTUNE_OK;
     }
-    AT_TRY(at_grow((void **)&t->words, &t->word_room, t->word_count, sizeof *t->words));
+    AT_TRY(at_grow((void **)&t->words, t->word_count, &t->word_room, sizeof *t->words));
     AT_TRY(at_map_add(&t->word_at, key, t->word_count));
     t->words[t->word_count++] = (word){.first = t->id_count,
                                        .count = 1,
@@ -102,7 +102,7 @@ static attune_status add_word(trainer *t, int64_t begin, int32_t length) {
                                        .bytes = length,
                                        .merge = -1};
     for (int32_t i = 0; i < length; i++) {
-        AT_TRY(at_grow((void **)&t->id, &t->id_room, t->id_count, sizeof *t->id));
+        AT_TRY(at_grow((void **)&t->id, t->id_count, &t->id_room, sizeof *t->id));
         t->id[t->id_count++] = t->text[begin + i];
     }
     return ATTUNE_OK;
@@ -130,7 +130,7 @@ static attune_status count_pair(trainer *t, int32_t left, int32_t right, int64_t
     const int64_t slot = at_map_find(&t->pair_at, key, at_map_home(&t->pair_at, key));
     int64_t p = slot >= 0 ? t->pair_at.value[slot] : -1;
     if (p < 0) {
-        AT_TRY(at_grow((void **)&t->pairs, &t->pair_room, t->pair_count, sizeof *t->pairs));
+        AT_TRY(at_grow((void **)&t->pairs, t->pair_count, &t->pair_room, sizeof *t->pairs));
         AT_TRY(at_map_add(&t->pair_at, key, t->pair_count));
         p = t->pair_count++;
         t->pairs[p] = (pair){.left = left, .right = right, .list = -1};
@@ -138,7 +138,7 @@ static attune_status count_pair(trainer *t, int32_t left, int32_t right, int64_t
     t->pairs[p].count += times;
     const int64_t list = t->pairs[p].list;
     if (!new_to_word || (list >= 0 && t->nodes[list].word == w)) return ATTUNE_OK;
-    AT_TRY(at_grow((void **)&t->nodes, &t->node_room, t->node_count, sizeof *t->nodes));
+    AT_TRY(at_grow((void **)&t->nodes, t->node_count, &t->node_room, sizeof *t->nodes));
     t->nodes[t->node_count] = (node){.word = w, .next = list};
     t->pairs[p].list = t->node_count++;
     return ATTUNE_OK;

@@ -63,19 +63,7 @@ int64_t at_document_end(attune_span text, const attune_tensor *flat, int64_t d) 
     return d + 1 < flat->shape[0] ? ((const int64_t *)flat->data)[d + 1] : text.bytes;
 }
 
-/* ---- arrays and tables ----------------------------------------------------------------------- */
-
-attune_status at_grow(void **array, int64_t *capacity, int64_t count, int64_t size) {
-    if (count < *capacity) return ATTUNE_OK;
-    const int64_t wanted = *capacity > 0 ? at_checked_mul(*capacity, 2) : 1024;
-    void *larger = at_alloc(at_checked_mul(wanted, size));
-    if (!larger) return ATTUNE_EMEMORY;
-    if (count > 0) memcpy(larger, *array, (size_t)(count * size));
-    at_free(*array);
-    *array = larger;
-    *capacity = wanted;
-    return ATTUNE_OK;
-}
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 /* The finalizer of MurmurHash3 (public domain): each bit of the key moves half of the bits. */
 static uint64_t mix(uint64_t x) {

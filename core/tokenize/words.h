@@ -18,9 +18,6 @@ attune_status at_check_documents(attune_span text, const attune_tensor *starts,
 /* The end of document d of `flat`. */
 int64_t at_document_end(attune_span text, const attune_tensor *flat, int64_t d);
 
-/* A growing array: room for one more element of `size` bytes. Doubles *capacity. */
-attune_status at_grow(void **array, int64_t *capacity, int64_t count, int64_t size);
-
 /* A hash table with open addressing from 64-bit keys to int64_t values. Two words may have one key,
  * so that callers compare what they find: at_map_find goes on from slot to slot. */
 typedef struct at_map {
