@@ -154,6 +154,8 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     attune_status status = check_like("d_o", d_o, 4, o_shape, f64);
     if (status == ATTUNE_OK) status = check_like("o", o, 4, o_shape, f64);
     if (status == ATTUNE_OK) status = check_like("lse", lse, 3, o_shape, f64);
+    if (status == ATTUNE_OK && wanted.d_lse)
+        status = check_like("d_lse", wanted.d_lse, 3, o_shape, f64);
     if (status == ATTUNE_OK) status = attune_tensor_new(q->dtype, 4, q->shape, dq);
     if (status == ATTUNE_OK) status = attune_tensor_new(k->dtype, 4, k->shape, dk);
     if (status == ATTUNE_OK) status = attune_tensor_new(v->dtype, 4, v->shape, dv);
@@ -164,6 +166,7 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
     const at_gradients g = {.d_o = d_o,
                             .o = o,
                             .lse = lse,
+                            .d_lse = wanted.d_lse,
                             .dq = dq,
                             .dk = dk,
                             .dv = dv,

@@ -77,6 +77,7 @@ static inline bool at_lse_is_large(double lse) {
  * zero. */
 typedef struct at_gradients {
     const attune_tensor *d_o, *o, *lse;
+    const attune_tensor *d_lse; /* NULL: no gradient arrives through lse */
     attune_tensor *dq, *dk, *dv;
     attune_tensor *dsinks;            /* [Hq] in f32 or f64, or NULL */
     const at_table_gradients *tables; /* sums to add to; score NULL: none */

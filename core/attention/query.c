@@ -47,11 +47,13 @@ static attune_status make_sinks(const attune_tensor *sinks, at_query_side *query
     if (!at_is_float(sinks->dtype))
         return at_fail(ATTUNE_EDTYPE, "sinks: expected f32, got %s",
                        attune_dtype_name(sinks->dtype));
-    float *copy = at_alloc(query->Hq * (int64_t)sizeof(float));
+    query->sinks_f64 = at_alloc(query->Hq * (int64_t)sizeof(double));
+    float *copy = query->sinks_f64 ? at_alloc(query->Hq * (int64_t)sizeof(float)) : NULL;
     if (!copy) return ATTUNE_EMEMORY;
     for (int64_t h = 0; h < query->Hq; h++) {
         double x = 0;
         attune_tensor_get(sinks, &h, &x);
+        query->sinks_f64[h] = x;
         copy[h] = (float)x;
     }
     query->sinks_copy = copy;
@@ -81,6 +83,8 @@ void at_query_side_close(at_query_side *query) {
     at_modifier_free(&query->modifier);
     at_rotation_free(&query->rotation);
     at_free(query->sinks_copy);
+    at_free(query->sinks_f64);
+    query->sinks_f64 = NULL;
     query->sinks_copy = NULL;
     query->sinks = NULL;
 }

@@ -20,6 +20,7 @@ typedef struct at_query_side {
     double scale, softcap;            /* softcap 0: none */
     const float *sinks;               /* [Hq], or NULL */
     float *sinks_copy;                /* the memory of sinks */
+    double *sinks_f64;                /* [Hq]: as they were given, for the reference */
     at_rotation rotation;             /* without tables: q is not rotated, or is rotated already */
     at_modifier modifier;             /* without programs: none */
     attune_dtype o_dtype, lse_dtype;  /* of the results */

@@ -43,7 +43,7 @@ static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, in
     const int64_t *qs = p->query.q.stride, *ks = p->k.stride;
     int64_t from = b * qs[0] + h * qs[1] + i * qs[2], kv = b * ks[0] + h / p->query.G * ks[1];
     for (int64_t d = 0; d < p->query.D; d++) q[d] = load(&p->query.q, from + d * qs[3]);
-    double max = p->query.sinks ? (double)p->query.sinks[h] : -INFINITY;
+    double max = p->query.sinks ? p->query.sinks_f64[h] : -INFINITY;
     for (int64_t j = first; j < last; j++) {
         double dot = 0;
         for (int64_t d = 0; d < p->query.D; d++)
@@ -56,7 +56,7 @@ static double score_row(const at_problem *p, int64_t b, int64_t h, int64_t i, in
         at_modify_f64(&p->query.modifier, b, h, i, first, last - first, s + first, scratch);
     for (int64_t j = first; j < last; j++) max = s[j] > max ? s[j] : max;
     *origin = max == -INFINITY ? 0 : max;
-    double sum = p->query.sinks ? exp((double)p->query.sinks[h] - *origin) : 0;
+    double sum = p->query.sinks ? exp(p->query.sinks_f64[h] - *origin) : 0;
     for (int64_t j = first; j < last; j++) sum += exp(s[j] - *origin);
     return sum;
 }

@@ -2,7 +2,7 @@
  * backward, and the engine for f64.
  *
  *   p_ij = e^(s_ij - lse_i)         dv_j = sum_i p_ij d_o_i
- *   dp_ij = d_o_i . v_j             delta_i = d_o_i . o_i
+ *   dp_ij = d_o_i . v_j             delta_i = d_o_i . o_i - d_lse_i
  *   ds_ij = p_ij (dp_ij - delta_i)  times the derivatives of the score program and the softcap
  *   dq_i = scale sum_j ds_ij k_j    dk_j = scale sum_i ds_ij q_i
  *   dsink_h = - sum_i e^(sink_h - lse_i) delta_i
@@ -36,8 +36,7 @@ static double dot(const double *x, const double *y, int64_t n) {
     return sum;
 }
 
-static double lse_of(const backward_job *j, int64_t b, int64_t h, int64_t i) {
-    const attune_tensor *t = j->g->lse;
+static double row_value(const attune_tensor *t, int64_t b, int64_t h, int64_t i) {
     return at_load(t, b * t->stride[0] + h * t->stride[1] + i * t->stride[2]);
 }
 
@@ -118,12 +117,12 @@ typedef struct normaliser {
 } normaliser;
 
 static normaliser normaliser_of(const backward_job *j, const row *r, double lse) {
-    const float *sinks = j->p->query.sinks;
+    const double *sinks = j->p->query.sinks_f64;
     if (!at_lse_is_large(lse)) return (normaliser){.origin = lse, .sum = 1};
-    normaliser out = {.origin = sinks ? (double)sinks[r->h] : -INFINITY};
+    normaliser out = {.origin = sinks ? sinks[r->h] : -INFINITY};
     for (int64_t x = 0; x < r->n; x++)
         if (r->s[x] > out.origin) out.origin = r->s[x];
-    out.sum = sinks ? exp((double)sinks[r->h] - out.origin) : 0;
+    out.sum = sinks ? exp(sinks[r->h] - out.origin) : 0;
     for (int64_t x = 0; x < r->n; x++) out.sum += exp(r->s[x] - out.origin);
     return out.sum == 0 ? (normaliser){.origin = lse, .sum = 1} : out;
 }
@@ -134,13 +133,14 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
     const at_problem *p = j->p;
     double *q = scratch, *dq = q + p->query.D, *k = dq + p->query.D, *d_o = k + p->query.D,
            *o = d_o + p->Dv, *v = o + p->Dv;
-    const double lse = lse_of(j, b, h, i);
+    const double lse = row_value(j->g->lse, b, h, i);
     int64_t first, last;
     load_row(&p->query.q, b, h, i, q);
     load_row(j->g->d_o, b, h, i, d_o);
     load_row(j->g->o, b, h, i, o);
     memset(dq, 0, (size_t)p->query.D * sizeof *dq);
-    const double delta = dot(d_o, o, p->Dv);
+    const double d_lse = j->g->d_lse ? row_value(j->g->d_lse, b, h, i) : 0,
+                 delta = dot(d_o, o, p->Dv) - d_lse;
     at_problem_visible_keys_of_head(p, b, h, i, &first, &last);
     const row r = {.b = b,
                    .h = h,
@@ -167,7 +167,7 @@ static double backward_row(const backward_job *j, int64_t b, int64_t h, int64_t 
     }
     at_store_row_f64(j->g->dq, ((b * p->query.Hq + h) * p->query.Sq + i) * p->query.D, 1,
                      p->query.D, dq);
-    return p->query.sinks ? -exp((double)p->query.sinks[h] - by.origin) / by.sum * delta : 0;
+    return p->query.sinks ? -exp(p->query.sinks_f64[h] - by.origin) / by.sum * delta : 0;
 }
 
 static attune_status backward_head(void *context, int64_t task, int thread) {

@@ -72,9 +72,10 @@ typedef struct backward_job {
 
 enum { PREPARE_ROWS = 64, HEADS_TOGETHER = 4 };
 
-static double lse_of(const backward_job *j, int64_t row) {
-    const int64_t Sq = j->p->query.Sq, Hq = j->p->query.Hq, *s = j->g->lse->stride;
-    return at_load(j->g->lse, row / Sq / Hq * s[0] + row / Sq % Hq * s[1] + row % Sq * s[2]);
+/* The element of t [B, Hq, Sq] that belongs to a row. */
+static double row_value(const backward_job *j, const attune_tensor *t, int64_t row) {
+    const int64_t Sq = j->p->query.Sq, Hq = j->p->query.Hq, *s = t->stride;
+    return at_load(t, row / Sq / Hq * s[0] + row / Sq % Hq * s[1] + row % Sq * s[2]);
 }
 
 static attune_status prepare_rows(void *context, int64_t task, int thread) {
@@ -92,8 +93,9 @@ static attune_status prepare_rows(void *context, int64_t task, int thread) {
         at_load_row(o, b * o->stride[0] + h * o->stride[1] + i * o->stride[2], o->stride[3], p->Dv,
                     y);
         for (int64_t d = 0; d < p->Dv; d++) sum += (double)x[d] * (double)y[d];
+        if (j->g->d_lse) sum -= row_value(j, j->g->d_lse, row);
         j->delta[row] = (float)sum;
-        const double l = lse_of(j, row);
+        const double l = row_value(j, j->g->lse, row);
         if (at_lse_is_large(l)) atomic_store_explicit(&j->large, true, memory_order_relaxed);
         j->origin[row] = 0;
         j->lse[row] = l == -INFINITY ? INFINITY : (float)(l * AT_LOG2_E); /* 2^(e - inf) is 0 */
@@ -420,7 +422,7 @@ static attune_status large_rows_task(void *context, int64_t task, int thread) {
     bool any = false;
     for (int64_t r = 0; r < k.rows; r++) {
         sums[r] = (row_sum){.max = -INFINITY};
-        any = any || at_lse_is_large(lse_of(j, row + r));
+        any = any || at_lse_is_large(row_value(j, j->g->lse, row + r));
     }
     if (!any) return ATTUNE_OK;
     pack_block_rows(j, s, &k);
@@ -436,7 +438,7 @@ static attune_status large_rows_task(void *context, int64_t task, int thread) {
         const at_panel_product product = product_of_scores(j, s, 0, k.rows, left, right);
         at_simd_now()->panels.multiply(&product);
         for (int64_t r = 0; r < k.rows; r++)
-            if (at_lse_is_large(lse_of(j, row + r)))
+            if (at_lse_is_large(row_value(j, j->g->lse, row + r)))
                 add_to_sum(j, s, &k, r, s->weights + r * j->stride, &sums[r]);
     }
     for (int64_t r = 0; r < k.rows; r++) {

@@ -53,6 +53,7 @@ attune_status attune_adamw(const attune_adamw_options *o, attune_tensor *p, cons
                              .weight_decay = o->weight_decay,
                              .correction1 = 1 - pow(o->beta1, (double)o->step),
                              .correction2 = 1 - pow(o->beta2, (double)o->step)};
+    for (int i = 0; i < 3; i++) at_tensor_written(state[i]);
     attune_status status = at_nn_rows(at_ceil_div(attune_tensor_count(p), ROW), ROW, update, &j);
     attune_tensor_close(&j.g);
     return status;

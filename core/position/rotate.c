@@ -435,6 +435,7 @@ attune_status attune_position_rotate_in_place(attune_position *pe, attune_tensor
     AT_TRY(at_check_open("x", x));
     if (!pe->inv_freq) return ATTUNE_OK;
     AT_TRY(check(pe, x, positions));
+    at_tensor_written(x);
     return run(pe, x, positions, side, 0, 1, x);
 }
 

@@ -97,6 +97,7 @@ attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into)
                        at_shape_text(from->rank, from->shape),
                        at_shape_text(into->rank, into->shape));
     }
+    at_tensor_written(into);
     return run_copy(from, into);
 }
 

@@ -36,6 +36,12 @@ static double unary_f64(attune_unary op, double x) {
         return 0.5 * x * erfc(-x * 0.70710678118654752440);
     case ATTUNE_SILU: return x < 0 ? x * exp(x) / (1 + exp(x)) : x / (1 + exp(-x));
     case ATTUNE_ABS: return fabs(x);
+    case ATTUNE_RELU: return x > 0 || isnan(x) ? x : 0;
+    case ATTUNE_GELU_TANH: {
+        double y;
+        at_nn_f64()->gelu(&x, 1, true, &y);
+        return y;
+    }
     }
     return NAN;
 }
@@ -65,7 +71,11 @@ static void unary_f32(attune_unary op, const float *x, float *out, int64_t n) {
     case ATTUNE_LOG:
         for (int64_t i = 0; i < n; i++) out[i] = logf(x[i]);
         break;
+    case ATTUNE_RELU:
+        for (int64_t i = 0; i < n; i++) out[i] = x[i] > 0 || isnan(x[i]) ? x[i] : 0;
+        break;
     case ATTUNE_GELU: at_simd_now()->nn.gelu(x, n, false, out); break;
+    case ATTUNE_GELU_TANH: at_simd_now()->nn.gelu(x, n, true, out); break;
     }
 }
 

@@ -11,6 +11,8 @@
 
 struct attune_buffer {
     atomic_int owners;
+    _Atomic int64_t version; /* the writes in place */
+    int64_t bytes;
     void *data;
 };
 
@@ -62,6 +64,8 @@ attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
     attune_buffer *buffer = at_alloc((int64_t)sizeof *buffer);
     if (!buffer) return ATTUNE_EMEMORY;
     atomic_init(&buffer->owners, 1);
+    atomic_init(&buffer->version, 0);
+    buffer->bytes = bytes;
     buffer->data = at_alloc(bytes);
     if (!buffer->data) {
         at_free(buffer);
@@ -110,6 +114,17 @@ void attune_tensor_close(attune_tensor *t) {
         at_free(buffer->data);
         at_free(buffer);
     }
+}
+
+attune_storage attune_tensor_storage(const attune_tensor *t) {
+    if (!t->buffer) return (attune_storage){0};
+    return (attune_storage){.bytes = t->buffer->bytes,
+                            .owners = atomic_load(&t->buffer->owners),
+                            .version = atomic_load(&t->buffer->version)};
+}
+
+void at_tensor_written(const attune_tensor *t) {
+    if (t->buffer) atomic_fetch_add(&t->buffer->version, 1);
 }
 
 /* ---- properties and checks ------------------------------------------------------------------- */
@@ -235,6 +250,7 @@ attune_status attune_tensor_get(const attune_tensor *t, const int64_t *index, do
 attune_status attune_tensor_set(attune_tensor *t, const int64_t *index, double value) {
     int64_t offset;
     AT_TRY(offset_of(t, index, &offset));
+    at_tensor_written(t);
     at_store(t, offset, value);
     return ATTUNE_OK;
 }

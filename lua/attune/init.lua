@@ -28,7 +28,8 @@ end)
 local answers = require "attune.util.options".answers
 local program
 
--- Program handles replace the functions; other values stay, for the core to refuse.
+-- Program handles replace the functions; other values stay, for the core to refuse. Returns also
+-- the tensors that the program reads.
 local function handle_of(value, kind)
   if type(value) ~= "function" and type(value) ~= "table" then return value end
   program = program or require "attune.program"
@@ -42,21 +43,26 @@ local function resolve(options)
   if answers(options) then return options end
   local resolved = {}
   for name, value in next, options do resolved[name] = value end
-  resolved.score = handle_of(resolved.score, "score")
+  local score, tensors = handle_of(resolved.score, "score")
+  resolved.score = score
   resolved.mask = handle_of(resolved.mask, "mask")
-  return resolved
+  return resolved, tensors
 end
 
 local function has_functions(options)
   return type(options) == "table" and (rawget(options, "score") or rawget(options, "mask"))
 end
 
-local attention, backward = attune.attention, attune.attention_backward
+local autograd = require "attune.autograd"
+attune.no_grad, attune.graph_bytes = autograd.no_grad, autograd.graph_bytes
+attune.gradcheck = require "attune.autograd.gradcheck"
+local attention, backward = autograd.attention, attune.attention_backward
 local weights, attend = attune.attention_weights, attune._cache_methods.attend
 
 function attune.attention(q, k, v, options)
-  if options ~= nil and has_functions(options) then options = resolve(options) end
-  return attention(q, k, v, options)
+  local tensors
+  if options ~= nil and has_functions(options) then options, tensors = resolve(options) end
+  return attention(q, k, v, options, tensors)
 end
 
 function attune.attention_backward(d_o, q, k, v, o, lse, options)

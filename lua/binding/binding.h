@@ -53,6 +53,10 @@ attune_tensor *push_tensor(lua_State *L);
 attune_tensor *check_tensor(lua_State *L, int index, const char *name);
 attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
+/* An axis as Lua counts it, from 1 or from the end, to the core's. */
+int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t);
+/* The value at index is a tensor whose operations are recorded: lua_autograd.c. */
+bool is_recorded(lua_State *L, int index);
 /* Pushes what print shows of an open tensor: a handle_kind's describe. */
 void push_tensor_text(lua_State *L, void *content);
 
@@ -143,6 +147,8 @@ int raise_tensor_as_function(lua_State *L, const char *name, const attune_tensor
  *   write         () raises: t[traced value] = x; program/traced.lua
  *   score_of      (table or slopes, max_distance, bidirectional) -> score function; init.lua.
  *                 max_distance 0: slopes
+ *   select        (tensor, index) -> t[i] of a tensor that requires gradients; autograd
+ *   set_grad      (tensor, value): t.grad = value; autograd
  *   library       the folder of the Lua library, as the sources of its functions name it
  * Pushes the hook; raises where nothing is registered. */
 void push_hook(lua_State *L, const char *name);
@@ -150,13 +156,16 @@ void push_hook(lua_State *L, const char *name);
 /* ---- attention's options ----------------------------------------------------------------------
  */
 
+typedef enum attention_use { FOR_FORWARD, FOR_BACKWARD, FOR_CACHE } attention_use;
+
 typedef struct attention_call {
     options given;
     attune_attention_options options;
+    attention_use use;
 } attention_call;
 
 /* Reads the options at index, all but the handles. Pushes what must stay on the stack. */
-void read_attention_options(lua_State *L, int index, attention_call *call, bool for_cache);
+void read_attention_options(lua_State *L, int index, attention_call *call, attention_use use);
 /* Takes the objects out of the handles among the options; nothing of Lua may run from here until
  * the core is called. */
 void take_attention_handles(lua_State *L, attention_call *call);
@@ -168,6 +177,9 @@ uint64_t next_seed(void);
 /* Each adds its functions to the module table on top of the stack. */
 void open_tensor(lua_State *L);
 void open_make(lua_State *L);
+void open_autograd(lua_State *L);
+void open_gradients(lua_State *L);
+void open_nn(lua_State *L);
 void open_attention(lua_State *L);
 void open_cache(lua_State *L);
 void open_linear(lua_State *L);

@@ -11,7 +11,7 @@ typedef struct handle {
     /* the content follows */
 } handle;
 
-enum { MAX_NAMES = 40 }; /* methods and fields of one kind */
+enum { MAX_NAMES = 80 }; /* methods and fields of one kind */
 
 static const handle_kind *const kinds[] = {&tensor_kind,  &cache_kind, &position_kind,
                                            &program_kind, &state_kind, &file_kind};
@@ -156,6 +156,7 @@ void define_handle(lua_State *L, const handle_kind *kind, const luaL_Reg *metame
             set_metamethod(L, kind, "close", close_handle);
             continue;
         }
+        if (!method->func) continue; /* the Lua library adds it */
         lua_pushcfunction(L, method->func);
         lua_setfield(L, -2, method->name);
     }

@@ -47,7 +47,20 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
 }
 
 /* The options, in the order of their stack slots. A cache knows those before CAUSAL. */
-enum { WINDOW, SCALE, SOFTCAP, SINKS, SCORE, MASK, ROTATE, ENGINE, CAUSAL, LENGTHS, POSITIONS };
+enum {
+    WINDOW,
+    SCALE,
+    SOFTCAP,
+    SINKS,
+    SCORE,
+    MASK,
+    ROTATE,
+    ENGINE,
+    CAUSAL,
+    LENGTHS,
+    POSITIONS,
+    D_LSE
+};
 
 static int slot(const attention_call *call, int n) { return call->given.first + n; }
 
@@ -84,15 +97,22 @@ static void read_window(lua_State *L, int index, attune_attention_options *out) 
     lua_pop(L, 2);
 }
 
-void read_attention_options(lua_State *L, int index, attention_call *call, bool for_cache) {
+void read_attention_options(lua_State *L, int index, attention_call *call, attention_use use) {
     static const char *const known[] = {"window", "scale",   "softcap",   "sinks",
                                         "score",  "mask",    "rotate",    "engine",
                                         "causal", "lengths", "positions", NULL};
+    static const char *const known_to_backward[] = {
+        "window", "scale",  "softcap", "sinks",     "score", "mask", "rotate",
+        "engine", "causal", "lengths", "positions", "d_lse", NULL};
     static const char *const known_to_cache[] = {"window", "scale",  "softcap", "sinks", "score",
                                                  "mask",   "rotate", "engine",  NULL};
     attune_attention_options *out = &call->options;
     memset(out, 0, sizeof *out);
-    call->given = read_options_or(L, index, for_cache ? known_to_cache : known, refuse_bias);
+    call->given = read_options_or(L, index,
+                                  use == FOR_CACHE      ? known_to_cache
+                                  : use == FOR_BACKWARD ? known_to_backward
+                                                        : known,
+                                  refuse_bias);
     if (is_given(L, call, WINDOW)) read_window(L, slot(call, WINDOW), out);
     if (is_given(L, call, SCALE)) {
         out->scale = check_number(L, slot(call, SCALE), "scale");
@@ -105,12 +125,13 @@ void read_attention_options(lua_State *L, int index, attention_call *call, bool 
     }
     if (is_given(L, call, ENGINE))
         out->engine = (attune_engine)(1 + check_choice(L, slot(call, ENGINE), "engine", engines));
-    if (!for_cache) {
+    if (use != FOR_CACHE) {
         if (is_given(L, call, CAUSAL)) option_boolean(L, &call->given, "causal", &out->causal);
         if (is_given(L, call, LENGTHS)) read_lengths(L, slot(call, LENGTHS), &out->lengths);
         if (is_given(L, call, POSITIONS))
             out->positions = push_integers(L, slot(call, POSITIONS), "positions");
     }
+    call->use = use;
     take_attention_handles(L, call); /* wrong ones are refused before results are made */
 }
 
@@ -120,6 +141,8 @@ void take_attention_handles(lua_State *L, attention_call *call) {
     if (is_given(L, call, SCORE)) out->score = check_program(L, slot(call, SCORE), "score");
     if (is_given(L, call, MASK)) out->mask = check_program(L, slot(call, MASK), "mask");
     if (is_given(L, call, ROTATE)) out->rotate = check_position(L, slot(call, ROTATE), "rotate");
+    if (call->use == FOR_BACKWARD && is_given(L, call, D_LSE))
+        out->d_lse = check_tensor(L, slot(call, D_LSE), "d_lse");
 }
 
 static int attention(lua_State *L) {
@@ -128,7 +151,7 @@ static int attention(lua_State *L) {
     attune_tensor *q = check_tensor(L, 1, "q");
     attune_tensor *k = check_tensor(L, 2, "k");
     attune_tensor *v = check_tensor(L, 3, "v");
-    read_attention_options(L, 4, &call, false);
+    read_attention_options(L, 4, &call, FOR_FORWARD);
     attune_tensor *o = push_tensor(L);
     attune_tensor *lse = push_tensor(L);
     take_attention_handles(L, &call);
@@ -164,7 +187,7 @@ static int attention_backward(lua_State *L) {
     attune_tensor *in[6], dtables[MAX_TABLES];
     lua_settop(L, 7);
     for (int i = 0; i < 6; i++) in[i] = check_tensor(L, i + 1, names[i]);
-    read_attention_options(L, 7, &call, false);
+    read_attention_options(L, 7, &call, FOR_BACKWARD);
     lua_newtable(L);
     const int tables = lua_gettop(L), count = push_table_gradients(L, &call);
     attune_tensor *dq = push_tensor(L), *dk = push_tensor(L), *dv = push_tensor(L);
@@ -195,7 +218,7 @@ static int attention_weights(lua_State *L) {
     lua_settop(L, 3);
     attune_tensor *q = check_tensor(L, 1, "q");
     attune_tensor *k = check_tensor(L, 2, "k");
-    read_attention_options(L, 3, &call, false);
+    read_attention_options(L, 3, &call, FOR_FORWARD);
     attune_tensor *weights = push_tensor(L);
     take_attention_handles(L, &call);
     RUN(L, attune_attention_weights(q, k, &call.options, weights));

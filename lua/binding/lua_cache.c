@@ -54,7 +54,7 @@ static int c_attend(lua_State *L) {
     lua_settop(L, 3);
     check_cache(L, 1);
     attune_tensor *q = check_tensor(L, 2, "q");
-    read_attention_options(L, 3, &call, true);
+    read_attention_options(L, 3, &call, FOR_CACHE);
     attune_tensor *o = push_tensor(L);
     attune_tensor *lse = push_tensor(L);
     take_attention_handles(L, &call);

@@ -439,6 +439,6 @@ static int rope(lua_State *L) {
 void open_position(lua_State *L) {
     static const luaL_Reg functions[] = {{"position", position}, {"rope", rope}, {NULL, NULL}};
     define_handle(L, &position_kind, NULL);
-    lua_pop(L, 1);
+    lua_setfield(L, -2, "_position_methods"); /* for the Lua library, which records them */
     luaL_setfuncs(L, functions, 0);
 }

@@ -16,7 +16,7 @@ attune_tensor *push_tensor(lua_State *L) {
         lua_gc(L, LUA_GCCOLLECT);
         bytes_after_collection = attune_memory().bytes;
     }
-    return push_handle(L, &tensor_kind, 0);
+    return push_handle(L, &tensor_kind, 1); /* the user value: lua_autograd.c */
 }
 
 attune_tensor *test_tensor(lua_State *L, int index) { return test_handle(L, index, &tensor_kind); }
@@ -35,8 +35,7 @@ void push_shape(lua_State *L, const attune_tensor *t) {
 
 static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); }
 
-/* An axis as Lua counts it, from 1 or from the end, to the core's. */
-static int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
+int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
     int64_t axis = check_integer(L, index, name, INT64_MIN);
     if (axis == 0 || axis > t->rank || axis < -t->rank) {
         raise_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I (axis out of range)",
@@ -238,6 +237,8 @@ static int t_sigmoid(lua_State *L) { return unary(L, ATTUNE_SIGMOID); }
 static int t_gelu(lua_State *L) { return unary(L, ATTUNE_GELU); }
 static int t_silu(lua_State *L) { return unary(L, ATTUNE_SILU); }
 static int t_abs(lua_State *L) { return unary(L, ATTUNE_ABS); }
+static int t_relu(lua_State *L) { return unary(L, ATTUNE_RELU); }
+static int t_gelu_tanh(lua_State *L) { return unary(L, ATTUNE_GELU_TANH); }
 
 static int reduce(lua_State *L, attune_reduction op) {
     attune_tensor *t = self(L);
@@ -285,10 +286,17 @@ static const luaL_Reg methods[] = {{"view", t_view},
                                    {"gelu", t_gelu},
                                    {"silu", t_silu},
                                    {"abs", t_abs},
+                                   {"relu", t_relu},
+                                   {"gelu_tanh", t_gelu_tanh},
                                    {"sum", t_sum},
                                    {"mean", t_mean},
                                    {"max", t_max},
                                    {"softmax", t_softmax},
+                                   /* lua/attune/autograd adds these */
+                                   {"rms_norm", NULL},
+                                   {"layer_norm", NULL},
+                                   {"requires_grad", NULL},
+                                   {"backward", NULL},
                                    {NULL, NULL}};
 
 static int f_shape(lua_State *L) {
@@ -303,18 +311,24 @@ static int f_dtype(lua_State *L) {
 
 static int f_nbytes(lua_State *L) { return push_integer(L, attune_tensor_nbytes(self(L))); }
 
-static const luaL_Reg fields[] = {
-    {"shape", f_shape}, {"dtype", f_dtype}, {"nbytes", f_nbytes}, {NULL, NULL}};
-
-/* t[i] is a view; t[traced value] is a read in a score or mask. */
-static int t_index(lua_State *L) {
-    attune_tensor *t = self(L);
-    if (is_traced_value(L, 2)) {
-        push_hook(L, "read");
-        lua_insert(L, 1);
-        lua_call(L, 2, 1);
+/* The gradient that backward() left; nil: none. */
+static int f_grad(lua_State *L) {
+    if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
+        lua_pushnil(L);
         return 1;
     }
+    lua_pushliteral(L, "grad");
+    lua_rawget(L, -2);
+    return 1;
+}
+
+static const luaL_Reg fields[] = {
+    {"shape", f_shape}, {"dtype", f_dtype}, {"nbytes", f_nbytes}, {"grad", f_grad}, {NULL, NULL}};
+
+/* t[i], without recording. */
+static int select_index(lua_State *L) {
+    lua_settop(L, 2);
+    attune_tensor *t = self(L);
     if (t->rank == 0)
         return raise_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
     const int64_t i = check_index(L, 2, "index", t->shape[0]);
@@ -323,11 +337,36 @@ static int t_index(lua_State *L) {
     return 1;
 }
 
+/* t[i] is a view; t[traced value] is a read in a score or mask. */
+static int t_index(lua_State *L) {
+    self(L);
+    if (is_traced_value(L, 2)) {
+        push_hook(L, "read");
+        lua_insert(L, 1);
+        lua_call(L, 2, 1);
+        return 1;
+    }
+    if (is_recorded(L, 1)) {
+        push_hook(L, "select");
+        lua_insert(L, 1);
+        lua_call(L, 2, 1);
+        return 1;
+    }
+    return select_index(L);
+}
+
 static int t_newindex(lua_State *L) {
     self(L);
     if (is_traced_value(L, 2) || is_traced_value(L, 3)) {
         push_hook(L, "write");
         lua_call(L, 0, 0);
+    }
+    if (is_text(L, 2, "grad")) {
+        push_hook(L, "set_grad");
+        lua_pushvalue(L, 1);
+        lua_pushvalue(L, 3);
+        lua_call(L, 2, 0);
+        return 0;
     }
     return raise_error(L,
                        "index: expected no assignment to a part of a tensor, got %s; make a "
@@ -360,7 +399,12 @@ void open_tensor(lua_State *L) {
         {"__div", t_div}, {"__pow", t_pow},           {"__unm", t_neg},
         {"__len", t_len}, {"__newindex", t_newindex}, {NULL, NULL}};
     define_handle(L, &tensor_kind, operators);
-    lua_pop(L, 1);
+    /* For the Lua library, which adds methods and records operators. */
+    lua_setfield(L, -2, "_tensor_methods");
+    luaL_getmetatable(L, tensor_kind.type);
+    lua_setfield(L, -2, "_tensor_operators");
+    lua_pushcfunction(L, select_index);
+    lua_setfield(L, -2, "_select");
     lua_pushcfunction(L, matmul);
     lua_setfield(L, -2, "matmul");
 }

@@ -107,6 +107,9 @@ int luaopen_attune_core(lua_State *L) {
     lua_newtable(L);
     open_tensor(L);
     open_make(L);
+    open_autograd(L);
+    open_gradients(L);
+    open_nn(L);
     open_attention(L);
     open_cache(L);
     open_linear(L);

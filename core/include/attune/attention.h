@@ -59,6 +59,8 @@ typedef struct attune_attention_options {
     const attune_tensor *positions; /* for rotate, i64 [Sk] or [B, Sk], rope2d [Sk, 2] or
                                        [B, Sk, 2]: the positions of the keys; the queries have the
                                        last Sq of them; NULL: 0, 1, 2 .. */
+    const attune_tensor *d_lse;     /* for attune_attention_backward: the gradient that arrives
+                                       through lse, [B, Hq, Sq]; NULL: none */
     attune_engine engine;           /* an engine that is named runs, or is an error */
 } attune_attention_options;
 

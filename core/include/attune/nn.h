@@ -58,6 +58,44 @@ ATTUNE_API attune_status attune_embedding_backward(const attune_tensor *d_out,
                                                    const attune_tensor *ids, int64_t vocabulary,
                                                    attune_tensor *dtable);
 
+/* Gradients of the operations of attune/tensor.h. dy has the shape of the result. da, db and so on
+ * may be NULL where they are not needed.
+ *
+ * unary: `kept` is the result y where attune_unary_keeps_result(op), else the argument x. */
+ATTUNE_API bool attune_unary_keeps_result(attune_unary op);
+ATTUNE_API attune_status attune_unary_backward(attune_unary op, const attune_tensor *dy,
+                                               const attune_tensor *kept, attune_tensor *dx);
+ATTUNE_API attune_status attune_binary_backward(attune_binary op, const attune_tensor *dy,
+                                                const attune_tensor *a, const attune_tensor *b,
+                                                attune_tensor *da, attune_tensor *db);
+/* The inverse of a broadcast: sums over the axes that `shape`, aligned with the last axes of t,
+ * lacks or has as 1. A t of that shape is shared. */
+ATTUNE_API attune_status attune_sum_to(const attune_tensor *t, int rank, const int64_t *shape,
+                                       attune_tensor *out);
+ATTUNE_API attune_status attune_softmax_backward(const attune_tensor *dy, const attune_tensor *y,
+                                                 int axis, attune_tensor *dx);
+/* Of slice, or of select where dy has an axis less: zeros of `shape` but for dy, from `first` on
+ * along the axis. */
+ATTUNE_API attune_status attune_slice_backward(const attune_tensor *dy, int rank,
+                                               const int64_t *shape, int axis, int64_t first,
+                                               attune_tensor *dx);
+/* Of a sum or a mean over an axis of a tensor of `shape`, or over all (ATTUNE_ALL_AXES): a view
+ * that repeats. */
+ATTUNE_API attune_status attune_reduce_backward(attune_reduction op, const attune_tensor *dy,
+                                                int rank, const int64_t *shape, int axis,
+                                                attune_tensor *dx);
+/* sum += t, in place: tensors of one shape. */
+ATTUNE_API attune_status attune_tensor_accumulate(attune_tensor *sum, const attune_tensor *t);
+ATTUNE_API attune_status attune_matmul_backward(const attune_tensor *dy, const attune_tensor *a,
+                                                const attune_tensor *b, attune_tensor *da,
+                                                attune_tensor *db);
+/* y = x weight^T + bias: x [.., in]   weight [out, in]   bias [out] or NULL   y [.., out] */
+ATTUNE_API attune_status attune_linear(const attune_tensor *x, const attune_tensor *weight,
+                                       const attune_tensor *bias, attune_tensor *y);
+ATTUNE_API attune_status attune_linear_backward(const attune_tensor *dy, const attune_tensor *x,
+                                                const attune_tensor *weight, attune_tensor *dx,
+                                                attune_tensor *dweight, attune_tensor *dbias);
+
 typedef struct attune_adamw_options {
     double lr, beta1, beta2, eps, weight_decay;
     int64_t step; /* from 1 */

@@ -66,6 +66,13 @@ ATTUNE_API void attune_tensor_close(attune_tensor *t);
 ATTUNE_API int64_t attune_tensor_count(const attune_tensor *t);
 ATTUNE_API int64_t attune_tensor_nbytes(const attune_tensor *t);
 ATTUNE_API bool attune_tensor_is_contiguous(const attune_tensor *t);
+/* The memory that a view looks into. Zeros for memory of the caller. */
+typedef struct attune_storage {
+    int64_t bytes;
+    int64_t owners;  /* tensors that share it */
+    int64_t version; /* counts the writes in place, by functions of this library */
+} attune_storage;
+ATTUNE_API attune_storage attune_tensor_storage(const attune_tensor *t);
 
 /* Views of the same memory. view requires a contiguous t; one extent may be -1 and follows from the
  * others. transpose swaps two axes. slice keeps the indices first <= i < last. select keeps one
@@ -110,7 +117,10 @@ ATTUNE_API attune_status attune_tensor_uniform(attune_tensor *t, uint64_t seed, 
     X(EXP, "exp")             \
     X(LOG, "log")             \
     X(SQRT, "sqrt")           \
-    X(TANH, "tanh") X(SIGMOID, "sigmoid") X(GELU, "gelu") X(SILU, "silu") X(ABS, "abs")
+    X(TANH, "tanh")           \
+    X(SIGMOID, "sigmoid")     \
+    X(GELU, "gelu")           \
+    X(SILU, "silu") X(ABS, "abs") X(RELU, "relu") X(GELU_TANH, "gelu_tanh")
 typedef enum attune_unary {
 #define X(symbol, name) ATTUNE_##symbol,
     ATTUNE_UNARY_TABLE(X)

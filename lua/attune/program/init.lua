@@ -182,13 +182,14 @@ local function program_of(fn, kind)
   return compile(fn, kind)
 end
 
---- The core's handle of a function's program. Errors name the line of the user's code.
+--- The core's handle of a function's program, and the tensors that it reads, which the caller does
+--- not change. Errors name the line of the user's code.
 ---@param fn function|attune.Program
 ---@param kind "score"|"mask"
 function program.handle(fn, kind)
   local ok, result = xpcall(program_of, recording.located, fn, kind)
   if not ok then recording.raise(result) end
-  return content_of[result].handle
+  return content_of[result].handle, content_of[result].tensors
 end
 
 -- A function of one argument is a mask, unless the argument is called s. Stripped functions have no

@@ -1,0 +1,121 @@
+--- Attention and positional encodings with gradients.
+---
+--- The core's options are a table, and tensors in it (sinks, the tensors that a score reads) have
+--- gradients too: the operations below take them as further arguments after the options.
+local core = require "attune.core"
+local graph = require "attune.autograd.graph"
+local answers = require "attune.util.options".answers
+local operation = graph.operation
+
+local attention = {}
+
+-- A copy of options that nothing can change until backward reads them: lists one and two levels
+-- deep are copied.
+local function frozen(value, depth)
+  if type(value) ~= "table" or depth == 0 or answers(value) then return value end
+  local copy = {}
+  for name, field in next, value do copy[name] = frozen(field, depth - 1) end
+  return copy
+end
+
+-- ---- exact attention ---------------------------------------------------------------------------
+
+local forward_only = {blis = true, decode = true} -- engines that compute no gradients
+
+local exact = operation {
+  name = "attention",
+  forward = function(q, k, v, options) return core._attention(q, k, v, options) end,
+  outputs = 2,
+  results = 2,
+  keep = function(node, o, lse, q, k, v, options, ...)
+    node.options, node.tables = options or {}, {...}
+    node:save(q, k, v, o, lse, ...)
+  end,
+  backward = function(node, d_o, d_lse)
+    local q, k, v, o, lse = node:saved()
+    local options = node.options
+    options.d_lse = d_lse
+    if forward_only[options.engine] then options.engine = nil end
+    local dq, dk, dv, found =
+      core._attention_backward(d_o or core._full_like(o, 0), q, k, v, o, lse, options)
+    local gradients = {}
+    for i, tensor in ipairs(node.tables) do gradients[i] = found[tensor] end
+    return dq, dk, dv, nil, table.unpack(gradients, 1, #node.tables)
+  end,
+}
+
+--- attune.attention with programs in place of functions. tables: the tensors that the score reads.
+function attention.attention(q, k, v, options, tables)
+  if options == nil then return exact(q, k, v) end
+  if type(options) ~= "table" or answers(options) then return core._attention(q, k, v, options) end
+  local extra, seen = {}, {}
+  local function add(tensor)
+    if tensor ~= nil and not seen[tensor] and core._tracks(tensor) then
+      seen[tensor] = true
+      extra[#extra + 1] = tensor
+    end
+  end
+  add(rawget(options, "sinks"))
+  for _, tensor in ipairs(tables or {}) do add(tensor) end
+  if #extra == 0 and not core._tracks(q, k, v) then return core._attention(q, k, v, options) end
+  return exact(q, k, v, frozen(options, 3), table.unpack(extra))
+end
+
+-- ---- linear attention --------------------------------------------------------------------------
+
+local linear = operation {
+  name = "linear_attention",
+  forward = core.linear_attention,
+  keep = function(node, _, q, k, v, options)
+    node.options = frozen(options, 1)
+    node:save(q, k, v)
+  end,
+  backward = function(node, d_o)
+    local q, k, v = node:saved()
+    return core._linear_attention_backward(d_o, q, k, v, node.options)
+  end,
+}
+
+-- ---- positional encodings ----------------------------------------------------------------------
+
+local methods = core._position_methods
+
+methods.rotate = operation {
+  name = "rotate",
+  forward = methods.rotate,
+  passes = true,
+  keep = function(node, _, pe, _, positions, which)
+    node.pe, node.positions, node.which = pe, positions and core._integers(positions), which
+  end,
+  backward = function(node, dy)
+    return nil, core._rotate_backward(node.pe, dy, node.positions, node.which)
+  end,
+}
+
+local plain_embed = methods.embed
+local embed = operation {
+  name = "embed",
+  forward = function(pe, x, positions) return plain_embed(pe, x, positions) end,
+  passes = true,
+  keep = function(node, _, pe, _, positions)
+    node.pe, node.positions = pe, positions and core._integers(positions)
+  end,
+  backward = function(node, dy)
+    local dtable = node.needs[4] and core._embed_backward(node.pe, dy, node.positions)
+    return nil, dy, nil, dtable
+  end,
+}
+
+-- The table of a learned encoding is a further argument.
+function methods.embed(pe, x, positions)
+  if core._kind(pe) == "position" and pe.name == "learned" then
+    return embed(pe, x, positions, pe.table)
+  end
+  return embed(pe, x, positions)
+end
+
+function attention.install()
+  core.linear_attention = linear
+end
+
+return attention

@@ -1,0 +1,278 @@
+--- Gradients of every operation against central differences in f64, and f32 beside f64; the life of
+--- a graph; misuse.
+local attune = require "attune"
+local layers = require "attune.autograd.layers"
+local expect = require "tests.support.expect"
+local fails = expect.fails
+
+local seed = 0
+local function normal(...)
+  seed = seed + 1
+  return attune.randn({...}, {dtype = "f64", seed = seed})
+end
+local function positive(...)
+  seed = seed + 1
+  return attune.uniform({...}, {dtype = "f64", seed = seed, low = 0.5, high = 2})
+end
+
+-- What a function of several tensors gives, as one number with gradients in every result.
+local function loss_of(fn, inputs)
+  local loss
+  for i, result in ipairs {fn(table.unpack(inputs))} do
+    local flat = result:contiguous():view(-1)
+    local options = {low = 0.5, high = 1.5, seed = i, dtype = flat.dtype}
+    local weights = attune.uniform(flat.shape, options)
+    local part = (flat * weights):sum()
+    loss = loss and loss + part or part
+  end
+  return loss
+end
+
+local function gradients_in(dtype, fn, inputs)
+  local copies, gradients = {}, {}
+  for i, x in ipairs(inputs) do copies[i] = x:to(dtype):requires_grad() end
+  loss_of(fn, copies):backward()
+  for i, x in ipairs(copies) do gradients[i] = x.grad end
+  return gradients
+end
+
+-- One test per row: name, function, inputs in f64.
+local function check(name, fn, inputs)
+  it(name, function()
+    local ok, message, worst = attune.gradcheck(fn, inputs)
+    assert.is_true(ok, ("%s (%g)"):format(message, worst))
+    local exact, fast = gradients_in("f64", fn, inputs), gradients_in("f32", fn, inputs)
+    for i = 1, #inputs do
+      assert.same(exact[i].shape, fast[i].shape)
+      assert.same(inputs[i].shape, fast[i].shape)
+      assert.same("f32", fast[i].dtype)
+      local difference = expect.relative_difference(fast[i], exact[i])
+      assert.is_true(difference < 2e-5, ("f32, input %d: %g"):format(i, difference))
+    end
+  end)
+end
+
+describe("the gradient of", function()
+  for _, name in ipairs {"exp", "tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "abs", "relu"} do
+    check(name, function(x) return x[name](x) end, {normal(3, 5)})
+  end
+  for _, name in ipairs {"log", "sqrt"} do
+    check(name, function(x) return x[name](x) end, {positive(3, 5)})
+  end
+  check("minus", function(x) return -x end, {normal(3)})
+  check("+ with broadcasting", function(a, b) return a + b end, {normal(2, 3, 4), normal(3, 1)})
+  check("+ of a row", function(a, b) return a + b end, {normal(2, 3, 4), normal(4)})
+  check("- of both sides repeated", function(a, b) return a - b end,
+    {normal(3, 1), normal(2, 1, 4)})
+  check("*", function(a, b) return a * b end, {normal(2, 3, 4), normal(1, 4)})
+  check("* with itself", function(a) return a * a end, {normal(2, 3)})
+  check("/", function(a, b) return a / b end, {normal(2, 3, 4), positive(3, 1)})
+  check("^", function(a, b) return a ^ b end, {positive(2, 3, 4), normal(3, 1)})
+  check("arithmetic with numbers", function(a)
+    return (2 - a * 3 + a / 4 + 1) ^ 2 + 3 / a + 2 ^ a - (-a)
+  end, {positive(2, 3)})
+  check("matmul", attune.matmul, {normal(3, 4), normal(4, 2)})
+  check("matmul of a batch with one matrix", attune.matmul, {normal(2, 3, 4), normal(4, 2)})
+  check("matmul of two batches", attune.matmul, {normal(2, 1, 3, 4), normal(3, 4, 2)})
+  check("matmul of one matrix with a batch", attune.matmul, {normal(3, 4), normal(3, 4, 2)})
+  check("sum", function(a) return a:sum() end, {normal(3, 4)})
+  check("sum over an axis", function(a) return a:sum(1), a:sum(-2), a:sum(3) end, {normal(3, 4, 2)})
+  check("sum over the only axis", function(a) return a:sum(1) end, {normal(3)})
+  check("mean", function(a) return a:mean() * a:mean(2) end, {normal(3, 4)})
+  check("softmax", function(a) return a:softmax(2), a:softmax(-1) end, {normal(3, 4, 2)})
+  check("view and transpose", function(a)
+    return a:view(6, 2) * a:transpose(1, 2):contiguous():view(6, 2)
+  end, {normal(3, 4)})
+  check("slice", function(a) return a:slice(2, 2, 3) * a:slice(-1, -2, -1) end, {normal(3, 4)})
+  check("an index", function(a) return a[2] * a[-1] + a[1][2] end, {normal(3, 4)})
+  check("expand", function(a) return a:expand(5, 3, 4) end, {normal(3, 1)})
+  check("rms_norm", function(x, w) return x:rms_norm(w, 1e-6), x:rms_norm() end,
+    {normal(3, 5), normal(5)})
+  check("layer_norm", function(x, w, b)
+    return x:layer_norm(w, b), x:layer_norm(w), x:layer_norm(nil, b), x:layer_norm()
+  end, {normal(3, 5), normal(5), normal(5)})
+  check("swiglu", layers.swiglu, {normal(3, 5), normal(3, 5)})
+  check("linear", layers.linear, {normal(2, 3, 5), normal(4, 5), normal(4)})
+  check("linear without a bias", layers.linear, {normal(2, 5), normal(4, 5)})
+  check("embedding", function(t) return layers.embedding(t, {{0, 2}, {2, 1}}) end, {normal(4, 3)})
+  check("cross_entropy", function(x) return layers.cross_entropy(x, {{0, 2}, {-1, 1}}) end,
+    {normal(2, 2, 3)})
+
+  local function attention(options)
+    return function(q, k, v) return attune.attention(q, k, v, options) end
+  end
+  local function qkv() return {normal(2, 4, 5, 4), normal(2, 2, 7, 4), normal(2, 2, 7, 2)} end
+  check("attention and its lse", attention(), qkv())
+  check("attention with window and softcap",
+    attention {causal = true, window = 4, scale = 0.4, softcap = 5}, qkv())
+  check("attention over documents", attention {lengths = {3, 4}},
+    {normal(2, 4, 7, 4), normal(2, 2, 7, 4), normal(2, 2, 7, 2)})
+  local rope = attune.position("rope", {head_dim = 4})
+  check("attention that rotates", attention {rotate = rope, causal = true}, qkv())
+  check("attention with sinks", function(q, k, v, sinks)
+    return attune.attention(q, k, v, {sinks = sinks, causal = true})
+  end, {normal(1, 2, 3, 3), normal(1, 1, 3, 3), normal(1, 1, 3, 2), normal(2)})
+  check("attention with a score that reads tensors", function(q, k, v, s)
+    return attune.attention(q, k, v, {
+      causal = true,
+      score = function(x, at) return x * s[at.h] + s[at.kv]:tanh() end,
+    })
+  end, {normal(1, 2, 3, 3), normal(1, 1, 3, 3), normal(1, 1, 3, 2), normal(2)})
+  check("a rotation", function(x) return rope:rotate(x, {3, 1, 7}) end, {normal(1, 2, 3, 4)})
+  local sines = attune.position("sinusoidal", {d_model = 4})
+  check("sinusoidal positions", function(x) return sines:embed(x, {3, 1, 7}) end, {normal(1, 3, 4)})
+  local projection = attune.favor_projection {head_dim = 4, features = 8, seed = 1}
+  check("linear attention", function(q, k, v)
+    return attune.linear_attention(q, k, v, {causal = true, projection = projection})
+  end, {normal(1, 2, 3, 4), normal(1, 1, 3, 4), normal(1, 1, 3, 2)})
+
+  it("a learned encoding's table", function()
+    local pe = attune.position("learned", {d_model = 2, max_positions = 5, seed = 1})
+    pe.table:requires_grad()
+    pe:embed(attune.zeros {1, 3, 2}, {3, 1, 3}):sum():backward()
+    assert.same({{0, 0}, {1, 1}, {0, 0}, {2, 2}, {0, 0}}, pe.table.grad:tolist())
+  end)
+
+  it("a T5 table, as the score reads it", function()
+    local pe = attune.position("t5", {heads = 2, buckets = 4, max_distance = 8, seed = 1})
+    pe.table:requires_grad()
+    local q = attune.randn({1, 2, 6, 4}, {seed = 1})
+    local o = attune.attention(q, q, q, {score = pe.score, causal = true});
+    (o * o):sum():backward()
+    assert.same({4, 2}, pe.table.grad.shape)
+    assert.is_true(pe.table.grad:abs():sum():item() > 0)
+  end)
+
+  it("a conversion has the dtype of the argument", function()
+    local x = normal(3):to("bf16"):requires_grad()
+    x:to("f32"):sum():backward()
+    assert.same("bf16", x.grad.dtype)
+    assert.same({1, 1, 1}, x.grad:tolist())
+  end)
+end)
+
+describe("a graph", function()
+  it("adds to gradients until they are set to nil", function()
+    local w = attune.ones({2}):requires_grad()
+    for _ = 1, 3 do (w * 2):sum():backward() end
+    assert.same({6, 6}, w.grad:tolist())
+    w.grad = nil
+    assert.is_nil(w.grad)
+    ;(w * 2):sum():backward()
+    assert.same({2, 2}, w.grad:tolist())
+  end)
+
+  it("is not recorded in no_grad, also after an error", function()
+    local w = attune.ones({2}):requires_grad()
+    local y = attune.no_grad(function(x) return x * 2 end, w)
+    fails("depends on none", function() y:sum():backward() end)
+    fails("on purpose", function() attune.no_grad(function() error "on purpose" end) end)
+    ;(w * 2):sum():backward()
+    assert.same({2, 2}, w.grad:tolist())
+  end)
+
+  it("keeps what backward needs, and graph_bytes counts it once", function()
+    local w = attune.ones({10}):requires_grad()
+    local x = attune.ones {10}
+    local y = w * x -- keeps x
+    local loss = (y * y):sum() -- keeps y
+    assert.same(80, attune.graph_bytes(loss))
+    loss:backward()
+    assert.same(2, w.grad:tolist()[1])
+  end)
+
+  it("is freed while it is walked: a second backward says so", function()
+    local w = attune.ones({2}):requires_grad()
+    local loss = (w * w):sum()
+    loss:backward()
+    fails("freed", function() loss:backward() end)
+    fails("freed", function() attune.graph_bytes(loss) end)
+  end)
+
+  it("frees its memory without waiting for the collector", function()
+    collectgarbage()
+    collectgarbage "stop"
+    local w = attune.ones({1000}):requires_grad()
+    local y = w * w
+    for _ = 1, 4 do
+      local next_y = y:tanh() -- keeps its result
+      y:close()
+      y = next_y
+    end
+    local loss = y:sum()
+    y:close()
+    local before = attune.memory().bytes
+    loss:backward()
+    local after = attune.memory().bytes
+    collectgarbage "restart"
+    assert.is_true(before - after >= 3 * 4000, ("%d, then %d"):format(before, after))
+  end)
+
+  it("does not break when tensors of the user are closed", function()
+    local w = attune.full({2}, 3):requires_grad()
+    local y = w * w
+    local loss = (y * y):sum()
+    y:close()
+    loss:backward()
+    assert.same({108, 108}, w.grad:tolist())
+  end)
+
+  it("notices that a kept tensor was written in place", function()
+    local q = attune.ones({1, 1, 2, 4}):requires_grad()
+    local x = attune.ones {1, 1, 2, 4}
+    local loss = (q * x):sum()
+    attune.no_grad(function() require "attune.core"._element(x, 1, 5) end)
+    fails("modified in place", function() loss:backward() end)
+  end)
+
+  it("does not go through tensors that need no gradient", function()
+    local w = attune.ones({2}):requires_grad()
+    local x = attune.ones {2}
+    ;(w * x):sum():backward()
+    assert.is_nil(x.grad)
+  end)
+end)
+
+describe("misuse of gradients:", function()
+  local w = attune.ones({2, 2}):requires_grad()
+  it("a gradient of a gradient is refused", function()
+    (w * w):sum():backward()
+    fails("double backward", function() w.grad:sum():backward() end)
+    fails("double backward", function() (w * w):sum():backward {create_graph = true} end)
+  end)
+  it("backward of many elements needs a gradient", function()
+    fails("one element", function() (w * w):backward() end)
+    fails("gradient: expected a 2x2 f32 tensor", function() (w * w):backward(attune.ones {2}) end)
+    w.grad = nil
+    ;(w * w):backward(attune.full({2, 2}, 3))
+    assert.same({{6, 6}, {6, 6}}, w.grad:tolist())
+  end)
+  it("integers have no gradient", function()
+    fails("float tensor", function() attune.arange(3, {dtype = "i64"}):requires_grad() end)
+  end)
+  it("grad takes nil or a tensor like its own", function()
+    fails("grad: expected nil or a 2x2 f32", function() w.grad = attune.ones {2} end)
+    fails("requires_grad", function() attune.ones({2}).grad = attune.ones {2} end)
+  end)
+end)
+
+describe("gradcheck", function()
+  it("tells a mismatch without an error", function()
+    -- sign(x) is a step: its differences are 0, and exp's are not those of 2 exp.
+    local core = require "attune.core"
+    local wrong = require "attune.autograd.graph".operation {
+      name = "wrong",
+      forward = core._tensor_methods.exp,
+      backward = function(_, dy) return dy * 2 end,
+    }
+    local ok, message, worst = attune.gradcheck(wrong, {attune.zeros {2}}, {bound = 1e-6})
+    assert.is_false(ok)
+    assert.truthy(message:find("input 1, element [1]", 1, true), message)
+    assert.is_true(math.abs(worst - 1) < 1e-6)
+  end)
+  it("fails where a gradient is NaN", function()
+    local ok, _, worst = attune.gradcheck(function(x) return (x * 0):sqrt() end, {attune.ones {2}})
+    assert.is_false(ok)
+    assert.is_true(worst ~= worst)
+  end)
+end)
