@@ -1,5 +1,6 @@
 --- Results as a table on the terminal.
 local stats = require "attune.results.statistics"
+local steadiness = require "attune.results.steadiness"
 local text = require "attune.util.text"
 
 local function any_without_result(results)
@@ -43,5 +44,6 @@ return function(results, max_rows)
   end
   local sentence = stats.sentence(results.points, false)
   if sentence ~= "" then lines[#lines + 1] = sentence end
+  for _, unstable in ipairs(steadiness.sentences(results)) do lines[#lines + 1] = unstable end
   return lines
 end

@@ -1,5 +1,6 @@
 --- t:time - measures how long a function takes, until the median is known well enough.
 local uv = require "luv"
+local conditions = require "attune.experiment.conditions"
 local stats = require "attune.results.statistics"
 
 local timing = {}
@@ -70,6 +71,7 @@ function timing.time(fn, options)
   first = first or sample(fn, 1, before)
   local batch = batch_size(first, before)
   if batch > 1 then sample(fn, batch) end -- warms the batch up
+  local before_samples = conditions.now()
   local samples, start = {}, timing.clock()
   while #samples < max_count do
     samples[#samples + 1] = sample(fn, batch, before)
@@ -78,11 +80,13 @@ function timing.time(fn, options)
       if known_well(samples, spread) and #samples >= 2 * min_count then break end
     end
   end
+  local unsteady = stats.unsteadiness(samples) > unsteady_above or nil
   return {
     samples = samples,
     warmups = warmups,
     batch = batch,
-    unsteady = stats.unsteadiness(samples) > unsteady_above or nil,
+    unsteady = unsteady,
+    cause = unsteady and conditions.cause(before_samples, conditions.now(), #samples),
   }
 end
 

@@ -57,7 +57,7 @@ local function check_metrics(metrics)
     elseif type(value) == "table" then
       local samples = rawget(value, "samples")
       stored[name] = {samples = type(samples) == "table" and raw_list(samples) or samples}
-      for _, field in ipairs {"unsteady", "warmups", "batch"} do
+      for _, field in ipairs {"unsteady", "cause", "warmups", "batch"} do
         stored[name][field] = rawget(value, field)
       end
     else

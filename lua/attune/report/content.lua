@@ -3,6 +3,7 @@ local files = require "attune.util.files"
 local plot = require "attune.plot"
 local series = require "attune.plot.series"
 local stats = require "attune.results.statistics"
+local steadiness = require "attune.results.steadiness"
 local text = require "attune.util.text"
 
 local content = {}
@@ -228,25 +229,23 @@ local function rounds_sentence(results)
   return s .. format:format(half, all)
 end
 
-local unsteady_sentence = " %d of %d values are unsteady: samples of one round differ by more than "
-  .. "5%% (median deviation); another program may have used the machine."
+-- How many rounds would do is said by rounds_sentence.
+local said_elsewhere = {rounds = true}
 
 --- How much was measured and how steady it is, in a few sentences.
 ---@param results attune.Results
 ---@return string
 function content.summary(results)
-  local ok, rounds, unsteady, values = 0, 0, 0, 0
+  local ok, rounds = 0, 0
   for _, point in ipairs(results.points) do
     if point.status == "ok" then ok = ok + 1 end
     rounds = math.max(rounds, point.rounds)
-    for _, m in pairs(point.metrics) do
-      values = values + 1
-      if m.unsteady then unsteady = unsteady + 1 end
-    end
   end
   local each = rounds == 1 and "one round" or rounds .. " rounds"
   local s = ("%d of %d points measured, %s each."):format(ok, #results.points, each)
-  if unsteady > 0 then s = s .. unsteady_sentence:format(unsteady, values) end
+  for _, sentence in ipairs(steadiness.sentences(results, said_elsewhere)) do
+    s = s .. " " .. sentence
+  end
   return s .. (rounds_sentence(results) or "")
 end
 

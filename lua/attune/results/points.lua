@@ -37,7 +37,11 @@ local function add_round(point, record)
       m.values[#m.values + 1] = value
       m.rounds[#m.rounds + 1] = record.round
       m.samples[#m.samples + 1] = samples or {value}
-      if type(metric) == "table" and metric.unsteady then m.unsteady = true end
+      if type(metric) == "table" and metric.unsteady then
+        local cause = metric.cause or "unknown"
+        m.unsteady, m.causes = true, m.causes or {}
+        m.causes[cause] = (m.causes[cause] or 0) + 1
+      end
     end
   end
 end

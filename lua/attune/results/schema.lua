@@ -34,6 +34,10 @@ schema.plot_kinds = {
   line = true, scatter = true, bars = true, heat = true, roofline = true, pareto = true,
   ecdf = true, box = true, pixels = true,
 }
+-- Why the samples of a round are unsteady: experiment/conditions.lua.
+schema.causes = {
+  steal = true, load = true, faults = true, frequency = true, samples = true, unknown = true,
+}
 
 ---@alias attune.Status
 ---| "ok"       every metric was measured
@@ -64,6 +68,7 @@ schema.plot_kinds = {
 ---@field samples number[][] each round's samples
 ---@field rounds integer[] the round of each value, from 1
 ---@field unsteady? boolean the samples of some round differ by more than 5% (median deviation)
+---@field causes? table<attune.Unsteadiness, integer> how many of these rounds name each cause
 
 --- One combination of parameters.
 ---@class attune.Point

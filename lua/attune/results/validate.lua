@@ -140,6 +140,7 @@ end
 local samples = fields_of {
   samples = list_of(a_number, limits.samples),
   unsteady = optional(a_boolean),
+  cause = optional(one_of(schema.causes)),
 }
 
 local function a_metric(value)
@@ -296,6 +297,7 @@ function validate.only_known(value)
       record.metrics[name] = {
         samples = metric.samples,
         unsteady = metric.unsteady,
+        cause = metric.cause,
         warmups = type(metric.warmups) == "number" and metric.warmups or nil,
         batch = type(metric.batch) == "number" and metric.batch or nil,
       }

@@ -47,6 +47,7 @@
 ---@field warmups integer
 ---@field batch integer calls per sample
 ---@field unsteady? boolean the samples differ by more than 5% (median deviation)
+---@field cause? attune.Unsteadiness why they are unsteady
 
 ---@class attune.PlotSpec
 ---@field kind "line"|"bars"|"heat"|"pixels"

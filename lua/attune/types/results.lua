@@ -14,13 +14,19 @@
 ---@field reason? string
 ---@field seed integer
 ---@field parameters table<string, attune.Scalar>
----@field metrics? table<string, number|string|{samples: number[], unsteady: boolean?}>
+---@field metrics? table<string, number|string|attune.StoredSamples>
 ---@field seconds number duration of the trial
 ---@field peak_rss? integer bytes, max resident memory of the worker
 ---@field core_peak? integer bytes, max memory of all tensors
 ---@field load number load average of the machine
 ---@field warnings? string[]
 ---@field source? string fingerprint of the script that measured
+
+--- Samples as a record holds them.
+---@class attune.StoredSamples
+---@field samples (number|string)[]
+---@field unsteady? boolean
+---@field cause? attune.Unsteadiness
 
 --- The content of experiment.json.
 ---@class attune.Description

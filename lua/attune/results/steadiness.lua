@@ -1,0 +1,98 @@
+--- Which values are unstable, why, and what helps.
+local schema = require "attune.results.schema"
+local stats = require "attune.results.statistics"
+
+local steadiness = {}
+
+-- What each cause says and what to do about it. experiment/conditions.lua finds the first six while
+-- it times; the others show in the rounds.
+local words = {
+  steal = "the host gave the processor to others (steal time): use a machine of your own, or "
+    .. "more rounds (--rounds)",
+  load = "other programs used the processor (load): stop them, or run when the machine is idle",
+  faults = "memory was touched for the first time (page faults): raise warmups of t:time, or make "
+    .. "tensors before it",
+  frequency = "the processor's frequency changed: set the governor to performance, or raise "
+    .. "warmups of t:time",
+  samples = "there are few samples per round: raise budget or least of t:time",
+  unknown = "no cause was found: more rounds (--rounds) show how much it matters",
+  drift = "values rise or fall with the round (drift): let the machine warm up, and compare only "
+    .. "what was measured in turns",
+  rounds = "there are too few rounds",
+}
+local order = {"steal", "load", "faults", "frequency", "samples", "unknown", "drift", "rounds"}
+
+local max_half_width = 0.05 -- of the value
+local max_p_of_drift, min_total_drift = 0.01, 0.05
+
+-- The cause that most rounds name.
+local function main_cause(causes)
+  local best
+  for _, cause in ipairs(order) do
+    local count = causes[cause]
+    if count and (not best or count > causes[best]) then best = cause end
+  end
+  return best
+end
+
+--- Why a value is unstable; nil when it is not.
+---@param value attune.Value
+---@return string? cause
+---@return integer? rounds that would do, where the cause is "rounds"
+function steadiness.cause(value)
+  local drift = stats.drift(value.values)
+  if drift and drift.p < max_p_of_drift and math.abs(drift.total) > min_total_drift then
+    return "drift"
+  end
+  if value.unsteady then return value.causes and main_cause(value.causes) or "unknown" end
+  local rounds = value.lo and stats.rounds_for(value.values, max_half_width)
+  if rounds and rounds > value.n then return "rounds", rounds end
+end
+
+local max_named_rounds = 1000
+
+local function rounds_text(list)
+  table.sort(list)
+  local most = list[#list]
+  local function text(n)
+    return n > max_named_rounds and "more than 1000" or ("about %d"):format(n)
+  end
+  if #list == 1 then return (": %s would do (--rounds)"):format(text(most)) end
+  local half = list[(#list + 1) // 2]
+  if half == most then return (": %s would do (--rounds)"):format(text(most)) end
+  return (": %s would do for half of them, %s for all (--rounds)"):format(text(half), text(most))
+end
+
+--- Sentences on the unstable values of results: for each metric and cause how many values it has,
+--- and the remedy.
+---@param results attune.Results
+---@param skip? table<string, boolean> causes to leave out
+---@return string[]
+function steadiness.sentences(results, skip)
+  local list = {}
+  for _, metric in ipairs(results.metrics) do
+    local counts, all, rounds = {}, 0, {}
+    for _, point in ipairs(results.points) do
+      local value = point.metrics[metric.name]
+      if value then
+        all = all + 1
+        local cause, needed = steadiness.cause(value)
+        if cause then counts[cause] = (counts[cause] or 0) + 1 end
+        rounds[#rounds + 1] = needed
+      end
+    end
+    for _, cause in ipairs(order) do
+      if counts[cause] and not (skip and skip[cause]) then
+        local format = "%s is unstable in %d of %d points: %s%s."
+        local more = cause == "rounds" and rounds_text(rounds) or ""
+        list[#list + 1] = format:format(metric.name, counts[cause], all, words[cause], more)
+      end
+    end
+  end
+  return list
+end
+
+-- Every cause that a record may name has words.
+for cause in pairs(schema.causes) do assert(words[cause], cause) end
+
+return steadiness
