@@ -130,7 +130,11 @@ print(
             "source": "scipy 1.17.1, statsmodels 0.15.0",
             "lists": lists,
             "normal": [
-                {"x": x, "below": float(stats.norm.cdf(x)), "outside": 2 * float(stats.norm.sf(abs(x)))}
+                {
+                    "x": x,
+                    "below": float(stats.norm.cdf(x)),
+                    "outside": 2 * float(stats.norm.sf(abs(x))),
+                }
                 for x in (-8.0, -3.0, -1.0, 0.0, 0.3, 1.2, 1.96, 5.0)
             ],
             "t": [
@@ -143,7 +147,9 @@ print(
                 for df in (1, 2, 3.7, 19, 40, 500, 1e6)
                 for t in (0.1, 1.0, 3.0, 30.0)
             ],
-            "intervals": [interval(n) for n in ("three", "five", "eight", "ten", "twenty", "sixty")],
+            "intervals": [
+                interval(n) for n in ("three", "five", "eight", "ten", "twenty", "sixty")
+            ],
             "two_samples": [
                 two_sample(a, b)
                 for a, b in (
