@@ -11,9 +11,8 @@ local output = require "attune.cli.output"
 local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
 
-local order = {"run", "list", "show", "plot", "report", "export", "model", "info", "env",
-  "repl"}
-local planned = {compare = true}
+local order = {"run", "list", "show", "plot", "report", "export", "compare", "history", "model",
+  "info", "env", "repl"}
 
 local function say(message) output.complain("attune", message) end
 
@@ -111,10 +110,6 @@ local function dispatch(arguments)
     return 0
   end
   if name == "trial" then return require "attune.experiment.worker".main() end
-  if planned[name] then
-    say(("'%s' is not built yet"):format(name))
-    return 2
-  end
   local known
   for _, candidate in ipairs(order) do known = known or candidate == name end
   if not known then

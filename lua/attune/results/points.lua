@@ -32,10 +32,11 @@ local function add_round(point, record)
   for name, metric in pairs(record.metrics or {}) do
     local value, samples = points.value(metric)
     if value then
-      local m = point.metrics[name] or {values = {}, samples = {}, rounds = {}}
+      local m = point.metrics[name] or {values = {}, samples = {}, rounds = {}, cpus = {}}
       point.metrics[name] = m
       m.values[#m.values + 1] = value
       m.rounds[#m.rounds + 1] = record.round
+      m.cpus[#m.rounds] = record.cpu or "unknown"
       m.samples[#m.samples + 1] = samples or {value}
       if type(metric) == "table" and metric.unsteady then
         local cause = metric.cause or "unknown"

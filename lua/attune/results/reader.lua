@@ -79,6 +79,8 @@ local function read_line(name, line, records, headers)
     -- JSON has no infinities; see json.number.
     if type(x) == "string" then value.parameters[parameter] = json.number(x) or x end
   end
+  local header = headers[#headers]
+  if header and header.file == name then value.cpu = header.cpu end
   records[#records + 1] = value
 end
 

@@ -67,6 +67,7 @@ schema.causes = {
 ---@field values number[] each round's value: its number, or the median of its samples
 ---@field samples number[][] each round's samples
 ---@field rounds integer[] the round of each value, from 1
+---@field cpus string[] the processor that measured each value; "unknown" where no header says
 ---@field unsteady? boolean the samples of some round differ by more than 5% (median deviation)
 ---@field causes? table<attune.Unsteadiness, integer> how many of these rounds name each cause
 

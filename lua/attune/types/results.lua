@@ -21,6 +21,7 @@
 ---@field load number load average of the machine
 ---@field warnings? string[]
 ---@field source? string fingerprint of the script that measured
+---@field cpu? string from the header of its file, never stored in the record
 
 --- Samples as a record holds them.
 ---@class attune.StoredSamples

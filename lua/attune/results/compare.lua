@@ -1,0 +1,395 @@
+--- Two folders of results, point by point: what became better, what became worse, what cannot be
+--- told.
+--
+-- Points are paired by the parameters that both folders have. With `by` all pairs that agree in
+-- these parameters are one comparison: the value of a round is the geometric mean over the pairs.
+-- Values of different processors are never compared: each processor is a comparison of its own.
+local stats = require "attune.results.statistics"
+local suggest = require "attune.util.suggest"
+local text = require "attune.util.text"
+
+local compare = {}
+
+---@class attune.CompareRow
+---@field parameters table<string, attune.Scalar> of the pair; with `by` only these
+---@field cpu? string where the folders have several processors
+---@field metric string
+---@field unit? string
+---@field better? "lower"|"higher" declared, or lower for seconds and bytes
+---@field pairs integer number of pairs of points behind this row
+---@field a attune.Centre of folder A
+---@field b attune.Centre
+---@field comparison attune.Comparison
+---@field p? number adjusted for all rows (Holm)
+---@field verdict attune.ComparisonVerdict
+
+---@class attune.CompareReport
+---@field a attune.Results
+---@field b attune.Results
+---@field alpha number
+---@field paired boolean
+---@field parameters string[] those that tell rows apart
+---@field rows attune.CompareRow[] in the order of folder A
+---@field lost {parameters: table, status: string, reason: string?}[] ok in A, not ok in B
+---@field only_a integer points that B does not have
+---@field only_b integer
+---@field notes string[]
+
+local function names_of(list)
+  local names = {}
+  for i, m in ipairs(list) do names[i] = m.name end
+  return names
+end
+
+local function contains(list, value)
+  for _, x in ipairs(list) do
+    if x == value then return true end
+  end
+  return false
+end
+
+-- The metrics to compare: those of both folders, or the one that was asked for.
+local function shared_metrics(a, b, wanted)
+  local of_a, of_b, list = names_of(a.metrics), names_of(b.metrics), {}
+  for _, m in ipairs(b.metrics) do
+    if contains(of_a, m.name) and (not wanted or m.name == wanted) then list[#list + 1] = m end
+  end
+  if #list > 0 then return list end
+  if not wanted then return nil, "metrics: expected one that both folders have, got none" end
+  local side, names = a, of_a
+  if contains(of_a, wanted) then side, names = b, of_b end
+  return nil, ("unknown metric '%s' of %s: %s"):format(wanted, side.dir, suggest(wanted, names))
+end
+
+-- The parameters that both folders have.
+local function shared_parameters(a, b)
+  local list = {}
+  for _, name in ipairs(a.parameters) do
+    if contains(b.parameters, name) then list[#list + 1] = name end
+  end
+  return list
+end
+
+local function key_of(point, names)
+  local parts = {}
+  for i, name in ipairs(names) do
+    local value = point.parameters[name]
+    -- 1 and 1.0 are the same point; "1" is not.
+    if type(value) == "number" then value = ("n%.17g"):format(value) end
+    parts[i] = ("%s=%s"):format(name, tostring(value))
+  end
+  return table.concat(parts, "\0")
+end
+
+-- Points by their key; the keys in order, and those that several points have.
+local function by_key(points, names)
+  local found, order, several = {}, {}, {}
+  for _, point in ipairs(points) do
+    local key = key_of(point, names)
+    if found[key] then
+      several[key] = true
+    else
+      found[key] = point
+      order[#order + 1] = key
+    end
+  end
+  return found, order, several
+end
+
+-- The parameters in which points with one key differ, as words.
+local function differing(points, names, key)
+  local list = {}
+  for name in pairs(points[1].parameters) do
+    local values = {}
+    for _, point in ipairs(points) do
+      if key_of(point, names) == key then values[tostring(point.parameters[name])] = true end
+    end
+    if next(values, (next(values))) ~= nil then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return table.concat(list, ", ")
+end
+
+-- Pairs of points {a, b} in the order of A, the numbers of points without a partner.
+local function pair_up(a, b, names)
+  local of_a, order, several_a = by_key(a.points, names)
+  local of_b, order_b, several_b = by_key(b.points, names)
+  local list, only_a, only_b = {}, 0, 0
+  for _, side in ipairs {{a, several_a}, {b, several_b}} do
+    local dir, key = side[1], (next(side[2]))
+    if key then
+      local format = "%s: expected one point per set of the parameters that both folders have, got "
+        .. "several, which differ in %s"
+      return nil, format:format(dir.dir, differing(dir.points, names, key))
+    end
+  end
+  for _, key in ipairs(order) do
+    if of_b[key] then list[#list + 1] = {of_a[key], of_b[key]} else only_a = only_a + 1 end
+  end
+  for _, key in ipairs(order_b) do
+    if not of_a[key] then only_b = only_b + 1 end
+  end
+  return list, only_a, only_b
+end
+
+-- Groups of pairs that agree in the parameters `by`; without it each pair is a group.
+local function grouped(list, by)
+  local groups, at = {}, {}
+  for i, pair in ipairs(list) do
+    local key = by and key_of(pair[1], by) or i
+    if not at[key] then
+      at[key] = {}
+      groups[#groups + 1] = at[key]
+    end
+    table.insert(at[key], pair)
+  end
+  return groups
+end
+
+-- Where no points agree in everything: in each group of `by` the only points of A and B.
+local function pair_in_groups(a, b, by)
+  local list = {}
+  local of_a, order, several_a = by_key(a.points, by)
+  local of_b, _, several_b = by_key(b.points, by)
+  for _, key in ipairs(order) do
+    if of_b[key] and not several_a[key] and not several_b[key] then
+      list[#list + 1] = {of_a[key], of_b[key]}
+    end
+  end
+  return list
+end
+
+-- ---- processors ---------------------------------------------------------------------------------
+
+local function processors(results)
+  local list = {}
+  for _, point in ipairs(results.points) do
+    for _, value in pairs(point.metrics) do
+      for _, cpu in ipairs(value.cpus or {}) do
+        if not contains(list, cpu) then list[#list + 1] = cpu end
+      end
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+-- The processors that both folders have; nil and a message when they have none in common.
+local function shared_processors(a, b)
+  local of_a, of_b, list = processors(a), processors(b), {}
+  for _, cpu in ipairs(of_a) do
+    if contains(of_b, cpu) then list[#list + 1] = cpu end
+  end
+  if #list == 0 and #of_a > 0 and #of_b > 0 then
+    local format = "processor: expected results of one processor, got '%s' in %s and '%s' in %s: "
+      .. "their ratio would compare the machines; measure both on one"
+    return nil, format:format(table.concat(of_a, "', '"), a.dir, table.concat(of_b, "', '"), b.dir)
+  end
+  return list, #of_a > 1 or #of_b > 1
+end
+
+-- ---- values -------------------------------------------------------------------------------------
+
+-- The values of a metric on one processor, by round: {[round] = value}.
+local function values_of(point, metric, cpu)
+  local value, by_round = point.metrics[metric], {}
+  for i, round in ipairs(value and value.rounds or {}) do
+    if not cpu or not value.cpus or value.cpus[i] == cpu then by_round[round] = value.values[i] end
+  end
+  return by_round
+end
+
+-- One value per round over several points: the geometric mean, or the mean where one is not
+-- positive. Rounds that some point lacks are left out.
+local function pooled(points, metric, cpu)
+  local lists, rounds, values = {}, {}, {}
+  for i, point in ipairs(points) do lists[i] = values_of(point, metric, cpu) end
+  for round in pairs(lists[1]) do
+    local complete = true
+    for _, list in ipairs(lists) do complete = complete and list[round] ~= nil end
+    if complete then rounds[#rounds + 1] = round end
+  end
+  table.sort(rounds)
+  for i, round in ipairs(rounds) do
+    local own, logs = {}, {}
+    for k, list in ipairs(lists) do
+      own[k] = list[round]
+      logs[k] = list[round] > 0 and math.log(list[round]) or nil
+    end
+    local positive = #logs == #own and #own > 1
+    values[i] = positive and math.exp(stats.mean(logs)) or stats.mean(own)
+  end
+  return values, rounds
+end
+
+-- Which way is better where the script does not say.
+local function direction(metric)
+  return metric.better or ((metric.unit == "s" or metric.unit == "B") and "lower" or nil)
+end
+
+-- Adds a row for each metric of a group that both sides have.
+local function add_rows(rows, group, metrics, cpu, names)
+  local of_a, of_b = {}, {}
+  for i, pair in ipairs(group) do of_a[i], of_b[i] = pair[1], pair[2] end
+  local parameters = {}
+  for _, name in ipairs(names) do parameters[name] = of_a[1].parameters[name] end
+  for _, metric in ipairs(metrics) do
+    local a, rounds_a = pooled(of_a, metric.name, cpu)
+    local b, rounds_b = pooled(of_b, metric.name, cpu)
+    if #a > 0 and #b > 0 then
+      rows[#rows + 1] = {
+        parameters = parameters,
+        cpu = cpu,
+        metric = metric.name,
+        unit = metric.unit,
+        better = direction(metric),
+        pairs = #group,
+        a = stats.centre(a),
+        b = stats.centre(b),
+        values = {a = a, b = b, rounds_a = rounds_a, rounds_b = rounds_b},
+      }
+    end
+  end
+end
+
+-- Fills in comparison, p and verdict of rows that have values; takes the values away.
+function compare.judge(rows, options)
+  local list = {}
+  for i, row in ipairs(rows) do
+    local v = row.values
+    row.comparison = stats.compare(v.a, v.b, {
+      paired = options.paired,
+      rounds_a = v.rounds_a,
+      rounds_b = v.rounds_b,
+      comparisons = #rows,
+    })
+    row.values = nil
+    list[i] = row.comparison.p or false
+  end
+  for i, p in ipairs(stats.holm(list)) do
+    rows[i].p = p or nil
+    rows[i].verdict = stats.verdict(rows[i].comparison, rows[i].better, p)
+  end
+end
+
+-- Points that were ok in A and are not in B.
+local function lost_points(list)
+  local lost = {}
+  for _, pair in ipairs(list) do
+    local a, b = pair[1], pair[2]
+    if a.status == "ok" and a.rounds > 0 and b.status ~= "ok" then
+      lost[#lost + 1] = {parameters = b.parameters, status = b.status, reason = b.reason}
+    end
+  end
+  return lost
+end
+
+-- ---- conditions ---------------------------------------------------------------------------------
+
+local conditions = {
+  {"isa", "instruction set"}, {"threads", "threads"}, {"build", "build"}, {"blis", "BLIS"},
+  {"governor", "frequency governor"}, {"system", "system"}, {"huge_pages", "huge pages"},
+}
+
+-- What else differs between the last runs of two folders.
+local function condition_notes(a, b)
+  local notes = {}
+  local of_a, of_b = a.provenance[#a.provenance] or {}, b.provenance[#b.provenance] or {}
+  for _, condition in ipairs(conditions) do
+    local x, y = of_a[condition[1]], of_b[condition[1]]
+    if x ~= nil and y ~= nil and x ~= y then
+      notes[#notes + 1] = ("%s: A %s, B %s"):format(condition[2], text.plain(x), text.plain(y))
+    end
+  end
+  if a.name ~= b.name then
+    notes[#notes + 1] = ("experiment: A %s, B %s"):format(a.name, b.name)
+  end
+  return notes
+end
+
+local function check_by(by, a, b)
+  for _, name in ipairs(by or {}) do
+    for _, results in ipairs {a, b} do
+      if not contains(results.parameters, name) then
+        local hint = suggest(name, results.parameters)
+        return ("unknown parameter '%s' of %s: %s"):format(name, results.dir, hint)
+      end
+    end
+  end
+end
+
+local nothing = "expected points with the same parameters in %s and %s, got none; "
+  .. "--by NAME pairs those that agree in a parameter"
+
+-- The pairs of points, numbers of others, and the parameters that tell rows apart.
+local function find_pairs(a, b, by)
+  local names = shared_parameters(a, b)
+  local list, only_a, only_b = pair_up(a, b, names)
+  if not list and not by then return nil, only_a end
+  if by and (not list or #list == 0) then
+    list, only_a, only_b = pair_in_groups(a, b, by), 0, 0
+  end
+  if #list == 0 then return nil, nothing:format(a.dir, b.dir) end
+  return list, only_a, only_b
+end
+
+---@class attune.CompareFoldersOptions
+---@field by? string[] parameters: one comparison per set of their values
+---@field metric? string all metrics that both have by default
+---@field paired? boolean rounds of A and B were measured in turns
+
+--- Compares the points of two folders.
+---@param a attune.Results
+---@param b attune.Results
+---@param options? attune.CompareFoldersOptions
+---@return attune.CompareReport? report nil where nothing can be compared
+---@return string? message
+function compare.folders(a, b, options)
+  options = options or {}
+  local why = check_by(options.by, a, b)
+  if why then return nil, why end
+  local metrics, cpus, several
+  metrics, why = shared_metrics(a, b, options.metric)
+  if not metrics then return nil, why end
+  cpus, several = shared_processors(a, b)
+  if not cpus then return nil, several end
+  local list, only_a, only_b = find_pairs(a, b, options.by)
+  if not list then return nil, only_a end
+  local names = options.by or {}
+  if not options.by then
+    for _, name in ipairs(shared_parameters(a, b)) do
+      if contains(a.varied, name) or contains(b.varied, name) then names[#names + 1] = name end
+    end
+  end
+  local rows = {}
+  for _, group in ipairs(grouped(list, options.by)) do
+    if several then
+      for _, cpu in ipairs(cpus) do add_rows(rows, group, metrics, cpu, names) end
+    else
+      add_rows(rows, group, metrics, nil, names)
+    end
+  end
+  local lost = lost_points(list)
+  if #rows == 0 and #lost == 0 then
+    return nil, ("expected a metric at points of %s and %s, got none"):format(a.dir, b.dir)
+  end
+  compare.judge(rows, options)
+  return {
+    a = a, b = b, alpha = stats.alpha, paired = options.paired or false, parameters = names,
+    rows = rows, lost = lost, only_a = only_a, only_b = only_b, notes = condition_notes(a, b),
+  }
+end
+
+compare.direction = direction
+
+--- A text that is the same for points with equal parameters.
+---@param point attune.Point
+---@return string
+function compare.key(point)
+  local names = {}
+  for name in pairs(point.parameters) do names[#names + 1] = name end
+  table.sort(names)
+  return key_of(point, names)
+end
+
+return compare
