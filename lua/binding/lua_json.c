@@ -12,6 +12,7 @@
  */
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -152,6 +153,43 @@ static void encode_table(lua_State *L, json_t *to, int depth) {
     }
 }
 
+/* Writes each fraction of a JSON text, in place, with the fewest digits that read back as the same
+ * number: 0.1 and not 0.10000000000000001. jansson has one number of digits for a whole text. */
+static void shorten_fractions(char *text) {
+    char *to = text;
+    for (const char *from = text; *from;) {
+        if (*from == '"') { /* a string is copied as it is */
+            *to++ = *from++;
+            while (*from && *from != '"') {
+                if (*from == '\\') *to++ = *from++;
+                *to++ = *from++;
+            }
+            if (*from) *to++ = *from++;
+            continue;
+        }
+        const size_t size = strspn(from, "+-.0123456789eE");
+        char shorter[40] = "";
+        if (size > 16 && size < sizeof shorter && memchr(from, '.', size)) {
+            const double x = strtod(from, NULL);
+            for (int digits = 15; digits <= 16; digits++) {
+                snprintf(shorter, sizeof shorter, "%.*g", digits, x);
+                if (strtod(shorter, NULL) == x) break;
+                shorter[0] = '\0';
+            }
+            /* Not what another locale wrote, nor what would read back as an integer. */
+            if (strspn(shorter, "+-.0123456789e") != strlen(shorter) || !strpbrk(shorter, ".e") ||
+                strlen(shorter) >= size)
+                shorter[0] = '\0';
+        }
+        const size_t kept = size > 0 ? size : 1;
+        const size_t written = shorter[0] ? strlen(shorter) : kept;
+        memmove(to, shorter[0] ? shorter : from, written);
+        to += written;
+        from += kept;
+    }
+    *to = '\0';
+}
+
 static int json_encode(lua_State *L) {
     const size_t flags = JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
     lua_settop(L, 1);
@@ -161,6 +199,7 @@ static int json_encode(lua_State *L) {
     if (lua_istable(L, -1)) encode_table(L, d->root, 1);
     d->text = json_dumps(d->root, flags);
     if (!d->text) return raise_error(L, "json: out of memory");
+    shorten_fractions(d->text);
     lua_pushstring(L, d->text);
     json_decref(d->root);
     free(d->text);

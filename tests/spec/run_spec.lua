@@ -296,7 +296,8 @@ describe("misuse exits with 2 and a clear message", function()
     assert.same(2, select(2, run.attune "run"))
     assert.same(2, select(2, run.attune "export /tmp"))
     for _, command in ipairs {
-      "run", "list", "show", "plot", "report", "export", "info", "env", "repl",
+      "run", "list", "show", "plot", "report", "export", "info", "env", "repl", "query", "status",
+      "merge", "gc",
     } do
       assert.same(0, select(2, run.attune(command .. " --help")), command)
       assert.same(0, select(2, run.attune(command .. " --version")), command)

@@ -11,8 +11,10 @@ local output = require "attune.cli.output"
 local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
 
-local order = {"run", "list", "show", "plot", "report", "export", "compare", "history", "model",
-  "info", "env", "repl"}
+local order = {
+  "run", "list", "show", "status", "query", "plot", "report", "export", "compare", "history", "merge",
+  "gc", "model", "info", "env", "repl",
+}
 
 local function say(message) output.complain("attune", message) end
 

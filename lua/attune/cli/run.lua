@@ -1,3 +1,5 @@
+local assignments = require "attune.cli.assignments"
+local axes = require "attune.experiment.axes"
 local claims = require "attune.results.claims"
 local files = require "attune.util.files"
 local folder = require "attune.cli.folder"
@@ -34,7 +36,8 @@ function run.options(parser)
       local dir, why = folder(path)
       return dir, why and "--out: " .. why
     end)
-  parser:option("--set", "values to use in place of the script's: name=value,value,name=value ..")
+  parser:option("--set", "values to use in place of the script's: name=value,value,name=value ..; "
+      .. "a text with commas in quotes")
     :argname "K=V,.."
     :count "*"
   parser:option("--only", "run only the points for which this condition on the parameters holds")
@@ -47,34 +50,12 @@ function run.options(parser)
     :convert(parse_jobs)
   parser:flag("--quick", "run the smaller version of the script")
   parser:flag("--fresh", "measure everything again; earlier records move to trials/old")
-  parser:flag("--dry", "list the points that a run would measure, and stop")
+  parser:flag("--keep", "accept records that were measured before the script was edited")
+  parser:flag("--host", "record the name of this machine")
+  parser:flag("--retry-failed", "run only what failed, took too long or ran out of memory")
+  parser:flag("--dry", "list the points that a run would measure, estimate the time, and stop")
   parser:flag("--fail-fast", "stop at the first trial that fails")
   parser:flag("--strict", "exit with 1 if a claim fails, in a --quick run too")
-end
-
-local function parse_value(word)
-  if word == "true" then return true end
-  if word == "false" then return false end
-  return math.tointeger(tonumber(word)) or tonumber(word) or word
-end
-
--- Parses --set: "a=1,2,b=x" becomes {a = {1, 2}, b = {"x"}}.
-local function parse_assignments(list)
-  local set, last = {}, nil
-  for _, words in ipairs(list) do
-    for word in words:gmatch "[^,]+" do
-      local name, rest = word:match "^%s*([%a_][%w_]*)%s*=(.*)$"
-      if name then
-        last = {}
-        set[name] = last
-        word = rest
-      elseif not last then
-        return nil, ("--set: expected name=value, got '%s'"):format(word)
-      end
-      last[#last + 1] = parse_value(word)
-    end
-  end
-  return set
 end
 
 -- The command line, quoted for a shell. The report shows it.
@@ -122,13 +103,26 @@ local function draw(results, dir)
   return status
 end
 
+local function count_of(n, noun) return ("%d %s%s"):format(n, noun, n == 1 and "" or "s") end
+
 local function print_dry(outcome)
-  for _, point in ipairs(outcome.points) do
-    output.line(plan.point_text(outcome.experiment, point))
+  local e, left = outcome.experiment, outcome.trials
+  for _, point in ipairs(outcome.points) do output.line(plan.point_text(e, point)) end
+  local seeds = e.seeds and count_of(#e.seeds, "seed") .. ", " or ""
+  output.line(("%s, %s%s each"):format(count_of(#outcome.points, "point"), seeds,
+    count_of(e.rounds, "round")))
+  local all = #outcome.points * e.total
+  local trials = #left == all and count_of(all, "trial")
+    or ("%d of %s left"):format(#left, count_of(all, "trial"))
+  if #left == 0 then
+    output.line "Nothing is left to measure."
+  elseif outcome.seconds then
+    output.line(("%s: about %s, as %s took so far"):format(trials, text.duration(outcome.seconds),
+      count_of(outcome.seen, "trial")))
+  else
+    output.line(("%s: no trial has been measured yet, so there is no estimate of the time; "
+      .. "each may take at most %s"):format(trials, text.duration(e.timeout)))
   end
-  local function count(n, noun) return ("%d %s%s"):format(n, noun, n == 1 and "" or "s") end
-  output.line(("%s, %s each"):format(count(#outcome.points, "point"),
-    count(outcome.experiment.rounds, "round")))
 end
 
 -- The exit status: 1 when a point of this run has no result, or when a claim failed and failed
@@ -149,11 +143,13 @@ end
 local function finish(outcome, dir, args)
   local hashes = {}
   for _, point in ipairs(outcome.points) do hashes[point.hash] = true end
-  local results, why = store.read(dir)
-  if not results then return misuse(why) end
-  local run_results
-  run_results, why = store.read(dir, hashes)
-  if not run_results then return misuse(why) end
+  local loaded, why = outcome.loaded, nil
+  if not loaded then loaded, why = store.load(dir) end
+  if not loaded then return misuse(why) end
+  local results = store.results(loaded)
+  local others = false
+  for _, point in ipairs(results.points) do others = others or not hashes[point.hash] end
+  local run_results = others and store.results(loaded, hashes) or results
   local status = 0
   if outcome.measured > 0 or not files.kind(dir .. "/report.html") then
     results.claims = claims.judge(outcome.experiment, run_results)
@@ -170,6 +166,11 @@ local function finish(outcome, dir, args)
     output.line ""
     output.line "Nothing was left to measure; --fresh measures again."
   end
+  if (outcome.left or 0) > 0 then
+    output.line ""
+    output.line(("The budget of %s is spent: %s not measured; the same command continues.")
+      :format(text.duration(outcome.experiment.budget), count_of(outcome.left, "trial")))
+  end
   if outcome.stopped then
     output.line ""
     output.line(("Stopped. %d trials of this run are kept in %s; the same command continues there.")
@@ -182,11 +183,12 @@ local function finish(outcome, dir, args)
 end
 
 function run.run(args)
-  local set, why = parse_assignments(args.set or {})
-  if not set then return misuse(why) end
   local experiment = require "attune.experiment"
-  local e, load_why = experiment.load(args.script)
-  if not e then return misuse(load_why) end
+  local e, why = experiment.load(args.script)
+  if not e then return misuse(why) end
+  local set
+  set, why = assignments(args.set or {}, function(name) return axes.examples(e, name) end)
+  if not set then return misuse(why) end
   local dir = args.out or "results/" .. e.name
   local outcome
   outcome, why = runner.run {
@@ -197,6 +199,9 @@ function run.run(args)
     set = set,
     only = args.only,
     fresh = args.fresh,
+    retry_failed = args.retry_failed,
+    keep = args.keep,
+    host = args.host,
     dry = args.dry,
     fail_fast = args.fail_fast,
     command = command_line(),

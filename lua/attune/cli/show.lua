@@ -1,3 +1,4 @@
+local axes = require "attune.experiment.axes"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local folder = require "attune.cli.folder"
@@ -39,10 +40,13 @@ local function show_script(e)
   local q = experiment.narrowed(e, {quick = true})
   output.line(("%d points, %d rounds; --quick: %d points, %d rounds")
     :format(#plan.points(n), n.rounds, #plan.points(q), q.rounds))
+  if n.seeds then output.line("  seeds        " .. table.concat(n.seeds, ", ")) end
   for _, name in ipairs(n.parameters) do
     local values = {}
-    for i, v in ipairs(n.grid[name] or {n.fixed[name]}) do values[i] = text.plain(v) end
-    local list = #values > 0 and table.concat(values, ", ") or "derived"
+    for i, v in ipairs(axes.values(n, name) or {}) do values[i] = text.plain(axes.shown(v)) end
+    local sampled = n.sample and n.sample.ranges[name]
+    local list = #values > 0 and table.concat(values, ", ")
+      or sampled and ("sampled (%s)"):format(n.sample.method or "random") or "derived"
     output.line(("  %-12s %s"):format(name, list))
   end
   for _, claim in ipairs(n.claims or {}) do output.line("  claim: " .. claim[1]) end

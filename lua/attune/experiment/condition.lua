@@ -1,8 +1,10 @@
---- The conditions of --only: a small part of Lua's expressions, read by a parser of its own.
+--- The conditions of `run --only` and of `query`: a small part of Lua's expressions, read by a
+--- parser of its own.
 --
 --     condition := comparisons and arithmetic joined by and, or, not, with parentheses
---     value     := number | 'text' | "text" | true | false | nil | name of a parameter
+--     value     := number | 'text' | "text" | true | false | nil | name | `any name`
 --
+-- A name is letters, digits, _ and the dots of seconds.lo; any other name stands in backquotes.
 -- Precedence is Lua's. No function can be called and nothing can loop: every condition ends.
 local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
@@ -11,7 +13,8 @@ local max_bytes, max_depth = 4096, 100
 
 local condition = {}
 
-local function fail(format, ...) error(("--only: " .. format):format(...), 0) end
+-- compile and the function that it returns put the name of what they read before the message.
+local function fail(format, ...) error({condition = format:format(...)}, 0) end
 
 -- ---- tokens -----------------------------------------------------------------------------------
 
@@ -30,17 +33,24 @@ local function number_token(source, at)
   return {kind = "value", value = value}, after
 end
 
-local function next_token(source, at, known)
+local function name_token(word, known, noun)
+  for _, name in ipairs(known) do
+    if name == word then return {kind = "name", name = word} end
+  end
+  fail("unknown %s '%s': %s", noun, text.printable(word), suggest(word, known))
+end
+
+local function next_token(source, at, known, noun)
   if source:find("^%.?%d", at) then return number_token(source, at) end
   local word, after = source:match("^([%a_][%w_]*)()", at)
   if words[word] then return {kind = word}, after end
   if constants[word] then return {kind = "value", value = constants[word].value}, after end
   if word then
-    local found
-    for _, name in ipairs(known) do found = found or name == word end
-    if not found then fail("unknown parameter '%s': %s", word, suggest(word, known)) end
-    return {kind = "name", name = word}, after
+    word, after = source:match("^([%a_][%w_]*[%w_.]*)()", at)
+    return name_token(word, known, noun), after
   end
+  word, after = source:match("^`([^`]*)`()", at)
+  if word then return name_token(word, known, noun), after end
   local quote = source:match("^['\"]", at)
   if quote then
     local last = source:find(quote, at + 1, true)
@@ -55,10 +65,10 @@ local function next_token(source, at, known)
   fail("expected comparisons, arithmetic, and, or, not, got '%s'", c)
 end
 
-local function tokens_of(source, known)
+local function tokens_of(source, known, noun)
   local list, at = {}, source:match "^%s*()"
   while at <= #source do
-    local token, after = next_token(source, at, known)
+    local token, after = next_token(source, at, known, noun)
     list[#list + 1] = token
     at = source:match("^%s*()", after)
   end
@@ -69,8 +79,10 @@ end
 
 local function kind_of(v) return v == nil and "nil" or "a " .. type(v) end
 
+-- Where values may be missing, a sum with a missing value is missing, and no order holds for it.
 local function arithmetic(symbol, apply)
-  return function(x, y)
+  return function(x, y, may_miss)
+    if may_miss and (x == nil or y == nil) then return nil end
     if type(x) ~= "number" or type(y) ~= "number" then
       fail("expected numbers around %s, got %s and %s", symbol, kind_of(x), kind_of(y))
     end
@@ -83,7 +95,8 @@ local function arithmetic(symbol, apply)
 end
 
 local function order(symbol, apply)
-  return function(x, y)
+  return function(x, y, may_miss)
+    if may_miss and (x == nil or y == nil) then return false end
     local kind = type(x)
     if kind ~= type(y) or (kind ~= "number" and kind ~= "string") then
       fail("expected two numbers or two texts around %s, got %s and %s", symbol, kind_of(x),
@@ -145,7 +158,8 @@ function Parser:power()
   local base = self:primary()
   if not self:take {"^"} then return base end
   local exponent = self:unary()
-  return function(p) return operators["^"](base(p), exponent(p)) end
+  local may_miss = self.may_miss
+  return function(p) return operators["^"](base(p), exponent(p), may_miss) end
 end
 
 function Parser:unary()
@@ -157,7 +171,8 @@ function Parser:unary()
     result = function(p) return not inner(p) end
   elseif self:take {"-"} then
     local inner = self:unary()
-    result = function(p) return operators["-"](0, inner(p)) end
+    local may_miss = self.may_miss
+    result = function(p) return operators["-"](0, inner(p), may_miss) end
   else
     result = self:power()
   end
@@ -167,12 +182,12 @@ end
 
 -- Operators of one rank, from left to right.
 function Parser:chain(kinds, part)
-  local left = part(self)
+  local left, may_miss = part(self), self.may_miss
   while true do
     local token = self:take(kinds)
     if not token then return left end
     local x, y, apply = left, part(self), operators[token.kind]
-    left = function(p) return apply(x(p), y(p)) end
+    left = function(p) return apply(x(p), y(p), may_miss) end
   end
 end
 
@@ -198,22 +213,45 @@ function Parser:either()
   return left
 end
 
---- Reads a condition. Raises an error where it is none.
----@param source string
----@param known string[] names of the parameters
----@return fun(parameters: table<string, attune.Scalar>): any raises an error for operands of the
---- wrong type; the condition holds when the value is neither false nor nil
-function condition.compile(source, known)
+local function parse(source, known, options)
   if #source > max_bytes then
     fail("expected at most %d bytes, got %d", max_bytes, #source)
   end
-  local parser = setmetatable({tokens = tokens_of(source, known), at = 1, depth = 0}, Parser)
+  local parser = setmetatable({
+    tokens = tokens_of(source, known, options.noun or "parameter"),
+    at = 1,
+    depth = 0,
+    may_miss = options.may_miss or false,
+  }, Parser)
   local holds = parser:either()
   if parser.tokens[parser.at] then
     fail("expected and, or or the end, got '%s'", parser.tokens[parser.at].name
       or tostring(parser.tokens[parser.at].value or parser.tokens[parser.at].kind))
   end
   return holds
+end
+
+---@class attune.ConditionOptions
+---@field label? string what stands before a message; "--only"
+---@field noun? string what a name is, for messages; "parameter"
+---@field may_miss? boolean values may be nil: comparisons with them do not hold
+
+--- Reads a condition. Raises an error where it is none.
+---@param source string
+---@param known string[] names that may occur
+---@param options? attune.ConditionOptions
+---@return fun(values: table<string, attune.Scalar>): any raises an error for operands of the wrong
+--- type; the condition holds when the value is neither false nor nil
+function condition.compile(source, known, options)
+  options = options or {}
+  local function called(fn, ...)
+    local ok, result = pcall(fn, ...)
+    if ok then return result end
+    if type(result) ~= "table" or not result.condition then error(result, 0) end
+    error((options.label or "--only") .. ": " .. result.condition, 0)
+  end
+  local holds = called(parse, source, known, options)
+  return function(values) return called(holds, values) end
 end
 
 return condition

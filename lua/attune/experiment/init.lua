@@ -8,6 +8,7 @@
 --
 -- Every worker process loads this file, so it must not load the code that draws plots: the
 -- check of a plot's declaration is in attune.plot.spec, which loads nothing else of plot/.
+local axes = require "attune.experiment.axes"
 local check_plot = require "attune.plot.spec"
 local files = require "attune.util.files"
 local place = require "attune.place"
@@ -21,6 +22,10 @@ local fields = {
   about = "string",
   fixed = "table",
   grid = "table",
+  list = "table",
+  zip = "table",
+  sample = "table",
+  seeds = "table",
   where = "function",
   derived = "table",
   order = "table",
@@ -28,6 +33,8 @@ local fields = {
   metrics = "table",
   timing = "boolean",
   rounds = "number",
+  stop_when = "table",
+  budget = "number",
   timeout = "number",
   memory = "number",
   trial = "function",
@@ -55,59 +62,17 @@ local function check_fields(where, t, known)
   end
 end
 
-local scalar = {number = true, string = true, boolean = true}
-
-local function check_grid_values(name, values)
-  if type(values) ~= "table" or #values == 0 then
-    local got = type(values) == "table" and "an empty one" or "a " .. type(values)
-    fail("grid.%s: expected a list of values, got %s", name, got)
-  end
-  for _, value in ipairs(values) do
-    if not scalar[type(value)] then
-      fail("grid.%s: expected numbers, strings or booleans, got a %s", name, type(value))
-    end
-  end
-end
-
-local function check_parameter(group, name, value)
-  if group == "fixed" and not scalar[type(value)] then
-    fail("fixed.%s: expected a number, a string or a boolean, got a %s", name, type(value))
-  end
-  if group == "derived" and type(value) ~= "function" then
-    fail("derived.%s: expected a function, got a %s", name, type(value))
-  end
-  if group == "grid" then check_grid_values(name, value) end
-end
-
--- Checks all parameters and returns the group that declares each: {[name] = "fixed" ..}.
-local function check_groups(e)
-  local group_of = {}
-  for _, group in ipairs {"fixed", "grid", "derived"} do
-    for name, value in pairs(e[group] or {}) do
-      if type(name) ~= "string" or not name:find "^[%a_][%w_]*$" then
-        fail("%s: expected names as keys, got %s", group, tostring(name))
-      end
-      if group_of[name] then
-        fail("%s.%s: duplicate parameter, %s declares it too", group, name, group_of[name])
-      end
-      if name == "status" then
-        fail("%s.status: expected another name, as the results have a column 'status'", group)
-      end
-      group_of[name] = group
-      check_parameter(group, name, value)
-    end
-  end
-  return group_of
-end
+-- What --quick may replace besides values of parameters; n is that of sample.
+local quick_fields = {rounds = true, timeout = true, seeds = true, budget = true, n = true}
 
 local function check_parameters(e)
-  local group_of = check_groups(e)
+  local group_of = axes.check(e)
   for name in pairs(e.quick or {}) do
-    if not group_of[name] and name ~= "rounds" and name ~= "timeout" then
-      fail("unknown field 'quick.%s': %s", name, suggest(name, keys(group_of)))
+    if not group_of[name] and not quick_fields[name] then
+      fail("unknown field 'quick.%s': %s", tostring(name), suggest(tostring(name), keys(group_of)))
     end
     if group_of[name] == "derived" then
-      fail("quick.%s: expected a parameter of fixed or grid, got a derived one", name)
+      fail("quick.%s: expected a parameter of fixed or of an axis, got a derived one", name)
     end
   end
   for _, name in ipairs(e.order or {}) do
@@ -151,6 +116,15 @@ local function check_numbers(e)
   if rounds and (math.type(rounds) ~= "integer" or rounds < 1 or rounds > max_rounds) then
     fail("rounds: expected an integer from 1 to %d, got %s", max_rounds, rounds)
   end
+  if e.budget and not (e.budget > 0 and e.budget <= max_seconds) then
+    fail("budget: expected seconds above 0 and at most %d, got %s", max_seconds, e.budget)
+  end
+  for name, width in pairs(e.stop_when or {}) do
+    if type(name) ~= "string" or type(width) ~= "number" or not (width > 0 and width < 1) then
+      fail("stop_when: expected metrics with a relative half-width between 0 and 1, such as "
+        .. "{seconds = 0.02}, got %s = %s", tostring(name), tostring(width))
+    end
+  end
   if e.timeout and not (e.timeout > 0 and e.timeout <= max_seconds) then
     fail("timeout: expected seconds above 0 and at most %d, got %s", max_seconds, e.timeout)
   end
@@ -172,7 +146,9 @@ function experiment.declare(e)
     fail("name: expected letters, digits, - and _, got '%s'", e.name)
   end
   if not e.trial then fail("trial: expected a function, got none") end
-  if not e.grid and not e.fixed then fail("grid: expected grid or fixed, got neither") end
+  if not (e.grid or e.fixed or e.list or e.zip or e.sample) then
+    fail "grid: expected grid or fixed, got neither (nor list, zip, sample)"
+  end
   check_numbers(e)
   check_parameters(e)
   check_lists(e)
@@ -246,25 +222,26 @@ function experiment.load(path)
   return result
 end
 
--- Gives a parameter of fixed or grid other values; it moves to grid when there are several.
-local function override(e, name, values)
-  if e.grid[name] then
-    e.grid[name] = values
-  elseif e.fixed[name] ~= nil then
-    if #values == 1 then
-      e.fixed[name] = values[1]
+-- Other values of `quick` for a copy of a declaration.
+local function apply_quick(copy, quick)
+  for name, value in pairs(quick) do
+    if name == "n" and copy.sample then
+      local sample = {}
+      for field, old in pairs(copy.sample) do sample[field] = old end
+      sample.n = value
+      copy.sample = sample
+    elseif quick_fields[name] then
+      copy[name] = value
     else
-      e.fixed[name], e.grid[name] = nil, values
+      local is_list = type(value) == "table" and axes.shown(value) == nil
+      axes.override(copy, name, is_list and value or {value})
     end
-  else
-    local known = keys(e.fixed)
-    for k in pairs(e.grid) do known[#known + 1] = k end
-    fail("unknown parameter '%s': %s", name, suggest(name, known))
   end
 end
 
 --- A copy of the declaration as one run uses it: defaults filled in, the values of `quick` applied
---- when asked, then those of `set`. Field `parameters` lists all parameter names in order.
+--- when asked, then those of `set`. Field `parameters` lists all parameter names in order; `total`
+--- is the number of trials of a point: its rounds times its seeds.
 ---@param e attune.Experiment
 ---@param options {quick?: boolean, set?: table<string, any[]>, rounds?: integer}
 ---@return attune.Experiment
@@ -274,18 +251,15 @@ function experiment.narrowed(e, options)
   copy.fixed, copy.grid = {}, {}
   for k, v in pairs(e.fixed or {}) do copy.fixed[k] = v end
   for k, v in pairs(e.grid or {}) do copy.grid[k] = v end
-  for name, value in pairs(options.quick and e.quick or {}) do
-    if name == "rounds" or name == "timeout" then
-      copy[name] = value
-    else
-      override(copy, name, type(value) == "table" and value or {value})
-    end
-  end
-  for name, values in pairs(options.set or {}) do override(copy, name, values) end
-  copy.rounds = options.rounds or copy.rounds or 3
+  if options.quick then apply_quick(copy, e.quick or {}) end
+  for name, values in pairs(options.set or {}) do axes.override(copy, name, values) end
+  check_numbers(copy)
+  axes.check(copy)
+  copy.rounds = options.rounds or copy.rounds or (copy.seeds and 1 or 3)
+  copy.total = copy.rounds * (copy.seeds and #copy.seeds or 1)
   copy.timeout = copy.timeout or 600
   copy.timing = copy.timing ~= false
-  copy.parameters = sweep.names(copy)
+  copy.parameters = axes.names(copy)
   return copy
 end
 

@@ -1,10 +1,13 @@
---- Turns a declaration's fixed, grid, where and derived into the list of points to measure.
+--- Turns a declaration into the list of points to measure: the product of its axes, with the fixed
+--- and the derived parameters, filtered by `where`.
+local axes = require "attune.experiment.axes"
+
 local sweep = {}
 
 local function sorted_keys(t)
   local keys = {}
-  for k in pairs(t or {}) do keys[#keys + 1] = k end
-  table.sort(keys)
+  for k in next, t do keys[#keys + 1] = k end
+  table.sort(keys, function(x, y) return tostring(x) < tostring(y) end)
   return keys
 end
 
@@ -18,10 +21,27 @@ local function check_value(name, value)
   end
 end
 
-local function canonical_value(v)
+-- ---- hashes ------------------------------------------------------------------------------------
+
+local max_depth = 50
+
+-- A text that is the same for equal values. A table is written with all that is in it, read raw.
+-- Of a function and of userdata it says the type alone: the fingerprint of the script
+-- (script_text.essence) covers the code of functions.
+local function canonical_value(v, depth)
   if math.type(v) == "float" then return ("%.17g"):format(v) end
   if type(v) == "string" then return ("%q"):format(v) end
-  return tostring(v)
+  local simple = type(v) == "number" or type(v) == "boolean"
+  if type(v) ~= "table" then return simple and tostring(v) or type(v) end
+  if depth >= max_depth then
+    error(("a parameter's table: expected at most %d nested tables, got more, or a table inside "
+      .. "itself"):format(max_depth), 0)
+  end
+  local parts = {}
+  for i, k in ipairs(sorted_keys(v)) do
+    parts[i] = canonical_value(k, depth + 1) .. "=" .. canonical_value(rawget(v, k), depth + 1)
+  end
+  return "{" .. table.concat(parts, ";") .. "}"
 end
 
 --- One string per set of parameters: names sorted, floats with 17 digits, strings quoted.
@@ -29,40 +49,35 @@ end
 ---@return string
 function sweep.canonical(parameters)
   local parts = {}
-  for _, k in ipairs(sorted_keys(parameters)) do
-    parts[#parts + 1] = k .. "=" .. canonical_value(parameters[k])
+  for i, k in ipairs(sorted_keys(parameters)) do
+    parts[i] = k .. "=" .. canonical_value(parameters[k], 0)
   end
   return table.concat(parts, ";")
+end
+
+local offset_basis, prime = 0xcbf29ce484222325, 0x100000001b3
+
+local function fnv(h, text)
+  local byte = string.byte
+  for i = 1, #text do h = (h ~ byte(text, i)) * prime end
+  return h
 end
 
 --- The hash FNV-1a of 64 bits.
 ---@param text string
 ---@return string 16 hexadecimal digits
-function sweep.hash(text)
-  local h = 0xcbf29ce484222325
-  for i = 1, #text do h = (h ~ text:byte(i)) * 0x100000001b3 end
-  return ("%016x"):format(h)
+function sweep.hash(text) return ("%016x"):format(fnv(offset_basis, text)) end
+
+--- The seed of a trial. It depends on the point's parameters and the round alone: a repeated trial
+--- gets the same one, also after the script was edited.
+---@param point attune.SweepPoint
+---@param round integer
+---@return integer
+function sweep.seed(point, round)
+  return tonumber(sweep.hash(point.base .. ":" .. round):sub(1, 7), 16)
 end
 
---- Parameter names in table order: first those of `order`, then fixed, grid and derived by name.
----@param experiment attune.Experiment
----@return string[]
-function sweep.names(experiment)
-  local names, seen = {}, {}
-  local function add(list)
-    for _, name in ipairs(list) do
-      if not seen[name] then
-        seen[name] = true
-        names[#names + 1] = name
-      end
-    end
-  end
-  add(experiment.order or {})
-  add(sorted_keys(experiment.fixed))
-  add(sorted_keys(experiment.grid))
-  add(sorted_keys(experiment.derived))
-  return names
-end
+-- ---- points ------------------------------------------------------------------------------------
 
 -- A derived parameter may use any other, so each is computed when it is first read.
 local function with_derived(base, derived)
@@ -85,13 +100,13 @@ local function with_derived(base, derived)
   end})
 end
 
--- Visits every combination of the grid's values; the last name varies fastest.
-local function combinations(names, grid, visit)
+-- Visits every combination of the axes' points; the last axis varies fastest.
+local function combinations(list, visit)
   local point = {}
   local function at(i)
-    if i > #names then return visit(point) end
-    for _, value in ipairs(grid[names[i]]) do
-      point[names[i]] = value
+    if i > #list then return visit(point) end
+    for _, values in ipairs(list[i].points) do
+      for name, value in next, values do point[name] = value end
       at(i + 1)
     end
   end
@@ -100,33 +115,40 @@ end
 
 local max_combinations, max_points = 10000000, 100000
 
-local function check_size(names, grid)
+local function check_size(list)
   local count = 1.0
-  for _, name in ipairs(names) do count = count * #grid[name] end
+  for _, axis in ipairs(list) do count = count * #axis.points end
   if count > max_combinations then
     error(("grid: expected at most %d combinations of values, got %.3g"):format(max_combinations,
       count), 0)
   end
 end
 
+---@class attune.SweepPoint
+---@field parameters table<string, attune.Scalar> as results show them: tables by their names
+---@field values table<string, any> as the script declares them
+---@field hash string 16 hexadecimal digits, from the experiment's name, the version of attune, the
+--- source of the trial and the parameters
+---@field base string the same without version and source: what seeds follow from
+---@field index integer from 1
+
 --- The points in sweep order. Raises an error for two points with the same parameters.
 ---@param experiment attune.Experiment checked by declare
 ---@param version string part of the hash, as other code may give other results
----@return {parameters: table<string, any>, hash: string, index: integer}[]
+---@return attune.SweepPoint[]
 function sweep.points(experiment, version)
-  local in_grid, points, by_text = {}, {}, {}
-  for _, name in ipairs(sweep.names(experiment)) do
-    if experiment.grid and experiment.grid[name] then in_grid[#in_grid + 1] = name end
-  end
-  check_size(in_grid, experiment.grid)
-  combinations(in_grid, experiment.grid or {}, function(varied)
+  local points, by_text, list = {}, {}, axes.of(experiment)
+  check_size(list)
+  local base = fnv(offset_basis, experiment.name .. "\n")
+  local start = fnv(base, ("%s\n%s\n"):format(version, experiment.source or ""))
+  combinations(list, function(varied)
     local p = {}
-    for k, v in pairs(experiment.fixed or {}) do p[k] = v end
-    for k, v in pairs(varied) do p[k] = v end
+    for k, v in next, experiment.fixed or {} do p[k] = v end
+    for k, v in next, varied do p[k] = v end
     with_derived(p, experiment.derived)
     if experiment.where and not experiment.where(p) then return end
     -- Reading each derived parameter stores its value in p.
-    for name in pairs(experiment.derived or {}) do local _ = p[name] end
+    for name in next, experiment.derived or {} do local _ = p[name] end
     setmetatable(p, nil)
     local text = sweep.canonical(p)
     if by_text[text] then
@@ -136,10 +158,16 @@ function sweep.points(experiment, version)
     if #points >= max_points then
       error(("grid: expected at most %d points, got more"):format(max_points), 0)
     end
-    for name, value in pairs(p) do check_value(name, value) end
+    local shown = {}
+    for name, value in next, p do
+      shown[name] = axes.shown(value)
+      check_value(name, shown[name])
+    end
     points[#points + 1] = {
-      parameters = p,
-      hash = sweep.hash(experiment.name .. "\n" .. version .. "\n" .. text),
+      parameters = shown,
+      values = p,
+      hash = ("%016x"):format(fnv(start, text)),
+      base = ("%016x"):format(fnv(base, text)),
       index = #points + 1,
     }
   end)

@@ -104,11 +104,23 @@ end
 -- trial are in its record anyway.
 local apart = {
   name = true, about = true, fixed = true, grid = true, order = true, quick = true, metrics = true,
-  rounds = true, timeout = true, plots = true, claims = true, where = true,
+  rounds = true, timeout = true, plots = true, claims = true, where = true, list = true, zip = true,
+  sample = true, seeds = true, stop_when = true, budget = true,
 }
 
+-- Fields that may hold tables as values, with functions that trials call.
+local of_values = {fixed = true, grid = true, list = true, zip = true, sample = true}
+
+local function holds_function(tokens, range)
+  for i = range.first, range.last do
+    if is(tokens[i], "keyword", "function") then return true end
+  end
+  return false
+end
+
 --- The part of a script that its measurements depend on: all tokens, without comments and without
---- the fields of the declaration that only choose points, plots and claims.
+--- the fields of the declaration that only choose points, plots and claims. Values with functions
+--- in them are a part.
 ---@param source string
 ---@return string
 function script_text.essence(source)
@@ -117,7 +129,7 @@ function script_text.essence(source)
   local left_out = {}
   for name, range in pairs(declaration(tokens) or {}) do
     -- The name and the = before the value and the comma after it go with it.
-    if apart[name] then
+    if apart[name] and not (of_values[name] and holds_function(tokens, range)) then
       for i = range.first - 2, range.last + 1 do left_out[i] = true end
     end
   end

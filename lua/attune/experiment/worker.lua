@@ -4,6 +4,7 @@
 -- memory?}. The record goes as one line of JSON to file descriptor 3. What the script prints stays
 -- on standard output and standard error, which the executor keeps for its messages.
 local uv = require "luv"
+local axes = require "attune.experiment.axes"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
@@ -69,10 +70,10 @@ local function check_metrics(metrics)
   return validate.only_known({metrics = stored}).metrics
 end
 
--- The parameters as the script declares them: JSON has no infinities.
-local function parameters_of(request)
-  local parameters = {}
-  for name, value in pairs(request.parameters) do
+-- The parameters as the script declares them: JSON has no infinities, and a table has a name.
+local function parameters_of(request, e)
+  local parameters = axes.resolve(e, request.parameters)
+  for name, value in pairs(parameters) do
     parameters[name] = type(value) == "string" and json.number(value) or value
   end
   parameters.seed = parameters.seed or request.seed
@@ -87,7 +88,7 @@ local function attempt(request, warnings)
   e = experiment.narrowed(e, {quick = request.quick})
   local ok, metrics, reason = xpcall(e.trial, function(m)
     return out_of_memory(tostring(m)) and tostring(m) or debug.traceback(tostring(m), 2)
-  end, parameters_of(request), trial_handle(request, warnings))
+  end, parameters_of(request, e), trial_handle(request, warnings))
   os.setlocale "C" -- numbers are written with a point, whatever the trial has set
   if not ok then
     metrics = tostring(metrics)

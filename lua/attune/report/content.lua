@@ -5,11 +5,15 @@ local series = require "attune.plot.series"
 local stats = require "attune.results.statistics"
 local steadiness = require "attune.results.steadiness"
 local text = require "attune.util.text"
+local uv = require "luv"
 
 local content = {}
 
--- A path as an argument: one that begins with - would be read as an option.
+-- A path as an argument: one that begins with - would be read as an option. The home folder is
+-- written ~, which a shell reads outside quotes only.
 local function path_word(path)
+  local in_home = text.without_home(path, uv.os_homedir()):match "^~/(.+)$"
+  if in_home then return "~/" .. text.shell_word(in_home) end
   return text.shell_word(path:find "^%-" and "./" .. path or path)
 end
 

@@ -18,7 +18,22 @@ end
 
 local severity = {ok = 0, skipped = 1, failed = 2, oom = 3, timeout = 4}
 
-local function add_round(point, record)
+-- Adds a round's value to a metric. Rounds of one seed are one value, their mean, as what varies
+-- between seeds is what the interval is to show.
+local function add_value(m, unit, value, samples)
+  local at = m.at[unit]
+  if not at then
+    at = #m.values + 1
+    m.at[unit], m.values[at], m.rounds[at] = at, 0, unit
+    m.samples[at], m.counts[at] = {}, 0
+  end
+  local count = m.counts[at] + 1
+  m.counts[at] = count
+  m.values[at] = count == 1 and value or m.values[at] + (value - m.values[at]) / count
+  table.move(samples, 1, #samples, #m.samples[at] + 1, m.samples[at])
+end
+
+local function add_round(point, record, unit)
   local status = record.status
   if severity[status] == nil then return end
   if status ~= "ok" then
@@ -32,12 +47,13 @@ local function add_round(point, record)
   for name, metric in pairs(record.metrics or {}) do
     local value, samples = points.value(metric)
     if value then
-      local m = point.metrics[name] or {values = {}, samples = {}, rounds = {}, cpus = {}}
-      point.metrics[name] = m
-      m.values[#m.values + 1] = value
-      m.rounds[#m.rounds + 1] = record.round
-      m.cpus[#m.rounds] = record.cpu or "unknown"
-      m.samples[#m.samples + 1] = samples or {value}
+      local m = point.metrics[name]
+      if not m then
+        m = {values = {}, samples = {}, rounds = {}, cpus = {}, at = {}, counts = {}}
+        point.metrics[name] = m
+      end
+      add_value(m, unit, value, samples or {value})
+      m.cpus[m.at[unit]] = record.cpu or "unknown"
       if type(metric) == "table" and metric.unsteady then
         local cause = metric.cause or "unknown"
         m.unsteady, m.causes = true, m.causes or {}
@@ -89,24 +105,28 @@ end
 
 --- The records that count, in sweep order and then by round.
 ---@param records attune.Record[]
+---@param seeds? integer[] the declared ones
 ---@return attune.Record[]
-function points.in_sweep_order(records)
-  local by_key, order = reader.chosen(records)
+function points.in_sweep_order(records, seeds)
+  local by_key, order = reader.chosen(records, seeds)
   local list = {}
   for i, key in ipairs(order) do list[i] = by_key[key] end
   table.sort(list, function(x, y)
     if x.index ~= y.index then return x.index < y.index end
     if x.hash ~= y.hash then return x.hash < y.hash end
-    return x.round < y.round
+    if x.round ~= y.round then return x.round < y.round end
+    return (x.seed or 0) < (y.seed or 0)
   end)
   return list
 end
 
 --- Points with their values.
 ---@param records attune.Record[] in sweep order
+---@param seeds? integer[] where declared, each seed gives one value
 ---@return attune.Point[]
-function points.collect(records)
-  local list, by_hash = {}, {}
+function points.collect(records, seeds)
+  local list, by_hash, index_of = {}, {}, {}
+  for i, seed in ipairs(seeds or {}) do index_of[seed] = i end
   for _, record in ipairs(records) do
     local point = by_hash[record.hash]
     if not point then
@@ -121,10 +141,11 @@ function points.collect(records)
       by_hash[record.hash] = point
       list[#list + 1] = point
     end
-    add_round(point, record)
+    add_round(point, record, seeds and index_of[record.seed] or record.round)
   end
   for _, point in ipairs(list) do
     for _, m in pairs(point.metrics) do
+      m.at, m.counts = nil, nil
       for k, v in pairs(stats.summary(m.values)) do m[k] = v end
     end
   end

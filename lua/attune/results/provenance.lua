@@ -1,10 +1,11 @@
 --- Where results come from: code, machine, circumstances. Each file of records starts with it.
 local files = require "attune.util.files"
+local text = require "attune.util.text"
 local uv = require "luv"
 
 local function trimmed(path)
-  local text = files.read(path, 1 << 16)
-  return text and text:match "^%s*(.-)%s*$"
+  local content = files.read(path, 1 << 16)
+  return content and content:match "^%s*(.-)%s*$"
 end
 
 local function git(folder)
@@ -25,11 +26,16 @@ local function blis_version()
   return version ~= "" and version or nil
 end
 
---- The header of a file of records.
+--- The header of a file of records. It names neither the machine nor the user, unless asked: the
+--- home folder in paths is written ~.
 ---@param script string path of the experiment's script
 ---@param command string as it was typed
+---@param options? {host: boolean?, source: string?} host: with the machine's name; source: the
+--- fingerprint of the script
 ---@return attune.Provenance
-return function(script, command)
+return function(script, command, options)
+  options = options or {}
+  local home = uv.os_homedir()
   local core = require "attune.core"
   local uname = uv.os_uname()
   local header = {
@@ -40,13 +46,14 @@ return function(script, command)
     blis = blis_version(),
     lua = _VERSION,
     system = ("%s %s %s"):format(uname.sysname, uname.release, uname.machine),
-    host = uv.os_gethostname(),
+    host = options.host and uv.os_gethostname() or nil,
+    source = options.source,
     threads = core.threads(),
     governor = trimmed "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
     huge_pages = trimmed "/sys/kernel/mm/transparent_hugepage/enabled",
     load = ("%.2f"):format((uv.loadavg())),
-    script = script,
-    command = command,
+    script = text.without_home(script, home),
+    command = text.without_home(command, home),
   }
   local machine = core.machine()
   for _, name in ipairs {"cpu", "cores", "isa", "features", "l2", "l3", "memory"} do

@@ -59,7 +59,9 @@ end
 
 local max_bad_lines = 20
 
--- Reads one line into records or headers. Returns a message when it is neither.
+-- Reads one line into records or headers. What a header says of all records of its file, each of
+-- them gets: `source`, the fingerprint of the script, and `version`, that of attune. Returns a
+-- message when the line is neither.
 local function read_line(name, line, records, headers)
   if #line > limits.record then
     return ("expected at most %d bytes, got %d"):format(limits.record, #line)
@@ -80,7 +82,10 @@ local function read_line(name, line, records, headers)
     if type(x) == "string" then value.parameters[parameter] = json.number(x) or x end
   end
   local header = headers[#headers]
-  if header and header.file == name then value.cpu = header.cpu end
+  if header and header.file == name then
+    value.cpu, value.version = header.cpu, header.attune
+    value.source = value.source or header.source
+  end
   records[#records + 1] = value
 end
 
@@ -123,22 +128,81 @@ function reader.warnings(records)
   return list.all()
 end
 
---- The record that counts for each point and round: the first complete one (ok or skipped), else
---- the last one.
+--- The key of a trial: its point and its round, and its seed where seeds are declared.
+---@param hash string
+---@param round integer
+---@param seed? integer
+---@return string
+function reader.key(hash, round, seed)
+  return seed and hash .. ":" .. round .. ":" .. seed or hash .. ":" .. round
+end
+
+--- The record that counts for each trial: the first complete one (ok or skipped), else the last
+--- one.
 ---@param records attune.Record[]
----@return table<string, attune.Record> by_key keys are "hash:round"
+---@param seeds? integer[] the declared ones: records of other seeds do not count
+---@return table<string, attune.Record> by_key keys as reader.key makes them
 ---@return string[] order keys in order of first appearance
-function reader.chosen(records)
-  local by_key, order = {}, {}
+function reader.chosen(records, seeds)
+  local by_key, order, is_seed = {}, {}, {}
+  for _, seed in ipairs(seeds or {}) do is_seed[seed] = true end
   for _, record in ipairs(records) do
-    local key = record.hash .. ":" .. record.round
-    local before = by_key[key]
-    if not before then order[#order + 1] = key end
-    if not before or not (before.status == "ok" or before.status == "skipped") then
-      by_key[key] = record
+    if not seeds or is_seed[record.seed] then
+      local key = reader.key(record.hash, record.round, seeds and record.seed)
+      local before = by_key[key]
+      if not before then order[#order + 1] = key end
+      if not before or not (before.status == "ok" or before.status == "skipped") then
+        by_key[key] = record
+      end
     end
   end
   return by_key, order
+end
+
+--- A text that is the same for equal parameters.
+---@param parameters table<string, attune.Scalar>
+---@return string
+function reader.parameters_key(parameters)
+  local parts = {}
+  for name, value in pairs(parameters) do
+    parts[#parts + 1] = ("%s=%s %s"):format(name, math.type(value) or type(value), tostring(value))
+  end
+  table.sort(parts)
+  return table.concat(parts, "\n")
+end
+
+--- Which point counts where several have the same parameters, as the script or attune changed
+--- between runs: the last one that `source` measured, else the last one.
+---@param records attune.Record[]
+---@param source? string fingerprint of the script as it is now
+---@return table<string, string> counting the hash that counts for each key of parameters
+---@return table<string, string> key_of the key of parameters of each hash
+function reader.counting(records, source)
+  local counting, key_of, is_current = {}, {}, {}
+  for _, record in ipairs(records) do
+    local hash = record.hash
+    local key = key_of[hash] or reader.parameters_key(record.parameters)
+    key_of[hash] = key
+    local current = source ~= nil and record.source == source
+    if counting[key] ~= hash and (current or not is_current[key]) then
+      counting[key], is_current[key] = hash, current
+    end
+  end
+  return counting, key_of
+end
+
+--- Records of points that count; those that later ones supersede are left out.
+---@param records attune.Record[]
+---@param source? string
+---@return attune.Record[]
+---@return integer superseded how many are left out
+function reader.current(records, source)
+  local counting, key_of = reader.counting(records, source)
+  local list = {}
+  for _, record in ipairs(records) do
+    if counting[key_of[record.hash]] == record.hash then list[#list + 1] = record end
+  end
+  return list, #records - #list
 end
 
 --- A sentence when trials were measured by another source than `source`, else nil.

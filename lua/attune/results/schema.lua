@@ -6,8 +6,13 @@
 local schema = {}
 
 --- Version of the results table and of the files behind it. Each record, each header and
---- experiment.json carry it as `schema`.
-schema.version = 1
+--- experiment.json carry it as `schema`. Readers read every version up to this one.
+---
+--- 1: file names hold the time, the machine and the process; each record has `source`.
+--- 2: file names begin with a running number; `source` is in the header, and in a record only where
+---    it differs; `attempt` is left out where it is 1 and `warnings` where there are none; the
+---    fingerprint of the script is part of a point's hash.
+schema.version = 2
 
 --- What a folder of results may contain. Reading a folder, declaring an experiment and the answer
 --- of a trial are checked against these limits: results/validate.lua.
@@ -66,14 +71,15 @@ schema.causes = {
 ---@field n integer number of values
 ---@field values number[] each round's value: its number, or the median of its samples
 ---@field samples number[][] each round's samples
----@field rounds integer[] the round of each value, from 1
+---@field rounds integer[] the round of each value, from 1; with seeds, which seed
 ---@field cpus string[] the processor that measured each value; "unknown" where no header says
 ---@field unsteady? boolean the samples of some round differ by more than 5% (median deviation)
 ---@field causes? table<attune.Unsteadiness, integer> how many of these rounds name each cause
 
 --- One combination of parameters.
 ---@class attune.Point
----@field hash string 16 hexadecimal digits, from the experiment's name, version and parameters
+---@field hash string 16 hexadecimal digits, from the experiment's name, the version of attune, the
+--- source of the trial and the parameters
 ---@field index integer position in the sweep, from 1
 ---@field parameters table<string, attune.Scalar>
 ---@field status attune.Status the worst of its rounds
@@ -97,7 +103,8 @@ schema.causes = {
 ---@field blis? string version of the package
 ---@field lua? string
 ---@field system? string
----@field host? string
+---@field host? string only where the run was asked for it
+---@field source? string fingerprint of the script that measured
 ---@field cpu? string
 ---@field cores? integer
 ---@field threads? integer
@@ -122,6 +129,7 @@ schema.causes = {
 ---@field script? string
 ---@field command? string of the last run
 ---@field rounds? integer asked for by the last run
+---@field seeds? integer[] where declared: each seed gives one value of a point
 ---@field parameters string[] all parameter names in table order
 ---@field varied string[] those that have more than one value
 ---@field metrics attune.Metric[] the declared ones, then the others by name

@@ -17,7 +17,10 @@ local text = require "attune.util.text"
 
 local store = {
   chosen = reader.chosen,
+  counting = reader.counting,
+  parameters_key = reader.parameters_key,
   description = reader.description,
+  key = reader.key,
   other_source = reader.other_source,
   records = reader.records,
 }
@@ -81,14 +84,28 @@ end
 local Writer = {}
 Writer.__index = Writer
 
+-- The number of the next file of trials: files are read in the order of their names, which is that
+-- of the runs, whatever the clock says.
+local function next_number(dir)
+  local number = 0
+  for _, name in ipairs(files.list(dir .. "/trials")) do
+    number = math.max(number, math.tointeger(tonumber(name:match "^run(%d+)%-")) or 0)
+  end
+  return number + 1
+end
+
+local sync_seconds = 1
+
 --- A writer of records with a file of its own. The file is created with the first record, so that
---- a run that measures nothing leaves none.
+--- a run that measures nothing leaves none. The caller holds the folder's lock.
 ---@param dir string
 ---@param provenance attune.Provenance
 function store.writer(dir, provenance)
-  local stamp, host = os.date "!%Y%m%dT%H%M%SZ", uv.os_gethostname():gsub("[^%w.-]", "_")
-  local base = ("%s/trials/%s-%s-%d"):format(dir, stamp, host, uv.os_getpid())
-  return setmetatable({base = base, provenance = provenance}, Writer)
+  return setmetatable({
+    base = ("%s/trials/run%05d-%s"):format(dir, next_number(dir), os.date "!%Y%m%dT%H%M%SZ"),
+    provenance = provenance,
+    synced = uv.hrtime(),
+  }, Writer)
 end
 
 -- Creates the writer's file under a name that does not exist yet, not even as a link.
@@ -109,15 +126,20 @@ local function still_there(self)
   return open and named and open.ino == named.ino and open.dev == named.dev
 end
 
--- Writes one line with one call: under O_APPEND the lines of several writers never mix. A full disk
--- shows in the number of bytes written, or when the data is flushed.
+-- Writes one line with one call: under O_APPEND the lines of several writers never mix, and a line
+-- is in the file once the call has returned, whatever becomes of this process. A full disk shows in
+-- the number of bytes written, or when the data is flushed: once in sync_seconds, as that can take
+-- longer than a trial, and at the end.
 function Writer:line(value)
   local line = json.encode(value) .. "\n"
   local n, why = uv.fs_write(self.fd, line, -1)
   if not n then return nil, why end
   if n < #line then return nil, "ENOSPC: no space left on device: " .. self.path end
-  local ok, sync_why = uv.fs_fdatasync(self.fd)
-  if not ok then return nil, sync_why end
+  if (uv.hrtime() - self.synced) * 1e-9 >= sync_seconds then
+    local ok, sync_why = uv.fs_fdatasync(self.fd)
+    if not ok then return nil, sync_why end
+    self.synced = uv.hrtime()
+  end
   if not still_there(self) then
     return nil, self.path .. ": expected the file to stay, but it was deleted or moved"
   end
@@ -138,9 +160,15 @@ function Writer:write(record)
   return self:line(record)
 end
 
+---@return true? ok nil when the last records may not be on the disk
+---@return string? message
 function Writer:close()
-  if self.fd then uv.fs_close(self.fd) end
+  if not self.fd then return true end
+  local ok, why = uv.fs_fdatasync(self.fd)
+  uv.fs_close(self.fd)
   self.fd = nil
+  if not ok then return nil, why end
+  return true
 end
 
 --- Moves the records of earlier runs to trials/old, so that --fresh loses nothing.
@@ -181,38 +209,69 @@ end
 
 -- ---- reading ----------------------------------------------------------------------------------
 
---- Everything that a folder of results contains.
+--- The files of a folder of results as they are.
+---@class attune.Loaded
+---@field dir string
+---@field description attune.Description
+---@field records attune.Record[] all of them
+---@field headers attune.Provenance[]
+---@field warnings string[]
+
+--- Reads the files of a folder of results.
 ---@param dir string
----@param of? table<string, boolean> {[hash] = true}: these points only
----@return attune.Results? results
+---@return attune.Loaded? loaded
 ---@return string? message
-function store.read(dir, of)
+function store.load(dir)
   local description, why = reader.open(dir)
   if not description then return nil, why end
-  local records, headers, warnings = reader.records(dir)
-  local wanted = {}
-  for _, record in ipairs(points.in_sweep_order(records)) do
+  local loaded = {dir = dir, description = description}
+  loaded.records, loaded.headers, loaded.warnings = reader.records(dir)
+  return loaded
+end
+
+--- The table of results from the files that were read.
+---@param loaded attune.Loaded
+---@param of? table<string, boolean> {[hash] = true}: these points only
+---@return attune.Results
+function store.results(loaded, of)
+  local dir, description, wanted = loaded.dir, loaded.description, {}
+  local warnings = table.move(loaded.warnings, 1, #loaded.warnings, 1, {})
+  local current = reader.current(loaded.records, description.source)
+  for _, record in ipairs(points.in_sweep_order(current, description.seeds)) do
     if not of or of[record.hash] then wanted[#wanted + 1] = record end
   end
   for _, warning in ipairs(reader.warnings(wanted)) do warnings[#warnings + 1] = warning end
   warnings[#warnings + 1] = reader.other_source(wanted, description.source)
   local claims, claims_why = reader.claims(dir)
   warnings[#warnings + 1] = claims_why
-  local list = points.collect(wanted)
+  local list = points.collect(wanted, description.seeds)
   local results = {
     dir = dir,
     varied = points.varied(description.parameters, list),
     metrics = points.metrics(description, list),
     plots = description.plots or {},
     claims = claims,
-    provenance = headers,
+    provenance = loaded.headers,
     warnings = warnings,
     points = list,
   }
-  for _, name in ipairs {"name", "about", "quick", "script", "command", "rounds", "parameters"} do
+  for _, name in ipairs {
+    "name", "about", "quick", "script", "command", "rounds", "seeds", "parameters",
+  } do
     results[name] = description[name]
   end
   return schema.results(results)
+end
+
+--- Everything that a folder of results contains.
+---@param dir string
+---@param of? table<string, boolean> {[hash] = true}: these points only
+---@return attune.Results? results
+---@return string? message
+function store.read(dir, of)
+  local loaded, why = store.load(dir)
+  if not loaded then return nil, why end
+  return store.results(loaded, of)
 end
 
 return store

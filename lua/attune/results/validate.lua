@@ -165,6 +165,7 @@ local record_fields = {
   index = integer_from(1),
   round = integer_from(1),
   attempt = optional(integer_from(1)),
+  seed = optional(integer_from(0)),
   parameters = map_of(a_scalar, limits.parameters),
 }
 for name, check in pairs(answer_fields) do record_fields[name] = check end
@@ -225,6 +226,8 @@ local description = fields_of {
   command = optional(a_message),
   source = optional(string_of(limits.name)),
   rounds = optional(integer_from(1)),
+  seeds = optional(list_of(integer_from(0), limits.list)),
+  points = optional(integer_from(0)),
   parameters = list_of(an_identifier, limits.parameters),
   metrics = list_of(fields_of {
     name = a_name,
@@ -247,7 +250,7 @@ local header_fields = {
 }
 for _, name in ipairs {
   "time", "attune", "build", "blis", "lua", "system", "host", "cpu", "isa", "features", "governor",
-  "huge_pages", "load", "script", "command",
+  "huge_pages", "load", "script", "command", "source",
 } do
   header_fields[name] = optional(a_message)
 end

@@ -5,16 +5,21 @@
 ---@class attune.Experiment
 ---@field name string letters, digits, - and _
 ---@field about? string the question in one sentence
----@field fixed? table<string, attune.Scalar> parameters with one value
----@field grid? table<string, attune.Scalar[]> parameters with several values; every combination is
---- a point
+---@field fixed? table<string, any> parameters with one value; a table has a field name
+---@field grid? table<string, any[]> parameters with several values; every combination is a point
+---@field list? table<string, any>[] whole points, all with the same parameters
+---@field zip? table<string, any[]> parameters that move together
+---@field sample? {n: integer, method: "random"|"sobol"|"latin"|nil, seed: integer?, ranges: table}
+---@field seeds? integer[] averaged over: p.seed takes each value
+---@field stop_when? table<string, number> relative half-widths of intervals that suffice
+---@field budget? number seconds after which no trial starts
 ---@field where? fun(p: table): boolean keeps the points for which it is true
 ---@field derived? table<string, fun(p: table): attune.Scalar> parameters computed from others
 ---@field order? string[] the order of the parameters in tables
 ---@field quick? table<string, any> values that --quick uses for grid, fixed, rounds or timeout
 ---@field metrics? table<string, attune.MetricDeclaration>
 ---@field timing? boolean true (the default): never run beside another trial
----@field rounds? integer each round measures every point once; 3 by default
+---@field rounds? integer each round measures every point once; 3 by default, 1 with seeds
 ---@field timeout? number seconds of one trial; 600 by default
 ---@field memory? number bytes of one trial; no limit by default
 ---@field trial fun(p: table, t: attune.Trial): table<string, any>?, string?
@@ -77,6 +82,9 @@
 ---@field fresh? boolean measure everything again
 ---@field dry? boolean only return the points
 ---@field fail_fast? boolean stop at the first trial that fails
+---@field retry_failed? boolean run only what was tried and has no result
+---@field keep? boolean accept records that another script measured
+---@field host? boolean record the name of this machine
 ---@field command? string the command line, for the report
 ---@field worker string[] the program that runs one trial, with its arguments
 

@@ -9,7 +9,7 @@
 ---@field hash string of the point
 ---@field index integer of the point, from 1
 ---@field round integer from 1
----@field attempt integer from 1
+---@field attempt? integer from 2
 ---@field status attune.Status
 ---@field reason? string
 ---@field seed integer
@@ -20,7 +20,8 @@
 ---@field core_peak? integer bytes, max memory of all tensors
 ---@field load number load average of the machine
 ---@field warnings? string[]
----@field source? string fingerprint of the script that measured
+---@field source? string fingerprint of the script that measured, where the header has another
+---@field version? string of attune, filled in from the header when records are read
 ---@field cpu? string from the header of its file, never stored in the record
 
 --- Samples as a record holds them.
@@ -39,6 +40,8 @@
 ---@field command? string
 ---@field source? string fingerprint of the script, see experiment/script_text.lua
 ---@field rounds integer
+---@field seeds? integer[]
+---@field points? integer number of points of the last run
 ---@field parameters string[]
 ---@field metrics attune.Metric[]
 ---@field plots attune.PlotSpec[]

@@ -1,4 +1,5 @@
---- JSON for records: floats with 17 digits, integers as integers, keys sorted.
+--- JSON for records: floats with as many digits as read back as the same number, integers as
+--- integers, keys sorted.
 --
 -- The core reads and writes it (jansson). JSON has no NaN and no infinities: they are written as
 -- the strings "NaN", "Infinity" and "-Infinity", which `json.number` converts back.

@@ -149,6 +149,27 @@ function text.shell_word(word)
   return "$'" .. escaped .. "'"
 end
 
+--- A text with ~ in place of the home folder, so that it does not tell the user's name. Only whole
+--- names of folders are replaced.
+---@param s string
+---@param home string? the home folder; nil, "" and "/" replace nothing
+---@return string
+function text.without_home(s, home)
+  if not home then return s end
+  home = home:gsub("/+$", "")
+  if home == "" then return s end
+  local parts, at = {}, 1
+  while true do
+    local first, last = s:find(home, at, true)
+    if not first then break end
+    local before, after = s:sub(first - 1, first - 1), s:sub(last + 1, last + 1)
+    local whole = not (first > 1 and before:find "[%w_./-]") and not after:find "[%w_.-]"
+    parts[#parts + 1] = s:sub(at, first - 1) .. (whole and "~" or home)
+    at = last + 1
+  end
+  return table.concat(parts) .. s:sub(at)
+end
+
 --- Seconds as people say them: "12 s", "3 min 20 s", "2 h 5 min".
 ---@param seconds number
 ---@return string

@@ -1,0 +1,72 @@
+local folder = require "attune.cli.folder"
+local json = require "attune.util.json"
+local lock = require "attune.results.lock"
+local output = require "attune.cli.output"
+local points = require "attune.results.points"
+local reader = require "attune.results.reader"
+local store = require "attune.results.store"
+
+local status = {summary = "say how far the run of a folder of results is"}
+
+function status.options(parser)
+  parser:argument("dir", "a folder of results"):convert(folder)
+  parser:flag("--json", "write JSON")
+end
+
+local order = {"ok", "skipped", "failed", "timeout", "oom"}
+
+-- What is there and what is left of the last run that was asked for.
+local function summary(loaded)
+  local description = loaded.description
+  local current, superseded = reader.current(loaded.records, description.source)
+  local trials, hashes, skipped, count = {}, {}, {}, 0
+  for _, name in ipairs(order) do trials[name] = 0 end
+  for _, record in ipairs(points.in_sweep_order(current, description.seeds)) do
+    trials[record.status] = trials[record.status] + 1
+    if not hashes[record.hash] then count = count + 1 end
+    hashes[record.hash] = true
+    if record.status == "skipped" then skipped[record.hash] = true end
+  end
+  local rounds = (description.rounds or 1) * #(description.seeds or {1})
+  local wanted = description.points or count
+  local done = trials.ok
+  for _ in pairs(skipped) do done = done + rounds end
+  return {
+    name = description.name,
+    running = lock.is_held(loaded.dir),
+    points = {wanted = wanted, there = count},
+    rounds = rounds,
+    trials = trials,
+    left = math.max(0, wanted * rounds - done),
+    superseded = superseded,
+  }
+end
+
+local function print_summary(s)
+  local parts = {}
+  for _, name in ipairs(order) do
+    if s.trials[name] > 0 then parts[#parts + 1] = ("%d %s"):format(s.trials[name], name) end
+  end
+  local there = #parts > 0 and table.concat(parts, ", ") or "no trial yet"
+  output.line(("%s: %s; %d of %d left"):format(s.name, there, s.left, s.points.wanted * s.rounds))
+  output.line(s.running and "A run is writing to this folder."
+    or "No run is writing to this folder.")
+  if s.superseded > 0 then
+    output.line(("%d records of an earlier script or version do not count; attune gc removes them.")
+      :format(s.superseded))
+  end
+end
+
+function status.run(args)
+  local loaded, why = store.load(args.dir)
+  if not loaded then
+    output.complain("attune status", why)
+    return 2
+  end
+  local s = summary(loaded)
+  if args.json then output.write(json.encode(s) .. "\n") else print_summary(s) end
+  output.warn("attune status", loaded.warnings)
+  return 0
+end
+
+return status
