@@ -12,8 +12,8 @@ local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
 
 local order = {
-  "run", "list", "show", "status", "query", "plot", "report", "export", "compare", "history", "merge",
-  "gc", "model", "info", "env", "repl",
+  "run", "list", "show", "status", "query", "plot", "report", "export", "compare", "history",
+  "merge", "gc", "model", "info", "env", "repl",
 }
 
 local function say(message) output.complain("attune", message) end
