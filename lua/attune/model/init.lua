@@ -65,4 +65,14 @@ function model.hardware(name)
   return require "attune.model.hardware".get(name, 2)
 end
 
+--- A tokenizer from a tokenizer.json, a folder that holds one, or a GGUF file.
+---@param path string
+---@return attune.Tokenizer? tokenizer nil, a message and perhaps an errno where it cannot be read
+---@return string? message
+---@return integer? code
+function model.tokenizer(path)
+  local tokenizer, why, code = require "attune.text".load(path)
+  return tokenizer, why, code
+end
+
 return model

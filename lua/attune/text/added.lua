@@ -1,0 +1,125 @@
+--- Added tokens: texts that are one token wherever they appear, before and after normalisation.
+local failure = require "attune.text.failure"
+local pattern = require "attune.text.pattern"
+
+local added = {}
+
+---@class attune.text.AddedToken
+---@field id integer
+---@field content string
+---@field special boolean left out of decoded text unless it is asked for
+---@field normalized boolean looked for in the normalised text
+---@field single_word boolean only where no letter or digit touches it
+---@field lstrip boolean takes the white space before it
+---@field rstrip boolean takes the white space after it
+
+-- What a word is made of (Unicode Technical Standard 18, annex C).
+local word = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]"
+
+local function is_matched(source, s)
+  return pattern.find(pattern.compile(source, "added_tokens"), s, 1) ~= nil
+end
+
+-- Texts by first byte: their lengths, the longest first; and tokens by text.
+local function index_of(tokens)
+  local lengths, by_text = {}, {}
+  for _, token in ipairs(tokens) do
+    local text = token.content
+    if text ~= "" then
+      by_text[text] = token
+      local first = text:byte()
+      lengths[first] = lengths[first] or {}
+      lengths[first][#text] = true
+    end
+  end
+  local bytes = {}
+  for first, set in pairs(lengths) do
+    local list = {}
+    for length in pairs(set) do list[#list + 1] = length end
+    table.sort(list, function(a, b) return a > b end)
+    lengths[first] = list
+    bytes[#bytes + 1] = ("%%%s"):format(string.char(first))
+    if string.char(first):find "[%w\128-\255]" then bytes[#bytes] = string.char(first) end
+  end
+  return lengths, by_text, #bytes > 0 and "[" .. table.concat(bytes) .. "]" or nil
+end
+
+-- The bytes that a token takes, with the white space around it; nil where it must be a word alone.
+local function extent(token, s, first, last, taken)
+  if token.single_word then
+    if first > 1 and is_matched(word .. "$", s:sub(1, first - 1)) then return nil end
+    if last < #s and is_matched("^" .. word, s:sub(last + 1)) then return nil end
+  end
+  if token.lstrip and first > 1 then
+    local space = pattern.find(pattern.compile("\\s+$", "added_tokens"), s:sub(1, first - 1), 1)
+    first = math.max(space or first, taken)
+  end
+  if token.rstrip and last < #s then
+    local _, stop = pattern.find(pattern.compile("^\\s+", "added_tokens"), s:sub(last + 1), 1)
+    last = last + (stop or 0)
+  end
+  return first, last
+end
+
+--- A function that cuts a text: it gives tokens and the texts between them, in order.
+---@param tokens attune.text.AddedToken[]
+---@return fun(s: string): (attune.text.AddedToken|{text: string, at: integer})[]
+function added.splitter(tokens)
+  local lengths, by_text, first_bytes = index_of(tokens)
+  if not first_bytes then
+    return function(s) return s == "" and {} or {{text = s, at = 1}} end
+  end
+  local function token_at(s, at)
+    for _, length in ipairs(lengths[s:byte(at)]) do
+      local token = by_text[s:sub(at, at + length - 1)]
+      if token then return token, at + length - 1 end
+    end
+  end
+  return function(s)
+    local out, taken, at = {}, 1, 1
+    while true do
+      at = s:find(first_bytes, at)
+      if not at then break end
+      local token, last = token_at(s, at)
+      if not token then
+        at = at + 1
+      else
+        local from, to = extent(token, s, at, last, taken)
+        at = last + 1
+        if from then
+          if from > taken then out[#out + 1] = {text = s:sub(taken, from - 1), at = taken} end
+          out[#out + 1] = token
+          taken = to + 1
+        end
+      end
+    end
+    if taken <= #s then out[#out + 1] = {text = s:sub(taken), at = taken} end
+    return out
+  end
+end
+
+local flags = {"special", "single_word", "lstrip", "rstrip"}
+
+--- The added tokens of tokenizer.json.
+---@param list table[]
+---@param ids table<string, integer> of the model
+---@return attune.text.AddedToken[]
+function added.read(list, ids)
+  local tokens = {}
+  for i, spec in ipairs(list) do
+    local where = ("added_tokens[%d]"):format(i)
+    if type(spec) ~= "table" then
+      failure.raise("%s: expected an object, got a %s", where, type(spec))
+    end
+    local token = {content = failure.field(spec, "content", "string", where)}
+    for _, flag in ipairs(flags) do
+      token[flag] = failure.field(spec, flag, "boolean", where, false)
+    end
+    token.normalized = failure.field(spec, "normalized", "boolean", where, not token.special)
+    token.id = ids[token.content] or failure.field(spec, "id", "integer", where)
+    tokens[i] = token
+  end
+  return tokens
+end
+
+return added

@@ -1,0 +1,38 @@
+--- Failures of a file that holds a vocabulary: its content is malformed, or needs what attune lacks.
+-- They are raised as a value of their own, so that `text.load` can tell them from mistakes of attune.
+local failure = {}
+
+local mark = {}
+
+--- Raises. The message names the field, what was expected and what came.
+function failure.raise(form, ...)
+  error(setmetatable({message = form:format(...)}, mark), 0)
+end
+
+--- Calls fn. Gives its result, or nil and the message of a failure; other errors are raised again.
+function failure.catch(fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then return result end
+  if getmetatable(result) == mark then return nil, result.message end
+  error(result, 0)
+end
+
+--- A field of a table of the file. kind: a Lua type, or "integer" (at least 0), or "list".
+---@param otherwise any what a field that is absent counts as; nil: the field must be there
+function failure.field(t, name, kind, where, otherwise)
+  local value = t[name]
+  if value == nil then
+    if otherwise ~= nil then return otherwise end
+    failure.raise("%s.%s: expected a %s, got none", where, name, kind)
+  end
+  local good = type(value) == kind
+    or kind == "integer" and math.type(value) == "integer" and value >= 0
+    or kind == "list" and type(value) == "table" and (#value > 0 or next(value) == nil)
+  if not good then
+    local got = type(value) == "number" and tostring(value) or "a " .. type(value)
+    failure.raise("%s.%s: expected a %s, got %s", where, name, kind, got)
+  end
+  return value
+end
+
+return failure

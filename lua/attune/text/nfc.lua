@@ -1,0 +1,125 @@
+--- Canonical normalisation, NFC and NFD (Unicode Standard Annex 15).
+local nfc = {}
+
+-- Hangul syllables are computed (Unicode 15, section 3.12).
+local s_base, l_base, v_base, t_base = 0xAC00, 0x1100, 0x1161, 0x11A7
+local l_count, v_count, t_count = 19, 21, 28
+local s_count = l_count * v_count * t_count
+
+local decomposition, class, composition
+
+local function load_data()
+  if decomposition then return end
+  local data = require "attune.text.unicode_data"
+  local excluded = {}
+  decomposition, class, composition = {}, {}, {}
+  for code in data.excluded:gmatch "%x+" do excluded[tonumber(code, 16)] = true end
+  for first, last, number in data.classes:gmatch "(%x+)%-(%x+):(%d+)" do
+    for code = tonumber(first, 16), tonumber(last, 16) do class[code] = tonumber(number) end
+  end
+  for code, first, second in data.decompositions:gmatch "(%x+)=(%x+)%+?(%x*)" do
+    code, first, second = tonumber(code, 16), tonumber(first, 16), tonumber(second, 16)
+    decomposition[code] = {first, second}
+    if second and not excluded[code] then composition[first << 24 | second] = code end
+  end
+end
+
+local function decompose(code, out)
+  local s = code - s_base
+  if s >= 0 and s < s_count then
+    out[#out + 1] = l_base + s // (v_count * t_count)
+    out[#out + 1] = v_base + s % (v_count * t_count) // t_count
+    if s % t_count > 0 then out[#out + 1] = t_base + s % t_count end
+    return
+  end
+  local parts = decomposition[code]
+  if not parts then
+    out[#out + 1] = code
+    return
+  end
+  decompose(parts[1], out)
+  if parts[2] then decompose(parts[2], out) end
+end
+
+-- Sorts each run of combining marks by class; equal classes keep their order.
+local function reorder(codes)
+  for i = 2, #codes do
+    local code = codes[i]
+    local c = class[code]
+    if c then
+      local k = i
+      while k > 1 and (class[codes[k - 1]] or 0) > c do
+        codes[k] = codes[k - 1]
+        k = k - 1
+      end
+      codes[k] = code
+    end
+  end
+end
+
+local function composed(first, second)
+  local l, v = first - l_base, second - v_base
+  if l >= 0 and l < l_count and v >= 0 and v < v_count then
+    return s_base + (l * v_count + v) * t_count
+  end
+  local s, t = first - s_base, second - t_base
+  if s >= 0 and s < s_count and s % t_count == 0 and t > 0 and t < t_count then return first + t end
+  return composition[first << 24 | second]
+end
+
+local function compose(codes)
+  local out, starter, last = {}, nil, -1 -- last: class of the character before, since the starter
+  for _, code in ipairs(codes) do
+    local c = class[code] or 0
+    local whole = starter and last < c and composed(out[starter], code)
+    if not whole and starter and last == -1 then whole = composed(out[starter], code) end
+    if whole then
+      out[starter] = whole
+    else
+      out[#out + 1] = code
+      if c == 0 then
+        starter, last = #out, -1
+      else
+        last = c
+      end
+    end
+  end
+  return out
+end
+
+local function text_of(codes)
+  local out = {}
+  for at = 1, #codes, 200 do
+    out[#out + 1] = utf8.char(table.unpack(codes, at, math.min(at + 199, #codes)))
+  end
+  return table.concat(out)
+end
+
+-- Texts below U+00C0 are normalised in either form.
+local function is_plain(s) return not s:find "[\xC3-\xF4]" end
+
+local function decomposed(s)
+  load_data()
+  local codes = {}
+  for _, code in utf8.codes(s) do decompose(code, codes) end
+  reorder(codes)
+  return codes
+end
+
+--- Canonical decomposition.
+---@param s string UTF-8
+---@return string
+function nfc.decompose(s)
+  if is_plain(s) then return s end
+  return text_of(decomposed(s))
+end
+
+--- Canonical decomposition, then composition.
+---@param s string UTF-8
+---@return string
+function nfc.compose(s)
+  if is_plain(s) then return s end
+  return text_of(compose(decomposed(s)))
+end
+
+return nfc

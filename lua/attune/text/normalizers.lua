@@ -1,0 +1,78 @@
+--- Normalisers of tokenizer.json: functions from a text to a text.
+local charsmap = require "attune.text.charsmap"
+local failure = require "attune.text.failure"
+local nfc = require "attune.text.nfc"
+local pattern = require "attune.text.pattern"
+local byte_level = require "attune.text.byte_level"
+
+local field = failure.field
+
+local normalizers = {}
+
+--- The expression of a field {String = text} or {Regex = expression}.
+function normalizers.pattern_of(spec, where)
+  local given = field(spec, "pattern", "table", where)
+  if type(given.String) == "string" then return pattern.literal(given.String, where) end
+  if type(given.Regex) == "string" then return pattern.compile(given.Regex, where) end
+  failure.raise("%s.pattern: expected a String or a Regex, got neither", where)
+end
+
+local makers = {}
+
+function makers.Sequence(spec, where)
+  local list = {}
+  for i, inner in ipairs(field(spec, "normalizers", "list", where)) do
+    list[i] = normalizers.new(inner, ("%s.normalizers[%d]"):format(where, i))
+  end
+  return function(s)
+    for _, normalise in ipairs(list) do s = normalise(s) end
+    return s
+  end
+end
+
+function makers.Prepend(spec, where)
+  local content = field(spec, "prepend", "string", where)
+  return function(s) return s == "" and s or content .. s end
+end
+
+function makers.Replace(spec, where)
+  local regex = normalizers.pattern_of(spec, where)
+  local content = field(spec, "content", "string", where)
+  return function(s) return pattern.replace(regex, s, content) end
+end
+
+function makers.Strip(spec, where)
+  local left = field(spec, "strip_left", "boolean", where, true)
+  local right = field(spec, "strip_right", "boolean", where, true)
+  local at_start = pattern.compile("^\\s+", where)
+  local at_end = pattern.compile("\\s+$", where)
+  return function(s)
+    if left then s = pattern.replace(at_start, s, "") end
+    if right then s = pattern.replace(at_end, s, "") end
+    return s
+  end
+end
+
+function makers.Precompiled(spec, where)
+  return charsmap(field(spec, "precompiled_charsmap", "string", where))
+end
+
+function makers.NFC() return nfc.compose end
+function makers.NFD() return nfc.decompose end
+function makers.ByteLevel() return byte_level.encode end
+
+--- A normaliser.
+---@param spec table? of tokenizer.json; nil changes nothing
+---@param where string the field, for messages
+---@return fun(s: string): string
+function normalizers.new(spec, where)
+  if spec == nil then return function(s) return s end end
+  if type(spec) ~= "table" then
+    failure.raise("%s: expected an object, got a %s", where, type(spec))
+  end
+  local kind = field(spec, "type", "string", where)
+  if not makers[kind] then failure.raise("%s: normaliser '%s' is not supported", where, kind) end
+  return makers[kind](spec, where)
+end
+
+return normalizers
