@@ -127,7 +127,7 @@ help:
 # ---- what must be installed ---------------------------------------------------------------------
 
 PACKAGES := gcc libc6-dev libblis-openmp-dev libjansson-dev lua5.4 liblua5.4-dev lua-luv \
-  lua-argparse lua-readline gnuplot-nox fonts-dejavu-core
+  lua-argparse lua-readline lua-rex-pcre2 gnuplot-nox fonts-dejavu-core
 TEST_PACKAGES := $(PACKAGES) lua-busted libcmocka-dev
 LINT_PACKAGES := $(TEST_PACKAGES) clang clang-format cppcheck lua-check shellcheck
 
@@ -292,6 +292,7 @@ fuzz-files: deps-test
 	@$(AGAIN) library
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) safetensors $(FUZZ)
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) gguf $(FUZZ)
+	@$(LUA_SAN) tests/fuzz/run $(BUILD) tokenizer $(FUZZ)
 
 fuzz-results: deps-test
 	@$(AGAIN) library

@@ -14,6 +14,7 @@ local modules = {
   scores = "attune.program.scores",
   block_map = "attune.program.block_map",
   pack = "attune.data.pack",
+  model = "attune.model",
 }
 
 -- Errors of the core name the line that called the library, not a line of the library.

@@ -1,5 +1,5 @@
---- Byte-pair encoding by a list of merges, as tokenizer.json has it, and by the scores of tokens, as
---- SentencePiece and GGUF files of LLaMA have it.
+--- Byte-pair encoding by a list of merges, as tokenizer.json has it, and by the scores of tokens,
+--- as SentencePiece and GGUF files of LLaMA have it.
 local failure = require "attune.text.failure"
 local merge = require "attune.text.merges"
 
@@ -127,8 +127,8 @@ function bpe.by_merges(model)
   end)
 end
 
---- The same by scores: of all pairs that are a token together, the one with the highest score merges
---- first. Characters without a token become their bytes.
+--- The same by scores: of all pairs that are a token together, the one with the highest score
+--- merges first. Characters without a token become their bytes.
 ---@param ids table<string, integer>
 ---@param scores number[] of token id + 1
 ---@param unknown integer?

@@ -62,7 +62,8 @@ local function lookup_in(blob)
         local from = leaf and first_text + value_of(leaf)
         if not from or from > #blob then return nil end
         local stop = blob:find("\0", from, true) or #blob + 1
-        return blob:sub(from, stop - 1)
+        local text = blob:sub(from, stop - 1)
+        return utf8.len(text) and text or nil
       end
     end
   end
@@ -81,17 +82,24 @@ return function(base64)
     local whole = #s < max_grapheme_bytes and lookup(s)
     if whole then return whole end
     local out = {}
-    for c in s:gmatch(utf8.charpattern) do out[#out + 1] = lookup(c) or c end
+    local size = 0
+    for c in s:gmatch(utf8.charpattern) do
+      local text = lookup(c) or c
+      out[#out + 1] = text
+      size = pattern.check_size(size + #text)
+    end
     return table.concat(out)
   end
   for byte = 0, 127 do kept[string.char(byte)] = mapped(string.char(byte)) end
   return function(s)
-    local out, at = {}, 1
+    local out, at, size = {}, 1, 0
     while at <= #s do
       local first, last = pattern.find(grapheme, s, at)
       if not first then break end
       local piece = s:sub(first, last)
-      out[#out + 1] = kept[piece] or mapped(piece)
+      local text = kept[piece] or mapped(piece)
+      out[#out + 1] = text
+      size = pattern.check_size(size + #text)
       at = last + 1
     end
     return table.concat(out)

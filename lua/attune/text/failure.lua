@@ -1,12 +1,18 @@
---- Failures of a file that holds a vocabulary: its content is malformed, or needs what attune lacks.
--- They are raised as a value of their own, so that `text.load` can tell them from mistakes of attune.
+--- Failures of a file that holds a vocabulary: it is malformed, or needs what attune lacks. They
+--- are raised as a value of their own, so that `text.load` tells them from mistakes of attune.
+local text = require "attune.util.text"
+
 local failure = {}
+
+-- Messages quote what a file holds: control characters are escaped, and long texts cut.
+local max_message_bytes = 500
 
 local mark = {}
 
 --- Raises. The message names the field, what was expected and what came.
 function failure.raise(form, ...)
-  error(setmetatable({message = form:format(...)}, mark), 0)
+  local message = text.cut(text.printable(form:format(...)), max_message_bytes)
+  error(setmetatable({message = message}, mark), 0)
 end
 
 --- Calls fn. Gives its result, or nil and the message of a failure; other errors are raised again.

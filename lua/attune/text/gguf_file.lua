@@ -27,7 +27,7 @@ local patterns = {
   ["gpt-2"] = gpt2, mpt = gpt2, olmo = gpt2, ["phi-2"] = gpt2, jais = gpt2,
   starcoder = digits, refact = digits, ["command-r"] = digits, smollm = digits, codeshell = digits,
   ["llama-bpe"] = llama3, ["llama-v3"] = llama3, llama3 = llama3, falcon3 = llama3,
-  dbrx = llama3, smaug = llama3, ["smaug-bpe"] = llama3,
+  dbrx = {modern [[\p{N}{1,3}]]}, ["smaug-bpe"] = {modern [[\p{N}{1,3}]]},
   qwen2 = qwen2, stablelm2 = qwen2, ["deepseek-r1-qwen"] = qwen2,
   falcon = {punctuation, byte_level.pattern, "[0-9][0-9][0-9]"},
   default = {
@@ -108,7 +108,7 @@ local function byte_level_parts(metadata, ids)
     normalize = normalizers.new(patterns[pre] == qwen2 and {type = "NFC"} or nil, "normalizer"),
     pretokenize = pretokenizers.by_patterns(patterns[pre], "tokenizer.ggml.pre"),
     decoder = decoders.new({type = "ByteLevel"}, "decoder"),
-    adds_bos = false,
+    adds_bos = patterns[pre] == llama3,
   }
 end
 
@@ -142,7 +142,7 @@ local models = {gpt2 = byte_level_parts, llama = scored_parts}
 ---@return attune.text.Parts
 function gguf_file.read(path)
   local file, why = core.open(path)
-  if not file then failure.raise("%s", (why:gsub("^[^:]*" .. ": ", ""))) end
+  if not file then failure.raise("%s", why:sub(1, #path) == path and why:sub(#path + 3) or why) end
   local metadata = file.metadata
   file:close()
   local kind = value_of(metadata, "model", "string")

@@ -15,6 +15,8 @@ local field = failure.field
 local hf_file = {}
 
 local max_file_bytes = 1 << 28
+-- Of a unigram model, which looks for every token at every character.
+local max_token_bytes = 1024
 
 -- An id of the vocabulary, checked.
 local function check_id(id, token)
@@ -83,7 +85,9 @@ local function unigram_model(model)
     if type(token) ~= "string" or type(score) ~= "number" or score ~= score then
       failure.raise("model.vocab[%d]: expected a token and a number", i)
     end
-    if not utf8.len(token) then failure.raise("model.vocab[%d]: expected UTF-8", i) end
+    if #token > max_token_bytes or not utf8.len(token) then
+      failure.raise("model.vocab[%d]: expected UTF-8 of at most %d bytes", i, max_token_bytes)
+    end
     ids[token], tokens[i - 1], scores[i] = i - 1, token, score
   end
   if #scores == 0 then failure.raise("model.vocab: expected tokens, got none") end

@@ -216,8 +216,8 @@ end
 
 --- A tokenizer from a tokenizer.json, a folder that holds one, or a GGUF file.
 ---@param path string
----@return attune.Tokenizer? tokenizer nil where the file cannot be read, is malformed, or needs what
----  attune lacks
+---@return attune.Tokenizer? tokenizer nil where the file cannot be read, is malformed, or needs
+---  what attune lacks
 ---@return string? message
 ---@return integer? code errno, where the file cannot be read
 function text.load(path)

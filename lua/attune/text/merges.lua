@@ -1,4 +1,4 @@
---- Merging the symbols of a word pair by pair, the lowest rank first and of equal ranks the leftmost
+--- Merging the symbols of a word pair by pair, the lowest rank first, of equal ranks the leftmost
 --- (Sennrich et al. 2016, arXiv 1508.07909). A binary heap of rank and position: n log n steps.
 local position_bits = 31
 local position_mask = (1 << position_bits) - 1

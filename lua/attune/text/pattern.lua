@@ -6,6 +6,9 @@ local pattern = {}
 
 local max_pattern_bytes = 10000
 
+-- The patterns of a file may make a text longer, and repeatedly so.
+local max_text_bytes = 1 << 28
+
 local library, compile_flags, match_flags
 local function load_library()
   if library then return end
@@ -63,10 +66,14 @@ function pattern.literal(s, where)
 end
 
 --- The first match from `init` on that is not empty: its first and last byte; nil: there is none.
+--- Raises where the pattern needs more steps than PCRE2 allows.
 ---@param s string UTF-8
 function pattern.find(regex, s, init)
   while init <= #s do
-    local first, last = regex:find(s, init, match_flags)
+    local ok, first, last = pcall(regex.find, regex, s, init, match_flags)
+    if not ok then
+      error("text: a pattern of the file needs too many steps: " .. tostring(first), 0)
+    end
     if not first then return nil end
     if last >= first then return first, last end
     init = utf8.offset(s, 2, first) or #s + 1
@@ -158,12 +165,21 @@ function pattern.pieces(regex, s, behaviour, inverted)
   return behaviours[behaviour](pattern.parts(regex, s, inverted))
 end
 
+--- The size of a text that the file's rules make; raises where it is too large.
+---@param size integer
+---@return integer size
+function pattern.check_size(size)
+  if size <= max_text_bytes then return size end
+  error(("text: the file's rules make it longer than %d bytes"):format(max_text_bytes), 0)
+end
+
 --- Replaces every match by a text.
 ---@return string
 function pattern.replace(regex, s, content)
-  local out = {}
-  for _, part in ipairs(pattern.parts(regex, s)) do
-    out[#out + 1] = part[3] and content or s:sub(part[1], part[2])
+  local out, size = {}, 0
+  for i, part in ipairs(pattern.parts(regex, s)) do
+    out[i] = part[3] and content or s:sub(part[1], part[2])
+    size = pattern.check_size(size + #out[i])
   end
   return table.concat(out)
 end

@@ -1,5 +1,5 @@
---- Pre-tokenisers of tokenizer.json: they cut a text into pieces, which the model then encodes one by
---- one. A piece is {text, starts}: starts says whether it begins where the whole text begins.
+--- Pre-tokenisers of tokenizer.json: they cut a text into pieces, which the model then encodes one
+--- by one. A piece is {text, starts}: starts says whether it begins where the whole text begins.
 local byte_level = require "attune.text.byte_level"
 local failure = require "attune.text.failure"
 local normalizers = require "attune.text.normalizers"
@@ -111,8 +111,8 @@ function makers.Metaspace(spec, where)
   return chain(list)
 end
 
---- Cuts by several expressions, one after another, as the pre-tokenisers of GGUF files do; the pieces
---- are then bytes.
+--- Cuts by several expressions, one after another, as the pre-tokenisers of GGUF files do; the
+--- pieces are then bytes.
 ---@param sources string[]
 function pretokenizers.by_patterns(sources, where)
   local list = {}

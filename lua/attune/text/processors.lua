@@ -9,7 +9,8 @@ local makers = {}
 
 -- The numbers that a template's piece {SpecialToken = {id = name}} stands for.
 local function special_ids(spec, name, where)
-  local entry = field(field(spec, "special_tokens", "table", where), name, "table", where)
+  local known = field(spec, "special_tokens", "table", where)
+  local entry = field(known, name, "table", where .. ".special_tokens")
   local ids = field(entry, "ids", "list", where)
   for _, id in ipairs(ids) do
     if math.type(id) ~= "integer" or id < 0 then

@@ -1,5 +1,5 @@
---- Unigram segmentation (Kudo 2018, arXiv 1804.10959): of all ways to cut a word into tokens, the one
---- with the largest sum of scores (Viterbi).
+--- Unigram segmentation (Kudo 2018, arXiv 1804.10959): of all ways to cut a word into tokens, the
+--- one with the largest sum of scores (Viterbi).
 local bpe = require "attune.text.bpe"
 
 local unigram = {}

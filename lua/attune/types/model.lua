@@ -64,3 +64,35 @@ function Config:with(changes) end
 function Config:draw() end
 ---@return string the block as SVG
 function Config:svg() end
+
+---@class attune.TextStream
+local Stream = {}
+---@param id integer
+---@return string text never half a UTF-8 character
+function Stream:push(id) end
+--- What is left; closes the stream.
+---@return string
+function Stream:finish() end
+
+---@class attune.Tokenizer
+---@field size integer one more than the largest id
+---@field bos? integer
+---@field eos? integer
+local Tokenizer = {}
+---@param text string UTF-8
+---@param options? {special?: boolean} true: with the special tokens around a text
+---@return integer[] ids from 0
+function Tokenizer:encode(text, options) end
+---@param ids integer[]
+---@param options? {special?: boolean} true: special tokens are text too
+---@return string
+function Tokenizer:decode(ids, options) end
+---@param options? {special?: boolean}
+---@return attune.TextStream
+function Tokenizer:stream(options) end
+---@param id integer
+---@return string?
+function Tokenizer:token(id) end
+---@param token string
+---@return integer?
+function Tokenizer:id(token) end

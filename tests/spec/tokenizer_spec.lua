@@ -1,0 +1,307 @@
+--- Tokenizers: the golden ids and texts of every kind, streams, files that are malformed, misuse.
+local attune = require "attune"
+local expect = require "tests.support.expect"
+local json = require "attune.util.json"
+local model = require "attune.model"
+local nfc = require "attune.text.nfc"
+local utf = require "attune.text.utf"
+
+local golden = "tests/golden/tokenizers/"
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local content = file:read "a"
+  file:close()
+  return content
+end
+
+local function cases_of(name) return assert(json.decode(read(golden .. name .. "/cases.json"))) end
+
+local function load_golden(name)
+  local file = name:find "^gguf" and "/vocab.gguf" or "/tokenizer.json"
+  return assert(model.tokenizer(golden .. name .. file))
+end
+
+-- What a stream of ids gives, piece by piece joined; every piece is UTF-8.
+local function streamed(tokenizer, ids, options)
+  local stream, out = tokenizer:stream(options), {}
+  for i, id in ipairs(ids) do
+    out[i] = stream:push(id)
+    assert.truthy(utf8.len(out[i]))
+  end
+  out[#out + 1] = stream:finish()
+  return table.concat(out)
+end
+
+local names = {
+  "falcon", "gemma", "gguf_gpt2", "gguf_llama2", "gguf_llama3", "gpt2", "llama2", "llama3",
+  "metaspace", "qwen2", "starcoder", "t5",
+}
+local special = {special = true}
+
+describe("the tokenizer", function()
+  for _, name in ipairs(names) do
+    local tokenizer, cases
+    setup(function()
+      tokenizer, cases = load_golden(name), cases_of(name)
+    end)
+    it(name .. " gives the golden ids of every text", function()
+      assert.is_true(#cases.texts > 90)
+      for _, case in ipairs(cases.texts) do
+        assert.same(case.ids, {table.unpack(tokenizer:encode(case.text))}, case.text)
+        assert.same(case.ids_with_special, tokenizer:encode(case.text, special), case.text)
+      end
+    end)
+    it(name .. " gives the golden text of ids, whole and as a stream", function()
+      for _, case in ipairs(cases.texts) do
+        assert.same(case.decoded, tokenizer:decode(case.ids, special))
+        assert.same(case.decoded_without_special, tokenizer:decode(case.ids_with_special))
+        assert.same(case.decoded, streamed(tokenizer, case.ids, special))
+        assert.same(case.decoded_without_special, streamed(tokenizer, case.ids_with_special))
+      end
+      for _, case in ipairs(cases.decodes or {}) do
+        assert.same(case.decoded, tokenizer:decode(case.ids, special))
+        assert.same(case.decoded_without_special, tokenizer:decode(case.ids))
+        assert.same(case.decoded, streamed(tokenizer, case.ids, special))
+      end
+    end)
+  end
+end)
+
+describe("a tokenizer", function()
+  it("names its size, its tokens and their ids", function()
+    local gpt2 = load_golden "gpt2"
+    assert.equal(560, gpt2.size)
+    assert.equal("<|endoftext|>", gpt2:token(559))
+    assert.equal(559, gpt2:id "<|endoftext|>")
+    assert.is_nil(gpt2:token(560))
+    assert.equal(1, load_golden "gguf_llama2".bos)
+    assert.equal(2, load_golden "gguf_llama2".eos)
+  end)
+  it("is found in a folder", function()
+    assert.equal(560, assert(model.tokenizer(golden .. "gpt2")).size)
+  end)
+  it("leaves out ids that the vocabulary lacks: models may have more rows", function()
+    local gpt2 = load_golden "gpt2"
+    assert.equal("!!", gpt2:decode {0, 100000, 0})
+  end)
+  it("encodes a long text without a pre-tokenizer in n log n steps", function()
+    local llama2, long = load_golden "llama2", ("the other thing "):rep(2000)
+    assert.equal(long, llama2:decode(llama2:encode(long)))
+  end)
+  it("refuses what is no text, and text that is no UTF-8", function()
+    local gpt2 = load_golden "gpt2"
+    expect.fails_with("text: expected a string, got 7", function() gpt2:encode(7) end)
+    expect.fails_with("text: expected UTF-8, got byte 0xFF at position 3", function()
+      gpt2:encode "ab\xff"
+    end)
+    expect.fails_with("did you mean 'special'", function() gpt2:encode("a", {specal = true}) end)
+    expect.fails_with("special: expected true or false", function()
+      gpt2:encode("a", {special = 1})
+    end)
+    expect.fails_with("ids: expected a list", function() gpt2:decode "a" end)
+    expect.fails_with("ids[2]: expected an integer of at least 0, got -1", function()
+      gpt2:decode {1, -1}
+    end)
+    expect.fails_with("ids[1]: expected an integer", function() gpt2:decode {1.5} end)
+    expect.fails_with("tokenizer: expected a tokenizer", function() gpt2.encode({}, "a") end)
+  end)
+  it("closes a stream that is finished", function()
+    local stream = load_golden "gpt2":stream()
+    stream:push(0)
+    stream:finish()
+    expect.fails_with("stream: expected an open stream", function() stream:push(0) end)
+    expect.fails_with("id: expected an integer", function()
+      load_golden "gpt2":stream():push "a"
+    end)
+  end)
+end)
+
+describe("a stream", function()
+  it("gives a character only when it is whole", function()
+    local gpt2 = load_golden "gpt2"
+    local ids = gpt2:encode "\u{10ffff}"
+    assert.is_true(#ids > 1)
+    local stream = gpt2:stream()
+    for i = 1, #ids - 1 do assert.equal("", stream:push(ids[i])) end
+    assert.equal("\u{10ffff}", stream:push(ids[#ids]))
+    assert.equal("", stream:finish())
+  end)
+  it("gives U+FFFD for a character that does not end", function()
+    local gpt2 = load_golden "gpt2"
+    local stream = gpt2:stream()
+    assert.equal("", stream:push(gpt2:encode "\u{10ffff}"[1]))
+    assert.equal("\u{fffd}", stream:finish())
+  end)
+end)
+
+-- The message of loading a tokenizer.json, changed by a function.
+local function refusal(name, change)
+  local tree = assert(json.decode(read(golden .. name .. "/tokenizer.json")))
+  change(tree)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(json.encode(tree))
+  file:close()
+  local tokenizer, message = model.tokenizer(path)
+  os.remove(path)
+  assert.is_nil(tokenizer)
+  return (message:gsub("^" .. path:gsub("%p", "%%%0") .. ": ", ""))
+end
+
+describe("a tokenizer.json that is malformed gives nil and a message:", function()
+  for what, row in pairs {
+    ["a merge of unknown tokens"] = {"gpt2", function(t) t.model.merges[3] = "x yyyy" end,
+      "merges[3]: expected tokens of the vocabulary, got 'x' and 'yyyy'"},
+    ["a merge of three"] = {"gpt2", function(t) t.model.merges[1] = "a b c" end,
+      "merges[1]: expected two tokens, got 'a b c'"},
+    ["a merge that is a number"] = {"gpt2", function(t) t.model.merges[1] = 7 end,
+      "merges[1]: expected two tokens, got a number"},
+    ["a duplicate id"] = {"gpt2", function(t) t.model.vocab["!"] = 1 end,
+      "model.vocab: duplicate id 1"},
+    ["a negative id"] = {"gpt2", function(t) t.model.vocab["!"] = -1 end,
+      "model.vocab: expected integers from 0 to 16777215 as ids, got -1 for '!'"},
+    ["an id that is a text"] = {"gpt2", function(t) t.model.vocab["!"] = "0" end, "model.vocab"},
+    ["no model"] = {"gpt2", function(t) t.model = nil end, "tokenizer.model: expected a table"},
+    ["another model"] = {"gpt2", function(t) t.model.type = "WordPiece" end,
+      "model.type: expected BPE or Unigram, got 'WordPiece'"},
+    ["dropout"] = {"gpt2", function(t) t.model.dropout = 0.1 end, "model.dropout"},
+    ["an unknown token that is none"] = {"llama2", function(t) t.model.unk_token = "?!?" end,
+      "model.unk_token: expected a token of the vocabulary, got '?!?'"},
+    ["a unigram score that is a text"] = {"t5", function(t) t.model.vocab[5][2] = "x" end,
+      "model.vocab[5]: expected a token and a number"},
+    ["a token of a megabyte"] = {"t5", function(t) t.model.vocab[5][1] = ("a"):rep(1 << 20) end,
+      "model.vocab[5]: expected UTF-8 of at most 1024 bytes"},
+    ["an unknown id that is none"] = {"t5", function(t) t.model.unk_id = 480 end, "model.unk_id"},
+    ["a charsmap that is no base64"] = {"t5", function(t)
+      t.normalizer.precompiled_charsmap = "ab*d"
+    end, "expected base64"},
+    ["a charsmap that claims too much"] = {"t5", function(t)
+      t.normalizer.precompiled_charsmap = "////fwAAAAA="
+    end, "expected a trie within 4 bytes"},
+    ["an unknown normaliser"] = {"qwen2", function(t) t.normalizer.type = "NFKC" end,
+      "normaliser 'NFKC' is not supported"},
+    ["an unknown pre-tokeniser"] = {"gpt2", function(t) t.pre_tokenizer.type = "Jieba" end,
+      "pre-tokeniser 'Jieba' is not supported"},
+    ["an unknown decoder"] = {"gpt2", function(t) t.decoder.type = "CTC" end,
+      "decoder 'CTC' is not supported"},
+    ["an unknown post-processor"] = {"gpt2", function(t) t.post_processor.type = "X\27" end,
+      "post-processor 'X\\x1b' is not supported"},
+    ["a pattern with an error"] = {"qwen2", function(t)
+      t.pre_tokenizer.pretokenizers[1].pattern.Regex = "("
+    end, "expected a regular expression of PCRE2"},
+    ["a pattern of a megabyte"] = {"qwen2", function(t)
+      t.pre_tokenizer.pretokenizers[1].pattern.Regex = ("a"):rep(1 << 20)
+    end, "expected a pattern of at most"},
+    ["an unknown behaviour"] = {"qwen2", function(t)
+      t.pre_tokenizer.pretokenizers[1].behavior = "Odd"
+    end, "expected Isolated, Removed"},
+    ["two texts in a template"] = {"t5", function(t)
+      t.post_processor.single[2] = {Sequence = {id = "B"}}
+    end, "single: expected one Sequence, got 2"},
+    ["a template with unknown tokens"] = {"t5", function(t)
+      t.post_processor.special_tokens = {}
+    end, "special_tokens.</s>: expected a table, got none"},
+    ["an added token without content"] = {"gpt2", function(t) t.added_tokens[1].content = nil end,
+      "added_tokens[1].content: expected a string, got none"},
+  } do
+    it(what, function()
+      local message = refusal(row[1], row[2])
+      assert.truthy(message:find(row[3], 1, true), message)
+    end)
+  end
+  it("a text that is no JSON, a folder without the file, a file that is not there", function()
+    for _, path in ipairs {golden .. "nothing", golden, "Makefile"} do
+      local tokenizer, message = model.tokenizer(path)
+      assert.is_nil(tokenizer)
+      assert.truthy(message:find(path, 1, true), message)
+    end
+    assert.equal(2, select(3, model.tokenizer(golden .. "nothing"))) -- ENOENT
+    expect.fails_with("path: expected a file's name", function() model.tokenizer(7) end)
+  end)
+end)
+
+describe("hostile rules", function()
+  local function loaded(change)
+    local tree = assert(json.decode(read(golden .. "gpt2/tokenizer.json")))
+    change(tree)
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write(json.encode(tree))
+    file:close()
+    local tokenizer = assert(model.tokenizer(path))
+    os.remove(path)
+    return tokenizer
+  end
+  it("cannot make a text grow without end", function()
+    local tokenizer = loaded(function(t)
+      local steps = json.list()
+      for i = 1, 10 do
+        steps[i] = {type = "Replace", pattern = {String = "a"}, content = ("a"):rep(1000)}
+      end
+      t.normalizer = {type = "Sequence", normalizers = steps}
+    end)
+    expect.fails_with("text: the file's rules make it longer", function()
+      tokenizer:encode "a"
+    end)
+  end)
+  it("cannot match for ever", function()
+    local tokenizer = loaded(function(t)
+      t.pre_tokenizer = {type = "Split", behavior = "Isolated", invert = false,
+        pattern = {Regex = "(?:(a+)+)+$"}}
+    end)
+    expect.fails_with("text: a pattern of the file needs too many steps", function()
+      tokenizer:encode(("a"):rep(40) .. "!")
+    end)
+  end)
+end)
+
+describe("a GGUF file without a vocabulary", function()
+  it("gives nil and a message", function()
+    local path = os.tmpname()
+    local file = assert(io.open(path, "wb"))
+    file:write("GGUF", ("<I4I8I8"):pack(3, 0, 0), ("\0"):rep(64))
+    file:close()
+    local tokenizer, message = model.tokenizer(path)
+    os.remove(path)
+    assert.is_nil(tokenizer)
+    assert.truthy(message:find(path, 1, true))
+  end)
+end)
+
+describe("canonical normalisation", function()
+  it("composes, orders marks, and computes Hangul", function()
+    for given, expected in pairs {
+      ["e\u{301}"] = "\u{e9}", ["a\u{323}\u{307}"] = "\u{1ea1}\u{307}",
+      ["a\u{307}\u{323}"] = "\u{1ea1}\u{307}", ["\u{1112}\u{1161}\u{11ab}"] = "\u{d55c}",
+      ["\u{212b}"] = "\u{c5}", ["\u{958}"] = "\u{915}\u{93c}", ["\u{344}"] = "\u{308}\u{301}",
+      ["a\u{301}\u{301}"] = "\u{e1}\u{301}", ["\u{301}"] = "\u{301}", [""] = "",
+      ["a\u{328}\u{301}"] = "\u{105}\u{301}", ["\u{1100}\u{11a8}"] = "\u{1100}\u{11a8}",
+    } do
+      assert.equal(expected, nfc.compose(given))
+      assert.equal(expected, nfc.compose(expected))
+      assert.equal(expected, nfc.compose(nfc.decompose(given)))
+    end
+    assert.equal("\u{1112}\u{1161}\u{11ab}", nfc.decompose "\u{d55c}")
+    local long = ("e\u{301}"):rep(1000)
+    assert.equal(("\u{e9}"):rep(1000), nfc.compose(long))
+  end)
+end)
+
+describe("bytes that are no UTF-8", function()
+  it("become one U+FFFD per longest beginning of a character", function()
+    for given, expected in pairs {
+      ["\x80"] = "?", ["a\xc2"] = "a?", ["\xe2\x82"] = "?", ["\xe2\x82\xff"] = "??",
+      ["\xf0\x9f\x98\x80"] = "\u{1f600}", ["\xf0\x9f\x98a"] = "?a", ["\xed\xa0\x80"] = "???",
+      ["\xc0\xaf"] = "??", ["\xf4\x90\x80\x80"] = "????", ["\xe0\x80\x80"] = "???", [""] = "",
+    } do
+      assert.equal((expected:gsub("%?", "\u{fffd}")), (utf.lossy(given)))
+    end
+  end)
+  it("wait for more where a character may still end", function()
+    assert.same({"a", "\xe2\x82"}, {utf.lossy("a\xe2\x82", true)})
+    assert.same({"\u{fffd}", ""}, {utf.lossy("\xe2\xff", true):sub(1, 3), ""})
+  end)
+end)
+
+it("attune.model is the module of models", function() assert.equal(model, attune.model) end)
