@@ -103,6 +103,7 @@ help:
 	@echo 'make fuzz-files   Load mutated tensor files; fuzz-results attacks the commands with'
 	@echo '                  mutated folders of results.'
 	@echo 'make fuzz-api     Call every Lua function with right, nearly right and absurd arguments.'
+	@echo 'make test-report  Look at a report in headless Chromium: sorting, dark mode, a phone.'
 	@echo 'make coverage     Print the percentage of lines and branches that the tests reach.'
 	@echo 'make all          Build build/attune, libattune.a, libattune.so and attune.pc.'
 	@echo 'make bench        Time the kernels and compare them with the limits of this machine.'
@@ -278,6 +279,13 @@ test-isa: deps-test
 	  echo "== $$isa"; \
 	  ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; \
 	done
+
+# Chromium is needed for this target only.
+.PHONY: test-report
+test-report: deps
+	@tools/deps chromium
+	@$(AGAIN) library
+	@tests/browser/run $(BUILD)
 
 # Random calls of every Lua function. CALLS and SEED choose which.
 .PHONY: fuzz-api

@@ -52,5 +52,7 @@ set border 3 linecolor rgb rule
 set tics nomirror out textcolor rgb quiet scale 0.6
 set grid linecolor rgb grid linewidth 0.5 linetype 1
 set pointintervalbox 0
-set pointsize (format eq 'svg' ? 0.55 : 1.1) # the svg terminal draws points larger
-sign = (format eq 'svg' ? 0.9 : 1.8) # size of the points in legends
+# The svg and the LaTeX terminal draw points larger.
+large = format eq 'svg' || format eq 'tex'
+set pointsize (large ? 0.55 : 1.1)
+sign = large ? 0.9 : 1.8 # size of the points in legends

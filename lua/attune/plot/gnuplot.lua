@@ -2,6 +2,7 @@
 --- attune made from letters and digits. Texts are quoted so that none is read as a command. A
 --- picture is whole or is none.
 local files = require "attune.util.files"
+local latex = require "attune.util.latex"
 local letters = require "attune.plot.letters"
 local place = require "attune.place"
 local process = require "attune.util.process"
@@ -48,20 +49,6 @@ end
 --- A row of a data file: its fields with tabs between them.
 function gnuplot.row(...) return table.concat({...}, "\t") end
 
-local latex_signs = {
-  ["\\"] = "\\textbackslash{}", ["{"] = "\\{", ["}"] = "\\}", ["$"] = "\\$", ["&"] = "\\&",
-  ["#"] = "\\#", ["_"] = "\\_", ["%"] = "\\%", ["~"] = "\\textasciitilde{}",
-  ["^"] = "\\textasciicircum{}", ["−"] = "$-$", ["×"] = "$\\times$", ["µ"] = "$\\mu$",
-  ["·"] = "$\\cdot$", ["■"] = "$\\blacksquare$", ["→"] = "$\\to$",
-}
-
---- A text for LaTeX, in which no letter is a command.
----@param s string valid UTF-8
----@return string
-function gnuplot.latex(s)
-  return (s:gsub("[\0-\x7F\xC2-\xF4][\x80-\xBF]*", latex_signs))
-end
-
 --- A script or data with its texts as a format wants them.
 ---@param source string
 ---@param format "svg"|"png"|"pdf"|"tex"
@@ -69,12 +56,12 @@ end
 function gnuplot.texts_for(source, format)
   if format ~= "tex" then return (source:gsub("\xEE\x80[\x80\x81]", "")) end
   source = source:gsub("'\xEE\x80([\x80\x81])([^'\n]*)", function(kind, words)
-    if kind == "\x80" then return "'" .. gnuplot.latex(words) end
-    return "'" .. gnuplot.latex((words:gsub("%%%%", "%%"))):gsub("%%", "%%%%")
+    if kind == "\x80" then return "'" .. latex(words) end
+    return "'" .. latex((words:gsub("%%%%", "%%"))):gsub("%%", "%%%%")
   end)
   -- In double quotes gnuplot reads \ as the begin of a character.
   return (source:gsub('"\xEE\x80\x80([^"\n]*)', function(words)
-    return '"' .. gnuplot.latex(words):gsub("\\", "\\\\")
+    return '"' .. latex(words):gsub("\\", "\\\\")
   end))
 end
 

@@ -197,7 +197,7 @@ local function layout_of(data, head_of, look)
       layout.left, layout.width = layout.left + lacking, layout.width + layout.columns * lacking
     end
   end
-  layout.under = layout.x_height + 0.46
+  layout.under = layout.x_height + 0.5
   layout.above = (layout.many and 0.4 or 0.1) + (data.y_label and 0.28 or 0)
   place_legend(layout, data, fits)
   layout.head = head_of(layout.width)
@@ -223,7 +223,7 @@ local function add_names(script, data, panel, layout, at)
   end
   add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",
     quote(axis_name(data.x, data.with_better)), (at.left + layout.panel_width / 2) / size.width,
-    (at.bottom - layout.x_height - 0.17) / size.height, font.label)
+    (at.bottom - layout.x_height - 0.24) / size.height, font.label)
 end
 
 -- Adds all panels in a grid, filled row by row. Returns the data blocks and the spots.

@@ -75,6 +75,7 @@ end
 ---@field conditions string
 ---@field caption string?
 ---@field notes string[] what the figure leaves out
+---@field figure attune.Figure?
 ---@field svg string? the picture
 ---@field why string? why there is no picture
 
@@ -93,15 +94,27 @@ function content.figures(results, dir)
     local points = figure and series.select(results, spec) or {}
     list[i] = {
       name = name,
-      title = is_table and tostring(spec.title or spec.value or spec.y) or name,
+      title = is_table and tostring(spec.title or spec.value or spec.y or name) or name,
       caption = is_table and spec.caption or nil,
       conditions = figure and table.concat(series.constants(points, results, spec), ", ") or "",
       notes = figure and figure.notes or {},
+      figure = figure,
       svg = svg,
       why = why,
     }
   end
   return list
+end
+
+local max_script_bytes = 1 << 20
+
+--- The script as the last run kept it in the folder; nil without one.
+---@param dir string
+---@return string?
+function content.script(dir)
+  local path = dir .. "/script.lua"
+  if files.kind_inside(path) ~= "file" then return nil end
+  return (files.read_inside(path, max_script_bytes))
 end
 
 -- "0.1.0, commit 0123456789ab with changes"
@@ -153,7 +166,8 @@ end
 -- A cell for a metric's value: its centre, and the interval of this centre where it has one.
 local function value_cell(value, unit)
   local function quantity(x) return text.quantity(x, unit) end
-  local cell = {text = quantity(value and value.centre)}
+  local centre = value and value.centre
+  local cell = {text = quantity(centre), value = centre}
   if value and value.lo and value.hi ~= value.lo then
     local format = "%s of %d rounds, 95%% interval %s; IQR %s"
     cell.spread = ("%s to %s"):format(quantity(value.lo), quantity(value.hi))
@@ -165,7 +179,7 @@ end
 --- The table of all points. spread: the interval; detail: the interval and the interquartile range.
 ---@param results attune.Results
 ---@return {name: string, numeric: boolean?, metric: attune.Metric?}[] columns
----@return {text: string, spread: string?, detail: string?}[][] rows of cells
+---@return {text: string, value: number?, spread: string?, detail: string?}[][] rows of cells
 function content.table(results)
   local columns, rows = columns_of(results), {}
   for r, point in ipairs(results.points) do
@@ -174,7 +188,8 @@ function content.table(results)
       if c.metric then
         row[i] = value_cell(point.metrics[c.name], c.metric.unit)
       else
-        row[i] = {text = text.plain(point.parameters[c.name])}
+        local value = point.parameters[c.name]
+        row[i] = {text = text.plain(value), value = c.numeric and value or nil}
       end
     end
     rows[r] = row
@@ -251,6 +266,107 @@ function content.summary(results)
     s = s .. " " .. sentence
   end
   return s .. (rounds_sentence(results) or "")
+end
+
+-- The smallest and the largest number of samples of one round over all values.
+local function sample_counts(results)
+  local low, high
+  for _, point in ipairs(results.points) do
+    for _, value in pairs(point.metrics) do
+      for _, list in ipairs(value.samples) do
+        low, high = math.min(low or #list, #list), math.max(high or #list, #list)
+      end
+    end
+  end
+  return low or 0, high or 0
+end
+
+-- "Each point was measured in 3 rounds .."
+local function rounds_words(results)
+  local low, high
+  for _, point in ipairs(results.points) do
+    if point.status == "ok" then
+      low, high = math.min(low or point.rounds, point.rounds), math.max(high or 0, point.rounds)
+    end
+  end
+  if not low then return "No point was measured." end
+  local count = low == high and tostring(low) or ("%d to %d"):format(low, high)
+  return ("Each point was measured in %s round%s; a round visits all points before the next "
+    .. "begins."):format(count, count == "1" and "" or "s")
+end
+
+local function distinct_facts(results, field)
+  local list, seen = {}, {}
+  for _, p in ipairs(results.provenance) do
+    local value = p[field]
+    if value ~= nil and not seen[value] then list[#list + 1] = tostring(value) end
+    if value ~= nil then seen[value] = true end
+  end
+  return table.concat(list, "; ")
+end
+
+--- How the results were measured, in sentences made from the records.
+---@param results attune.Results
+---@return string[]
+function content.method(results)
+  local out, low, high = {rounds_words(results)}, sample_counts(results)
+  if high > 1 then
+    local count = low == high and tostring(low) or ("%d to %d"):format(low, high)
+    out[#out + 1] = ("A round of a metric holds %s samples; their median is the round's value.")
+      :format(count)
+  end
+  local sentence = stats.sentence(results.points)
+  if sentence ~= "" then out[#out + 1] = sentence end
+  local declared = results.method or {}
+  if declared.timing ~= nil then
+    out[#out + 1] = declared.timing and "No trial ran beside another one."
+      or "Trials may have run beside each other."
+  end
+  if declared.timeout then
+    out[#out + 1] = ("A trial was ended after %s."):format(text.duration(declared.timeout))
+  end
+  if declared.memory then
+    out[#out + 1] = ("A trial may use %s of memory."):format(text.quantity(declared.memory, "B"))
+  end
+  local runs = #results.provenance
+  local machines = distinct_facts(results, "cpu")
+  if machines ~= "" then
+    out[#out + 1] = ("%d run%s on: %s."):format(runs, runs == 1 and "" or "s", machines)
+  end
+  local versions = distinct_facts(results, "attune")
+  if versions ~= "" then
+    out[#out + 1] = ("attune %s, instruction set %s, threads %s."):format(versions,
+      distinct_facts(results, "isa"), distinct_facts(results, "threads"))
+  end
+  for _, m in ipairs(results.metrics) do
+    if m.about then
+      local better = m.better and (" (%s is better)"):format(m.better) or ""
+      out[#out + 1] = ("%s: %s%s."):format(m.name, m.about:gsub("%.$", ""), better)
+    end
+  end
+  return out
+end
+
+-- "held", "2 failed" ..: how many claims have each verdict.
+---@param results attune.Results
+---@return string "" without claims
+function content.verdicts(results)
+  local counts, parts = {}, {}
+  for _, c in ipairs(results.claims) do counts[c.verdict] = (counts[c.verdict] or 0) + 1 end
+  for _, verdict in ipairs {"held", "failed", "undecided"} do
+    if counts[verdict] then parts[#parts + 1] = ("%d %s"):format(counts[verdict], verdict) end
+  end
+  return table.concat(parts, ", ")
+end
+
+--- Where a claim comes from, and what was found there; nil for a claim of the script's own.
+---@param claim attune.ClaimVerdict
+---@return string?
+function content.origin(claim)
+  if not claim.source and not claim.paper then return nil end
+  local paper = claim.paper and ("reports %s"):format(text.plain(claim.paper))
+  if claim.source and paper then return ("%s %s"):format(claim.source, paper) end
+  return claim.source or "the paper " .. paper
 end
 
 return content

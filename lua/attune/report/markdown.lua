@@ -15,7 +15,9 @@ local function add(out, format, ...) out[#out + 1] = format:format(...) end
 
 local function add_claims(results, out)
   for _, c in ipairs(results.claims) do
-    local detail = c.detail and (" (%s)"):format(escape(c.detail:match "^[^\n]*")) or ""
+    local parts = {content.origin(c)}
+    parts[#parts + 1] = c.detail and c.detail:match "^[^\n]*"
+    local detail = #parts > 0 and (" (%s)"):format(escape(table.concat(parts, "; ours: "))) or ""
     add(out, "- **%s**: %s%s", escape(c.verdict), escape(c.text), detail)
   end
 end
@@ -25,8 +27,9 @@ local function add_figures(results, dir, out)
     if f.svg then
       local caption = f.caption and f.caption .. " " or ""
       local conditions = f.conditions ~= "" and "Conditions: " .. f.conditions .. "." or ""
-      add(out, "\n![%s](plots/%s.svg)\n\n%s%s", escape(f.title), f.name, escape_line(caption),
-        escape(conditions))
+      add(out, "\n![%s](plots/%s.svg)\n\n%s%s", escape(f.figure.words or f.title), f.name,
+        escape_line(caption), escape(conditions))
+      add(out, "\n[Data](plots/%s.tsv), [script for gnuplot](plots/%s.gp).", f.name, f.name)
       for _, note in ipairs(f.notes) do add(out, "\n%s", escape_line(note)) end
     else
       add(out, "\nFigure “%s” is left out: %s.", escape(f.title), escape(f.why))
@@ -59,6 +62,11 @@ local function add_missing(results, out)
   end
 end
 
+local function add_method(results, out)
+  add(out, "\n## Method\n")
+  for _, sentence in ipairs(content.method(results)) do add(out, "- %s", escape_line(sentence)) end
+end
+
 local function add_provenance(results, out)
   add(out, "\n## Machine and provenance\n")
   for _, p in ipairs(results.provenance) do
@@ -84,8 +92,15 @@ return function(results, dir)
   add_missing(results, out)
   if #results.warnings > 0 then add(out, "\n## Warnings\n") end
   for _, w in ipairs(results.warnings) do add(out, "- %s", escape_line(w)) end
+  add_method(results, out)
   add_provenance(results, out)
+  local script = content.script(dir)
+  if script then
+    -- Four blanks before a line make it code, whatever is in it.
+    local lines = text.printable(script, "\n\t"):gsub("\n", "\n    ")
+    add(out, "## Script\n\n    %s\n", lines)
+  end
   local commands = table.concat(content.commands(results), "\n    ")
-  add(out, "## How to reproduce\n\n    %s\n", commands)
+  add(out, "## How to run it again\n\n    %s\n", commands)
   return table.concat(out, "\n")
 end
