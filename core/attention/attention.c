@@ -190,9 +190,13 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     memset(weights, 0, sizeof *weights);
     attune_attention_options exact = options ? *options : (attune_attention_options){0};
     exact.engine = ATTUNE_ENGINE_REFERENCE;
+    if (options) AT_TRY(at_check_options(options));
     AT_TRY(at_problem_make(q, k, NULL, &exact, false, &p));
     const int64_t shape[4] = {p.query.B, p.query.Hq, p.query.Sq, p.Sk};
-    attune_status status = attune_tensor_new(p.query.lse_dtype, 4, shape, weights);
+    attune_status status = ATTUNE_OK;
+    if (options && options->engine != ATTUNE_ENGINE_DEFAULT)
+        status = at_check_engine(options->engine, q, options);
+    if (status == ATTUNE_OK) status = attune_tensor_new(p.query.lse_dtype, 4, shape, weights);
     if (status == ATTUNE_OK) {
         status = at_reference_weights(&p, weights);
         if (status != ATTUNE_OK) attune_tensor_close(weights);

@@ -189,8 +189,8 @@ static attune_engine chosen_engine(const attune_tensor *q, const attune_attentio
     return few ? ATTUNE_ENGINE_DECODE : ATTUNE_ENGINE_TILED;
 }
 
-static attune_status check_engine(attune_engine engine, const attune_tensor *q,
-                                  const attune_attention_options *o) {
+attune_status at_check_engine(attune_engine engine, const attune_tensor *q,
+                              const attune_attention_options *o) {
     if (q->dtype == ATTUNE_F64 && engine != ATTUNE_ENGINE_REFERENCE) {
         return at_fail(ATTUNE_EENGINE,
                        "engine: expected reference for f64, which the others do not take");
@@ -233,7 +233,7 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
 
     at_problem *p = out;
     p->engine = chosen_engine(q, o);
-    AT_TRY(check_engine(p->engine, q, o));
+    AT_TRY(at_check_engine(p->engine, q, o));
     p->k = *k;
     if (v) p->v = *v;
     p->Sk = k->shape[2];

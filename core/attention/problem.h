@@ -40,6 +40,10 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
                               bool gradients, at_problem *out);
 void at_problem_close(at_problem *p);
 
+/* Fails where the engine cannot run a problem with these queries and options. */
+attune_status at_check_engine(attune_engine engine, const attune_tensor *q,
+                              const attune_attention_options *o);
+
 /* The visible keys [*first, *last) of query i of batch row b, before the mask. No key is visible
  * when first >= last. *last is at most Sk. */
 void at_problem_visible_keys(const at_problem *p, int64_t b, int64_t i, int64_t *first,

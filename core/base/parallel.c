@@ -121,10 +121,12 @@ int at_threads(void) {
     return n;
 }
 
-attune_status attune_threads(int n, int *now) {
+attune_status attune_threads(int64_t n, int *now) {
     if (n < 0 || n > MAX_THREADS)
-        return at_fail(ATTUNE_EVALUE, "threads: expected from 1 to %d, got %d", MAX_THREADS, n);
-    if (n) atomic_store(&threads_set, n);
+        return at_fail(ATTUNE_EVALUE,
+                       "threads: expected a number of threads from 1 to %d, got %lld", MAX_THREADS,
+                       (long long)n);
+    if (n) atomic_store(&threads_set, (int)n);
     if (now) *now = at_threads();
     return ATTUNE_OK;
 }

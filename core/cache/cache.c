@@ -143,7 +143,9 @@ static attune_status check_appended(const attune_cache *c, const char *name, con
                                     int64_t tokens, int64_t dim) {
     const attune_cache_options *o = &c->options;
     if (!t || !t->data)
-        return at_fail(ATTUNE_ECLOSED, "%s: expected a tensor, got a closed one", name);
+        return at_fail(
+            ATTUNE_ECLOSED,
+            "%s: expected a tensor [batch, kv_heads, tokens, head_dim], got a closed one", name);
     if (t->rank != 4 || t->shape[0] != o->batch || t->shape[1] != o->kv_heads ||
         t->shape[3] != dim || (tokens && t->shape[2] != tokens)) {
         char count[32] = "tokens";

@@ -175,17 +175,70 @@ static attune_status read_header(reader *r, const char *header, int64_t length) 
     return at_check_cover(r->f, before, part, r->data_begin, r->part->bytes, 1);
 }
 
+/* ---- what is no safetensors file ------------------------------------------------------------- */
+
+enum { FIRST_BYTES = 32 };
+
+/* Whether all bytes are printable ASCII or white space: no length of a header is. */
+static bool is_text(const unsigned char *first, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (first[i] >= 127 || (first[i] < 32 && (first[i] < '\t' || first[i] > '\r')))
+            return false;
+    return n > 0;
+}
+
+/* What a file looks like, from its first n bytes; NULL: nothing that is known. */
+static const char *looks_like(const unsigned char *first, int64_t n) {
+    static const struct {
+        const char *magic, *what;
+    } known[] = {
+        {"version https://git-lfs", "a Git LFS pointer (git lfs pull fetches the file)"},
+        {"<", "HTML or XML"},
+        {"{", "JSON"},
+        {"PK\3\4", "a ZIP archive, such as a PyTorch checkpoint or an .npz file"},
+        {"\x80\2", "a Python pickle, such as an old PyTorch checkpoint"},
+        {"\x80\4", "a Python pickle"},
+        {"\x93NUMPY", "a NumPy array"},
+        {"\x89HDF", "HDF5"},
+        {"\x1f\x8b", "gzip"},
+        {"ggjt", "a GGML file older than GGUF"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const int64_t length = (int64_t)strlen(known[i].magic);
+        if (n >= length && memcmp(first, known[i].magic, (size_t)length) == 0) return known[i].what;
+    }
+    return is_text(first, n) ? "text" : NULL;
+}
+
+/* The error for a file whose first 8 bytes are no length of a header. */
+static attune_status refuse_file(const at_part *part, uint64_t length) {
+    unsigned char first[FIRST_BYTES] = "";
+    const int64_t n = part->bytes < FIRST_BYTES ? part->bytes : FIRST_BYTES;
+    if (n > 0) AT_TRY(at_read_file(part->fd, part->path, 0, first, n));
+    const char *what = looks_like(first, n);
+    if (what)
+        return at_fail(ATTUNE_EFORMAT,
+                       "%s: expected a safetensors or GGUF file, got what looks like %s",
+                       part->path, what);
+    if (n < 8)
+        return at_fail(ATTUNE_EFORMAT,
+                       "%s: expected a safetensors or GGUF file with a header, got %lld bytes",
+                       part->path, (long long)n);
+    return at_fail(ATTUNE_EFORMAT,
+                   "%s: expected a safetensors or GGUF file; as safetensors it would have a header "
+                   "of %llu bytes, and at most %d are accepted",
+                   part->path, (unsigned long long)length, AT_MAX_HEADER);
+}
+
 attune_status at_parse_safetensors(attune_file *f, int part) {
     unsigned char word[8];
     reader r = {.f = f, .part = &f->part[part]};
     const int64_t bytes = r.part->bytes;
-    if (bytes < 8) return at_malformed(r.part, NULL, "expected a header, got fewer than 8 bytes");
+    if (bytes < 8) return refuse_file(r.part, 0);
     AT_TRY(at_read_file(r.part->fd, r.part->path, 0, word, 8));
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | word[i];
-    if (length > AT_MAX_HEADER)
-        return at_fail(ATTUNE_EFORMAT, "%s: expected a header of at most %d bytes, got one of %llu",
-                       r.part->path, AT_MAX_HEADER, (unsigned long long)length);
+    if (length > AT_MAX_HEADER) return refuse_file(r.part, length);
     if ((int64_t)length > bytes - 8)
         return at_malformed(r.part, NULL, "the file ends inside the header");
     if (length < 2) return at_malformed(r.part, NULL, "expected a JSON header, got nothing");

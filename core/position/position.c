@@ -180,7 +180,8 @@ attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
     AT_TRY(at_check_open("x", &from));
     if (!pe->row) return attune_tensor_share(&from, out);
     if (from.rank != 3 || from.shape[2] != pe->d_model) {
-        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, tokens, %lld], got %s",
+        return at_fail(ATTUNE_ESHAPE,
+                       "x: expected [batch, tokens, d_model] with d_model %lld, got %s",
                        (long long)pe->d_model, at_shape_text(from.rank, from.shape));
     }
     if (at_is_integer(from.dtype)) {

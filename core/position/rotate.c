@@ -382,7 +382,8 @@ static attune_status run(attune_position *pe, const attune_tensor *x,
 static attune_status check(const attune_position *pe, const attune_tensor *x,
                            const attune_tensor *positions) {
     if (x->rank != 4 || x->shape[3] != pe->head_dim) {
-        return at_fail(ATTUNE_ESHAPE, "x: expected [batch, heads, tokens, %lld], got %s",
+        return at_fail(ATTUNE_ESHAPE,
+                       "x: expected [batch, heads, tokens, head_dim] with head_dim %lld, got %s",
                        (long long)pe->head_dim, at_shape_text(x->rank, x->shape));
     }
     if (at_is_integer(x->dtype)) {

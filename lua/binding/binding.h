@@ -51,6 +51,10 @@ extern volatile sig_atomic_t core_runs;
 attune_tensor *push_tensor(lua_State *L);
 /* The open tensor at index; raises with the argument's name otherwise. */
 attune_tensor *check_tensor(lua_State *L, int index, const char *name);
+/* The same; the message names the layout that is expected, such as "[batch, tokens]". */
+#define Q_LAYOUT "[batch, heads, queries, head_dim]"
+#define KV_LAYOUT "[batch, kv_heads, keys, head_dim]"
+attune_tensor *check_tensor_of(lua_State *L, int index, const char *name, const char *layout);
 attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
 /* An axis as Lua counts it, from 1 or from the end, to the core's. */

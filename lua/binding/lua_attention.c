@@ -148,9 +148,9 @@ void take_attention_handles(lua_State *L, attention_call *call) {
 static int attention(lua_State *L) {
     attention_call call;
     lua_settop(L, 4);
-    attune_tensor *q = check_tensor(L, 1, "q");
-    attune_tensor *k = check_tensor(L, 2, "k");
-    attune_tensor *v = check_tensor(L, 3, "v");
+    attune_tensor *q = check_tensor_of(L, 1, "q", Q_LAYOUT);
+    attune_tensor *k = check_tensor_of(L, 2, "k", KV_LAYOUT);
+    attune_tensor *v = check_tensor_of(L, 3, "v", KV_LAYOUT);
     read_attention_options(L, 4, &call, FOR_FORWARD);
     attune_tensor *o = push_tensor(L);
     attune_tensor *lse = push_tensor(L);
@@ -216,8 +216,8 @@ static int attention_backward(lua_State *L) {
 static int attention_weights(lua_State *L) {
     attention_call call;
     lua_settop(L, 3);
-    attune_tensor *q = check_tensor(L, 1, "q");
-    attune_tensor *k = check_tensor(L, 2, "k");
+    attune_tensor *q = check_tensor_of(L, 1, "q", Q_LAYOUT);
+    attune_tensor *k = check_tensor_of(L, 2, "k", KV_LAYOUT);
     read_attention_options(L, 3, &call, FOR_FORWARD);
     attune_tensor *weights = push_tensor(L);
     take_attention_handles(L, &call);

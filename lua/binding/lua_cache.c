@@ -33,7 +33,9 @@ static int c_append(lua_State *L) {
     static const char *const known[] = {"counts", "rotate", NULL};
     lua_settop(L, 4);
     check_cache(L, 1);
-    attune_tensor *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v"), *counts = NULL;
+    static const char layout[] = "[batch, kv_heads, tokens, head_dim]";
+    attune_tensor *k = check_tensor_of(L, 2, "k", layout);
+    attune_tensor *v = check_tensor_of(L, 3, "v", layout), *counts = NULL;
     const options given = read_options(L, 4, known);
     if (!lua_isnil(L, option(&given, "counts")))
         counts = push_integers(L, option(&given, "counts"), "counts");
@@ -53,7 +55,7 @@ static int c_attend(lua_State *L) {
     attention_call call;
     lua_settop(L, 3);
     check_cache(L, 1);
-    attune_tensor *q = check_tensor(L, 2, "q");
+    attune_tensor *q = check_tensor_of(L, 2, "q", Q_LAYOUT);
     read_attention_options(L, 3, &call, FOR_CACHE);
     attune_tensor *o = push_tensor(L);
     attune_tensor *lse = push_tensor(L);

@@ -269,7 +269,7 @@ static attune_side check_side(lua_State *L, int index, bool sided) {
 static int p_rotate(lua_State *L) {
     lua_settop(L, 4);
     const unsigned capabilities = attune_position_capabilities(check_position(L, 1, "position"));
-    attune_tensor *x = check_tensor(L, 2, "x");
+    attune_tensor *x = check_tensor_of(L, 2, "x", "[batch, heads, tokens, head_dim]");
     const attune_side side = check_side(L, 4, (capabilities & ATTUNE_SIDED) != 0);
     if (!(capabilities & ATTUNE_ROTATES)) { /* no rotation: x itself */
         lua_settop(L, 2);
@@ -285,7 +285,7 @@ static int p_rotate(lua_State *L) {
 static int p_embed(lua_State *L) {
     lua_settop(L, 3);
     const unsigned capabilities = attune_position_capabilities(check_position(L, 1, "position"));
-    attune_tensor *x = check_tensor(L, 2, "x");
+    attune_tensor *x = check_tensor_of(L, 2, "x", "[batch, tokens, d_model]");
     if (!(capabilities & ATTUNE_EMBEDS)) { /* no embedding: x itself */
         lua_settop(L, 2);
         return 1;
@@ -423,7 +423,7 @@ static int rope(lua_State *L) {
                                         "angles", "scaling", NULL};
     attune_rope_options o = {0};
     lua_settop(L, 2);
-    attune_tensor *x = check_tensor(L, 1, "x");
+    attune_tensor *x = check_tensor_of(L, 1, "x", "[batch, heads, tokens, head_dim]");
     const options given = read_options(L, 2, known);
     read_rope(L, &given, &o);
     if (x->rank != 4) return raise_expected(L, "x", "a tensor [batch, heads, tokens, head_dim]", 1);

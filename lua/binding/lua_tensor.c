@@ -25,6 +25,14 @@ attune_tensor *check_tensor(lua_State *L, int index, const char *name) {
     return check_open(L, index, &tensor_kind, name);
 }
 
+attune_tensor *check_tensor_of(lua_State *L, int index, const char *name, const char *layout) {
+    if (!test_tensor(L, index)) {
+        lua_pushfstring(L, "a tensor %s", layout);
+        raise_expected(L, name, lua_tostring(L, -1), index);
+    }
+    return check_tensor(L, index, name);
+}
+
 void push_shape(lua_State *L, const attune_tensor *t) {
     lua_createtable(L, t->rank, 0);
     for (int i = 0; i < t->rank; i++) {

@@ -1,4 +1,5 @@
 local attune = require "attune"
+local fails = require "tests.support.expect".fails
 
 describe("the library", function()
   it("gives Philox's published answer", function()
@@ -81,6 +82,10 @@ describe("the library", function()
   it("sets threads and memory limits, and measures peak and bandwidth", function()
     local before = attune.threads()
     assert.same(1, attune.threads(1))
+    for n, got in pairs {[0] = "at least 1, got 0", [257] = "1 to 256, got 257",
+      [2 ^ 40 // 1 | 0] = "1 to 256, got 1099511627776", [1.5] = "an integer, got 1.5"} do
+      fails("threads: expected .*" .. got, function() attune.threads(n) end)
+    end
     assert.same(before, attune.threads(before))
     assert.is_true(attune.measure.peak(0.01) > 1e8)
     assert.is_true(attune.measure.bandwidth(0.01, 1 << 24) > 1e7)

@@ -180,6 +180,40 @@ describe("GGUF files", function()
   end)
 end)
 
+describe("files of another kind", function()
+  it("are refused with what they look like", function()
+    local path = os.tmpname()
+    finally(function() os.remove(path) end)
+    local function said(content)
+      local file = assert(io.open(path, "wb"))
+      file:write(content)
+      file:close()
+      local loaded, message, code = attune.load(path)
+      assert.is_nil(loaded)
+      assert.same("EFORMAT", code)
+      return message:sub(#path + 3)
+    end
+    local expected = "expected a safetensors or GGUF file, got what looks like "
+    for content, what in pairs {
+      ["1.0 2.0 3.0\n4.0 5.0 6.0\n"] = "text",
+      ["a,b\n"] = "text",
+      ['{"weights": [1, 2, 3]}'] = "JSON",
+      ["<!DOCTYPE html><html></html>"] = "HTML or XML",
+      ["PK\3\4\20\0\0\0\8\8"] = "a ZIP archive, such as a PyTorch checkpoint or an .npz file",
+      ["\x80\4\x95\x10\0\0\0\0\0\0"] = "a Python pickle",
+      ["\x93NUMPY\1\0v\0"] = "a NumPy array",
+      ["version https://git-lfs.github.com/spec/v1\n"] =
+        "a Git LFS pointer (git lfs pull fetches the file)",
+    } do
+      assert.same(expected .. what, said(content))
+    end
+    assert.same(
+      "expected a safetensors or GGUF file with a header, got 0 bytes", said ""
+    )
+    assert.truthy(said(("\xff"):rep(40)):find("header of 18446744073709551615 bytes", 1, true))
+  end)
+end)
+
 describe("open files", function()
   it("are read one tensor at a time, in the dtype that is asked for", function()
     with_folder(function(folder)

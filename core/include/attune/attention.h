@@ -99,7 +99,8 @@ ATTUNE_API attune_status attune_attention_backward(const attune_tensor *d_o, con
                                                    attune_tensor *dtables);
 
 /* The probabilities of the softmax, [B, Hq, Sq, Sk] in f32, or f64 for f64. With a sink a row sums
- * to less than one. The engine is always reference. Errors: as attune_attention. */
+ * to less than one. The engine is always reference; one that is named must be able to run the
+ * problem. Errors: as attune_attention. */
 ATTUNE_API attune_status attune_attention_weights(const attune_tensor *q, const attune_tensor *k,
                                                   const attune_attention_options *options,
                                                   attune_tensor *weights);

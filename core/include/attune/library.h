@@ -27,7 +27,7 @@ ATTUNE_API double attune_clock(void);
 /* Sets the number of threads, including the caller, from 1 to 256; n = 0 leaves it. *now (may be
  * NULL) is the number in use. The default is ATTUNE_THREADS, or else what affinity and the cgroup
  * allow. Results have the same bits for any number of threads. EVALUE: n is out of range. */
-ATTUNE_API attune_status attune_threads(int n, int *now);
+ATTUNE_API attune_status attune_threads(int64_t n, int *now);
 
 /* Makes running work in any thread return EINTERRUPT soon. Safe in a signal handler. The flag stays
  * set until attune_interrupt_clear() or until a call has returned EINTERRUPT. */
