@@ -33,6 +33,7 @@
 #include "attune/cache.h"
 #include "attune/linear.h"
 #include "attune/nn.h"
+#include "attune/optim.h"
 #include "attune/tokenize.h"
 #include "attune/files.h"
 #include "attune/machine.h"

@@ -11,6 +11,11 @@ typedef struct at_adamw_step {
     double correction1, correction2; /* 1 - beta^step */
 } at_adamw_step;
 
+typedef struct at_sgd_step {
+    double lr, momentum, weight_decay;
+    int nesterov;
+} at_sgd_step;
+
 typedef struct at_nn_kernels {
     /* y = (x - mean) rstd weight + bias; weight and bias may be NULL. mean and rstd are returned.
      */
@@ -34,6 +39,10 @@ typedef struct at_nn_kernels {
     void (*add)(const void *x, int64_t n, void *sum); /* sum += x */
     /* One step in place: parameters p, their gradients g, the first and second moments m and v. */
     void (*adamw)(const at_adamw_step *step, void *p, const void *g, void *m, void *v, int64_t n);
+    /* The same with a moment m, which may be NULL without momentum. */
+    void (*sgd)(const at_sgd_step *step, void *p, const void *g, void *m, int64_t n);
+    double (*squares)(const void *x, int64_t n);      /* sum x^2, also where f32 would overflow */
+    void (*scale)(void *x, double factor, int64_t n); /* x *= factor */
 } at_nn_kernels;
 
 /* The f64 instance. */

@@ -195,5 +195,6 @@ void open_descriptors(lua_State *L);
 void open_machine(lua_State *L);
 void open_json(lua_State *L);
 void open_text(lua_State *L);
+void open_optim(lua_State *L);
 
 #endif

@@ -121,6 +121,7 @@ int luaopen_attune_core(lua_State *L) {
     open_machine(L);
     open_json(L);
     open_text(L);
+    open_optim(L);
     lua_pushcfunction(L, hook);
     lua_setfield(L, -2, "_hook");
     lua_pushcfunction(L, call);

@@ -240,6 +240,43 @@ static void adamw(const at_adamw_step *s, void *p, const void *g, void *m, void 
     }
 }
 
+/* attune/optim.h has the formulas. */
+static void sgd(const at_sgd_step *s, void *p, const void *g, void *m, int64_t n) {
+    const vf decay = vf_set1((real)s->weight_decay), mu = vf_set1((real)s->momentum),
+             rate = vf_set1((real)-s->lr);
+    for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES) {
+        const vf x = load(p, i, there), h = vf_fma(decay, x, load(g, i, there));
+        vf step = h;
+        if (m) {
+            const vf moment = vf_fma(mu, load(m, i, there), h);
+            store(m, i, there, moment);
+            step = s->nesterov ? vf_fma(mu, moment, h) : moment;
+        }
+        store(p, i, there, vf_fma(rate, step, x));
+    }
+}
+
+static double squares(const void *x_, int64_t n) {
+    const real *x = x_;
+    double total = 0;
+    for (int64_t r = 0; r < n; r += RUN) {
+        const int64_t length = run_at(r, n);
+        double sum = squares_of(x + r, 0, length);
+        if (!(sum <= 1e30 && sum >= 1e-30)) {
+            sum = 0;
+            for (int64_t i = 0; i < length; i++) sum += (double)x[r + i] * (double)x[r + i];
+        }
+        total += sum;
+    }
+    return total;
+}
+
+static void scale(void *x, double factor, int64_t n) {
+    const vf f = vf_set1((real)factor);
+    for (int64_t i = 0, there; (there = lanes_at(i, n)) > 0; i += AT_LANES)
+        store(x, i, there, vf_mul(f, load(x, i, there)));
+}
+
 void AT_KERNEL(nn)(at_nn_kernels *table) {
     *table = (at_nn_kernels){.rms_norm = rms_norm,
                              .layer_norm = layer_norm,
@@ -251,5 +288,8 @@ void AT_KERNEL(nn)(at_nn_kernels *table) {
                              .log_sum_exp = log_sum_exp,
                              .softmax_times = softmax_times,
                              .add = add,
-                             .adamw = adamw};
+                             .adamw = adamw,
+                             .sgd = sgd,
+                             .squares = squares,
+                             .scale = scale};
 }

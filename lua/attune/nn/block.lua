@@ -1,0 +1,118 @@
+--- A transformer block: attention and an MLP around a residual stream.
+---
+---   before    x + f(norm(x))               (Radford et al. 2019)
+---   after     x + norm(f(x))               (OLMo 2)
+---   both      x + norm(f(norm(x)))         (Gemma 2)
+---   residual  norm(x + f(x))               (Vaswani et al. 2017)
+---   parallel  x + attention(norm1(x)) + mlp(norm2(x)), or of one shared norm (PaLM, Falcon)
+local class = require "attune.nn.module".class
+local Attention = require "attune.nn.attention"
+local layers = require "attune.nn.layers"
+
+local Block = class "Block"
+
+--- The norm of a size that the options ask for; nil for none.
+local function norm_of(c, size)
+  if c.norm == "none" then return nil end
+  if c.norm == "layernorm" then
+    return layers.LayerNorm {
+      size = size, eps = c.norm_eps, weight = c.norm_weight, bias = c.norm_bias, dtype = c.dtype,
+    }
+  end
+  return layers.RMSNorm {
+    size = size, eps = c.norm_eps, weight = c.norm_weight, offset = c.norm_offset, dtype = c.dtype,
+  }
+end
+Block.norm_of = norm_of
+
+local function pick(a, b)
+  if a ~= nil then return a end
+  return b
+end
+
+local function copy(t)
+  local new = {}
+  for name, value in next, t do new[name] = value end
+  return new
+end
+
+---@param c table of config.layers
+---@param encodings table
+---@param name string such as "blocks.1"
+function Block:init(c, encodings, name)
+  local std = c.std or 0.02
+  local std_out = c.std_out or std / math.sqrt(2 * c.layers)
+  self._c = c
+  local shared = c.block == "parallel" and c.shared_norm
+  local has_mlp = c.mlp ~= "none"
+  self.norm1 = norm_of(c, c.d_model)
+  if has_mlp and not shared then self.norm2 = norm_of(c, c.d_model) end
+  if c.norm_place == "both" then
+    self.norm1_after = norm_of(c, c.d_model)
+    if has_mlp then self.norm2_after = norm_of(c, c.d_model) end
+  end
+  self.attention = Attention(c, encodings:of(c), name .. ".attention", std_out)
+  if c.cross then
+    local other = copy(c)
+    other.is_cross, other.causal, other.position = true, false, "none"
+    other.window, other.share_kv, other.k_equals_v = nil, nil, nil
+    self.cross = Attention(other, encodings:of(other), name .. ".cross", std_out)
+    self.norm_cross = norm_of(c, c.d_model)
+  end
+  if has_mlp then
+    self.mlp = layers.MLP {
+      d_model = c.d_model, d_ff = c.d_ff, kind = c.mlp, bias = pick(c.mlp_bias, c.bias),
+      std = std, std_out = std_out, name = name .. ".mlp", seed = c.seed, dtype = c.dtype,
+    }
+  end
+  -- Each dropout of the model has a number: two per block, 0 for the embeddings.
+  for k = 1, 2 do
+    self["_dropout" .. k] =
+      layers.Dropout {p = c.dropout, layer = 2 * c.layer - 2 + k, seed = c.seed}
+  end
+end
+
+local function apply(norm, x)
+  if norm then return norm:forward(x) end
+  return x
+end
+
+-- One branch around the residual stream.
+local function branch(self, x, module, norm, norm_after, dropout, context)
+  local c = self._c
+  local place = c.norm_place
+  local input = (place == "before" or place == "both") and apply(norm, x) or x
+  local y = module:forward(input, context)
+  if place == "after" then y = apply(norm, y) end
+  if place == "both" then y = apply(norm_after, y) end
+  y = dropout:forward(y, context)
+  if c.residual_scale then y = y * c.residual_scale end
+  y = x + y
+  if place == "residual" then y = apply(norm, y) end
+  return y
+end
+
+local function parallel(self, x, context)
+  local c = self._c
+  local h = apply(self.norm1, x)
+  local a = self._dropout1:forward(self.attention:forward(h, context), context)
+  if self.mlp then
+    local h2 = c.shared_norm and h or apply(self.norm2, x)
+    a = a + self._dropout2:forward(self.mlp:forward(h2, context), context)
+  end
+  if c.residual_scale then a = a * c.residual_scale end
+  return x + a
+end
+
+--- x [batch, tokens, d_model] -> the same shape.
+function Block:forward(x, context)
+  if self._c.block == "parallel" then return parallel(self, x, context) end
+  x = branch(self, x, self.attention, self.norm1, self.norm1_after, self._dropout1, context)
+  if self.cross then
+    x = branch(self, x, self.cross, self.norm_cross, self.norm_cross, self._dropout1, context)
+  end
+  if not self.mlp then return x end
+  return branch(self, x, self.mlp, self.norm2, self.norm2_after, self._dropout2, context)
+end
+
+return Block

@@ -1,0 +1,223 @@
+--- The options of a Decoder: what each is, its default, and what does not fit together. Each layer
+--- gets an own table, in which its entry of `pattern` overrides the common options.
+local core = require "attune.core"
+local layers = require "attune.nn.layers"
+local options = require "attune.util.options"
+local raise = core._raise
+
+local config = {}
+
+-- Kinds of options: the check, and what a message says was expected.
+local kinds = {
+  count = {function(x) return math.type(x) == "integer" and x >= 1 end,
+    "an integer of at least 1"},
+  integer = {function(x) return math.type(x) == "integer" end, "an integer"},
+  number = {function(x) return type(x) == "number" and x == x and math.abs(x) < math.huge end,
+    "a finite number"},
+  flag = {function(x) return type(x) == "boolean" end, "true or false"},
+  fraction = {function(x) return type(x) == "number" and x >= 0 and x < 1 end,
+    "a number from 0 to below 1"},
+  window = {function(x)
+    return math.type(x) == "integer" and x >= 1 or type(x) == "table" or x == false
+  end, "a number of tokens, {left, right} or false"},
+  fields = {function(x) return type(x) == "table" end, "a table of named fields"},
+  list = {function(x) return type(x) == "table" end, "a list"},
+}
+
+local function choice(...)
+  local names = {...}
+  local known = {}
+  for _, name in ipairs(names) do known[name] = true end
+  return {function(x) return known[x] end, "one of " .. table.concat(names, ", ")}
+end
+
+local mlps = {"none"}
+for name in pairs(layers.mlp_kinds) do mlps[#mlps + 1] = name end
+table.sort(mlps)
+
+-- Options that a layer may override.
+local of_layer = {
+  heads = kinds.count, kv_heads = kinds.count, head_dim = kinds.count, v_head_dim = kinds.count,
+  d_ff = kinds.count,
+  mlp = choice(table.unpack(mlps)),
+  position = choice("none", "learned", "sinusoidal", "rope", "rope2d", "xpos", "alibi", "t5"),
+  window = kinds.window, softcap = kinds.number, scale = kinds.number, sinks = kinds.flag,
+  qk_norm = {function(x) return type(x) == "boolean" or x == "heads" or x == "all" end,
+    'false, true ("heads": each head by itself) or "all"'},
+  gate = kinds.flag, k_equals_v = kinds.flag, share_kv = kinds.integer,
+  linear = {function(x) return x == false or type(x) == "table" end,
+    'false or a table such as {features = "favor+", count = 64}'},
+  causal = kinds.flag, cross = kinds.flag,
+  rope = kinds.fields, xpos = kinds.fields, alibi = kinds.fields, t5 = kinds.fields,
+  sinusoidal = kinds.fields, rope2d = kinds.fields,
+}
+
+local common = {
+  vocab = kinds.count, d_model = kinds.count, layers = kinds.count, context = kinds.count,
+  norm = choice("rmsnorm", "layernorm", "none"),
+  norm_eps = kinds.number, norm_bias = kinds.flag, norm_weight = kinds.flag,
+  norm_offset = kinds.number,
+  norm_place = choice("before", "after", "both", "residual"),
+  final_norm = kinds.flag, embed_norm = kinds.flag,
+  block = choice("serial", "parallel"), shared_norm = kinds.flag,
+  tied = kinds.flag,
+  bias = kinds.flag, qkv_bias = kinds.flag, o_bias = kinds.flag, mlp_bias = kinds.flag,
+  head_bias = kinds.flag,
+  embed_scale = kinds.number, logit_scale = kinds.number, logit_softcap = kinds.number,
+  residual_scale = kinds.number,
+  label_smoothing = kinds.fraction, z_loss = kinds.number,
+  dropout = kinds.fraction, recompute = kinds.flag,
+  seed = kinds.integer, std = kinds.number, std_out = kinds.number,
+  dtype = choice("f32", "f64"),
+  pattern = kinds.list, name = {function(x) return type(x) == "string" end, "a string"},
+}
+
+local function names_of(...)
+  local names = {}
+  for _, set in ipairs {...} do
+    for name in pairs(set) do names[#names + 1] = name end
+  end
+  table.sort(names)
+  return names
+end
+
+local all_names, layer_names = names_of(of_layer, common), names_of(of_layer)
+
+local function check(o, prefix)
+  for name, value in next, o do
+    local kind = of_layer[name] or common[name]
+    if not kind[1](value) then
+      raise(("%s%s: expected %s, got %s"):format(prefix, name, kind[2], options.describe(value)))
+    end
+  end
+end
+
+local function copy(t)
+  local new = {}
+  for name, value in next, t do new[name] = value end
+  return new
+end
+
+-- Fills in what follows from other options of one layer.
+local function complete(c, prefix)
+  c.kv_heads = c.kv_heads or c.heads
+  if c.heads % c.kv_heads ~= 0 then
+    raise(("%skv_heads: expected a divisor of heads, %d, got %d"):format(
+      prefix, c.heads, c.kv_heads))
+  end
+  if not c.head_dim then
+    if c.d_model % c.heads ~= 0 then
+      local form = "%shead_dim: expected heads to divide d_model %d, got %d heads; or give head_dim"
+      raise(form:format(prefix, c.d_model, c.heads))
+    end
+    c.head_dim = c.d_model // c.heads
+  end
+  c.v_head_dim = c.v_head_dim or c.head_dim
+  c.d_ff = c.d_ff or 4 * c.d_model
+  if c.k_equals_v and c.v_head_dim ~= c.head_dim then
+    raise(("%sk_equals_v: expected v_head_dim %d as head_dim, got %d"):format(
+      prefix, c.head_dim, c.v_head_dim))
+  end
+  if c.softcap == 0 then c.softcap = nil end
+  if c.qk_norm == true then c.qk_norm = "heads" end
+  return c
+end
+
+-- Linear attention never forms scores: what needs them is refused.
+local function check_linear(c, prefix)
+  if not c.linear then return end
+  c.linear = copy(c.linear)
+  -- The number of features, which is what an encoding rotates.
+  c.linear.total = c.linear.features == "elu" and c.head_dim or c.linear.count
+  for _, name in ipairs {"window", "softcap", "sinks"} do
+    if c[name] then
+      raise(("%s%s: linear attention never forms the scores q . k that it needs; leave it out, or "
+        .. "take linear = false"):format(prefix, name))
+    end
+  end
+  if c.position == "alibi" or c.position == "t5" then
+    local form = "%sposition: linear attention never forms the scores that %s adds to; take rope, "
+      .. "learned, sinusoidal or none, or linear = false"
+    raise(form:format(prefix, c.position))
+  end
+end
+
+-- The number of the earlier layer whose K and V layer n uses.
+local function shared_layer(c, n, layers_so_far)
+  local from = c.share_kv
+  if from < 0 then from = n + from end
+  if from < 1 or from >= n then
+    raise(("pattern: share_kv of layer %d: expected an earlier layer, from 1 to %d, got %d"):format(
+      n, n - 1, c.share_kv))
+  end
+  local other = layers_so_far[from]
+  from = other.share_kv or from
+  for _, name in ipairs {"kv_heads", "head_dim", "v_head_dim"} do
+    if other[name] ~= c[name] then
+      raise(("pattern: share_kv of layer %d: expected %s %d as layer %d has, got %d"):format(
+        n, name, other[name], from, c[name]))
+    end
+  end
+  return from
+end
+
+local defaults = {
+  mlp = "gelu", norm = "rmsnorm", position = "rope", block = "serial", norm_place = "before",
+  tied = true, bias = false, causal = true, dropout = 0, seed = 0, final_norm = true,
+}
+
+--- The options with defaults: a new table. Raises where something is wrong.
+---@param given table
+---@param needs? string[] options that must be given
+function config.read(given, needs)
+  local c = options.read(given, all_names, 3, "options",
+    "{vocab = 256, d_model = 128, layers = 4, heads = 4}")
+  check(c, "")
+  for _, name in ipairs(needs or {"vocab", "d_model", "layers", "heads"}) do
+    if c[name] == nil then
+      raise(("%s: expected %s, got nil"):format(name, (of_layer[name] or common[name])[2]))
+    end
+  end
+  for name, value in pairs(defaults) do
+    if c[name] == nil then c[name] = value end
+  end
+  return complete(c, "")
+end
+
+local function read_entry(pattern, k)
+  local entry = rawget(pattern, k)
+  local prefix = ("pattern[%d]."):format(k)
+  local o = options.read(entry, layer_names, 4, ("pattern[%d]"):format(k), "{window = 128}")
+  check(o, prefix)
+  return o, prefix
+end
+
+--- The options of each layer, from what config.read gave.
+---@return table[]
+function config.layers(c)
+  local pattern = c.pattern or {{}}
+  local length = rawlen(pattern)
+  if length == 0 then
+    raise "pattern: expected at least one entry, such as {{window = 128}, {}}, got one of no layer"
+  end
+  if length > c.layers then
+    raise(("pattern: expected at most one entry per layer, %d, got %d"):format(c.layers, length))
+  end
+  local list = {}
+  for n = 1, c.layers do
+    local o, prefix = read_entry(pattern, (n - 1) % length + 1)
+    local layer = copy(c)
+    -- What followed from an option that the entry replaces follows anew.
+    if o.heads and not o.kv_heads then layer.kv_heads = nil end
+    for name, value in next, o do layer[name] = value end
+    if layer.window == false then layer.window = nil end
+    layer.pattern, layer.layer = nil, n
+    complete(layer, prefix)
+    check_linear(layer, prefix)
+    layer.share_kv = layer.share_kv and shared_layer(layer, n, list)
+    list[n] = layer
+  end
+  return list
+end
+
+return config

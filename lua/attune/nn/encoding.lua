@@ -1,0 +1,116 @@
+--- Positional encodings of a model: handles shared by the layers, and the tables that are learned.
+local core = require "attune.core"
+local embedding = require "attune.autograd.layers".embedding
+local class = require "attune.nn.module".class
+local parameter = require "attune.nn.parameter"
+local program = require "attune.program"
+local scores = require "attune.program.scores"
+
+--- The encodings of one model. Its tensors are position.weight (learned) and position.table (t5).
+local Encodings = class "Encodings"
+
+function Encodings:init(prefix, seed, dtype)
+  self._made, self._prefix, self._seed, self._dtype = {}, prefix, seed, dtype
+end
+
+-- A text that is the same for equal options.
+local function key_of(name, o)
+  local parts = {}
+  for field, value in next, o do
+    if type(value) == "table" then value = "{" .. key_of("", value) .. "}" end
+    if core._kind(value) == "tensor" then value = core._storage(value) end
+    parts[#parts + 1] = ("%s=%s"):format(field, value)
+  end
+  table.sort(parts)
+  return name .. "(" .. table.concat(parts, ",") .. ")"
+end
+
+local function merged(o, more)
+  local all = {}
+  for name, value in next, more or {} do all[name] = value end
+  for name, value in next, o do all[name] = value end
+  return all
+end
+
+local TABLE_STD = 0.02
+
+-- Each makes what one encoding needs of one layer: {embed =, rotate =, score =}.
+local makers = {}
+
+function makers.none() return {} end
+
+function makers.learned(self, c)
+  if not c.context then
+    core._raise("context: expected a number of tokens, which learned positions need, got nil")
+  end
+  if not self.weight then
+    self.weight = parameter.normal({c.context, c.d_model}, {
+      std = TABLE_STD, name = self._prefix .. "position.weight", seed = self._seed,
+      dtype = self._dtype,
+    })
+  end
+  if parameter.is_counted(self.weight) then return {} end
+  local weight = self.weight
+  local function embed(x, positions)
+    if positions then return x + embedding(weight, positions) end
+    return x + weight:slice(1, 1, x.shape[2])
+  end
+  return {embed = embed, max_positions = c.context}
+end
+
+function makers.sinusoidal(_, c)
+  local pe = parameter.position("sinusoidal", merged({d_model = c.d_model}, c.sinusoidal))
+  return {embed = function(x, positions) return pe:embed(x, positions) end}
+end
+
+local function rotating(name)
+  return function(_, c)
+    -- Linear attention rotates features.
+    local dims = c.linear and c.linear.total or c.head_dim
+    return {rotate = parameter.position(name, merged({head_dim = dims}, c[name]))}
+  end
+end
+makers.rope, makers.rope2d, makers.xpos = rotating "rope", rotating "rope2d", rotating "xpos"
+
+function makers.alibi(_, c)
+  local pe = parameter.position("alibi", merged({heads = c.heads}, c.alibi))
+  if parameter.is_counted(pe) then return {} end
+  return {score = scores.alibi(pe.slopes, {symmetric = not c.causal})}
+end
+
+function makers.t5(self, c)
+  local o = merged({}, c.t5)
+  local buckets = o.buckets or 32
+  local bidirectional = o.bidirectional
+  if bidirectional == nil then bidirectional = not c.causal end
+  if not self.table then
+    -- Programs read tables in f32, whatever the dtype of the model.
+    self.table = parameter.normal({buckets, c.heads}, {
+      std = TABLE_STD, name = self._prefix .. "position.table", seed = self._seed,
+    })
+  elseif self.table.shape[2] ~= c.heads then
+    local form = "pattern: expected the same heads in all layers of one t5 table, %d, got %d"
+    core._raise(form:format(self.table.shape[2], c.heads))
+  end
+  if parameter.is_counted(self.table) then return {} end
+  return {score = scores.t5(self.table, {
+    max_distance = o.max_distance or 128, bidirectional = bidirectional,
+  })}
+end
+
+--- What a layer of these options adds to attention; layers of equal options share it.
+---@param c table of config.layers
+---@return {embed?: function, rotate?: attune.Position, score?: function}
+function Encodings:of(c)
+  local key = key_of(c.position, merged({
+    heads = c.heads, head_dim = c.head_dim, d_model = c.d_model, context = c.context,
+    causal = c.causal, features = c.linear and c.linear.total or nil,
+  }, c[c.position]))
+  if not self._made[key] then self._made[key] = makers[c.position](self, c) end
+  return self._made[key]
+end
+
+--- The program and the tensors of a score, for the core.
+function Encodings.program(score) return program.handle(score, "score") end
+
+return Encodings
