@@ -169,3 +169,68 @@ attune_status attune_tensor_accumulate(attune_tensor *sum, const attune_tensor *
                         .in_f64 = sum->dtype == ATTUNE_F64};
     return at_map_run(&map);
 }
+
+typedef struct arg_job {
+    attune_tensor dy, dx; /* dy contiguous, one element per row; dx a view with the axis last */
+    const int64_t *index;
+} arg_job;
+
+static attune_status arg_rows(void *context, int64_t first, int64_t last, int64_t piece) {
+    const arg_job *j = context;
+    const int64_t stride = at_rows_of(&j->dx).stride;
+    (void)piece;
+    for (int64_t row = first; row < last; row++)
+        at_store(&j->dx, at_row_offset(&j->dx, row) + j->index[row] * stride, at_load(&j->dy, row));
+    return ATTUNE_OK;
+}
+
+/* A contiguous t of any shape as one row. */
+static attune_tensor as_one_row(const attune_tensor *t) {
+    attune_tensor row = *t;
+    row.rank = 1;
+    row.shape[0] = attune_tensor_count(t);
+    row.stride[0] = 1;
+    return row;
+}
+
+attune_status attune_arg_backward(const attune_tensor *dy, const attune_tensor *indices, int rank,
+                                  const int64_t *shape, int axis, attune_tensor *dx) {
+    attune_tensor whole = {0}, last = {0}, own = {0};
+    arg_job j = {0};
+    memset(dx, 0, sizeof *dx);
+    AT_TRY(at_nn_check("dy", dy, NULL));
+    AT_TRY(at_check_open("indices", indices));
+    attune_status status = attune_tensor_new(dy->dtype, rank, shape, &whole);
+    if (status == ATTUNE_OK && axis == ATTUNE_ALL_AXES)
+        last = as_one_row(&whole);
+    else if (status == ATTUNE_OK)
+        status = at_check_axis(&whole, axis, &axis);
+    if (status == ATTUNE_OK && axis != ATTUNE_ALL_AXES) {
+        last = whole; /* the axis moves to the end, the others keep their order */
+        for (int i = axis; i + 1 < rank; i++) {
+            last.shape[i] = whole.shape[i + 1];
+            last.stride[i] = whole.stride[i + 1];
+        }
+        last.shape[rank - 1] = whole.shape[axis];
+        last.stride[rank - 1] = whole.stride[axis];
+    }
+    const int64_t rows = status == ATTUNE_OK ? at_rows_of(&last).rows : 0;
+    if (status == ATTUNE_OK &&
+        (attune_tensor_count(dy) != rows || attune_tensor_count(indices) != rows ||
+         indices->dtype != ATTUNE_I64 || !attune_tensor_is_contiguous(indices)))
+        status = at_fail(ATTUNE_ESHAPE,
+                         "indices: expected i64, one for each of the %lld rows, got "
+                         "%s",
+                         (long long)rows, at_shape_text(indices->rank, indices->shape));
+    if (status == ATTUNE_OK) status = attune_tensor_contiguous(dy, &own);
+    if (status == ATTUNE_OK) {
+        j = (arg_job){.dy = own, .dx = last, .index = indices->data};
+        status = at_nn_rows(rows, last.shape[last.rank - 1], arg_rows, &j);
+    }
+    attune_tensor_close(&own);
+    if (status == ATTUNE_OK)
+        *dx = whole;
+    else
+        attune_tensor_close(&whole);
+    return status;
+}

@@ -88,19 +88,6 @@ static attune_status run_copy(const attune_tensor *from, const attune_tensor *in
     return at_parallel(at_ceil_div(j.rows, j.rows_per_task), copy_task, &j);
 }
 
-attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into) {
-    AT_TRY(at_check_open("from", from));
-    AT_TRY(at_check_open("into", into));
-    AT_TRY(attune_init());
-    if (!at_same_shape(from, into)) {
-        return at_fail(ATTUNE_ESHAPE, "into: expected %s, got %s",
-                       at_shape_text(from->rank, from->shape),
-                       at_shape_text(into->rank, into->shape));
-    }
-    at_tensor_written(into);
-    return run_copy(from, into);
-}
-
 static attune_status fresh_copy(const attune_tensor *t, attune_dtype dtype, attune_tensor *out) {
     attune_tensor from = *t;
     AT_TRY(attune_init());
@@ -108,6 +95,27 @@ static attune_status fresh_copy(const attune_tensor *t, attune_dtype dtype, attu
     attune_status status = run_copy(&from, out);
     if (status != ATTUNE_OK) attune_tensor_close(out);
     return status;
+}
+
+attune_status attune_tensor_copy(const attune_tensor *from, attune_tensor *into) {
+    AT_TRY(at_check_open("from", from));
+    AT_TRY(at_check_writable("into", into));
+    AT_TRY(attune_init());
+    if (!at_same_shape(from, into)) {
+        return at_fail(ATTUNE_ESHAPE, "into: expected %s, got %s",
+                       at_shape_text(from->rank, from->shape),
+                       at_shape_text(into->rank, into->shape));
+    }
+    if (from->buffer && from->buffer == into->buffer) {
+        attune_tensor apart;
+        AT_TRY(fresh_copy(from, from->dtype, &apart));
+        at_tensor_written(into);
+        attune_status status = run_copy(&apart, into);
+        attune_tensor_close(&apart);
+        return status;
+    }
+    at_tensor_written(into);
+    return run_copy(from, into);
 }
 
 attune_status attune_tensor_convert(const attune_tensor *t, attune_dtype dtype,

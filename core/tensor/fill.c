@@ -50,7 +50,7 @@ static attune_status fill_task(void *context, int64_t task, int thread) {
 }
 
 static attune_status run(attune_tensor *t, fill_kind kind, uint64_t seed, double a, double b) {
-    AT_TRY(at_check_open("tensor", t));
+    AT_TRY(at_check_writable("tensor", t));
     fill_job j = {.t = t, .kind = kind, .a = a, .b = b, .seed = seed, .rows = at_rows_of(t)};
     j.rows_per_task = j.rows.length >= AT_CHUNK ? 1 : AT_CHUNK / j.rows.length;
     at_tensor_written(t);

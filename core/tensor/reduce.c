@@ -1,4 +1,4 @@
-/* reduce.c - sums, means, maxima and softmax over one axis or all.
+/* reduce.c - sums, means, maxima, minima and softmax over one axis or all.
  *
  * Sums are computed in double over pieces of a fixed size, and the sums of the pieces are added in
  * order, so the bits are the same for any number of threads.
@@ -21,18 +21,30 @@ enum {
 /* The maximum, or NaN if either is NaN. */
 static double max_or_nan(double a, double b) { return isnan(a) || a > b ? a : b; }
 
-/* The sum or maximum of n elements `stride` apart. */
+static double min_or_nan(double a, double b) { return isnan(a) || a < b ? a : b; }
+
+/* What a reduction starts with, and how it goes on. */
+static double start_of(attune_reduction op) {
+    return op == ATTUNE_MAX ? -INFINITY : op == ATTUNE_MIN ? INFINITY : 0;
+}
+static double joined(attune_reduction op, double total, double x) {
+    return op == ATTUNE_MAX   ? max_or_nan(total, x)
+           : op == ATTUNE_MIN ? min_or_nan(total, x)
+                              : total + x;
+}
+
+/* The sum, maximum or minimum of n elements `stride` apart. */
 static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t offset,
                          int64_t stride, int64_t n) {
     const at_elementwise_kernels *kernels = &at_simd_now()->elementwise;
-    double total = op == ATTUNE_MAX ? -INFINITY : 0;
-    if (t->dtype == ATTUNE_F32 && stride == 1) {
+    double total = start_of(op);
+    if (t->dtype == ATTUNE_F32 && stride == 1 && op != ATTUNE_MIN) {
         const float *x = (const float *)t->data + offset;
         return op == ATTUNE_MAX ? (double)kernels->max(x, n) : kernels->sum(x, n);
     }
     for (int64_t i = 0; i < n; i++) {
         double x = at_load(t, offset + i * stride);
-        total = op == ATTUNE_MAX ? max_or_nan(total, x) : total + x;
+        total = joined(op, total, x);
     }
     return total;
 }
@@ -51,11 +63,11 @@ static attune_status piece_task(void *context, int64_t task, int thread) {
     const int64_t length = at_rows_of(&j->flat).length, rows = at_rows_of(&j->flat).rows,
                   stride = at_rows_of(&j->flat).stride;
     (void)thread;
-    double total = j->op == ATTUNE_MAX ? -INFINITY : 0;
+    double total = start_of(j->op);
     int64_t begin = task * j->rows_per_task, end = begin + j->rows_per_task;
     for (int64_t row = begin; row < end && row < rows; row++) {
         double x = reduce_run(j->op, &j->flat, at_row_offset(&j->flat, row), stride, length);
-        total = j->op == ATTUNE_MAX ? max_or_nan(total, x) : total + x;
+        total = joined(j->op, total, x);
     }
     j->part[task] = total;
     return ATTUNE_OK;
@@ -81,9 +93,9 @@ static attune_status reduce_all(attune_reduction op, const attune_tensor *t, att
     j.part = at_alloc(at_checked_mul(pieces, (int64_t)sizeof *j.part));
     if (!j.part) return ATTUNE_EMEMORY;
     attune_status status = at_parallel(pieces, piece_task, &j);
-    double total = op == ATTUNE_MAX ? -INFINITY : 0;
+    double total = start_of(op);
     for (int64_t i = 0; i < pieces && status == ATTUNE_OK; i++)
-        total = op == ATTUNE_MAX ? max_or_nan(total, j.part[i]) : total + j.part[i];
+        total = joined(op, total, j.part[i]);
     at_free(j.part);
     AT_TRY(status);
     AT_TRY(at_tensor_new(t->dtype, 0, NULL, out));
@@ -110,11 +122,11 @@ static attune_status row_task(void *context, int64_t task, int thread) {
     for (int64_t row = task * j->rows_per_task;
          row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
         int64_t offset = at_row_offset(&j->t, row);
-        double total = j->op == ATTUNE_MAX ? -INFINITY : 0;
+        double total = start_of(j->op);
         for (int64_t i = 0; i < rows.length; i += PIECE) {
             int64_t n = rows.length - i < PIECE ? rows.length - i : PIECE;
             double x = reduce_run(j->op, &j->t, offset + i * rows.stride, rows.stride, n);
-            total = j->op == ATTUNE_MAX ? max_or_nan(total, x) : total + x;
+            total = joined(j->op, total, x);
         }
         at_store(j->out, row, j->op == ATTUNE_MEAN ? total / (double)rows.length : total);
     }

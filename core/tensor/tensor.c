@@ -154,6 +154,18 @@ attune_status at_check_open(const char *name, const attune_tensor *t) {
                : at_fail(ATTUNE_ECLOSED, "%s: expected an open tensor, got a closed one", name);
 }
 
+attune_status at_check_writable(const char *name, const attune_tensor *t) {
+    AT_TRY(at_check_open(name, t));
+    for (int i = 0; i < t->rank; i++) {
+        if (t->stride[i] != 0 || t->shape[i] == 1) continue;
+        return at_fail(ATTUNE_ESHAPE,
+                       "%s: expected a tensor to write in place, got an expanded view %s, whose "
+                       "elements share memory; clone it first",
+                       name, at_shape_text(t->rank, t->shape));
+    }
+    return ATTUNE_OK;
+}
+
 bool at_same_shape(const attune_tensor *a, const attune_tensor *b) {
     return a->rank == b->rank &&
            memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape) == 0;

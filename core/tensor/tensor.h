@@ -13,6 +13,9 @@ attune_status at_check_open(const char *name, const attune_tensor *t);
 /* attune_tensor_new without zeroing, for results whose every element is written. */
 attune_status at_tensor_new(attune_dtype dtype, int rank, const int64_t *shape, attune_tensor *out);
 
+/* ESHAPE where several indices of t are one element in memory: an expanded view. */
+attune_status at_check_writable(const char *name, const attune_tensor *t);
+
 /* Counts a write in place: every public function that writes into an argument calls it. */
 void at_tensor_written(const attune_tensor *t);
 

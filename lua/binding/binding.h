@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include "attune.h"
+#include "base/dtype.h"
 #include "handle.h"
 
 #define UNREAD_TYPE "attune.unread" /* a tensor of a file, of a dtype that attune lacks */
@@ -59,6 +60,10 @@ attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
 /* An axis as Lua counts it, from 1 or from the end, to the core's. */
 int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t);
+/* An index in an axis likewise: 1 is the first, -1 the last. Returns from 0. */
+int64_t check_index(lua_State *L, int index, const char *name, int64_t extent);
+/* (tensor, i, x): t[i] = x, without recording. lua_index.c */
+int assign_index(lua_State *L);
 /* The value at index is a tensor whose operations are recorded: lua_autograd.c. */
 bool is_recorded(lua_State *L, int index);
 /* Pushes what print shows of an open tensor: a handle_kind's describe. */
@@ -152,6 +157,7 @@ int raise_tensor_as_function(lua_State *L, const char *name, const attune_tensor
  *   score_of      (table or slopes, max_distance, bidirectional) -> score function; init.lua.
  *                 max_distance 0: slopes
  *   select        (tensor, index) -> t[i] of a tensor that requires gradients; autograd
+ *   assign        (tensor, index, value): t[i] = x where gradients are recorded; autograd
  *   set_grad      (tensor, value): t.grad = value; autograd
  *   library       the folder of the Lua library, as the sources of its functions name it
  * Pushes the hook; raises where nothing is registered. */
@@ -181,6 +187,7 @@ uint64_t next_seed(void);
 /* Each adds its functions to the module table on top of the stack. */
 void open_tensor(lua_State *L);
 void open_make(lua_State *L);
+void open_index(lua_State *L);
 void open_autograd(lua_State *L);
 void open_gradients(lua_State *L);
 void open_nn(lua_State *L);

@@ -1,8 +1,8 @@
 /* lua_autograd.c - what lua/attune/autograd needs of tensors: the node of each in the graph, shares
  * of them that the graph keeps, and their versions.
  *
- * A tensor's user value is its node, a table that only the Lua library makes; nil: no gradient is
- * recorded for it.
+ * A tensor's first user value is its node, a table that only the Lua library makes; nil: no
+ * gradient is recorded for it.
  */
 #include <string.h>
 
@@ -31,20 +31,42 @@ static int node(lua_State *L) {
     return 1;
 }
 
-/* (tensor, node) */
+/* (tensor, node, is a leaf). The second user value is the version of the memory that the node
+ * describes; a leaf, whose memory optimisers write, has none. */
 static int set_node(lua_State *L) {
+    lua_settop(L, 3);
+    const attune_tensor *t = check_tensor(L, 1, "tensor");
+    if (lua_toboolean(L, 3))
+        lua_pushnil(L);
+    else
+        lua_pushinteger(L, attune_tensor_storage(t).version);
+    lua_setiuservalue(L, 1, 2);
     lua_settop(L, 2);
-    check_tensor(L, 1, "tensor");
     lua_setiuservalue(L, 1, 1);
     return 0;
+}
+
+/* Raises where the tensor at index was written since its node was made: through another view, whose
+ * node is another. */
+static void check_version(lua_State *L, int index) {
+    const attune_tensor *t = test_tensor(L, index);
+    if (lua_getiuservalue(L, index, 2) == LUA_TNUMBER && t->data &&
+        lua_tointeger(L, -1) != attune_tensor_storage(t).version)
+        raise_error(L, "tensor: expected a result whose memory is as it was computed, got one that "
+                       "was modified in place through another view; make this view again");
+    lua_pop(L, 1);
 }
 
 /* (..) -> for each argument its node, or false */
 static int nodes(lua_State *L) {
     const int count = lua_gettop(L);
     luaL_checkstack(L, count + LUA_MINSTACK, "arguments");
-    for (int i = 1; i <= count; i++)
-        if (!push_node(L, i)) lua_pushboolean(L, false);
+    for (int i = 1; i <= count; i++) {
+        if (push_node(L, i))
+            check_version(L, i);
+        else
+            lua_pushboolean(L, false);
+    }
     return count;
 }
 
@@ -79,6 +101,11 @@ static int share(lua_State *L) {
 
 static int version(lua_State *L) {
     return push_integer(L, attune_tensor_storage(check_tensor(L, 1, "tensor")).version);
+}
+
+/* (tensor) -> how many tensors share its memory */
+static int owners(lua_State *L) {
+    return push_integer(L, attune_tensor_storage(check_tensor(L, 1, "tensor")).owners);
 }
 
 /* (tensor) -> what identifies its memory, the bytes of that */
@@ -176,6 +203,7 @@ void open_autograd(lua_State *L) {
                                          {"_full_like", full_like},
                                          {"_raise", raise_message},
                                          {"_integers", integers},
+                                         {"_owners", owners},
                                          {"_element", element},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);

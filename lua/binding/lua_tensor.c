@@ -16,7 +16,7 @@ attune_tensor *push_tensor(lua_State *L) {
         lua_gc(L, LUA_GCCOLLECT);
         bytes_after_collection = attune_memory().bytes;
     }
-    return push_handle(L, &tensor_kind, 1); /* the user value: lua_autograd.c */
+    return push_handle(L, &tensor_kind, 2); /* the user values: lua_autograd.c */
 }
 
 attune_tensor *test_tensor(lua_State *L, int index) { return test_handle(L, index, &tensor_kind); }
@@ -52,8 +52,7 @@ int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t
     return (int)(axis > 0 ? axis - 1 : axis);
 }
 
-/* An index in an axis likewise: 1 is the first, -1 the last. Returns from 0. */
-static int64_t check_index(lua_State *L, int index, const char *name, int64_t extent) {
+int64_t check_index(lua_State *L, int index, const char *name, int64_t extent) {
     int64_t i = check_integer(L, index, name, INT64_MIN);
     if (i == 0 || i > extent || i < -extent) {
         raise_error(L, "%s: expected from 1 to %I, or from -1 to %I, got %I (index out of range)",
@@ -259,6 +258,7 @@ static int reduce(lua_State *L, attune_reduction op) {
 static int t_sum(lua_State *L) { return reduce(L, ATTUNE_SUM); }
 static int t_mean(lua_State *L) { return reduce(L, ATTUNE_MEAN); }
 static int t_max(lua_State *L) { return reduce(L, ATTUNE_MAX); }
+static int t_min(lua_State *L) { return reduce(L, ATTUNE_MIN); }
 
 static int t_softmax(lua_State *L) {
     attune_tensor *t = self(L);
@@ -299,7 +299,24 @@ static const luaL_Reg methods[] = {{"view", t_view},
                                    {"sum", t_sum},
                                    {"mean", t_mean},
                                    {"max", t_max},
+                                   {"min", t_min},
                                    {"softmax", t_softmax},
+                                   /* lua_index.c adds these */
+                                   {"lt", NULL},
+                                   {"le", NULL},
+                                   {"gt", NULL},
+                                   {"ge", NULL},
+                                   {"eq", NULL},
+                                   {"ne", NULL},
+                                   {"take", NULL},
+                                   {"gather", NULL},
+                                   {"topk", NULL},
+                                   {"argmax", NULL},
+                                   {"argmin", NULL},
+                                   {"cumsum", NULL},
+                                   {"clone", NULL},
+                                   {"copy", NULL},
+                                   {"fill", NULL},
                                    /* lua/attune/autograd adds these */
                                    {"rms_norm", NULL},
                                    {"layer_norm", NULL},
@@ -333,15 +350,16 @@ static int f_grad(lua_State *L) {
 static const luaL_Reg fields[] = {
     {"shape", f_shape}, {"dtype", f_dtype}, {"nbytes", f_nbytes}, {"grad", f_grad}, {NULL, NULL}};
 
-/* t[i], without recording. */
+/* (tensor, i, axis: 1): t[i], without recording. */
 static int select_index(lua_State *L) {
-    lua_settop(L, 2);
+    lua_settop(L, 3);
     attune_tensor *t = self(L);
     if (t->rank == 0)
         return raise_error(L, "index: expected a tensor with axes, got %s", describe(L, 1));
-    const int64_t i = check_index(L, 2, "index", t->shape[0]);
+    const int axis = lua_isnil(L, 3) ? 0 : check_axis(L, 3, "axis", t);
+    const int64_t i = check_index(L, 2, "index", t->shape[axis < 0 ? axis + t->rank : axis]);
     attune_tensor *out = push_tensor(L);
-    RUN(L, attune_tensor_select(t, 0, i, out));
+    RUN(L, attune_tensor_select(t, axis, i, out));
     return 1;
 }
 
@@ -376,10 +394,17 @@ static int t_newindex(lua_State *L) {
         lua_call(L, 2, 0);
         return 0;
     }
-    return raise_error(L,
-                       "index: expected no assignment to a part of a tensor, got %s; make a "
-                       "tensor of the new numbers with attune.tensor",
-                       describe(L, 2));
+    if (lua_type(L, 2) == LUA_TSTRING)
+        return raise_error(L, "field: expected 'grad' or an index to assign, got '%s'",
+                           lua_tostring(L, 2));
+    if (is_recorded(L, 1) || is_recorded(L, 3)) {
+        push_hook(L, "assign");
+        lua_insert(L, 1);
+        lua_call(L, 3, 0);
+        return 0;
+    }
+    assign_index(L);
+    return 0;
 }
 
 /* ---- the handle ------------------------------------------------------------------------------ */

@@ -106,6 +106,7 @@ int luaopen_attune_core(lua_State *L) {
     handle_interrupts();
     lua_newtable(L);
     open_tensor(L);
+    open_index(L);
     open_make(L);
     open_autograd(L);
     open_gradients(L);

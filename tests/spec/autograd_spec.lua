@@ -2,54 +2,13 @@
 --- a graph; misuse.
 local attune = require "attune"
 local layers = require "attune.autograd.layers"
-local expect = require "tests.support.expect"
-local fails = expect.fails
+local gradients = require "tests.support.gradients"
+local fails = require "tests.support.expect".fails
 
-local seed = 0
-local function normal(...)
-  seed = seed + 1
-  return attune.randn({...}, {dtype = "f64", seed = seed})
-end
-local function positive(...)
-  seed = seed + 1
-  return attune.uniform({...}, {dtype = "f64", seed = seed, low = 0.5, high = 2})
-end
+local normal, positive = gradients.normal, gradients.positive
 
--- What a function of several tensors gives, as one number with gradients in every result.
-local function loss_of(fn, inputs)
-  local loss
-  for i, result in ipairs {fn(table.unpack(inputs))} do
-    local flat = result:contiguous():view(-1)
-    local options = {low = 0.5, high = 1.5, seed = i, dtype = flat.dtype}
-    local weights = attune.uniform(flat.shape, options)
-    local part = (flat * weights):sum()
-    loss = loss and loss + part or part
-  end
-  return loss
-end
-
-local function gradients_in(dtype, fn, inputs)
-  local copies, gradients = {}, {}
-  for i, x in ipairs(inputs) do copies[i] = x:to(dtype):requires_grad() end
-  loss_of(fn, copies):backward()
-  for i, x in ipairs(copies) do gradients[i] = x.grad end
-  return gradients
-end
-
--- One test per row: name, function, inputs in f64.
 local function check(name, fn, inputs)
-  it(name, function()
-    local ok, message, worst = attune.gradcheck(fn, inputs)
-    assert.is_true(ok, ("%s (%g)"):format(message, worst))
-    local exact, fast = gradients_in("f64", fn, inputs), gradients_in("f32", fn, inputs)
-    for i = 1, #inputs do
-      assert.same(exact[i].shape, fast[i].shape)
-      assert.same(inputs[i].shape, fast[i].shape)
-      assert.same("f32", fast[i].dtype)
-      local difference = expect.relative_difference(fast[i], exact[i])
-      assert.is_true(difference < 2e-5, ("f32, input %d: %g"):format(i, difference))
-    end
-  end)
+  it(name, function() gradients.check(fn, inputs) end)
 end
 
 describe("the gradient of", function()

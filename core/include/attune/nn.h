@@ -72,6 +72,13 @@ ATTUNE_API attune_status attune_binary_backward(attune_binary op, const attune_t
  * lacks or has as 1. A t of that shape is shared. */
 ATTUNE_API attune_status attune_sum_to(const attune_tensor *t, int rank, const int64_t *shape,
                                        attune_tensor *out);
+/* Of take and gather: sums, in order, into zeros of `shape`. */
+ATTUNE_API attune_status attune_take_backward(const attune_tensor *dy, const attune_tensor *indices,
+                                              int axis, int rank, const int64_t *shape,
+                                              attune_tensor *dx);
+ATTUNE_API attune_status attune_gather_backward(const attune_tensor *dy, int axis,
+                                                const attune_tensor *indices, int rank,
+                                                const int64_t *shape, attune_tensor *dx);
 ATTUNE_API attune_status attune_softmax_backward(const attune_tensor *dy, const attune_tensor *y,
                                                  int axis, attune_tensor *dx);
 /* Of slice, or of select where dy has an axis less: zeros of `shape` but for dy, from `first` on
@@ -84,6 +91,11 @@ ATTUNE_API attune_status attune_slice_backward(const attune_tensor *dy, int rank
 ATTUNE_API attune_status attune_reduce_backward(attune_reduction op, const attune_tensor *dy,
                                                 int rank, const int64_t *shape, int axis,
                                                 attune_tensor *dx);
+/* Of the max or the min over an axis, or over all: dy at the indices that attune_tensor_arg gave,
+ * contiguous, in zeros of `shape`. */
+ATTUNE_API attune_status attune_arg_backward(const attune_tensor *dy, const attune_tensor *indices,
+                                             int rank, const int64_t *shape, int axis,
+                                             attune_tensor *dx);
 /* sum += t, in place: tensors of one shape. */
 ATTUNE_API attune_status attune_tensor_accumulate(attune_tensor *sum, const attune_tensor *t);
 ATTUNE_API attune_status attune_matmul_backward(const attune_tensor *dy, const attune_tensor *a,

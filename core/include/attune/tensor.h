@@ -91,7 +91,7 @@ ATTUNE_API attune_status attune_tensor_expand(const attune_tensor *t, int rank,
 
 /* Copies. convert rounds to nearest even and keeps NaN; to integers it rounds and saturates, and
  * NaN gives 0. contiguous shares t where t is contiguous already. copy writes into an open tensor
- * of the same shape, of any dtype and strides. */
+ * of the same shape, of any dtype and strides, which may share memory with `from`. */
 ATTUNE_API attune_status attune_tensor_convert(const attune_tensor *t, attune_dtype dtype,
                                                attune_tensor *out);
 ATTUNE_API attune_status attune_tensor_contiguous(const attune_tensor *t, attune_tensor *out);
@@ -132,7 +132,14 @@ typedef enum attune_binary {
     ATTUNE_BINARY_TABLE(X)
 #undef X
 } attune_binary;
-typedef enum attune_reduction { ATTUNE_SUM, ATTUNE_MEAN, ATTUNE_MAX } attune_reduction;
+typedef enum attune_reduction { ATTUNE_SUM, ATTUNE_MEAN, ATTUNE_MAX, ATTUNE_MIN } attune_reduction;
+#define ATTUNE_COMPARISON_TABLE(X) \
+    X(LT, "lt") X(LE, "le") X(GT, "gt") X(GE, "ge") X(EQ, "eq") X(NE, "ne")
+typedef enum attune_comparison {
+#define X(symbol, name) ATTUNE_##symbol,
+    ATTUNE_COMPARISON_TABLE(X)
+#undef X
+} attune_comparison;
 
 /* Elementwise operations. Results have the dtype of the arguments and are computed in f32, or in
  * f64 for f64. binary broadcasts like NumPy and requires two tensors of one dtype. */
@@ -143,8 +150,39 @@ ATTUNE_API attune_status attune_tensor_binary(attune_binary op, const attune_ten
 ATTUNE_API attune_status attune_tensor_binary_scalar(attune_binary op, const attune_tensor *a,
                                                      double b, bool scalar_first,
                                                      attune_tensor *out);
-/* Sum, mean or max along one axis, which is dropped, or over all elements (ATTUNE_ALL_AXES), which
- * gives rank 0. Sums are pairwise. */
+/* 1 where the comparison holds, else 0, in i8. Broadcasts; dtypes are equal, or one tensor has rank
+ * 0. NaN equals nothing. */
+ATTUNE_API attune_status attune_tensor_compare(attune_comparison op, const attune_tensor *a,
+                                               const attune_tensor *b, attune_tensor *out);
+/* a where the condition (any dtype) is not 0, else b: a and b of one dtype; all broadcast. */
+ATTUNE_API attune_status attune_tensor_where(const attune_tensor *condition, const attune_tensor *a,
+                                             const attune_tensor *b, attune_tensor *out);
+
+/* cat joins tensors along an axis, in which alone they may differ. stack joins tensors of one shape
+ * along a new axis. */
+ATTUNE_API attune_status attune_tensor_cat(const attune_tensor *const *tensors, int64_t count,
+                                           int axis, attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_stack(const attune_tensor *const *tensors, int64_t count,
+                                             int axis, attune_tensor *out);
+/* indices are i64, from 0. take: [n], the wanted indices of the axis. gather: one index for each
+ * element of the result; extents along other axes are at most those of t. */
+ATTUNE_API attune_status attune_tensor_take(const attune_tensor *t, const attune_tensor *indices,
+                                            int axis, attune_tensor *out);
+ATTUNE_API attune_status attune_tensor_gather(const attune_tensor *t, int axis,
+                                              const attune_tensor *indices, attune_tensor *out);
+/* The index of the max or the min along an axis, which is dropped, or in the row-major order of all
+ * elements (ATTUNE_ALL_AXES): i64, the first of equals; NaN counts as max and as min. */
+ATTUNE_API attune_status attune_tensor_arg(attune_reduction op, const attune_tensor *t, int axis,
+                                           attune_tensor *out);
+/* The k largest elements along an axis, in descending order, and their indices, i64. */
+ATTUNE_API attune_status attune_tensor_topk(const attune_tensor *t, int64_t k, int axis,
+                                            attune_tensor *values, attune_tensor *indices);
+/* The sums of all elements up to each; reverse: from each to the last. Summed in double. */
+ATTUNE_API attune_status attune_tensor_cumsum(const attune_tensor *t, int axis, bool reverse,
+                                              attune_tensor *out);
+
+/* Sum, mean, max or min along one axis, which is dropped, or over all elements (ATTUNE_ALL_AXES),
+ * which gives rank 0. Sums are pairwise. */
 enum { ATTUNE_ALL_AXES = 127 };
 ATTUNE_API attune_status attune_tensor_reduce(attune_reduction op, const attune_tensor *t, int axis,
                                               attune_tensor *out);

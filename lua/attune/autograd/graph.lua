@@ -26,6 +26,9 @@
 --- (forward may return an argument: then nothing is recorded), `custom` (user code: what it sees is
 --- left to the collector).
 ---
+--- `check`, where it is there, is called with the arguments before forward: it refuses what cannot
+--- be recorded.
+---
 --- A node is the user value of its result, so a graph lives as long as the result that it made.
 --- Nodes point to the nodes of their arguments, never to tensors of the user.
 local core = require "attune.core"
@@ -101,6 +104,7 @@ local function record(op, inputs, y, z, w, ...)
 end
 
 local function forward_of(op, inputs, count, ...)
+  if op.check then op.check(...) end
   if count == 1 then return record(op, inputs, op.forward(...), nil, nil, ...) end
   local y, z, w = op.forward(...)
   return record(op, inputs, y, z, w, ...)

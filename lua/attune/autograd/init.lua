@@ -9,6 +9,7 @@ local engine = require "attune.autograd.engine"
 local graph = require "attune.autograd.graph"
 local describe = require "attune.util.options".describe
 require "attune.autograd.operations"
+require "attune.autograd.indexing"
 local layers = require "attune.autograd.layers"
 local attention = require "attune.autograd.attention"
 attention.install()
@@ -32,7 +33,7 @@ function methods.requires_grad(tensor)
       )
     )
   end
-  core._set_node(tensor, {leaf = true, storage = core._storage(tensor)})
+  core._set_node(tensor, {leaf = true, storage = core._storage(tensor)}, true)
   return tensor
 end
 

@@ -53,6 +53,60 @@ function Tensor:mean(axis) end
 ---@param axis? integer
 ---@return attune.Tensor NaN where one is
 function Tensor:max(axis) end
+---@param axis? integer
+---@return attune.Tensor NaN where one is
+function Tensor:min(axis) end
+---@param axis? integer without it over all elements, in row-major order
+---@return attune.Tensor i64, from 1: the first of equals; NaN counts as the largest
+function Tensor:argmax(axis) end
+---@param axis? integer
+---@return attune.Tensor i64, from 1; NaN counts as the smallest
+function Tensor:argmin(axis) end
+---@param k integer
+---@param axis? integer the last
+---@return attune.Tensor values the k largest, in descending order
+---@return attune.Tensor indices i64, from 1
+function Tensor:topk(k, axis) end
+---@param axis integer
+---@return attune.Tensor the sum of all elements up to each
+function Tensor:cumsum(axis) end
+--- Comparisons broadcast; the result is i8, of 0 and 1.
+---@param x attune.operand
+---@return attune.Tensor
+function Tensor:lt(x) end
+---@param x attune.operand
+---@return attune.Tensor
+function Tensor:le(x) end
+---@param x attune.operand
+---@return attune.Tensor
+function Tensor:gt(x) end
+---@param x attune.operand
+---@return attune.Tensor
+function Tensor:ge(x) end
+---@param x attune.operand
+---@return attune.Tensor
+function Tensor:eq(x) end
+---@param x attune.operand
+---@return attune.Tensor
+function Tensor:ne(x) end
+---@param indices integer[]|attune.Tensor [n], from 1, negative from the end
+---@param axis? integer 1
+---@return attune.Tensor
+function Tensor:take(indices, axis) end
+--- result[i][j] = self[i][indices[i][j]] for axis 2 of two.
+---@param axis integer
+---@param indices table|attune.Tensor shaped as the result, from 1
+---@return attune.Tensor
+function Tensor:gather(axis, indices) end
+---@return attune.Tensor a copy with memory of its own
+function Tensor:clone() end
+--- Writes in place, also into a view. t[i] = x writes into t[i].
+---@param x attune.operand broadcasts
+---@return attune.Tensor itself
+function Tensor:copy(x) end
+---@param x number
+---@return attune.Tensor itself
+function Tensor:fill(x) end
 ---@return attune.Tensor
 function Tensor:exp() end
 ---@return attune.Tensor
@@ -110,6 +164,22 @@ function attune.randn(shape, options) end
 ---@param options? {seed?: integer, dtype?: attune.dtype, low?: number, high?: number}
 ---@return attune.Tensor
 function attune.uniform(shape, options) end
+--- Joins tensors along an axis, in which alone they may differ.
+---@param tensors attune.Tensor[]
+---@param axis? integer 1
+---@return attune.Tensor
+function attune.cat(tensors, axis) end
+--- Joins tensors of one shape along a new axis.
+---@param tensors attune.Tensor[]
+---@param axis? integer of the result; 1
+---@return attune.Tensor
+function attune.stack(tensors, axis) end
+--- a where the condition is not 0, else b; all broadcast.
+---@param condition attune.Tensor of any dtype
+---@param a attune.operand
+---@param b attune.operand
+---@return attune.Tensor
+function attune.where(condition, a, b) end
 --- a [.., m, k], b [.., k, n]: leading axes broadcast; any strides.
 ---@param a attune.Tensor
 ---@param b attune.Tensor
