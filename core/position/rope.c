@@ -12,6 +12,8 @@
  * - yarn: g theta_i + (1 - g) theta_i / s, with a ramp g. YaRN, sections 3.2 and 3.4.
  * - longrope: theta_i / short_i, or theta_i / long_i where L > L0. Ding et al. 2024, arXiv
  *   2402.13753.
+ * - proportional: theta_i = base^(-2 i / head_dim) / s for the first dims / 2 pairs of the whole
+ *   head, 0 for the others. As published with Gemma 4.
  * - llama3: theta_i, theta_i / s, or a blend, by wavelength. As published with Llama 3.1 (arXiv
  *   2407.21783).
  */
@@ -115,9 +117,10 @@ static attune_status positive(const char *name, double x) {
 
 static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double base) {
     if (s->type == ATTUNE_SCALING_NONE) return ATTUNE_OK;
-    if (s->type > ATTUNE_SCALING_LLAMA3)
+    if (s->type > ATTUNE_SCALING_PROPORTIONAL)
         return at_fail(ATTUNE_EVALUE, "type: expected a kind of scaling, got number %d",
                        (int)s->type);
+    if (s->type == ATTUNE_SCALING_PROPORTIONAL && s->factor == 0) s->factor = 1;
     if (!(s->factor >= 1) || isinf(s->factor))
         return at_fail(ATTUNE_EVALUE, "factor: expected a number of at least 1, got %g", s->factor);
     if (s->length < 0)
@@ -128,10 +131,15 @@ static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double 
         return at_fail(ATTUNE_EVALUE,
                        "dims: expected at least 4 where the base is scaled, got %lld",
                        (long long)dims);
-    const bool trained = s->type != ATTUNE_SCALING_LINEAR && s->type != ATTUNE_SCALING_NTK;
+    const bool trained = s->type != ATTUNE_SCALING_LINEAR && s->type != ATTUNE_SCALING_NTK &&
+                         s->type != ATTUNE_SCALING_PROPORTIONAL;
     if (trained && s->original < 1)
         return at_fail(ATTUNE_EVALUE, "original: expected at least 1 token, got %lld",
                        (long long)s->original);
+    if (!(s->attention_factor >= 0) || isinf(s->attention_factor)) {
+        return at_fail(ATTUNE_EVALUE, "attention_factor: expected a positive number, got %g",
+                       s->attention_factor);
+    }
     if (s->type == ATTUNE_SCALING_YARN) {
         if (s->beta_fast == 0) s->beta_fast = 32;
         if (s->beta_slow == 0) s->beta_slow = 1;
@@ -143,10 +151,6 @@ static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double 
         }
         if (!(base > 1))
             return at_fail(ATTUNE_EVALUE, "base: expected more than 1 with yarn, got %g", base);
-        if (!(s->attention_factor >= 0) || isinf(s->attention_factor)) {
-            return at_fail(ATTUNE_EVALUE, "attention_factor: expected a positive number, got %g",
-                           s->attention_factor);
-        }
         if (!isfinite(s->mscale) || !isfinite(s->mscale_all_dim))
             return at_fail(ATTUNE_EVALUE, "mscale: expected a finite number, got %g", s->mscale);
     } else if (s->type == ATTUNE_SCALING_LONGROPE) {
@@ -156,6 +160,13 @@ static attune_status check_scaling(attune_rope_scaling *s, int64_t dims, double 
                            (long long)s->original);
         AT_TRY(check_list("short", s->short_factors, s->short_count, dims / 2));
         AT_TRY(check_list("long", s->long_factors, s->long_count, dims / 2));
+        if ((s->short_mscale == 0) != (s->long_mscale == 0))
+            return at_fail(ATTUNE_EVALUE,
+                           "short_mscale: expected together with long_mscale, got only one");
+        if (s->short_mscale != 0) {
+            AT_TRY(positive("short_mscale", s->short_mscale));
+            AT_TRY(positive("long_mscale", s->long_mscale));
+        }
     } else if (s->type == ATTUNE_SCALING_LLAMA3) {
         if (s->low == 0) s->low = 1;
         if (s->high == 0) s->high = 4;
@@ -180,17 +191,19 @@ static attune_status rope_cos_sin(const attune_position *pe, const double *frequ
             (long long)*at);
     }
     const double t = in_precision(pe->angles, (double)*at);
+    const double factor = frequencies == pe->inv_freq_long ? pe->factor_long : pe->factor;
     for (int64_t i = 0; i < pe->dims / 2; i++) {
         const double angle = in_precision(pe->angles, t * frequencies[i]);
-        cosine[i] = in_precision(pe->angles, cos(angle)) * pe->factor;
-        sine[i] = in_precision(pe->angles, sin(angle)) * pe->factor;
+        cosine[i] = in_precision(pe->angles, cos(angle)) * factor;
+        sine[i] = in_precision(pe->angles, sin(angle)) * factor;
     }
     return ATTUNE_OK;
 }
 
 /* Computes the frequencies: those for calls of any length, or those for calls up to the trained
- * length and what replaces them in longer calls. */
-static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
+ * length and what replaces them in longer calls. rotated: the dims that rotate, of proportional
+ * scaling. */
+static attune_status scale(attune_position *pe, const attune_rope_scaling *s, int64_t rotated) {
     const int64_t pairs = pe->dims / 2;
     double *f = pe->inv_freq;
     /* Whether a length is fixed that lies beyond the trained one. */
@@ -226,11 +239,35 @@ static attune_status scale(attune_position *pe, const attune_rope_scaling *s) {
         }
         for (int64_t i = 0; i < pairs; i++)
             f[i] /= beyond ? s->long_factors[i] : s->short_factors[i];
-        pe->factor = s->factor > 1 ? sqrt(1 + log(s->factor) / log((double)s->original)) : 1;
+        pe->factor = s->short_mscale > 0       ? (beyond ? s->long_mscale : s->short_mscale)
+                     : s->attention_factor > 0 ? s->attention_factor
+                     : s->factor > 1           ? sqrt(1 + log(s->factor) / log((double)s->original))
+                                               : 1;
+        pe->factor_long = s->short_mscale > 0 ? s->long_mscale : pe->factor;
         break;
     case ATTUNE_SCALING_LLAMA3: llama3_frequencies(pe, s, f); break;
+    case ATTUNE_SCALING_PROPORTIONAL:
+        for (int64_t i = 0; i < pairs; i++) f[i] = i < rotated / 2 ? f[i] / s->factor : 0;
+        break;
     }
     round_all(pe, f);
+    return ATTUNE_OK;
+}
+
+static attune_status check_inv_freq(const attune_rope_options *o) {
+    if (o->scaling.type != ATTUNE_SCALING_NONE)
+        return at_fail(ATTUNE_EVALUE, "inv_freq: expected no scaling beside it, got one");
+    if (o->inv_freq_count != o->dims / 2) {
+        return at_fail(ATTUNE_EVALUE,
+                       "inv_freq: expected %lld numbers, one per pair of dims, got %lld",
+                       (long long)o->dims / 2, (long long)o->inv_freq_count);
+    }
+    for (int64_t i = 0; i < o->inv_freq_count; i++) {
+        if (!(o->inv_freq[i] >= 0) || isinf(o->inv_freq[i]))
+            return at_fail(ATTUNE_EVALUE,
+                           "inv_freq: expected numbers from 0 on, got %g at index " AT_INDEX,
+                           o->inv_freq[i], (long long)i);
+    }
     return ATTUNE_OK;
 }
 
@@ -243,10 +280,15 @@ attune_status attune_position_rope(const attune_rope_options *options, attune_po
         return at_fail(ATTUNE_EVALUE, "angles: expected f64, f32 or f16, got number %d",
                        (int)o.angles);
     attune_position *pe;
+    const int64_t rotated = o.dims;
+    if (o.scaling.type == ATTUNE_SCALING_PROPORTIONAL) o.dims = o.head_dim;
+    if (o.inv_freq) AT_TRY(check_inv_freq(&o));
     AT_TRY(at_rotary_new("rope", o.head_dim, o.dims, o.base, o.pairing, &pe));
     pe->angles = o.angles;
     pe->cos_sin = rope_cos_sin;
-    attune_status status = scale(pe, &o.scaling);
+    attune_status status = scale(pe, &o.scaling, rotated);
+    for (int64_t i = 0; i < o.dims / 2 && o.inv_freq && status == ATTUNE_OK; i++)
+        pe->inv_freq[i] = in_precision(pe->angles, o.inv_freq[i]);
     if (status != ATTUNE_OK) {
         attune_position_close(pe);
         return status;

@@ -57,22 +57,31 @@ static int scaling_type(lua_State *L, int index, const char *const *types) {
 
 /* Reads the scaling at index. Pushes what must stay until the encoding is made. */
 static void read_scaling(lua_State *L, int index, attune_rope_scaling *out) {
-    static const char *const types[] = {"linear",   "ntk",    "dynamic", "yarn",
-                                        "longrope", "llama3", NULL};
+    static const char *const types[] = {"linear",   "ntk",    "dynamic",      "yarn",
+                                        "longrope", "llama3", "proportional", NULL};
     static const char *const
         plain[] = {"type", "factor", "original", "length", NULL},
         *const yarn[] = {"type",      "factor",           "original", "length",         "beta_fast",
                          "beta_slow", "attention_factor", "mscale",   "mscale_all_dim", "truncate",
                          NULL},
-        *const longrope[] = {"type", "factor", "original", "length", "short", "long", NULL},
-        *const llama3[] = {"type", "factor", "original", "length", "low", "high", NULL};
-    static const char *const *const known[] = {plain, plain, plain, yarn, longrope, llama3};
+        *const longrope[] = {"type", "factor",           "original",     "length",      "short",
+                             "long", "attention_factor", "short_mscale", "long_mscale", NULL},
+        *const proportional[] = {"type", "factor", NULL}, *const llama3[] = {"type",     "factor",
+                                                                             "original", "length",
+                                                                             "low",      "high",
+                                                                             NULL};
+    static const char *const *const known[] = {plain,    plain,  plain,       yarn,
+                                               longrope, llama3, proportional};
     bool truncate = true;
     if (!lua_istable(L, index))
         raise_expected(L, "scaling", "a table such as {type = 'linear', factor = 8}", index);
     const int type = scaling_type(L, index, types);
     const options given = read_options(L, index, known[type]);
     out->type = (attune_scaling_type)(type + 1);
+    if (out->type == ATTUNE_SCALING_PROPORTIONAL) {
+        read_positive(L, &given, "factor", &out->factor);
+        return;
+    }
     if (!option_number(L, &given, "factor", &out->factor))
         raise_error(L, "factor: expected a number, got nil");
     if (!option_integer(L, &given, "original", 1, &out->original) &&
@@ -92,6 +101,9 @@ static void read_scaling(lua_State *L, int index, attune_rope_scaling *out) {
     case ATTUNE_SCALING_LONGROPE:
         out->short_factors = push_numbers(L, &given, "short", &out->short_count);
         out->long_factors = push_numbers(L, &given, "long", &out->long_count);
+        read_positive(L, &given, "attention_factor", &out->attention_factor);
+        read_positive(L, &given, "short_mscale", &out->short_mscale);
+        read_positive(L, &given, "long_mscale", &out->long_mscale);
         break;
     case ATTUNE_SCALING_LLAMA3:
         read_positive(L, &given, "low", &out->low);
@@ -111,6 +123,8 @@ static void read_rope(lua_State *L, const options *given, attune_rope_options *o
     out->angles = (attune_angles)angles;
     if (!lua_isnil(L, option(given, "scaling")))
         read_scaling(L, option(given, "scaling"), &out->scaling);
+    if (!lua_isnil(L, option(given, "inv_freq")))
+        out->inv_freq = push_numbers(L, given, "inv_freq", &out->inv_freq_count);
 }
 
 /* ---- making ---------------------------------------------------------------------------------- */
@@ -125,8 +139,8 @@ static void make_none(lua_State *L) {
 }
 
 static void make_rope(lua_State *L) {
-    static const char *const known[] = {"head_dim", "base",    "dims", "pairing",
-                                        "angles",   "scaling", NULL};
+    static const char *const known[] = {"head_dim", "base",    "dims",     "pairing",
+                                        "angles",   "scaling", "inv_freq", NULL};
     attune_rope_options o = {0};
     const options given = read_options(L, 2, known);
     o.head_dim = required_integer(L, &given, "head_dim");
@@ -419,8 +433,8 @@ const handle_kind position_kind = {.type = "attune.position",
 /* ---- rotating once --------------------------------------------------------------------------- */
 
 static int rope(lua_State *L) {
-    static const char *const known[] = {"base",   "dims",    "pairing", "positions",
-                                        "angles", "scaling", NULL};
+    static const char *const known[] = {"base",   "dims",    "pairing",  "positions",
+                                        "angles", "scaling", "inv_freq", NULL};
     attune_rope_options o = {0};
     lua_settop(L, 2);
     attune_tensor *x = check_tensor_of(L, 1, "x", "[batch, heads, tokens, head_dim]");

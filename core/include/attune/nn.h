@@ -108,6 +108,11 @@ ATTUNE_API attune_status attune_linear_backward(const attune_tensor *dy, const a
                                                 const attune_tensor *weight, attune_tensor *dx,
                                                 attune_tensor *dweight, attune_tensor *dbias);
 
+/* sum[ids[r]] += weights[r] rows[r] for every row r, in order: sum [tokens, n] and rows [count, n]
+ * contiguous f32, ids and weights [count]. */
+ATTUNE_API attune_status attune_add_rows(attune_tensor *sum, const attune_tensor *rows,
+                                         const int64_t *ids, const double *weights);
+
 typedef struct attune_adamw_options {
     double lr, beta1, beta2, eps, weight_decay;
     int64_t step; /* from 1 */

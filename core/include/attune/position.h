@@ -43,9 +43,11 @@ typedef enum attune_scaling_type {
                                 factor, original */
     ATTUNE_SCALING_YARN,     /* factor, original, beta_fast, beta_slow, attention_factor, mscale,
                                 mscale_all_dim, not_truncated */
-    ATTUNE_SCALING_LONGROPE, /* one factor per pair. Fields: factor, original,
-                                short_factors, long_factors */
+    ATTUNE_SCALING_LONGROPE, /* one factor per pair. Fields: factor, original, short_factors,
+                                long_factors, attention_factor, short_mscale, long_mscale */
     ATTUNE_SCALING_LLAMA3,   /* factor, original, low, high */
+    ATTUNE_SCALING_PROPORTIONAL, /* pairs and frequencies of the whole head, of which only the first
+                                    `dims` / 2 pairs rotate. Fields: factor, 0: 1 */
 } attune_scaling_type;
 
 /* How RoPE is scaled beyond the length that the model was trained at. A zero field means its
@@ -57,10 +59,13 @@ typedef struct attune_rope_scaling {
     int64_t length;   /* the length by which dynamic and longrope choose their frequencies; 0: the
                          largest position + 1 of each call */
     double beta_fast, beta_slow; /* 32, 1 */
-    double attention_factor;     /* multiplies cosines and sines; 0: computed from mscale and
-                                    mscale_all_dim, or if those are 0 too, 0.1 ln factor + 1 */
+    double attention_factor;     /* multiplies cosines and sines; 0, yarn: computed from mscale and
+                                    mscale_all_dim, or if those are 0 too, 0.1 ln factor + 1;
+                                    longrope: sqrt(1 + ln factor / ln original) */
     double mscale, mscale_all_dim;
-    bool not_truncated; /* the ends of yarn's ramp are not rounded to whole pairs */
+    double short_mscale, long_mscale; /* longrope: in place of attention_factor, for calls up to
+                                         the trained length and for longer ones */
+    bool not_truncated;               /* the ends of yarn's ramp are not rounded to whole pairs */
     const double *short_factors, *long_factors;
     int64_t short_count, long_count; /* dims / 2 each */
     double low, high;                /* 1, 4 */
@@ -75,6 +80,9 @@ typedef struct attune_rope_options {
     attune_pairing pairing;
     attune_angles angles;
     attune_rope_scaling scaling;
+    const double *inv_freq; /* [inv_freq_count], dims / 2 of them, each at least 0: in place of base
+                               and scaling; NULL: none */
+    int64_t inv_freq_count;
 } attune_rope_options;
 
 /* xPos (Sun et al. 2022, arXiv 2212.10554): RoPE whose q grows and k shrinks with the position, so

@@ -65,6 +65,24 @@ function model.hardware(name)
   return require "attune.model.hardware".get(name, 2)
 end
 
+--- Loads a model to run it: a Hugging Face folder (config.json, *.safetensors) or a GGUF file.
+---@param path string
+---@param given? {unknown?: "warn"} unknown fields of config.json become m.warnings
+---@return attune.model.Model? model nil, a message and a code where it cannot be read
+---@return string? message
+---@return any code
+function model.load(path, given)
+  if type(path) ~= "string" then
+    error(("path: expected a folder or a file, got %s"):format(options.describe(path)), 2)
+  end
+  local o = options.read(given, {"unknown"}, 2)
+  if o.unknown ~= nil and o.unknown ~= "warn" then
+    error(("unknown: expected \"warn\", got %s"):format(options.describe(o.unknown)), 2)
+  end
+  local m, message, code = require "attune.model.model_loader".load(path, o.unknown)
+  return m, message, code
+end
+
 --- A tokenizer from a tokenizer.json, a folder that holds one, or a GGUF file.
 ---@param path string
 ---@return attune.Tokenizer? tokenizer nil, a message and perhaps an errno where it cannot be read

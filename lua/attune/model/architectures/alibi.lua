@@ -1,0 +1,111 @@
+--- MPT and BLOOM: ALiBi (Press et al. 2022) in place of positions in the embeddings.
+local attune = require "attune"
+local common = require "attune.model.architectures.common"
+
+local function refuse(condition, message)
+  if condition then error("config.json: " .. message, 0) end
+end
+
+local function mpt(c)
+  local a = c.attn_config
+  local n, heads = c.hidden_size, c.num_attention_heads
+  local d = common.head_dim {hidden_size = n, num_attention_heads = heads}
+  refuse(not c.no_bias, "no_bias: expected true, got false")
+  refuse(a.alibi == false, "attn_config.alibi: expected true, got false")
+  refuse(a.qk_ln, "attn_config.qk_ln: expected false, got true")
+  refuse(a.prefix_lm, "attn_config.prefix_lm: expected false, got true")
+  refuse(a.attn_type and a.attn_type ~= "multihead_attention",
+    "attn_config.attn_type: expected multihead_attention")
+  refuse(c.logit_scale, "logit_scale: expected null")
+  local score = attune.position("alibi", {heads = heads, max_bias = a.alibi_bias_max or 8}).score
+  local function norm(name) return common.layer_norm(name, n, c.layer_norm_epsilon, false) end
+  return {
+    vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
+    embedding = {name = "wte"},
+    blocks = common.blocks(c.num_hidden_layers, function(i)
+      local at = ("blocks.%d."):format(i)
+      return {
+        norm1 = norm(at .. "norm_1"), norm2 = norm(at .. "norm_2"),
+        attention = {
+          form = "joined", heads = heads, kv_heads = heads, head_dim = d, score = score,
+          scale = a.softmax_scale, clip = a.clip_qkv,
+          qkv = {name = at .. "attn.Wqkv", inputs = n, outputs = 3 * n},
+          o = {name = at .. "attn.out_proj", inputs = n, outputs = n},
+        },
+        mlp = common.plain_mlp(
+          {hidden_size = n, intermediate_size = c.expansion_ratio * n}, "gelu",
+          at .. "ffn.up_proj", at .. "ffn.down_proj"
+        ),
+      }
+    end),
+    norm = norm "norm_f",
+    head = {name = "=lm_head", tied = c.tie_word_embeddings},
+  }
+end
+
+local function bloom(c)
+  local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
+  refuse(c.apply_residual_connection_post_layernorm,
+    "apply_residual_connection_post_layernorm: expected false, got true")
+  local score = attune.position("alibi", {heads = heads}).score
+  local function norm(name) return common.layer_norm(name, n, c.layer_norm_epsilon) end
+  return {
+    vocab = c.vocab_size, width = n, context = c.seq_length or 2048,
+    embedding = {name = "word_embeddings", norm = norm "word_embeddings_layernorm"},
+    blocks = common.blocks(c.num_hidden_layers, function(i)
+      local at = ("h.%d."):format(i)
+      return {
+        norm1 = norm(at .. "input_layernorm"), norm2 = norm(at .. "post_attention_layernorm"),
+        attention = {
+          form = "grouped", heads = heads, kv_heads = heads, head_dim = d, score = score,
+          qkv = {
+            name = at .. "self_attention.query_key_value", inputs = n, outputs = 3 * n, bias = true,
+          },
+          o = {name = at .. "self_attention.dense", inputs = n, outputs = n, bias = true},
+        },
+        mlp = common.plain_mlp({hidden_size = n}, "gelu_new", at .. "mlp.dense_h_to_4h",
+          at .. "mlp.dense_4h_to_h", true),
+      }
+    end),
+    norm = norm "ln_f",
+    head = {name = "=lm_head", tied = c.tie_word_embeddings},
+  }
+end
+
+return {
+  mpt = {
+    fields = {
+      hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
+      vocab_size = "integer", max_position_embeddings = {"integer", 2048},
+      expansion_ratio = {"integer", 4}, layer_norm_epsilon = {"number", 1e-5},
+      no_bias = {"boolean", true}, attn_config = {"table", {}}, logit_scale = {"any"},
+      tie_word_embeddings = {"boolean", true}, eos_token_id = {"any"},
+    },
+    aliases = {
+      d_model = "hidden_size", n_heads = "num_attention_heads", n_layers = "num_hidden_layers",
+      max_seq_len = "max_position_embeddings",
+    },
+    ignored = {
+      learned_pos_emb = true, norm_type = true, init_device = true, embedding_fraction = true,
+      verbose = true, init_config = true,
+    },
+    prefixes = {"transformer.", ""}, probe = "wte.weight", describe = mpt,
+  },
+  bloom = {
+    fields = {
+      hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
+      vocab_size = "integer", seq_length = {"integer"}, layer_norm_epsilon = {"number", 1e-5},
+      apply_residual_connection_post_layernorm = {"boolean", false},
+      tie_word_embeddings = {"boolean", true}, eos_token_id = {"any"},
+    },
+    aliases = {
+      n_embed = "hidden_size", n_layer = "num_hidden_layers", n_head = "num_attention_heads",
+    },
+    ignored = {
+      offset_alibi = true, skip_bias_add = true, skip_bias_add_qkv = true, slow_but_exact = true,
+      attention_softmax_in_fp32 = true, bias_dropout_fusion = true,
+      masked_softmax_fusion = true, unk_token_id = true,
+    },
+    prefixes = {"transformer.", ""}, probe = "word_embeddings.weight", describe = bloom,
+  },
+}

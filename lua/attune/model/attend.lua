@@ -1,0 +1,213 @@
+--- The attention of a block: projections, norms of q and k, rotation, and attune.attention or a
+--- cache.
+local attune = require "attune"
+local core = require "attune.core"
+local json = require "attune.util.json"
+local layers = require "attune.model.layers"
+
+local attend = {}
+
+local normalise, apply = layers.normalise, layers.apply
+
+-- ---- projections --------------------------------------------------------------------------------
+
+-- Every form gives q, k, v as [batch, tokens, heads, dim]. v may be k before its norm.
+local forms = {}
+
+forms.separate = {
+  make = function(w, a, spec)
+    a.q = layers.linear(w, spec.q)
+    if not a.shares then
+      a.k = layers.linear(w, spec.k)
+      a.v = spec.v and layers.linear(w, spec.v)
+    end
+  end,
+  run = function(a, x, batch, tokens)
+    local q = apply(a.q, x)
+    if a.flat_norm then q = normalise(a.q_norm, q) end
+    q = q:view(batch, tokens, a.heads, a.head_dim)
+    if a.shares then return q end
+    local k = apply(a.k, x)
+    if a.flat_norm then k = normalise(a.k_norm, k) end
+    k = k:view(batch, tokens, a.kv_heads, a.head_dim)
+    if not a.v then return q, k, k end
+    return q, k, apply(a.v, x):view(batch, tokens, a.kv_heads, a.v_head_dim)
+  end,
+}
+
+-- One matrix: all heads of q, then of k, then of v.
+forms.joined = {
+  make = function(w, a, spec) a.qkv = layers.linear(w, spec.qkv) end,
+  run = function(a, x, batch, tokens)
+    local h, k = a.heads, a.kv_heads
+    local y = apply(a.qkv, x)
+    if a.clip then y = layers.clamp(y, -a.clip, a.clip) end
+    y = y:view(batch, tokens, h + 2 * k, a.head_dim)
+    return y:slice(3, 1, h), y:slice(3, h + 1, h + k), y:slice(3, h + k + 1, h + 2 * k)
+  end,
+}
+
+-- One matrix: for each kv head its heads of q, then k, then v.
+forms.grouped = {
+  make = forms.joined.make,
+  run = function(a, x, batch, tokens)
+    local group = a.heads // a.kv_heads
+    local y = apply(a.qkv, x):view(batch, tokens, a.kv_heads, group + 2, a.head_dim)
+    local function part(first, last)
+      return y:slice(4, first, last):contiguous()
+        :view(batch, tokens, a.kv_heads * (last - first + 1), a.head_dim)
+    end
+    return part(1, group), part(group + 1, group + 1), part(group + 2, group + 2)
+  end,
+}
+
+-- Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1), K and V expanded. The
+-- part of a head that rotates comes first here, which leaves q . k as it is.
+forms.latent = {
+  make = function(w, a, spec)
+    a.rope_dim, a.nope_dim = spec.rope_dim, a.head_dim - spec.rope_dim
+    a.latent = spec.latent
+    if spec.q_a then
+      a.q_a, a.q_a_norm = layers.linear(w, spec.q_a), layers.norm(w, spec.q_a_norm)
+    end
+    a.q = layers.linear(w, spec.q)
+    a.kv_a, a.kv_a_norm = layers.linear(w, spec.kv_a), layers.norm(w, spec.kv_a_norm)
+    a.kv_b = layers.linear(w, spec.kv_b)
+  end,
+  run = function(a, x, batch, tokens)
+    local from = a.q_a and normalise(a.q_a_norm, apply(a.q_a, x)) or x
+    local q = apply(a.q, from):view(batch, tokens, a.heads, a.head_dim)
+    q = core._join(q:slice(4, a.nope_dim + 1, a.head_dim), q:slice(4, 1, a.nope_dim))
+    local down = apply(a.kv_a, x)
+    local latent = normalise(a.kv_a_norm, down:slice(2, 1, a.latent):contiguous())
+    local rotated = down:slice(2, a.latent + 1, a.latent + a.rope_dim):contiguous()
+      :view(batch, tokens, 1, a.rope_dim):expand(batch, tokens, a.heads, a.rope_dim)
+    local up = apply(a.kv_b, latent):view(batch, tokens, a.heads, a.nope_dim + a.v_head_dim)
+    local k = core._join(rotated, up:slice(4, 1, a.nope_dim))
+    return q, k, up:slice(4, a.nope_dim + 1, a.nope_dim + a.v_head_dim)
+  end,
+}
+
+-- ---- making -------------------------------------------------------------------------------------
+
+-- A norm with a weight per head and dim, as a norm without weights and a factor.
+local function head_norm(w, spec)
+  if not spec or not spec.per_head then return spec and layers.norm(w, spec) end
+  local norm = layers.norm(w, {kind = spec.kind, eps = spec.eps, n = spec.n})
+  if type(spec.per_head) == "table" then -- a tensor per head
+    norm.factors = {}
+    for h, name in ipairs(spec.per_head) do norm.factors[h] = w:get(name, {spec.n}):tolist() end
+    norm.factor = attune.tensor(norm.factors)
+  else
+    norm.factor = w:get(spec.name .. ".weight", {spec.per_head, spec.n})
+  end
+  return norm
+end
+
+local function over_heads(norm, x)
+  if not norm then return x end
+  x = normalise(norm, x)
+  return norm.factor and x * norm.factor or x
+end
+
+-- The rotation of these options, one for all blocks that have the same. LongRoPE has two, for texts
+-- up to the trained length and for longer ones: whoever runs the model says which.
+local function rotations(w, options)
+  w.rotations = w.rotations or {}
+  local key = json.encode(options)
+  if not w.rotations[key] then
+    local scaling = options.scaling
+    if scaling and scaling.type == "longrope" then
+      local function of_length(length)
+        local copy, fixed = {}, {}
+        for name, value in pairs(options) do copy[name] = value end
+        for name, value in pairs(scaling) do fixed[name] = value end
+        copy.scaling, fixed.length = fixed, length
+        return attune.position("rope", copy)
+      end
+      w.rotations[key] = {of_length(scaling.original), of_length(scaling.original + 1)}
+      w.switches_at = scaling.original
+    else
+      w.rotations[key] = {attune.position("rope", options)}
+    end
+  end
+  return table.unpack(w.rotations[key])
+end
+
+--- The attention that a description gives.
+---@param w table weights
+---@param spec table {form, heads, kv_heads, head_dim, v_head_dim, scale, softcap, window, rope,
+---  score, sinks, q_norm, k_norm, v_norm, flat_norm, shares = number of the block whose keys are
+---  used, and what the form needs}
+function attend.new(w, spec)
+  local a = {
+    heads = spec.heads, kv_heads = spec.kv_heads, head_dim = spec.head_dim,
+    v_head_dim = spec.v_head_dim or spec.head_dim, window = spec.window, shares = spec.shares,
+    flat_norm = spec.flat_norm, clip = spec.clip, keeps = spec.keeps,
+    form = forms[spec.form],
+  }
+  if spec.rope then a.rope, a.rope_long = rotations(w, spec.rope) end
+  if a.heads % a.kv_heads ~= 0 then
+    error(("config.json: expected kv heads that divide %d heads, got %d"):format(
+      a.heads, a.kv_heads), 0)
+  end
+  a.form.make(w, a, spec)
+  a.q_norm = head_norm(w, spec.q_norm)
+  if not a.shares then
+    a.k_norm, a.v_norm = head_norm(w, spec.k_norm), head_norm(w, spec.v_norm)
+  end
+  a.o = layers.linear(w, spec.o)
+  a.options = {
+    causal = spec.causal ~= false, scale = spec.scale, softcap = spec.softcap, score = spec.score,
+    sinks = spec.sinks and w:get(spec.sinks, {spec.heads}),
+  }
+  return a
+end
+
+-- ---- running ------------------------------------------------------------------------------------
+
+local function with_cache(a, q, k, v, call, i)
+  local cache = call.caches[a.shares or i]
+  local rope = call.long and a.rope_long or a.rope
+  if not a.shares then cache:append(k, v, {rotate = rope, counts = call.counts}) end
+  local o = a.options
+  return cache:attend(q, {
+    scale = o.scale, softcap = o.softcap, score = o.score, sinks = o.sinks, rotate = rope,
+    window = not cache.window and a.window or nil,
+  })
+end
+
+local function without_cache(a, q, k, v, call, i)
+  if a.shares then
+    k, v = table.unpack(call.kept[a.shares])
+  elseif a.keeps then
+    call.kept = call.kept or {}
+    call.kept[i] = {k, v}
+  end
+  local o = a.options
+  return attune.attention(q, k, v, {
+    causal = o.causal, window = a.window, scale = o.scale, softcap = o.softcap, score = o.score,
+    sinks = o.sinks, rotate = call.long and a.rope_long or a.rope,
+  })
+end
+
+--- x [tokens of all rows, width] -> the same.
+---@param a table from attend.new
+---@param x attune.Tensor
+---@param call table see decoder:run
+---@param i integer the number of the block
+function attend.run(a, x, call, i)
+  local batch, tokens = call.batch, call.tokens
+  local q, k, v = a.form.run(a, x, batch, tokens)
+  if not a.flat_norm then
+    q = over_heads(a.q_norm, q)
+    v = v and over_heads(a.v_norm, v)
+    k = k and over_heads(a.k_norm, k)
+  end
+  q, k, v = q:transpose(2, 3), k and k:transpose(2, 3), v and v:transpose(2, 3)
+  local o = (call.caches and with_cache or without_cache)(a, q, k, v, call, i)
+  o = o:transpose(2, 3):contiguous():view(batch * tokens, a.heads * a.v_head_dim)
+  return apply(a.o, o)
+end
+
+return attend

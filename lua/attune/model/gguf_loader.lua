@@ -1,0 +1,102 @@
+--- GGUF files as models: their metadata become the configuration, and their names the names, that
+--- Hugging Face's files have. llama.cpp's conversion has permuted the rows of q and k of LLaMA, so
+--- that pairs of neighbouring dims rotate.
+local gguf_loader = {}
+
+-- {pairing of the rotation, model_type}. Others are an error.
+local kinds = {
+  llama = {"interleaved", "llama"}, qwen2 = {"half", "qwen2"}, qwen3 = {"half", "qwen3"},
+}
+
+local names = {
+  ["model.embed_tokens"] = "token_embd", ["model.norm"] = "output_norm", ["lm_head"] = "output",
+}
+local names_in_layer = {
+  input_layernorm = "attn_norm", post_attention_layernorm = "ffn_norm",
+  ["self_attn.q_proj"] = "attn_q", ["self_attn.k_proj"] = "attn_k",
+  ["self_attn.v_proj"] = "attn_v", ["self_attn.o_proj"] = "attn_output",
+  ["self_attn.q_norm"] = "attn_q_norm", ["self_attn.k_norm"] = "attn_k_norm",
+  ["mlp.gate_proj"] = "ffn_gate", ["mlp.up_proj"] = "ffn_up", ["mlp.down_proj"] = "ffn_down",
+}
+local layer_names_of = {}
+for name, stored in pairs(names_in_layer) do layer_names_of[stored] = name end
+local names_of = {}
+for name, stored in pairs(names) do names_of[stored] = name end
+
+local function stored_name(name)
+  local layer, part, kind = name:match "^model%.layers%.(%d+)%.(.+)%.(%a+)$"
+  if layer and names_in_layer[part] then
+    return ("blk.%s.%s.%s"):format(layer, names_in_layer[part], kind)
+  end
+  part, kind = name:match "^(.+)%.(%a+)$"
+  return part and names[part] and names[part] .. "." .. kind or name
+end
+
+local function published_name(stored)
+  local layer, part, kind = stored:match "^blk%.(%d+)%.(.+)%.(%a+)$"
+  if layer and layer_names_of[part] then
+    return ("model.layers.%s.%s.%s"):format(layer, layer_names_of[part], kind)
+  end
+  part, kind = stored:match "^(.+)%.(%a+)$"
+  return part and names_of[part] and names_of[part] .. "." .. kind or stored
+end
+
+--- The open file under published names.
+---@param file attune.File
+function gguf_loader.renamed(file)
+  local list = {}
+  for i, stored in ipairs(file.names) do list[i] = published_name(stored) end
+  return {
+    names = list,
+    info = function(_, name) return file:info(stored_name(name)) end,
+    read = function(_, name, dtype) return file:read(stored_name(name), dtype) end,
+  }
+end
+
+local function rope_scaling(m, at)
+  local kind = m[at .. "rope.scaling.type"]
+  if not kind or kind == "none" then return nil end
+  if kind ~= "linear" and kind ~= "yarn" then
+    error(("%srope.scaling.type: expected none, linear or yarn, got '%s'"):format(
+      at, tostring(kind)), 0)
+  end
+  return {
+    type = kind, factor = m[at .. "rope.scaling.factor"],
+    original_max_position_embeddings = kind == "yarn"
+      and m[at .. "rope.scaling.original_context_length"] or nil,
+  }
+end
+
+--- The configuration that the metadata describe, as config.json would say it, and the pairing of
+--- the rotation. Raises, without a position, where the architecture is not supported.
+---@param m table<string, any> metadata
+---@param file table from renamed
+---@return table config
+---@return string pairing
+function gguf_loader.config(m, file)
+  local architecture = m["general.architecture"]
+  local kind = kinds[architecture]
+  if not kind then
+    error(("general.architecture: expected llama, qwen2 or qwen3, got '%s'"):format(
+      tostring(architecture)), 0)
+  end
+  local at = architecture .. "."
+  local tokens = m["tokenizer.ggml.tokens"]
+  local embedding = file:info "model.embed_tokens.weight"
+  return {
+    model_type = kind[2], hidden_size = m[at .. "embedding_length"],
+    intermediate_size = m[at .. "feed_forward_length"],
+    num_hidden_layers = m[at .. "block_count"],
+    num_attention_heads = m[at .. "attention.head_count"],
+    num_key_value_heads = m[at .. "attention.head_count_kv"],
+    head_dim = m[at .. "attention.key_length"],
+    rms_norm_eps = m[at .. "attention.layer_norm_rms_epsilon"],
+    max_position_embeddings = m[at .. "context_length"],
+    rope_theta = m[at .. "rope.freq_base"], rope_scaling = rope_scaling(m, at),
+    vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"] or tokens and #tokens,
+    tie_word_embeddings = file:info "lm_head.weight" == nil,
+    eos_token_id = m["tokenizer.ggml.eos_token_id"],
+  }, kind[1]
+end
+
+return gguf_loader

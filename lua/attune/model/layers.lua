@@ -1,0 +1,120 @@
+--- What the blocks of a decoder consist of: linear layers, norms, activations and mixtures of
+--- experts, over rows x [tokens, width] in f32.
+local core = require "attune.core"
+
+local layers = {}
+
+-- ---- linear -------------------------------------------------------------------------------------
+
+--- y = x w' + b.
+---@param w table weights (attune.model.weights)
+---@param spec {name: string, inputs: integer, outputs: integer, bias?: boolean|string,
+---  transposed?: boolean} transposed: the file has [inputs, outputs]
+function layers.linear(w, spec)
+  local shape = spec.transposed and {spec.inputs, spec.outputs} or {spec.outputs, spec.inputs}
+  local weight = w:get(spec.name .. (spec.suffix or ".weight"), shape)
+  local bias
+  if spec.bias then
+    local name = type(spec.bias) == "string" and spec.bias or spec.name .. ".bias"
+    bias = w:get(name, {spec.outputs})
+  end
+  return layers.linear_of(spec.transposed and weight:transpose(1, 2) or weight, bias)
+end
+
+--- The same from tensors: matrix [outputs, inputs].
+function layers.linear_of(matrix, bias) return {matrix = matrix, bias = bias} end
+
+function layers.apply(linear, x)
+  return core._linear(x, linear.matrix, linear.bias)
+end
+local apply = layers.apply
+
+-- ---- norms --------------------------------------------------------------------------------------
+
+--- LayerNorm or RMSNorm over the last axis.
+---@param w table weights
+---@param spec {name?: string, kind: "layer"|"rms", eps: number, n: integer, bias?: boolean,
+---  plus_one?: boolean} without a name: no weights; plus_one: the file has the weights less one
+function layers.norm(w, spec)
+  local weight = spec.name and w:get(spec.name .. ".weight", {spec.n})
+  if spec.plus_one then weight = weight + 1 end
+  return {
+    weight = weight, bias = spec.bias and w:get(spec.name .. ".bias", {spec.n}) or nil,
+    eps = spec.eps, centred = spec.kind == "layer",
+  }
+end
+
+function layers.normalise(norm, x)
+  local y
+  if norm.centred then
+    y = core._layer_norm(x, norm.weight, norm.bias, norm.eps)
+  else
+    y = core._rms_norm(x, norm.weight, norm.eps)
+  end
+  return y
+end
+
+-- ---- activations --------------------------------------------------------------------------------
+
+local function gelu(x) return x:gelu() end
+local function gelu_tanh(x) return x:gelu_tanh() end
+local function silu(x) return x:silu() end
+local activations = {
+  gelu = gelu, gelu_python = gelu, gelu_new = gelu_tanh,
+  gelu_fast = gelu_tanh, gelu_pytorch_tanh = gelu_tanh,
+  gelu_tanh = gelu_tanh, silu = silu, swish = silu,
+  relu = function(x) return x:relu() end,
+  quick_gelu = function(x) return x * (x * 1.702):sigmoid() end,
+}
+
+--- The activation of a published name; raises, without a position, where it is unknown.
+function layers.activation(name)
+  if not activations[name] then
+    error(("config.json: expected an activation such as gelu, gelu_new, silu or relu, got '%s'")
+      :format(tostring(name)), 0)
+  end
+  return name
+end
+
+function layers.activate(name, x) return activations[name](x) end
+
+local function clamp(x, low, high)
+  if low then x = (x + low + (x - low):abs()) * 0.5 end
+  return (x + high - (x - high):abs()) * 0.5
+end
+layers.clamp = clamp
+
+--- activation(gate) up
+local function gated(activation, gate, up)
+  if activation == "silu" or activation == "swish" then return core._swiglu(gate, up) end
+  return activations[activation](gate) * up
+end
+
+-- ---- perceptrons --------------------------------------------------------------------------------
+
+--- down(f(up x)), or down(f(gate x) up x). gate_up: both from one matrix, the gate first.
+---@param w table weights
+---@param spec {activation: string, up?: table, gate?: table, gate_up?: table, down: table}
+function layers.mlp(w, spec)
+  local mlp = {activation = spec.activation, down = layers.linear(w, spec.down)}
+  for _, name in ipairs {"up", "gate", "gate_up"} do
+    if spec[name] then mlp[name] = layers.linear(w, spec[name]) end
+  end
+  return mlp
+end
+
+function layers.run_mlp(mlp, x)
+  local h
+  if mlp.gate_up then
+    local both = apply(mlp.gate_up, x)
+    local half = both.shape[2] // 2
+    h = gated(mlp.activation, both:slice(2, 1, half), both:slice(2, half + 1, 2 * half))
+  elseif mlp.gate then
+    h = gated(mlp.activation, apply(mlp.gate, x), apply(mlp.up, x))
+  else
+    h = activations[mlp.activation](apply(mlp.up, x))
+  end
+  return apply(mlp.down, h)
+end
+
+return layers

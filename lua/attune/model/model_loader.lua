@@ -1,0 +1,121 @@
+--- model.load: a Hugging Face folder or a GGUF file becomes a model that runs.
+local attune = require "attune"
+local architectures = require "attune.model.architectures"
+local decoder = require "attune.model.decoder"
+local files = require "attune.util.files"
+local gguf_loader = require "attune.model.gguf_loader"
+local published_config = require "attune.model.published_config"
+local running = require "attune.model.running"
+local suggest = require "attune.util.suggest"
+local weights = require "attune.model.weights"
+
+local loader = {}
+
+-- A configuration is small; a tokenizer's file, which is not read here, may be large.
+local max_config = 10 << 20
+
+local function is_file(path)
+  local stat = require "luv".fs_stat(path)
+  return stat ~= nil and stat.type == "file"
+end
+
+local function open_tensors(folder)
+  for _, name in ipairs {"model.safetensors", "model.safetensors.index.json"} do
+    if is_file(folder .. "/" .. name) then return attune.open(folder .. "/" .. name) end
+  end
+  return nil, folder .. ": expected model.safetensors or model.safetensors.index.json", "ENOENT"
+end
+
+local function read_config(path)
+  local text, message, code = files.read(path, max_config)
+  if not text then return nil, message, code end
+  local config, why = published_config.decode(text, path)
+  if not config then return nil, why, "EFORMAT" end
+  return config
+end
+
+local function architecture_of(config)
+  local found = architectures.get(config.model_type)
+  if not found then
+    error(("config.json: unknown model_type '%s'; %s"):format(
+      tostring(config.model_type), suggest(tostring(config.model_type), architectures.names())), 0)
+  end
+  return found
+end
+
+-- Builds the model. Errors are texts, or tables of a file's failure.
+local function build(config, file, unknown, change)
+  local architecture = architecture_of(config)
+  local c, warnings = published_config.read(config, architecture, unknown)
+  if change then change(c) end
+  local w = weights.new(file, architecture.prefixes, architecture.probe)
+  w:ignore(architecture.unused or {})
+  local description = architecture.describe(c)
+  if description.head.tied then w:ignore {"^lm_head%.weight$"} end
+  local network = (architecture.network or decoder).new(w, description)
+  w:finish()
+  return running.new {
+    network = network, description = description, config = config, warnings = warnings,
+    eos = c.eos_token_id,
+  }
+end
+
+-- What build made, or nil, a message and a code.
+local function result_of(path, ok, result)
+  if ok then return result end
+  if type(result) == "table" then return nil, result.message, result.code end
+  -- An error of Lua itself is not one of the file.
+  if type(result) ~= "string" or result:find "^%S+%.lua:%d+:" then error(result, 0) end
+  return nil, ("%s: %s"):format(path, result), "EFORMAT"
+end
+
+-- A folder with config.json and *.safetensors.
+local function load_folder(path, unknown)
+  local config, message, code = read_config(path .. "/config.json")
+  if not config then return nil, message, code end
+  local file, why, kind = open_tensors(path)
+  if not file then return nil, why, kind end
+  local m
+  m, message, code = result_of(path, pcall(build, config, file, unknown))
+  file:close()
+  if m and is_file(path .. "/tokenizer.json") then m.tokenizer_path = path .. "/tokenizer.json" end
+  return m, message, code
+end
+
+-- LLaMA 3's scaling comes as a factor per pair of dims.
+local function rope_factors(file)
+  local factors = file:info "rope_freqs.weight" and file:read("rope_freqs.weight", "f32")
+  return factors and factors:tolist()
+end
+
+local function load_gguf(path)
+  local file, message, code = attune.open(path)
+  if not file then return nil, message, code end
+  local renamed = gguf_loader.renamed(file)
+  local function make()
+    local config, pairing = gguf_loader.config(file.metadata, renamed)
+    return build(config, renamed, nil, function(c)
+      c.pairing, c.rope_factors = pairing, rope_factors(file)
+    end)
+  end
+  local m
+  m, message, code = result_of(path, pcall(make))
+  file:close()
+  if m then m.tokenizer_path = path end
+  return m, message, code
+end
+
+--- A Hugging Face folder (config.json, *.safetensors) or a GGUF file.
+---@param path string
+---@param unknown? "warn"
+---@return attune.model.Model?
+---@return string? message
+---@return any code
+function loader.load(path, unknown)
+  local stat = require "luv".fs_stat(path)
+  if not stat then return nil, path .. ": expected a folder or a GGUF file, got none", "ENOENT" end
+  if stat.type == "directory" then return load_folder(path, unknown) end
+  return load_gguf(path)
+end
+
+return loader

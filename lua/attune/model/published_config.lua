@@ -1,0 +1,148 @@
+--- Reads the config.json of a published model by the table of its architecture.
+---
+--- The table names every field that has an effect at inference, with its kind and its default. A
+--- field that it does not name is an error, unless it is on the list of fields without effect or
+--- says nothing (null, false, 0, empty).
+local json = require "attune.util.json"
+local suggest = require "attune.util.suggest"
+
+local published = {}
+
+-- Fields without effect on what a model computes at inference.
+local ignored = {}
+for name in ([[
+  architectures auto_map torch_dtype dtype transformers_version use_cache _name_or_path model_type
+  attention_dropout attn_pdrop embd_pdrop resid_pdrop emb_pdrop hidden_dropout embedding_dropout
+  residual_dropout dropout dropout_rate classifier_dropout attention_probs_dropout_prob
+  hidden_dropout_prob summary_activation summary_first_dropout summary_proj_to_labels summary_type
+  summary_use_proj initializer_range initializer_factor bos_token_id pad_token_id sep_token_id
+  unk_token_id mask_token_id output_router_logits router_aux_loss_coef aux_loss_alpha seq_aux
+  router_jitter_noise pretraining_tp ep_size cache_implementation task_specific_params id2label
+  label2id problem_type gradient_checkpointing use_return_dict return_dict output_attentions
+  output_hidden_states torchscript use_bfloat16 pruned_heads tokenizer_class prefix finetuning_task
+  keys_to_ignore_at_inference chunk_size_feed_forward is_decoder add_cross_attention max_length
+  min_length do_sample early_stopping num_beams num_return_sequences length_penalty temperature
+  top_k top_p typical_p repetition_penalty no_repeat_ngram_size bad_words_ids forced_bos_token_id
+  forced_eos_token_id suppress_tokens begin_suppress_tokens remove_invalid_values
+  exponential_decay_length_penalty diversity_penalty encoder_no_repeat_ngram_size num_beam_groups
+  output_scores return_dict_in_generate tf_legacy_loss tie_encoder_decoder
+  cross_attention_hidden_size _attn_implementation _attn_implementation_autoset _commit_hash
+]]):gmatch "%S+" do
+  ignored[name] = true
+end
+
+local function is_empty(value)
+  if type(value) == "table" then return next(value) == nil end
+  return value == false or value == 0 or value == ""
+end
+
+local function describe(value)
+  if type(value) == "table" then return "a table" end
+  return type(value) == "string" and ("'%s'"):format(value) or tostring(value)
+end
+
+local kinds = {
+  integer = function(x) return type(x) == "number" and math.tointeger(x) and x >= 0 end,
+  number = function(x) return type(x) == "number" end,
+  boolean = function(x) return type(x) == "boolean" end,
+  text = function(x) return type(x) == "string" end,
+  table = function(x) return type(x) == "table" end,
+  any = function() return true end,
+}
+
+--- Whether two values that came from JSON are equal.
+local function equal(a, b)
+  if type(a) ~= "table" or type(b) ~= "table" then return a == b end
+  for key, value in pairs(a) do
+    if not equal(value, b[key]) then return false end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then return false end
+  end
+  return true
+end
+published.equal = equal
+
+-- A value under its field's name, which may have come under another.
+local function given(config, field, aliases)
+  local value, from = config[field], field
+  for alias, target in pairs(aliases) do
+    if target == field and config[alias] ~= nil then
+      if value ~= nil and not equal(value, config[alias]) then
+        error(("config.json: '%s' is %s and '%s' is %s; expected one value"):format(
+          from, describe(value), alias, describe(config[alias])), 0)
+      end
+      value, from = config[alias], alias
+    end
+  end
+  return value, from
+end
+
+local function read_field(config, field, form, aliases)
+  local kind, default = form, nil
+  if type(form) == "table" then kind, default = form[1], form[2] end
+  local value, from = given(config, field, aliases)
+  if value == nil then
+    if type(form) ~= "table" then
+      error(("config.json: expected the field '%s', got nil"):format(field), 0)
+    end
+    return default
+  end
+  if not kinds[kind](value) then
+    error(("config.json: %s: expected %s %s, got %s"):format(
+      from, kind == "integer" and "an" or "a", kind, describe(value)), 0)
+  end
+  return kind == "integer" and math.tointeger(value) or value
+end
+
+-- Fields that the table does not know.
+local function check_unknown(config, architecture, unknown, warnings)
+  local names = {}
+  for name in pairs(architecture.fields) do names[#names + 1] = name end
+  table.sort(names)
+  for name, value in pairs(config) do
+    local known = architecture.fields[name] or (architecture.aliases or {})[name]
+      or ignored[name] or (architecture.ignored or {})[name]
+    if not known and not is_empty(value) then
+      local message = ("config.json: unknown field '%s' = %s of model_type '%s'; %s"):format(
+        name, describe(value), tostring(config.model_type), suggest(name, names))
+      if unknown ~= "warn" then
+        error(message .. "; {unknown = \"warn\"} ignores such fields", 0)
+      end
+      warnings[#warnings + 1] = message
+    end
+  end
+  table.sort(warnings)
+end
+
+--- The fields of a configuration with their defaults. Raises, without a position, where a field is
+--- missing, unknown, of another kind, or given twice with different values.
+---@param config table from JSON
+---@param architecture table {fields = {name = kind | {kind, default}}, aliases = {name = field},
+---  ignored = {name = true}}
+---@param unknown? "warn" unknown fields become warnings
+---@return table fields
+---@return string[] warnings
+function published.read(config, architecture, unknown)
+  local c, warnings = {}, {}
+  check_unknown(config, architecture, unknown, warnings)
+  for field, form in pairs(architecture.fields) do
+    c[field] = read_field(config, field, form, architecture.aliases or {})
+  end
+  return c, warnings
+end
+
+--- A JSON text that is an object; nil and a message otherwise.
+---@param text string
+---@param path string for the message
+---@return table?
+---@return string? message
+function published.decode(text, path)
+  local value, message = json.decode(text)
+  if type(value) ~= "table" then
+    return nil, ("%s: expected a JSON object, got %s"):format(path, message or describe(value))
+  end
+  return value
+end
+
+return published

@@ -1,0 +1,171 @@
+--- The rotation that a configuration asks for: rope_theta and rope_scaling as transformers 4 writes
+--- them, rope_parameters as transformers 5 does, one set for all layers or one per kind of layer.
+local equal = require "attune.model.published_config".equal
+
+local rope_config = {}
+
+--- The fields that architectures with a rotation have, for their tables.
+rope_config.fields = {
+  rope_theta = {"number"},
+  rope_scaling = {"table"},
+  rope_parameters = {"table"},
+  partial_rotary_factor = {"number"},
+  original_max_position_embeddings = {"integer"},
+}
+
+-- The fields of each kind of scaling, besides rope_type, rope_theta and partial_rotary_factor.
+local known = {
+  default = {},
+  linear = {"factor"},
+  dynamic = {"factor", "original_max_position_embeddings"},
+  yarn = {
+    "factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor",
+    "mscale", "mscale_all_dim", "truncate",
+  },
+  longrope = {
+    "factor", "original_max_position_embeddings", "short_factor", "long_factor",
+    "attention_factor", "short_mscale", "long_mscale",
+  },
+  llama3 = {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
+  proportional = {"factor"},
+}
+local renamed = {su = "longrope"}
+
+local function kind_of(set)
+  local kind = set.rope_type or set.type or "default"
+  if set.rope_type and set.type and set.rope_type ~= set.type then
+    error(("config.json: rope_type is '%s' and type is '%s'; expected one value"):format(
+      tostring(set.rope_type), tostring(set.type)), 0)
+  end
+  kind = renamed[kind] or kind
+  if not known[kind] then
+    error(("config.json: rope_type: expected default, linear, dynamic, yarn, longrope, llama3 or "
+      .. "proportional, got '%s'"):format(tostring(kind)), 0)
+  end
+  return kind
+end
+
+-- {kind, theta, partial, fields} of one set.
+local function read_set(set)
+  local kind = kind_of(set)
+  local read = {kind = kind, theta = set.rope_theta, partial = set.partial_rotary_factor}
+  local names = {rope_type = true, type = true, rope_theta = true, partial_rotary_factor = true}
+  for _, name in ipairs(known[kind]) do
+    names[name] = true
+    read[name] = set[name]
+  end
+  for name, value in pairs(set) do
+    if not names[name] and value ~= false and value ~= 0 then
+      error(("config.json: unknown field '%s' of rope_scaling of type '%s'"):format(
+        tostring(name), kind), 0)
+    end
+  end
+  return read
+end
+
+local function is_nested(parameters)
+  for _, value in pairs(parameters) do
+    if type(value) == "table" and (value.rope_type or value.rope_theta) then return true end
+  end
+  return false
+end
+
+-- What both spellings say must be the same.
+local function check_both(c, new)
+  local old = c.rope_scaling and read_set(c.rope_scaling)
+  for name, value in pairs(old or {}) do
+    if new[name] ~= nil and not equal(new[name], value) then
+      error(("config.json: rope_scaling and rope_parameters differ in '%s'"):format(name), 0)
+    end
+  end
+  if c.rope_theta and new.theta and c.rope_theta ~= new.theta then
+    error("config.json: rope_theta and rope_parameters.rope_theta differ", 0)
+  end
+end
+
+--- The sets of a configuration: {default = set}, or one per kind of layer (full_attention,
+--- sliding_attention). A set is for rope_config.options.
+---@param c table fields of the configuration
+---@return table<string, table>
+function rope_config.sets(c)
+  local parameters = c.rope_parameters
+  if parameters and next(parameters) and is_nested(parameters) then
+    local sets = {}
+    for name, set in pairs(parameters) do
+      if type(set) == "table" then sets[name] = read_set(set) end
+    end
+    return sets
+  end
+  local set
+  if parameters and next(parameters) then
+    set = read_set(parameters)
+    check_both(c, set)
+  else
+    set = read_set(c.rope_scaling or {})
+  end
+  set.theta = set.theta or c.rope_theta
+  set.partial = set.partial or c.partial_rotary_factor
+  return {default = set}
+end
+
+local function number(set, name)
+  local value = set[name]
+  if type(value) ~= "number" then
+    error(("config.json: rope_scaling: %s: expected a number, got %s"):format(
+      name, tostring(value)), 0)
+  end
+  return value
+end
+
+local scalings = {
+  default = function() return nil end,
+  linear = function(set) return {type = "linear", factor = number(set, "factor")} end,
+  -- transformers takes the length from max_position_embeddings here.
+  dynamic = function(set, original, c)
+    original = c.max_position_embeddings or original
+    return {type = "dynamic", factor = number(set, "factor"), original = original}
+  end,
+  yarn = function(set, original)
+    return {
+      type = "yarn", factor = number(set, "factor"), original = original,
+      beta_fast = set.beta_fast, beta_slow = set.beta_slow,
+      attention_factor = set.attention_factor, mscale = set.mscale,
+      mscale_all_dim = set.mscale_all_dim, truncate = set.truncate,
+    }
+  end,
+  longrope = function(set, original, c)
+    return {
+      type = "longrope", original = original,
+      factor = set.factor or math.max(1, (c.max_position_embeddings or original) / original),
+      short = set.short_factor, long = set.long_factor, attention_factor = set.attention_factor,
+      short_mscale = set.short_mscale, long_mscale = set.long_mscale,
+    }
+  end,
+  llama3 = function(set, original)
+    return {
+      type = "llama3", factor = number(set, "factor"), original = original,
+      low = number(set, "low_freq_factor"), high = number(set, "high_freq_factor"),
+    }
+  end,
+  proportional = function(set) return {type = "proportional", factor = set.factor} end,
+}
+
+--- The options of attune.position("rope", ..) of a set.
+---@param set table one of rope_config.sets
+---@param c table max_position_embeddings, original_max_position_embeddings
+---@param head_dim integer
+---@param defaults? {theta?: number, partial?: number, pairing?: string, dims?: integer}
+---@return table
+function rope_config.options(set, c, head_dim, defaults)
+  defaults = defaults or {}
+  local original = set.original_max_position_embeddings or c.original_max_position_embeddings
+    or c.max_position_embeddings
+  local partial = set.partial or defaults.partial or 1
+  local dims = defaults.dims or math.floor(head_dim * partial)
+  return {
+    head_dim = head_dim, base = set.theta or defaults.theta or 10000, dims = dims,
+    pairing = defaults.pairing or "half", scaling = scalings[set.kind](set, original, c),
+  }
+end
+
+return rope_config

@@ -1,0 +1,71 @@
+--- The tensors of a checkpoint by their names, in f32. What was taken is remembered, so that a
+--- tensor that an architecture does not know is an error and not a model that computes something
+--- else.
+local weights = {}
+weights.__index = weights
+
+--- The tensors of an open file under one of some prefixes.
+---@param file attune.File
+---@param prefixes string[] of published names, tried in this order
+---@param probe string a name that is there, without its prefix
+function weights.new(file, prefixes, probe)
+  local self = setmetatable({file = file, prefix = "", taken = {}}, weights)
+  for _, prefix in ipairs(prefixes) do
+    if file:info(prefix .. probe) then
+      self.prefix = prefix
+      break
+    end
+  end
+  return self
+end
+
+-- Names that begin with "=" have no prefix.
+local function full(self, name)
+  if name:sub(1, 1) == "=" then return name:sub(2) end
+  return self.prefix .. name
+end
+
+--- Whether the file has a tensor of that name.
+function weights:has(name) return self.file:info(full(self, name)) ~= nil end
+
+--- The tensor of that name, f32. Raises, without a position, where it is missing or has another
+--- shape.
+---@param name string
+---@param shape integer[]
+---@return attune.Tensor
+function weights:get(name, shape)
+  name = full(self, name)
+  local info = self.file:info(name)
+  if not info then error(("expected a tensor '%s', got none"):format(name), 0) end
+  local got, expected = table.concat(info.shape, ", "), table.concat(shape, ", ")
+  if got ~= expected then
+    error(("tensor '%s': expected shape [%s], got [%s]"):format(name, expected, got), 0)
+  end
+  self.taken[name] = true
+  local t, message, code = self.file:read(name, "f32")
+  if not t then error({message = message, code = code}, 0) end
+  return t
+end
+
+--- Tensors that need not be used: they are derived from others, or belong to training.
+---@param patterns string[] of whole names
+function weights:ignore(patterns)
+  for _, name in ipairs(self.file.names) do
+    for _, pattern in ipairs(patterns) do
+      if name:find(pattern) then self.taken[name] = true end
+    end
+  end
+end
+
+--- Raises where the file has a tensor that was not taken.
+function weights:finish()
+  local left = {}
+  for _, name in ipairs(self.file.names) do
+    if not self.taken[name] then left[#left + 1] = name end
+  end
+  if #left > 0 then
+    error(("expected no other tensors, got %d: '%s'"):format(#left, left[1]), 0)
+  end
+end
+
+return weights

@@ -1,0 +1,247 @@
+-- Loading models: what config.json and the tensors may say. Sessions, generation and sampling.
+local attune = require "attune"
+local files = require "attune.util.files"
+local golden = require "tests.support.golden"
+local json = require "attune.util.json"
+local model = require "attune.model"
+local run = require "tests.support.run"
+
+local source = "tests/golden/models/"
+
+-- Calls body with a copy of a model's folder whose configuration and tensors `change` has changed.
+local function with_model(name, change, body)
+  local folder = run.folder()
+  assert(files.make_folder(folder))
+  local config = json.decode(files.read(source .. name .. "/config.json"))
+  local tensors = attune.load(source .. name .. "/model.safetensors")
+  change(config, tensors)
+  assert(files.write(folder .. "/config.json", json.encode(config)))
+  assert(attune.save(folder .. "/model.safetensors", tensors))
+  local ok, why = xpcall(body, debug.traceback, folder)
+  run.remove(folder)
+  if not ok then error(why, 0) end
+end
+
+local function refused(name, change, expected)
+  with_model(name, change, function(folder)
+    local m, message, code = model.load(folder)
+    assert.is_nil(m)
+    assert.same("EFORMAT", code)
+    assert.truthy(message:find(expected, 1, true), message .. " / " .. expected)
+    assert.truthy(message:find(folder, 1, true), message)
+  end)
+end
+
+local function logits_after(name, change)
+  local logits
+  with_model(name, change, function(folder)
+    logits = assert(model.load(folder)):forward {{5, 17, 3, 90, 41}}
+  end)
+  return logits
+end
+
+describe("a configuration", function()
+  it("with an unknown field is an error, or a warning", function()
+    local function change(c) c.attention_biass = true end
+    refused("llama_tied", change,
+      "unknown field 'attention_biass' = true of model_type 'llama'; did you mean")
+    with_model("llama_tied", change, function(folder)
+      local m = assert(model.load(folder, {unknown = "warn"}))
+      assert.same(1, #m.warnings)
+      assert.truthy(m.warnings[1]:find("attention_biass", 1, true))
+      assert.has_error(function() model.load(folder, {unknown = "ignore"}) end)
+    end)
+  end)
+  it("may say nothing in unknown fields, and name code, which is not run", function()
+    with_model("llama_tied", function(c)
+      c.new1, c.new2, c.new3, c.new4 = false, 0, "", json.list()
+      c.auto_map = {AutoModel = "evil.Model"}
+    end, function(folder) assert(model.load(folder)) end)
+  end)
+  it("is read in the spelling of transformers 4 and 5", function()
+    local new = logits_after("llama_yarn", function(c)
+      local s = c.rope_scaling
+      c.rope_parameters = {
+        rope_type = "yarn", factor = s.factor, rope_theta = c.rope_theta,
+        original_max_position_embeddings = s.original_max_position_embeddings,
+      }
+      c.rope_scaling, c.rope_theta = nil, nil
+    end)
+    assert.same(0, golden.difference(new, logits_after("llama_yarn", function() end)))
+    local both = logits_after("gpt2", function(c) c.hidden_size = c.n_embd end)
+    assert.same(0, golden.difference(both, logits_after("gpt2", function() end)))
+  end)
+  it("that says one thing twice and differently is refused", function()
+    refused("gpt2", function(c) c.hidden_size = 33 end,
+      "'n_embd' is 32; expected one value")
+    refused("llama_tied", function(c) c.rope_theta = 5 end, "rope_theta and rope_parameters")
+    refused("llama_yarn", function(c) c.rope_scaling.rope_type = "linear" end,
+      "rope_type is 'linear' and type is 'yarn'")
+  end)
+  it("that lacks a field, or has one of another kind, is refused", function()
+    refused("llama_tied", function(c) c.hidden_size = nil end, "expected the field 'hidden_size'")
+    refused("llama_tied", function(c) c.hidden_size = "32" end,
+      "hidden_size: expected an integer, got '32'")
+    refused("llama_tied", function(c) c.model_type = "lama" end,
+      "unknown model_type 'lama'; did you mean 'llama'")
+    refused("llama_tied", function(c) c.rope_parameters.rope_type = "odd" end, "got 'odd'")
+    refused("llama_tied", function(c) c.num_key_value_heads = 3 end, "shape")
+    refused("llama_tied", function(c) c.hidden_act = "mish" end, "got 'mish'")
+  end)
+end)
+
+describe("the tensors of a model", function()
+  it("must all be there, with their shapes, and no others", function()
+    refused("llama_tied", function(_, t) t["model.norm.weight"] = nil end,
+      "expected a tensor 'model.norm.weight', got none")
+    refused("llama_tied", function(_, t) t["model.norm.weight"] = attune.ones {31} end,
+      "tensor 'model.norm.weight': expected shape [32], got [31]")
+    refused("llama_tied", function(_, t) t["model.layers.2.x"] = attune.ones {31} end,
+      "expected no other tensors, got 1: 'model.layers.2.x'")
+  end)
+  it("may hold a head that is tied, and what is derived", function()
+    with_model("llama_tied", function(_, t)
+      t["lm_head.weight"] = t["model.embed_tokens.weight"]:to "f32"
+      t["model.layers.0.self_attn.rotary_emb.inv_freq"] = attune.ones {4}
+    end, function(folder) assert(model.load(folder)) end)
+  end)
+end)
+
+describe("model.load", function()
+  it("tells what is missing", function()
+    local m, message = model.load "/nonexistent"
+    assert.is_nil(m)
+    assert.truthy(message:find("/nonexistent", 1, true))
+    m, message = model.load(source)
+    assert.is_nil(m)
+    assert.truthy(message:find("config.json", 1, true), message)
+    assert.has_error(function() model.load(5) end)
+  end)
+  it("refuses a GGUF file of another architecture", function()
+    local m, message = model.load "tests/golden/gguf/blocks.gguf"
+    assert.is_nil(m)
+    assert.truthy(message)
+  end)
+end)
+
+describe("a model", function()
+  local m = assert(model.load(source .. "falcon_7b"))
+  local ids = {5, 17, 3, 90, 41, 8, 23}
+  it("runs rows of different lengths", function()
+    local both = m:forward {ids, {9, 4, 2}}
+    assert.same({2, 7, 96}, both.shape)
+    local alone = m:forward {{9, 4, 2}}
+    assert.truthy(golden.difference(both:slice(1, 2, 2):slice(2, 1, 3):contiguous(), alone) < 1e-5)
+    local out = m:generate({ids, {9, 4, 2}}, {tokens = 5, stop = {}})
+    assert.same(m:generate({{9, 4, 2}}, {tokens = 5, stop = {}})[1], out[2])
+    assert.same({12, 8}, {#out[1], #out[2]})
+  end)
+  it("refuses ids that it lacks", function()
+    for expected, rows in pairs {
+      ["ids from 0 to 95, got 96"] = {{96}}, ["ids from 0 to 95, got -1"] = {{-1}},
+      ["got 'a'"] = {{"a"}}, ["got an empty one"] = {{}}, ["rows of token ids"] = {5},
+    } do
+      local ok, message = pcall(m.forward, m, rows)
+      assert.is_false(ok)
+      assert.truthy(message:find(expected, 1, true), message)
+    end
+    local gpt2 = assert(model.load(source .. "gpt2"))
+    local long = {}
+    for i = 1, 41 do long[i] = 1 end
+    local ok, message = pcall(gpt2.forward, gpt2, {long})
+    assert.is_false(ok)
+    assert.truthy(message:find("at most 40 tokens", 1, true), message)
+  end)
+  it("has sessions that go back and are full at their context", function()
+    local s = m:session {context = 8}
+    local whole = s:append(ids)
+    s:truncate(3)
+    assert.same(3, s.length)
+    local again = s:append {90, 41, 8, 23}
+    assert.truthy(golden.difference(whole:slice(2, 4, 7):contiguous(), again) < 1e-5)
+    local ok, message = pcall(s.append, s, {1, 2})
+    assert.is_false(ok)
+    assert.truthy(message:find("at most 1 more tokens in a context of 8, got 2", 1, true), message)
+    assert.has_error(function() s:truncate(8) end)
+    assert.has_error(function() m:session {batch = 2}:append {ids} end)
+    assert.has_error(function() m:session {contxt = 2} end)
+  end)
+  it("keeps its keys in other dtypes", function()
+    local exact = m:session {context = 16}:append(ids)
+    for dtype, bound in pairs {bf16 = 0.05, f16 = 0.01, i8 = 0.1} do
+      local d = golden.difference(m:session {context = 16, cache = dtype}:append(ids), exact)
+      assert.truthy(d > 0 and d < bound, ("%s: %g"):format(dtype, d))
+    end
+  end)
+  it("stops at the ids of its configuration, at others, or never", function()
+    local free = m:generate({ids}, {tokens = 24, stop = {}})[1]
+    local stop = free[#ids + 4]
+    local first
+    for i = #ids + 1, #free do first = first or free[i] == stop and i end
+    assert.same(first, #m:generate({ids}, {tokens = 24, stop = {stop}})[1])
+    assert.same(#ids + 24, #free)
+  end)
+  it("draws the same ids for the same seed, and others for another", function()
+    local function draw(o)
+      o.tokens, o.stop = 16, {}
+      return m:generate({ids}, o)[1]
+    end
+    local greedy = draw {}
+    assert.same(draw {temperature = 1, seed = 3}, draw {temperature = 1, seed = 3})
+    assert.not_same(draw {temperature = 1, seed = 3}, draw {temperature = 1, seed = 4})
+    for _, o in ipairs {
+      {temperature = 1, top_k = 1}, {temperature = 1, top_p = 1e-9}, {temperature = 1, min_p = 1},
+      {temperature = 1e-6},
+    } do
+      o.seed = 5
+      assert.same(greedy, draw(o))
+    end
+    assert.not_same(greedy, draw {repetition_penalty = 1000})
+  end)
+  it("refuses options of sampling out of range", function()
+    for name, value in pairs {
+      temperature = -1, top_k = 0, top_p = 1.5, min_p = 2, repetition_penalty = 0, seed = 0.5,
+      tokens = 0, temprature = 1,
+    } do
+      local ok, message = pcall(m.generate, m, {ids}, {[name] = value})
+      assert.is_false(ok, name)
+      assert.truthy(message:find(name, 1, true), message)
+    end
+  end)
+end)
+
+describe("sampling", function()
+  local sampling = require "attune.model.sampling"
+  it("draws in proportion to the probabilities that stay", function()
+    local logits = {math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05)}
+    local function counts(o)
+      o.temperature, o.seed = o.temperature or 1, 7
+      local s, n = sampling.new(o, 1), {0, 0, 0, 0}
+      for step = 1, 4000 do
+        local id = s:next(table.move(logits, 1, 4, 1, {}), {}, 1, step)
+        n[id + 1] = n[id + 1] + 1
+      end
+      return n
+    end
+    local function check(o, expected)
+      local n = counts(o)
+      for i, p in ipairs(expected) do
+        -- 5 standard deviations; the seed is fixed.
+        local bound = 5 * math.sqrt(4000 * p * (1 - p))
+        assert.truthy(math.abs(n[i] - 4000 * p) <= bound, ("%d: %d"):format(i, n[i]))
+      end
+    end
+    check({}, {0.5, 0.3, 0.15, 0.05})
+    check({top_k = 2}, {0.625, 0.375, 0, 0})
+    check({top_p = 0.79}, {0.625, 0.375, 0, 0})
+    check({top_p = 0.81}, {0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0})
+    check({min_p = 0.3}, {0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0})
+    check({temperature = 0.5}, {0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365})
+  end)
+  it("makes what is there already less likely", function()
+    local s = sampling.new({repetition_penalty = 2}, 1)
+    assert.same(1, s:next({4, 3, -1}, {0}, 1, 1))
+    assert.same(2, s:next({-1, -1, -1.5}, {0, 1, 1}, 1, 1))
+    assert.same(0, s:next({4, 1, -1}, {2}, 1, 1))
+  end)
+end)
