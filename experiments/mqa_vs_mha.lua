@@ -180,7 +180,7 @@ return require "attune.experiment" {
       return r:where {
         model = "llama2-7b", batch = 1, dtype = "f32", context = 8192,
       }:ratio("decode_seconds", {attention = "MHA"}, {attention = "MQA"}):above(6)
-    end},
+    end, source = "Shazeer 2019, decoder of 8 heads", paper = 12.1},
     {"With 32 heads, bf16 and 8192 tokens, MQA decodes at least 6 times as fast as MHA", function(r)
       return r:where {
         model = "llama2-7b", batch = 1, dtype = "bf16", context = 8192,

@@ -45,7 +45,7 @@ local function pope_claim(row)
       said[#said + 1] = ("batch %d: %d tokens, paper %d"):format(batch, tokens, paper[batch])
     end
     return good, table.concat(said, "; ")
-  end}
+  end, source = "Pope 2022, table 1", paper = ("%d and %d tokens"):format(paper[128], paper[512])}
 end
 
 return require "attune.experiment" {

@@ -4,6 +4,7 @@ local claims = require "attune.results.claims"
 local files = require "attune.util.files"
 local folder = require "attune.cli.folder"
 local output = require "attune.cli.output"
+local papers = require "attune.report.papers"
 local plan = require "attune.experiment.plan"
 local results_table = require "attune.cli.results_table"
 local runner = require "attune.experiment.runner"
@@ -74,6 +75,8 @@ local function print_claims(list)
   for _, c in ipairs(list) do
     output.line(("  %-9s  %s"):format(verdict_words[c.verdict] or c.verdict, c.text))
     if c.detail then output.line("             " .. c.detail:match "^[^\n]*") end
+    local origin = papers.origin(c)
+    if origin then output.line("             " .. origin) end
   end
 end
 

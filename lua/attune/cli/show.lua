@@ -3,6 +3,7 @@ local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local folder = require "attune.cli.folder"
 local output = require "attune.cli.output"
+local papers = require "attune.report.papers"
 local plan = require "attune.experiment.plan"
 local results_table = require "attune.cli.results_table"
 local store = require "attune.results.store"
@@ -29,7 +30,9 @@ local function show_results(results)
     end
   end
   for _, c in ipairs(results.claims) do
-    output.line(("%-9s  %s  (%s)"):format(c.verdict, c.text, shown(c.detail or "")))
+    local origin = papers.origin(c)
+    output.line(("%-9s  %s  (%s)%s"):format(c.verdict, c.text, shown(c.detail or ""),
+      origin and " " .. origin or ""))
   end
   for _, w in ipairs(results.warnings) do output.line("warning: " .. shown(w)) end
 end

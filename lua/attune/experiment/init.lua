@@ -10,6 +10,7 @@
 -- check of a plot's declaration is in attune.plot.spec, which loads nothing else of plot/.
 local axes = require "attune.experiment.axes"
 local check_plot = require "attune.plot.spec"
+local check_reference = require "attune.results.reference".check
 local files = require "attune.util.files"
 local place = require "attune.place"
 local script_text = require "attune.experiment.script_text"
@@ -40,6 +41,7 @@ local fields = {
   trial = "function",
   plots = "table",
   claims = "table",
+  reference = "table",
 }
 local metric_fields = {unit = "string", better = "string", about = "string"}
 
@@ -94,6 +96,27 @@ local function check_metric(name, metric)
   end
 end
 
+local max_text_bytes = 1 << 13 -- of what claims.json keeps: results/schema.lua
+
+local function check_claim(claim, i)
+  local ok = type(claim) == "table" and type(claim[1]) == "string" and type(claim[2]) == "function"
+  if not ok then fail("claims[%d]: expected {text, function}", i) end
+  for key, value in pairs(claim) do
+    if key ~= 1 and key ~= 2 then
+      if key ~= "source" and key ~= "paper" then
+        fail("claims[%d]: unknown field '%s': %s", i, tostring(key),
+          suggest(tostring(key), {"source", "paper"}))
+      end
+      local is_text = type(value) == "string" and #value <= max_text_bytes
+      local is_number = key == "paper" and type(value) == "number"
+      if not is_text and not is_number then
+        fail("claims[%d].%s: expected %s, got a %s", i, key,
+          key == "paper" and "a number or a text" or "a text", type(value))
+      end
+    end
+  end
+end
+
 local function check_lists(e)
   for name, metric in pairs(e.metrics or {}) do check_metric(name, metric) end
   for i, plot in ipairs(e.plots or {}) do
@@ -102,11 +125,9 @@ local function check_lists(e)
     end
     check_plot(plot, i)
   end
-  for i, claim in ipairs(e.claims or {}) do
-    local ok = type(claim) == "table" and type(claim[1]) == "string"
-      and type(claim[2]) == "function"
-    if not ok then fail("claims[%d]: expected {text, function}", i) end
-  end
+  for i, claim in ipairs(e.claims or {}) do check_claim(claim, i) end
+  local why = check_reference(e.reference or {})
+  if why then fail("%s", why) end
 end
 
 local max_rounds, max_seconds = 100000, 1e8

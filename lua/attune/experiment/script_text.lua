@@ -105,7 +105,7 @@ end
 local apart = {
   name = true, about = true, fixed = true, grid = true, order = true, quick = true, metrics = true,
   rounds = true, timeout = true, plots = true, claims = true, where = true, list = true, zip = true,
-  sample = true, seeds = true, stop_when = true, budget = true,
+  sample = true, seeds = true, stop_when = true, budget = true, reference = true,
 }
 
 -- Fields that may hold tables as values, with functions that trials call.

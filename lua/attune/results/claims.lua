@@ -1,61 +1,7 @@
 --- The handle over results that a claim's function gets, and the verdict on a claim.
-local stats = require "attune.results.statistics"
+local quantity = require "attune.results.quantity"
+local reference = require "attune.results.reference"
 local suggest = require "attune.util.suggest"
-
--- A ratio of two metrics with its interval: attune.Centre, and median, values.
-local Ratio = {}
-Ratio.__index = Ratio
-
-local function verdict(self, held, failed, bound)
-  local name = held and "held" or failed and "failed" or "undecided"
-  return setmetatable({verdict = name, ratio = self, bound = bound}, {__name = "attune.verdict"})
-end
-
-local function figure(x) return x and ("%.3g"):format(x) or "?" end
-
--- Raises an error, at the line of the caller's caller, for a bound that is no number.
-local function check_bound(bound, name)
-  if type(bound) == "number" and bound == bound then return end
-  local got = type(bound) == "string" and ("'%s'"):format(bound) or tostring(bound)
-  error(("%s: expected a number, got %s"):format(name, got), 3)
-end
-
---- Held when the whole interval lies above x, failed when all of it lies below, else undecided.
----@param x number
-function Ratio:above(x)
-  check_bound(x, "x")
-  local held, failed = self.lo and self.lo > x, self.hi and self.hi <= x
-  return verdict(self, held, failed, "above " .. figure(x))
-end
-
---- Held when the whole interval lies below x.
----@param x number
-function Ratio:below(x)
-  check_bound(x, "x")
-  local held, failed = self.hi and self.hi < x, self.lo and self.lo >= x
-  return verdict(self, held, failed, "below " .. figure(x))
-end
-
---- Held when the whole interval lies from lo to hi.
----@param lo number
----@param hi number
-function Ratio:within(lo, hi)
-  check_bound(lo, "lo")
-  check_bound(hi, "hi")
-  local held = self.lo and self.lo >= lo and self.hi <= hi
-  local failed = self.lo and (self.hi < lo or self.lo > hi)
-  return verdict(self, held, failed, ("from %s to %s"):format(figure(lo), figure(hi)))
-end
-
-Ratio.__tostring = function(self)
-  if self.n == 1 then return ("%s (one round: no interval)"):format(figure(self.centre)) end
-  if not self.lo then
-    local format = "%s (median of %d rounds; no interval: a ratio is not positive and finite)"
-    return format:format(figure(self.centre), self.n)
-  end
-  local format = "%s (%s of %d rounds, 95%% interval %s to %s)"
-  return format:format(figure(self.centre), self.kind, self.n, figure(self.lo), figure(self.hi))
-end
 
 local Handle = {}
 Handle.__index = Handle
@@ -134,15 +80,29 @@ local function value_of_one(self, metric, wanted, name, level)
     if value then values[#values + 1] = value end
   end
   if #values == 0 then
-    local format = "ratio: expected one point with '%s' for %s, got none: "
-      .. "no point has these parameters"
-    error(format:format(metric, name), level + 1)
+    local format = "%s: expected one point with '%s', got none: no point has these parameters"
+    error(format:format(name, metric), level + 1)
   end
   if #values > 1 then
-    local format = "ratio: expected one point with '%s' for %s, got %d; narrow it with r:where"
-    error(format:format(metric, name, #values), level + 1)
+    local format = "%s: expected one point with '%s', got %d; narrow it with r:where"
+    error(format:format(name, metric, #values), level + 1)
   end
   return values[1]
+end
+
+-- What fn makes of the two values of each round that both points have.
+local function of_pairs(self, metric, a, b, what, fn)
+  check_metric(self, metric, 3)
+  check_parameters(self, a, 3)
+  check_parameters(self, b, 3)
+  local x = value_of_one(self, metric, a, what .. ": a", 3)
+  local y = value_of_one(self, metric, b, what .. ": b", 3)
+  local by_round, list = {}, {}
+  for i, round in ipairs(y.rounds) do by_round[round] = y.values[i] end
+  for i, round in ipairs(x.rounds) do
+    if by_round[round] then list[#list + 1] = fn(x.values[i], by_round[round]) end
+  end
+  return quantity.of(list, what)
 end
 
 --- The metric at a divided by the metric at b. Each of a and b must match one point. Rounds are
@@ -150,19 +110,28 @@ end
 ---@param metric string
 ---@param a table<string, attune.Scalar>
 ---@param b table<string, attune.Scalar>
+---@return attune.Quantity
 function Handle:ratio(metric, a, b)
+  return of_pairs(self, metric, a, b, "ratio", function(x, y) return x / y end)
+end
+
+--- The metric at a less the metric at b, for values that may be zero or negative.
+---@param metric string
+---@param a table<string, attune.Scalar>
+---@param b table<string, attune.Scalar>
+---@return attune.Quantity
+function Handle:difference(metric, a, b)
+  return of_pairs(self, metric, a, b, "difference", function(x, y) return x - y end)
+end
+
+--- The metric at one point.
+---@param metric string
+---@param wanted? table<string, attune.Scalar>
+---@return attune.Quantity
+function Handle:value(metric, wanted)
   check_metric(self, metric, 2)
-  check_parameters(self, a, 2)
-  check_parameters(self, b, 2)
-  local x, y = value_of_one(self, metric, a, "a", 2), value_of_one(self, metric, b, "b", 2)
-  local by_round, ratios = {}, {}
-  for i, round in ipairs(y.rounds) do by_round[round] = y.values[i] end
-  for i, round in ipairs(x.rounds) do
-    if by_round[round] then ratios[#ratios + 1] = x.values[i] / by_round[round] end
-  end
-  local ratio = stats.ratio_centre(ratios)
-  ratio.median, ratio.values = stats.median(ratios), ratios
-  return setmetatable(ratio, Ratio)
+  check_parameters(self, wanted, 2)
+  return quantity.of(value_of_one(self, metric, wanted, "value", 2).values, "value")
 end
 
 local claims = {}
@@ -173,36 +142,48 @@ function claims.over(results)
   return setmetatable({results = results, points = results.points}, Handle)
 end
 
--- Turns what a claim's function returned into verdict and detail.
+-- Turns what a claim's function returned into verdict, detail and quantity.
 local function judged(value, detail)
   if type(value) == "boolean" then return value and "held" or "failed", detail end
-  local meta = getmetatable(value)
-  if type(meta) == "table" and meta.__name == "attune.verdict" then
-    local ratio = ("%s; claimed %s"):format(tostring(value.ratio), value.bound)
-    return value.verdict, ratio .. (detail and "; " .. detail or "")
-  end
+  local verdict, words, ours = quantity.judged(value)
+  if verdict then return verdict, words .. (detail and "; " .. detail or ""), ours end
   if value == nil then return "undecided", detail or "the claim's function returned nothing" end
   local format = "the claim's function returned a %s; "
     .. "expected a boolean or the result of :above, :below or :within"
   return "failed", format:format(type(value))
 end
 
---- Judges every claim. A claim whose function raises an error has failed, with the error as detail.
+-- The quantity as claims.json holds it.
+local function stored(q)
+  return q and {centre = q.centre, lo = q.lo, hi = q.hi, kind = q.kind, rounds = q.n} or nil
+end
+
+local function judge_one(claim, results)
+  local ok, verdict, detail, ours = pcall(function()
+    local value, more = claim[2](claims.over(results))
+    return judged(value, more and tostring(more))
+  end)
+  os.setlocale "C" -- numbers are written with a point, whatever the function has set
+  if not ok then
+    local message = type(verdict) == "string" and verdict or "a " .. type(verdict)
+    verdict, detail, ours = "failed", "error: " .. message, nil
+  end
+  return {
+    text = claim[1], verdict = verdict, detail = detail, source = claim.source,
+    paper = claim.paper, ours = stored(ours),
+  }
+end
+
+--- Judges every claim, then the reference values for this machine. A claim whose function raises an
+--- error has failed, with the error as detail.
 ---@param experiment attune.Experiment
 ---@param results attune.Results
 ---@return attune.ClaimVerdict[]
 function claims.judge(experiment, results)
   local list = {}
-  for i, claim in ipairs(experiment.claims or {}) do
-    local ok, v, d = pcall(function()
-      local value, detail = claim[2](claims.over(results))
-      return judged(value, detail and tostring(detail))
-    end)
-    os.setlocale "C" -- numbers are written with a point, whatever the function has set
-    if not ok then
-      v, d = "failed", "error: " .. (type(v) == "string" and v or "a " .. type(v))
-    end
-    list[i] = {text = claim[1], verdict = v, detail = d}
+  for i, claim in ipairs(experiment.claims or {}) do list[i] = judge_one(claim, results) end
+  for _, verdict in ipairs(reference.judge(experiment.reference, results)) do
+    list[#list + 1] = verdict
   end
   return list
 end

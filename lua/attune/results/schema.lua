@@ -92,6 +92,10 @@ schema.causes = {
 ---@field text string
 ---@field verdict "held"|"failed"|"undecided"
 ---@field detail? string
+---@field source? string where the claim was made, such as "Shazeer 2019"
+---@field paper? attune.Scalar the figure of that source
+---@field ours? {centre: number?, lo: number?, hi: number?, kind: string, rounds: integer} what the
+--- claim's quantity is here
 
 --- The circumstances of one run: the header of a file of records.
 ---@class attune.Provenance

@@ -191,7 +191,10 @@ end
 -- A verdict whose detail fits the schema.
 local function shortened(claim)
   local detail = claim.detail and text.cut(claim.detail, schema.limits.message)
-  return {text = claim.text, verdict = claim.verdict, detail = detail}
+  return {
+    text = claim.text, verdict = claim.verdict, detail = detail, source = claim.source,
+    paper = claim.paper, ours = claim.ours,
+  }
 end
 
 --- Writes the verdicts of a run.

@@ -243,6 +243,15 @@ local claims = list_of(fields_of {
   text = a_text,
   verdict = one_of(schema.verdicts),
   detail = optional(a_message),
+  source = optional(a_text),
+  paper = optional(a_scalar),
+  ours = optional(fields_of {
+    centre = optional(a_number),
+    lo = optional(a_number),
+    hi = optional(a_number),
+    kind = optional(a_name),
+    rounds = optional(integer_from(0)),
+  }),
 }, limits.list)
 
 local header_fields = {

@@ -24,7 +24,9 @@
 ---@field memory? number bytes of one trial; no limit by default
 ---@field trial fun(p: table, t: attune.Trial): table<string, any>?, string?
 ---@field plots? attune.PlotSpec[] docs/plots.md
----@field claims? table[] {text, function(r) return .. end}
+---@field claims? table[] {text, function(r) return .. end, source = "..", paper = figure}
+---@field reference? table<string, table<string, table>> {[processor] = {[metric] = {value,
+--- tolerance, where = {..}}}}: results/reference.lua
 ---@field source? string fingerprint of the script, set by experiment.load
 
 ---@class attune.MetricDeclaration

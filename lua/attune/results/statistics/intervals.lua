@@ -14,6 +14,7 @@ local intervals = {}
 
 local max_values_of_mean = 19
 local alpha = 0.05
+local max_rounds = 1e9
 
 -- Ranks r and n + 1 - r of the order statistics around the median: the largest r for which a fair
 -- coin, thrown n times, shows fewer than r heads with a probability of at most 2.5%.
@@ -110,16 +111,26 @@ end
 ---@param fraction number such as 0.05
 ---@return integer? count from #values on
 function intervals.rounds_for(values, fraction)
+  local centre = intervals.centre(values).centre
+  if not centre or centre == 0 then return nil end
+  return intervals.rounds_for_width(values, fraction * math.abs(centre))
+end
+
+--- How many values would narrow the interval of a centre to `wanted` on either side, if they
+--- scattered as these do; nil when that cannot be told.
+---@param values number[]
+---@param wanted number
+---@return integer? count from #values on
+function intervals.rounds_for_width(values, wanted)
   local c = intervals.centre(values)
-  if not c.lo or c.centre == 0 then return nil end
-  local wanted = fraction * math.abs(c.centre)
+  if not c.lo or not (wanted > 0) then return nil end
   if math.max(c.hi - c.centre, c.centre - c.lo) <= wanted then return #values end
   local spread = describe.deviation(values)
   for n = #values + 1, max_values_of_mean do
     if distributions.t_point(alpha, n - 1) * spread / math.sqrt(n) <= wanted then return n end
   end
   -- The standard error of the median of a normal distribution is 1.253 times that of the mean.
-  local n = math.ceil((1.96 * 1.253 * spread / wanted) ^ 2)
+  local n = math.ceil(math.min((1.96 * 1.253 * spread / wanted) ^ 2, max_rounds))
   return math.max(n, max_values_of_mean + 1, #values + 1)
 end
 

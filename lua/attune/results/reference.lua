@@ -1,0 +1,154 @@
+--- Reference values of a script: what a metric is on a named machine, as in ReFrame.
+--
+--     reference = {["AMD EPYC"] = {decode_seconds = {1.2e-3, 0.1}}}
+--
+-- The name is part of the processor's name (attune info). 0.1 allows 10% on either side; more in
+-- the better direction of the metric is no failure. `where` chooses points, and a metric may have a
+-- list of such values:
+--     decode_seconds = {{1.2e-3, 0.1, where = {kv_heads = 1}}, {9e-3, 0.1, where = {kv_heads = 8}}}
+local suggest = require "attune.util.suggest"
+local text = require "attune.util.text"
+
+local reference = {}
+
+-- The list of values of a metric: one is a list of one.
+local function values_of(entry)
+  return type(entry[1]) == "table" and entry or {entry}
+end
+
+local function check_value(where, value)
+  if type(value) ~= "table" or type(value[1]) ~= "number" or type(value[2]) ~= "number" then
+    local format = "%s: expected {value, tolerance}, such as {1.2e-3, 0.1}, got %s"
+    return format:format(where, type(value) == "table" and "another table" or tostring(value))
+  end
+  if not (value[2] > 0 and value[2] < math.huge) then
+    return ("%s: expected a tolerance above 0, such as 0.1, got %s"):format(where, value[2])
+  end
+  for key in pairs(value) do
+    if key ~= 1 and key ~= 2 and key ~= "where" then
+      return ("%s: unknown field '%s': %s"):format(where, tostring(key), suggest(tostring(key),
+        {"where"}))
+    end
+  end
+  if value.where ~= nil and type(value.where) ~= "table" then
+    return ("%s.where: expected a table of parameters, got a %s"):format(where, type(value.where))
+  end
+end
+
+--- Checks a script's declaration.
+---@param declared any
+---@return string? message nil when it is right
+function reference.check(declared)
+  for machine, metrics in pairs(declared) do
+    if type(machine) ~= "string" or machine == "" or type(metrics) ~= "table" then
+      return 'reference: expected a table such as {["AMD EPYC"] = {seconds = {1.2e-3, 0.1}}}, got '
+        .. ("%s = a %s"):format(tostring(machine), type(metrics))
+    end
+    for metric, entry in pairs(metrics) do
+      local where = ("reference['%s'].%s"):format(machine, tostring(metric))
+      if type(entry) ~= "table" or entry[1] == nil then return check_value(where, entry) end
+      for _, value in ipairs(values_of(entry)) do
+        local why = check_value(where, value)
+        if why then return why end
+      end
+    end
+  end
+end
+
+local function matches(point, wanted)
+  for name, value in pairs(wanted or {}) do
+    if point.parameters[name] ~= value then return false end
+  end
+  return true
+end
+
+-- The values of a metric that were measured on this machine: those of all rounds, or none.
+local function on_machine(value, machine)
+  for _, cpu in ipairs(value.cpus or {}) do
+    if not cpu:find(machine, 1, true) then return false end
+  end
+  return #(value.cpus or {}) > 0
+end
+
+-- "held", "failed", "undecided", and words for what is better than the reference.
+local function verdict_of(value, low, high, better)
+  if not value.lo then return "undecided", "one round has no interval" end
+  if value.lo >= low and value.hi <= high then return "held" end
+  if better == "lower" and value.hi < low or better == "higher" and value.lo > high then
+    return "held", "better than the reference"
+  end
+  local above, below = value.lo > high, value.hi < low
+  if above or below then return "failed" end
+  if better == "lower" and value.hi <= high or better == "higher" and value.lo >= low then
+    return "held"
+  end
+  return "undecided"
+end
+
+local function value_text(value, unit)
+  if not value.lo then return text.quantity(value.centre, unit) end
+  return ("%s (95%% interval %s to %s)"):format(text.quantity(value.centre, unit),
+    text.quantity(value.lo, unit), text.quantity(value.hi, unit))
+end
+
+local function point_text(point, results)
+  local parts = {}
+  for _, name in ipairs(results.varied) do
+    parts[#parts + 1] = ("%s %s"):format(name, text.plain(point.parameters[name]))
+  end
+  return table.concat(parts, ", ")
+end
+
+local severity = {held = 1, undecided = 2, failed = 3}
+
+-- The verdict on one reference value: the worst over its points.
+local function judge_value(value, machine, metric, results)
+  local tolerance = value[2] * math.abs(value[1])
+  local low, high = value[1] - tolerance, value[1] + tolerance
+  local worst, count, point_of, words, found = "held", 0, nil, nil, nil
+  for _, point in ipairs(results.points) do
+    local measured = point.metrics[metric.name]
+    if measured and matches(point, value.where) and on_machine(measured, machine) then
+      count = count + 1
+      local verdict, why = verdict_of(measured, low, high, metric.better)
+      if not found or severity[verdict] > severity[worst] then
+        worst, point_of, words, found = verdict, point, why, measured
+      end
+    end
+  end
+  if count == 0 then return nil end
+  local at = count > 1 and (" at %s (%d points)"):format(point_text(point_of, results), count) or ""
+  local conditions = {}
+  for name, wanted in pairs(value.where or {}) do
+    conditions[#conditions + 1] = ("%s %s"):format(name, text.plain(wanted))
+  end
+  table.sort(conditions)
+  return {
+    text = ("Reference for %s: %s is %s within %g%%%s"):format(machine, metric.name,
+      text.quantity(value[1], metric.unit), 100 * value[2],
+      #conditions > 0 and " at " .. table.concat(conditions, ", ") or ""),
+    verdict = worst,
+    detail = value_text(found, metric.unit) .. at .. (words and "; " .. words or ""),
+  }
+end
+
+--- Judges the reference values that name the processor of these results; others say nothing.
+---@param declared table<string, table<string, table>>?
+---@param results attune.Results
+---@return attune.ClaimVerdict[]
+function reference.judge(declared, results)
+  local list, machines = {}, {}
+  for machine in pairs(declared or {}) do machines[#machines + 1] = machine end
+  table.sort(machines)
+  for _, machine in ipairs(machines) do
+    for _, metric in ipairs(results.metrics) do
+      local entry = declared[machine][metric.name]
+      for _, value in ipairs(entry and values_of(entry) or {}) do
+        list[#list + 1] = judge_value(value, machine, metric, results)
+      end
+    end
+  end
+  return list
+end
+
+return reference
