@@ -369,6 +369,8 @@ LIBDIR := $(DESTDIR)$(PREFIX)/lib
 SHARE := $(DESTDIR)$(PREFIX)/share
 LUA_SHARE := $(SHARE)/lua/5.4
 LUA_LIB := $(LIBDIR)/lua/5.4
+COMPLETIONS := $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
+  $(SHARE)/fish/vendor_completions.d
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(LIBDIR)/pkgconfig \
@@ -394,12 +396,19 @@ install: all
 	$(call wrapper,$(PREFIX)/share/lua/5.4,$(PREFIX)/lib/lua/5.4,$(PREFIX)/share/attune/bin/attune,$\
 	  $(PREFIX)/bin/attune) >$(DESTDIR)$(PREFIX)/bin/attune
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/attune
+	install -d $(COMPLETIONS) $(SHARE)/man/man1
+	$(BUILD)/attune completion bash >$(SHARE)/bash-completion/completions/attune
+	$(BUILD)/attune completion zsh >$(SHARE)/zsh/site-functions/_attune
+	$(BUILD)/attune completion fish >$(SHARE)/fish/vendor_completions.d/attune.fish
+	$(BUILD)/attune manual >$(SHARE)/man/man1/attune.1
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/attune $(DESTDIR)$(PREFIX)/include/attune.h
 	rm -f $(LIBDIR)/libattune.* $(LIBDIR)/pkgconfig/attune.pc
 	rm -rf $(DESTDIR)$(PREFIX)/include/attune $(LUA_SHARE)/attune $(LUA_LIB)/attune
 	rm -rf $(SHARE)/attune $(SHARE)/doc/attune
+	rm -f $(SHARE)/bash-completion/completions/attune $(SHARE)/zsh/site-functions/_attune
+	rm -f $(SHARE)/fish/vendor_completions.d/attune.fish $(SHARE)/man/man1/attune.1
 
 clean:
 	rm -rf build

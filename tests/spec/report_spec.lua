@@ -181,14 +181,14 @@ describe("a page of a report", function()
   end)
   it("lets only its own style and script be used", function()
     local html, dir = page_of(results(data, plots))
-    local sha256, base64 = require "attune.util.sha256", require "attune.util.base64"
-    local hex = sha256 "abc":gsub(".", function(c) return ("%02x"):format(c:byte()) end)
-    assert.same("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", hex)
     local policy = html:match 'Content%-Security%-Policy" content="([^"]*)"'
     for _, tag in ipairs {"style", "script"} do
       local source = html:match(("<%s>(.-)</%s>"):format(tag, tag))
-      local wanted = ("%s-src 'sha256-%s'"):format(tag, base64(sha256(source)))
-      assert.truthy(policy:find(wanted, 1, true), tag)
+      local path = run.script(source)
+      local command = "openssl dgst -sha256 -binary '%s' | openssl base64"
+      local digest = io.popen(command:format(path)):read "l"
+      run.remove(path)
+      assert.truthy(policy:find(("%s-src 'sha256-%s'"):format(tag, digest), 1, true), tag)
     end
     assert.is_nil(html:find "style=" or html:find "%son%a+=")
     run.remove(dir)

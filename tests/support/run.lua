@@ -14,6 +14,14 @@ function run.attune(arguments, input)
   return said, math.tointeger(tonumber(status))
 end
 
+--- Runs a shell command in a folder. Returns its output on both streams and its status.
+function run.in_folder(folder, command)
+  local pipe = io.popen(("cd '%s' && { %s; } 2>&1; echo \"exit $?\""):format(folder, command))
+  local said, status = pipe:read "a":match "^(.-)exit (%d+)%s*$"
+  pipe:close()
+  return said, math.tointeger(tonumber(status))
+end
+
 function run.folder()
   local path = os.tmpname()
   os.remove(path)

@@ -114,6 +114,7 @@ function methods.embed(pe, x, positions)
   return embed(pe, x, positions)
 end
 
+--- Puts the recorded versions of the core's functions in their place.
 function attention.install()
   core.linear_attention = linear
 end

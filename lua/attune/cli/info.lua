@@ -1,15 +1,32 @@
 local output = require "attune.cli.output"
+local json = require "attune.util.json"
 local text = require "attune.util.text"
 
 local info = {summary = "describe this machine and measure its limits now"}
 
-function info.run()
+function info.options(parser)
+  parser:flag("--json", "write JSON, in bytes, FLOP/s and bytes per second")
+end
+
+function info.run(args)
   local core = require "attune.core"
   local m = core.machine()
   local function bytes(n) return text.quantity(n, "B") end
-  local peak = text.quantity(core.measure.peak(0.3), "FLOP/s")
-  local sgemm = text.quantity(core.measure.sgemm(0.3), "FLOP/s")
-  local bandwidth = text.quantity(core.measure.bandwidth(0.5), "B/s")
+  local measured = {
+    peak = core.measure.peak(0.3), sgemm = core.measure.sgemm(0.3),
+    bandwidth = core.measure.bandwidth(0.5),
+  }
+  if args.json then
+    local all = {attune = core.version, build = core.build, threads = core.threads()}
+    for name, value in pairs(m) do all[name] = value end
+    for name, value in pairs(measured) do all[name] = value end
+    all.isas = json.list(all.isas)
+    output.write(json.encode(all) .. "\n")
+    return 0
+  end
+  local peak = text.quantity(measured.peak, "FLOP/s")
+  local sgemm = text.quantity(measured.sgemm, "FLOP/s")
+  local bandwidth = text.quantity(measured.bandwidth, "B/s")
   local rows = {
     {"attune", core.version},
     {"build", core.build},

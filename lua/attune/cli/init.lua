@@ -7,14 +7,12 @@ local core = require "attune.core"
 -- Before luv is loaded, which opens files of its own.
 core._keep_standard_files()
 
+local commands = require "attune.cli.commands"
 local output = require "attune.cli.output"
 local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
 
-local order = {
-  "run", "list", "show", "status", "query", "plot", "report", "export", "compare", "history",
-  "merge", "gc", "model", "info", "env", "repl",
-}
+local order = commands.order
 
 local function say(message) output.complain("attune", message) end
 
@@ -75,7 +73,7 @@ positional encodings, tests their claims and draws their plots.
 Commands:
 ]]
   for _, name in ipairs(order) do
-    output.line(("  %-8s %s"):format(name, require("attune.cli." .. name).summary))
+    output.line(("  %-10s %s"):format(name, commands.get(name).summary))
   end
   output.write [[
 
@@ -92,7 +90,7 @@ local function traceback(m)
 end
 
 local function run_command(name, arguments)
-  local command = require("attune.cli." .. name)
+  local command = commands.get(name)
   local args = new_parser(name, command):parse(arguments)
   local ok, status = xpcall(command.run, traceback, args)
   if ok then return status end

@@ -1,5 +1,6 @@
 local files = require "attune.util.files"
 local folder_of = require "attune.cli.folder"
+local json = require "attune.util.json"
 local output = require "attune.cli.output"
 local place = require "attune.place"
 local script_text = require "attune.experiment.script_text"
@@ -11,6 +12,7 @@ function list.options(parser)
   parser:argument("folder", "folder of scripts; by default experiments, here or attune's own")
     :args "?"
     :convert(folder_of)
+  parser:flag("--json", "write JSON: one object per script and per folder of results")
 end
 
 local max_script_bytes = 1 << 20
@@ -25,6 +27,28 @@ local function about(path)
   return "its text does not say what it is about as a plain string; attune show runs it"
 end
 
+-- The scripts of a folder, and the folders of results in results.
+local function entries_of(folder)
+  local entries = json.list()
+  for _, name in ipairs(files.list(folder)) do
+    local path = folder .. "/" .. name
+    if name:find "%.lua$" then
+      entries[#entries + 1] = {kind = "script", path = path, about = about(path)}
+    end
+  end
+  for _, name in ipairs(files.list "results") do
+    local path = "results/" .. name
+    local description = store.description(path)
+    if description then
+      entries[#entries + 1] = {
+        kind = "results", path = path, name = description.name, about = description.about,
+        script = description.script,
+      }
+    end
+  end
+  return entries
+end
+
 function list.run(args)
   local here = files.kind "experiments" == "directory" and "experiments"
   local folder = args.folder or here or place.folder "experiments"
@@ -33,17 +57,14 @@ function list.run(args)
     output.complain("attune list", name .. ": expected a folder of scripts")
     return 2
   end
-  for _, name in ipairs(files.list(folder)) do
-    if name:find "%.lua$" then
-      output.line(("%-32s %s"):format(folder .. "/" .. name, about(folder .. "/" .. name)))
-    end
+  local entries = entries_of(folder)
+  if args.json then
+    output.write(json.encode(entries) .. "\n")
+    return 0
   end
-  for _, name in ipairs(files.list "results") do
-    local path = "results/" .. name
-    local description = store.description(path)
-    if description then
-      output.line(("%-32s results of %s"):format(path, description.script or "?"))
-    end
+  for _, entry in ipairs(entries) do
+    local words = entry.kind == "script" and entry.about or "results of " .. (entry.script or "?")
+    output.line(("%-32s %s"):format(entry.path, words))
   end
   return 0
 end

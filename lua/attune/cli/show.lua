@@ -2,10 +2,12 @@ local axes = require "attune.experiment.axes"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local folder = require "attune.cli.folder"
+local json = require "attune.util.json"
 local output = require "attune.cli.output"
 local papers = require "attune.report.papers"
 local plan = require "attune.experiment.plan"
 local results_table = require "attune.cli.results_table"
+local rows = require "attune.results.rows"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 
@@ -13,6 +15,7 @@ local show = {summary = "show a folder of results as a table, or what a script d
 
 function show.options(parser)
   parser:argument("what", "a folder of results, or the script of an experiment"):convert(folder)
+  parser:flag("--json", "write JSON: what was found, or what the script declares")
 end
 
 -- The first line of a message, and not more of it than a reader reads.
@@ -55,6 +58,40 @@ local function show_script(e)
   for _, claim in ipairs(n.claims or {}) do output.line("  claim: " .. claim[1]) end
 end
 
+-- What a folder of results holds, for programs.
+local function results_json(results)
+  local claims, warnings = json.list(), json.list()
+  for i, c in ipairs(results.claims) do
+    claims[i] = {
+      text = c.text, verdict = c.verdict, detail = c.detail, source = c.source, paper = c.paper,
+    }
+  end
+  for i, w in ipairs(results.warnings) do warnings[i] = w end
+  return json.encode {
+    name = results.name, about = results.about, script = results.script, command = results.command,
+    quick = results.quick or false, parameters = json.list(results.parameters),
+    points = rows.of_points(results), claims = claims, warnings = warnings,
+  }
+end
+
+-- What a script declares, for programs.
+local function script_json(e)
+  local n = experiment.narrowed(e, {})
+  local parameters, claims = {}, json.list()
+  for _, name in ipairs(n.parameters) do
+    local values = json.list()
+    for i, v in ipairs(axes.values(n, name) or {}) do values[i] = axes.shown(v) end
+    parameters[name] = values
+  end
+  for i, claim in ipairs(n.claims or {}) do claims[i] = claim[1] end
+  return json.encode {
+    name = n.name, about = n.about, points = #plan.points(n), rounds = n.rounds,
+    parameters = parameters, claims = claims,
+  }
+end
+
+local function print_json(make, value) output.write(make(value) .. "\n") end
+
 function show.run(args)
   local is_results = files.kind(args.what) == "directory"
   local value, why = (is_results and store.read or experiment.load)(args.what)
@@ -63,10 +100,12 @@ function show.run(args)
     return 2
   end
   if is_results then
-    show_results(value)
+    if args.json then print_json(results_json, value) else show_results(value) end
     return 0
   end
-  local ok, message = pcall(show_script, value)
+  local ok, message
+  if args.json then ok, message = pcall(print_json, script_json, value)
+  else ok, message = pcall(show_script, value) end
   if ok then return 0 end
   output.complain("attune show", message)
   return 2

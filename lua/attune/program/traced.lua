@@ -19,6 +19,7 @@ local Value = {__name = "traced value", __metatable = "traced value"}
 
 local tensor_type = getmetatable(core.zeros {1})
 
+--- Whether a value stands for one of a traced function.
 function traced.is_traced(x) return record_of[x] ~= nil end
 
 --- The record of a traced value; nil for anything else.

@@ -252,7 +252,7 @@ local function add_rows(rows, group, metrics, cpu, names)
   end
 end
 
--- Fills in comparison, p and verdict of rows that have values; takes the values away.
+--- Fills in comparison, p and verdict of rows that have values; takes the values away.
 function compare.judge(rows, options)
   local list = {}
   for i, row in ipairs(rows) do
