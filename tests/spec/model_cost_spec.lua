@@ -156,7 +156,7 @@ describe("the cache", function()
 end)
 
 describe("the longest context", function()
-  -- Pope et al. 2022 (arXiv 2211.05102), table 1: PaLM-540B, 64 TPU v4, 30% of memory for keys.
+  -- Pope et al. 2022 (arXiv 2211.05102), table 1: PaLM-540B, 64 TPU v4, 30% of memory.
   local function longest(cfg, batch, sharding)
     return cfg:longest_context {
       batch = batch, memory = 32 << 30, fraction = 0.3, chips = 64, sharding = sharding,

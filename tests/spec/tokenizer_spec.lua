@@ -117,6 +117,74 @@ describe("a tokenizer", function()
   end)
 end)
 
+-- A tokenizer of a golden file, changed by a function.
+local function changed(name, change)
+  local tree = assert(json.decode(read(golden .. name .. "/tokenizer.json")))
+  change(tree)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(json.encode(tree))
+  file:close()
+  local tokenizer = assert(model.tokenizer(path))
+  os.remove(path)
+  return tokenizer
+end
+
+-- Each of these was found by comparing with tokenizers 0.23.3 on random settings and texts.
+describe("as in Hugging Face's library,", function()
+  local function newline_token(flags)
+    return changed("gemma", function(t)
+      for _, token in ipairs(t.added_tokens) do
+        for flag, value in pairs(flags[token.content] or {}) do token[flag] = value end
+      end
+    end)
+  end
+  it("of white space that one token took, nothing is left for a token that strips", function()
+    local tokenizer = newline_token {["\n"] = {single_word = true, lstrip = true, rstrip = true}}
+    assert.same({491, 7}, tokenizer:encode "a\n \n ")
+    assert.same({517, 7, 502}, tokenizer:encode "x \n y")
+  end)
+  it("but a token that does not strip is found again", function()
+    local tokenizer = newline_token {["\u{2581}\u{2581}"] = {rstrip = true}}
+    assert.same({10, 7, 491}, tokenizer:encode "\u{2581}\u{2581}\na")
+  end)
+  it("a token that is normalized is found after the others, and decoded as normalised", function()
+    local tokenizer = changed("llama2", function(t)
+      table.insert(t.added_tokens, {id = 620, content = "Query", normalized = true, special = true})
+      table.insert(t.added_tokens, {id = 621, content = "ry!", normalized = false})
+    end)
+    assert.same({620}, tokenizer:encode "Query")
+    assert.same("Query", tokenizer:decode({620}, special))
+    local ids = tokenizer:encode "Query!"
+    assert.equal(621, ids[#ids])
+    assert.not_equal(620, ids[1])
+  end)
+  it("\\s and \\w in a pattern are Oniguruma's", function()
+    local function pieces(regex, s)
+      local tokenizer = changed("gpt2", function(t)
+        t.pre_tokenizer = {type = "Sequence", pretokenizers = json.list {
+          {type = "Split", pattern = {Regex = regex}, behavior = "Removed", invert = false},
+          {type = "ByteLevel", add_prefix_space = false, use_regex = false},
+        }}
+      end)
+      return tokenizer:decode(tokenizer:encode(s))
+    end
+    assert.equal("\u{180e}", pieces("\\s", " \u{180e}\u{a0}\u{3000}"))
+    assert.equal("-\u{200d}", pieces("\\w", "a\u{301}_-\u{bd}1\u{200d}"))
+    assert.equal("a\u{301}1", pieces("[^\\w]", "a\u{301}-1 "))
+  end)
+  it("Fuse joins the tokens before the next decoder", function()
+    local tokenizer = changed("llama2", function(t)
+      t.decoder = {type = "Sequence", decoders = json.list {
+        {type = "Fuse"}, {type = "Metaspace", replacement = "\u{2581}", prepend_scheme = "always"},
+      }}
+    end)
+    local ids = tokenizer:encode "the other the"
+    assert.equal("theotherthe", tokenizer:decode(ids))
+    assert.equal("theotherthe", streamed(tokenizer, ids))
+  end)
+end)
+
 describe("a stream", function()
   it("gives a character only when it is whole", function()
     local gpt2 = load_golden "gpt2"
@@ -193,6 +261,14 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     ["a pattern of a megabyte"] = {"qwen2", function(t)
       t.pre_tokenizer.pretokenizers[1].pattern.Regex = ("a"):rep(1 << 20)
     end, "expected a pattern of at most"},
+    ["classes within classes"] = {"qwen2", function(t)
+      t.pre_tokenizer.pretokenizers[1].pattern.Regex = "[a-z&&[^b]]"
+    end, "classes of characters within classes are not supported"},
+    ["a space that is several characters"] = {"metaspace", function(t)
+      t.pre_tokenizer.replacement = "ab"
+    end, "replacement: expected one character, got 'ab'"},
+    ["a decoder's space that is none"] = {"t5", function(t) t.decoder.replacement = "" end,
+      "decoder.replacement: expected one character, got ''"},
     ["an unknown behaviour"] = {"qwen2", function(t)
       t.pre_tokenizer.pretokenizers[1].behavior = "Odd"
     end, "expected Isolated, Removed"},
@@ -222,19 +298,8 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
 end)
 
 describe("hostile rules", function()
-  local function loaded(change)
-    local tree = assert(json.decode(read(golden .. "gpt2/tokenizer.json")))
-    change(tree)
-    local path = os.tmpname()
-    local file = assert(io.open(path, "w"))
-    file:write(json.encode(tree))
-    file:close()
-    local tokenizer = assert(model.tokenizer(path))
-    os.remove(path)
-    return tokenizer
-  end
   it("cannot make a text grow without end", function()
-    local tokenizer = loaded(function(t)
+    local tokenizer = changed("gpt2", function(t)
       local steps = json.list()
       for i = 1, 10 do
         steps[i] = {type = "Replace", pattern = {String = "a"}, content = ("a"):rep(1000)}
@@ -246,7 +311,7 @@ describe("hostile rules", function()
     end)
   end)
   it("cannot match for ever", function()
-    local tokenizer = loaded(function(t)
+    local tokenizer = changed("gpt2", function(t)
       t.pre_tokenizer = {type = "Split", behavior = "Isolated", invert = false,
         pattern = {Regex = "(?:(a+)+)+$"}}
     end)

@@ -19,7 +19,7 @@ local chips = {
   },
   {
     name = "tpu-v4", title = "Google TPU v4", memory = 32 << 30, bandwidth = 1.2e12,
-    flops = 275e12, source = "Jouppi et al. 2023 (arXiv 2304.01433), table 4; Pope et al. 2022",
+    flops = 275e12, source = "Jouppi et al. 2023 (arXiv 2304.01433)",
   },
 }
 local aliases = {["h100-80g"] = "h100-sxm", h100 = "h100-sxm", a100 = "a100-80g", tpuv4 = "tpu-v4"}

@@ -13,8 +13,7 @@ local added = {}
 ---@field lstrip boolean takes the white space before it
 ---@field rstrip boolean takes the white space after it
 
--- What a word is made of (Unicode Technical Standard 18, annex C).
-local word = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]"
+local word = "[" .. pattern.word .. "]"
 
 local function is_matched(source, s)
   return pattern.find(pattern.compile(source, "added_tokens"), s, 1) ~= nil
@@ -88,7 +87,8 @@ function added.splitter(tokens)
         at = last + 1
         if from then
           if from > taken then out[#out + 1] = {text = s:sub(taken, from - 1), at = taken} end
-          out[#out + 1] = token
+          -- Nothing is left of a token of white space that the token before it took.
+          if from <= to then out[#out + 1] = token end
           taken = to + 1
         end
       end

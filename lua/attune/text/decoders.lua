@@ -14,8 +14,8 @@ local field = failure.field
 local decoders = {}
 
 -- Each maker reads a spec and gives a function that makes a stage with a state of its own, and
--- whether the stages after it see all tokens as one text. The function is told whether those before
--- it did so.
+-- whether the stages after it see all tokens as one text. Strip can treat the pieces of one text;
+-- before another stage the pieces are collected, and nothing is given until the end.
 local makers = {}
 
 function makers.ByteLevel()
@@ -120,11 +120,7 @@ function makers.Strip(spec, where)
 end
 
 function makers.Metaspace(spec, where)
-  local mark = field(spec, "replacement", "string", where)
-  local scheme = spec.prepend_scheme
-  if scheme == nil then
-    scheme = field(spec, "add_prefix_space", "boolean", where, true) and "always" or "never"
-  end
+  local mark, scheme = normalizers.metaspace(spec, where)
   local function plain(token, content) return (token:gsub(mark:gsub("%p", "%%%0"), content)) end
   return function()
     local is_first = true
@@ -149,7 +145,18 @@ local function flatten(spec, where, list)
   end
   if not makers[kind] then failure.raise("%s: decoder '%s' is not supported", where, kind) end
   local make, joins = makers[kind](spec, where)
-  list[#list + 1] = {make = make, joins = joins}
+  list[#list + 1] = {make = make, joins = joins, kind = kind}
+end
+
+-- A stage that gives all that it got as one text, at the end.
+local function collect()
+  local held = {}
+  return {
+    push = function(token) held[#held + 1] = token end,
+    finish = function(emit)
+      if #held > 0 then emit(table.concat(held)) end
+    end,
+  }
 end
 
 --- A function that makes a decoder: {push = function(token) -> text, finish = function() -> text}.
@@ -168,6 +175,10 @@ function decoders.new(spec, where)
       end}
     end
     for _, entry in ipairs(list) do
+      if fused and entry.kind ~= "Strip" and entry.kind ~= "Fuse" then
+        stages[#stages + 1] = collect()
+        fused = false
+      end
       stages[#stages + 1] = entry.make(fused)
       fused = fused or entry.joins
     end

@@ -154,7 +154,6 @@ function gguf_file.read(path)
   local parts = models[kind](metadata, ids, tokens)
   local bos, eos = special_id(metadata, "bos", tokens), special_id(metadata, "eos", tokens)
   parts.ids, parts.tokens, parts.added = ids, tokens, special
-  parts.has_normalizer = false -- added tokens are never looked for in normalised text
   parts.before, parts.after = {}, {}
   if bos and value_of(metadata, "add_bos_token", "boolean", parts.adds_bos) then
     parts.before[1] = bos

@@ -126,7 +126,6 @@ function hf_file.read(path)
     tokens = tokens,
     added = added.read(field(spec, "added_tokens", "list", "tokenizer", {}), ids),
     normalize = normalizers.new(spec.normalizer, "normalizer"),
-    has_normalizer = spec.normalizer ~= nil,
     pretokenize = pretokenizers.new(spec.pre_tokenizer, "pre_tokenizer"),
     decoder = decoders.new(spec.decoder, "decoder"),
     before = before,

@@ -13,7 +13,6 @@ local text = {}
 ---@field tokens table<integer, string>
 ---@field added attune.text.AddedToken[]
 ---@field normalize fun(s: string): string
----@field has_normalizer boolean
 ---@field pretokenize fun(pieces: table[]): table[]
 ---@field decoder fun(): table
 ---@field before integer[] special tokens before a text
@@ -51,14 +50,16 @@ local function new_tokenizer(parts)
   for id in pairs(parts.tokens) do largest = math.max(largest, id) end
   local plain, normalized, special = {}, {}, {}
   for _, token in ipairs(parts.added) do
-    parts.tokens[token.id] = parts.tokens[token.id] or token.content
+    parts.tokens[token.id] = token.content
     largest = math.max(largest, token.id)
-    if token.special then special[parts.tokens[token.id]] = true end
-    if token.normalized and parts.has_normalizer then
+    if token.special then special[token.content] = true end
+    if token.normalized then
       local copy = {}
       for name, value in pairs(token) do copy[name] = value end
       copy.content = parts.normalize(token.content)
       normalized[#normalized + 1] = copy
+      -- Such a token is decoded to its normalised text, as by Hugging Face's library.
+      parts.tokens[token.id] = copy.content
     else
       plain[#plain + 1] = token
     end

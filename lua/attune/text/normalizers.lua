@@ -17,6 +17,24 @@ function normalizers.pattern_of(spec, where)
   failure.raise("%s.pattern: expected a String or a Regex, got neither", where)
 end
 
+--- The character that stands for a space in a Metaspace, and where one is put before a text:
+--- "always", "first" or "never".
+function normalizers.metaspace(spec, where)
+  local mark = field(spec, "replacement", "string", where)
+  if utf8.len(mark) ~= 1 then
+    failure.raise("%s.replacement: expected one character, got '%s'", where, mark)
+  end
+  local scheme = spec.prepend_scheme
+  if scheme == nil then
+    scheme = field(spec, "add_prefix_space", "boolean", where, true) and "always" or "never"
+  end
+  if scheme ~= "always" and scheme ~= "first" and scheme ~= "never" then
+    failure.raise("%s.prepend_scheme: expected always, first or never, got '%s'", where,
+      tostring(scheme))
+  end
+  return mark, scheme
+end
+
 local makers = {}
 
 function makers.Sequence(spec, where)

@@ -20,20 +20,47 @@ local function load_library()
   library, compile_flags, match_flags = rex, flags.UTF | flags.UCP, flags.NO_UTF_CHECK
 end
 
--- PCRE2's \s has U+180E beyond Unicode's white space, which the tokenizers' own engines follow.
-local function with_unicode_space(source)
-  local out, at = {}, 1
+--- What a word is made of (Unicode Technical Standard 18, annex C), for use within a class.
+pattern.word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
+
+-- What \s and \w match in Oniguruma, for which the patterns of tokenizer.json are written. PCRE2's
+-- \s has U+180E too, and its \w lacks marks and connectors. Oniguruma's \w has the superscripts and
+-- fractions of Latin-1.
+local word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+local escapes = {
+  s = "\\p{White_Space}", S = "\\P{White_Space}", w = "[" .. word .. "]", W = "[^" .. word .. "]",
+}
+local escapes_in_class = {s = escapes.s, S = escapes.S, w = word}
+
+-- An expression for PCRE2. Classes within classes and their intersections, which PCRE2 would read
+-- as plain characters, are refused.
+local function translated(source, where)
+  local out, at, in_class = {}, 1, false
   while at <= #source do
-    local c = source:sub(at, at)
+    local c, after = source:sub(at, at), source:sub(at + 1, at + 1)
+    local step = c
     if c == "\\" then
-      local after = source:sub(at + 1, at + 1)
-      out[#out + 1] = after == "s" and "\\p{White_Space}" or after == "S" and "\\P{White_Space}"
-        or c .. after
-      at = at + 2
-    else
-      out[#out + 1] = c
+      step = (in_class and escapes_in_class or escapes)[after] or c .. after
       at = at + 1
+      if in_class and after == "W" then
+        failure.raise("%s: \\W within a class of characters is not supported", where)
+      end
+    elseif in_class then
+      local posix = source:match("^%[:%^?%a+:%]", at)
+      if posix then
+        step, at = posix, at + #posix - 1
+      elseif c == "[" or c == "&" and after == "&" then
+        failure.raise("%s: classes of characters within classes are not supported", where)
+      end
+      in_class = c ~= "]" or posix ~= nil
+    elseif c == "[" then
+      -- A bracket that closes right after the opening one is a plain character.
+      step = source:match("^%[%^?%]?", at)
+      at = at + #step - 1
+      in_class = true
     end
+    out[#out + 1] = step
+    at = at + 1
   end
   return table.concat(out)
 end
@@ -50,7 +77,7 @@ function pattern.compile(source, where)
     failure.raise("%s: expected a pattern of at most %d bytes, got %d", where, max_pattern_bytes,
       #source)
   end
-  local ok, regex = pcall(library.new, with_unicode_space(source), compile_flags)
+  local ok, regex = pcall(library.new, translated(source, where), compile_flags)
   if not ok then
     failure.raise("%s: expected a regular expression of PCRE2, got one with an error: %s", where,
       tostring(regex))

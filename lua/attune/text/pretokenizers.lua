@@ -84,24 +84,15 @@ function makers.WhitespaceSplit(_, where)
 end
 
 function makers.Whitespace(_, where)
-  return splitter(pattern.compile("\\w+|[^\\w\\s]+", where), "removed", true)
+  local source = ("[%s]+|[^%s\\s]+"):format(pattern.word, pattern.word)
+  return splitter(pattern.compile(source, where), "removed", true)
 end
 
 function makers.Metaspace(spec, where)
-  local mark = field(spec, "replacement", "string", where)
-  local scheme = spec.prepend_scheme
-  if scheme == nil then
-    scheme = field(spec, "add_prefix_space", "boolean", where, true) and "always" or "never"
-  end
-  if scheme ~= "always" and scheme ~= "first" and scheme ~= "never" then
-    failure.raise("%s.prepend_scheme: expected always, first or never, got '%s'", where,
-      tostring(scheme))
-  end
-  if utf8.len(mark) ~= 1 then
-    failure.raise("%s.replacement: expected one character, got '%s'", where, mark)
-  end
+  local mark, scheme = normalizers.metaspace(spec, where)
+  local escaped = mark:gsub("%%", "%%%%")
   local list = {mapper(function(s, starts)
-    s = s:gsub(" ", mark)
+    s = s:gsub(" ", escaped)
     local wanted = scheme == "always" or scheme == "first" and starts
     return wanted and s:sub(1, #mark) ~= mark and mark .. s or s
   end)}
