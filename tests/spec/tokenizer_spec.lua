@@ -269,6 +269,11 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     end, "replacement: expected one character, got 'ab'"},
     ["a decoder's space that is none"] = {"t5", function(t) t.decoder.replacement = "" end,
       "decoder.replacement: expected one character, got ''"},
+    ["a thousand steps"] = {"gpt2", function(t)
+      local steps = json.list()
+      for i = 1, 1000 do steps[i] = {type = "NFC"} end
+      t.normalizer = {type = "Sequence", normalizers = steps}
+    end, "normalizer: expected at most 100 steps, got 1001"},
     ["an unknown behaviour"] = {"qwen2", function(t)
       t.pre_tokenizer.pretokenizers[1].behavior = "Odd"
     end, "expected Isolated, Removed"},

@@ -72,13 +72,13 @@ end
 --- A function that maps a text. A grapheme of fewer than 6 bytes is mapped as a whole where its
 --- beginning is in the map; else each of its characters is.
 ---@param base64 string of tokenizer.json
----@return fun(s: string): string
+---@return fun(s: string, limit: integer): string
 return function(base64)
   local blob = from_base64(base64)
   local lookup = lookup_in(blob)
   local grapheme = pattern.compile("\\X", "precompiled_charsmap")
   local kept = {}
-  local function mapped(s)
+  local function mapped(s, limit)
     local whole = #s < max_grapheme_bytes and lookup(s)
     if whole then return whole end
     local out = {}
@@ -86,20 +86,20 @@ return function(base64)
     for c in s:gmatch(utf8.charpattern) do
       local text = lookup(c) or c
       out[#out + 1] = text
-      size = pattern.check_size(size + #text)
+      size = pattern.check_size(size + #text, limit)
     end
     return table.concat(out)
   end
-  for byte = 0, 127 do kept[string.char(byte)] = mapped(string.char(byte)) end
-  return function(s)
+  for byte = 0, 127 do kept[string.char(byte)] = mapped(string.char(byte), #blob) end
+  return function(s, limit)
     local out, at, size = {}, 1, 0
     while at <= #s do
       local first, last = pattern.find(grapheme, s, at)
       if not first then break end
       local piece = s:sub(first, last)
-      local text = kept[piece] or mapped(piece)
+      local text = kept[piece] or mapped(piece, limit)
       out[#out + 1] = text
-      size = pattern.check_size(size + #text)
+      size = pattern.check_size(size + #text, limit)
       at = last + 1
     end
     return table.concat(out)

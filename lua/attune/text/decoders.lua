@@ -39,8 +39,9 @@ end
 function makers.Replace(spec, where)
   local regex = normalizers.pattern_of(spec, where)
   local content = field(spec, "content", "string", where)
+  local limit = 1 << 20 -- of one token, or of what Fuse joined
   return function()
-    return {push = function(token, emit) emit(pattern.replace(regex, token, content)) end}
+    return {push = function(token, emit) emit(pattern.replace(regex, token, content, limit)) end}
   end
 end
 

@@ -17,6 +17,7 @@ local hf_file = {}
 local max_file_bytes = 1 << 28
 -- Of a unigram model, which looks for every token at every character.
 local max_token_bytes = 1024
+local max_steps = 100
 
 -- An id of the vocabulary, checked.
 local function check_id(id, token)
@@ -104,6 +105,21 @@ end
 
 local models = {BPE = bpe_model, Unigram = unigram_model}
 
+-- The steps of a Sequence, and those within it. A file that says more would take long for any text.
+local function check_steps(spec, list_name, where)
+  local count = 0
+  local function visit(step)
+    count = count + 1
+    local inner = type(step) == "table" and step[list_name]
+    if type(inner) ~= "table" then return end
+    for _, each in ipairs(inner) do visit(each) end
+  end
+  visit(spec)
+  if count > max_steps then
+    failure.raise("%s: expected at most %d steps, got %d", where, max_steps, count)
+  end
+end
+
 --- The parts of a tokenizer; raises a failure.
 ---@param path string
 ---@return attune.text.Parts
@@ -118,6 +134,10 @@ function hf_file.read(path)
   if not models[kind] then
     failure.raise("model.type: expected BPE or Unigram, got '%s'", tostring(kind))
   end
+  check_steps(spec.normalizer, "normalizers", "normalizer")
+  check_steps(spec.pre_tokenizer, "pretokenizers", "pre_tokenizer")
+  check_steps(spec.decoder, "decoders", "decoder")
+  check_steps(spec.post_processor, "processors", "post_processor")
   local encode, ids, tokens = models[kind](model)
   local before, after = processors.new(spec.post_processor, "post_processor")
   return {

@@ -12,7 +12,7 @@ local text = {}
 ---@field ids table<string, integer>
 ---@field tokens table<integer, string>
 ---@field added attune.text.AddedToken[]
----@field normalize fun(s: string): string
+---@field normalize fun(s: string, limit: integer): string
 ---@field pretokenize fun(pieces: table[]): table[]
 ---@field decoder fun(): table
 ---@field before integer[] special tokens before a text
@@ -45,6 +45,10 @@ local function wants_special(given, level)
   return special or false
 end
 
+-- What the file's rules may make of a text of n bytes: its longest maps of one character (U+FDFA)
+-- give 11 bytes for one.
+local function longest_text(n) return 65536 + 32 * n end
+
 local function new_tokenizer(parts)
   local largest = -1
   for id in pairs(parts.tokens) do largest = math.max(largest, id) end
@@ -56,7 +60,9 @@ local function new_tokenizer(parts)
     if token.normalized then
       local copy = {}
       for name, value in pairs(token) do copy[name] = value end
-      copy.content = parts.normalize(token.content)
+      local ok, content = pcall(parts.normalize, token.content, longest_text(#token.content))
+      if not ok then failure.raise("added_tokens: %s", tostring(content)) end
+      copy.content = content
       normalized[#normalized + 1] = copy
       -- Such a token is decoded to its normalised text, as by Hugging Face's library.
       parts.tokens[token.id] = copy.content
@@ -74,7 +80,7 @@ end
 local function append(list, more) table.move(more, 1, #more, #list + 1, list) end
 
 local function encode_text(parts, s, starts, ids)
-  for _, piece in ipairs(parts.split_normalized(parts.normalize(s))) do
+  for _, piece in ipairs(parts.split_normalized(parts.normalize(s, longest_text(#s)))) do
     if piece.id then
       ids[#ids + 1] = piece.id
     else

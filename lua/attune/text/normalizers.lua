@@ -1,4 +1,4 @@
---- Normalisers of tokenizer.json: functions from a text to a text.
+--- Normalisers of tokenizer.json: functions from a text to a text of at most `limit` bytes.
 local charsmap = require "attune.text.charsmap"
 local failure = require "attune.text.failure"
 local nfc = require "attune.text.nfc"
@@ -42,21 +42,24 @@ function makers.Sequence(spec, where)
   for i, inner in ipairs(field(spec, "normalizers", "list", where)) do
     list[i] = normalizers.new(inner, ("%s.normalizers[%d]"):format(where, i))
   end
-  return function(s)
-    for _, normalise in ipairs(list) do s = normalise(s) end
+  return function(s, limit)
+    for _, normalise in ipairs(list) do s = normalise(s, limit) end
     return s
   end
 end
 
 function makers.Prepend(spec, where)
   local content = field(spec, "prepend", "string", where)
-  return function(s) return s == "" and s or content .. s end
+  return function(s, limit)
+    if s ~= "" then pattern.check_size(#s + #content, limit) end
+    return s == "" and s or content .. s
+  end
 end
 
 function makers.Replace(spec, where)
   local regex = normalizers.pattern_of(spec, where)
   local content = field(spec, "content", "string", where)
-  return function(s) return pattern.replace(regex, s, content) end
+  return function(s, limit) return pattern.replace(regex, s, content, limit) end
 end
 
 function makers.Strip(spec, where)
@@ -65,8 +68,8 @@ function makers.Strip(spec, where)
   local at_start = pattern.compile("^\\s+", where)
   local at_end = pattern.compile("\\s+$", where)
   return function(s)
-    if left then s = pattern.replace(at_start, s, "") end
-    if right then s = pattern.replace(at_end, s, "") end
+    if left then s = pattern.replace(at_start, s, "", #s) end
+    if right then s = pattern.replace(at_end, s, "", #s) end
     return s
   end
 end
@@ -77,12 +80,19 @@ end
 
 function makers.NFC() return nfc.compose end
 function makers.NFD() return nfc.decompose end
-function makers.ByteLevel() return byte_level.encode end
+
+function makers.ByteLevel()
+  return function(s, limit)
+    s = byte_level.encode(s)
+    pattern.check_size(#s, limit)
+    return s
+  end
+end
 
 --- A normaliser.
 ---@param spec table? of tokenizer.json; nil changes nothing
 ---@param where string the field, for messages
----@return fun(s: string): string
+---@return fun(s: string, limit: integer): string
 function normalizers.new(spec, where)
   if spec == nil then return function(s) return s end end
   if type(spec) ~= "table" then

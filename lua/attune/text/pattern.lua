@@ -6,9 +6,6 @@ local pattern = {}
 
 local max_pattern_bytes = 10000
 
--- The patterns of a file may make a text longer, and repeatedly so.
-local max_text_bytes = 1 << 28
-
 local library, compile_flags, match_flags
 local function load_library()
   if library then return end
@@ -192,21 +189,23 @@ function pattern.pieces(regex, s, behaviour, inverted)
   return behaviours[behaviour](pattern.parts(regex, s, inverted))
 end
 
---- The size of a text that the file's rules make; raises where it is too large.
+--- The size of a text that the file's rules make, as they may make it longer again and again.
+--- Raises where it is above a limit.
 ---@param size integer
+---@param limit integer
 ---@return integer size
-function pattern.check_size(size)
-  if size <= max_text_bytes then return size end
-  error(("text: the file's rules make it longer than %d bytes"):format(max_text_bytes), 0)
+function pattern.check_size(size, limit)
+  if size <= limit then return size end
+  error(("text: the file's rules make it longer than %d bytes"):format(limit), 0)
 end
 
---- Replaces every match by a text.
+--- Replaces every match by a text. The result has at most `limit` bytes.
 ---@return string
-function pattern.replace(regex, s, content)
+function pattern.replace(regex, s, content, limit)
   local out, size = {}, 0
   for i, part in ipairs(pattern.parts(regex, s)) do
     out[i] = part[3] and content or s:sub(part[1], part[2])
-    size = pattern.check_size(size + #out[i])
+    size = pattern.check_size(size + #out[i], limit)
   end
   return table.concat(out)
 end
