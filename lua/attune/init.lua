@@ -57,6 +57,7 @@ end
 local autograd = require "attune.autograd"
 attune.no_grad, attune.graph_bytes = autograd.no_grad, autograd.graph_bytes
 attune.gradcheck = require "attune.autograd.gradcheck"
+attune.profile = require "attune.autograd.profile"
 local attention, backward = autograd.attention, attune.attention_backward
 local weights, attend = attune.attention_weights, attune._cache_methods.attend
 

@@ -28,14 +28,20 @@ int raise_status(lua_State *L, attune_status status);
  * pcall can catch it. */
 extern volatile sig_atomic_t core_runs;
 
+/* The time now where attune.profile measures, else 0; adds what has passed to the call's times. */
+double profile_start(void);
+void profile_stop(const char *call, double start);
+
 /* Runs a core call. Out of memory, it lets the collector free what nobody holds and tries once
  * more. `call` runs up to twice and never calls Lua: results are pushed before. */
 #define RUN(L, call)                                        \
     do {                                                    \
         attune_interrupt_clear();                           \
+        const double start_ = profile_start();              \
         core_runs = 1;                                      \
         attune_status status_ = (call);                     \
         core_runs = 0;                                      \
+        if (start_ > 0) profile_stop(#call, start_);        \
         if (status_ == ATTUNE_EMEMORY) {                    \
             collect_in_call(L);                             \
             core_runs = 1;                                  \

@@ -189,6 +189,71 @@ static int integers(lua_State *L) {
 /* (message): raises it at the line that called the library. */
 static int raise_message(lua_State *L) { return raise_error(L, "%s", luaL_checkstring(L, 1)); }
 
+/* ---- times ----------------------------------------------------------------------------------- */
+
+enum { MAX_CALLS = 512 };
+
+static struct {
+    int depth; /* of calls of attune.profile */
+    int count;
+    struct {
+        const char *call; /* the text of a call in this library */
+        int64_t calls;
+        double seconds;
+    } of[MAX_CALLS];
+} times;
+
+double profile_start(void) { return times.depth > 0 ? attune_clock() : 0; }
+
+void profile_stop(const char *call, double start) {
+    const double seconds = attune_clock() - start;
+    int i = 0;
+    while (i < times.count && times.of[i].call != call) i++;
+    if (i == MAX_CALLS) return;
+    if (i == times.count) {
+        times.of[i].call = call;
+        times.count++;
+    }
+    times.of[i].calls++;
+    times.of[i].seconds += seconds;
+}
+
+/* Pushes "matmul" for "attune_tensor_matmul(a, b, out)". */
+static void push_call_name(lua_State *L, const char *call) {
+    if (strncmp(call, "attune_", 7) == 0) call += 7;
+    if (strncmp(call, "tensor_", 7) == 0) call += 7;
+    lua_pushlstring(L, call, strcspn(call, "("));
+}
+
+/* ([true: starts, false: ends]) -> {name = {calls, seconds}} of all calls that were measured */
+static int profile(lua_State *L) {
+    lua_settop(L, 1);
+    if (!lua_isnil(L, 1)) times.depth += lua_toboolean(L, 1) ? 1 : -1;
+    lua_newtable(L);
+    for (int i = 0; i < times.count; i++) {
+        push_call_name(L, times.of[i].call);
+        lua_pushvalue(L, -1);
+        if (lua_rawget(L, 2) != LUA_TTABLE) { /* two places may call one function */
+            lua_pop(L, 1);
+            lua_createtable(L, 2, 0);
+            lua_pushinteger(L, 0);
+            lua_rawseti(L, -2, 1);
+            lua_pushnumber(L, 0);
+            lua_rawseti(L, -2, 2);
+        }
+        lua_rawgeti(L, -1, 1);
+        lua_pushinteger(L, lua_tointeger(L, -1) + times.of[i].calls);
+        lua_rawseti(L, -3, 1);
+        lua_pop(L, 1);
+        lua_rawgeti(L, -1, 2);
+        lua_pushnumber(L, lua_tonumber(L, -1) + times.of[i].seconds);
+        lua_rawseti(L, -3, 2);
+        lua_pop(L, 1);
+        lua_rawset(L, 2);
+    }
+    return 1;
+}
+
 void open_autograd(lua_State *L) {
     static const luaL_Reg functions[] = {{"_node", node},
                                          {"_set_node", set_node},
@@ -203,6 +268,7 @@ void open_autograd(lua_State *L) {
                                          {"_full_like", full_like},
                                          {"_raise", raise_message},
                                          {"_integers", integers},
+                                         {"_profile", profile},
                                          {"_owners", owners},
                                          {"_element", element},
                                          {NULL, NULL}};

@@ -21,6 +21,18 @@ static int set_seed(lua_State *L) {
     return 0;
 }
 
+/* ([base, draws]) -> what they were: where draws without a seed go on */
+static int seeds(lua_State *L) {
+    const uint64_t base = seed_base, draws = seed_draws;
+    if (!lua_isnoneornil(L, 1)) {
+        seed_base = (uint64_t)check_integer(L, 1, "base", INT64_MIN);
+        seed_draws = (uint64_t)check_integer(L, 2, "draws", INT64_MIN);
+    }
+    lua_pushinteger(L, (lua_Integer)base);
+    lua_pushinteger(L, (lua_Integer)draws);
+    return 2;
+}
+
 static uint64_t option_seed(lua_State *L, const options *given) {
     int64_t seed;
     return option_integer(L, given, "seed", INT64_MIN, &seed) ? (uint64_t)seed : next_seed();
@@ -245,8 +257,8 @@ static int rows(lua_State *L) {
 
 void open_make(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"tensor", tensor}, {"zeros", zeros}, {"ones", ones},       {"full", full},
-        {"arange", arange}, {"randn", randn}, {"uniform", uniform}, {"set_seed", set_seed},
-        {"_rows", rows},    {NULL, NULL}};
+        {"tensor", tensor}, {"zeros", zeros},  {"ones", ones},       {"full", full},
+        {"arange", arange}, {"randn", randn},  {"uniform", uniform}, {"set_seed", set_seed},
+        {"_rows", rows},    {"_seeds", seeds}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

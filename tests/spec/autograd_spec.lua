@@ -235,3 +235,159 @@ describe("gradcheck", function()
     assert.is_true(worst ~= worst)
   end)
 end)
+
+describe("checkpoint", function()
+  local autograd = require "attune.autograd"
+  local function block(x, w)
+    local h = attune.matmul(x, w):gelu()
+    return h * attune.randn(h.shape), h:sum(1)
+  end
+  local function gradients_of(call)
+    attune.set_seed(7)
+    local x = attune.randn({4, 6}, {seed = 1}):requires_grad()
+    local w = attune.randn({6, 5}, {seed = 2}):requires_grad()
+    local inner = attune.randn({5}, {seed = 3}):requires_grad()
+    local y, sums = call(function(a, b)
+      local c, d = block(a, b)
+      return c * inner, d
+    end, x, w)
+    local loss = (y * y):sum() + sums:sum()
+    local kept = attune.graph_bytes(loss)
+    attune.randn {3} -- other draws in between
+    loss:backward()
+    return {x.grad:tolist(), w.grad:tolist(), inner.grad:tolist()}, kept
+  end
+  it("gives the same gradients, also with random draws, and keeps less", function()
+    local plain, kept = gradients_of(function(fn, ...) return fn(...) end)
+    local again, less = gradients_of(autograd.checkpoint)
+    assert.same(plain, again)
+    assert.is_true(less < kept, ("%d of %d bytes"):format(less, kept))
+  end)
+  it("reaches parameters although no argument requires gradients", function()
+    local w = attune.ones({2}):requires_grad()
+    autograd.checkpoint(function(x, n) return (x * w * n):sum() end, attune.ones {2}, 3):backward()
+    assert.same({3, 3}, w.grad:tolist())
+  end)
+  it("records again after an error in the function", function()
+    local w = attune.ones({2}):requires_grad()
+    fails("on purpose", function() autograd.checkpoint(function() error "on purpose" end, w) end)
+    ;(w * 2):sum():backward()
+    assert.same({2, 2}, w.grad:tolist())
+  end)
+end)
+
+describe("an operation of the user", function()
+  local operation = require "attune.autograd".operation
+  local kept_dy
+  local cube = operation {
+    name = "cube",
+    forward = function(x) return x * x * x end,
+    keep = function(node, _, x) node:save(x) end,
+    backward = function(node, dy)
+      kept_dy = dy
+      local x = node:saved()
+      return dy * x * x * 3
+    end,
+  }
+  it("has its own gradient, and may keep what it sees", function()
+    gradients.check(cube, {normal(3, 2)})
+    assert.same({3, 2}, kept_dy.shape)
+    kept_dy:tolist()
+  end)
+  it("may return a wrong gradient: an error names the operation, and nothing breaks", function()
+    local w = attune.ones({2}):requires_grad()
+    for _, wrong in ipairs {attune.ones {3}, attune.ones({2}, {dtype = "f64"}), 5, {}} do
+      local op = operation {
+        name = "odd",
+        forward = function(x) return x * 1 end,
+        backward = function() return wrong end,
+      }
+      fails("odd: expected backward to return a 2 f32 tensor for argument 1", function()
+        op(w):sum():backward()
+      end)
+    end
+    fails("odd: expected forward to return a float tensor", function()
+      operation {name = "odd", forward = function() end, backward = print}(w)
+    end)
+    w.grad = nil
+    ;(w * 2):sum():backward()
+    assert.same({2, 2}, w.grad:tolist())
+  end)
+  it("cannot yield, close what the engine needs, or walk its own graph again", function()
+    local w = attune.full({2}, 2):requires_grad()
+    local loss
+    local op = operation {
+      name = "hostile",
+      forward = function(x) return x * 1 end,
+      keep = function(node, _, x) node:save(x) end,
+      backward = function(node, dy)
+        fails("yield", coroutine.yield)
+        fails("freed", function()
+          loss:backward()
+          loss:backward()
+        end)
+        local x = node:saved()
+        x:close()
+        dy:close()
+        return attune.ones {2}
+      end,
+    }
+    loss = (op(w) * w):sum()
+    coroutine.wrap(function() pcall(loss.backward, loss) end)()
+    w.grad = nil
+    ;(w * w):sum():backward()
+    assert.same({4, 4}, w.grad:tolist())
+  end)
+  it("is read once, from a plain table", function()
+    fails("__index", function() operation(setmetatable({}, {__index = {name = "x"}})) end)
+    fails("did you mean 'backward'", function() operation {name = "x", bakward = print} end)
+    fails("backward: expected a function", function() operation {name = "x", forward = print} end)
+  end)
+end)
+
+describe("user code that runs while a graph is walked", function()
+  it("breaks nothing: finalizers that close, collect, record and walk", function()
+    local w = attune.randn({8, 8}, {seed = 1}):requires_grad()
+    local function step(x)
+      local h = attune.matmul(x, w):rms_norm():silu()
+      local q = h:view(1, 2, 4, 8)
+      local o = attune.attention(q, q, q, {causal = true})
+      return (o:softmax(-1) * o):sum()
+    end
+    local x = attune.randn({8, 8}, {seed = 2})
+    step(x):backward()
+    local expected = w.grad:tolist()
+    collectgarbage("setpause", 0)
+    local ran = 0
+    for _ = 1, 60 do
+      w.grad = nil
+      local loss = step(x)
+      for _ = 1, 20 do
+        setmetatable({}, {__gc = function()
+          ran = ran + 1
+          local v = attune.ones({2}):requires_grad()
+          pcall(function() (v * v):sum():backward() end)
+          pcall(attune.no_grad, function() x:slice(1, 1, 1):close() end)
+        end})
+      end
+      loss:backward()
+      assert.same(expected, w.grad:tolist())
+    end
+    collectgarbage("setpause", 200)
+    assert.is_true(ran > 0)
+  end)
+end)
+
+describe("profile", function()
+  it("tells wall time, time in the core, and calls by operation", function()
+    local x = attune.randn({64, 64}, {seed = 1})
+    local p = attune.profile(function()
+      for _ = 1, 3 do attune.matmul(x, x):exp() end
+    end)
+    assert.same(3, p.operations.matmul.calls)
+    assert.same(6, p.calls)
+    assert.is_true(p.core > 0 and p.core <= p.wall)
+    assert.same(0, attune.profile(function() end).calls)
+    fails("on purpose", function() attune.profile(function() error "on purpose" end) end)
+  end)
+end)

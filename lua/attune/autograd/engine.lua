@@ -50,12 +50,13 @@ local function deliver(arrived, input, gradient)
 end
 
 -- Gives the results of a node's backward to its inputs.
-local function deliver_all(arrived, node, d1, d2, ...)
-  local inputs = node.inputs
+local function deliver_all(arrived, node, gradients, ...)
+  local inputs, custom = node.inputs, node.op.custom
   for i = 1, select("#", ...) do
     local gradient = select(i, ...)
     if gradient then
-      if node.op.custom or rawequal(gradient, d1) or rawequal(gradient, d2) then
+      if custom then node.op.check_gradient(node, i, gradient) end
+      if custom or rawequal(gradient, gradients[1]) or rawequal(gradient, gradients[2]) then
         gradient = share(gradient)
       end
       if inputs[i] then deliver(arrived, inputs[i], gradient) else gradient:close() end
@@ -67,11 +68,11 @@ local function visit(arrived, node)
   local gradients = arrived[node]
   arrived[node] = nil
   if gradients then
-    local d1, d2 = gradients[1], gradients[2]
-    deliver_all(arrived, node, d1, d2, node.op.backward(node, d1, d2))
+    local last = 1
+    for output in pairs(gradients) do last = math.max(last, output) end
+    deliver_all(arrived, node, gradients, node.op.backward(node, table.unpack(gradients, 1, last)))
     if not node.op.custom then
-      if d1 then d1:close() end
-      if d2 then d2:close() end
+      for _, gradient in pairs(gradients) do gradient:close() end
     end
   end
   graph.release(node)
@@ -84,14 +85,14 @@ function ending.__close(state)
   for _, node in ipairs(state.order) do graph.release(node) end
 end
 
---- Adds the gradients of a result to the leaves that it depends on.
----@param root table the node, the leaf or {of = node, output = i} of the result
----@param gradient attune.Tensor of the result; it is closed
-function engine.run(root, gradient)
-  local order = graph.reachable(root.of or root)
+--- Adds the gradients of results to the leaves that they depend on.
+---@param roots table of {the node, the leaf or {of = node, output = i} of a result, its gradient,
+--- which is closed}
+function engine.run(roots)
+  local order = graph.reachable(roots)
   local state <close> = setmetatable({recording = core._recording(false), order = order}, ending)
   local arrived = {}
-  deliver(arrived, root, gradient)
+  for _, root in ipairs(roots) do deliver(arrived, root[1], root[2]) end
   for i = 1, #state.order do visit(arrived, state.order[i]) end
 end
 
@@ -140,7 +141,8 @@ function engine.backward(result, gradient)
         .. "backward is not possible)"):format(describe(result))
     )
   end
-  engine.run(root, start_of(result, gradient))
+  -- A custom backward cannot yield: a coroutine cannot leave a walk half-way.
+  core._call(engine.run, {{root, start_of(result, gradient)}})
 end
 
 return engine

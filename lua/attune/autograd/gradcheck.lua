@@ -1,10 +1,10 @@
 --- Gradients against central differences: (f(x + h) - f(x - h)) / 2h, in f64.
 local core = require "attune.core"
+local floats = require "attune.autograd.graph".floats
 local describe = require "attune.util.options".describe
 local options = require "attune.util.options"
 local methods = core._tensor_methods
-
-local floats = {f32 = true, f64 = true, bf16 = true, f16 = true}
+local call = core._call -- fn cannot yield
 
 local STEP = 1e-5 -- h: the difference's own error is near 1e-10 for values near 1
 
@@ -50,7 +50,7 @@ end
 
 local function value_of(fn, list)
   local sum = 0
-  for number, result in ipairs(results_of(fn(table.unpack(list, 1, list.n)))) do
+  for number, result in ipairs(results_of(call(fn, table.unpack(list, 1, list.n)))) do
     sum = sum + weighted(result, number):item()
   end
   return sum
@@ -63,7 +63,7 @@ local function gradients_of(fn, list, checked)
     arguments[i] = methods.requires_grad((core._share(list[i])))
   end
   local loss
-  for number, result in ipairs(results_of(fn(table.unpack(arguments, 1, list.n)))) do
+  for number, result in ipairs(results_of(call(fn, table.unpack(arguments, 1, list.n)))) do
     local part = weighted(result, number)
     loss = loss and loss + part or part
   end
@@ -106,9 +106,9 @@ return function(fn, inputs, given)
   end
   local list, checked = copies(inputs)
   local before = core._recording(true)
+  local _ <close> = setmetatable({}, {__close = function() core._recording(before) end})
   local gradients = gradients_of(fn, list, checked)
   core._recording(false)
-  local _ <close> = setmetatable({}, {__close = function() core._recording(before) end})
   local worst, where = 0, "no float tensor among the inputs"
   for _, i in ipairs(checked) do
     local x, shape = list[i], list[i].shape

@@ -80,14 +80,26 @@ end
 
 local created = 0
 
--- Finishes a node whose forward pass returned y, z and w.
-local function record(op, inputs, y, z, w, ...)
-  if op.passes and is_argument(y, ...) then return y end
+--- Dtypes that have gradients.
+graph.floats = {f32 = true, f64 = true, bf16 = true, f16 = true}
+
+--- A new node.
+---@param op table
+---@param inputs table per argument: its node, or false
+---@return attune.Node
+function graph.node(op, inputs)
   created = created + 1
   local needs = {}
   for i = 1, #inputs do needs[i] = inputs[i] and true end
-  local node = setmetatable({op = op, sequence = created, inputs = inputs, needs = needs}, Node)
+  return setmetatable({op = op, sequence = created, inputs = inputs, needs = needs}, Node)
+end
+
+-- Finishes the record of an operation whose forward pass returned y, z and w.
+local function record(op, inputs, y, z, w, ...)
+  if op.passes and is_argument(y, ...) then return y end
+  local node = graph.node(op, inputs)
   local outputs = op.outputs or 1
+  if op.custom then op.note(node, y, ...) end
   if op.keep then
     if outputs == 1 then
       op.keep(node, y, ...)
@@ -124,10 +136,6 @@ function graph.operation(op)
   end
 end
 
---- Records an operation although none of its arguments may require gradients: its backward reaches
---- tensors by itself.
-function graph.record(op, ...) return forward_of(op, {nodes_of(...)}, op.outputs or 1, ...) end
-
 --- Makes a node that has no more use: its tensors are closed, and walking it again is an error.
 function graph.release(node)
   if node.released then return end
@@ -141,10 +149,19 @@ function graph.release(node)
   node.kept, node.versions, node.inputs = nil, nil, nil
 end
 
---- The nodes that a node depends on, itself included, from the last created to the first; and the
---- leaves among them. Raises an error where one has been released.
-function graph.reachable(root)
-  local order, leaves, seen, stack, top = {}, {}, {[root] = true}, {root}, 1
+--- The nodes that results depend on, from the last created to the first; and the leaves among them.
+--- Raises an error where one has been released.
+---@param roots table of {node, leaf or further result of a node}
+function graph.reachable(roots)
+  local order, leaves, seen, stack, top = {}, {}, {}, {}, 0
+  for _, root in ipairs(roots) do
+    local from = root[1].of or root[1]
+    if not seen[from] then
+      seen[from] = true
+      top = top + 1
+      stack[top] = from
+    end
+  end
   while top > 0 do
     local node = stack[top]
     top = top - 1

@@ -14,10 +14,13 @@ local layers = require "attune.autograd.layers"
 local attention = require "attune.autograd.attention"
 attention.install()
 
-local autograd = {layers = layers, attention = attention.attention}
+local autograd = {
+  layers = layers,
+  attention = attention.attention,
+  checkpoint = require "attune.autograd.checkpoint",
+  operation = require "attune.autograd.custom",
+}
 local methods = core._tensor_methods
-
-local floats = {f32 = true, f64 = true, bf16 = true, f16 = true}
 
 --- Marks a tensor as one whose gradients are wanted: operations on it are recorded, and backward
 --- adds to its field grad. Returns the tensor.
@@ -26,7 +29,7 @@ function methods.requires_grad(tensor)
     core._raise(("requires_grad: expected a tensor, got %s"):format(describe(tensor)))
   end
   if core._node(tensor) then return tensor end
-  if not floats[tensor.dtype] then
+  if not graph.floats[tensor.dtype] then
     core._raise(
       ("requires_grad: expected a float tensor (f32, f64, bf16, f16), got a %s"):format(
         describe(tensor)
@@ -79,7 +82,7 @@ function autograd.graph_bytes(result)
       )
     )
   end
-  local order, leaves = graph.reachable(root.of or root)
+  local order, leaves = graph.reachable {{root}}
   local counted, bytes = {}, 0
   for _, leaf in ipairs(leaves) do counted[leaf.storage] = true end
   for _, node in ipairs(order) do

@@ -202,7 +202,6 @@ methods.contiguous = operation {
 }
 
 local convert = methods.to
-local floats = {f32 = true, f64 = true, bf16 = true, f16 = true}
 local to_float = operation {
   name = "to",
   forward = convert,
@@ -210,4 +209,4 @@ local to_float = operation {
   backward = function(node, dy) return convert(dy, node.dtype) end,
 }
 -- Integers have no gradient.
-function methods.to(x, dtype) return (floats[dtype] and to_float or convert)(x, dtype) end
+function methods.to(x, dtype) return (graph.floats[dtype] and to_float or convert)(x, dtype) end

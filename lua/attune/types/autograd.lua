@@ -47,5 +47,15 @@ function attune.graph_bytes(result) end
 ---@return string message the worst element
 ---@return number worst
 function attune.gradcheck(fn, inputs, options) end
+---@class attune.Profile
+---@field wall number seconds
+---@field core number seconds in the core; the rest is Lua
+---@field calls integer of the core
+---@field operations table<string, {calls: integer, core: number}>
+
+--- Calls fn and measures where its time goes.
+---@param fn function
+---@return attune.Profile
+function attune.profile(fn) end
 
 return attune
