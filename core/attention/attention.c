@@ -23,37 +23,64 @@ static attune_status same_shape(const char *name, const attune_tensor *t, int ra
     return ATTUNE_OK;
 }
 
-static attune_status run_engine(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+static attune_status run_engine(const at_problem *p, const at_results *results) {
     switch (p->engine) {
-    case ATTUNE_ENGINE_REFERENCE: return at_reference(p, o, lse);
-    case ATTUNE_ENGINE_BLIS: return at_blis(p, o, lse);
-    case ATTUNE_ENGINE_DECODE: return at_decode(p, o, lse);
+    case ATTUNE_ENGINE_REFERENCE: return at_reference(p, results);
+    case ATTUNE_ENGINE_BLIS: return at_blis(p, results);
+    case ATTUNE_ENGINE_DECODE: return at_decode(p, results);
     case ATTUNE_ENGINE_TILED:
     case ATTUNE_ENGINE_DEFAULT: break;
     }
-    return at_tiled(p, o, lse);
+    return at_tiled(p, results);
 }
 
-attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
-                               const attune_tensor *v, const attune_attention_options *options,
-                               attune_tensor *o, attune_tensor *lse) {
+/* Runs the problem with results that are new. */
+static attune_status run_summarized(const at_problem *p, unsigned wanted, attune_tensor *o,
+                                    attune_tensor *lse, attune_summaries *out) {
+    at_summaries summaries;
+    if (p->engine == ATTUNE_ENGINE_BLIS)
+        return at_fail(ATTUNE_EENGINE,
+                       "engine: blis gives no summaries; expected tiled, decode or reference");
+    attune_status status = at_summaries_make(&p->query, wanted, p->Sk, out, &summaries);
+    for (int64_t b = 0; b < p->query.B && status == ATTUNE_OK; b++)
+        summaries.first_token[b] = p->Sk - p->query.Sq;
+    const at_results results = {.o = o, .lse = lse, .summaries = &summaries};
+    if (status == ATTUNE_OK) status = run_engine(p, &results);
+    at_summaries_free(&summaries);
+    return status;
+}
+
+attune_status attune_attention_summarized(const attune_tensor *q, const attune_tensor *k,
+                                          const attune_tensor *v,
+                                          const attune_attention_options *options, unsigned wanted,
+                                          attune_tensor *o, attune_tensor *lse,
+                                          attune_summaries *summaries) {
     at_problem p;
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
+    memset(summaries, 0, sizeof *summaries);
     if (!v)
         return at_fail(ATTUNE_ECLOSED,
                        "v: expected a tensor [batch, kv_heads, keys, head_dim], got none");
     AT_TRY(at_problem_make(q, k, v, options, false, &p));
     attune_status status = at_results_new(&p.query, p.Dv, o, lse);
-    if (status == ATTUNE_OK) {
-        status = run_engine(&p, o, lse);
-        if (status != ATTUNE_OK) {
-            attune_tensor_close(o);
-            attune_tensor_close(lse);
-        }
+    const at_results results = {.o = o, .lse = lse};
+    if (status == ATTUNE_OK)
+        status = wanted ? run_summarized(&p, wanted, o, lse, summaries) : run_engine(&p, &results);
+    if (status != ATTUNE_OK) {
+        attune_tensor_close(o);
+        attune_tensor_close(lse);
+        attune_summaries_close(summaries);
     }
     at_problem_close(&p);
     return status;
+}
+
+attune_status attune_attention(const attune_tensor *q, const attune_tensor *k,
+                               const attune_tensor *v, const attune_attention_options *options,
+                               attune_tensor *o, attune_tensor *lse) {
+    attune_summaries none;
+    return attune_attention_summarized(q, k, v, options, 0, o, lse, &none);
 }
 
 /* ---- backward -------------------------------------------------------------------------------- */

@@ -119,8 +119,9 @@ static attune_status all_heads(textbook_job *j) {
     return ATTUNE_OK;
 }
 
-attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
-    textbook_job j = {.p = p, .lse = lse};
+attune_status at_blis(const at_problem *p, const at_results *results) {
+    attune_tensor *o = results->o;
+    textbook_job j = {.p = p, .lse = results->lse};
     attune_tensor o_f32 = {0};
     attune_status status = attune_tensor_convert(&p->query.q, ATTUNE_F32, &j.q);
     if (status == ATTUNE_OK) status = attune_tensor_convert(&p->k, ATTUNE_F32, &j.k);

@@ -73,6 +73,7 @@ void at_pack_tile(const at_keys *keys, int64_t slot, int lane, const at_unpacked
     const float *x =
         at_f32_rows(from->k, from->rotation, from->b, from->h, first, count, f32_rows, &stride);
     kernels->pack_keys(x, stride, lane, (int)count, l->D, l->dtype, tile, scales);
+    if (!from->v) return;
     x = at_f32_rows(from->v, NULL, from->b, from->h, first, count, f32_rows, &stride);
     if (!kernels->pack_values(x, stride, lane, (int)count, l->Dv, l->dtype, tile + l->v,
                               scales ? scales + AT_TILE : NULL))

@@ -25,7 +25,8 @@ attune_dtype at_packed_dtype(attune_dtype k, attune_dtype v);
 
 /* The tokens of kv head (b, h) in plain tensors. */
 typedef struct at_unpacked_keys {
-    const attune_tensor *k, *v;  /* [B, Hk, Sk, dims], any float dtype but f64, any strides */
+    const attune_tensor *k, *v;  /* [B, Hk, Sk, dims], any float dtype but f64, any strides; v NULL:
+                                    only keys are packed */
     const at_rotation *rotation; /* of the keys, applied lazily; NULL: none */
     int64_t b, h;
 } at_unpacked_keys;

@@ -7,6 +7,7 @@
 
 #include "attention/key_source.h"
 #include "attention/query.h"
+#include "attention/summaries.h"
 #include "attention/table_gradients.h"
 #include "base/constants.h"
 #include "simd/attention_kernels.h"
@@ -63,12 +64,12 @@ at_key_source at_pair_source(const at_problem *p, int64_t kept_tiles);
 attune_status at_last_positions(const at_problem *p, const attune_tensor *positions, int64_t n,
                                 attune_tensor *out);
 
-/* The engines. They write every element of o [B, Hq, Sq, Dv] and lse [B, Hq, Sq], which are new
- * and contiguous. */
-attune_status at_reference(const at_problem *p, attune_tensor *o, attune_tensor *lse);
-attune_status at_blis(const at_problem *p, attune_tensor *o, attune_tensor *lse);
-attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse);
-attune_status at_decode(const at_problem *p, attune_tensor *o, attune_tensor *lse);
+/* The engines. They write every element of the results, which are new and contiguous. blis takes no
+ * summaries. */
+attune_status at_reference(const at_problem *p, const at_results *results);
+attune_status at_blis(const at_problem *p, const at_results *results);
+attune_status at_tiled(const at_problem *p, const at_results *results);
+attune_status at_decode(const at_problem *p, const at_results *results);
 
 /* Whether an lse is so large, in magnitude, that its last digits no longer hold the log of a sum
  * beside the max score. The backward engines then compute max and sum of the row again. */

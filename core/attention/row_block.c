@@ -69,6 +69,18 @@ static void carve(at_arena *a, const at_row_plan *plan, at_row_scratch *s) {
     s->kept_id = at_arena_take(a, plan->kept_tiles, sizeof *s->kept_id);
     s->kept.nonfinite = at_arena_take(a, plan->kept_tiles, sizeof *s->kept.nonfinite);
     s->modifier = at_arena_take(a, plan->modifier_bytes, 1);
+    if (plan->summarized) {
+        s->sums.exponents = at_arena_take(a, rows, sizeof *s->sums.exponents);
+        s->sums.distances = at_arena_take(a, rows, sizeof *s->sums.distances);
+        s->sums.first = at_arena_take(a, rows, sizeof *s->sums.first);
+        s->query = at_arena_take(a, plan->tile_rows, sizeof *s->query);
+    }
+    const int64_t heads = plan->column_heads;
+    if (heads) {
+        s->block_columns = at_arena_take(a, heads * AT_SCORE_STRIDE, sizeof *s->block_columns);
+        s->row_columns = at_arena_take(a, plan->tile_rows, sizeof *s->row_columns);
+        s->columns = at_arena_take(a, heads * AT_COLUMN_TOKENS, sizeof *s->columns);
+    }
 }
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
@@ -91,16 +103,6 @@ attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out) {
 void at_row_scratch_free(at_row_scratch *scratch) { at_arena_free(&scratch->arena); }
 
 /* ---- queries --------------------------------------------------------------------------------- */
-
-/* The query head of row r of the block, and its query. */
-static int64_t head_of(const at_row_block *rows, int64_t r) {
-    const int64_t G = rows->query->G;
-    return rows->h * G + (rows->begin + r) % G;
-}
-
-static int64_t query_of(const at_row_block *rows, int64_t r) {
-    return (rows->begin + r) / rows->query->G;
-}
 
 /* Adds panels of nearly equal height for `count` more rows: 32 rows become 11, 11 and 10, not 14,
  * 14 and 4. */
@@ -129,12 +131,14 @@ static double scale_of_products(const at_row_plan *plan, const at_query_side *qu
     return query->scale == 0 || queries_are_scaled(plan, query) ? 1 : fabs(query->scale);
 }
 
-void at_plan_scores(at_row_plan *plan, const at_query_side *query) {
+void at_plan_scores(at_row_plan *plan, const at_query_side *query, const at_summaries *summaries) {
     /* A softcap or a score program takes the scale before the softmax. */
     const bool scaled = query->softcap > 0 || has_score(query);
     plan->scale = scaled ? 1 : scale_of_products(plan, query);
     plan->factor = (float)fmax(FLT_MIN, fmin(plan->scale * AT_LOG2_E, FLT_MAX));
     if (at_query_modifier(query)) plan->modifier_bytes = at_modifier_scratch(&query->modifier);
+    plan->summarized = at_wants_rows(summaries);
+    plan->column_heads = at_wants_columns(summaries) ? query->G : 0;
 }
 
 /* Packs the queries panel by panel, unless the scratch still holds those of these rows. */
@@ -157,8 +161,8 @@ static void pack_queries(const at_row_plan *plan, const at_row_block *rows,
             x = at_f32_rows(&query->q, rotation, rows->b, rows->h, rows->begin + r, count,
                             scratch->f32_rows, &stride);
         for (int i = 0; i < count && query->G > 1; i++)
-            at_f32_row(&query->q, rotation, rows->b, head_of(rows, r + i), query_of(rows, r + i),
-                       scratch->f32_rows + i * D);
+            at_f32_row(&query->q, rotation, rows->b, at_head_of(rows, r + i),
+                       at_query_of(rows, r + i), scratch->f32_rows + i * D);
         kernels->pack_queries(plan->product, x, stride, count, D, factor, scratch->q + r * Dp,
                               scratch->q_scale + 3 * r);
         r += count;
@@ -255,9 +259,9 @@ static void find_visible(const at_row_plan *plan, const at_row_block *rows, int6
     scratch->panels = 0;
     for (int64_t r = 0; r < rows->count; r++) {
         int64_t first, last;
-        const int64_t i = query_of(rows, r);
+        const int64_t i = at_query_of(rows, r);
         query->visible_keys(query->visible_keys_context, rows->b, i, &first, &last);
-        if (modifier) at_modifier_narrow(modifier, rows->b, head_of(rows, r), i, &first, &last);
+        if (modifier) at_modifier_narrow(modifier, rows->b, at_head_of(rows, r), i, &first, &last);
         if (first >= last_before && first < last && r - begin >= plan->tile_rows / 2) {
             add_panels(plan, r - begin, scratch);
             begin = r;
@@ -307,7 +311,7 @@ static void set_rows(const at_row_plan *plan, const at_row_scratch *scratch, con
  * [r, r + count). */
 static bool any_visible(const at_row_block *rows, int64_t r, int64_t count, int64_t key) {
     const at_modifier *m = &rows->query->modifier;
-    const int64_t i = query_of(rows, r), i_end = query_of(rows, r + count - 1) + 1,
+    const int64_t i = at_query_of(rows, r), i_end = at_query_of(rows, r + count - 1) + 1,
                   G = rows->query->G, heads = m->map->rows_h > 1 ? G : 1;
     for (int64_t g = 0; g < heads; g++)
         if (at_modifier_any_visible(m, rows->b, rows->h * G + g, i, i_end, key)) return true;
@@ -361,33 +365,57 @@ static void modify(const at_row_block *rows, int64_t r, int64_t key, at_row_scra
         if (scale)
             at_simd_now()->program.apply(ATTUNE_OP_MUL, (at_values){x, 1},
                                          (at_values){&step->scale, 0}, (at_values){0}, x, n);
-        at_modify(&rows->query->modifier, rows->b, head_of(rows, r + i), query_of(rows, r + i),
-                  key + step->first[i], n, x, scratch->modifier);
+        at_modify(&rows->query->modifier, rows->b, at_head_of(rows, r + i),
+                  at_query_of(rows, r + i), key + step->first[i], n, x, scratch->modifier);
     }
 }
 
-static void run_step(const at_row_block *rows, int64_t r, int64_t key, at_row_scratch *scratch,
-                     at_step *step) {
+bool at_score_step(const at_row_loop *loop, int64_t r, int64_t key, at_step *step) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
+    const at_row_block *rows = loop->rows;
     if (step->masked && step->from < step->to) trim(rows, r, key, step);
-    if (step->from >= step->to) return;
+    if (step->from >= step->to) return false;
     kernels->scores(step);
     if (rows->query->softcap > 0) kernels->cap(step);
-    if (at_modifies(&rows->query->modifier)) modify(rows, r, key, scratch, step);
-    kernels->softmax(step);
+    if (at_modifies(&rows->query->modifier)) modify(rows, r, key, loop->scratch, step);
+    return true;
+}
+
+/* The softmax of a step with the summaries of its rows. */
+static void summarized_softmax(const at_row_loop *loop, int64_t r, int64_t key, at_step *step) {
+    const at_row_block *rows = loop->rows;
+    const at_sums *sums = loop->sums;
+    float *query = loop->scratch->query;
+    for (int i = 0; i < step->rows; i++)
+        query[i] =
+            (float)(at_query_token(loop->summaries, rows->b, at_query_of(rows, r + i)) - key);
+    const at_step_summaries summaries = {.exponents = sums->exponents + r,
+                                         .distances = sums->distances + r,
+                                         .first = sums->first + r,
+                                         .query = query,
+                                         .first_columns =
+                                             key < AT_FIRST_KEYS ? (int)(AT_FIRST_KEYS - key) : 0};
+    at_simd_now()->attention.summarized_softmax(step, &summaries);
+}
+
+static void attend_step(const at_row_loop *loop, int64_t r, int64_t key, at_step *step) {
+    const at_attention_kernels *kernels = &at_simd_now()->attention;
+    if (!at_score_step(loop, r, key, step)) return;
+    if (loop->plan->summarized)
+        summarized_softmax(loop, r, key, step);
+    else
+        kernels->softmax(step);
     kernels->values(step);
 }
 
-attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, const at_keys *keys,
-                             int64_t from, int64_t to, at_row_scratch *scratch, at_sums *sums) {
+attune_status at_each_step(const at_row_loop *loop) {
+    const at_row_plan *plan = loop->plan;
+    const at_row_block *rows = loop->rows;
+    const at_keys *keys = loop->keys;
     const at_query_side *query = rows->query;
+    at_row_scratch *scratch = loop->scratch;
     int64_t first_visible, last_visible;
-    find_visible(plan, rows, from, to, scratch, &first_visible, &last_visible);
-    memset(sums->o, 0, (size_t)(rows->count * plan->Dvp) * sizeof(float));
-    for (int64_t r = 0; r < rows->count; r++) {
-        sums->max[r] = -INFINITY;
-        sums->sum[r] = 0;
-    }
+    find_visible(plan, rows, loop->from, loop->to, scratch, &first_visible, &last_visible);
     pack_queries(plan, rows, scratch);
 
     at_step step = {.product = plan->product,
@@ -410,14 +438,41 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
         set_tiles(plan, keys, tile, tiles, prefetch_end, scratch, &step);
         for (int p = 0, r = 0; p < scratch->panels; p++) {
             step.part_index = p;
-            set_rows(plan, scratch, sums, r, scratch->panel[p], tile * AT_TILE - from, &step);
-            run_step(rows, r, tile * AT_TILE, scratch, &step);
+            set_rows(plan, scratch, loop->sums, r, scratch->panel[p], tile * AT_TILE - loop->from,
+                     &step);
+            loop->visit(loop, r, tile * AT_TILE, &step);
             r += scratch->panel[p];
         }
         if (at_interrupted()) return at_interrupted_status();
         tile = next_visible(rows, tile + tiles, end);
     }
     return ATTUNE_OK;
+}
+
+attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, const at_keys *keys,
+                             int64_t from, int64_t to, const at_summaries *summaries,
+                             at_row_scratch *scratch, at_sums *sums) {
+    const size_t bytes = (size_t)rows->count * sizeof(float);
+    memset(sums->o, 0, (size_t)plan->Dvp * bytes);
+    for (int64_t r = 0; r < rows->count; r++) {
+        sums->max[r] = -INFINITY;
+        sums->sum[r] = 0;
+    }
+    if (plan->summarized) {
+        memset(sums->exponents, 0, bytes);
+        memset(sums->distances, 0, bytes);
+        memset(sums->first, 0, bytes);
+    }
+    const at_row_loop loop = {.plan = plan,
+                              .rows = rows,
+                              .keys = keys,
+                              .from = from,
+                              .to = to,
+                              .summaries = summaries,
+                              .scratch = scratch,
+                              .sums = sums,
+                              .visit = attend_step};
+    return at_each_step(&loop);
 }
 
 /* ---- results --------------------------------------------------------------------------------- */
@@ -435,21 +490,47 @@ static void store_row(attune_tensor *o, int64_t offset, const float *sums, float
                              : kernels->f32_to_f16)(f32_row, (uint16_t *)o->data + offset, n);
 }
 
+/* What the summaries need of row r. sum: of all powers of two and of the sink, relative to its
+ * origin, which is `shift` (at most 0) from the origin of the sums. index: of the row in lse. */
+static void finish_summaries(const at_row_block *rows, const at_sums *sums, int64_t r, double sum,
+                             double shift, int64_t index, const at_summaries *summaries) {
+    const double shrink = exp2(shift), own = (double)sums->sum[r];
+    if (at_wants_columns(summaries)) {
+        const at_query_side *query = rows->query;
+        const int64_t head = rows->b * query->Hk + rows->h,
+                      row = head * query->Sq * query->G + rows->begin + r;
+        summaries->max[row] = sums->max[r];
+        summaries->inverse[row] = sum == 0 ? 0.0f : (float)(shrink / sum);
+    }
+    if (!summaries->of_rows) return;
+    if (sum == 0) {
+        at_summaries_store(summaries, index, 0, 0, 0);
+        return;
+    }
+    const double part = shrink / sum, exponents = (double)sums->exponents[r] + own * shift;
+    at_summaries_store(summaries, index, AT_LN_2 * part * (log2(sum) * own - exponents),
+                       part * (double)sums->distances[r], part * (double)sums->first[r]);
+}
+
 void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_sums *sums,
-                    attune_tensor *o, attune_tensor *lse) {
+                    const at_results *results) {
     enum { CHUNK = 512 };
+    attune_tensor *o = results->o, *lse = results->lse;
     const int64_t Hq = o->shape[1], Sq = o->shape[2], Dv = plan->layout.Dv;
     const float *sinks = rows->query->sinks;
     float f32_row[CHUNK];
     for (int64_t r = 0; r < rows->count; r++) {
-        const int64_t h = head_of(rows, r), index = (rows->b * Hq + h) * Sq + query_of(rows, r);
-        double max = at_origin(sums->max[r], plan->factor), sum = (double)sums->sum[r], shrink = 1;
+        const int64_t h = at_head_of(rows, r),
+                      index = (rows->b * Hq + h) * Sq + at_query_of(rows, r);
+        double max = at_origin(sums->max[r], plan->factor), sum = (double)sums->sum[r], shift = 0,
+               shrink = 1;
         /* Beside a large max the rounding of `factor` would be a wrong lse and a wrong sink. */
         if (at_is_large(sums->max[r], plan->factor))
             max = (double)sums->max[r] * plan->scale * AT_LOG2_E;
         if (sinks) {
             const double sink = (double)sinks[h] * AT_LOG2_E, new_max = sink > max ? sink : max;
-            shrink = max == -INFINITY ? 1 : exp2(max - new_max);
+            shift = max == -INFINITY ? 0 : max - new_max;
+            shrink = exp2(shift);
             sum = sum * shrink + exp2(sink - new_max);
             max = new_max;
         }
@@ -458,6 +539,8 @@ void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_
         for (int64_t d = 0; d < Dv; d += CHUNK)
             store_row(o, index * Dv + d, sums->o + r * plan->Dvp + d, factor,
                       Dv - d < CHUNK ? Dv - d : CHUNK, f32_row);
+        if (results->summaries)
+            finish_summaries(rows, sums, r, sum, shift, index, results->summaries);
         ((float *)lse->data)[index] = sum == 0 ? -INFINITY : (float)((max + log2(sum)) * AT_LN_2);
     }
 }

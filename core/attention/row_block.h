@@ -9,6 +9,7 @@
 
 #include "attention/key_source.h"
 #include "attention/query.h"
+#include "attention/summaries.h"
 #include "base/arena.h"
 #include "simd/attention_kernels.h"
 
@@ -23,6 +24,8 @@ typedef struct at_row_block {
 typedef struct at_sums {
     float *max, *sum; /* [rows]; sum and o are relative to at_origin(max, the plan's factor) */
     float *o;         /* [rows][Dvp] */
+    /* For summaries, [rows] each, as at_step_summaries describes them; NULL: none. */
+    float *exponents, *distances, *first;
 } at_sums;
 
 /* How rows and keys are split into blocks, so that the memory of a step stays in a core's caches.
@@ -41,14 +44,19 @@ typedef struct at_row_plan {
     int64_t modifier_bytes; /* scratch of the modifier */
     float factor;           /* of the query side: a score times this is an exponent of 2 */
     double scale;           /* of the query side: a score times this is a logit */
+    bool summarized;        /* the softmax sums what summaries of rows need */
+    int64_t column_heads;   /* the query heads of a kv head whose columns are summed; 0: none */
 } at_row_plan;
 
 /* rows: the number of rows of a kv head. q: the dtype of the queries. kept_tiles: as in
  * at_row_plan; the plan keeps at least the tiles of one key block. */
 at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q, int64_t kept_tiles);
 
-/* Sets what depends on the whole query side: factor, scale and modifier_bytes. */
-void at_plan_scores(at_row_plan *plan, const at_query_side *query);
+/* Sets what depends on the whole query side and on the summaries (NULL: none): factor, scale,
+ * modifier_bytes, summarized and column_heads. */
+void at_plan_scores(at_row_plan *plan, const at_query_side *query, const at_summaries *summaries);
+
+enum { AT_COLUMN_TOKENS = 512 }; /* max keys whose columns one task sums; a multiple of AT_TILE */
 
 /* The scratch of one thread, for any row block of a plan. */
 typedef struct at_row_scratch {
@@ -60,11 +68,15 @@ typedef struct at_row_scratch {
     int32_t *first, *last;   /* [rows]: the visible keys of each row */
     int32_t *panel;          /* [panels]: rows of each panel */
     int panels;
-    int64_t packed[4]; /* the rows that q holds: b, h, begin, count */
-    void *modifier;    /* [modifier_bytes] */
-    at_keys kept;      /* lazily packed tiles: tile t of a kv head is in slot t % kept_tiles */
-    int64_t *kept_id;  /* [kept_tiles]: which tile of which kv head is in the slot; -1: none */
-    at_arena arena;    /* the memory of all of them */
+    float *query;         /* [tile_rows] the tokens of the queries of a step, for summaries */
+    float *block_columns; /* [column_heads][AT_SCORE_STRIDE] column sums of one key block */
+    float **row_columns;  /* [tile_rows] the sums of each row's head in block_columns */
+    double *columns;      /* [column_heads][AT_COLUMN_TOKENS] column sums over the row blocks */
+    int64_t packed[4];    /* the rows that q holds: b, h, begin, count */
+    void *modifier;       /* [modifier_bytes] */
+    at_keys kept;         /* lazily packed tiles: tile t of a kv head is in slot t % kept_tiles */
+    int64_t *kept_id;     /* [kept_tiles]: which tile of which kv head is in the slot; -1: none */
+    at_arena arena;       /* the memory of all of them */
 } at_row_scratch;
 
 attune_status at_row_scratch_new(const at_row_plan *plan, at_row_scratch *out);
@@ -73,10 +85,46 @@ void at_row_scratch_free(at_row_scratch *scratch);
 /* Computes the sums of the rows over their visible keys in [from, to). from is a multiple of
  * AT_TILE. */
 attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, const at_keys *keys,
-                             int64_t from, int64_t to, at_row_scratch *scratch, at_sums *sums);
+                             int64_t from, int64_t to, const at_summaries *summaries,
+                             at_row_scratch *scratch, at_sums *sums);
 
-/* Adds the sinks, divides by the sums and stores the rows in o and lse. */
+/* Adds the sinks, divides by the sums and stores the rows in the results. */
 void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_sums *sums,
-                    attune_tensor *o, attune_tensor *lse);
+                    const at_results *results);
+
+/* Adds the weights of the finished rows on the keys [from, to) to scratch->columns, whose first
+ * column is key `from`. from is a multiple of AT_TILE, and to is at most from + AT_COLUMN_TOKENS.
+ */
+attune_status at_sum_columns(const at_row_plan *plan, const at_row_block *rows, const at_keys *keys,
+                             int64_t from, int64_t to, const at_summaries *summaries,
+                             at_row_scratch *scratch);
+
+/* ---- for at_attend_rows and at_sum_columns --------------------------------------------------- */
+
+/* The loop over the steps of a row block: key block by key block, and in each the panels in order.
+ * In a step the rows [r, r + step->rows) of the block meet the key block that begins with `key`. */
+typedef struct at_row_loop {
+    const at_row_plan *plan;
+    const at_row_block *rows;
+    const at_keys *keys;
+    int64_t from, to; /* from: a multiple of AT_TILE */
+    const at_summaries *summaries;
+    at_row_scratch *scratch;
+    at_sums *sums; /* of the rows; each step's pointers point into them */
+    void (*visit)(const struct at_row_loop *loop, int64_t r, int64_t key, at_step *step);
+} at_row_loop;
+attune_status at_each_step(const at_row_loop *loop);
+
+/* The scores of a step, capped and modified. false: no key of it is visible. */
+bool at_score_step(const at_row_loop *loop, int64_t r, int64_t key, at_step *step);
+
+/* The query head of row r of the block, and its query. */
+static inline int64_t at_head_of(const at_row_block *rows, int64_t r) {
+    const int64_t G = rows->query->G;
+    return rows->h * G + (rows->begin + r) % G;
+}
+static inline int64_t at_query_of(const at_row_block *rows, int64_t r) {
+    return (rows->begin + r) / rows->query->G;
+}
 
 #endif

@@ -10,12 +10,12 @@
 #include "simd/table.h"
 
 attune_status at_schedule_make(const at_query_side *query, const at_key_source *source,
-                               attune_tensor *o, attune_tensor *lse, at_schedule *out) {
+                               const at_results *results, at_schedule *out) {
     *out = (at_schedule){
-        .query = query, .source = *source, .o = o, .lse = lse, .threads = at_threads()};
+        .query = query, .source = *source, .results = *results, .threads = at_threads()};
     out->plan =
         at_plan_rows(query->Sq * query->G, &source->layout, query->q.dtype, source->kept_tiles);
-    at_plan_scores(&out->plan, query);
+    at_plan_scores(&out->plan, query, results->summaries);
     out->scratch = at_alloc_zeroed(out->threads * (int64_t)sizeof *out->scratch);
     if (!out->scratch) return ATTUNE_EMEMORY;
     for (int t = 0; t < out->threads; t++) AT_TRY(at_row_scratch_new(&out->plan, &out->scratch[t]));
@@ -115,8 +115,9 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
     at_keys keys;
     s->source.keys(s->source.context, rows.b, rows.h, &keys);
     visible_to_all(s->query, rows.b, &from, &to);
-    AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, scratch, &scratch->sums));
-    at_finish_rows(plan, &rows, &scratch->sums, s->o, s->lse);
+    AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s->results.summaries, scratch,
+                          &scratch->sums));
+    at_finish_rows(plan, &rows, &scratch->sums, &s->results);
     return ATTUNE_OK;
 }
 
@@ -146,9 +147,15 @@ typedef struct keys_job {
 } keys_job;
 
 static at_sums sums_at(const keys_job *j, int64_t index) {
-    return (at_sums){.max = j->sums.max + index,
-                     .sum = j->sums.sum + index,
-                     .o = j->sums.o + index * j->schedule->plan.Dvp};
+    at_sums sums = {.max = j->sums.max + index,
+                    .sum = j->sums.sum + index,
+                    .o = j->sums.o + index * j->schedule->plan.Dvp};
+    if (j->schedule->plan.summarized) {
+        sums.exponents = j->sums.exponents + index;
+        sums.distances = j->sums.distances + index;
+        sums.first = j->sums.first + index;
+    }
+    return sums;
 }
 
 static attune_status keys_task(void *context, int64_t task, int thread) {
@@ -168,10 +175,19 @@ static attune_status keys_task(void *context, int64_t task, int thread) {
     for (int64_t begin = 0; begin < j->rows; begin += plan->max_rows) {
         const at_row_block rows = rows_of(s, head, begin, plan->max_rows);
         at_sums sums = j->parts == 1 ? scratch->sums : sums_at(j, task * j->rows + begin);
-        AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, scratch, &sums));
-        if (j->parts == 1) at_finish_rows(plan, &rows, &sums, s->o, s->lse);
+        AT_TRY(at_attend_rows(plan, &rows, &keys, from, to, s->results.summaries, scratch, &sums));
+        if (j->parts == 1) at_finish_rows(plan, &rows, &sums, &s->results);
     }
     return ATTUNE_OK;
+}
+
+/* Adds a part, whose origin is `shift` (at most 0) from the origin of the merged sums, with weight
+ * 2^shift. Each exponent changes as the origin does. */
+static void merge_summaries(const at_sums *of, float weight, double shift, int64_t r,
+                            at_sums *merged) {
+    merged->exponents[r] += weight * (*of->exponents + *of->sum * (float)shift);
+    merged->distances[r] += weight * *of->distances;
+    merged->first[r] += weight * *of->first;
 }
 
 /* Merges the parts of row `index`, in order, into sums of index r:
@@ -184,15 +200,17 @@ static void merge_row(const keys_job *j, int64_t index, int64_t r, at_sums *merg
     for (int64_t part = 0; part < j->parts; part++)
         max = fmaxf(max, j->sums.max[index + part * j->rows]);
     memset(o, 0, (size_t)Dvp * sizeof *o);
+    if (j->schedule->plan.summarized)
+        merged->exponents[r] = merged->distances[r] = merged->first[r] = 0;
     for (int64_t part = 0; part < j->parts; part++) {
         const at_sums of = sums_at(j, index + part * j->rows);
         if (*of.sum == 0) continue; /* no visible key */
-        const float weight =
-            *of.max == -INFINITY
-                ? 1.0f
-                : exp2f((float)(at_origin(*of.max, factor) - at_origin(max, factor)));
+        const double shift =
+            *of.max == -INFINITY ? 0 : at_origin(*of.max, factor) - at_origin(max, factor);
+        const float weight = *of.max == -INFINITY ? 1.0f : exp2f((float)shift);
         sum += weight * *of.sum;
         kernels->add_scaled(of.o, weight, o, Dvp);
+        if (j->schedule->plan.summarized) merge_summaries(&of, weight, shift, r, merged);
     }
     merged->max[r] = max;
     merged->sum[r] = sum;
@@ -207,7 +225,7 @@ static attune_status merge_task(void *context, int64_t task, int thread) {
     const at_row_block rows = rows_of(s, head, begin, j->merge_rows);
     for (int64_t r = 0; r < rows.count; r++)
         merge_row(j, head * j->parts * j->rows + begin + r, r, &merged);
-    at_finish_rows(&s->plan, &rows, &merged, s->o, s->lse);
+    at_finish_rows(&s->plan, &rows, &merged, &s->results);
     return ATTUNE_OK;
 }
 
@@ -236,14 +254,86 @@ attune_status at_schedule_keys(at_schedule *schedule) {
     if (j.parts == 1) return at_parallel_ranges(heads, keys_task, &j);
 
     const int64_t count = heads * j.parts * j.rows;
-    float *memory = at_alloc(at_checked_mul(count, (Dvp + 2) * (int64_t)sizeof(float)));
+    const int64_t floats = Dvp + (schedule->plan.summarized ? 5 : 2);
+    float *memory = at_alloc(at_checked_mul(count, floats * (int64_t)sizeof(float)));
     if (!memory) return ATTUNE_EMEMORY;
     j.sums.o = memory;
     j.sums.max = memory + count * Dvp;
     j.sums.sum = memory + count * (Dvp + 1);
+    if (schedule->plan.summarized) {
+        j.sums.exponents = memory + count * (Dvp + 2);
+        j.sums.distances = memory + count * (Dvp + 3);
+        j.sums.first = memory + count * (Dvp + 4);
+    }
     attune_status status = at_parallel_ranges(heads * j.parts, keys_task, &j);
     const int64_t chunks = at_ceil_div(j.rows, j.merge_rows);
     if (status == ATTUNE_OK) status = at_parallel(heads * chunks, merge_task, &j);
     at_free(memory);
+    return status;
+}
+
+/* ---- columns --------------------------------------------------------------------------------- */
+
+typedef struct columns_job {
+    at_schedule *schedule;
+    int64_t first_head, parts; /* parts: of the keys of each kv head */
+} columns_job;
+
+static void store_columns(const at_schedule *s, int64_t head, int64_t from, int64_t to,
+                          const at_row_scratch *scratch) {
+    const int64_t G = s->query->G;
+    const attune_tensor *t = &s->results.summaries->out->columns;
+    for (int64_t g = 0; g < G; g++) {
+        float *column = (float *)t->data + (head * G + g) * t->shape[2];
+        for (int64_t j = from; j < to; j++)
+            column[j] = (float)scratch->columns[g * AT_COLUMN_TOKENS + j - from];
+    }
+}
+
+/* One task sums the columns of AT_COLUMN_TOKENS keys over all row blocks, in their order. */
+static attune_status columns_task(void *context, int64_t task, int thread) {
+    const columns_job *j = context;
+    const at_schedule *s = j->schedule;
+    const at_row_plan *plan = &s->plan;
+    const at_query_side *query = s->query;
+    const int64_t head = j->first_head + task / j->parts, G = query->G, count = query->Sq * G;
+    at_row_scratch *scratch = &s->scratch[thread];
+    int64_t from, to;
+    visible_to_all(query, head / query->Hk, &from, &to);
+    from += task % j->parts * AT_COLUMN_TOKENS;
+    if (from >= to) return ATTUNE_OK;
+    if (to > from + AT_COLUMN_TOKENS) to = from + AT_COLUMN_TOKENS;
+    at_keys keys;
+    s->source.keys(s->source.context, head / query->Hk, head % query->Hk, &keys);
+    keys.unpacked.v = NULL;
+    memset(scratch->columns, 0, (size_t)(G * AT_COLUMN_TOKENS) * sizeof *scratch->columns);
+    for (int64_t begin = 0; begin < count; begin += plan->max_rows) {
+        const at_row_block rows = rows_of(s, head, begin, plan->max_rows);
+        int64_t first, last;
+        visible_range(query, rows.b, begin / G, (begin + rows.count - 1) / G + 1, &first, &last);
+        if (first >= to || last <= from) continue;
+        AT_TRY(at_sum_columns(plan, &rows, &keys, from, to, s->results.summaries, scratch));
+    }
+    store_columns(s, head, from, to, scratch);
+    return ATTUNE_OK;
+}
+
+attune_status at_schedule_columns(at_schedule *schedule, int64_t first_head, int64_t heads) {
+    const at_query_side *query = schedule->query;
+    int64_t tokens = 0; /* the max over batch rows */
+    if (!schedule->plan.column_heads) return ATTUNE_OK;
+    for (int64_t b = 0; b < query->B; b++) {
+        int64_t from, to;
+        visible_to_all(query, b, &from, &to);
+        if (to - from > tokens) tokens = to - from;
+    }
+    columns_job job = {.schedule = schedule,
+                       .first_head = first_head,
+                       .parts = at_ceil_div(tokens, AT_COLUMN_TOKENS)};
+    const attune_status status = at_parallel(heads * job.parts, columns_task, &job);
+    /* Tiles that were packed lazily have no values now. */
+    for (int t = 0; t < schedule->threads && schedule->plan.kept_tiles; t++)
+        memset(schedule->scratch[t].kept_id, -1,
+               (size_t)schedule->plan.kept_tiles * sizeof *schedule->scratch[t].kept_id);
     return status;
 }

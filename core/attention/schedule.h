@@ -16,16 +16,16 @@
 typedef struct at_schedule {
     const at_query_side *query;
     at_key_source source;
-    attune_tensor *o, *lse;
+    at_results results;
     at_row_plan plan;
     int threads;
     at_row_scratch *scratch; /* [threads] */
 } at_schedule;
 
 /* Makes the plan and the scratch. The caller always calls at_schedule_free, after an error too.
- * o [B, Hq, Sq, Dv], lse [B, Hq, Sq]: contiguous; every element will be written. */
+ * results: contiguous; every element will be written. */
 attune_status at_schedule_make(const at_query_side *query, const at_key_source *source,
-                               attune_tensor *o, attune_tensor *lse, at_schedule *out);
+                               const at_results *results, at_schedule *out);
 void at_schedule_free(at_schedule *schedule);
 
 /* The max number of tiles between the first and the last visible key of a row block. */
@@ -37,5 +37,9 @@ attune_status at_schedule_rows(at_schedule *schedule, int64_t first_head, int64_
 
 /* Computes all kv heads. */
 attune_status at_schedule_keys(at_schedule *schedule);
+
+/* Sums the columns of the kv heads [first_head, first_head + heads), once their rows are computed.
+ * Does nothing where columns are not wanted. */
+attune_status at_schedule_columns(at_schedule *schedule, int64_t first_head, int64_t heads);
 
 #endif

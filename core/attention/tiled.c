@@ -68,19 +68,20 @@ static attune_status run_waves(tiled_job *j) {
         j->heads = all - j->first_head < wave ? all - j->first_head : wave;
         AT_TRY(at_parallel(j->heads * head_tasks, pack_task, j));
         AT_TRY(at_schedule_rows(&j->schedule, j->first_head, j->heads));
+        AT_TRY(at_schedule_columns(&j->schedule, j->first_head, j->heads));
     }
     return ATTUNE_OK;
 }
 
-static attune_status run_packed(const at_problem *p, const at_layout *layout, attune_tensor *o,
-                                attune_tensor *lse) {
+static attune_status run_packed(const at_problem *p, const at_layout *layout,
+                                const at_results *results) {
     const int64_t heads = p->query.B * p->query.Hk, threads = at_threads();
     tiled_job j = {.p = p,
                    .layout = *layout,
                    .tiles = at_ceil_div(p->Sk, AT_TILE),
                    .heads = heads < threads ? heads : threads};
     const at_key_source source = {.layout = *layout, .keys = packed_keys, .context = &j};
-    attune_status status = at_schedule_make(&p->query, &source, o, lse, &j.schedule);
+    attune_status status = at_schedule_make(&p->query, &source, results, &j.schedule);
     if (status == ATTUNE_OK) {
         const int64_t wave_tiles = at_checked_mul(j.heads, j.tiles);
         j.nonfinite = at_alloc_zeroed(wave_tiles);
@@ -93,21 +94,23 @@ static attune_status run_packed(const at_problem *p, const at_layout *layout, at
     return status;
 }
 
-static attune_status run_unpacked(const at_problem *p, int64_t kept_tiles, attune_tensor *o,
-                                  attune_tensor *lse) {
+static attune_status run_unpacked(const at_problem *p, int64_t kept_tiles,
+                                  const at_results *results) {
     const at_key_source source = at_pair_source(p, kept_tiles);
     at_schedule schedule;
-    attune_status status = at_schedule_make(&p->query, &source, o, lse, &schedule);
-    if (status == ATTUNE_OK) status = at_schedule_rows(&schedule, 0, p->query.B * p->query.Hk);
+    attune_status status = at_schedule_make(&p->query, &source, results, &schedule);
+    const int64_t heads = p->query.B * p->query.Hk;
+    if (status == ATTUNE_OK) status = at_schedule_rows(&schedule, 0, heads);
+    if (status == ATTUNE_OK) status = at_schedule_columns(&schedule, 0, heads);
     at_schedule_free(&schedule);
     return status;
 }
 
-attune_status at_tiled(const at_problem *p, attune_tensor *o, attune_tensor *lse) {
+attune_status at_tiled(const at_problem *p, const at_results *results) {
     const at_layout layout = at_pair_source(p, 0).layout;
     const int64_t tiles = at_ceil_div(p->Sk, AT_TILE),
                   reach = at_schedule_reach(&p->query, &layout);
     if (2 * reach <= tiles && reach * layout.bytes <= MAX_KEPT_BYTES)
-        return run_unpacked(p, reach > 0 ? reach : 1, o, lse);
-    return run_packed(p, &layout, o, lse);
+        return run_unpacked(p, reach > 0 ? reach : 1, results);
+    return run_packed(p, &layout, results);
 }

@@ -385,16 +385,32 @@ static attune_status modify_scores(const attend_job *job, const attune_attention
 }
 
 static attune_status run_schedule(const attune_cache *c, const at_query_side *query,
-                                  attune_engine engine, attune_tensor *o, attune_tensor *lse) {
+                                  attune_engine engine, const at_results *results) {
     const at_key_source source = {.layout = c->layout, .keys = cached_keys, .context = c};
     const bool decode = engine == ATTUNE_ENGINE_DECODE ||
                         (engine == ATTUNE_ENGINE_DEFAULT && query->Sq <= AT_DECODE_QUERIES);
     at_schedule schedule;
-    attune_status status = at_schedule_make(query, &source, o, lse, &schedule);
+    attune_status status = at_schedule_make(query, &source, results, &schedule);
     if (status == ATTUNE_OK)
         status = decode ? at_schedule_keys(&schedule)
                         : at_schedule_rows(&schedule, 0, query->B * query->Hk);
+    if (status == ATTUNE_OK) status = at_schedule_columns(&schedule, 0, query->B * query->Hk);
     at_schedule_free(&schedule);
+    return status;
+}
+
+/* Runs the query side with results that are new. */
+static attune_status run_summarized(const attune_cache *c, const at_query_side *query,
+                                    attune_engine engine, unsigned wanted, attune_tensor *o,
+                                    attune_tensor *lse, attune_summaries *out) {
+    at_summaries summaries;
+    attune_status status =
+        at_summaries_make(query, wanted, attune_cache_length(c), out, &summaries);
+    for (int64_t b = 0; b < query->B && status == ATTUNE_OK; b++)
+        summaries.first_token[b] = c->length[b] - query->Sq;
+    const at_results results = {.o = o, .lse = lse, .summaries = &summaries};
+    if (status == ATTUNE_OK) status = run_schedule(c, query, engine, &results);
+    at_summaries_free(&summaries);
     return status;
 }
 
@@ -407,13 +423,15 @@ static attune_status convert_to_f64(attune_tensor *o) {
     return status;
 }
 
-attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
-                                  const attune_attention_options *options, attune_tensor *o,
-                                  attune_tensor *lse) {
+attune_status attune_cache_attend_summarized(attune_cache *c, const attune_tensor *q,
+                                             const attune_attention_options *options,
+                                             unsigned wanted, attune_tensor *o, attune_tensor *lse,
+                                             attune_summaries *summaries) {
     static const attune_attention_options defaults = {0};
     if (!options) options = &defaults;
     memset(o, 0, sizeof *o);
     memset(lse, 0, sizeof *lse);
+    memset(summaries, 0, sizeof *summaries);
     AT_TRY(check_query(c, q, options));
     const int64_t window = window_of(options) ? window_of(options) : c->options.window;
     const attend_job job = {
@@ -427,15 +445,26 @@ attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
     if (status == ATTUNE_OK) status = at_results_new(&query, c->options.v_head_dim, o, lse);
     if (status == ATTUNE_OK && options->rotate) status = rotate_queries(c, options->rotate, &query);
     if (status == ATTUNE_OK) status = modify_scores(&job, options, &query);
-    if (status == ATTUNE_OK) status = run_schedule(c, &query, options->engine, o, lse);
+    const at_results results = {.o = o, .lse = lse};
+    if (status == ATTUNE_OK)
+        status = wanted ? run_summarized(c, &query, options->engine, wanted, o, lse, summaries)
+                        : run_schedule(c, &query, options->engine, &results);
     if (status == ATTUNE_OK && q->dtype == ATTUNE_F64) status = convert_to_f64(o);
     if (status != ATTUNE_OK) {
         attune_tensor_close(o);
         attune_tensor_close(lse);
+        attune_summaries_close(summaries);
     }
     at_query_side_close(&query);
     attune_tensor_close(&q_f32);
     return status;
+}
+
+attune_status attune_cache_attend(attune_cache *c, const attune_tensor *q,
+                                  const attune_attention_options *options, attune_tensor *o,
+                                  attune_tensor *lse) {
+    attune_summaries none;
+    return attune_cache_attend_summarized(c, q, options, 0, o, lse, &none);
 }
 
 /* ---- length and memory ----------------------------------------------------------------------- */

@@ -89,6 +89,16 @@ typedef struct at_gradient_step {
     float scale, softcap;
 } at_gradient_step;
 
+/* What a step adds to the summaries of its rows. exponents, distances and first are [rows] and
+ * relative to the origin, as the step's sum is. */
+typedef struct at_step_summaries {
+    float *exponents; /* the sum of each weight times its exponent of 2: (score factor) - origin */
+    float *distances; /* the sum of each weight times |query - column| */
+    float *first;     /* the sum of the weights of the columns below first_columns */
+    const float *query; /* [rows] the token of each row's query, counted as columns are */
+    int first_columns;  /* from 0 to 4 */
+} at_step_summaries;
+
 typedef struct at_attention_kernels {
     /* The product for tiles and rows of these dtypes. */
     at_product (*product)(attune_dtype tile, attune_dtype rows);
@@ -99,6 +109,15 @@ typedef struct at_attention_kernels {
     void (*cap)(at_step *step); /* only where there is a softcap */
     void (*softmax)(at_step *step);
     void (*values)(at_step *step);
+
+    /* In place of softmax: the same, and the summaries. */
+    void (*summarized_softmax)(at_step *step, const at_step_summaries *summaries);
+
+    /* Adds the weights of row r to sums[r], which has an element for each column of the key block
+     * and which several rows may share. Called after scores and cap, in place of softmax. The
+     * step's max is the max score of each row over all its keys, and its sum is what each power of
+     * two relative to the origin is multiplied by: 1 / (the sum of all of them). */
+    void (*columns)(const at_step *step, float *const *sums);
 
     /* From the gradient of each weight to the gradient of each score. */
     void (*gradients)(const at_gradient_step *step);

@@ -178,6 +178,8 @@ typedef struct attention_call {
     options given;
     attune_attention_options options;
     attention_use use;
+    bool summarized; /* the option summaries is given */
+    unsigned wanted; /* by it: a set of attune_summary */
 } attention_call;
 
 /* Reads the options at index, all but the handles. Pushes what must stay on the stack. */
@@ -185,6 +187,17 @@ void read_attention_options(lua_State *L, int index, attention_call *call, atten
 /* Takes the objects out of the handles among the options; nothing of Lua may run from here until
  * the core is called. */
 void take_attention_handles(lua_State *L, attention_call *call);
+
+/* Handles for the summaries of a call: those that are not wanted are NULL. */
+typedef struct summary_handles {
+    attune_tensor *tensor[4];
+} summary_handles;
+/* Pushes four values, before the handles of the options are taken. */
+summary_handles push_summary_handles(lua_State *L, const attention_call *call);
+/* Moves the summaries into their handles. Replaces the four values, on top of the stack, by a table
+ * of the handles, or by nothing where the option is not given. Returns how many results it left. */
+int push_summaries(lua_State *L, const attention_call *call, const summary_handles *handles,
+                   const attune_summaries *summaries);
 
 /* Seeds for tensors whose caller gives none: they differ from draw to draw and follow from
  * set_seed. */

@@ -46,6 +46,29 @@ static void read_lengths(lua_State *L, int index, attune_lengths *out) {
     *out = (attune_lengths){.rows = rows, .count = block, .value = block + rows};
 }
 
+static const char *const summary_names[] = {"entropy", "distance", "sinks", "columns", NULL};
+
+/* A list of names as a set of attune_summary. */
+static unsigned read_summaries(lua_State *L, int index) {
+    unsigned wanted = 0;
+    if (lua_type(L, index) != LUA_TTABLE)
+        raise_expected(L, "summaries", "a list of names, such as {'entropy', 'columns'}", index);
+    const int64_t count = (int64_t)lua_rawlen(L, index);
+    if (count == 0) {
+        lua_pushnil(L);
+        if (lua_next(L, index))
+            raise_error(
+                L, "summaries: expected a list of names, such as {'entropy', 'columns'}, got a "
+                   "table of named fields");
+    }
+    for (int64_t i = 1; i <= count; i++) {
+        lua_rawgeti(L, index, i);
+        wanted |= 1u << check_choice(L, -1, "summaries", summary_names);
+        lua_pop(L, 1);
+    }
+    return wanted;
+}
+
 /* The options, in the order of their stack slots. A cache knows those before CAUSAL. */
 enum {
     WINDOW,
@@ -56,6 +79,7 @@ enum {
     MASK,
     ROTATE,
     ENGINE,
+    SUMMARIES,
     CAUSAL,
     LENGTHS,
     POSITIONS,
@@ -98,14 +122,15 @@ static void read_window(lua_State *L, int index, attune_attention_options *out) 
 }
 
 void read_attention_options(lua_State *L, int index, attention_call *call, attention_use use) {
-    static const char *const known[] = {"window", "scale",   "softcap",   "sinks",
-                                        "score",  "mask",    "rotate",    "engine",
-                                        "causal", "lengths", "positions", NULL};
+    static const char *const known[] = {"window",  "scale",     "softcap", "sinks",     "score",
+                                        "mask",    "rotate",    "engine",  "summaries", "causal",
+                                        "lengths", "positions", NULL};
     static const char *const known_to_backward[] = {
-        "window", "scale",  "softcap", "sinks",     "score", "mask", "rotate",
-        "engine", "causal", "lengths", "positions", "d_lse", NULL};
-    static const char *const known_to_cache[] = {"window", "scale",  "softcap", "sinks", "score",
-                                                 "mask",   "rotate", "engine",  NULL};
+        "window", "scale",     "softcap", "sinks",   "score",     "mask",  "rotate",
+        "engine", "summaries", "causal",  "lengths", "positions", "d_lse", NULL};
+    static const char *const known_to_cache[] = {"window",    "scale", "softcap", "sinks",
+                                                 "score",     "mask",  "rotate",  "engine",
+                                                 "summaries", NULL};
     attune_attention_options *out = &call->options;
     memset(out, 0, sizeof *out);
     call->given = read_options_or(L, index,
@@ -125,6 +150,8 @@ void read_attention_options(lua_State *L, int index, attention_call *call, atten
     }
     if (is_given(L, call, ENGINE))
         out->engine = (attune_engine)(1 + check_choice(L, slot(call, ENGINE), "engine", engines));
+    call->summarized = is_given(L, call, SUMMARIES);
+    call->wanted = call->summarized ? read_summaries(L, slot(call, SUMMARIES)) : 0;
     if (use != FOR_CACHE) {
         if (is_given(L, call, CAUSAL)) option_boolean(L, &call->given, "causal", &out->causal);
         if (is_given(L, call, LENGTHS)) read_lengths(L, slot(call, LENGTHS), &out->lengths);
@@ -145,6 +172,38 @@ void take_attention_handles(lua_State *L, attention_call *call) {
         out->d_lse = check_tensor(L, slot(call, D_LSE), "d_lse");
 }
 
+summary_handles push_summary_handles(lua_State *L, const attention_call *call) {
+    summary_handles handles = {{NULL}};
+    for (int i = 0; i < 4; i++) {
+        if (call->wanted & 1u << i)
+            handles.tensor[i] = push_tensor(L);
+        else
+            lua_pushnil(L);
+    }
+    return handles;
+}
+
+int push_summaries(lua_State *L, const attention_call *call, const summary_handles *handles,
+                   const attune_summaries *summaries) {
+    const attune_tensor *from[] = {&summaries->entropy, &summaries->distance, &summaries->sinks,
+                                   &summaries->columns};
+    const int first = lua_gettop(L) - 3;
+    for (int i = 0; i < 4; i++)
+        if (handles->tensor[i]) *handles->tensor[i] = *from[i];
+    if (!call->summarized) {
+        lua_settop(L, first - 1);
+        return 0;
+    }
+    lua_createtable(L, 0, 4);
+    for (int i = 0; i < 4; i++) {
+        lua_pushvalue(L, first + i);
+        lua_setfield(L, -2, summary_names[i]);
+    }
+    lua_replace(L, first);
+    lua_settop(L, first);
+    return 1;
+}
+
 static int attention(lua_State *L) {
     attention_call call;
     lua_settop(L, 4);
@@ -154,9 +213,11 @@ static int attention(lua_State *L) {
     read_attention_options(L, 4, &call, FOR_FORWARD);
     attune_tensor *o = push_tensor(L);
     attune_tensor *lse = push_tensor(L);
+    const summary_handles handles = push_summary_handles(L, &call);
+    attune_summaries summaries;
     take_attention_handles(L, &call);
-    RUN(L, attune_attention(q, k, v, &call.options, o, lse));
-    return 2;
+    RUN(L, attune_attention_summarized(q, k, v, &call.options, call.wanted, o, lse, &summaries));
+    return 2 + push_summaries(L, &call, &handles, &summaries);
 }
 
 enum { MAX_TABLES = 16 };
@@ -219,6 +280,8 @@ static int attention_weights(lua_State *L) {
     attune_tensor *q = check_tensor_of(L, 1, "q", Q_LAYOUT);
     attune_tensor *k = check_tensor_of(L, 2, "k", KV_LAYOUT);
     read_attention_options(L, 3, &call, FOR_FORWARD);
+    if (call.summarized)
+        raise_error(L, "summaries: expected none, as the weights themselves are the result");
     attune_tensor *weights = push_tensor(L);
     take_attention_handles(L, &call);
     RUN(L, attune_attention_weights(q, k, &call.options, weights));

@@ -59,10 +59,12 @@ static int c_attend(lua_State *L) {
     read_attention_options(L, 3, &call, FOR_CACHE);
     attune_tensor *o = push_tensor(L);
     attune_tensor *lse = push_tensor(L);
+    const summary_handles handles = push_summary_handles(L, &call);
+    attune_summaries summaries;
     take_attention_handles(L, &call);
     attune_cache *c = check_cache(L, 1);
-    RUN(L, attune_cache_attend(c, q, &call.options, o, lse));
-    return 2;
+    RUN(L, attune_cache_attend_summarized(c, q, &call.options, call.wanted, o, lse, &summaries));
+    return 2 + push_summaries(L, &call, &handles, &summaries);
 }
 
 static int c_truncate(lua_State *L) {

@@ -80,6 +80,35 @@ ATTUNE_API attune_status attune_attention(const attune_tensor *q, const attune_t
                                           const attune_attention_options *options, attune_tensor *o,
                                           attune_tensor *lse);
 
+/* What attention may tell about its weights without the Sq x Sk matrix. */
+typedef enum attune_summary {
+    ATTUNE_SUMMARY_ENTROPY = 1,  /* of each row's weights: the sum of -w log w, in nats */
+    ATTUNE_SUMMARY_DISTANCE = 2, /* the sum of w |i - j| for query token i and key token j */
+    ATTUNE_SUMMARY_SINKS = 4,    /* the weight on the first 4 keys of the row's batch row */
+    ATTUNE_SUMMARY_COLUMNS = 8,  /* the sum over queries of the weight that each key receives */
+} attune_summary;
+
+/* entropy, distance and sinks [B, Hq, Sq], columns [B, Hq, Sk], in lse's dtype. Those that are not
+ * wanted are closed. */
+typedef struct attune_summaries {
+    attune_tensor entropy, distance, sinks, columns;
+} attune_summaries;
+
+/* The same as attune_attention, and summaries of the weights that attune_attention_weights would
+ * give: with a sink they sum to less than one. A row without a visible key has weights of zero, and
+ * so zero in each summary. wanted: some of attune_summary. Memory and results beyond o and lse are
+ * O(Sq + Sk) per head. Entropy, distance and sinks are summed within the softmax; columns take a
+ * second pass over q k^T. The engine blis is EENGINE.
+ *
+ * On success the caller closes o, lse and the summaries; after an error all are closed. */
+ATTUNE_API attune_status attune_attention_summarized(const attune_tensor *q, const attune_tensor *k,
+                                                     const attune_tensor *v,
+                                                     const attune_attention_options *options,
+                                                     unsigned wanted, attune_tensor *o,
+                                                     attune_tensor *lse,
+                                                     attune_summaries *summaries);
+ATTUNE_API void attune_summaries_close(attune_summaries *summaries);
+
 /* The gradients of q, k, v, the sinks and the tensors of the score program, for the gradient d_o
  * [B, Hq, Sq, Dv] of o.
  *

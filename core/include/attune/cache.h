@@ -52,6 +52,15 @@ ATTUNE_API attune_status attune_cache_attend(attune_cache *cache, const attune_t
                                              const attune_attention_options *options,
                                              attune_tensor *o, attune_tensor *lse);
 
+/* The same, and summaries of the weights, as attune_attention_summarized gives them. columns
+ * [B, Hq, length]: key j is the j-th token ever appended, in a ring too; length is that of the
+ * longest batch row. Weights on tokens that a ring no longer holds are zero. */
+ATTUNE_API attune_status attune_cache_attend_summarized(attune_cache *cache, const attune_tensor *q,
+                                                        const attune_attention_options *options,
+                                                        unsigned wanted, attune_tensor *o,
+                                                        attune_tensor *lse,
+                                                        attune_summaries *summaries);
+
 /* Keeps the first n tokens of every batch row that has more. EVALUE: n is below 0 or above the
  * length of the longest batch row, or a ring has overwritten tokens that the next query would need.
  */

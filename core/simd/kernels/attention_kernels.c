@@ -208,20 +208,34 @@ static void cap(at_step *s) {
     }
 }
 
-/* The max score of a row: of its visible columns, and so far. In the two vectors at the edges,
- * columns that are not visible become -inf; beyond these vectors nothing is read. vf_max returns
- * its second argument where either is NaN: a NaN score does not hide the others, and reaches the
- * result through exp2. */
-static float max_score(const at_step *s, int r) {
+/* The whole vectors that hold the visible columns of a row are [left_of_row, right_of_row). */
+AT_INLINE int left_of_row(const at_step *s, int r) { return s->first[r] / AT_LANES * AT_LANES; }
+AT_INLINE int right_of_row(const at_step *s, int r) {
+    return (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES;
+}
+
+/* In the two vectors at the edges of a row, scores of columns that are not visible become -inf;
+ * beyond these vectors nothing is read. */
+AT_INLINE void hide_edges(const at_step *s, int r) {
     const vf nothing = vf_set1(-INFINITY);
     float *x = s->scores + r * AT_SCORE_STRIDE;
-    const int first = s->first[r], last = s->last[r], left = first / AT_LANES * AT_LANES,
-              right = (last + AT_LANES - 1) / AT_LANES * AT_LANES;
+    const int first = s->first[r], last = s->last[r], left = left_of_row(s, r),
+              right = right_of_row(s, r);
     if (first > left)
         vf_store(x + left, vf_within(vf_load(x + left), first - left, AT_LANES, nothing));
     if (last < right)
         vf_store(x + right - AT_LANES,
                  vf_within(vf_load(x + right - AT_LANES), 0, last - right + AT_LANES, nothing));
+}
+
+/* The max score of a row: of its visible columns, and so far. vf_max returns
+ * its second argument where either is NaN: a NaN score does not hide the others, and reaches the
+ * result through exp2. */
+static float max_score(const at_step *s, int r) {
+    const vf nothing = vf_set1(-INFINITY);
+    const float *x = s->scores + r * AT_SCORE_STRIDE;
+    const int left = left_of_row(s, r), right = right_of_row(s, r);
+    hide_edges(s, r);
     vf m0 = nothing, m1 = nothing;
     int j = left;
     for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
@@ -246,21 +260,49 @@ static void store_zero_pairs(const at_step *s, int r, int from, int to) {
     memset(x + from, 0, (size_t)(to - from) * sizeof *x);
 }
 
+/* The sums of a row's summaries over a key block. Each lane sums its own columns. */
+typedef struct tally {
+    vf exponents, distances, first;
+    vf offset; /* of the next vector's columns from the query */
+} tally;
+
+AT_INLINE tally start_tally(const at_step_summaries *to, int r, int left) {
+    static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vf zero = vf_zero(), offset = vf_set1((float)left - to->query[r]);
+    return (tally){zero, zero, zero, vf_add(vf_load(lane), offset)};
+}
+
+/* Counts the weights p = 2^exponent of the vector of columns that begins with j. An exponent of
+ * -inf, where p is 0, must not make NaN; vf_max keeps a NaN. */
+AT_INLINE void count(tally *t, const at_step_summaries *to, int j, vf exponent, vf p) {
+    t->exponents = vf_fma(p, vf_max(vf_set1(-1000.0f), exponent), t->exponents);
+    t->distances = vf_fma(p, vf_abs(t->offset), t->distances);
+    t->offset = vf_add(t->offset, vf_set1((float)AT_LANES));
+    if (j < to->first_columns)
+        t->first = vf_add(t->first, vf_within(p, 0, to->first_columns - j, vf_zero()));
+}
+
 /* Scores become weights 2^(score factor - origin), zero where a column is not visible. Returns
- * their sum. SCALED: *max_weight becomes the max of the stored weights. */
+ * their sum. SCALED: *max_weight becomes the max of the stored weights. summarize: a constant;
+ * false: there is no tally. */
 AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing as,
-                               float *max_weight) {
-    const int left = s->first[r] / AT_LANES * AT_LANES,
-              right = (s->last[r] + AT_LANES - 1) / AT_LANES * AT_LANES;
+                               float *max_weight, bool summarize, const at_step_summaries *to,
+                               tally *t) {
+    const int left = left_of_row(s, r), right = right_of_row(s, r);
     const vf factor = vf_set1(s->factor), o = vf_set1(-origin);
     float *x = s->scores + r * AT_SCORE_STRIDE;
     vf l0 = vf_zero(), l1 = vf_zero(), m = vf_zero();
     int j = left;
     for (; j + 2 * AT_LANES <= right; j += 2 * AT_LANES) {
-        vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o)),
-           p1 = vf_exp2(vf_fma(vf_load(x + j + AT_LANES), factor, o));
+        const vf e0 = vf_fma(vf_load(x + j), factor, o),
+                 e1 = vf_fma(vf_load(x + j + AT_LANES), factor, o);
+        vf p0 = vf_exp2(e0), p1 = vf_exp2(e1);
         l0 = vf_add(l0, p0);
         l1 = vf_add(l1, p1);
+        if (summarize) {
+            count(t, to, j, e0, p0);
+            count(t, to, j + AT_LANES, e1, p1);
+        }
 #if AT_HAS_DOT
         if (as == PAIRED) {
             vf_store_bf16_two((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0, p1);
@@ -279,8 +321,10 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
         vf_store(x + j + AT_LANES, p1);
     }
     if (j < right) {
-        vf p0 = vf_exp2(vf_fma(vf_load(x + j), factor, o));
+        const vf e0 = vf_fma(vf_load(x + j), factor, o);
+        vf p0 = vf_exp2(e0);
         l0 = vf_add(l0, p0);
+        if (summarize) count(t, to, j, e0, p0);
         if (as == SCALED) {
             p0 = vf_mul(p0, vf_load(s->v_scale[j / AT_TILE] + j % AT_TILE));
             m = vf_max(p0, m);
@@ -371,8 +415,23 @@ static void find_origins(at_step *s, float origin[AT_MAX_ROWS]) {
                       s->rows - r < AT_LANES ? s->rows - r : AT_LANES);
 }
 
-static void softmax(at_step *s) {
-    float origin[AT_MAX_ROWS] = {0};
+/* Adds a row's tally to its summaries, which become relative to the new origin: an exponent e that
+ * was relative to the origin before is e + (origin before - origin) now. max: before this step. */
+AT_INLINE void add_tally(const at_step *s, const at_step_summaries *to, int r, float max,
+                         const tally *t) {
+    const float alpha = s->alpha[r];
+    float moved = 0;
+    if (alpha != 1.0f && s->sum[r] != 0)
+        moved = (float)(at_origin(max, s->factor) - at_origin(s->max[r], s->factor));
+    to->exponents[r] = alpha * (to->exponents[r] + s->sum[r] * moved) + vf_reduce_add(t->exponents);
+    to->distances[r] = alpha * to->distances[r] + vf_reduce_add(t->distances);
+    to->first[r] = alpha * to->first[r] + vf_reduce_add(t->first);
+}
+
+/* summarize: a constant; false: no summaries. */
+AT_INLINE void softmax_of(at_step *s, bool summarize, const at_step_summaries *to) {
+    float origin[AT_MAX_ROWS] = {0}, max[AT_MAX_ROWS];
+    if (summarize) memcpy(max, s->max, (size_t)s->rows * sizeof *max);
     find_origins(s, origin);
     /* Values that are not all finite are multiplied in f32, term by term. */
     const bool paired = s->product == AT_DOT_BF16 && s->v_finite;
@@ -381,18 +440,49 @@ static void softmax(at_step *s) {
         if (s->tiles == 1 && s->v_prefetch[0] && s->dtype != ATTUNE_F32)
             prefetch_during_softmax(s, r);
         const bool any = s->first[r] < s->last[r];
+        tally t;
+        if (summarize) t = start_tally(to, r, left_of_row(s, r));
         if (!any && paired)
             store_zero_pairs(s, r, left_of(s), right_of(s));
         else if (!any)
             store_zeros(s->scores + r * AT_SCORE_STRIDE, left_of(s), right_of(s));
         else if (s->dtype == ATTUNE_I8)
-            sum = weights_of_row(s, r, origin[r], SCALED, &scaled);
+            sum = weights_of_row(s, r, origin[r], SCALED, &scaled, summarize, to, &t);
         else if (paired)
-            sum = weights_of_row(s, r, origin[r], PAIRED, NULL);
+            sum = weights_of_row(s, r, origin[r], PAIRED, NULL, summarize, to, &t);
         else
-            sum = weights_of_row(s, r, origin[r], PLAIN, NULL);
+            sum = weights_of_row(s, r, origin[r], PLAIN, NULL, summarize, to, &t);
+        if (summarize) add_tally(s, to, r, max[r], &t);
         s->sum[r] = s->sum[r] * s->alpha[r] + sum;
         if (s->product == AT_DOT_I8) weights_as_integers(s, r, scaled);
+    }
+}
+
+static void softmax(at_step *s) { softmax_of(s, false, NULL); }
+
+static void summarized_softmax(at_step *s, const at_step_summaries *to) { softmax_of(s, true, to); }
+
+/* ---- column sums ----------------------------------------------------------------------------- */
+
+static void columns(const at_step *s, float *const *sums) {
+    const vf factor = vf_set1(s->factor);
+    for (int r = 0; r < s->rows; r++) {
+        if (s->first[r] >= s->last[r] || s->max[r] == -INFINITY) continue;
+        const bool large = at_is_large(s->max[r], s->factor);
+        const vf max = vf_set1(large ? s->max[r] : 0.0f), by = vf_set1(s->sum[r]),
+                 origin = vf_set1(large ? 0.0f : -(s->max[r] * s->factor));
+        const float *x = s->scores + r * AT_SCORE_STRIDE;
+        float *to = sums[r];
+        if (s->sum[r] != s->sum[r]) { /* NaN reaches the visible columns, and no others */
+            for (int j = s->first[r]; j < s->last[r]; j++) to[j] = s->sum[r];
+            continue;
+        }
+        hide_edges(s, r);
+        for (int j = left_of_row(s, r), right = right_of_row(s, r); j < right; j += AT_LANES) {
+            const vf score = vf_sub(vf_load(x + j), max);
+            const vf p = vf_exp2(vf_fma(score, factor, origin));
+            vf_store(to + j, vf_fma(p, by, vf_load(to + j)));
+        }
     }
 }
 
@@ -453,5 +543,7 @@ void AT_KERNEL(attention)(at_attention_kernels *table, at_geometry *geometry) {
     table->scores = AT_KERNEL(vector_scores);
     table->cap = cap;
     table->softmax = softmax;
+    table->summarized_softmax = summarized_softmax;
+    table->columns = columns;
     table->values = AT_KERNEL(vector_values);
 }

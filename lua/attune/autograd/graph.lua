@@ -112,6 +112,7 @@ local function record(op, inputs, y, z, w, ...)
   set_node(y, node)
   if op.results == 2 then set_node(z, {of = node, output = 2}) end
   if op.returns == 1 or outputs == 1 then return y end
+  if outputs == 2 and w ~= nil then return y, z, w end -- what else the caller asked for
   return y, z
 end
 
