@@ -18,9 +18,11 @@ local function check_greedy(m, ids, expected)
   end
 end
 
-local function check_session(m, ids, t, bound, chunk)
+local function check_session(m, ids, t, bound, chunk, more)
   local tokens = #ids[1]
-  local s = m:session {batch = #ids, context = m.limit or 64}
+  local s = m:session {
+    batch = #ids, context = m.limit or 64, encoder_ids = more and more.encoder_ids,
+  }
   for first = 1, tokens, chunk do
     local last, rows = math.min(tokens, first + chunk - 1), {}
     for b, row in ipairs(ids) do rows[b] = table.move(row, first, last, 1, {}) end
@@ -35,7 +37,22 @@ describe("golden model", function()
     local path = "tests/golden/models/" .. name
     local case, t = golden.load("models/" .. name .. "/golden.safetensors")
     local ids, bound = t.input_ids:tolist(), case.bounds.logits
-    if t.decoder_input_ids == nil then
+    if t.decoder_input_ids then
+      it(name .. " gives the published logits and ids of its decoder", function()
+        local m, targets = assert(model.load(path)), t.decoder_input_ids:tolist()
+        within(bound, m:forward(ids, {decoder_ids = targets}), t.logits, "forward")
+        for _, chunk in ipairs {1, 3} do
+          check_session(m, targets, t, bound, chunk, {encoder_ids = ids})
+        end
+        local expected = t.greedy:tolist()
+        local generated = m:generate(ids, {tokens = 24, stop = {}, decoder_ids = targets})
+        for b, row in ipairs(generated) do
+          assert.same(expected[b], table.move(row, #targets[b] + 1, #row, 1, {}))
+        end
+        local free = m:generate(ids, {tokens = 3, stop = {}})[1]
+        assert.same({4, 0}, {#free, free[1]})
+      end)
+    else
       it(name .. " gives the published logits and ids, also with its caches", function()
         local m = assert(model.load(path))
         assert.same({}, m.warnings)

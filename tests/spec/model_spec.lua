@@ -85,7 +85,7 @@ describe("a configuration", function()
     refused("llama_tied", function(c) c.model_type = "lama" end,
       "unknown model_type 'lama'; did you mean 'llama'")
     refused("llama_tied", function(c) c.rope_parameters.rope_type = "odd" end, "got 'odd'")
-    refused("llama_tied", function(c) c.num_key_value_heads = 3 end, "shape")
+    refused("llama_tied", function(c) c.num_key_value_heads = 3 end, "kv heads that divide 4 heads")
     refused("llama_tied", function(c) c.hidden_act = "mish" end, "got 'mish'")
   end)
 end)

@@ -55,6 +55,59 @@ describe("golden RoPE", function()
   end
 end)
 
+describe("RoPE's frequencies", function()
+  it("are those of the whole head with proportional scaling, of which some rotate", function()
+    local pe = attune.position("rope", {
+      head_dim = 16, dims = 4, base = 100, scaling = {type = "proportional", factor = 2},
+    })
+    local expected = {0.5, 100 ^ (-2 / 16) / 2, 0, 0, 0, 0, 0, 0}
+    for i, f in ipairs(pe.inv_freq:tolist()) do assert.near(expected[i], f, 1e-15) end
+    local x = attune.randn({1, 1, 3, 16}, {seed = 1})
+    local y = pe:rotate(x)
+    for _, dim in ipairs {3, 8, 11, 16} do
+      assert.same(x:slice(4, dim, dim):tolist(), y:slice(4, dim, dim):tolist())
+    end
+    assert.not_same(x:slice(4, 9, 9):tolist(), y:slice(4, 9, 9):tolist())
+    assert.has_error(function()
+      attune.position("rope", {head_dim = 16, scaling = {type = "proportional", factor = 0.5}})
+    end)
+  end)
+  it("may be given", function()
+    local plain = attune.position("rope", {head_dim = 8, base = 50})
+    local given = attune.position("rope", {head_dim = 8, inv_freq = plain.inv_freq:tolist()})
+    local x = attune.randn({1, 2, 5, 8}, {seed = 2})
+    assert.same(plain:rotate(x):tolist(), given:rotate(x):tolist())
+    for expected, o in pairs {
+      ["expected 4 numbers, one per pair of dims, got 3"] = {inv_freq = {1, 1, 1}},
+      ["numbers from 0 on, got -1 at index 2"] = {inv_freq = {1, -1, 1, 1}},
+      ["expected no scaling beside it"] = {
+        inv_freq = {1, 1, 1, 1}, scaling = {type = "linear", factor = 2},
+      },
+    } do
+      o.head_dim = 8
+      local ok, message = pcall(attune.position, "rope", o)
+      assert.is_false(ok)
+      assert.truthy(message:find(expected, 1, true), message)
+    end
+  end)
+  it("have LongRoPE's factors for short and for long calls", function()
+    local function factor_of(o, tokens)
+      local s = {
+        type = "longrope", factor = 4, original = 8, short = {1, 1}, long = {2, 3},
+        attention_factor = o.attention_factor, short_mscale = o.short_mscale,
+        long_mscale = o.long_mscale,
+      }
+      local pe = attune.position("rope", {head_dim = 4, scaling = s})
+      return pe:rotate(attune.ones {1, 1, tokens, 4})[1][1][1][1]:item()
+    end
+    assert.near(math.sqrt(1 + math.log(4) / math.log(8)), factor_of({}, 4), 1e-6)
+    assert.near(1.5, factor_of({attention_factor = 1.5}, 4), 1e-6)
+    assert.near(1.25, factor_of({short_mscale = 1.25, long_mscale = 1.75}, 8), 1e-6)
+    assert.near(1.75, factor_of({short_mscale = 1.25, long_mscale = 1.75}, 9), 1e-6)
+    assert.has_error(function() factor_of({short_mscale = 1.25}, 4) end)
+  end)
+end)
+
 describe("golden xPos", function()
   for name, n in pairs {["xpos.safetensors"] = 15, ["xpos_partial.safetensors"] = 16} do
     it(name, function()

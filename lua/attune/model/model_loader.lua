@@ -1,13 +1,13 @@
 --- model.load: a Hugging Face folder or a GGUF file becomes a model that runs.
 local attune = require "attune"
 local architectures = require "attune.model.architectures"
-local decoder = require "attune.model.decoder"
+local decoder = require "attune.model.network.decoder"
 local files = require "attune.util.files"
 local gguf_loader = require "attune.model.gguf_loader"
-local published_config = require "attune.model.published_config"
+local published_config = require "attune.model.network.published_config"
 local running = require "attune.model.running"
 local suggest = require "attune.util.suggest"
-local weights = require "attune.model.weights"
+local weights = require "attune.model.network.weights"
 
 local loader = {}
 

@@ -1,5 +1,6 @@
 --- A loaded model: forward, sessions and generation.
 local attune = require "attune"
+local checked = require "attune.model.ids"
 local options = require "attune.util.options"
 local sampling = require "attune.model.sampling"
 local session = require "attune.model.session"
@@ -29,40 +30,6 @@ function running.new(parts)
   }, running)
 end
 
-local function is_id(self, id) return math.type(id) == "integer" and id >= 0 and id < self.vocab end
-
--- A copy of rows of ids, checked. Levels as of `error`, from the caller.
-local function check_rows(self, ids, name, level)
-  level = level + 1
-  if type(ids) ~= "table" or type(rawget(ids, 1)) ~= "table" then
-    error(("%s: expected rows of token ids such as {{1, 2}}, got %s"):format(
-      name, options.describe(ids)), level)
-  end
-  local rows = {}
-  for b = 1, rawlen(ids) do
-    local row = rawget(ids, b)
-    if type(row) ~= "table" or rawlen(row) == 0 then
-      error(("%s: expected a list of ids as row %d, got %s"):format(
-        name, b, type(row) == "table" and "an empty one" or options.describe(row)), level)
-    end
-    rows[b] = {}
-    for t = 1, rawlen(row) do
-      local id = rawget(row, t)
-      if not is_id(self, id) then
-        error(("%s: expected ids from 0 to %d, got %s"):format(
-          name, self.vocab - 1, options.describe(id)), level)
-      end
-      rows[b][t] = id
-    end
-    if self.limit and #rows[b] > self.limit then
-      error(("%s: expected at most %d tokens, which the model has positions for, got %d"):format(
-        name, self.limit, #rows[b]), level)
-    end
-  end
-  return rows
-end
-running.check_rows = check_rows
-
 -- Rows of one length: shorter ones are padded with id 0, which no token before it attends to.
 local function padded(rows)
   local tokens = 0
@@ -73,13 +40,36 @@ local function padded(rows)
   return tokens
 end
 
+-- Of a model with an encoder, whose rows must have one length: it attends to all of them.
+local function forward_both(self, rows, decoder_ids)
+  checked.check_even(rows, "ids", 3)
+  if decoder_ids == nil then
+    decoder_ids = {}
+    for b = 1, #rows do decoder_ids[b] = {self.network.start} end
+  end
+  local targets = checked.rows(self, decoder_ids, "decoder_ids", 3)
+  if #targets ~= #rows then
+    error(("decoder_ids: expected %d rows, as ids, got %d"):format(#rows, #targets), 3)
+  end
+  local tokens, first = padded(targets), {}
+  for b = 1, #rows do first[b] = 0 end
+  local x = self.network:run(targets, {
+    batch = #rows, tokens = tokens, first = first, memory = self.network:memory(rows),
+  })
+  return self.network:logits(x):view(#rows, tokens, self.vocab)
+end
+
 --- The logits of every token. Rows may differ in length: the logits after the end of a row mean
---- nothing.
+--- nothing. A model with an encoder (T5) takes its ids and gives the logits of decoder_ids, by
+--- default of the one that starts a text.
 ---@param ids integer[][] from 0
+---@param given? {decoder_ids?: integer[][]}
 ---@return attune.Tensor [batch, tokens, vocab]
 function running:forward(ids, given)
-  options.read(given, {}, 2)
-  local rows = check_rows(self, ids, "ids", 2)
+  local o = options.read(given, {"decoder_ids"}, 2)
+  local rows = checked.rows(self, ids, "ids", 2)
+  if self.network.encoder then return forward_both(self, rows, o.decoder_ids) end
+  if o.decoder_ids ~= nil then error("decoder_ids: expected nil for a model without encoder", 2) end
   local tokens = padded(rows)
   local first = {}
   for b = 1, #rows do first[b] = 0 end
@@ -90,17 +80,19 @@ function running:forward(ids, given)
   return self.network:logits(x):view(#rows, tokens, self.vocab)
 end
 
---- A session: caches to which tokens are appended.
----@param given? {batch?: integer, context?: integer, cache?: string}
+--- A session: caches to which tokens are appended. encoder_ids: what the encoder of T5 reads; the
+--- tokens are then those of the decoder.
+---@param given? {batch?: integer, context?: integer, cache?: string, encoder_ids?: integer[][]}
 ---@return attune.model.Session
 function running:session(given)
-  local o = options.read(given, {"batch", "context", "cache"}, 2)
+  local o = options.read(given, {"batch", "context", "cache", "encoder_ids"}, 2)
   local s = session.new(self, o, 2)
   return s
 end
 
 local known = {
   "tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "cache",
+  "decoder_ids",
 }
 
 local function stop_ids(self, given, level)
@@ -115,8 +107,11 @@ local function stop_ids(self, given, level)
 end
 
 -- One row after the other, each with its own cache: rows differ in length and in where they stop.
-local function continue(self, row, o, stop, sampler, index)
-  local s = session.new(self, {context = #row + o.tokens, cache = o.cache, grows = true}, 3)
+-- source: what the encoder reads; nil: there is none.
+local function continue(self, row, source, o, stop, sampler, index)
+  local s = session.new(self, {
+    context = #row + o.tokens, cache = o.cache, grows = true, encoder_ids = source and {source},
+  }, 3)
   local ids = table.move(row, 1, #row, 1, {})
   local logits = s:last(ids)
   for step = 1, o.tokens do
@@ -129,7 +124,16 @@ local function continue(self, row, o, stop, sampler, index)
   return ids
 end
 
---- Continues each row. Greedy at temperature 0, the default.
+-- What the decoder starts with.
+local function decoder_rows(self, rows, given)
+  if given ~= nil then return checked.rows(self, given, "decoder_ids", 3) end
+  local out = {}
+  for b = 1, #rows do out[b] = {self.network.start} end
+  return out
+end
+
+--- Continues each row. Greedy at temperature 0, the default. With an encoder (T5), ids are what it
+--- reads, and the result is the decoder's ids, which start with decoder_ids.
 ---@param ids integer[][] from 0
 ---@param given? {tokens?: integer, temperature?: number, top_k?: integer, top_p?: number,
 ---  min_p?: number, repetition_penalty?: number, seed?: integer, stop?: integer[], cache?: string}
@@ -137,7 +141,8 @@ end
 ---@return integer[][] prompt and continuation
 function running:generate(ids, given)
   local o = options.read(given, known, 2)
-  local rows = check_rows(self, ids, "ids", 2)
+  local rows, sources = checked.rows(self, ids, "ids", 2), {}
+  if self.network.encoder then rows, sources = decoder_rows(self, rows, o.decoder_ids), rows end
   o.tokens = o.tokens == nil and 24 or o.tokens
   if math.type(o.tokens) ~= "integer" or o.tokens < 1 then
     error(("tokens: expected at least 1, got %s"):format(options.describe(o.tokens)), 2)
@@ -146,7 +151,7 @@ function running:generate(ids, given)
   local sampler = sampling.new(o, 2)
   local out = {}
   attune.no_grad(function()
-    for b, row in ipairs(rows) do out[b] = continue(self, row, o, stop, sampler, b) end
+    for b, row in ipairs(rows) do out[b] = continue(self, row, sources[b], o, stop, sampler, b) end
   end)
   return out
 end

@@ -1,4 +1,5 @@
 --- A session keeps the keys and values of the tokens so far, one cache per block.
+local checked = require "attune.model.ids"
 local options = require "attune.util.options"
 
 ---@class attune.model.Session
@@ -34,6 +35,16 @@ function session.new(model, o, level)
   local at = model.network.switches_at
   self.switches_at, self.long = at, at ~= nil and o.context ~= nil and context > at
   if at and not self.long then self.rows = {} end
+  if model.network.encoder then
+    local sources = checked.rows(model, o.encoder_ids, "encoder_ids", level + 1)
+    checked.check_even(sources, "encoder_ids", level + 1)
+    if #sources ~= batch then
+      error(("encoder_ids: expected %d rows, got %d"):format(batch, #sources), level + 1)
+    end
+    self.memory = model.network:memory(sources)
+  elseif o.encoder_ids ~= nil then
+    error("encoder_ids: expected nil for a model without encoder", level + 1)
+  end
   self.chunk = chunk
   for _, cache in pairs(self.caches) do
     if cache.window then self.chunk = chunk_of_rings end
@@ -74,7 +85,7 @@ function run(self, rows, with)
     for b = 1, self.batch do first[b] = self.length end
     local x = self.model.network:run(piece_of(rows, at, at + n - 1), {
       batch = self.batch, tokens = n, first = first, caches = self.caches,
-      long = self.long,
+      long = self.long, memory = self.memory,
     })
     self.length = self.length + n
     with(x, n)
@@ -87,15 +98,11 @@ local function check(self, ids, level)
   if self.batch == 1 and type(ids) == "table" and type(rawget(ids, 1)) ~= "table" then
     rows = {ids}
   end
-  rows = require "attune.model.running".check_rows(self.model, rows, "ids", level)
+  rows = checked.rows(self.model, rows, "ids", level)
   if #rows ~= self.batch then
     error(("ids: expected %d rows, got %d"):format(self.batch, #rows), level)
   end
-  for _, row in ipairs(rows) do
-    if #row ~= #rows[1] then
-      error(("ids: expected rows of one length, got %d and %d"):format(#rows[1], #row), level)
-    end
-  end
+  checked.check_even(rows, "ids", level)
   if self.length + #rows[1] > self.context then
     error(("ids: expected at most %d more tokens in a context of %d, got %d"):format(
       self.context - self.length, self.context, #rows[1]), level)

@@ -5,14 +5,17 @@
 ---@alias attune.PositionName "none"|"rope"|"learned"|"sinusoidal"|"rope2d"|"xpos"|"alibi"|"t5"
 
 ---@class attune.RopeScaling
----@field type "linear"|"ntk"|"dynamic"|"yarn"|"longrope"|"llama3"
----@field factor number at least 1
+---@field type "linear"|"ntk"|"dynamic"|"yarn"|"longrope"|"llama3"|"proportional"
+---@field factor? number at least 1; proportional: 1 where it is not given
 ---@field original? integer trained context length; all types but linear and ntk need it
 ---@field length? integer the length by which dynamic and longrope choose; by default the largest
 --- position + 1 of each call
 ---@field beta_fast? number yarn: 32
 ---@field beta_slow? number yarn: 1
----@field attention_factor? number yarn: on cosines and sines; 0.1 ln factor + 1
+---@field attention_factor? number yarn, longrope: on cosines and sines; 0.1 ln factor + 1, or
+--- sqrt(1 + ln factor / ln original)
+---@field short_mscale? number longrope: in place of attention_factor up to original
+---@field long_mscale? number longrope: beyond it
 ---@field mscale? number yarn: with mscale_all_dim, a ratio in place of that
 ---@field mscale_all_dim? number
 ---@field truncate? boolean yarn: true

@@ -1,6 +1,6 @@
 --- What several architectures share: fields, and parts of descriptions.
-local rope_config = require "attune.model.rope_config"
-local layers = require "attune.model.layers"
+local rope_config = require "attune.model.network.rope_config"
+local layers = require "attune.model.network.layers"
 
 local common = {}
 
@@ -98,6 +98,7 @@ function common.blocks(n, make)
 end
 
 common.rope = rope_config
+common.activation = layers.activation
 
 --- The position options of a configuration with one set of rope parameters.
 function common.rope_options(c, head_dim, defaults)

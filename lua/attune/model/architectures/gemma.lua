@@ -2,7 +2,7 @@
 --- GeGLU; Gemma 2 and 3 have norms after their parts too, softcaps or norms of q and k, and windows
 --- in some layers.
 local common = require "attune.model.architectures.common"
-local layers = require "attune.model.layers"
+local layers = require "attune.model.network.layers"
 
 local shared = common.fields(common.rope.fields, {
   hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",

@@ -2,7 +2,7 @@
 --- of an earlier one, values that are the keys, an input per layer and token, and a factor per
 --- block.
 local common = require "attune.model.architectures.common"
-local layers = require "attune.model.layers"
+local layers = require "attune.model.network.layers"
 
 -- The block whose keys block i (from 1) uses: the last of its kind that has its own; nil: its own.
 local function sources(c, sliding)

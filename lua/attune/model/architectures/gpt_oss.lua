@@ -1,7 +1,7 @@
 --- GPT-OSS: sinks, windows in every second layer, YaRN, and experts with a clamped SwiGLU.
 local attune = require "attune"
 local common = require "attune.model.architectures.common"
-local layers = require "attune.model.layers"
+local layers = require "attune.model.network.layers"
 
 -- Experts in two tensors for all: gate and up alternate along the last axis. A matrix is
 -- [inputs, outputs].

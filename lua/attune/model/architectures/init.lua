@@ -1,9 +1,9 @@
 --- The architectures by model_type. Each is a table:
 ---
----   fields, aliases, ignored   what config.json may say (attune.model.published_config)
+---   fields, aliases, ignored   what config.json may say (attune.model.network.published_config)
 ---   prefixes, probe            what the names of tensors begin with, and a name that is there
 ---   unused                     patterns of tensors that may be in the file and are not read
----   describe(c)                the description that attune.model.decoder runs
+---   describe(c)                the description that attune.model.network.decoder runs
 local architectures = {}
 
 local modules = {

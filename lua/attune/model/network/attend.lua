@@ -3,7 +3,7 @@
 local attune = require "attune"
 local core = require "attune.core"
 local json = require "attune.util.json"
-local layers = require "attune.model.layers"
+local layers = require "attune.model.network.layers"
 
 local attend = {}
 
@@ -134,6 +134,18 @@ local function rotations(w, options)
   return table.unpack(w.rotations[key])
 end
 
+-- The bias of T5, one table for all blocks of a stack.
+local function t5_score(w, bias, heads)
+  w.biases = w.biases or {}
+  if not w.biases[bias.name] then
+    w.biases[bias.name] = attune.position("t5", {
+      heads = heads, buckets = bias.buckets, max_distance = bias.max_distance,
+      bidirectional = bias.bidirectional, table = w:get(bias.name, {bias.buckets, heads}),
+    })
+  end
+  return w.biases[bias.name].score
+end
+
 --- The attention that a description gives.
 ---@param w table weights
 ---@param spec table {form, heads, kv_heads, head_dim, v_head_dim, scale, softcap, window, rope,
@@ -158,7 +170,8 @@ function attend.new(w, spec)
   end
   a.o = layers.linear(w, spec.o)
   a.options = {
-    causal = spec.causal ~= false, scale = spec.scale, softcap = spec.softcap, score = spec.score,
+    causal = spec.causal ~= false, scale = spec.scale, softcap = spec.softcap,
+    score = spec.bias and t5_score(w, spec.bias, spec.heads) or spec.score,
     sinks = spec.sinks and w:get(spec.sinks, {spec.heads}),
   }
   return a
@@ -206,6 +219,23 @@ function attend.run(a, x, call, i)
   end
   q, k, v = q:transpose(2, 3), k and k:transpose(2, 3), v and v:transpose(2, 3)
   local o = (call.caches and with_cache or without_cache)(a, q, k, v, call, i)
+  o = o:transpose(2, 3):contiguous():view(batch * tokens, a.heads * a.v_head_dim)
+  return apply(a.o, o)
+end
+
+--- The keys and values of x [tokens of all rows, width], for attend.cross.
+function attend.keys(a, x, batch, tokens)
+  local function heads(linear)
+    return apply(linear, x):view(batch, tokens, a.kv_heads, a.head_dim):transpose(2, 3):contiguous()
+  end
+  return {heads(a.k), heads(a.v)}
+end
+
+--- Attention to the keys and values of another sequence, call.memory[i].
+function attend.cross(a, x, call, i)
+  local batch, tokens = call.batch, call.tokens
+  local q = apply(a.q, x):view(batch, tokens, a.heads, a.head_dim):transpose(2, 3)
+  local o = attune.attention(q, call.memory[i][1], call.memory[i][2], {scale = a.options.scale})
   o = o:transpose(2, 3):contiguous():view(batch * tokens, a.heads * a.v_head_dim)
   return apply(a.o, o)
 end

@@ -5,10 +5,10 @@
 --- attention and mlp, each of which adds to the stream x [tokens of all rows, width]; `parallel`
 --- gives both the same x.
 local attune = require "attune"
-local attend = require "attune.model.attend"
+local attend = require "attune.model.network.attend"
 local core = require "attune.core"
-local experts = require "attune.model.experts"
-local layers = require "attune.model.layers"
+local experts = require "attune.model.network.experts"
+local layers = require "attune.model.network.layers"
 
 local decoder = {}
 decoder.__index = decoder
@@ -38,6 +38,10 @@ local function new_block(w, spec, blocks)
     block.experts = experts.new(w, spec.experts)
   else
     block.mlp = layers.mlp(w, spec.mlp)
+  end
+  if spec.cross then
+    block.cross_norm = layers.norm(w, spec.cross_norm)
+    block.cross = attend.new(w, spec.cross)
   end
   block.scalar = spec.scalar and w:get(spec.scalar, {1}):tolist()[1]
   return block
@@ -80,7 +84,7 @@ end
 
 --- A decoder with the weights that its description names. Raises, without a position, where one is
 --- missing or has another shape.
----@param w table attune.model.weights
+---@param w table attune.model.network.weights
 ---@param description table
 function decoder.new(w, description)
   local d = description
@@ -89,7 +93,7 @@ function decoder.new(w, description)
   self.layer_inputs = d.layer_inputs and new_layer_inputs(w, d.layer_inputs, d)
   for i, spec in ipairs(d.blocks) do self.blocks[i] = new_block(w, spec, self.blocks) end
   self.norm = optional_norm(w, d.norm)
-  self.head = new_head(w, d, self.embedding)
+  self.head = d.head and new_head(w, d, self.embedding)
   self.switches_at = w.switches_at -- texts of more tokens use other rotations (LongRoPE)
   return self
 end
@@ -139,6 +143,9 @@ local function run_block(block, x, call, i)
     if block.norm2 then from = normalise(block.norm2, x) end
   else
     into = x + a
+    if block.cross then
+      into = into + attend.cross(block.cross, normalise(block.cross_norm, into), call, i)
+    end
     from = block.norm2 and normalise(block.norm2, into) or into
   end
   local m = block.experts and experts.run(block.experts, from) or layers.run_mlp(block.mlp, from)
@@ -154,7 +161,7 @@ end
 ---@param ids integer[][] rows of one length
 ---@param call table {batch, tokens, first = {positions of the first tokens}, caches = {..} or nil,
 ---  counts = how many tokens of each row are its own, long = whether the text is longer than the
----  trained length}
+---  trained length, memory = keys and values of an encoder}
 function decoder:run(ids, call)
   local x = embed(self, ids, call.first)
   call.inputs = self.layer_inputs and inputs_of_layers(self, ids, x)
@@ -169,6 +176,15 @@ function decoder:logits(x)
   if head.scale then logits = logits * head.scale end
   if head.softcap then logits = (logits * (1 / head.softcap)):tanh() * head.softcap end
   return logits
+end
+
+--- The keys and values of the encoder's output x for the blocks that attend to it.
+function decoder:cross_keys(x, batch, tokens)
+  local memory = {}
+  for i, block in ipairs(self.blocks) do
+    memory[i] = attend.keys(block.cross, x, batch, tokens)
+  end
+  return memory
 end
 
 --- One cache per block that has keys of its own.

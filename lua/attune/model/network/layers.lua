@@ -7,7 +7,7 @@ local layers = {}
 -- ---- linear -------------------------------------------------------------------------------------
 
 --- y = x w' + b.
----@param w table weights (attune.model.weights)
+---@param w table weights (attune.model.network.weights)
 ---@param spec {name: string, inputs: integer, outputs: integer, bias?: boolean|string,
 ---  transposed?: boolean} transposed: the file has [inputs, outputs]
 function layers.linear(w, spec)

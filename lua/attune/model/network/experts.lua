@@ -2,7 +2,7 @@
 --- runs on its tokens.
 local attune = require "attune"
 local core = require "attune.core"
-local layers = require "attune.model.layers"
+local layers = require "attune.model.network.layers"
 
 local experts = {}
 

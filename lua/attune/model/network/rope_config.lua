@@ -1,6 +1,6 @@
 --- The rotation that a configuration asks for: rope_theta and rope_scaling as transformers 4 writes
 --- them, rope_parameters as transformers 5 does, one set for all layers or one per kind of layer.
-local equal = require "attune.model.published_config".equal
+local equal = require "attune.model.network.published_config".equal
 
 local rope_config = {}
 
