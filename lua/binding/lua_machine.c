@@ -1,5 +1,6 @@
 /* lua_machine.c - the library as a whole: clock, threads, memory, what the machine is and can do.
  */
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -155,6 +156,42 @@ static int die_with_parent(lua_State *L) {
     return 0;
 }
 
+/* Processors are counted as the kernel does, from 0: nothing but core._pin reads the list. */
+static int processors(lua_State *L) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    lua_newtable(L);
+    if (sched_getaffinity(0, sizeof set, &set) != 0) { /* more than CPU_SETSIZE processors */
+        lua_pushinteger(L, 0);
+        lua_rawseti(L, -2, 1);
+        return 1;
+    }
+    lua_Integer count = 0;
+    for (int i = 0; i < CPU_SETSIZE; i++) {
+        if (!CPU_ISSET(i, &set)) continue;
+        lua_pushinteger(L, i);
+        lua_rawseti(L, -2, ++count);
+    }
+    return 1;
+}
+
+/* core._pin(list) -> whether this process now runs on these processors only. For a worker before it
+ * starts threads, which inherit the setting. */
+static int pin(lua_State *L) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const lua_Integer count = (lua_Integer)lua_rawlen(L, 1);
+    for (lua_Integer i = 1; i <= count; i++) {
+        lua_rawgeti(L, 1, i);
+        const int64_t number = check_integer(L, -1, "processor", 0);
+        if (number < CPU_SETSIZE) CPU_SET((int)number, &set);
+        lua_pop(L, 1);
+    }
+    lua_pushboolean(L, sched_setaffinity(0, sizeof set, &set) == 0);
+    return 1;
+}
+
 static int fail_at(lua_State *L) {
     attune_memory_fail_at(check_integer(L, 1, "n", 0));
     return 0;
@@ -168,6 +205,8 @@ void open_machine(lua_State *L) {
                                          {"philox", philox},
                                          {"_fail_at", fail_at},
                                          {"_die_with_parent", die_with_parent},
+                                         {"_processors", processors},
+                                         {"_pin", pin},
                                          {NULL, NULL}},
                           measures[] = {{"peak", measure_peak},
                                         {"bandwidth", measure_bandwidth},

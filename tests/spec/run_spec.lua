@@ -135,30 +135,53 @@ describe("a run", function()
     assert.same(1, #files.list(dir .. "/trials/old"))
     run.remove(script, dir)
   end)
-  it("exits with 130 after Ctrl-C and 143 after SIGTERM, and keeps finished trials", function()
-    for signal, wanted in pairs {INT = 130, TERM = 143} do
+  it("ends after the running trial at Ctrl-C, at once at a second one, at SIGTERM and SIGHUP",
+    function()
+    local script = run.script(head .. [[grid = {a = {1, 2, 3}}, rounds = 1, trial = function(p)
+      if p.a == 2 then
+        io.open(os.getenv "MARKS", "w"):close()
+        if os.getenv "LONG" then while true do end end
+        while not io.open(os.getenv "MARKS" .. ".go") do require "luv".sleep(5) end
+      end
+      return {square = 1}
+    end}]])
+    -- A shell starts background work with SIGINT ignored; luv's handler takes it all the same.
+    local start = [[
+      MARKS=%s %s $ATTUNE_BUILD_DIR/attune run %s --out %s 2>%s.said &
+      p=$!
+      while [ ! -e %s ]; do sleep 0.02; done
+      kill -%s $p
+      while ! grep -q 'ending' %s.said; do sleep 0.02; done
+      %s
+      wait $p
+      echo exit $?]]
+    local function ended(signal, long, more)
       local dir, marks = run.folder(), run.folder()
-      local script = run.script(head .. [[grid = {a = {1, 2}}, rounds = 1, trial = function(p)
-        if p.a == 2 then
-          io.open(os.getenv "MARKS", "w"):close()
-          while true do end
-        end
-        return {square = 1}
-      end}]])
-      -- A shell starts background work with SIGINT ignored; luv's handler takes it all the same.
-      local pipe = io.popen(([[
-        MARKS=%s $ATTUNE_BUILD_DIR/attune run %s --out %s 2>&1 &
-        p=$!
-        while [ ! -e %s ]; do sleep 0.02; done
-        kill -%s $p
-        wait $p
-        echo exit $?]]):format(marks, script, dir, marks, signal))
+      local words = start:format(marks, long, script, dir, marks, marks, signal, marks, more)
+      local pipe = io.popen((words:gsub("MARKED", marks)))
       local said = pipe:read "a"
       pipe:close()
-      assert.truthy(said:find("exit " .. wanted), said)
-      assert.truthy(said:find "Stopped. 1 trials of this run are kept")
-      run.remove(script, dir, marks)
+      said = said .. files.read(marks .. ".said")
+      local kept = 0
+      for _, record in ipairs((store.records(dir))) do
+        if record.status == "ok" then kept = kept + 1 end
+      end
+      run.remove(dir, marks, marks .. ".go", marks .. ".said")
+      return said, kept
     end
+    local said, kept = ended("INT", "", "touch MARKED.go")
+    assert.truthy(said:find "exit 130" and said:find "ending after the running trial", said)
+    assert.same(2, kept)
+    assert.truthy(said:find "Stopped. 2 trials of this run are kept")
+    said, kept = ended("INT", "LONG=1", "kill -INT $p")
+    assert.truthy(said:find "exit 130", said)
+    assert.same(1, kept)
+    for signal, status in pairs {TERM = 143, HUP = 129} do
+      said, kept = ended(signal, "LONG=1", "")
+      assert.truthy(said:find("exit " .. status) and said:find "ending now", said)
+      assert.same(1, kept)
+    end
+    run.remove(script)
   end)
   it("takes --set, --only, --dry, --quick and --fail-fast", function()
     local script = run.script(head .. [[

@@ -24,9 +24,12 @@ local function parse_rounds(s)
   return nil, ("--rounds: expected an integer from 1 to %d, got '%s'"):format(max_rounds, s)
 end
 
+local max_jobs = 1024
+
 local function parse_jobs(s)
-  if s == "1" then return 1 end
-  return nil, ("--jobs: expected 1 in this version, got '%s'"):format(s)
+  local n = math.tointeger(tonumber(s))
+  if n and n >= 1 and n <= max_jobs then return n end
+  return nil, ("--jobs: expected an integer from 1 to %d, got '%s'"):format(max_jobs, s)
 end
 
 function run.options(parser)
@@ -46,7 +49,7 @@ function run.options(parser)
   parser:option("--rounds", "number of times that each point is measured")
     :argname "N"
     :convert(parse_rounds)
-  parser:option("--jobs", "number of trials at the same time (this version: 1)")
+  parser:option("--jobs", "number of trials at the same time; those that time run alone")
     :argname "N"
     :convert(parse_jobs)
   parser:flag("--quick", "run the smaller version of the script")
@@ -204,6 +207,7 @@ function run.run(args)
     fresh = args.fresh,
     retry_failed = args.retry_failed,
     keep = args.keep,
+    jobs = args.jobs,
     host = args.host,
     dry = args.dry,
     fail_fast = args.fail_fast,

@@ -16,6 +16,7 @@ local show = {summary = "show a folder of results as a table, or what a script d
 function show.options(parser)
   parser:argument("what", "a folder of results, or the script of an experiment"):convert(folder)
   parser:flag("--json", "write JSON: what was found, or what the script declares")
+  parser:flag("--output", "show what each trial printed")
 end
 
 -- The first line of a message, and not more of it than a reader reads.
@@ -38,6 +39,22 @@ local function show_results(results)
       origin and " " .. origin or ""))
   end
   for _, w in ipairs(results.warnings) do output.line("warning: " .. shown(w)) end
+end
+
+-- What each trial printed, with its parameters; lines stay lines.
+local function show_output(dir)
+  for _, record in ipairs((store.records(dir))) do
+    if record.output then
+      local parts = {}
+      for name, value in pairs(record.parameters) do
+        parts[#parts + 1] = name .. " " .. text.plain(value)
+      end
+      table.sort(parts)
+      output.line(("%s, round %d: %s"):format(table.concat(parts, ", "), record.round,
+        record.status))
+      for line in record.output:gmatch "[^\n]+" do output.line("  " .. line) end
+    end
+  end
 end
 
 local function show_script(e)
@@ -100,7 +117,9 @@ function show.run(args)
     return 2
   end
   if is_results then
-    if args.json then print_json(results_json, value) else show_results(value) end
+    if args.output then show_output(args.what)
+    elseif args.json then print_json(results_json, value)
+    else show_results(value) end
     return 0
   end
   local ok, message

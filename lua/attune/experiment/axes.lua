@@ -279,6 +279,14 @@ end
 
 -- ---- other values for a run --------------------------------------------------------------------
 
+-- The table with this name: the value itself, or one of a list.
+local function table_named(values, name)
+  if axes.shown(values) == name then return values end
+  for _, value in ipairs(values) do
+    if type(value) == "table" and axes.shown(value) == name then return value end
+  end
+end
+
 -- The declared table that a name stands for, so that --set, `quick` and a trial's request can name
 -- it.
 local function resolved(e, name, value)
@@ -301,7 +309,11 @@ end
 ---@return table<string, any>
 function axes.resolve(e, parameters)
   local values = {}
-  for name, value in next, parameters do values[name] = resolved(e, name, value) end
+  for name, value in next, parameters do
+    local quick = e.quick and e.quick[name]
+    local one_of_quick = type(value) == "string" and type(quick) == "table"
+    values[name] = one_of_quick and table_named(quick, value) or resolved(e, name, value)
+  end
   return values
 end
 

@@ -33,6 +33,7 @@ local fields = {
   quick = "table",
   metrics = "table",
   timing = "boolean",
+  reuse = "boolean",
   rounds = "number",
   stop_when = "table",
   budget = "number",
@@ -156,10 +157,14 @@ end
 
 local experiment = {}
 
+-- Whether a script is loaded that was checked before: checks of a large sweep take a while.
+local is_checked = false
+
 --- Checks a declaration and returns it, marked as one. Raises an error for the first mistake.
 ---@param e attune.Experiment
 ---@return attune.Experiment
 function experiment.declare(e)
+  if is_checked then return setmetatable(e, experiment.type) end
   if type(e) ~= "table" then fail("expected a table of fields, got a %s", type(e)) end
   check_fields("", e, fields)
   if not e.name then fail("name: expected letters, digits, - and _, got none") end
@@ -203,29 +208,41 @@ end
 -- Modules that the command loads and a worker does not, or not always.
 local of_command = {argparse = true, luv = true, readline = true}
 
+-- The essence of a text as a hash. A worker reads the same script before every trial.
+local essences = {}
+local function essence_hash(text)
+  local known = essences[text] or sweep.hash(script_text.essence(text))
+  essences[text] = known
+  return known
+end
+
+-- The modules that were loaded from a script's folder: name and file.
+local function modules_of(folder)
+  local patterns, list = ("%s/?.lua;%s/?/init.lua"):format(folder, folder), {}
+  for name in pairs(package.loaded) do
+    local file = type(name) == "string" and not name:find "^attune" and not of_command[name]
+      and package.searchpath(name, patterns)
+    if file then list[#list + 1] = {name = name, file = file} end
+  end
+  table.sort(list, function(x, y) return x.name < y.name end)
+  return list
+end
+
 -- A fingerprint of the script and of those modules of its folder that it has loaded. It changes
 -- with what a trial does, not with plots, claims or the choice of points.
 local function fingerprint(path, source)
-  local folder, parts, names = files.folder_of(path), {script_text.essence(source)}, {}
-  for name in pairs(package.loaded) do names[#names + 1] = tostring(name) end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local found = not name:find "^attune" and not of_command[name]
-      and package.searchpath(name, ("%s/?.lua;%s/?/init.lua"):format(folder, folder))
-    local module = found and files.read(found)
-    if module then parts[#parts + 1] = name .. "\n" .. script_text.essence(module) end
+  local parts = {essence_hash(source)}
+  for _, module in ipairs(modules_of(files.folder_of(path))) do
+    local text = files.read(module.file)
+    if text then parts[#parts + 1] = module.name .. " " .. essence_hash(text) end
   end
   return sweep.hash(table.concat(parts, "\n"))
 end
 
 local max_script_bytes = 1 << 26
 
---- Loads a script as text, never as bytecode.
----@param path string
----@return attune.Experiment? experiment nil when the script cannot be read, has a syntax error,
---- raises an error or returns something else
----@return string? message
-function experiment.load(path)
+-- Loads a script as text, never as bytecode.
+local function load_script(path)
   local text, why = files.read(path, max_script_bytes)
   if not text then return nil, why end
   -- The first line may name the program that runs the script.
@@ -241,6 +258,29 @@ function experiment.load(path)
   if not experiment.is(result) then return nil, expected_script:format(path, type(result)) end
   result.source = fingerprint(path, text)
   return result
+end
+
+--- Loads a script as text, never as bytecode.
+---@param path string
+---@return attune.Experiment? experiment nil when the script cannot be read, has a syntax error,
+--- raises an error or returns something else
+---@return string? message
+experiment.load = load_script
+
+--- Loads a script that this process has loaded before as if it had not: modules of the script's
+--- folder are loaded again, too, so that nothing of an earlier trial stays in them.
+---@param path string
+---@return attune.Experiment? experiment
+---@return string? message
+function experiment.reload(path)
+  for _, module in ipairs(modules_of(files.folder_of(path))) do
+    package.loaded[module.name] = nil
+  end
+  is_checked = true
+  local ok, e, why = pcall(load_script, path)
+  is_checked = false
+  if not ok then error(e, 0) end
+  return e, why
 end
 
 -- Other values of `quick` for a copy of a declaration.

@@ -13,14 +13,31 @@ local validate = require "attune.results.validate"
 
 local runner = {}
 
--- Ctrl-C, SIGTERM and a closed terminal set control.stop and the command's exit status.
-local function watch_signals(control)
+local function to_standard_error(message)
+  io.stderr:write("attune run: ", text.printable(message), "\n")
+end
+
+local signals = {
+  {"sigint", 130, "Ctrl-C"},
+  {"sigterm", 143, "SIGTERM"},
+  {"sighup", 129, "SIGHUP (the terminal was closed)"},
+}
+
+-- Signals set fields of control: `stop`, after which no trial starts; `kill`, after which running
+-- trials end at once; `status`, the command's exit status. Ctrl-C stops and, when it comes again,
+-- kills. What ends a session kills at once, as little time may be left.
+local function watch_signals(control, say)
   local handles = {}
-  for name, status in pairs {sigint = 130, sigterm = 143, sighup = 129} do
+  for _, signal in ipairs(signals) do
+    local name, status, words = table.unpack(signal)
     local s = uv.new_signal()
     s:start(name, function()
+      control.kill = control.stop or name ~= "sigint"
       control.stop = true
-      control.status = control.status or status
+      if control.status then return end
+      control.status = status
+      say(control.kill and words .. ": ending now"
+        or words .. ": ending after the running trial; Ctrl-C again ends it now")
     end)
     s:unref()
     handles[#handles + 1] = s
@@ -37,19 +54,22 @@ end
 -- A record is short: nobody needs more digits of these.
 local function rounded(x, scale) return math.floor(x * scale + 0.5) / scale end
 
--- Runs one trial and fills in what the runner knows; nil when the run was stopped.
-local function record_of(e, trial, options, control)
-  local point = trial.point
-  local record = executor.run(e, {
+-- What a worker reads.
+local function request_of(e, trial, options)
+  return {
     script = options.script,
-    parameters = point.parameters,
+    parameters = trial.point.parameters,
     round = trial.round,
     seed = trial.seed,
     quick = options.quick or false,
     memory = e.memory,
     parent = uv.os_getpid(),
-  }, control)
-  if not record then return nil end
+  }
+end
+
+-- Fills in what the runner knows.
+local function complete(record, e, trial, home)
+  local point = trial.point
   record.schema = schema.version
   record.hash, record.index = point.hash, point.index
   record.round, record.attempt = trial.round, trial.attempt > 1 and trial.attempt or nil
@@ -58,52 +78,83 @@ local function record_of(e, trial, options, control)
   record.seconds = rounded(record.seconds, 1e6)
   if record.source == e.source then record.source = nil end
   if record.warnings and #record.warnings == 0 then record.warnings = nil end
-  if record.reason then record.reason = text.without_home(record.reason, uv.os_homedir()) end
+  for _, name in ipairs {"reason", "output"} do
+    if record[name] then record[name] = text.without_home(record[name], home) end
+  end
   for i, warning in ipairs(record.warnings or {}) do
-    record.warnings[i] = text.without_home(warning, uv.os_homedir())
+    record.warnings[i] = text.without_home(warning, home)
   end
   return record
 end
 
 local cannot_write = "%s: writing a record: %s; the results before it are kept"
 
--- Runs all trials in order. Returns {measured, stopped, left}, or nil and a message when a record
--- cannot be written. left: trials that did not start before the budget of seconds was spent.
-local function run_trials(e, trials, options, control, bar, writer)
-  local measured, stopped, given_up, left = 0, nil, {}, 0
-  local begin = uv.hrtime()
-  for _, trial in ipairs(trials.list) do
-    local hash = trial.point.hash
-    if e.budget and (uv.hrtime() - begin) * 1e-9 >= e.budget then
-      left = left + 1
-    elseif given_up[hash] or trials.enough:done(hash) then
-      bar.total = bar.total - 1
+-- The trials of a run: which one is next, and what has become of those before.
+local Queue = {}
+Queue.__index = Queue
+
+local function new_queue(e, trials, options, control, bar, writer)
+  return setmetatable({
+    e = e, list = trials.list, enough = trials.enough, options = options, control = control,
+    bar = bar, writer = writer, at = 0, measured = 0, left = 0, given_up = {}, begin = uv.hrtime(),
+    home = uv.os_homedir(),
+  }, Queue)
+end
+
+-- The next trial that is to be run; nil when there is none.
+function Queue:next()
+  local e, budget = self.e, self.e.budget
+  while self.at < #self.list and not self.control.stop and not self.failed do
+    self.at = self.at + 1
+    local trial = self.list[self.at]
+    if budget and (uv.hrtime() - self.begin) * 1e-9 >= budget then
+      self.left = self.left + 1
+    elseif self.given_up[trial.point.hash] or self.enough:done(trial.point.hash) then
+      self.bar.total = self.bar.total - 1
     else
-      local what = plan.trial_text(e, trial)
-      bar:begin(what)
-      local record = record_of(e, trial, options, control)
-      if not record then
-        stopped = true
-        break
-      end
-      local written, why = writer:write(record)
-      if not written then
-        return nil, cannot_write:format(options.dir, why)
-      end
-      measured = measured + 1
-      trials.enough:add(record)
-      -- A point that failed once is not tried again in later rounds of this run.
-      if record.status ~= "ok" then given_up[hash] = true end
-      bar:finish(what, record)
-      local failed = record.status ~= "ok" and record.status ~= "skipped"
-      if failed and options.fail_fast then break end
-    end
-    if control.stop then
-      stopped = true
-      break
+      trial.what = plan.trial_text(e, trial)
+      return trial
     end
   end
-  return {measured = measured, stopped = stopped, left = left}
+end
+
+-- Stores a record; nil and a message when it cannot be written.
+function Queue:take(trial, record)
+  local written, why = self.writer:write(complete(record, self.e, trial, self.home))
+  if not written then return nil, cannot_write:format(self.options.dir, why) end
+  self.measured = self.measured + 1
+  self.enough:add(record)
+  -- A point that failed once is not tried again in later rounds of this run.
+  if record.status ~= "ok" then self.given_up[trial.point.hash] = true end
+  self.bar:finish(trial.what, record)
+  local failed = record.status ~= "ok" and record.status ~= "skipped"
+  self.failed = self.failed or (failed and self.options.fail_fast)
+  return true
+end
+
+-- Runs all trials in order. Returns {measured, stopped, left}, or nil and a message when a record
+-- cannot be written. left: trials that did not start before the budget of seconds was spent.
+local function run_trials(queue, pool)
+  local e, control, round = queue.e, queue.control, nil
+  while true do
+    local trial = pool:is_free() and queue:next()
+    if trial then
+      -- Memory lies elsewhere in another process, which changes times: each round sees another.
+      if e.timing and trial.round ~= round then pool:renew() end
+      round = trial.round
+      queue.bar:begin(trial.what)
+      pool:start(trial, request_of(e, trial, queue.options))
+    elseif pool:is_idle() then
+      break
+    else
+      local ended, record = pool:next(control)
+      if record then
+        local ok, why = queue:take(ended, record)
+        if not ok then return nil, why end
+      end
+    end
+  end
+  return {measured = queue.measured, stopped = control.stop, left = queue.left}
 end
 
 -- The declaration as this run uses it, its points and its description; nil and a message.
@@ -152,23 +203,35 @@ local function open(options, e, points, description, say)
   return {list = list, enough = enough, loaded = loaded}
 end
 
+-- Trials that time run alone, whatever number is asked for.
+local function jobs_of(e, options, say)
+  local jobs = options.jobs or 1
+  if jobs > 1 and e.timing then
+    say "--jobs: trials that time run alone; timing = false lets them run side by side"
+    return 1
+  end
+  return jobs
+end
+
 -- Runs the trials. Returns what run_trials returns.
 local function measure(e, trials, options, control)
-  local unwatch = watch_signals(control)
+  local unwatch = watch_signals(control, to_standard_error)
   local bar = progress(#trials.list)
   local about = {host = options.host, source = e.source}
   local header = #trials.list > 0 and provenance(options.script, options.command or "", about) or {}
   local writer = store.writer(options.dir, header)
-  local done, message = run_trials(e, trials, options, control, bar, writer)
+  local pool = executor.pool(e, {
+    program = options.worker,
+    jobs = #trials.list > 0 and jobs_of(e, options, to_standard_error) or 1,
+  })
+  local queue = new_queue(e, trials, options, control, bar, writer)
+  local done, message = run_trials(queue, pool)
+  pool:close()
   bar:close()
   local flushed, why = writer:close()
   unwatch()
   if done and not flushed then return nil, cannot_write:format(options.dir, why) end
   return done, message
-end
-
-local function to_standard_error(message)
-  io.stderr:write("attune run: ", text.printable(message), "\n")
 end
 
 -- What a run would do, without a change to the folder.
@@ -206,7 +269,7 @@ function runner.run(options)
   if held == nil then return nil, why end
   local trials, done
   trials, why = open(options, e, points, description, to_standard_error)
-  local control = {worker = options.worker}
+  local control = {}
   if trials then done, why = measure(e, trials, options, control) end
   if not done then
     lock.release(held)

@@ -1,13 +1,15 @@
---- One trial, in a process of its own.
+--- Trials, in a process apart from the runner.
 --
--- The request comes as one line of JSON on standard input: {script, parameters, round, seed, quick,
--- memory?}. The record goes as one line of JSON to file descriptor 3. What the script prints stays
--- on standard output and standard error, which the executor keeps for its messages.
+-- A request comes as one line of JSON on standard input: {script, parameters, round, seed, quick,
+-- memory?, cores?}. The record goes as one line of JSON to file descriptor 3. What the script
+-- prints stays on standard output and standard error, which the executor keeps. After a trial that
+-- left nothing behind (experiment/leftovers.lua) the process reads the next request.
 local uv = require "luv"
 local axes = require "attune.experiment.axes"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
+local leftovers = require "attune.experiment.leftovers"
 local schema = require "attune.results.schema"
 local text = require "attune.util.text"
 local timing = require "attune.experiment.timing"
@@ -81,14 +83,15 @@ local function parameters_of(request, e)
 end
 
 -- Runs the trial function. Returns status, reason, metrics and the script's fingerprint.
-local function attempt(request, warnings)
-  local e, why = experiment.load(request.script)
+local function attempt(request, warnings, is_first)
+  local e, why = (is_first and experiment.load or experiment.reload)(request.script)
   if not e then return "failed", why end
   local source = e.source
-  e = experiment.narrowed(e, {quick = request.quick})
-  local ok, metrics, reason = xpcall(e.trial, function(m)
+  local ok, metrics, reason = xpcall(function()
+    return e.trial(parameters_of(request, e), trial_handle(request, warnings))
+  end, function(m)
     return out_of_memory(tostring(m)) and tostring(m) or debug.traceback(tostring(m), 2)
-  end, parameters_of(request, e), trial_handle(request, warnings))
+  end)
   os.setlocale "C" -- numbers are written with a point, whatever the trial has set
   if not ok then
     metrics = tostring(metrics)
@@ -103,47 +106,101 @@ local function attempt(request, warnings)
   return "ok", nil, checked, source
 end
 
+-- Max resident memory since the last reset, in bytes. What getrusage says may be that of the
+-- process that started this one.
+local function peak_resident()
+  local status = files.read("/proc/self/status", 1 << 16)
+  local kib = status and status:match "VmHWM:%s*(%d+) kB"
+  return kib and tonumber(kib) * 1024
+end
+
+-- Gives a trial the state of a process of its own: random numbers that follow from its seed, its
+-- memory limit, and counters of memory that begin with it.
+local function prepare(request, before)
+  local core = before.core
+  math.randomseed(request.seed or 0)
+  if not core then return end
+  core.set_seed(request.seed or 0)
+  core.threads(before.threads)
+  local limit = request.memory and math.floor(request.memory) or before.limit
+  core.memory {limit = limit, reset_peak = true}
+  if before.trials > 0 then
+    local reset = io.open("/proc/self/clear_refs", "w")
+    if reset then
+      reset:write "5" -- resets VmHWM: proc(5)
+      reset:close()
+    end
+  end
+end
+
 --- Carries out the request.
----@return attune.Record record without the fields that the runner fills in
-function worker.run(request)
-  local loaded, core = pcall(require, "attune.core")
-  if loaded and request.memory then core.memory {limit = math.floor(request.memory)} end
+---@param request table
+---@param before table the process before its first trial, see attune.experiment.leftovers
+---@return attune.Record record without the fields that the runner fills in; `reusable` when the
+--- process is as it was before
+function worker.run(request, before)
+  prepare(request, before)
   local warnings, start = json.list(), uv.hrtime()
-  local status, reason, metrics, source = attempt(request, warnings)
-  local usage = uv.getrusage()
-  return {
+  local status, reason, metrics, source = attempt(request, warnings, before.trials == 0)
+  local seconds, core = (uv.hrtime() - start) * 1e-9, before.core
+  before.trials = before.trials + 1
+  local record = {
     status = status,
     reason = reason and text.cut(reason, schema.limits.message),
     metrics = metrics,
     warnings = warnings,
     source = source,
-    seconds = (uv.hrtime() - start) * 1e-9,
-    peak_rss = usage and usage.maxrss * 1024, -- getrusage counts KiB
-    core_peak = loaded and core.memory().peak or nil,
+    seconds = seconds,
+    peak_rss = peak_resident(),
+    core_peak = core and core.memory().peak or nil,
   }
+  io.stdout:flush()
+  record.reusable = (status == "ok" or status == "skipped") and leftovers.none(before)
+  return record
 end
 
---- The command `attune trial`: reads one request, writes one record.
+local function complain(message)
+  io.stderr:write("attune trial: ", text.printable(message), "\n")
+end
+
+-- The request in a line; nil and a message.
+local function read_request(line)
+  local request, why = json.decode(line or "")
+  local valid = type(request) == "table" and type(request.script) == "string"
+    and type(request.parameters) == "table"
+  if valid then return request end
+  return nil, "expected a request as one line of JSON on standard input: "
+    .. (why or "script and parameters are missing")
+end
+
+--- The command `attune trial`: reads requests, writes records, until a trial leaves something
+--- behind or the input ends.
 ---@return integer exit status
 function worker.main()
   local loaded, core = pcall(require, "attune.core")
   if loaded then core._die_with_parent() end
-  local request, why = json.decode(io.read "l" or "")
-  local valid = type(request) == "table" and type(request.script) == "string"
-    and type(request.parameters) == "table"
-  if not valid then
-    why = why or "script and parameters are missing"
-    io.stderr:write("attune trial: expected a request as one line of JSON on standard input: ",
-      text.printable(why), "\n")
-    return 2
-  end
-  -- The parent may have ended before _die_with_parent.
-  if request.parent and request.parent ~= uv.os_getppid() then return 1 end
-  local written, failed = files.put(record_descriptor, json.encode(worker.run(request)) .. "\n")
-  if not written then
-    io.stderr:write("attune trial: writing the record: ", failed, "\n")
-    return 1
-  end
+  local line, before = io.read "l", nil
+  repeat
+    local request, why = read_request(line)
+    if not request then
+      complain(why)
+      return 2
+    end
+    -- The parent may have ended before _die_with_parent.
+    if request.parent and request.parent ~= uv.os_getppid() then return 1 end
+    if not before and loaded and request.cores then
+      core._pin(request.cores)
+      core.threads(#request.cores)
+    end
+    before = before or leftovers.now(loaded and core or nil)
+    local record = worker.run(request, before)
+    local written, failed = files.put(record_descriptor, json.encode(record) .. "\n")
+    if not written then
+      complain("writing the record: " .. failed)
+      return 1
+    end
+    line = record.reusable and io.read "l" or nil
+  until not line
   return 0
 end
 

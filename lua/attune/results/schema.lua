@@ -21,6 +21,7 @@ schema.limits = {
   unit = 32, -- bytes
   text = 1 << 13, -- bytes: about, caption, title, a claim, the value of a parameter
   message = 1 << 16, -- bytes: a reason, a warning, a detail, a command
+  output = 1 << 14, -- bytes, the end of what a trial printed
   depth = 20, -- nested tables in a record
   parameters = 256,
   metrics = 1000, -- of one trial

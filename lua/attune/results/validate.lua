@@ -157,6 +157,8 @@ local answer_fields = {
   peak_rss = optional(a_plain_number),
   core_peak = optional(a_plain_number),
   source = optional(string_of(limits.name)),
+  signal = optional(string_of(limits.name)),
+  output = optional(a_message),
 }
 
 local record_fields = {

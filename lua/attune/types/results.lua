@@ -20,6 +20,8 @@
 ---@field core_peak? integer bytes, max memory of all tensors
 ---@field load number load average of the machine
 ---@field warnings? string[]
+---@field signal? string that ended the worker, such as "SIGSEGV"
+---@field output? string the end of what the trial printed
 ---@field source? string fingerprint of the script that measured, where the header has another
 ---@field version? string of attune, filled in from the header when records are read
 ---@field cpu? string from the header of its file, never stored in the record

@@ -1,9 +1,11 @@
---- Runs one trial as a process on this machine and waits for its record.
+--- Runs trials in processes on this machine.
 --
--- The worker reads its request from standard input and answers with one line on file descriptor 3.
--- What it prints on standard output and standard error is kept for the reason of a failure. Once
--- the line is there the trial is done: neither a worker that does not end nor its children, which
--- may keep the pipes open, delay the run by more than grace_seconds.
+-- A worker reads requests from standard input, one line each, and answers each with one line on
+-- file descriptor 3. A worker that says in its answer that the trial left nothing behind gets the
+-- next request; any other is ended, and the next trial gets a new one. What a trial prints on
+-- standard output and standard error is kept in its record. Once the line is there the trial is
+-- done: neither a worker that does not end nor its children, which may keep the pipes open, delay
+-- the run by more than grace_seconds.
 local uv = require "luv"
 local core = require "attune.core"
 local json = require "attune.util.json"
@@ -13,7 +15,7 @@ local validate = require "attune.results.validate"
 
 local executor = {}
 
-local max_answer_bytes, max_output_bytes = schema.limits.record, 1 << 14
+local max_answer_bytes, max_output_bytes = schema.limits.record, schema.limits.output
 local grace_seconds = 2
 
 -- Resident memory of a process in bytes; 0 once it has ended. Assumes pages of 4096 bytes.
@@ -38,110 +40,149 @@ end
 
 local function failed(format, ...) return {status = "failed", reason = format:format(...)} end
 
--- The record in the worker's answer; a failed one when the answer is none.
-local function record_of(job)
-  local value, why = json.decode(table.concat(job.answer):match "^[^\n]*")
-  if not why then why = validate.answer(value) end
-  if why then return failed("expected a record as the trial's answer: %s", why) end
-  return validate.only_known(value)
-end
+-- ---- a worker: a process, and the trial that it runs now ---------------------------------------
 
--- The record for a worker that has ended; nil when the run itself was stopped.
-local function outcome(job, e)
-  if job.stopped then return nil end
-  if job.too_long then
-    local limit = text.quantity(max_answer_bytes, "B")
-    return failed("the trial's answer is too long: expected at most %s", limit)
-  end
-  if job.answered then return record_of(job) end
-  if job.timed_out then
-    local limit = text.duration(e.timeout)
-    return {status = "timeout", reason = ("no answer within %s"):format(limit)}
-  end
-  if job.too_big then
-    local size, limit = text.quantity(job.too_big, "B"), text.quantity(e.memory, "B")
-    local reason = ("the worker grew to %s, past its limit of %s"):format(size, limit)
-    return {status = "oom", reason = reason}
-  end
-  if job.signal and job.signal ~= 0 then
-    local name = signal_names[job.signal] or "signal " .. job.signal
-    return failed("the worker was killed by %s: %s", name, last_line(job.output))
-  end
-  return failed("the worker ended with status %s and no record: %s", job.code,
-    last_line(job.output))
-end
-
-local Job = {}
-Job.__index = Job
+local Worker = {}
+Worker.__index = Worker
 
 -- Ends the worker and its children.
-function Job:kill() uv.kill(-self.pid, "sigkill") end
+function Worker:kill() uv.kill(-self.pid, "sigkill") end
 
-function Job:add_timer(first_ms, repeat_ms, callback)
+function Worker:add_timer(first_ms, repeat_ms, callback)
   local timer = uv.new_timer()
   timer:start(first_ms, repeat_ms, callback)
-  self.handles[#self.handles + 1] = timer
+  self.timers[#self.timers + 1] = timer
 end
 
-function Job:take_answer(chunk)
+function Worker:clear_timers()
+  for _, timer in ipairs(self.timers) do timer:close() end
+  self.timers = {}
+end
+
+-- The record in an answer, and whether the worker may be used again; a failed record when the
+-- answer is none.
+local function record_of(line)
+  local value, why = json.decode(line)
+  if not why then why = validate.answer(value) end
+  if why then return failed("expected a record as the trial's answer: %s", why), false end
+  return validate.only_known(value), value.reusable == true
+end
+
+function Worker:take_answer(chunk)
+  local trial = self.trial
   self.received = self.received + #chunk
-  if self.answered then return end
-  self.answer[#self.answer + 1] = chunk
-  if self.received > max_answer_bytes then
-    self.too_long = true
-    self.answer = {}
+  if not trial or trial.line then return end
+  trial.size = trial.size + #chunk
+  trial.chunks[#trial.chunks + 1] = chunk
+  if trial.size > max_answer_bytes then
+    trial.too_long = true
+    trial.chunks = {}
     self:kill()
   elseif chunk:find("\n", 1, true) then
-    self.answered = true
-    self:add_timer(grace_seconds * 1000, 0, function() self:kill() end)
+    trial.line = table.concat(trial.chunks):match "^[^\n]*"
+    trial.record, self.reusable = record_of(trial.line)
+    if not self.reusable then
+      -- Its input ends, so that it ends, too.
+      if not self.input:is_closing() then self.input:close() end
+      self:add_timer(grace_seconds * 1000, 0, function() self:kill() end)
+    end
   end
 end
 
-function Job:take_output(chunk)
+function Worker:take_output(chunk)
   self.received = self.received + #chunk
-  self.output = (self.output .. chunk):sub(-max_output_bytes)
+  self.output = self.output .. chunk
+  if #self.output > 2 * max_output_bytes then self.output = self.output:sub(-max_output_bytes) end
 end
 
--- Reads a pipe as it fills.
-local function read(job, pipe, take)
-  pipe:read_start(function(_, chunk)
-    if chunk and not job.too_long then take(job, chunk) end
-  end)
-end
-
--- Kills the worker when its time is over or its memory exceeds the limit.
-function Job:watch_limits(e)
+-- Kills the worker when the trial's time is over or its memory exceeds the limit.
+function Worker:watch_limits(e)
+  local trial = self.trial
   self:add_timer(math.ceil(e.timeout * 1000), 0, function()
-    self.timed_out = not self.answered
+    trial.timed_out = not trial.line
     self:kill()
   end)
   if not e.memory then return end
   self:add_timer(20, 50, function()
     local bytes = resident_bytes(self.pid)
-    if bytes > e.memory and not self.answered then
-      self.too_big = bytes
+    if bytes > e.memory and not trial.line then
+      trial.too_big = bytes
       self:kill()
     end
   end)
 end
 
-function Job:close()
+function Worker:begin(e, request)
+  self.trial = {begin = uv.hrtime(), chunks = {}, size = 0}
+  self.output = ""
+  self.input:write(json.encode(request) .. "\n")
+  self:watch_limits(e)
+end
+
+-- Whether the trial has ended: by an answer of a worker that goes on, or with the worker.
+function Worker:has_ended()
+  return self.ended or (self.trial.line ~= nil and self.reusable)
+end
+
+-- Reads what the worker wrote before it ended or answered. It lies in the pipes, so that nothing is
+-- waited for. A child of the worker may write on; the number of rounds bounds that.
+function Worker:drain()
+  local idle = 0
+  for _ = 1, 100 do
+    local before = self.received
+    uv.run "nowait"
+    idle = self.received == before and idle + 1 or 0
+    if idle == 2 then return end
+  end
+end
+
+function Worker:close()
+  self:clear_timers()
   for _, handle in ipairs(self.handles) do
     if not handle:is_closing() then handle:close() end
   end
   uv.run "nowait"
 end
 
--- Starts a worker and hands it the request. Returns nil and a message when it cannot be started.
-local function start(e, request, program)
+-- The record for a trial that has ended; nil when it was stopped.
+function Worker:outcome(e)
+  local trial = self.trial
+  if trial.stopped then return nil end
+  if trial.too_long then
+    local limit = text.quantity(max_answer_bytes, "B")
+    return failed("the trial's answer is too long: expected at most %s", limit)
+  end
+  if trial.record then return trial.record end
+  if trial.timed_out then
+    local limit = text.duration(e.timeout)
+    return {status = "timeout", reason = ("no answer within %s"):format(limit)}
+  end
+  if trial.too_big then
+    local size, limit = text.quantity(trial.too_big, "B"), text.quantity(e.memory, "B")
+    local reason = ("the worker grew to %s, past its limit of %s"):format(size, limit)
+    return {status = "oom", reason = reason}
+  end
+  if self.signal and self.signal ~= 0 then
+    local name = signal_names[self.signal] or "signal " .. self.signal
+    local record = failed("the worker was killed by %s: %s", name, last_line(self.output))
+    record.signal = name
+    return record
+  end
+  return failed("the worker ended with status %s and no record: %s", self.code,
+    last_line(self.output))
+end
+
+-- Starts a worker. Returns nil and a message when it cannot be started.
+local function start(program)
   local input, answer = uv.new_pipe(false), uv.new_pipe(false)
   local output, errors = uv.new_pipe(false), uv.new_pipe(false)
-  local job = setmetatable({
-    answer = {},
+  local worker = setmetatable({
+    input = input,
     output = "",
     received = 0,
+    timers = {},
     handles = {input, answer, output, errors},
-  }, Job)
+  }, Worker)
   local options = {
     args = {table.unpack(program, 2)},
     stdio = {input, output, errors, answer},
@@ -149,57 +190,159 @@ local function start(e, request, program)
   }
   core._close_on_exec()
   local handle, pid = uv.spawn(program[1], options, function(code, signal)
-    job.code, job.signal, job.ended = code, signal, true
+    worker.code, worker.signal, worker.ended = code, signal, true
   end)
   if not handle then
-    job:close()
+    worker:close()
     return nil, tostring(pid)
   end
-  job.pid = pid
-  job.handles[#job.handles + 1] = handle
-  read(job, answer, Job.take_answer)
-  read(job, output, Job.take_output)
-  read(job, errors, Job.take_output)
-  input:write(json.encode(request) .. "\n")
-  input:shutdown()
-  job:watch_limits(e)
-  return job
+  worker.pid = pid
+  worker.handles[#worker.handles + 1] = handle
+  local function read(pipe, take)
+    pipe:read_start(function(_, chunk)
+      if chunk then take(worker, chunk) end
+    end)
+  end
+  read(answer, Worker.take_answer)
+  read(output, Worker.take_output)
+  read(errors, Worker.take_output)
+  return worker
 end
 
--- Reads what the worker wrote before it ended. It lies in the pipes, so that nothing is waited for.
--- A child of the worker may write on; the number of rounds bounds that.
-local function drain(job)
-  local idle = 0
-  for _ = 1, 100 do
-    local before = job.received
-    uv.run "nowait"
-    idle = job.received == before and idle + 1 or 0
-    if idle == 2 then return end
+-- ---- a pool of workers -------------------------------------------------------------------------
+
+local Pool = {}
+Pool.__index = Pool
+
+-- The processors of each slot: all that this process may use, dealt out in runs; where there are
+-- more slots than processors, one each, from the first again.
+local function cores_of(slots)
+  local all, lists = core._processors(), {}
+  local each = math.max(1, #all // slots)
+  for i = 1, slots do
+    lists[i] = {}
+    for j = 1, each do lists[i][j] = all[((i - 1) * each + j - 1) % #all + 1] end
+  end
+  return lists
+end
+
+--- A pool that runs up to `jobs` trials at the same time. With several, each worker is pinned to
+--- processors of its own.
+---@param e attune.Experiment its timeout, memory and reuse apply
+---@param options {program: string[], jobs: integer?}
+function executor.pool(e, options)
+  local jobs = options.jobs or 1
+  return setmetatable({
+    e = e,
+    program = options.program,
+    slots = {},
+    jobs = jobs,
+    busy = 0,
+    cores = jobs > 1 and cores_of(jobs) or nil,
+    done = {},
+  }, Pool)
+end
+
+---@return boolean whether another trial may start
+function Pool:is_free() return self.busy < self.jobs end
+
+---@return boolean whether no trial runs, and none waits to be taken
+function Pool:is_idle() return self.busy == 0 and #self.done == 0 end
+
+local function end_worker(worker)
+  if not worker.ended then worker:kill() end
+  while not worker.ended do uv.run "once" end
+  worker:close()
+end
+
+-- Ends the workers that wait for a request: their input ends.
+function Pool:renew()
+  for i = 1, self.jobs do
+    local worker = self.slots[i]
+    if worker and not worker.trial then
+      end_worker(worker)
+      self.slots[i] = nil
+    end
   end
 end
 
---- Starts a worker for the request and waits for its end.
----@param e attune.Experiment its timeout and memory limit apply
+function Pool:free_slot()
+  for i = 1, self.jobs do
+    if not (self.slots[i] and self.slots[i].trial) then return i end
+  end
+end
+
+--- Starts a trial in a free slot.
+---@param trial any comes back from `next`
 ---@param request table what the worker reads, see attune.experiment.worker
----@param control {worker: string[], stop: boolean?} program to start; stop is set from outside
----@return table? record nil when control.stop ended the trial
-function executor.run(e, request, control)
-  local begin = uv.hrtime()
-  local job, why = start(e, request, control.worker)
-  if not job then return failed("starting the worker: %s", why) end
-  while not job.ended do
-    if control.stop and not job.stopped then
-      job.stopped = true
-      job:kill()
+function Pool:start(trial, request)
+  local slot = self:free_slot()
+  local worker, why = self.slots[slot], nil
+  if worker and worker.ended then
+    worker:close()
+    worker = nil
+  end
+  if not worker then worker, why = start(self.program) end
+  if not worker then
+    self.done[#self.done + 1] = {trial, failed("starting the worker: %s", why)}
+    return
+  end
+  request.cores = self.cores and self.cores[slot] or nil
+  self.slots[slot], self.busy = worker, self.busy + 1
+  worker:begin(self.e, request)
+  worker.trial.of = trial
+end
+
+-- Takes the record of a slot whose trial has ended.
+function Pool:finish(slot)
+  local worker = self.slots[slot]
+  local trial = worker.trial
+  local ended = worker.ended
+  if ended then worker:kill() end
+  worker:drain()
+  worker:clear_timers()
+  local record = worker:outcome(self.e)
+  if record then
+    record.seconds = record.seconds or (uv.hrtime() - trial.begin) * 1e-9
+    if worker.output ~= "" then record.output = worker.output:sub(-max_output_bytes) end
+  end
+  worker.trial = nil
+  self.busy = self.busy - 1
+  if ended or self.e.reuse == false then
+    end_worker(worker)
+    self.slots[slot] = nil
+  end
+  self.done[#self.done + 1] = {trial.of, record}
+end
+
+--- Waits until a trial has ended.
+---@param control {kill: boolean?} kill is set from outside: all trials end now
+---@return any trial
+---@return table? record nil when control.kill ended the trial
+function Pool:next(control)
+  while #self.done == 0 do
+    if control.kill then
+      for _, worker in pairs(self.slots) do
+        if worker.trial and not worker.trial.stopped then
+          worker.trial.stopped = true
+          worker:kill()
+        end
+      end
     end
     uv.run "once"
+    for i = 1, self.jobs do
+      local worker = self.slots[i]
+      if worker and worker.trial and worker:has_ended() then self:finish(i) end
+    end
   end
-  job:kill()
-  drain(job)
-  job:close()
-  local record = outcome(job, e)
-  if record then record.seconds = record.seconds or (uv.hrtime() - begin) * 1e-9 end
-  return record
+  local done = table.remove(self.done, 1)
+  return done[1], done[2]
+end
+
+--- Ends all workers and their trials.
+function Pool:close()
+  for _, worker in pairs(self.slots) do end_worker(worker) end
+  self.slots, self.busy = {}, 0
 end
 
 return executor
