@@ -24,7 +24,8 @@ local function run(code, prelude)
   local pipe = assert(io.popen(("cd '%s' && lua5.4 main.lua 2>&1"):format(folder)))
   local output = pipe:read "a"
   local ok = pipe:close()
-  for name in pairs(files) do os.remove(folder .. "/" .. name) end
+  local left = assert(uv.fs_scandir(folder))
+  for name in uv.fs_scandir_next, left do os.remove(folder .. "/" .. name) end
   uv.fs_rmdir(folder)
   return output, ok or false
 end
