@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/int_math.h"
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
@@ -481,7 +482,7 @@ attune_status at_rotary_new(const char *name, int64_t head_dim, int64_t dims, do
     pe->pairing = pairing;
     pe->blocks = 1;
     pe->axes = 1;
-    pe->inv_freq = at_alloc(dims / 2 * (int64_t)sizeof *pe->inv_freq);
+    pe->inv_freq = at_alloc(at_checked_mul(dims / 2, (int64_t)sizeof *pe->inv_freq));
     if (!pe->inv_freq) {
         attune_position_close(pe);
         return ATTUNE_EMEMORY;
