@@ -307,6 +307,9 @@ local commands = {
   {"show", {"show", case_dir}},
   {"export", {"export", case_dir, "--csv"}},
   {"export", {"export", case_dir, "--json", "-"}},
+  {"compare", {"compare", case_dir, case_dir, "--json", "-"}},
+  {"compare", {"compare", case_dir, case_dir, "--paired"}},
+  {"history", {"history", case_dir}},
   {"list", {"list", root}},
   {"report", {"report", case_dir}},
   {"plot", {"plot", case_dir}, 0.1}, -- gnuplot takes long

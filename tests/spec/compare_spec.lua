@@ -130,6 +130,21 @@ describe("compare", function()
     local report = assert(compare.folders(a, b))
     assert.same("timeout", report.lost[1].status)
   end)
+  it("compares seed by seed where both folders declare the same seeds", function()
+    local a, b = {}, {}
+    for i = 1, 8 do
+      a[i] = 1 + 0.2 * i
+      b[i] = a[i] * (1.03 + 0.001 * (i % 2))
+    end
+    local one = results("A", {{{n = 1}, {seconds = a}}})
+    local two = results("B", {{{n = 1}, {seconds = b}}})
+    assert.same({"cannot tell"}, verdicts(compare.folders(one, two)))
+    one.seeds, two.seeds = {1, 2, 3, 4, 5, 6, 7, 8}, {1, 2, 3, 4, 5, 6, 7, 8}
+    local report = compare.folders(one, two)
+    assert.same({{"worse"}, true}, {verdicts(report), report.paired})
+    two.seeds = {1, 2, 3, 4, 5, 6, 7, 9}
+    assert.same({"cannot tell"}, verdicts(compare.folders(one, two)))
+  end)
   it("notes what else differs", function()
     local a = results("A", {{{n = 1}, {seconds = fast}}}, {isa = "avx2"})
     local b = results("B", {{{n = 1}, {seconds = fast}}}, {isa = "c"})

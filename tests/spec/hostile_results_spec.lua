@@ -49,7 +49,9 @@ local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
 
 -- Every command that reads a folder: no traceback, no control characters.
 local function check_commands(dir, wanted)
-  for _, command in ipairs {"show %s", "export %s --csv -", "export %s --json -"} do
+  for _, command in ipairs {
+    "show %s", "export %s --csv -", "export %s --json -", "history %s", "history %s --json -",
+  } do
     local said, status = run.attune(command:format(quoted(dir)))
     assert.is_nil(said:find("traceback", 1, true), said)
     assert.is_nil(said:find("[\27\7]"), said)

@@ -70,6 +70,18 @@ describe("unstable values", function()
     local said = sentences(few, value {0.97, 1, 1.03})[1]
     assert.truthy(said:find "about %d+ would do for half of them, about 18 for all")
   end)
+  it("are rounds that repeat the one before, too", function()
+    local waves = {}
+    for i = 1, 24 do waves[i] = 1 + 0.1 * ((i - 1) // 6 % 2) end
+    assert.truthy(sentences(value(waves))[1]:find("autocorrelation", 1, true))
+  end)
+  it("and outliers are counted, and kept", function()
+    local slow = value {1, 1.001, 0.999, 1.002, 0.998, 1.0005, 0.9995, 1.001, 0.999, 1, 1, 1.5}
+    local said = table.concat(sentences(slow, value {1, 1}), "\n")
+    assert.truthy(said:find("seconds: one round is beyond 1.5 interquartile ranges (outliers, 1 of "
+      .. "them beyond 3) at one point; they are kept.", 1, true))
+    assert.same(12, slow.n)
+  end)
   it("show a drift along the rounds", function()
     local rising = {}
     for i = 1, 20 do rising[i] = 1 + 0.01 * i end

@@ -3,6 +3,7 @@
 --
 -- Points are paired by the parameters that both folders have. With `by` all pairs that agree in
 -- these parameters are one comparison: the value of a round is the geometric mean over the pairs.
+-- Folders that declare the same seeds are compared seed by seed.
 -- Values of different processors are never compared: each processor is a comparison of its own.
 local stats = require "attune.results.statistics"
 local suggest = require "attune.util.suggest"
@@ -318,6 +319,15 @@ local function check_by(by, a, b)
   end
 end
 
+-- Whether both folders declare the same seeds: then values of one seed belong together.
+local function same_seeds(a, b)
+  if not a.seeds or not b.seeds or #a.seeds ~= #b.seeds then return false end
+  for i, seed in ipairs(a.seeds) do
+    if b.seeds[i] ~= seed then return false end
+  end
+  return true
+end
+
 local nothing = "expected points with the same parameters in %s and %s, got none; "
   .. "--by NAME pairs those that agree in a parameter"
 
@@ -373,9 +383,10 @@ function compare.folders(a, b, options)
   if #rows == 0 and #lost == 0 then
     return nil, ("expected a metric at points of %s and %s, got none"):format(a.dir, b.dir)
   end
-  compare.judge(rows, options)
+  local paired = options.paired or same_seeds(a, b)
+  compare.judge(rows, {paired = paired})
   return {
-    a = a, b = b, alpha = stats.alpha, paired = options.paired or false, parameters = names,
+    a = a, b = b, alpha = stats.alpha, paired = paired, parameters = names,
     rows = rows, lost = lost, only_a = only_a, only_b = only_b, notes = condition_notes(a, b),
   }
 end

@@ -18,12 +18,16 @@ local words = {
   unknown = "no cause was found: more rounds (--rounds) show how much it matters",
   drift = "values rise or fall with the round (drift): let the machine warm up, and compare only "
     .. "what was measured in turns",
+  dependent = "each round repeats the one before (autocorrelation), so that intervals are too "
+    .. "narrow: make rounds longer, or look for what else runs",
   rounds = "there are too few rounds",
 }
-local order = {"steal", "load", "faults", "frequency", "samples", "unknown", "drift", "rounds"}
+local order = {"steal", "load", "faults", "frequency", "samples", "unknown", "drift", "dependent",
+  "rounds"}
 
 local max_half_width = 0.05 -- of the value
 local max_p_of_drift, min_total_drift = 0.01, 0.05
+local min_autocorrelation = 0.4
 
 -- The cause that most rounds name.
 local function main_cause(causes)
@@ -44,6 +48,8 @@ function steadiness.cause(value)
   if drift and drift.p < max_p_of_drift and math.abs(drift.total) > min_total_drift then
     return "drift"
   end
+  local r, p = stats.autocorrelation(value.values)
+  if r and r > min_autocorrelation and p < max_p_of_drift then return "dependent" end
   if value.unsteady then return value.causes and main_cause(value.causes) or "unknown" end
   local rounds = value.lo and stats.rounds_for(value.values, max_half_width)
   if rounds and rounds > value.n then return "rounds", rounds end
@@ -61,6 +67,22 @@ local function rounds_text(list)
   local half = list[(#list + 1) // 2]
   if half == most then return (": %s would do (--rounds)"):format(text(most)) end
   return (": %s would do for half of them, %s for all (--rounds)"):format(text(half), text(most))
+end
+
+-- "3 values of seconds, at 2 points, are outliers ..", or nil.
+local function outliers_sentence(results, metric)
+  local count, severe, points = 0, 0, 0
+  for _, point in ipairs(results.points) do
+    local value = point.metrics[metric.name]
+    local found = value and stats.outliers(value.values) or {}
+    count, points = count + #found, points + (#found > 0 and 1 or 0)
+    for _, outlier in ipairs(found) do severe = severe + (outlier.severe and 1 or 0) end
+  end
+  if count == 0 then return nil end
+  local format = "%s: %s beyond 1.5 interquartile ranges (outliers, %d of them beyond 3) at %s; "
+    .. "they are kept."
+  return format:format(metric.name, count == 1 and "one round is" or count .. " rounds are", severe,
+    points == 1 and "one point" or points .. " points")
 end
 
 --- Sentences on the unstable values of results: for each metric and cause how many values it has,
@@ -88,6 +110,7 @@ function steadiness.sentences(results, skip)
         list[#list + 1] = format:format(metric.name, counts[cause], all, words[cause], more)
       end
     end
+    list[#list + 1] = outliers_sentence(results, metric)
   end
   return list
 end

@@ -172,7 +172,9 @@ local function compare_pairs(c, d, scale, alpha, options)
 end
 
 local function compare_lists(c, a, b, scale, alpha, options)
-  local by_ranks = ranks_suffice(#a, #b, alpha, options)
+  -- Lists that do not scatter, such as bytes, need no ranks.
+  local scatters = describe.deviation(a) > 0 or describe.deviation(b) > 0
+  local by_ranks = scatters and ranks_suffice(#a, #b, alpha, options)
   local found = (by_ranks and by_rank_sums or welch)(a, b, alpha)
   local of_a, of_b = expected_spread(a, by_ranks), expected_spread(b, by_ranks)
   local spread = math.sqrt((of_a ^ 2 + of_b ^ 2) / 2)

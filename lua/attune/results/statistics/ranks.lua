@@ -110,7 +110,7 @@ local function exact(list, ties, size, observed)
   return math.min(1, 2 * math.min(below, above))
 end
 
-local max_exact = 50
+local max_exact, max_exact_with_ties = 50, 24
 
 ---@class attune.Test
 ---@field p number two-sided probability of a result as extreme without a difference
@@ -119,8 +119,8 @@ local max_exact = 50
 ---@field df? number degrees of freedom
 
 --- Mann and Whitney 1947 (Wilcoxon's rank sum): whether values of one list tend to be larger. Exact
---- up to 50 values together, also with ties; else the normal approximation with the correction for
---- ties and for continuity.
+--- up to 50 values together, with ties up to 24; else the normal approximation with the correction
+--- for ties and for continuity.
 ---@param a number[]
 ---@param b number[]
 ---@return attune.Test statistic: the pairs in which the value of a is larger, ties half
@@ -133,7 +133,7 @@ function ranks.mann_whitney(a, b)
   local sum = 0
   for i = 1, n do sum = sum + list[i] end
   local u = sum - n * (n + 1) / 2
-  if n + m <= max_exact then
+  if n + m <= (ties == 0 and max_exact or max_exact_with_ties) then
     -- The smaller list, whose subsets are fewer.
     if m < n then
       sum = (n + m) * (n + m + 1) / 2 - sum
