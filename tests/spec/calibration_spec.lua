@@ -50,8 +50,9 @@ local function count(noise, factor, options)
 end
 
 -- ATTUNE_SHOW_FIGURES=1 prints what docs/statistics.md publishes.
+local with_figures = os.getenv "ATTUNE_SHOW_FIGURES" ~= nil
 local function show(...)
-  if os.getenv "ATTUNE_SHOW_FIGURES" then io.stderr:write(string.format(...), "\n") end
+  if with_figures then io.stderr:write(string.format(...), "\n") end
 end
 
 local all_noises = {"lognormal", "slowed", "drifting"}
@@ -86,8 +87,9 @@ describe("of 2,000 comparisons of 3, 5 or 10 rounds", function()
     for _, n in ipairs {3, 5, 10} do
       rounds = n
       for _, noise in ipairs {"lognormal", "slowed"} do
-        local alarms, found = count(noise, 1), count(noise, 1.05)
-        show("%s, %d rounds: %d false alarms, %d found", noise, n, alarms, found)
+        local alarms = count(noise, 1)
+        show("%s, %d rounds: %d false alarms, %d found", noise, n, alarms,
+          with_figures and count(noise, 1.05) or 0)
         assert.is_true(alarms <= 40, n)
       end
     end

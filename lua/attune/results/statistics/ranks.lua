@@ -25,6 +25,12 @@ local function rank(values)
   return list, ties
 end
 
+local function sorted(values)
+  local list = table.move(values, 1, #values, 1, {})
+  table.sort(list)
+  return list
+end
+
 local function check(name, values, label, min_count)
   local count = type(values) == "table" and #values or nil
   if not count or count < min_count then
@@ -110,6 +116,24 @@ local function exact(list, ties, size, observed)
   return math.min(1, 2 * math.min(below, above))
 end
 
+-- The ranks of two sorted lists together, the sum of t^3 - t over groups of t ties, and the sum of
+-- the ranks of the first list.
+local function merged_ranks(a, b)
+  local n, m, i, j, ties, sum, list = #a, #b, 1, 1, 0, 0, {}
+  while i <= n or j <= m do
+    local value = (j > m or i <= n and a[i] <= b[j]) and a[i] or b[j]
+    local first_of_a, first = i, i + j - 1
+    while i <= n and a[i] == value do i = i + 1 end
+    while j <= m and b[j] == value do j = j + 1 end
+    local t = i + j - 1 - first
+    local mean = first + (t - 1) / 2
+    for k = first, first + t - 1 do list[k] = mean end
+    sum = sum + (i - first_of_a) * mean
+    ties = ties + (t * t * t - t)
+  end
+  return list, ties, sum
+end
+
 local max_exact, max_exact_with_ties = 50, 24
 
 ---@class attune.Test
@@ -128,10 +152,7 @@ function ranks.mann_whitney(a, b)
   check("mann_whitney", a, "a", 1)
   check("mann_whitney", b, "b", 1)
   local n, m = #a, #b
-  local all = table.move(b, 1, m, n + 1, table.move(a, 1, n, 1, {}))
-  local list, ties = rank(all)
-  local sum = 0
-  for i = 1, n do sum = sum + list[i] end
+  local list, ties, sum = merged_ranks(sorted(a), sorted(b))
   local u = sum - n * (n + 1) / 2
   if n + m <= (ties == 0 and max_exact or max_exact_with_ties) then
     -- The smaller list, whose subsets are fewer.
@@ -221,31 +242,37 @@ local function rank_within(shares, lowest, probability)
   return k
 end
 
--- The k-th smallest of numbers of which count(x) are at most x, all from low to high.
-local function kth(count, k, low, high)
-  if count(low) >= k then return low end
-  local precision = 1e-16 * math.max(math.abs(low), math.abs(high))
-  while high - low > precision do
-    local middle = low + (high - low) / 2
-    if middle <= low or middle >= high then break end
-    if count(middle) >= k then high = middle else low = middle end
+local max_collected = 16
+
+-- The k-th smallest of `total` numbers from min to max. count(x): how many are at most x;
+-- collect(low, high): those above low and up to high.
+local function kth(numbers, k)
+  local low, high, below, at_most = -math.huge, numbers.max, 0, numbers.total
+  local a, b = numbers.min, numbers.max
+  while at_most - below > max_collected do
+    local middle = a + (b - a) / 2
+    -- Neighbours, of which many numbers are the same.
+    if middle <= a or middle >= b then return numbers.count(a) >= k and a or b end
+    local count = numbers.count(middle)
+    if count >= k then
+      b, high, at_most = middle, middle, count
+    else
+      a, low, below = middle, middle, count
+    end
   end
-  return high
+  local few = numbers.collect(low, high)
+  table.sort(few)
+  return few[k - below]
 end
 
--- The median of `total` numbers and the interval from the k-th smallest to the k-th largest.
-local function middle_and_interval(count, total, k, low, high)
+-- The median of the numbers and the interval from the k-th smallest to the k-th largest.
+local function middle_and_interval(numbers, k)
+  local total = numbers.total
   local half = total // 2
-  local centre = total % 2 == 1 and kth(count, half + 1, low, high)
-    or (kth(count, half, low, high) + kth(count, half + 1, low, high)) / 2
+  local centre = total % 2 == 1 and kth(numbers, half + 1)
+    or (kth(numbers, half) + kth(numbers, half + 1)) / 2
   if k < 1 then return centre end
-  return centre, kth(count, k, low, high), kth(count, total + 1 - k, low, high)
-end
-
-local function sorted(values)
-  local list = table.move(values, 1, #values, 1, {})
-  table.sort(list)
-  return list
+  return centre, kth(numbers, k), kth(numbers, total + 1 - k)
 end
 
 --- How far b lies above a: the median of all differences b[j] - a[i], with the interval that
@@ -261,13 +288,26 @@ function ranks.shift(a, b, alpha)
   check("shift", b, "b", 1)
   a, b = sorted(a), sorted(b)
   local n, m = #a, #b
-  local function count(x)
+  local numbers = {total = n * m, min = b[1] - a[n], max = b[m] - a[1]}
+  function numbers.count(x)
     local pairs_count, j = 0, 0
     for i = 1, n do
       while j < m and b[j + 1] - a[i] <= x do j = j + 1 end
       pairs_count = pairs_count + j
     end
     return pairs_count
+  end
+  function numbers.collect(low, high)
+    local list, first = {}, 1
+    for i = 1, n do
+      while first <= m and b[first] - a[i] <= low do first = first + 1 end
+      local j = first
+      while j <= m and b[j] - a[i] <= high do
+        list[#list + 1] = b[j] - a[i]
+        j = j + 1
+      end
+    end
+    return list
   end
   local k
   if n + m <= max_exact then
@@ -277,7 +317,7 @@ function ranks.shift(a, b, alpha)
     local deviation = math.sqrt(n * m * (n + m + 1) / 12)
     k = math.floor(n * m / 2 - distributions.normal_point(alpha) * deviation)
   end
-  return middle_and_interval(count, n * m, k, b[1] - a[n], b[m] - a[1])
+  return middle_and_interval(numbers, k)
 end
 
 --- The middle of differences: the median of the means of all pairs of them, each with itself too,
@@ -291,8 +331,9 @@ function ranks.middle(differences, alpha)
   check("middle", differences, "differences", 1)
   local d = sorted(differences)
   local n = #d
-  -- A pair i <= j counts when d[i] + d[j] <= 2x.
-  local function count(x)
+  local numbers = {total = n * (n + 1) // 2, min = d[1], max = d[n]}
+  -- A pair i <= j counts when the mean of d[i] and d[j] is at most x.
+  function numbers.count(x)
     local pairs_count, j = 0, n
     for i = 1, n do
       while j >= i and (d[i] + d[j]) / 2 > x do j = j - 1 end
@@ -301,6 +342,18 @@ function ranks.middle(differences, alpha)
     end
     return pairs_count
   end
+  function numbers.collect(low, high)
+    local list, last = {}, n
+    for i = 1, n do
+      while last >= i and (d[i] + d[last]) / 2 > high do last = last - 1 end
+      local j = last
+      while j >= i and (d[i] + d[j]) / 2 > low do
+        list[#list + 1] = (d[i] + d[j]) / 2
+        j = j - 1
+      end
+    end
+    return list
+  end
   local k
   if n <= max_exact then
     k = rank_within(untied(n), 0, alpha / 2)
@@ -308,7 +361,7 @@ function ranks.middle(differences, alpha)
     local deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     k = math.floor(n * (n + 1) / 4 - distributions.normal_point(alpha) * deviation)
   end
-  return middle_and_interval(count, n * (n + 1) // 2, k, d[1], d[n])
+  return middle_and_interval(numbers, k)
 end
 
 return ranks
