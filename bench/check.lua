@@ -1,13 +1,15 @@
 --- make bench-check: compares this build with a build of an earlier commit (REF, or the one that
 --- bench/RESULTS.md names).
 --
--- Both builds run the same cases in alternation. A case is slower when the median of the rounds'
--- ratios is below 0.97 and so is the ratio of three rounds of four below 1. The exit status is then
--- 1.
+-- Both builds run the same cases in alternation. Each case is a comparison of pairs of rounds,
+-- judged and printed as `attune compare --paired` does, but a change below 3% is none. The exit
+-- status is 1 when a case is worse.
 package.path = "./?.lua;" .. package.path
 local uv = require "luv"
 local arguments = require "bench.arguments"
 local cases = require "bench.cases"
+local compare = require "attune.results.compare"
+local print_table = require "attune.cli.compare".print_table
 local stats = require "attune.results.statistics"
 
 local args = arguments.read("bench/check.lua", "compares two builds", function(parser)
@@ -53,34 +55,40 @@ local function wanted(case)
   return false
 end
 
+local threshold = 0.03
+
 local before, now = start(args.before), start(args.now)
-local worse = 0
-print(("%-24s %10s %22s"):format("case", "before/now", "quartiles"))
+local rows = {}
 for _, case in ipairs(cases.cases) do
   if wanted(case) then
-    local ratios = {}
+    local values = {a = {}, b = {}}
     for round = 1, count do
       local a, b
       -- The order alternates, as the second may find caches or a clock that the first left.
       if round % 2 == 1 then
         a, b = before.ask(case.name), now.ask(case.name)
-      else b, a = now.ask(case.name), before.ask(case.name) end
-      ratios[round] = a / b
+      else
+        b, a = now.ask(case.name), before.ask(case.name)
+      end
+      values.a[round], values.b[round] = a, b
     end
-    local median = stats.median(ratios)
-    local low, high = stats.quantile(ratios, 0.25), stats.quantile(ratios, 0.75)
-    local verdict = ""
-    if median < 0.97 and high < 1 then
-      verdict = "SLOWER"
-    elseif median > 1.03 and low > 1 then
-      verdict = "faster"
-    end
-    if verdict == "SLOWER" then worse = worse + 1 end
-    print(("%-24s %10.3f %10.3f to %8.3f  %s"):format(case.name, median, low, high, verdict))
-    io.stdout:flush()
+    rows[#rows + 1] = {
+      parameters = {case = case.name}, metric = "seconds", unit = "s", better = "lower",
+      a = stats.centre(values.a), b = stats.centre(values.b), values = values,
+    }
+    io.stderr:write(("%s: now / before %.3f\n"):format(case.name,
+      rows[#rows].b.centre / rows[#rows].a.centre))
   end
 end
 before.stop()
 now.stop()
-print(worse == 0 and "No case is slower." or ("%d cases are slower."):format(worse))
-os.exit(worse == 0 and 0 or 1)
+if #rows == 0 then
+  io.stderr:write("bench-check: no case matches ", table.concat(patterns, " "), "\n")
+  os.exit(2)
+end
+compare.judge(rows, {paired = true, threshold = threshold})
+print_table {rows = rows, parameters = {"case"}, alpha = stats.alpha}
+local counts = {worse = 0, ["cannot tell"] = 0}
+for _, row in ipairs(rows) do counts[row.verdict] = (counts[row.verdict] or 0) + 1 end
+print(("%d slower, %d cannot be told, of %d cases."):format(counts.worse, counts["cannot tell"], #rows))
+os.exit(counts.worse == 0 and 0 or 1, true)

@@ -118,7 +118,9 @@ local function folder_text(results)
   return results.dir .. (#parts > 0 and (" (%s)"):format(table.concat(parts, ", ")) or "")
 end
 
-local function print_table(report)
+--- Prints the rows of a report as a table.
+---@param report {rows: attune.CompareRow[], parameters: string[], alpha: number}
+function command.print_table(report)
   local with_cpu, columns, rows = false, {}, {}
   for _, row in ipairs(report.rows) do with_cpu = with_cpu or row.cpu ~= nil end
   for _, name in ipairs(report.parameters) do columns[#columns + 1] = {name} end
@@ -270,7 +272,7 @@ function command.run(args)
   if args.json ~= "-" then
     output.line("A: " .. folder_text(report.a))
     output.line("B: " .. folder_text(report.b))
-    if #report.rows > 0 then print_table(report) end
+    if #report.rows > 0 then command.print_table(report) end
     print_rest(report, counts)
     local method = method_text(report)
     if method then output.line(method) end

@@ -253,7 +253,9 @@ local function add_rows(rows, group, metrics, cpu, names)
   end
 end
 
---- Fills in comparison, p and verdict of rows that have values; takes the values away.
+--- Fills in comparison, p and verdict of rows, adjusted for their number.
+---@param rows table[] with better and values = {a, b, rounds_a, rounds_b}, which are taken away
+---@param options {paired: boolean?, threshold: number?} threshold: a change below it is none
 function compare.judge(rows, options)
   local list = {}
   for i, row in ipairs(rows) do
@@ -269,7 +271,7 @@ function compare.judge(rows, options)
   end
   for i, p in ipairs(stats.holm(list)) do
     rows[i].p = p or nil
-    rows[i].verdict = stats.verdict(rows[i].comparison, rows[i].better, p)
+    rows[i].verdict = stats.verdict(rows[i].comparison, rows[i].better, p, options)
   end
 end
 
