@@ -90,5 +90,6 @@ compare.judge(rows, {paired = true, threshold = threshold})
 print_table {rows = rows, parameters = {"case"}, alpha = stats.alpha}
 local counts = {worse = 0, ["cannot tell"] = 0}
 for _, row in ipairs(rows) do counts[row.verdict] = (counts[row.verdict] or 0) + 1 end
-print(("%d slower, %d cannot be told, of %d cases."):format(counts.worse, counts["cannot tell"], #rows))
+print(("%d slower, %d cannot be told, of %d cases."):format(counts.worse, counts["cannot tell"],
+  #rows))
 os.exit(counts.worse == 0 and 0 or 1, true)
