@@ -39,18 +39,29 @@ local function main_cause(causes)
   return best
 end
 
+-- Whether all rounds lie within so small a range that nothing needs a closer look.
+local function is_narrow(values, centre)
+  local min, max = math.huge, -math.huge
+  for _, x in ipairs(values) do min, max = math.min(min, x), math.max(max, x) end
+  return max - min <= math.min(min_total_drift, max_half_width) * math.abs(centre)
+end
+
 --- Why a value is unstable; nil when it is not.
 ---@param value attune.Value
 ---@return string? cause
 ---@return integer? rounds that would do, where the cause is "rounds"
 function steadiness.cause(value)
+  local causes = value.causes
+  if value.n >= 2 and is_narrow(value.values, value.centre) then
+    return value.unsteady and (causes and main_cause(causes) or "unknown") or nil
+  end
   local drift = stats.drift(value.values)
   if drift and drift.p < max_p_of_drift and math.abs(drift.total) > min_total_drift then
     return "drift"
   end
   local r, p = stats.autocorrelation(value.values)
   if r and r > min_autocorrelation and p < max_p_of_drift then return "dependent" end
-  if value.unsteady then return value.causes and main_cause(value.causes) or "unknown" end
+  if value.unsteady then return causes and main_cause(causes) or "unknown" end
   local rounds = value.lo and stats.rounds_for(value.values, max_half_width)
   if rounds and rounds > value.n then return "rounds", rounds end
 end
@@ -69,12 +80,13 @@ local function rounds_text(list)
   return (": %s would do for half of them, %s for all (--rounds)"):format(text(half), text(most))
 end
 
--- "3 values of seconds, at 2 points, are outliers ..", or nil.
+-- "seconds: 3 rounds are beyond ..", or nil. In a narrow range outliers do not matter.
 local function outliers_sentence(results, metric)
   local count, severe, points = 0, 0, 0
   for _, point in ipairs(results.points) do
     local value = point.metrics[metric.name]
-    local found = value and stats.outliers(value.values) or {}
+    local found = value and not is_narrow(value.values, value.centre)
+      and stats.outliers(value.values) or {}
     count, points = count + #found, points + (#found > 0 and 1 or 0)
     for _, outlier in ipairs(found) do severe = severe + (outlier.severe and 1 or 0) end
   end

@@ -149,15 +149,24 @@ local function order_shares(n)
     end
     shares, max = next_shares, max + k - 1
   end
-  return shares, max
+  return shares
 end
+
+-- Cumulative shares for each n, kept: {[n] = {[d] = share of orders with at most d}}.
+local kept = {}
 
 -- The two-sided probability of Kendall's s = concordant - discordant pairs; n values without ties.
 local function exact_kendall(s, n)
-  local shares, max = order_shares(n)
-  local discordant, p = (max - math.abs(s)) // 2, 0.0
-  for d = 0, discordant do p = p + shares[d] end
-  return math.min(1, 2 * p)
+  local max = n * (n - 1) // 2
+  if not kept[n] then
+    local sum = 0.0
+    kept[n] = order_shares(n)
+    for d = 0, max do
+      sum = sum + kept[n][d]
+      kept[n][d] = sum
+    end
+  end
+  return math.min(1, 2 * kept[n][(max - math.abs(s)) // 2])
 end
 
 local max_exact_drift = 30
