@@ -1,0 +1,121 @@
+--- Checkpoints: one safetensors file with everything that a run needs to go on. It is written beside
+--- the old one, flushed and renamed, so that a run that is killed, or a full disk, leaves one whole.
+local core = require "attune.core"
+local json = require "attune.util.json"
+local options = require "attune.util.options"
+
+local checkpoint = {}
+
+local format = "attune.train.1"
+
+local function parts_of(o)
+  local parts = {}
+  for _, name in ipairs {"model", "optimizer", "data"} do
+    local part = o[name]
+    if part ~= nil and (type(part) ~= "table" or type(part.state) ~= "function") then
+      core._raise(("%s: expected an object with state() and load_state(), got %s"):format(
+        name, options.describe(part)))
+    end
+    parts[name] = part
+  end
+  return parts
+end
+
+local function check_path(path)
+  if type(path) ~= "string" or path == "" then
+    core._raise(("path: expected the name of a file, got %s"):format(options.describe(path)))
+  end
+end
+
+--- Writes a checkpoint.
+---@param path string
+---@param given {model: table, optimizer: table, data: table, step: integer, extra: table} extra:
+--- numbers, strings and lists of them, which load gives back
+---@return true? ok
+---@return string? message
+---@return string|integer? code
+function checkpoint.save(path, given)
+  check_path(path)
+  local o = options.read(given, {"model", "optimizer", "data", "step", "extra"}, 2, "state",
+    "{model = , optimizer = , step = }")
+  local parts = parts_of(o)
+  local tensors = {}
+  local record = {
+    format = format, step = o.step or 0, extra = o.extra, isa = core.machine().isa,
+    cpu = core.machine().cpu,
+  }
+  for name, tensor in next, parts.model and parts.model:state() or {} do
+    tensors["model." .. name] = tensor
+  end
+  if parts.optimizer then
+    local state = parts.optimizer:state()
+    for name, tensor in next, state.moments do tensors["optimizer." .. name] = tensor end
+    record.optimizer = {kind = state.kind, steps = state.steps, lr = state.lr}
+  end
+  record.data = parts.data and parts.data:state()
+  return core.save(path, tensors, {checkpoint = json.encode(record)})
+end
+
+local function malformed(path, why)
+  return nil, ("%s: expected a checkpoint of attune.train, got %s"):format(path, why), "EFORMAT"
+end
+
+-- The tensors whose names begin with the prefix, without it.
+local function below(tensors, prefix)
+  local found = {}
+  for name, tensor in next, tensors do
+    if name:sub(1, #prefix) == prefix then found[name:sub(#prefix + 1)] = tensor end
+  end
+  return found
+end
+
+local function restore(parts, tensors, record)
+  if parts.optimizer then
+    local state = record.optimizer
+    if type(state) ~= "table" then core._raise "optimizer: expected its state, got none" end
+    parts.optimizer:load_state {
+      kind = state.kind, steps = state.steps, lr = state.lr,
+      moments = below(tensors, "optimizer."),
+    }
+  end
+  if parts.model then parts.model:load_state(below(tensors, "model.")) end
+  if parts.data then
+    if record.data == nil then core._raise "data: expected its state, got none" end
+    parts.data:load_state(record.data)
+  end
+end
+
+--- Reads a checkpoint into a model, an optimiser and a loader of the same options.
+---@param path string
+---@param given {model: table, optimizer: table, data: table}
+---@return {step: integer, extra: table, warnings: string[]}? record warnings: the processor or its
+--- instruction set is another one, so that the bits may differ
+---@return string? message the file cannot be read, or does not fit
+---@return string|integer? code
+function checkpoint.load(path, given)
+  check_path(path)
+  local parts = parts_of(
+    options.read(given, {"model", "optimizer", "data"}, 2, "state", "{model = , optimizer = }"))
+  local tensors, texts, code = core.load(path)
+  if not tensors then return nil, texts, code end
+  local record = texts.checkpoint and json.decode(texts.checkpoint)
+  if type(record) ~= "table" or record.format ~= format then
+    return malformed(path, "another file")
+  end
+  local ok, why = pcall(restore, parts, tensors, record)
+  if not ok then
+    if why == "interrupted!" then error(why, 0) end
+    return nil, ("%s: the checkpoint does not fit: %s"):format(path, why), "EFORMAT"
+  end
+  local warnings = {}
+  if record.isa ~= core.machine().isa then
+    warnings[1] = ("the checkpoint was written with ATTUNE_ISA=%s, this is %s: the bits of what "
+      .. "follows may differ"):format(record.isa, core.machine().isa)
+  elseif record.cpu ~= core.machine().cpu then
+    warnings[1] = ("the checkpoint was written on another processor, %s: the bits of what follows "
+      .. "may differ"):format(record.cpu)
+  end
+  return {step = record.step, extra = record.extra or {}, warnings = warnings}
+end
+
+return checkpoint

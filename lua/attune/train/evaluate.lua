@@ -1,0 +1,85 @@
+--- The loss over a whole text or over batches of a task, and the share of answers that are right.
+local autograd = require "attune.autograd"
+local core = require "attune.core"
+local options = require "attune.util.options"
+
+local evaluate = {}
+
+local function sum_of(weights, targets)
+  if weights then return weights:sum():item() end
+  local count = 1
+  for _, extent in ipairs(targets.shape) do count = count * extent end
+  return count
+end
+
+-- Iterates over batches: all of a loader's, or a number of a task's.
+local function batches_of(data, o)
+  if type(data) == "table" and type(data.each) == "function" then return data:each(o.batches) end
+  local left = o.batches or 10
+  local size = o.batch or 32
+  return function()
+    if left == 0 then return nil end
+    left = left - 1
+    if type(data) == "function" then return data() end
+    return data:next(size)
+  end
+end
+
+--- The mean loss in nats per token, without gradients, weighted by tokens over the batches.
+---@param model table with loss(ids, targets, weights, info)
+---@param data table a loader (one epoch in order), or a task or a function that gives batches
+---@param given? {batches: integer, batch: integer} all batches of a loader, 10 of others; batch: rows
+--- of a task, 32
+---@return {loss: number, tokens: number, nats: number, bits_per_byte: number?} bits_per_byte of a
+--- loader's corpus
+function evaluate.loss(model, data, given)
+  local o = options.read(given, {"batches", "batch"}, 2)
+  local nats, tokens, bytes = 0, 0, 0
+  local corpus = type(data) == "table" and data.corpus
+  autograd.no_grad(function()
+    for ids, targets, weights, info in batches_of(data, o) do
+      local loss, nll = model:loss(ids, targets, weights, info)
+      local count = sum_of(weights, targets)
+      nats = nats + (nll or loss:item()) * count
+      tokens = tokens + count
+      if corpus then bytes = bytes + corpus:count_bytes(targets, weights) end
+    end
+  end)
+  if tokens == 0 then core._raise "data: expected at least one token that counts, got none" end
+  return {
+    loss = nats / tokens, tokens = tokens, nats = nats,
+    bits_per_byte = corpus and nats / math.log(2) / bytes or nil,
+  }
+end
+
+--- The share of targets that have the largest logit, each by itself, and the share of rows whose
+--- targets all have it; only targets of a weight above 0 count.
+---@param model table with forward(ids, info) -> logits
+---@param data table as of loss
+---@param given? {batches: integer, batch: integer}
+---@return number tokens
+---@return number rows
+function evaluate.accuracy(model, data, given)
+  local o = options.read(given, {"batches", "batch"}, 2)
+  local right, counted, right_rows, rows = 0, 0, 0, 0
+  autograd.no_grad(function()
+    for ids, targets, weights, info in batches_of(data, o) do
+      local chosen = model:forward(ids, info):argmax(-1):tolist()
+      local wanted, counts = targets:tolist(), weights and weights:tolist()
+      for r = 1, #wanted do
+        local whole, any = true, false
+        for k = 1, #wanted[r] do
+          if not counts or counts[r][k] > 0 then
+            any, counted = true, counted + 1
+            -- argmax counts from 1, ids from 0.
+            if chosen[r][k] - 1 == wanted[r][k] then right = right + 1 else whole = false end
+          end
+        end
+        if any then rows, right_rows = rows + 1, right_rows + (whole and 1 or 0) end
+      end
+    end
+  end)
+  return right / counted, right_rows / rows
+end
+
+return evaluate

@@ -1,0 +1,240 @@
+--- The training loop: batches, losses, gradients, steps, validation, checkpoints, and what to do
+--- when a number is not finite.
+local checkpoint = require "attune.train.checkpoint"
+local core = require "attune.core"
+local evaluate = require "attune.train.evaluate"
+local files = require "attune.util.files"
+local inspect = require "attune.train.inspect"
+local optim = require "attune.optim"
+local options = require "attune.util.options"
+local progress = require "attune.train.progress"
+local uv = require "luv"
+
+local known = {
+  "model", "data", "steps", "optimizer", "schedule", "clip", "seed", "checkpoint", "validate", "log",
+  "batch", "accumulate",
+}
+
+local function wrong(name, what, got)
+  core._raise(("%s: expected %s, got %s"):format(name, what, options.describe(got)))
+end
+
+local function positive(o, name, default)
+  local x = o[name]
+  if x == nil then return default end
+  if math.type(x) ~= "integer" or x < 1 then wrong(name, "an integer of at least 1", x) end
+  return x
+end
+
+-- ---- options ----------------------------------------------------------------------------------
+
+local function read_data(o)
+  local data = o.data
+  if type(data) == "function" then return data end
+  if type(data) ~= "table" or type(data.next) ~= "function" then
+    wrong("data", "a loader, a task, or a function that returns ids, targets, weights", data)
+  end
+  local batch = positive(o, "batch")
+  if data.batch then return function() return data:next() end, data end
+  if not batch then wrong("batch", "a number of rows, which a task needs", batch) end
+  return function() return data:next(batch) end, data
+end
+
+local function read_optimizer(o)
+  local given = o.optimizer
+  if type(given) == "table" and type(given.step) == "function" then return given end
+  if given ~= nil and type(given) ~= "table" then
+    wrong("optimizer", "an optimiser, such as optim.adamw(model:parameters()), or its options", given)
+  end
+  return optim.adamw(o.model:parameters(), given)
+end
+
+local function read_schedule(o, steps, lr)
+  local schedule = o.schedule
+  if schedule == nil or type(schedule) == "function" then return schedule end
+  if type(schedule) ~= "table" then
+    wrong("schedule", "a function of the step, or {kind = 'cosine', warmup = 100}", schedule)
+  end
+  local copy = {lr = lr, steps = steps}
+  for name, value in next, schedule do copy[name] = value end
+  return optim.schedule(copy)
+end
+
+local function read_section(o, name, fields, example)
+  if o[name] == nil then return nil end
+  local section = options.read(o[name], fields, 4, name, example)
+  section.every = positive(section, "every")
+  if not section.every then wrong(name .. ".every", "a number of steps", nil) end
+  return section
+end
+
+local function read(given)
+  local o = options.read(given, known, 3, "options", "{model = , data = , steps = 1000}")
+  if type(o.model) ~= "table" or type(o.model.loss) ~= "function" then
+    wrong("model", "a model with loss and parameters, such as nn.Decoder", o.model)
+  end
+  local run = {model = o.model, steps = positive(o, "steps"), seed = o.seed}
+  if not run.steps then wrong("steps", "an integer of at least 1", nil) end
+  if o.seed ~= nil and math.type(o.seed) ~= "integer" then wrong("seed", "an integer", o.seed) end
+  if o.clip ~= nil and (type(o.clip) ~= "number" or not (o.clip > 0)) then
+    wrong("clip", "a number above 0", o.clip)
+  end
+  run.draw, run.data = read_data(o)
+  run.optimizer = read_optimizer(o)
+  run.schedule = read_schedule(o, run.steps, run.optimizer.lr)
+  run.clip, run.accumulate = o.clip, positive(o, "accumulate", 1)
+  run.checkpoint = read_section(o, "checkpoint", {"dir", "every"}, "{dir = , every = 100}")
+  if run.checkpoint and (type(run.checkpoint.dir) ~= "string" or run.checkpoint.dir == "") then
+    wrong("checkpoint.dir", "the name of a folder", run.checkpoint.dir)
+  end
+  run.validate = read_section(o, "validate", {"data", "every", "batches", "batch"},
+    "{data = , every = 100}")
+  if run.validate and run.validate.data == nil then
+    wrong("validate.data", "a loader or a task", nil)
+  end
+  if o.log ~= nil and o.log ~= false and type(o.log) ~= "function" then
+    wrong("log", "a function of an entry, or false", o.log)
+  end
+  run.log = o.log == nil and progress.writer(uv.guess_handle(2) == "tty") or o.log
+  return run
+end
+
+-- ---- checkpoints ------------------------------------------------------------------------------
+
+local file_name = "checkpoint.safetensors"
+
+-- Makes the folder, and goes on from what is there.
+local function resume(run, result)
+  local dir = run.checkpoint.dir
+  local ok, why = files.make_folder(dir)
+  if not ok then return nil, why, "EIO" end
+  run.path = dir .. "/" .. file_name
+  if not files.kind(run.path) then return true end
+  local record, message, code = checkpoint.load(run.path, {
+    model = run.model, optimizer = run.optimizer, data = run.data,
+  })
+  if not record then return nil, message, code end
+  for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
+  run.first = record.step + 1
+  -- JSON has no infinities; losses are finite, or the run would have stopped.
+  result.losses, result.validation = record.extra.losses or {}, record.extra.validation or {}
+  return true
+end
+
+local function save(run, result, step)
+  return checkpoint.save(run.path, {
+    model = run.model, optimizer = run.optimizer, data = run.data, step = step,
+    extra = {losses = result.losses, validation = result.validation},
+  })
+end
+
+-- ---- a step -----------------------------------------------------------------------------------
+
+local function is_finite(x) return x == x and x < math.huge and x > -math.huge end
+
+-- Computes the losses of the batches and adds up their gradients. Returns the mean loss.
+local function backward(run, batches)
+  local sum = 0
+  for _, batch in ipairs(batches) do
+    local loss = run.model:loss(table.unpack(batch, 1, 4))
+    sum = sum + loss:item()
+    if run.accumulate > 1 then loss = loss * (1 / run.accumulate) end
+    loss:backward()
+  end
+  return sum / #batches
+end
+
+-- What a step's random draws follow from, besides the model's own seed.
+local function seed_step(run, step)
+  if run.seed then core.set_seed(run.seed * 1000003 + step) end
+  if run.model.set_step then run.model:set_step(step) end
+end
+
+local function stop(run, step, batches, what, value)
+  run.optimizer:zero_grad()
+  seed_step(run, step)
+  local where = inspect.replay(run.model, function() backward(run, batches) end)
+  run.optimizer:zero_grad()
+  core._raise(("train: expected a finite %s, got %s at step %d; %s. The parameters are those before "
+    .. "the step"):format(what, value, step, where))
+end
+
+local function train_step(run, step)
+  local optimizer = run.optimizer
+  if run.schedule then optimizer.lr = run.schedule(step) end
+  optimizer:zero_grad()
+  local batches, tokens = {}, 0
+  for k = 1, run.accumulate do
+    batches[k] = {run.draw()}
+    local shape = batches[k][1].shape
+    tokens = tokens + shape[1] * shape[#shape]
+  end
+  seed_step(run, step)
+  local loss = backward(run, batches)
+  if not is_finite(loss) then stop(run, step, batches, "loss", loss) end
+  local norm = optim.clip(run.model:parameters(), run.clip)
+  if not is_finite(norm) then stop(run, step, batches, "gradient norm", norm) end
+  optimizer:step()
+  return loss, norm, tokens
+end
+
+local function validate(run, result, step)
+  local v = run.validate
+  if run.model.set_step then run.model:set_step(nil) end
+  local found = evaluate.loss(run.model, v.data, {batches = v.batches, batch = v.batch})
+  result.validation[#result.validation + 1] =
+    {step = step, loss = found.loss, bits_per_byte = found.bits_per_byte}
+  return found.loss
+end
+
+-- ---- the loop ---------------------------------------------------------------------------------
+
+local function is_due(section, step, steps)
+  return section and (step % section.every == 0 or step == steps)
+end
+
+--- Trains a model. Where the folder of `checkpoint` holds a checkpoint, the run goes on from it: it
+--- ends with the bits of one that was never interrupted, on the same machine and ATTUNE_ISA.
+---
+--- A loss or a gradient norm that is not finite raises an error that names the first tensor that is
+--- not; the parameters stay as they were before the step.
+---@param given {model: table, data: table|function, steps: integer, optimizer: table?,
+--- schedule: function|table|nil, clip: number?, seed: integer?,
+--- checkpoint: {dir: string, every: integer}?,
+--- validate: {data: table, every: integer, batches: integer?, batch: integer?}?,
+--- log: function|false|nil, batch: integer?, accumulate: integer?}
+--- optimizer: AdamW by default, or its options; batch: rows of a task; accumulate: batches per step
+---@return {losses: number[], validation: table[]}? result validation: {step, loss, bits_per_byte}
+---@return string? message a checkpoint could not be read or written
+---@return string|integer? code
+return function(given)
+  local run = read(given)
+  local result = {losses = {}, validation = {}}
+  run.first = 1
+  if run.checkpoint then
+    local ok, why, code = resume(run, result)
+    if not ok then return nil, why, code end
+  end
+  local start, tokens_done = core.clock(), 0
+  for step = run.first, run.steps do
+    local loss, norm, tokens = train_step(run, step)
+    result.losses[step] = loss
+    tokens_done = tokens_done + tokens
+    local validation = is_due(run.validate, step, run.steps) and validate(run, result, step) or nil
+    local elapsed = core.clock() - start
+    if run.log then
+      run.log {
+        step = step, steps = run.steps, loss = loss, norm = norm, lr = run.optimizer.lr,
+        validation = validation, tokens_per_s = tokens_done / elapsed,
+        eta = elapsed / (step - run.first + 1) * (run.steps - step),
+      }
+    end
+    if is_due(run.checkpoint, step, run.steps) then
+      local ok, why, code = save(run, result, step)
+      if not ok then return nil, why, code end
+    end
+  end
+  run.optimizer:zero_grad()
+  if run.model.set_step then run.model:set_step(nil) end
+  return result
+end
