@@ -28,8 +28,8 @@ end
 --- The mean loss in nats per token, without gradients, weighted by tokens over the batches.
 ---@param model table with loss(ids, targets, weights, info)
 ---@param data table a loader (one epoch in order), or a task or a function that gives batches
----@param given? {batches: integer, batch: integer} all batches of a loader, 10 of others; batch: rows
---- of a task, 32
+---@param given? {batches: integer, batch: integer} all batches of a loader, 10 of others; batch:
+--- rows of a task, 32
 ---@return {loss: number, tokens: number, nats: number, bits_per_byte: number?} bits_per_byte of a
 --- loader's corpus
 function evaluate.loss(model, data, given)

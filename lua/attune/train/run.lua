@@ -11,8 +11,8 @@ local progress = require "attune.train.progress"
 local uv = require "luv"
 
 local known = {
-  "model", "data", "steps", "optimizer", "schedule", "clip", "seed", "checkpoint", "validate", "log",
-  "batch", "accumulate",
+  "model", "data", "steps", "optimizer", "schedule", "clip", "seed", "checkpoint", "validate",
+  "log", "batch", "accumulate",
 }
 
 local function wrong(name, what, got)
@@ -44,7 +44,7 @@ local function read_optimizer(o)
   local given = o.optimizer
   if type(given) == "table" and type(given.step) == "function" then return given end
   if given ~= nil and type(given) ~= "table" then
-    wrong("optimizer", "an optimiser, such as optim.adamw(model:parameters()), or its options", given)
+    wrong("optimizer", "an optimiser, such as optim.adamw(model:parameters()), or options", given)
   end
   return optim.adamw(o.model:parameters(), given)
 end
@@ -155,8 +155,8 @@ local function stop(run, step, batches, what, value)
   seed_step(run, step)
   local where = inspect.replay(run.model, function() backward(run, batches) end)
   run.optimizer:zero_grad()
-  core._raise(("train: expected a finite %s, got %s at step %d; %s. The parameters are those before "
-    .. "the step"):format(what, value, step, where))
+  core._raise(("train: expected a finite %s, got %s at step %d; %s. The parameters are those "
+    .. "before the step"):format(what, value, step, where))
 end
 
 local function train_step(run, step)

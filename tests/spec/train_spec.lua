@@ -1,0 +1,411 @@
+local attune = require "attune"
+local data = require "attune.data"
+local expect = require "tests.support.expect"
+local nn = require "attune.nn"
+local optim = require "attune.optim"
+local train = require "attune.train"
+
+local function fails(word, fn, ...)
+  local arguments = table.pack(...)
+  return expect.fails_with(word, function() return fn(table.unpack(arguments, 1, arguments.n)) end)
+end
+
+local folder
+before_each(function()
+  folder = os.tmpname()
+  os.remove(folder)
+  os.execute("mkdir -p " .. folder)
+end)
+after_each(function() os.execute("rm -rf " .. folder) end)
+
+-- ---- optimisers -------------------------------------------------------------------------------
+
+-- A parameter [2, 3] in f64 and gradients for three steps.
+local function problem()
+  local p = attune.tensor({{0.5, -1, 2}, {0.1, 0.7, -0.3}}, {dtype = "f64"}):requires_grad()
+  local gradients = {}
+  for k = 1, 3 do gradients[k] = attune.randn({2, 3}, {seed = k, dtype = "f64"}) end
+  return p, gradients
+end
+
+local function steps(optimizer, p, gradients)
+  for _, gradient in ipairs(gradients) do
+    p.grad = gradient
+    optimizer:step()
+  end
+  return p:tolist()
+end
+
+-- Calls update(x, g, state, step) -> x for each element.
+local function by_hand(update)
+  local p, gradients = problem()
+  local x, states = p:tolist(), {}
+  for step, gradient in ipairs(gradients) do
+    local g = gradient:tolist()
+    for i = 1, 2 do
+      for j = 1, 3 do
+        local key = i * 3 + j
+        states[key] = states[key] or {m = 0, v = 0}
+        x[i][j] = update(x[i][j], g[i][j], states[key], step)
+      end
+    end
+  end
+  return x
+end
+
+local function same(a, b, bound)
+  for i = 1, #a do
+    for j = 1, #a[i] do
+      assert.is_true(math.abs(a[i][j] - b[i][j]) <= bound, ("%g and %g"):format(a[i][j], b[i][j]))
+    end
+  end
+end
+
+describe("optim.adamw", function()
+  it("makes the steps of Loshchilov and Hutter's algorithm 2", function()
+    local p, gradients = problem()
+    local o = optim.adamw({w = p}, {lr = 0.1, betas = {0.8, 0.95}, eps = 1e-6, weight_decay = 0.3})
+    same(steps(o, p, gradients), by_hand(function(x, g, s, step)
+      s.m, s.v = 0.8 * s.m + 0.2 * g, 0.95 * s.v + 0.05 * g * g
+      local m, v = s.m / (1 - 0.8 ^ step), s.v / (1 - 0.95 ^ step)
+      return x - 0.1 * (m / (math.sqrt(v) + 1e-6) + 0.3 * x)
+    end), 1e-14)
+    assert.equal(3, o.steps)
+  end)
+
+  it("decays tensors of two axes, and groups override", function()
+    local function run(name, shape, groups)
+      local p = attune.ones(shape):requires_grad()
+      local o = optim.adamw({[name] = p}, {lr = 0.5, weight_decay = 0.2, groups = groups})
+      p.grad = attune.zeros(shape)
+      o:step()
+      return p:sum():item() / (#shape == 2 and 4 or 2)
+    end
+    assert.is_true(math.abs(run("w", {2, 2}) - 0.9) < 1e-6)
+    assert.equal(1, run("b", {2}))
+    assert.equal(1, run("embed.weight", {2, 2}, {{match = "^embed", weight_decay = 0}}))
+    local slow = run("w", {2, 2}, {{match = "w", lr_factor = 0.5}})
+    assert.is_true(math.abs(slow - 0.95) < 1e-6)
+    fails("groups[1]", run, "w", {2, 2}, {{match = "w", wd = 1}})
+    fails("groups[1].match", run, "w", {2, 2}, {{}})
+  end)
+
+  it("goes on from a state", function()
+    local p, gradients = problem()
+    local one = optim.adamw({w = p}, {lr = 0.1})
+    steps(one, p, {gradients[1]})
+    local q = attune.tensor(p:tolist(), {dtype = "f64"}):requires_grad()
+    local two = optim.adamw({w = q}, {lr = 0.3})
+    two:load_state(one:state())
+    assert.same(steps(one, p, {gradients[2]}), steps(two, q, {gradients[2]}))
+    fails("kind", two.load_state, two, optim.sgd({w = q}):state())
+    fails("moments", two.load_state, two, {kind = "adamw", steps = 1, moments = {}})
+  end)
+
+  it("says what it expected", function()
+    local p = problem()
+    fails("lr", optim.adamw, {w = p}, {lr = -1})
+    fails("beta", optim.adamw, {w = p}, {betas = {0.9}})
+    fails("beta2", optim.adamw, {w = p}, {betas = {0.9, 1}})
+    fails("weight_decay", optim.adamw, {w = p}, {weight_decy = 1})
+    fails("parameters", optim.adamw, {})
+    fails("parameters", optim.adamw, {w = 3})
+    local o = optim.adamw({w = p})
+    o.lr = 0 / 0
+    fails("lr", o.step, o)
+  end)
+end)
+
+describe("optim.sgd", function()
+  it("has momentum as PyTorch has it", function()
+    for _, nesterov in ipairs {false, true} do
+      local p, gradients = problem()
+      local o = optim.sgd({w = p}, {
+        lr = 0.1, momentum = 0.8, weight_decay = 0.3, nesterov = nesterov,
+      })
+      same(steps(o, p, gradients), by_hand(function(x, g, s)
+        local h = g + 0.3 * x
+        s.m = 0.8 * s.m + h
+        return x - 0.1 * (nesterov and h + 0.8 * s.m or s.m)
+      end), 1e-14)
+    end
+    local p, gradients = problem()
+    same(steps(optim.sgd({w = p}, {lr = 0.1, momentum = 0}), p, gradients),
+      by_hand(function(x, g) return x - 0.1 * g end), 1e-14)
+  end)
+end)
+
+describe("optim.muon", function()
+  it("moves matrices by updates whose singular values are near 1", function()
+    for _, shape in ipairs {{4, 4}, {3, 6}, {6, 3}} do
+      local p = attune.zeros(shape, {dtype = "f64"}):requires_grad()
+      local o = optim.muon({w = p}, {lr = 1, momentum = 0, nesterov = false, weight_decay = 0})
+      p.grad = attune.randn(shape, {seed = 3, dtype = "f64"})
+      o:step()
+      -- U U^T of the short side has eigenvalues near 1, so that its trace is near its size.
+      local short = math.min(shape[1], shape[2])
+      local squares = (p * p):sum():item() / math.max(1, shape[1] / shape[2])
+      assert.is_true(squares > 0.4 * short and squares < 1.5 * short, squares)
+    end
+  end)
+
+  it("leaves vectors and embeddings to AdamW", function()
+    local t = {
+      ["embed.weight"] = attune.ones({2, 2}):requires_grad(),
+      ["blocks.1.mlp.up.weight"] = attune.ones({2, 2}):requires_grad(),
+      ["norm.weight"] = attune.ones({2}):requires_grad(),
+    }
+    local o = optim.muon(t, {lr = 0.02, adamw = {lr = 0.5}})
+    for _, p in pairs(t) do p.grad = attune.ones(p.shape) end
+    o:step()
+    assert.is_true(math.abs(t["norm.weight"]:tolist()[1] - 0.5) < 1e-5)
+    assert.is_nil(o:state().moments["v.blocks.1.mlp.up.weight"])
+    assert.truthy(o:state().moments["v.embed.weight"])
+  end)
+end)
+
+describe("optim.clip", function()
+  it("scales all gradients to the norm, and gives the norm before", function()
+    local a, b = attune.ones({3}):requires_grad(), attune.ones({1}):requires_grad()
+    a.grad, b.grad = attune.tensor({2, 4, 5}), attune.tensor({2})
+    assert.equal(7, optim.clip({a = a, b = b}))
+    assert.equal(7, optim.clip({a, b}, 8))
+    assert.equal(7, optim.clip({a = a, b = b}, 3.5))
+    assert.is_true(math.abs(a.grad:tolist()[3] - 2.5) < 1e-5)
+    assert.is_true(math.abs(optim.clip({a, b}) - 3.5) < 1e-5)
+    a.grad = attune.tensor({1e30, 0, 0})
+    assert.is_true(math.abs(optim.clip({a}) / 1e30 - 1) < 1e-6)
+    a.grad = attune.tensor({math.huge, 1, 1})
+    assert.equal(math.huge, optim.clip({a}, 1))
+    assert.equal(1, a.grad:tolist()[2])
+    fails("max", optim.clip, {a}, 0)
+  end)
+end)
+
+describe("optim.schedule", function()
+  it("rises, and falls along its shape", function()
+    local cosine = optim.schedule {kind = "cosine", lr = 1, steps = 110, warmup = 9, min = 0.1}
+    assert.is_true(math.abs(cosine(1) - 0.1) < 1e-12)
+    assert.equal(1, cosine(10))
+    assert.is_true(math.abs(cosine(60) - (0.1 + 0.45 * (1 + math.cos(math.pi * 50 / 101)))) < 1e-12)
+    assert.is_true(math.abs(cosine(1000) - 0.1) < 1e-12)
+    local linear = optim.schedule {kind = "linear", lr = 1, steps = 10}
+    assert.equal(1, linear(1))
+    assert.is_true(math.abs(linear(6) - 0.5) < 1e-12)
+    local wsd = optim.schedule {kind = "wsd", lr = 1, steps = 100, decay = 0.5}
+    assert.equal(1, wsd(50))
+    assert.is_true(math.abs(wsd(76) - 0.5) < 1e-12)
+    assert.equal(0.5, optim.schedule {kind = "constant", lr = 0.5, steps = 3}(2))
+    fails("kind", optim.schedule, {kind = "cosin", lr = 1, steps = 3})
+    fails("lr", optim.schedule, {steps = 3})
+    fails("steps", optim.schedule, {lr = 3})
+  end)
+end)
+
+-- ---- runs -------------------------------------------------------------------------------------
+
+local small = {
+  vocab = 16, d_model = 16, layers = 2, heads = 2, kv_heads = 1, d_ff = 32, seed = 5, dropout = 0.1,
+}
+
+local function with(changes, base)
+  local o = {}
+  for name, value in pairs(base) do o[name] = value end
+  for name, value in pairs(changes) do o[name] = value end
+  return o
+end
+
+local function copy_task() return data.task("copy", {vocab = 16, tokens = 12, seed = 2}) end
+
+local function options(changes)
+  return with(changes or {}, {
+    model = nn.Decoder(small), data = copy_task(), batch = 8, steps = 6,
+    optimizer = {lr = 3e-3, betas = {0.9, 0.95}}, clip = 1, seed = 4, log = false,
+    schedule = {kind = "cosine", warmup = 2},
+  })
+end
+
+local function parameters_of(model)
+  local list = {}
+  for _, p in ipairs(model:parameters()) do list[#list + 1] = p:tolist() end
+  return list
+end
+
+describe("train.run", function()
+  it("lowers the loss, validates, and tells each step", function()
+    local entries = {}
+    local o = options {
+      steps = 40, log = function(e) entries[#entries + 1] = e end,
+      validate = {data = data.task("copy", {vocab = 16, tokens = 12, seed = 9}), every = 20,
+        batch = 8, batches = 2},
+    }
+    local r = train.run(o)
+    assert.equal(40, #r.losses)
+    assert.equal(40, #entries)
+    assert.is_true(r.losses[40] < r.losses[1] - 0.1)
+    assert.equal(2, #r.validation)
+    assert.equal(40, r.validation[2].step)
+    assert.equal(r.validation[2].loss, entries[40].validation)
+    for _, p in ipairs(o.model:parameters()) do assert.is_nil(p.grad) end
+  end)
+
+  it("has the same losses twice, and with gradients of two batches added", function()
+    local a, b = train.run(options()), train.run(options())
+    assert.same(a, b)
+    local plain = with({dropout = 0}, small)
+    local one = options {model = nn.Decoder(plain), batch = 16, steps = 3}
+    local two = options {model = nn.Decoder(plain), batch = 8, steps = 3, accumulate = 2}
+    one, two = train.run(one), train.run(two)
+    for k = 1, 3 do assert.is_true(math.abs(one.losses[k] - two.losses[k]) < 1e-4) end
+  end)
+
+  it("goes on from a checkpoint with the same bits", function()
+    local whole = options()
+    local expected = train.run(whole)
+    local dir = folder .. "/run"
+    local first = options {checkpoint = {dir = dir, every = 2}}
+    first.log = function(e) if e.step == 5 then error("stopped", 0) end end
+    fails("stopped", train.run, first)
+    local second = options {checkpoint = {dir = dir, every = 2}}
+    local seen = {}
+    second.log = function(e) seen[#seen + 1] = e.step end
+    local result = assert(train.run(second))
+    assert.same({5, 6}, seen)
+    assert.same(expected.losses, result.losses)
+    assert.same(parameters_of(whole.model), parameters_of(second.model))
+  end)
+
+  it("killed with SIGKILL, ends with the bits of a run that was not", function()
+    local script = folder .. "/script.lua"
+    local file = assert(io.open(script, "w"))
+    file:write(([[
+      local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
+      local dir, kill = arg[1], tonumber(arg[2])
+      local model = nn.Decoder {vocab = 16, d_model = 16, layers = 1, heads = 2, seed = 5}
+      local r = assert(train.run {
+        model = model, data = data.task("copy", {vocab = 16, tokens = 12, seed = 2}), batch = 8,
+        steps = 30, optimizer = {lr = 3e-3}, checkpoint = {dir = dir, every = 1},
+        log = function(e)
+          if e.step == kill then require "luv".kill(require "luv".os_getpid(), "sigkill") end
+        end,
+      })
+      for k, loss in ipairs(r.losses) do print(("%%d %%a"):format(k, loss)) end
+      for _, p in ipairs(model:parameters()) do print(data.sha256(tostring(p:sum():item()))) end
+    ]]):format())
+    file:close()
+    local function run(dir, kill)
+      local pipe = io.popen(("lua5.4 %s %s/%s %s 2>/dev/null"):format(script, folder, dir, kill))
+      local said = pipe:read "a"
+      pipe:close()
+      return said
+    end
+    local expected = run("whole", "")
+    assert.truthy(expected:find "^1 0x")
+    assert.equal("", run("killed", 7))
+    assert.equal("", run("killed", 19))
+    assert.equal(expected, run("killed", ""))
+  end)
+
+  it("stops at a number that is not finite, and names the tensor", function()
+    local o = options()
+    local weight = o.model.blocks[2].mlp.up.weight
+    o.log = function(e)
+      if e.step == 2 then weight:fill(1e38) end
+    end
+    local message = fails("finite loss", train.run, o)
+    assert.truthy(message:find("step 3", 1, true))
+    assert.truthy(message:find("blocks.2.mlp", 1, true), message)
+    o = options()
+    o.log = function(e)
+      if e.step == 1 then o.model.norm.weight:fill(0 / 0) end
+    end
+    message = fails("parameter 'norm.weight' is not finite", train.run, o)
+    assert.truthy(message:find("step 2", 1, true))
+  end)
+
+  it("refuses wrong options and other checkpoints", function()
+    fails("model", train.run, options {model = 3})
+    fails("data", train.run, options {data = 3})
+    fails("batch", function()
+      local o = options()
+      o.batch = nil
+      train.run(o)
+    end)
+    fails("steps", train.run, options {steps = 0})
+    fails("schedule", train.run, options {schdule = 1})
+    fails("clip", train.run, options {clip = 0})
+    fails("checkpoint.dir", train.run, options {checkpoint = {every = 1}})
+    fails("checkpoint.every", train.run, options {checkpoint = {dir = folder}})
+    local dir = folder .. "/run"
+    assert(train.run(options {checkpoint = {dir = dir, every = 6}}))
+    local other = nn.Decoder(with({d_ff = 48}, small))
+    local r, message, code = train.run(options {model = other, checkpoint = {dir = dir, every = 6}})
+    assert.is_nil(r)
+    assert.truthy(message:find("expected shape", 1, true), message)
+    assert.equal("EFORMAT", code)
+    local path = dir .. "/checkpoint.safetensors"
+    local file = assert(io.open(path, "rb"))
+    local text = file:read "a"
+    file:close()
+    file = assert(io.open(path, "wb"))
+    file:write(text:sub(1, #text // 2))
+    file:close()
+    r, message = train.run(options {checkpoint = {dir = dir, every = 6}})
+    assert.is_nil(r)
+    assert.truthy(message:find("checkpoint.safetensors", 1, true), message)
+  end)
+end)
+
+describe("train.save and train.load", function()
+  it("keep model, optimiser, data and more", function()
+    local model, task = nn.Decoder(small), copy_task()
+    local o = optim.adamw(model:parameters(), {lr = 0.5})
+    task:next(3)
+    local path = folder .. "/a.safetensors"
+    assert(train.save(path, {model = model, optimizer = o, data = task, step = 7,
+      extra = {note = "text", list = {1, 2.5}}}))
+    local model2, task2 = nn.Decoder(with({seed = 6}, small)), copy_task()
+    local o2 = optim.adamw(model2:parameters())
+    local record = assert(train.load(path, {model = model2, optimizer = o2, data = task2}))
+    assert.equal(7, record.step)
+    assert.same({note = "text", list = {1, 2.5}}, record.extra)
+    assert.same({}, record.warnings)
+    assert.equal(0.5, o2.lr)
+    assert.same(parameters_of(model), parameters_of(model2))
+    assert.same((task:next(1)):tolist(), (task2:next(1)):tolist())
+    local ok, _, code = train.save("/nonexistent/x", {model = model})
+    assert.is_nil(ok)
+    assert.truthy(code)
+    ok, _, code = train.load("/nonexistent/x", {model = model})
+    assert.is_nil(ok)
+    assert.truthy(code)
+    assert(attune.save(path, {x = attune.ones {1}}))
+    local none, message = train.load(path, {model = model})
+    assert.is_nil(none)
+    assert.truthy(message:find("expected a checkpoint", 1, true))
+    fails("model", train.save, path, {model = 3})
+    fails("path", train.save, nil, {})
+  end)
+end)
+
+describe("a small model", function()
+  it("learns to copy, and says so in accuracy", function()
+    local model = nn.Decoder {
+      vocab = 8, d_model = 32, layers = 2, heads = 2, position = "rope", seed = 1,
+    }
+    local task = data.task("copy", {vocab = 8, tokens = 9, seed = 1})
+    train.run {
+      model = model, data = task, batch = 32, steps = 250, optimizer = {lr = 5e-3}, log = false,
+      schedule = {kind = "linear", warmup = 20},
+    }
+    local test = data.task("copy", {vocab = 8, tokens = 9, seed = 2})
+    local tokens, rows = train.accuracy(model, test, {batches = 2})
+    assert.is_true(tokens > 0.95, tokens)
+    assert.is_true(rows <= tokens)
+    local found = train.evaluate(model, test, {batches = 2})
+    assert.is_true(found.loss < 0.3)
+    assert.equal(2 * 32 * 4, found.tokens)
+    local ids = train.generate(model, {0, 3, 1, 2, 5, 0}, {tokens = 4, temperature = 0})
+    assert.same({0, 3, 1, 2, 5, 0, 3, 1, 2, 5}, ids)
+  end)
+end)
