@@ -409,3 +409,48 @@ describe("a small model", function()
     assert.same({0, 3, 1, 2, 5, 0, 3, 1, 2, 5}, ids)
   end)
 end)
+
+describe("three steps of training agree with PyTorch in f64:", function()
+  local golden = require "tests.support.golden"
+  local json = require "attune.util.json"
+  for _, name in ipairs(golden.files "train") do
+    it(name, function()
+      local tensors, metadata = assert(attune.load("tests/golden/train/" .. name))
+      local before, after = {}, {}
+      for key, t in pairs(tensors) do
+        before[key:match "^before%.(.*)" or 0] = t
+        after[key:match "^after%.(.*)" or 0] = t
+      end
+      before[0], after[0] = nil, nil
+      local model = nn.Decoder(with({dtype = "f64"}, json.decode(metadata.model)))
+      model:load_state(before)
+      local given = json.decode(metadata.optimiser)
+      local o = optim.adamw(model:parameters(), given)
+      local losses, norms = tensors.losses:tolist(), tensors.norms:tolist()
+      for step = 1, #losses do
+        o:zero_grad()
+        local loss = model:loss(tensors.ids, tensors.targets, tensors.weights)
+        loss:backward()
+        local norm = optim.clip(model:parameters(), tonumber(metadata.clip))
+        o:step()
+        assert.is_true(math.abs(loss:item() - losses[step]) < 1e-12, loss:item() - losses[step])
+        assert.is_true(math.abs(norm - norms[step]) < 1e-12, norm - norms[step])
+      end
+      for key, p in pairs(model:state()) do expect.close(p, after[key], 1e-10, key) end
+      -- The f32 model makes the same steps to the rounding of f32.
+      local narrow = nn.Decoder(with({dtype = "f32"}, json.decode(metadata.model)))
+      local state = {}
+      for key, t in pairs(before) do state[key] = t:to "f32" end
+      narrow:load_state(state)
+      local fast = optim.adamw(narrow:parameters(), given)
+      for step = 1, #losses do
+        fast:zero_grad()
+        local loss = narrow:loss(tensors.ids, tensors.targets, tensors.weights:to "f32")
+        loss:backward()
+        optim.clip(narrow:parameters(), tonumber(metadata.clip))
+        fast:step()
+        assert.is_true(math.abs(loss:item() - losses[step]) < 1e-4, loss:item() - losses[step])
+      end
+    end)
+  end
+end)
