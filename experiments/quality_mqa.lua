@@ -1,11 +1,11 @@
 --- Does multi-query attention keep the quality of multi-head attention, at equal parameters?
 --
--- Trains byte-level models of 96 dims, 4 layers and 8 heads of 16 on one text: multi-head attention,
--- multi-query, multi-query with d_ff widened until the parameters are equal (Shazeer 2019, section
--- 4), grouped-query with 4 and 2 kv heads, and Shazeer's controls, which save as much memory in
--- other ways: one head, and eight heads of 2 dims. All start from the same seeds, and share the
--- initial values that they can share. Three learning rates are tried with the first seed; the others
--- train with the rate `main`, and the table shows whether it is the best one of all.
+-- Trains byte-level models of 96 dims, 4 layers and 8 heads of 16 on one text: multi-head
+-- attention, multi-query, multi-query with d_ff widened until the parameters are equal (Shazeer
+-- 2019, section 4), grouped-query with 4 and 2 kv heads, and Shazeer's controls, which save as much
+-- memory in other ways: one head, and eight heads of 2 dims. All start from the same seeds, and
+-- share the initial values that they can share. Three learning rates are tried with the first seed;
+-- the other seeds train with the rate `main`, and the table shows whether it is the best of all.
 --
 -- Quality is set against the bytes of the cache per token, and against the seconds of a decoded
 -- token of one layer with these heads at 8192 tokens. `make corpus` installs the text; `--set
@@ -14,7 +14,7 @@ local attune = require "attune"
 local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
 
 local sizes = {
-  quick = {d_model = 32, layers = 2, context = 64, batch = 8, tokens = 30720},
+  quick = {d_model = 32, layers = 2, context = 64, batch = 8, tokens = 163840},
   study = {d_model = 96, layers = 4, context = 128, batch = 32, tokens = 4 << 20},
   full = {d_model = 256, layers = 6, context = 256, batch = 16, tokens = 32 << 20},
 }
@@ -105,7 +105,8 @@ end
 
 return require "attune.experiment" {
   name = "quality_mqa",
-  about = "Does multi-query attention keep the quality of multi-head attention at equal parameters?",
+  about = "Does multi-query attention keep the quality of multi-head attention at equal "
+    .. "parameters?",
   fixed = {size = "study", path = "bible"},
   grid = {
     variant = {"MHA", "MQA", "MQA matched", "GQA-4", "GQA-2", "one head", "narrow heads"},
@@ -160,6 +161,9 @@ return require "attune.experiment" {
       return difference "MQA"(r):above(0)
     end, source = "public ablations, 0.003 for each halving of kv heads", paper = 0.009},
     {"At equal parameters one head costs more than MQA", function(r)
+      if #r:where {variant = "one head"}:values "loss" == 0 then
+        return nil, "this run has no such variant"
+      end
       return r:where {lr = main}:difference("bits_per_byte", {variant = "one head"},
         {variant = "MQA matched"}):above(0)
     end, source = "Shazeer 2019, ln perplexity 1.518 - 1.439", paper = 0.079},
