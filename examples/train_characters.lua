@@ -1,9 +1,9 @@
 -- From a text to samples: nanoGPT's CPU recipe (4 layers, 4 heads, 128 dims, context 64, batch 12,
--- 2,000 steps). Usage: train_characters.lua [FILE [STEPS]]; without a file, 10 steps on the README.
+-- 2,000 steps). Usage: train_characters.lua [PATH [STEPS]]; without a path, 10 steps on Lua code.
 local attune = require "attune"
 local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
 
-local path, steps = arg[1] or "README.md", tonumber(arg[2]) or arg[1] and 2000 or 10
+local path, steps = arg[1] or "lua/attune/data", tonumber(arg[2]) or arg[1] and 2000 or 10
 local training, validation = assert(data.bytes(path)):split {validation = 0.1}
 print(training)
 
