@@ -4,7 +4,7 @@ local argparse = require "argparse"
 local commands = {
   order = {
     "new", "run", "list", "show", "status", "query", "plot", "report", "export", "compare",
-    "history", "merge", "gc", "model", "info", "env", "repl", "completion", "manual",
+    "history", "merge", "gc", "watch", "model", "info", "env", "repl", "completion", "manual",
   },
 }
 

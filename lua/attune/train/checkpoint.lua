@@ -1,6 +1,6 @@
 --- Checkpoints: one safetensors file with everything that a run needs to go on. It is written
---- beside the old one, flushed and renamed, so that a run that is killed, or a full disk, leaves one
---- whole.
+--- beside the old one, flushed and renamed, so that a run that is killed, or a full disk, leaves
+--- one whole.
 local core = require "attune.core"
 local json = require "attune.util.json"
 local options = require "attune.util.options"

@@ -57,8 +57,8 @@ end
 
 --- Computes a failed step again and says where the first value arises that is not finite.
 ---@param model table
----@param backward fun() computes the losses of the step and their gradients, of which there are none
---- yet
+---@param backward fun() computes the losses of the step and their gradients, of which there are
+--- none yet
 ---@return string
 function inspect.replay(model, backward)
   local parameters = model.parameters and model:parameters() or {}

@@ -8,6 +8,7 @@ local inspect = require "attune.train.inspect"
 local optim = require "attune.optim"
 local options = require "attune.util.options"
 local progress = require "attune.train.progress"
+local record_of = require "attune.train.record"
 local uv = require "luv"
 
 local known = {
@@ -214,7 +215,12 @@ return function(given)
   if run.checkpoint then
     local ok, why, code = resume(run, result)
     if not ok then return nil, why, code end
+    run.record, why = record_of.open(run.checkpoint.dir .. "/" .. record_of.name, result, run.steps)
+    if not run.record then return nil, why, "EIO" end
   end
+  local _ <close> = setmetatable({}, {__close = function()
+    if run.record then run.record:close() end
+  end})
   local start, tokens_done = core.clock(), 0
   for step = run.first, run.steps do
     local loss, norm, tokens = train_step(run, step)
@@ -222,13 +228,13 @@ return function(given)
     tokens_done = tokens_done + tokens
     local validation = is_due(run.validate, step, run.steps) and validate(run, result, step) or nil
     local elapsed = core.clock() - start
-    if run.log then
-      run.log {
-        step = step, steps = run.steps, loss = loss, norm = norm, lr = run.optimizer.lr,
-        validation = validation, tokens_per_s = tokens_done / elapsed,
-        eta = elapsed / (step - run.first + 1) * (run.steps - step),
-      }
-    end
+    local entry = {
+      step = step, steps = run.steps, loss = loss, norm = norm, lr = run.optimizer.lr,
+      validation = validation, tokens_per_s = tokens_done / elapsed,
+      eta = elapsed / (step - run.first + 1) * (run.steps - step),
+    }
+    if run.record then run.record:add(entry) end
+    if run.log then run.log(entry) end
     if is_due(run.checkpoint, step, run.steps) then
       local ok, why, code = save(run, result, step)
       if not ok then return nil, why, code end
