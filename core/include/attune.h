@@ -36,6 +36,7 @@
 #include "attune/optim.h"
 #include "attune/tokenize.h"
 #include "attune/files.h"
+#include "attune/weight.h"
 #include "attune/machine.h"
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "io/shards.h"
 #include "io/whole_file.h"
+#include "quant/weight.h"
 #include "tensor/tensor.h"
 
 /* ---- what the parsers share ------------------------------------------------------------------ */
@@ -346,6 +347,30 @@ attune_status attune_file_read(const attune_file *f, int64_t i, attune_dtype dty
     AT_TRY(at_tensor_new(dtype, e->rank, e->shape, out));
     const attune_status status = read_into(f, e, out);
     if (status != ATTUNE_OK) attune_tensor_close(out);
+    return status;
+}
+
+attune_status attune_weight_read(const attune_file *f, int64_t i, attune_weight **out) {
+    *out = NULL;
+    if (i < 0 || i >= f->entries)
+        return at_fail(ATTUNE_EVALUE, "tensor: expected a number below %lld, got " AT_INDEX,
+                       (long long)f->entries, (long long)i);
+    const at_entry *e = &f->entry[i];
+    if (e->rank != 2)
+        return at_fail(ATTUNE_ESHAPE, "tensor '%.100s': expected [outputs, inputs], got %s",
+                       e->name, at_shape_text(e->rank, e->shape));
+    if (!at_is_float(e->format->dtype) || e->format->dtype == ATTUNE_F64)
+        return at_fail(ATTUNE_EDTYPE, "tensor '%.100s': expected weights, got %s", e->name,
+                       e->type);
+    const at_part *part = &f->part[e->part];
+    void *bytes;
+    AT_TRY(at_weight_new(e->format, e->shape[0], e->shape[1], out, &bytes));
+    const attune_status status =
+        at_read_file(part->fd, part->path, e->begin, bytes, e->end - e->begin);
+    if (status != ATTUNE_OK) {
+        attune_weight_close(*out);
+        *out = NULL;
+    }
     return status;
 }
 

@@ -17,6 +17,7 @@
 #include "simd/panel_kernels.h"
 #include "simd/program_kernels.h"
 #include "simd/tile.h"
+#include "simd/weight_kernels.h"
 
 /* Elementwise loops over contiguous arrays (core/simd/kernels/elementwise_kernels.c). */
 typedef struct at_elementwise_kernels {
@@ -52,6 +53,7 @@ typedef struct at_simd {
     at_nn_kernels nn;
     at_program_kernels program;
     at_linear_kernels linear;
+    at_weight_kernels weights;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

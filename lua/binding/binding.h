@@ -217,6 +217,7 @@ void open_position(lua_State *L);
 void open_program(lua_State *L);
 void open_files(lua_State *L);
 void open_infer(lua_State *L);
+void open_weight(lua_State *L);
 void open_save(lua_State *L);
 void open_descriptors(lua_State *L);
 void open_machine(lua_State *L);

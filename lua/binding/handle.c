@@ -13,8 +13,8 @@ typedef struct handle {
 
 enum { MAX_NAMES = 80 }; /* methods and fields of one kind */
 
-static const handle_kind *const kinds[] = {&tensor_kind,  &cache_kind, &position_kind,
-                                           &program_kind, &state_kind, &file_kind};
+static const handle_kind *const kinds[] = {&tensor_kind, &cache_kind, &position_kind, &program_kind,
+                                           &state_kind,  &file_kind,  &weight_kind};
 
 static void *content_of(handle *h) { return h + 1; }
 

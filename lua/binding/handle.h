@@ -35,7 +35,7 @@ typedef struct handle_kind {
 } handle_kind;
 
 extern const handle_kind tensor_kind, cache_kind, position_kind, program_kind, state_kind,
-    file_kind;
+    file_kind, weight_kind;
 
 /* Makes the metatable of the kind, with more metamethods than the common ones (NULL: none), and
  * pushes the table of its methods. */

@@ -169,6 +169,21 @@ static int f_read(lua_State *L) {
     return status == ATTUNE_OK ? 1 : push_file_failure(L, status);
 }
 
+static int f_read_weight(lua_State *L) {
+    lua_settop(L, 2);
+    const int64_t i = find(L);
+    if (i < 0)
+        return raise_error(L, "name: expected the name of a tensor of the file, got %s",
+                           describe(L, 2));
+    attune_weight **w = push_handle(L, &weight_kind, 0);
+    const attune_file *f = check_file(L);
+    attune_interrupt_clear();
+    core_runs = 1;
+    const attune_status status = attune_weight_read(f, i, w);
+    core_runs = 0;
+    return status == ATTUNE_OK ? 1 : push_file_failure(L, status);
+}
+
 /* ---- metadata -------------------------------------------------------------------------------- */
 
 /* Pushes a value of the open file in handle `index`. */
@@ -215,6 +230,7 @@ static int f_metadata(lua_State *L) {
 
 static const luaL_Reg methods[] = {{"info", f_info},
                                    {"read", f_read},
+                                   {"_weight", f_read_weight},
                                    {"close", NULL},
                                    {NULL, NULL}},
                       fields[] = {{"names", f_names}, {"metadata", f_metadata}, {NULL, NULL}};

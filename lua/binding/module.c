@@ -118,6 +118,7 @@ int luaopen_attune_core(lua_State *L) {
     open_program(L);
     open_files(L);
     open_infer(L);
+    open_weight(L);
     open_save(L);
     open_descriptors(L);
     open_machine(L);

@@ -51,7 +51,7 @@ local function new_embedding(w, d)
   local e = d.embedding
   local positions = e.positions
   return {
-    table = w:get(e.name .. ".weight", {d.vocab, d.width}), scale = e.scale,
+    table = w:matrix(e.name .. ".weight", d.vocab, d.width), scale = e.scale,
     norm = optional_norm(w, e.norm),
     positions = positions and w:get(positions.name .. ".weight", {positions.rows, d.width}),
     offset = positions and positions.offset or 0,
@@ -62,7 +62,7 @@ end
 local function new_layer_inputs(w, spec, d)
   local n = #d.blocks * spec.width
   return {
-    table = w:get(spec.table .. ".weight", {spec.vocab, n}), table_scale = spec.table_scale,
+    table = w:matrix(spec.table .. ".weight", spec.vocab, n), table_scale = spec.table_scale,
     projection = layers.linear(w, {name = spec.projection, inputs = d.width, outputs = n}),
     projection_scale = spec.projection_scale, norm = layers.norm(w, spec.norm),
     width = spec.width,
@@ -78,7 +78,7 @@ local function new_head(w, d, embedding)
   end
   local bias = head.bias and w:get(name .. ".bias", {d.vocab})
   local matrix = embedding.table
-  if not head.tied then matrix = w:get(name .. ".weight", {d.vocab, d.width}) end
+  if not head.tied then matrix = w:matrix(name .. ".weight", d.vocab, d.width) end
   return {linear = layers.linear_of(matrix, bias), scale = head.scale, softcap = head.softcap}
 end
 
@@ -103,7 +103,7 @@ end
 local function embed(self, ids, first)
   local e, d = self.embedding, self.description
   local batch, tokens = #ids, #ids[1]
-  local x = core._embedding(e.table, ids)
+  local x = e.table:rows(ids)
   if e.scale then x = x * e.scale end
   if e.positions then
     local at = {}
@@ -122,7 +122,7 @@ end
 local function inputs_of_layers(self, ids, x)
   local l = self.layer_inputs
   local count, n = x.shape[1], #self.blocks
-  local rows = core._embedding(l.table, ids):view(count * n, l.width) * l.table_scale
+  local rows = l.table:rows(ids):view(count * n, l.width) * l.table_scale
   local own = (apply(l.projection, x) * l.projection_scale):view(count * n, l.width)
   return ((normalise(l.norm, own) + rows) * 2 ^ -0.5):view(count, n, l.width)
 end

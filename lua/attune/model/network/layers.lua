@@ -8,24 +8,28 @@ local layers = {}
 
 --- y = x w' + b.
 ---@param w table weights (attune.model.network.weights)
----@param spec {name: string, inputs: integer, outputs: integer, bias?: boolean|string,
+---@param spec {name: string, inputs: integer, outputs: integer, bias?: boolean,
 ---  transposed?: boolean} transposed: the file has [inputs, outputs]
 function layers.linear(w, spec)
-  local shape = spec.transposed and {spec.inputs, spec.outputs} or {spec.outputs, spec.inputs}
-  local weight = w:get(spec.name .. (spec.suffix or ".weight"), shape)
+  local name = spec.name .. ".weight"
+  local matrix
+  if spec.transposed then
+    matrix = core._weight(w:get(name, {spec.inputs, spec.outputs}):transpose(1, 2))
+  else
+    matrix = w:matrix(name, spec.outputs, spec.inputs)
+  end
   local bias
   if spec.bias then
-    local name = type(spec.bias) == "string" and spec.bias or spec.name .. ".bias"
-    bias = w:get(name, {spec.outputs})
+    bias = w:get(spec.name .. ".bias", {spec.outputs})
   end
-  return layers.linear_of(spec.transposed and weight:transpose(1, 2) or weight, bias)
+  return layers.linear_of(matrix, bias)
 end
 
---- The same from tensors: matrix [outputs, inputs].
+--- The same from a matrix [outputs, inputs] of core._weight or weights:matrix.
 function layers.linear_of(matrix, bias) return {matrix = matrix, bias = bias} end
 
 function layers.apply(linear, x)
-  return core._linear(x, linear.matrix, linear.bias)
+  return linear.matrix:apply(x, linear.bias)
 end
 local apply = layers.apply
 

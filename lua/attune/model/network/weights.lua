@@ -1,8 +1,16 @@
 --- The tensors of a checkpoint by their names, in f32. What was taken is remembered, so that a
 --- tensor that an architecture does not know is an error and not a model that computes something
 --- else.
+local core = require "attune.core"
+
 local weights = {}
 weights.__index = weights
+
+-- What a matrix may stay in; others become f32.
+local formats = {}
+for name in ("F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K"):gmatch "%S+" do
+  formats[name] = true
+end
 
 --- The tensors of an open file under one of some prefixes.
 ---@param file attune.File
@@ -35,6 +43,14 @@ function weights:has(name) return self.file:info(full(self, name)) ~= nil end
 ---@return attune.Tensor
 function weights:get(name, shape)
   name = full(self, name)
+  self:check(name, shape)
+  local t, message, code = self.file:read(name, "f32")
+  if not t then error({message = message, code = code}, 0) end
+  return t
+end
+
+-- Raises unless there is a tensor of that whole name and shape; remembers it.
+function weights:check(name, shape)
   local info = self.file:info(name)
   if not info then error(("expected a tensor '%s', got none"):format(name), 0) end
   local got, expected = table.concat(info.shape, ", "), table.concat(shape, ", ")
@@ -42,9 +58,21 @@ function weights:get(name, shape)
     error(("tensor '%s': expected shape [%s], got [%s]"):format(name, expected, got), 0)
   end
   self.taken[name] = true
-  local t, message, code = self.file:read(name, "f32")
-  if not t then error({message = message, code = code}, 0) end
-  return t
+end
+
+--- The matrix [outputs, inputs] of that name, which stays in the format of the file. Raises as get.
+---@param name string
+---@param outputs integer
+---@param inputs integer
+function weights:matrix(name, outputs, inputs)
+  name = full(self, name)
+  self:check(name, {outputs, inputs})
+  if not formats[self.file:info(name).format] then
+    return core._weight(self:get("=" .. name, {outputs, inputs}))
+  end
+  local weight, message, code = self.file:_weight(name)
+  if not weight then error({message = message, code = code}, 0) end
+  return weight
 end
 
 --- Tensors that need not be used: they are derived from others, or belong to training.

@@ -1,0 +1,245 @@
+/* weight.c - products with weights that stay in the format of their file.
+ *
+ * A task computes a block of outputs. For few rows of x it reads its weights once per row of x, as
+ * they are stored; for more it converts them to f32 and calls BLIS. The shape alone decides which,
+ * and where blocks begin, so that the bits do not depend on the number of threads.
+ */
+#include "quant/weight.h"
+
+#include <string.h>
+
+#include "base/int_math.h"
+#include "base/memory.h"
+#include "base/parallel.h"
+#include "base/status.h"
+#include "simd/table.h"
+#include "tensor/gemm.h"
+#include "tensor/tensor.h"
+
+/* FEW_ROWS: x rows up to which weights are read as stored. TASK_BYTES: stored bytes per task of
+ * these. TILE: outputs per task of a matrix product. */
+enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
+
+struct attune_weight {
+    const at_format *format;
+    int kind; /* of at_weight_kind; -1: without a kernel */
+    int64_t outputs, inputs, row_bytes;
+    uint8_t *data;
+};
+
+static int kind_of(const at_format *format) {
+    static const char *const names[AT_WEIGHT_KINDS] = {"F32",  "F16",  "BF16",
+                                                       "Q8_0", "Q4_0", "Q4_1"};
+    for (int i = 0; i < AT_WEIGHT_KINDS; i++)
+        if (strcmp(format->name, names[i]) == 0) return i;
+    return -1;
+}
+
+attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
+                            attune_weight **out, void **bytes) {
+    *out = NULL;
+    attune_weight *w = at_alloc_zeroed((int64_t)sizeof *w);
+    if (!w) return ATTUNE_EMEMORY;
+    w->format = format;
+    w->kind = kind_of(format);
+    w->outputs = outputs;
+    w->inputs = inputs;
+    w->row_bytes = inputs / format->values * format->bytes;
+    w->data = at_alloc(at_checked_mul(outputs, w->row_bytes));
+    if (!w->data) {
+        at_free(w);
+        return ATTUNE_EMEMORY;
+    }
+    *out = w;
+    *bytes = w->data;
+    return ATTUNE_OK;
+}
+
+void attune_weight_close(attune_weight *w) {
+    if (!w) return;
+    at_free(w->data);
+    at_free(w);
+}
+
+attune_status attune_weight_of(const attune_tensor *matrix, attune_weight **out) {
+    *out = NULL;
+    AT_TRY(at_check_open("matrix", matrix));
+    if (matrix->rank != 2)
+        return at_fail(ATTUNE_ESHAPE, "matrix: expected [outputs, inputs], got %s",
+                       at_shape_text(matrix->rank, matrix->shape));
+    const at_format *format = at_formats;
+    while (format->name && format->dtype != matrix->dtype) format++;
+    if (!at_is_float(matrix->dtype) || matrix->dtype == ATTUNE_F64)
+        return at_fail(ATTUNE_EDTYPE, "matrix: expected f32, f16 or bf16, got %s",
+                       attune_dtype_name(matrix->dtype));
+    void *data;
+    AT_TRY(at_weight_new(format, matrix->shape[0], matrix->shape[1], out, &data));
+    attune_tensor view = {0};
+    attune_status status = attune_tensor_wrap(matrix->dtype, 2, matrix->shape, NULL, data, &view);
+    if (status == ATTUNE_OK) status = attune_tensor_copy(matrix, &view);
+    if (status != ATTUNE_OK) {
+        attune_weight_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+attune_stored attune_weight_describe(const attune_weight *w) {
+    attune_stored s = {.name = "",
+                       .format = w->format->name,
+                       .dtype = w->format->dtype,
+                       .rank = 2,
+                       .bytes = w->outputs * w->row_bytes};
+    s.shape[0] = w->outputs;
+    s.shape[1] = w->inputs;
+    return s;
+}
+
+/* Rows [first, first + rows) in f32 at `to`. */
+static void to_f32(const attune_weight *w, int64_t first, int64_t rows, float *to) {
+    const at_elementwise_kernels *k = &at_simd_now()->elementwise;
+    const uint8_t *from = w->data + first * w->row_bytes;
+    const int64_t n = rows * w->inputs;
+    if (w->format->to_f32)
+        w->format->to_f32(from, n / w->format->values, to);
+    else if (w->format->dtype == ATTUNE_BF16)
+        k->bf16_to_f32((const uint16_t *)(const void *)from, to, n);
+    else if (w->format->dtype == ATTUNE_F16)
+        k->f16_to_f32((const uint16_t *)(const void *)from, to, n);
+    else
+        memcpy(to, from, (size_t)(n * (int64_t)sizeof *to));
+}
+
+/* ---- products -------------------------------------------------------------------------------- */
+
+typedef struct product {
+    const attune_weight *w;
+    const float *x, *bias;
+    float *y, *sums;     /* sums [rows, inputs / 32]: of the block formats */
+    int64_t rows, block; /* block: outputs per task */
+} product;
+
+static void add_bias(const product *p, int64_t first, int64_t n) {
+    if (!p->bias) return;
+    for (int64_t r = 0; r < p->rows; r++) {
+        float *y = p->y + r * p->w->outputs + first;
+        for (int64_t i = 0; i < n; i++) y[i] += p->bias[first + i];
+    }
+}
+
+static int64_t outputs_of(const product *p, int64_t first) {
+    return p->w->outputs - first < p->block ? p->w->outputs - first : p->block;
+}
+
+static attune_status few_rows(void *context, int64_t task, int thread) {
+    const product *p = context;
+    const attune_weight *w = p->w;
+    const at_weight_kernels *k = &at_simd_now()->weights;
+    const int64_t first = task * p->block, n = outputs_of(p, first);
+    float *row = w->kind < 0 ? at_alloc(w->inputs * (int64_t)sizeof *row) : NULL;
+    (void)thread;
+    if (w->kind < 0 && !row) return ATTUNE_EMEMORY;
+    for (int64_t o = 0; o < n && row; o++) {
+        to_f32(w, first + o, 1, row);
+        for (int64_t r = 0; r < p->rows; r++)
+            k->dot[AT_WEIGHT_F32]((const uint8_t *)row, 0, 1, p->x + r * w->inputs, NULL, w->inputs,
+                                  p->y + r * w->outputs + first + o);
+    }
+    for (int64_t r = 0; r < p->rows && !row; r++) {
+        k->dot[w->kind](w->data + first * w->row_bytes, w->row_bytes, n, p->x + r * w->inputs,
+                        p->sums ? p->sums + r * (w->inputs / 32) : NULL, w->inputs,
+                        p->y + r * w->outputs + first);
+    }
+    at_free(row);
+    add_bias(p, first, n);
+    return ATTUNE_OK;
+}
+
+static attune_status many_rows(void *context, int64_t task, int thread) {
+    const product *p = context;
+    const attune_weight *w = p->w;
+    const int64_t first = task * p->block, n = outputs_of(p, first);
+    const bool plain = w->kind == AT_WEIGHT_F32;
+    float *tile = plain ? NULL : at_alloc(n * w->inputs * (int64_t)sizeof *tile);
+    (void)thread;
+    if (!plain && !tile) return ATTUNE_EMEMORY;
+    if (tile) to_f32(w, first, n, tile);
+    const float *from = tile ? tile : (const float *)(const void *)(w->data + first * w->row_bytes);
+    at_gemm_f32(p->rows, n, w->inputs, 1.0f, p->x, w->inputs, 1, from, 1, w->inputs, 0.0f,
+                p->y + first, w->outputs, 1);
+    at_free(tile);
+    add_bias(p, first, n);
+    return ATTUNE_OK;
+}
+
+static attune_status multiply(product *p) {
+    const attune_weight *w = p->w;
+    if (p->rows > FEW_ROWS) {
+        p->block = TILE;
+        return at_parallel_ranges(at_ceil_div(w->outputs, p->block), many_rows, p);
+    }
+    p->block = w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
+    if (w->kind == AT_WEIGHT_Q4_0 || w->kind == AT_WEIGHT_Q4_1) {
+        const int64_t blocks = w->inputs / 32;
+        p->sums = at_alloc(p->rows * blocks * (int64_t)sizeof *p->sums);
+        if (!p->sums) return ATTUNE_EMEMORY;
+        at_simd_now()->weights.sum_32(p->x, p->rows * blocks, p->sums);
+    }
+    const attune_status status = at_parallel_ranges(at_ceil_div(w->outputs, p->block), few_rows, p);
+    at_free(p->sums);
+    return status;
+}
+
+static attune_status check_vector(const attune_tensor *t, const char *name, int rank, int64_t n) {
+    AT_TRY(at_check_open(name, t));
+    if (t->dtype != ATTUNE_F32 || !attune_tensor_is_contiguous(t))
+        return at_fail(ATTUNE_EDTYPE, "%s: expected a contiguous f32 tensor, got %s", name,
+                       attune_dtype_name(t->dtype));
+    if (t->rank != rank || t->shape[rank - 1] != n) {
+        return at_fail(ATTUNE_ESHAPE, "%s: expected %d axes, the last of %lld, got %s", name, rank,
+                       (long long)n, at_shape_text(t->rank, t->shape));
+    }
+    return ATTUNE_OK;
+}
+
+attune_status attune_weight_apply(const attune_weight *w, const attune_tensor *x,
+                                  const attune_tensor *bias, attune_tensor *y) {
+    const attune_tensor from = *x; /* y may be x */
+    memset(y, 0, sizeof *y);
+    AT_TRY(check_vector(&from, "x", 2, w->inputs));
+    if (bias) AT_TRY(check_vector(bias, "bias", 1, w->outputs));
+    AT_TRY(attune_init());
+    const int64_t shape[2] = {from.shape[0], w->outputs};
+    AT_TRY(at_tensor_new(ATTUNE_F32, 2, shape, y));
+    product p = {.w = w,
+                 .x = from.data,
+                 .bias = bias ? bias->data : NULL,
+                 .y = y->data,
+                 .rows = from.shape[0]};
+    const attune_status status = multiply(&p);
+    if (status != ATTUNE_OK) attune_tensor_close(y);
+    return status;
+}
+
+attune_status attune_weight_rows(const attune_weight *w, const attune_tensor *ids,
+                                 attune_tensor *out) {
+    const attune_tensor from = *ids;
+    int64_t shape[ATTUNE_MAX_RANK] = {0};
+    memset(out, 0, sizeof *out);
+    AT_TRY(at_check_open("ids", &from));
+    if (from.dtype != ATTUNE_I64 || !attune_tensor_is_contiguous(&from) ||
+        from.rank >= ATTUNE_MAX_RANK)
+        return at_fail(ATTUNE_EDTYPE, "ids: expected a contiguous i64 tensor of at most 5 axes");
+    const int64_t count = attune_tensor_count(&from), *id = from.data;
+    for (int64_t i = 0; i < count; i++) {
+        if (id[i] < 0 || id[i] >= w->outputs)
+            return at_fail(ATTUNE_EVALUE, "ids: expected from 0 to %lld, got %lld",
+                           (long long)w->outputs - 1, (long long)id[i]);
+    }
+    AT_TRY(attune_init());
+    memcpy(shape, from.shape, (size_t)from.rank * sizeof *shape);
+    shape[from.rank] = w->inputs;
+    AT_TRY(at_tensor_new(ATTUNE_F32, from.rank + 1, shape, out));
+    for (int64_t i = 0; i < count; i++) to_f32(w, id[i], 1, (float *)out->data + i * w->inputs);
+    return ATTUNE_OK;
+}
