@@ -83,6 +83,68 @@ describe("the presets", function()
   end)
 end)
 
+describe("counting", function()
+  local function tensors_of(folder)
+    local count = 0
+    local file = assert(attune.open(folder .. "/model.safetensors"))
+    for _, name in ipairs(file.names) do
+      local n = 1
+      for _, extent in ipairs(file:info(name).shape) do n = n * extent end
+      count = count + n
+    end
+    file:close()
+    return count
+  end
+  -- The sizes of a config.json under its family's names.
+  local function sizes_of(c)
+    local function first(...)
+      for _, name in ipairs {...} do
+        if c[name] ~= nil then return c[name] end
+      end
+    end
+    local d, heads = first("hidden_size", "n_embd", "d_model"),
+      first("num_attention_heads", "n_head", "n_heads", "num_heads")
+    local kv_heads = first("num_kv_heads", "num_key_value_heads") or c.multi_query and 1 or heads
+    local sizes = {
+      d_model = d, heads = heads, kv_heads = kv_heads, vocab = c.vocab_size,
+      layers = first("num_hidden_layers", "n_layer", "n_layers", "num_decoder_layers",
+        "num_layers"),
+      head_dim = first("head_dim", "d_kv") or d // heads,
+      d_ff = first("ffn_hidden_size", "intermediate_size", "n_inner", "d_ff")
+        or (c.expansion_ratio or 4) * d,
+      max_positions = c.n_positions, tied = c.tie_word_embeddings,
+    }
+    if c.model_type == "t5" then
+      sizes.encoder_layers, sizes.t5 = c.num_layers, {buckets = c.relative_attention_num_buckets}
+    end
+    if c.kv_lora_rank then
+      sizes.mla = {
+        kv_rank = c.kv_lora_rank, q_rank = c.q_lora_rank, nope = c.qk_nope_head_dim,
+        rope = c.qk_rope_head_dim, v = c.v_head_dim,
+      }
+      sizes.experts = {
+        routed = c.n_routed_experts, shared = c.n_shared_experts, chosen = c.num_experts_per_tok,
+        d_ff = c.moe_intermediate_size, dense_layers = c.first_k_dense_replace,
+      }
+    end
+    return sizes
+  end
+  for folder, preset in pairs {
+    falcon_7b = "falcon-7b", falcon_40b = "falcon-40b", falcon_rw = "falcon-rw-1b",
+    palm = "palm-8b", gpt_bigcode = "starcoder", gptj = "gpt-j-6b", mpt = "mpt-7b",
+    mistral = "mistral-7b", gemma = "gemma-2b", llama_llama3 = "llama3-8b",
+    deepseek_v2_q_lora = "deepseek-v2", t5 = "t5-base",
+  } do
+    it(folder .. " gives the elements of a real checkpoint of that family", function()
+      local path = "tests/golden/models/" .. folder
+      local file = assert(io.open(path .. "/config.json"))
+      local config = assert(json.decode(file:read "a"))
+      file:close()
+      assert.equal(tensors_of(path), model.preset(preset, sizes_of(config)).parameters)
+    end)
+  end
+end)
+
 describe("a configuration of one's own", function()
   local small = {
     layers = 2, d_model = 8, heads = 2, kv_heads = 1, head_dim = 4, d_ff = 16, vocab = 10,
@@ -107,6 +169,38 @@ describe("a configuration of one's own", function()
     refused(function() model.preset("gpt2"):kv_bytes {context = 1.5} end, "context", "1.5")
     refused(function() model.preset("gpt2"):kv_bytes {dtype = "f64"} end, "dtype", "bf16")
     refused(function() model.preset("gpt2"):kv_bytes {contxt = 1} end, "contxt", "context")
+  end)
+end)
+
+describe("an error", function()
+  it("names the line of the caller", function()
+    local cfg = model.preset "gpt2"
+    local function at_caller(fn)
+      local message = expect.fails("expected", fn)
+      assert.truthy(message:find("model_cost_spec.lua:%d+: "), message)
+      assert.falsy(message:find("attune/model", 1, true), message)
+    end
+    at_caller(function()
+      local _ = cfg:parts {context = -1}
+      return _
+    end)
+    at_caller(function()
+      local _ = cfg:flops {context = "x"}
+      return _
+    end)
+    at_caller(function()
+      local _ = cfg:variants {hardware = "h100-sxm", batch = 0}
+      return _
+    end)
+    at_caller(function()
+      local _ = cfg:kv_bytes {context = 1 << 61}
+      return _
+    end)
+    cfg.heads = 0
+    at_caller(function()
+      local _ = cfg.parameters
+      return _
+    end)
   end)
 end)
 

@@ -31,7 +31,8 @@ end
 function cache.formula(cfg, o, level)
   local tokens = parts.visible(cfg, o.context)
   if cfg.kind == "encoder-decoder" then tokens = tokens + o.source end
-  return numbers.product(level + 1, o.batch, tokens, token_bytes(cfg, cfg.kv_heads, o.dtype))
+  local bytes = numbers.product(level + 1, o.batch, tokens, token_bytes(cfg, cfg.kv_heads, o.dtype))
+  return bytes
 end
 
 -- The tokens that a cache of attune has room for.
@@ -51,7 +52,8 @@ function cache.attune_bytes(cfg, o, level)
   if cfg.kind == "encoder-decoder" then tokens = tokens + round_up(o.source, tile_tokens) end
   local per_token = row_bytes(round_up(k_dim, dim_step), o.dtype)
     + row_bytes(round_up(v_dim, dim_step), o.dtype)
-  return numbers.product(level + 1, cfg.layers, o.batch, kv_heads, tokens, per_token)
+  local bytes = numbers.product(level + 1, cfg.layers, o.batch, kv_heads, tokens, per_token)
+  return bytes
 end
 
 --- Bytes of keys and values on one chip. place: {chips, sharding}.
@@ -65,7 +67,8 @@ function cache.per_chip(cfg, o, place, level)
   end
   local tokens = parts.visible(cfg, o.context)
   if cfg.kind == "encoder-decoder" then tokens = tokens + o.source end
-  return numbers.product(level + 1, batch, tokens, token_bytes(cfg, kv_heads, o.dtype))
+  local bytes = numbers.product(level + 1, batch, tokens, token_bytes(cfg, kv_heads, o.dtype))
+  return bytes
 end
 
 --- The longest context that fits into memory * fraction of each chip.

@@ -82,7 +82,18 @@ local function checked(cfg, level)
   end
   if copy.position == "learned" then check_size(copy, "max_positions", 1, level) end
   if copy.position == "t5" and not copy.t5 then copy.t5 = {buckets = 32} end
-  if copy.kind == "encoder-decoder" then check_size(copy, "encoder_layers", 1, level) end
+  if copy.kind == "encoder-decoder" then
+    check_size(copy, "encoder_layers", 1, level)
+  else
+    copy.encoder_layers = nil
+  end
+  if copy.rope ~= nil then
+    if type(copy.rope) ~= "table" then
+      error(("rope: expected a table, got %s"):format(options.describe(copy.rope)), level)
+    end
+    local dims = rawget(copy.rope, "dims")
+    copy.rope = {dims = dims and check_size(copy.rope, "dims", 0, level, "rope.")}
+  end
   if copy.window then copy.window = check_size(copy, "window", 0, level) end
   local e = copy.experts
   if e and (e.chosen > e.routed or e.dense_layers > copy.layers or e.routed < 1) then
@@ -91,23 +102,31 @@ local function checked(cfg, level)
   return copy
 end
 
+-- Errors name the line that called a method, `level` frames up. So no method ends in a tail call of
+-- what may raise: its frame must be there to be counted.
+local function parts_of(cfg, given, level)
+  level = level + 1
+  local o = options.read(given, {"context", "source"}, level)
+  local fields = checked(cfg, level)
+  local context = numbers.integer(o, "context", fields.context or 1, 1, level)
+  local source = numbers.integer(o, "source", context, 0, level)
+  local list = parts.list(fields, context, source, level)
+  return list
+end
+
 --- Parts with their parameters and the FLOPs of one decoded token.
 ---@param given? {context?: integer, source?: integer} keys of the token, itself included (default:
 ---  the model's context); tokens of the encoder
 ---@return attune.model.Part[]
 function methods:parts(given)
-  local o = options.read(given, {"context", "source"}, 2)
-  local fields = checked(self, 2)
-  local context = numbers.integer(o, "context", fields.context or 1, 1, 2)
-  local source = numbers.integer(o, "source", context, 0, 2)
-  return parts.list(fields, context, source, 2)
+  local list = parts_of(self, given, 2)
+  return list
 end
 
 --- FLOPs of one decoded token; `given` as of `parts`.
 ---@return integer
 function methods:flops(given)
-  local o = options.read(given, {"context", "source"}, 2)
-  return parts.sum(self:parts(o), "flops")
+  return parts.sum(parts_of(self, given, 2), "flops")
 end
 
 local size_options = {"context", "batch", "dtype", "source"}
@@ -132,7 +151,8 @@ end
 ---@return integer
 function methods:kv_bytes(given)
   local o, fields = read_sizes(self, given, size_options, 2)
-  return cache.formula(fields, o, 2)
+  local bytes = cache.formula(fields, o, 2)
+  return bytes
 end
 
 --- Bytes that attune's own caches take for the same: one cache per layer, capacity rounded up to a
@@ -141,7 +161,8 @@ end
 ---@return integer
 function methods:cache_bytes(given)
   local o, fields = read_sizes(self, given, size_options, 2)
-  return cache.attune_bytes(fields, o, 2)
+  local bytes = cache.attune_bytes(fields, o, 2)
+  return bytes
 end
 
 local longest_options = {"batch", "memory", "fraction", "chips", "sharding", "dtype", "source"}
@@ -162,7 +183,8 @@ function methods:longest_context(given)
   }
   o.memory, o.fraction, o.chips, o.sharding = nil, nil, nil, nil
   local read, fields = read_sizes(self, o, {"batch", "dtype", "source"}, 2)
-  return cache.longest(fields, read, chips, 2)
+  local tokens = cache.longest(fields, read, chips, 2)
+  return tokens
 end
 
 local step_options = {
@@ -174,14 +196,24 @@ local step_options = {
 ---  weights?: string, cache?: string, chips?: integer, sharding?: "heads"|"batch"}
 ---@return attune.model.Step
 function methods:decode(given)
-  local o = options.read(given, step_options, 2)
-  local plan = roofline.read(o, 2)
+  local step = config.decode(self, given, 2)
+  return step
+end
+
+--- The same, with the level of its errors.
+---@param level integer as of `error`, from the caller
+---@return attune.model.Step
+function config.decode(cfg, given, level)
+  level = level + 1
+  local o = options.read(given, step_options, level)
+  local plan = roofline.read(o, level)
   o.dtype = o.cache
   for _, name in ipairs {"hardware", "weights", "cache", "chips", "sharding"} do o[name] = nil end
-  local read, fields = read_sizes(self, o, size_options, 2)
+  local read, fields = read_sizes(cfg, o, size_options, level)
   plan.context, plan.batch = math.max(1, read.context), read.batch
   plan.source, plan.cache = read.source, read.dtype
-  return roofline.step(fields, plan, 2)
+  local step = roofline.step(fields, plan, level)
+  return step
 end
 
 --- What other attention would change: MHA, GQA with 8 kv heads, MQA, an i8 cache, a window.
@@ -191,7 +223,13 @@ end
 ---@return attune.model.Variant[] the first is the model as it is
 function methods:variants(given)
   local o = options.read(given, {"window", table.unpack(step_options)}, 2)
-  return require "attune.model.variants"(self, o, checked(self, 2), 2)
+  local window = o.window
+  o.window = nil
+  -- Once with the model as it is, so that what is wrong with the options is found here.
+  config.decode(self, o, 2)
+  local variants = require "attune.model.variants"
+  local list = variants(config, self, o, checked(self, 2), window, 2)
+  return list
 end
 
 --- A configuration with other fields, such as {kv_heads = 1} or {window = 4096}; mla = false,
@@ -208,24 +246,33 @@ local function picture() return require "attune.model.picture" end
 
 --- The block as text, with box-drawing characters.
 ---@return string
-function methods:draw() return picture().text(checked(self, 2)) end
+function methods:draw()
+  local fields = checked(self, 2)
+  return picture().text(fields)
+end
 
 --- The block as an SVG picture.
 ---@return string
-function methods:svg() return picture().svg(checked(self, 2)) end
-
-local function parameters(cfg, level)
-  return parts.sum(parts.list(checked(cfg, level + 1), 1, 1, level + 1), "parameters")
+function methods:svg()
+  local fields = checked(self, 2)
+  return picture().svg(fields)
 end
+
+-- The sum of "parameters" or "active" over the parts.
+local function total(cfg, field, level)
+  local list = parts.list(checked(cfg, level + 1), 1, 1, level + 1)
+  return parts.sum(list, field)
+end
+
+local totals = {parameters = "parameters", active_parameters = "active"}
 
 local meta = {
   __name = "attune.model.Config",
   __index = function(cfg, name)
-    if name == "parameters" then return parameters(cfg, 2) end
-    if name == "active_parameters" then
-      return parts.sum(parts.list(checked(cfg, 2), 1, 1, 2), "active")
-    end
-    return methods[name]
+    local field = totals[name]
+    if not field then return methods[name] end
+    local sum = total(cfg, field, 2)
+    return sum
   end,
 }
 

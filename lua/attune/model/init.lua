@@ -62,7 +62,8 @@ function model.hardware(name)
   if type(name) ~= "string" then
     error(("name: expected the name of hardware, got %s"):format(options.describe(name)), 2)
   end
-  return require "attune.model.hardware".get(name, 2)
+  local chip = require "attune.model.hardware".get(name, 2)
+  return chip
 end
 
 --- Loads a model to run it: a Hugging Face folder (config.json, *.safetensors) or a GGUF file.
@@ -89,7 +90,7 @@ end
 ---@return string? message
 ---@return integer? code
 function model.tokenizer(path)
-  local tokenizer, why, code = require "attune.text".load(path)
+  local tokenizer, why, code = require "attune.text".load(path, 2)
   return tokenizer, why, code
 end
 

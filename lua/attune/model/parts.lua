@@ -104,7 +104,8 @@ end
 function parts.over_keys(cfg, n, level)
   local mla = cfg.mla
   local per_head = mla and 2 * (2 * mla.kv_rank + mla.rope) or 4 * cfg.head_dim
-  return numbers.product(level + 1, cfg.layers, cfg.heads, per_head, n)
+  local flops = numbers.product(level + 1, cfg.layers, cfg.heads, per_head, n)
+  return flops
 end
 
 local function attention_flops(cfg, context, source, level)

@@ -48,20 +48,21 @@ local function list_of(cfg, o, window)
   return list
 end
 
+---@param config table the module, which uses this file
 ---@param cfg attune.model.Config
----@param o table options of `decode`, and window
+---@param o table options of `decode`
 ---@param fields table the checked fields
+---@param window integer? tokens of the window to try
 ---@param level integer as of `error`, from the caller
 ---@return attune.model.Variant[]
-return function(cfg, o, fields, level)
+return function(config, cfg, o, fields, window, level)
   level = level + 1
   local context = numbers.integer(o, "context", fields.context or 1, 1, level)
   local default = context > 4096 and 4096 or math.max(1, context // 4)
-  local window = numbers.integer(o, "window", default, 1, level)
-  o.window = nil
+  window = numbers.integer({window = window}, "window", default, 1, level)
   local result = {}
   for i, entry in ipairs(list_of(fields, o, window)) do
-    local changed = cfg:with(entry[2])
+    local changed = config.with(cfg, entry[2], level)
     local given = {}
     for name, value in pairs(o) do given[name] = value end
     given.cache = entry[3]
@@ -69,7 +70,7 @@ return function(cfg, o, fields, level)
       name = entry[1],
       config = changed,
       cache = entry[3],
-      step = changed:decode(given),
+      step = config.decode(changed, given, level),
       kv_bytes = changed:kv_bytes {
         context = context, batch = o.batch, dtype = entry[3], source = o.source,
       },

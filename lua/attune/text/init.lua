@@ -223,13 +223,15 @@ end
 
 --- A tokenizer from a tokenizer.json, a folder that holds one, or a GGUF file.
 ---@param path string
+---@param level? integer as of `error`, from the caller
 ---@return attune.Tokenizer? tokenizer nil where the file cannot be read, is malformed, or needs
 ---  what attune lacks
 ---@return string? message
 ---@return integer? code errno, where the file cannot be read
-function text.load(path)
+function text.load(path, level)
   if type(path) ~= "string" or path:find "\0" then
-    error(("path: expected a file's name, got %s"):format(options.describe(path)), 2)
+    local form = "path: expected a file's name, got %s"
+    error(form:format(options.describe(path)), (level or 1) + 1)
   end
   local files = require "attune.util.files"
   if files.kind(path) == "directory" then path = path .. "/tokenizer.json" end
