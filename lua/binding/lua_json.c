@@ -161,7 +161,7 @@ static void shorten_fractions(char *text) {
         if (*from == '"') { /* a string is copied as it is */
             *to++ = *from++;
             while (*from && *from != '"') {
-                if (*from == '\\') *to++ = *from++;
+                if (*from == '\\' && from[1]) *to++ = *from++;
                 *to++ = *from++;
             }
             if (*from) *to++ = *from++;

@@ -16,6 +16,7 @@ local kinds = {
   {"superseded", "record%s that a later script or version supersedes"},
   {"repeated", "record%s of trials that were tried again or are there twice"},
   {"broken", "line%s that %s no record"},
+  {"kept", "file%s that trials of such records kept"},
   {"old", "file%s of earlier runs in trials/old"},
 }
 

@@ -200,6 +200,7 @@ function run.run(args)
   outcome, why = runner.run {
     script = args.script,
     dir = dir,
+    own_folder = args.out ~= nil,
     quick = args.quick,
     rounds = args.rounds,
     set = set,

@@ -32,6 +32,7 @@ local fields = {
   order = "table",
   quick = "table",
   metrics = "table",
+  uses = "table",
   timing = "boolean",
   reuse = "boolean",
   rounds = "number",
@@ -119,6 +120,11 @@ local function check_claim(claim, i)
 end
 
 local function check_lists(e)
+  for i, name in ipairs(e.uses or {}) do
+    if type(name) ~= "string" or not name:find "^[%w_-]+$" or name == e.name then
+      fail("uses[%d]: expected the name of another experiment, got %s", i, tostring(name))
+    end
+  end
   for name, metric in pairs(e.metrics or {}) do check_metric(name, metric) end
   for i, plot in ipairs(e.plots or {}) do
     if type(plot) ~= "table" or type(plot.kind) ~= "string" then
@@ -228,10 +234,23 @@ local function modules_of(folder)
   return list
 end
 
--- A fingerprint of the script and of those modules of its folder that it has loaded. It changes
--- with what a trial does, not with plots, claims or the choice of points.
-local function fingerprint(path, source)
+--- The script of an experiment that another one uses: NAME.lua in the same folder.
+---@param path string of the script that uses it
+---@param name string
+---@return string
+function experiment.script_of(path, name)
+  return ("%s/%s.lua"):format(files.folder_of(path), name)
+end
+
+-- A fingerprint of the script, of those modules of its folder that it has loaded, and of the
+-- experiments that it uses. It changes with what a trial does, not with plots, claims or the choice
+-- of points.
+local function fingerprint(path, source, uses)
   local parts = {essence_hash(source)}
+  for _, name in ipairs(uses or {}) do
+    local text = files.read(experiment.script_of(path, name))
+    if text then parts[#parts + 1] = name .. " " .. essence_hash(text) end
+  end
   for _, module in ipairs(modules_of(files.folder_of(path))) do
     local text = files.read(module.file)
     if text then parts[#parts + 1] = module.name .. " " .. essence_hash(text) end
@@ -256,7 +275,7 @@ local function load_script(path)
     return nil, (named and "" or path .. ": ") .. result
   end
   if not experiment.is(result) then return nil, expected_script:format(path, type(result)) end
-  result.source = fingerprint(path, text)
+  result.source = fingerprint(path, text, result.uses)
   return result
 end
 

@@ -23,15 +23,24 @@ end
 ---@field attempt integer from 1
 
 -- Every trial of a run in order: round by round, in each round seed by seed, all points for each.
+-- Only declared seeds are filled in.
 local function all_trials(e, points)
   local trials = {}
   for round = 1, e.rounds do
     for i = 1, e.seeds and #e.seeds or 1 do
       for _, point in ipairs(points) do
-        local seed = e.seeds and e.seeds[i] or sweep.seed(point, round)
+        local seed = e.seeds and e.seeds[i] or nil
         trials[#trials + 1] = {point = point, round = round, seed = seed, attempt = 1}
       end
     end
+  end
+  return trials
+end
+
+-- Fills in the seeds that follow from the points.
+local function with_seeds(trials)
+  for _, trial in ipairs(trials) do
+    trial.seed = trial.seed or sweep.seed(trial.point, trial.round)
   end
   return trials
 end
@@ -47,7 +56,7 @@ end
 function plan.trials(e, points, records, options)
   options = options or {}
   local all = all_trials(e, points)
-  if options.fresh then return all, stopping(e, {}) end
+  if options.fresh then return with_seeds(all), stopping(e, {}) end
   local chosen, skipped, trials = store.chosen(records, e.seeds), {}, {}
   local counting = {}
   for _, record in pairs(chosen) do
@@ -56,7 +65,7 @@ function plan.trials(e, points, records, options)
   end
   local enough = stopping(e, counting)
   for _, trial in ipairs(all) do
-    local record = chosen[store.key(trial.point.hash, trial.round, e.seeds and trial.seed)]
+    local record = chosen[store.key(trial.point.hash, trial.round, trial.seed)]
     local hash = trial.point.hash
     local wanted = not (complete(record) or skipped[hash] or enough:done(hash))
     if wanted and (record or not options.retry_failed) then
@@ -64,7 +73,7 @@ function plan.trials(e, points, records, options)
       trials[#trials + 1] = trial
     end
   end
-  return trials, enough
+  return with_seeds(trials), enough
 end
 
 -- Why a point is measured again whose parameters have complete records.

@@ -2,6 +2,7 @@
 local uv = require "luv"
 local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
+local files = require "attune.util.files"
 local lock = require "attune.results.lock"
 local plan = require "attune.experiment.plan"
 local progress = require "attune.experiment.progress"
@@ -56,7 +57,10 @@ local function rounded(x, scale) return math.floor(x * scale + 0.5) / scale end
 
 -- What a worker reads.
 local function request_of(e, trial, options)
+  local which = e.seeds and trial.seed or trial.round
   return {
+    uses = options.used,
+    files = ("%s/files/%s-%d"):format(options.whole_dir, trial.point.hash, which),
     script = options.script,
     parameters = trial.point.parameters,
     round = trial.round,
@@ -215,6 +219,7 @@ end
 
 -- Runs the trials. Returns what run_trials returns.
 local function measure(e, trials, options, control)
+  options.whole_dir = uv.fs_realpath(options.dir)
   local unwatch = watch_signals(control, to_standard_error)
   local bar = progress(#trials.list)
   local about = {host = options.host, source = e.source}
@@ -253,6 +258,43 @@ local function dry_run(options, e, points)
   }
 end
 
+-- Runs the experiments that this one uses, each once: what they have measured stays. Returns their
+-- folders by name, or nil, a message and the outcome of one that was stopped.
+local function run_used(options, e)
+  local folders, chain = {}, table.move(options.chain or {}, 1, #(options.chain or {}), 1, {})
+  chain[#chain + 1] = e.name
+  for _, name in ipairs(e.uses or {}) do
+    for _, above in ipairs(chain) do
+      if above == name then
+        return nil, "uses: dependency cycle: " .. table.concat(chain, ", ") .. ", " .. name
+      end
+    end
+    local dir = options.own_folder and ("%s/uses/%s"):format(options.dir, name)
+      or ("%s/%s"):format(files.folder_of(options.dir), name)
+    to_standard_error(("%s uses %s, in %s"):format(e.name, name, dir))
+    local outcome, why = runner.run {
+      script = experiment.script_of(options.script, name),
+      dir = dir,
+      own_folder = options.own_folder,
+      chain = chain,
+      quick = options.quick,
+      jobs = options.jobs,
+      host = options.host,
+      command = options.command,
+      worker = options.worker,
+    }
+    if not outcome then return nil, ("uses: %s: %s"):format(name, why) end
+    if outcome.lock then lock.release(outcome.lock) end
+    if outcome.stopped then return nil, "stopped", outcome end
+    if outcome.experiment.name ~= name then
+      return nil, ("uses: %s: expected an experiment of this name, got '%s'"):format(name,
+        outcome.experiment.name)
+    end
+    folders[name] = uv.fs_realpath(dir)
+  end
+  return folders
+end
+
 --- Runs what is still to be run. The folder stays locked until outcome.lock is closed or the
 --- process ends.
 ---@param options attune.RunOptions
@@ -264,6 +306,16 @@ function runner.run(options)
   if options.dry then return dry_run(options, e, points) end
   local ok, why = store.make(options.dir, e.name)
   if not ok then return nil, why end
+  local stopped
+  if e.uses then
+    options.used, why, stopped = run_used(options, e)
+    if stopped then
+      stopped.experiment, stopped.points, stopped.measured = e, points, 0
+      stopped.lock = nil
+      return stopped
+    end
+    if not options.used then return nil, why end
+  end
   local held
   held, why = lock.take(options.dir, to_standard_error)
   if held == nil then return nil, why end

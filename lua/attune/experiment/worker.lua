@@ -1,9 +1,9 @@
 --- Trials, in a process apart from the runner.
 --
 -- A request comes as one line of JSON on standard input: {script, parameters, round, seed, quick,
--- memory?, cores?}. The record goes as one line of JSON to file descriptor 3. What the script
--- prints stays on standard output and standard error, which the executor keeps. After a trial that
--- left nothing behind (experiment/leftovers.lua) the process reads the next request.
+-- files, uses?, memory?, cores?}. The record goes as one line of JSON to file descriptor 3. What
+-- the script prints stays on standard output and standard error, which the executor keeps. After a
+-- trial that left nothing behind (experiment/leftovers.lua) the process reads the next request.
 local uv = require "luv"
 local axes = require "attune.experiment.axes"
 local experiment = require "attune.experiment"
@@ -19,10 +19,71 @@ local worker = {}
 
 local record_descriptor = 3
 
+-- Results of experiments that the script uses, by folder: they do not change during a run.
+local used = {}
+
+local function results_of(request, name)
+  local dir = type(request.uses) == "table" and request.uses[name]
+  if not dir then
+    error(("use: expected an experiment of the field `uses`, got '%s'"):format(tostring(name)), 3)
+  end
+  if not used[dir] then
+    local results, why = require "attune.results.store".read(dir)
+    if not results then error(("use: %s: %s"):format(name, why), 3) end
+    used[dir] = results
+  end
+  return used[dir]
+end
+
+local function is_at(point, wanted)
+  for parameter, value in pairs(wanted or {}) do
+    if point.parameters[parameter] ~= value then return false end
+  end
+  return true
+end
+
+-- The only point of an experiment that has the wanted parameters: its parameters, the centre of
+-- each metric, and a function that finds a file that it kept.
+local function use(request, name, wanted)
+  local results, found = results_of(request, name), {}
+  for _, point in ipairs(results.points) do
+    if point.status == "ok" and is_at(point, wanted) then found[#found + 1] = point end
+  end
+  if #found ~= 1 then
+    error(("use: expected one point of '%s' with these parameters that ended ok, got %d")
+      :format(name, #found), 3)
+  end
+  local point, metrics = found[1], {}
+  for metric, value in pairs(point.metrics) do metrics[metric] = value.centre end
+  local function file(_, file_name)
+    for _, folder in ipairs(files.list(results.dir .. "/files")) do
+      local path = ("%s/files/%s/%s"):format(results.dir, folder, file_name)
+      local of_point = folder:sub(1, #point.hash + 1) == point.hash .. "-"
+      if of_point and files.kind_inside(path) == "file" then return path end
+    end
+    error(("file: expected a file '%s' that a trial of '%s' kept, got none"):format(file_name,
+      name), 2)
+  end
+  return {parameters = point.parameters, metrics = metrics, file = file}
+end
+
+-- The path of a file that a trial keeps, in a folder of its own.
+local function kept_file(request, name)
+  if type(name) ~= "string" or not name:find "^[%w_-][%w_.-]*$" then
+    error(("file: expected a name of letters, digits, ., - and _, got %s"):format(tostring(name)),
+      3)
+  end
+  local ok, why = files.make_folder(request.files)
+  if not ok then error("file: " .. why, 3) end
+  return request.files .. "/" .. name
+end
+
 -- The second argument of a trial function.
 local function trial_handle(request, warnings)
   return {
     round = request.round,
+    use = function(_, name, wanted) return use(request, name, wanted) end,
+    file = function(_, name) return kept_file(request, name) end,
     quick = request.quick,
     time = function(_, fn, options) return timing.time(fn, options) end,
     warn = function(_, warning)

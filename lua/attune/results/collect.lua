@@ -77,6 +77,29 @@ local function remove_old(dir, dry, sums)
   return true
 end
 
+-- Files that trials kept whose points do not count.
+local function remove_kept(dir, current_hashes, dry, sums)
+  local all = dir .. "/files"
+  if files.kind_inside(all) ~= "directory" then return true end
+  for _, name in ipairs(files.list(all)) do
+    local hash, folder = name:match "^(%x+)%-%d+$", all .. "/" .. name
+    local is_stale = hash and not current_hashes[hash]
+      and files.kind_inside(folder) == "directory"
+    for _, file in ipairs(is_stale and files.list(folder) or {}) do
+      local info = uv.fs_lstat(folder .. "/" .. file)
+      if info and info.type == "file" then
+        sums.kept, sums.bytes = (sums.kept or 0) + 1, sums.bytes + info.size
+        if not dry then
+          local ok, why = uv.fs_unlink(folder .. "/" .. file)
+          if not ok then return nil, why end
+        end
+      end
+    end
+    if is_stale and not dry then uv.fs_rmdir(folder) end
+  end
+  return true
+end
+
 --- Removes what does not count. The caller holds the folder's lock.
 ---@param dir string
 ---@param dry? boolean only count
@@ -108,6 +131,7 @@ return function(dir, dry)
   end
   local ok
   ok, why = remove_old(dir, dry, sums)
+  if ok then ok, why = remove_kept(dir, current_hashes, dry, sums) end
   if not ok then return nil, why end
   if not dry then
     for _, name in ipairs {"", "/trials", "/plots"} do files.clear_temporaries(dir .. name) end

@@ -5,6 +5,7 @@ local json = require "attune.util.json"
 local reader = require "attune.results.reader"
 local schema = require "attune.results.schema"
 local store = require "attune.results.store"
+local uv = require "luv"
 
 -- Adds the entries of a list that are not there yet.
 local function add_missing(to, from, name_of)
@@ -76,6 +77,28 @@ local function copy_trials(all, out)
   return true
 end
 
+-- Copies the files that trials kept. Trials that are in several folders have one: the first.
+local function copy_kept(all, out)
+  for _, loaded in ipairs(all) do
+    local from = loaded.dir .. "/files"
+    local folders = files.kind_inside(from) == "directory" and files.list(from) or {}
+    for _, folder in ipairs(folders) do
+      local to = ("%s/files/%s"):format(out, folder)
+      local is_new = folder:find "^%x+%-%d+$" and not files.kind(to)
+        and files.kind_inside(from .. "/" .. folder) == "directory"
+      for _, name in ipairs(is_new and files.list(from .. "/" .. folder) or {}) do
+        local path = ("%s/%s/%s"):format(from, folder, name)
+        if files.kind_inside(path) == "file" then
+          local ok, why = files.make_folder(to)
+          if ok then ok, why = uv.fs_copyfile(path, to .. "/" .. name) end
+          if not ok then return nil, why end
+        end
+      end
+    end
+  end
+  return true
+end
+
 local function complete_keys(loaded)
   local keys, count = {}, 0
   local chosen = reader.chosen(loaded.records, loaded.description.seeds)
@@ -108,6 +131,7 @@ return function(dirs, out)
   local ok, why = check_out(out)
   if ok then ok, why = files.make_folder(out .. "/trials") end
   if ok then ok, why = copy_trials(all, out) end
+  if ok then ok, why = copy_kept(all, out) end
   -- The description comes last: a folder that is not whole is none of results.
   if ok then
     ok, why = files.write(out .. "/experiment.json", json.encode(joined_description(all)) .. "\n")

@@ -111,12 +111,19 @@ function points.in_sweep_order(records, seeds)
   local by_key, order = reader.chosen(records, seeds)
   local list = {}
   for i, key in ipairs(order) do list[i] = by_key[key] end
-  table.sort(list, function(x, y)
+  local function is_before(x, y)
     if x.index ~= y.index then return x.index < y.index end
     if x.hash ~= y.hash then return x.hash < y.hash end
     if x.round ~= y.round then return x.round < y.round end
     return (x.seed or 0) < (y.seed or 0)
-  end)
+  end
+  -- Records of one round are in order already.
+  for i = 2, #list do
+    if is_before(list[i], list[i - 1]) then
+      table.sort(list, is_before)
+      break
+    end
+  end
   return list
 end
 

@@ -159,16 +159,21 @@ function reader.chosen(records, seeds)
   return by_key, order
 end
 
---- A text that is the same for equal parameters.
+local known_keys = setmetatable({}, {__mode = "k"})
+
+--- A text that is the same for equal parameters. It is kept with the table, which must not change.
 ---@param parameters table<string, attune.Scalar>
 ---@return string
 function reader.parameters_key(parameters)
+  if known_keys[parameters] then return known_keys[parameters] end
   local parts = {}
   for name, value in pairs(parameters) do
     parts[#parts + 1] = ("%s=%s %s"):format(name, math.type(value) or type(value), tostring(value))
   end
   table.sort(parts)
-  return table.concat(parts, "\n")
+  local key = table.concat(parts, "\n")
+  known_keys[parameters] = key
+  return key
 end
 
 --- Which point counts where several have the same parameters, as the script or attune changed

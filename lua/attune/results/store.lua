@@ -29,7 +29,8 @@ local store = {
 
 -- What a killed run may leave in a folder whose experiment.json it never wrote.
 local function made_by_a_run(name)
-  return name == "log" or name == "trials" or name == "experiment.json" or files.is_temporary(name)
+  return name == "log" or name == "trials" or name == "experiment.json" or name == "uses"
+    or files.is_temporary(name)
 end
 
 -- nil and a message when the folder holds something other than results of this experiment.

@@ -10,6 +10,7 @@
 ---@field list? table<string, any>[] whole points, all with the same parameters
 ---@field zip? table<string, any[]> parameters that move together
 ---@field sample? {n: integer, method: "random"|"sobol"|"latin"|nil, seed: integer?, ranges: table}
+---@field uses? string[] names of experiments, NAME.lua in the script's folder, that run before
 ---@field seeds? integer[] averaged over: p.seed takes each value
 ---@field stop_when? table<string, number> relative half-widths of intervals that suffice
 ---@field budget? number seconds after which no trial starts
@@ -41,7 +42,16 @@
 ---@field round integer from 1
 ---@field quick boolean
 ---@field time fun(self, fn: function, options?: attune.TimeOptions): attune.Timing
+---@field use fun(self, name: string, parameters?: table): attune.Used a point of an experiment of
+--- `uses`; an error unless just one that ended ok has these parameters
+---@field file fun(self, name: string): string the path of a file that the trial keeps
 ---@field warn fun(self, text: string) adds a warning to the report
+
+--- A point of another experiment.
+---@class attune.Used
+---@field parameters table<string, attune.Scalar>
+---@field metrics table<string, number> the centre of each
+---@field file fun(self, name: string): string the path of a file that its trial kept
 
 ---@class attune.TimeOptions
 ---@field budget? number max seconds once there are `least` samples; 1 by default
@@ -90,6 +100,7 @@
 ---@field keep? boolean accept records that another script measured
 ---@field host? boolean record the name of this machine
 ---@field command? string the command line, for the report
+---@field own_folder? boolean dir was asked for: used experiments go into it
 ---@field jobs? integer trials at the same time
 ---@field worker string[] the program that runs trials, with its arguments
 
