@@ -214,23 +214,33 @@ end
 -- Modules that the command loads and a worker does not, or not always.
 local of_command = {argparse = true, luv = true, readline = true}
 
--- The essence of a text as a hash. A worker reads the same script before every trial.
-local essences = {}
-local function essence_hash(text)
-  local known = essences[text] or sweep.hash(script_text.essence(text))
-  essences[text] = known
+-- What is known of a text: the hash of its essence, and the modules that it names. A worker reads
+-- the same script before every trial.
+local known_texts = {}
+local function known_text(text)
+  local known = known_texts[text]
+  if not known then
+    known = {
+      hash = sweep.hash(script_text.essence(text)),
+      requires = script_text.requires(text),
+    }
+    known_texts[text] = known
+  end
   return known
 end
 
--- The modules that were loaded from a script's folder: name and file.
-local function modules_of(folder)
-  local patterns, list = ("%s/?.lua;%s/?/init.lua"):format(folder, folder), {}
+-- The file of a module in a script's folder; nil for one of attune's or from elsewhere.
+local function file_of(name, folder)
+  if name:find "^attune" or of_command[name] or folder:find "[?;]" then return nil end
+  return package.searchpath(name, ("%s/?.lua;%s/?/init.lua"):format(folder, folder))
+end
+
+-- The modules that were loaded from a script's folder.
+local function loaded_modules(folder)
+  local list = {}
   for name in pairs(package.loaded) do
-    local file = type(name) == "string" and not name:find "^attune" and not of_command[name]
-      and package.searchpath(name, patterns)
-    if file then list[#list + 1] = {name = name, file = file} end
+    if type(name) == "string" and file_of(name, folder) then list[#list + 1] = name end
   end
-  table.sort(list, function(x, y) return x.name < y.name end)
   return list
 end
 
@@ -242,20 +252,34 @@ function experiment.script_of(path, name)
   return ("%s/%s.lua"):format(files.folder_of(path), name)
 end
 
--- A fingerprint of the script, of those modules of its folder that it has loaded, and of the
--- experiments that it uses. It changes with what a trial does, not with plots, claims or the choice
--- of points.
+-- A fingerprint of the script, of those modules of its folder that it names or has loaded, and of
+-- the experiments that it uses. It changes with what a trial does, not with plots, claims or the
+-- choice of points.
 local function fingerprint(path, source, uses)
-  local parts = {essence_hash(source)}
+  local folder, parts = files.folder_of(path), {}
+  local function add(name, text)
+    parts[#parts + 1] = name .. " " .. known_text(text).hash
+  end
+  local seen = {}
+  local function add_modules(names)
+    for _, name in ipairs(names) do
+      local file = not seen[name] and file_of(name, folder)
+      local text = file and files.read(file)
+      seen[name] = true
+      if text then
+        add(name, text)
+        add_modules(known_text(text).requires)
+      end
+    end
+  end
+  add_modules(known_text(source).requires)
+  add_modules(loaded_modules(folder))
   for _, name in ipairs(uses or {}) do
     local text = files.read(experiment.script_of(path, name))
-    if text then parts[#parts + 1] = name .. " " .. essence_hash(text) end
+    if text then add(name, text) end
   end
-  for _, module in ipairs(modules_of(files.folder_of(path))) do
-    local text = files.read(module.file)
-    if text then parts[#parts + 1] = module.name .. " " .. essence_hash(text) end
-  end
-  return sweep.hash(table.concat(parts, "\n"))
+  table.sort(parts)
+  return sweep.hash(known_text(source).hash .. "\n" .. table.concat(parts, "\n"))
 end
 
 local max_script_bytes = 1 << 26
@@ -279,24 +303,24 @@ local function load_script(path)
   return result
 end
 
---- Loads a script as text, never as bytecode.
+--- Loads a script as text, never as bytecode. Modules of its folder are loaded anew.
 ---@param path string
 ---@return attune.Experiment? experiment nil when the script cannot be read, has a syntax error,
 --- raises an error or returns something else
 ---@return string? message
-experiment.load = load_script
+function experiment.load(path)
+  for _, name in ipairs(loaded_modules(files.folder_of(path))) do package.loaded[name] = nil end
+  return load_script(path)
+end
 
---- Loads a script that this process has loaded before as if it had not: modules of the script's
---- folder are loaded again, too, so that nothing of an earlier trial stays in them.
+--- Loads a script that this process has loaded before as if it had not, so that nothing of an
+--- earlier trial stays in it.
 ---@param path string
 ---@return attune.Experiment? experiment
 ---@return string? message
 function experiment.reload(path)
-  for _, module in ipairs(modules_of(files.folder_of(path))) do
-    package.loaded[module.name] = nil
-  end
   is_checked = true
-  local ok, e, why = pcall(load_script, path)
+  local ok, e, why = pcall(experiment.load, path)
   is_checked = false
   if not ok then error(e, 0) end
   return e, why

@@ -100,6 +100,24 @@ function script_text.outline(source)
   return outline
 end
 
+--- The names of modules that a source requires by a text: `require "name"` and `require("name")`.
+---@param source string
+---@return string[] in the order of the source
+function script_text.requires(source)
+  local tokens, list, seen = lua_tokens.of(source), {}, {}
+  for i, token in ipairs(tokens) do
+    if is(token, "name", "require") then
+      local at = is(tokens[i + 1], "symbol", "(") and i + 2 or i + 1
+      local name = tokens[at] and tokens[at].kind == "string" and lua_tokens.value(tokens[at])
+      if name and not seen[name] then
+        seen[name] = true
+        list[#list + 1] = name
+      end
+    end
+  end
+  return list
+end
+
 -- Fields that say what is measured where, and what is made of it, but not how. The parameters of a
 -- trial are in its record anyway.
 local apart = {
