@@ -66,6 +66,22 @@ describe("an experiment that uses another one", function()
     assert.same(0, select(2, attune_in(folder, "run speed.lua --out here --rounds 3")))
     run.remove(folder)
   end)
+  it("follows no link in a folder of results when it keeps a file", function()
+    local folder = folder_with {["train.lua"] = train, ["mine.txt"] = "mine"}
+    assert.same(0, select(2, attune_in(folder, "run train.lua --out here")))
+    local name = files.list(folder .. "/here/files")[1]
+    local kept = ("%s/here/files/%s/model.txt"):format(folder, name)
+    os.remove(kept)
+    assert(uv.fs_symlink(folder .. "/mine.txt", kept))
+    assert.same(0, select(2, attune_in(folder, "run train.lua --out here --fresh")))
+    assert.same("mine", files.read(folder .. "/mine.txt"))
+    assert.same("file", files.kind_inside(kept))
+    os.execute(("rm -r %s/here/files && ln -s %s %s/here/files"):format(folder, folder, folder))
+    local said, status = attune_in(folder, "run train.lua --out here --fresh")
+    assert.same(2, status, said)
+    assert.truthy(said:find "here/files: expected a folder, got a link", said)
+    run.remove(folder)
+  end)
   it("says what is wrong", function()
     local folder = folder_with {
       ["a.lua"] = 'return require "attune.experiment" {name = "a", uses = {"b"}, fixed = {x = 1}, '

@@ -73,9 +73,13 @@ local function kept_file(request, name)
     error(("file: expected a name of letters, digits, ., - and _, got %s"):format(tostring(name)),
       3)
   end
-  local ok, why = files.make_folder(request.files)
+  -- The folder of results may come from a stranger, whose links would lead anywhere.
+  local ok, why = files.make_folder_inside(files.folder_of(request.files))
+  if ok then ok, why = files.make_folder_inside(request.files) end
   if not ok then error("file: " .. why, 3) end
-  return request.files .. "/" .. name
+  local path = request.files .. "/" .. name
+  if files.kind_inside(path) == "link" then uv.fs_unlink(path) end
+  return path
 end
 
 -- The second argument of a trial function.

@@ -249,21 +249,35 @@ function Pool:is_free() return self.busy < self.jobs end
 ---@return boolean whether no trial runs, and none waits to be taken
 function Pool:is_idle() return self.busy == 0 and #self.done == 0 end
 
-local function end_worker(worker)
-  if not worker.ended then worker:kill() end
-  while not worker.ended do uv.run "once" end
-  worker:close()
+-- Ends workers. One that waits for a request ends by itself once its input ends, and is killed
+-- only when it does not; one with a trial is killed now.
+local function end_workers(list)
+  for _, worker in ipairs(list) do
+    if not worker.ended and not worker.trial and not worker.input:is_closing() then
+      worker.input:close()
+      worker:add_timer(grace_seconds * 1000, 0, function() worker:kill() end)
+    elseif not worker.ended then
+      worker:kill()
+    end
+  end
+  for _, worker in ipairs(list) do
+    while not worker.ended do uv.run "once" end
+    worker:kill() -- its children
+    worker:close()
+  end
 end
 
--- Ends the workers that wait for a request: their input ends.
+--- Ends the workers that wait for a request, so that the next trials get new ones.
 function Pool:renew()
+  local list = {}
   for i = 1, self.jobs do
     local worker = self.slots[i]
     if worker and not worker.trial then
-      end_worker(worker)
+      list[#list + 1] = worker
       self.slots[i] = nil
     end
   end
+  end_workers(list)
 end
 
 function Pool:free_slot()
@@ -309,7 +323,7 @@ function Pool:finish(slot)
   worker.trial = nil
   self.busy = self.busy - 1
   if ended or self.e.reuse == false then
-    end_worker(worker)
+    end_workers {worker}
     self.slots[slot] = nil
   end
   self.done[#self.done + 1] = {trial.of, record}
@@ -341,7 +355,9 @@ end
 
 --- Ends all workers and their trials.
 function Pool:close()
-  for _, worker in pairs(self.slots) do end_worker(worker) end
+  local list = {}
+  for _, worker in pairs(self.slots) do list[#list + 1] = worker end
+  end_workers(list)
   self.slots, self.busy = {}, 0
 end
 
