@@ -107,6 +107,26 @@ describe("the tensors of a model", function()
   end)
 end)
 
+describe("the head of T5", function()
+  it("is the one that is stored, and the table where none is", function()
+    local function logits(change)
+      local result
+      with_model("t5", change, function(folder)
+        result = assert(model.load(folder)):forward({{5, 17, 3}}, {decoder_ids = {{0, 4}}})
+      end)
+      return result
+    end
+    local tied = logits(function(c) c.tie_word_embeddings = false end)
+    local scaled = logits(function() end) * 24 ^ 0.5
+    assert.truthy(golden.difference(tied, scaled) < 1e-4)
+    local stored = logits(function(c, t)
+      c.tie_word_embeddings = false
+      t["lm_head.weight"] = t["shared.weight"] * 2
+    end)
+    assert.truthy(golden.difference(stored, tied * 2) < 1e-4)
+  end)
+end)
+
 describe("model.load", function()
   it("tells what is missing", function()
     local m, message = model.load "/nonexistent"
@@ -213,12 +233,12 @@ end)
 describe("sampling", function()
   local sampling = require "attune.model.sampling"
   it("draws in proportion to the probabilities that stay", function()
-    local logits = {math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05)}
+    local logits = attune.tensor {{math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05)}}
     local function counts(o)
       o.temperature, o.seed = o.temperature or 1, 7
       local s, n = sampling.new(o, 1), {0, 0, 0, 0}
       for step = 1, 4000 do
-        local id = s:next(table.move(logits, 1, 4, 1, {}), {}, 1, step)
+        local id = s:next(logits, {}, 1, step)
         n[id + 1] = n[id + 1] + 1
       end
       return n
@@ -235,13 +255,13 @@ describe("sampling", function()
     check({top_k = 2}, {0.625, 0.375, 0, 0})
     check({top_p = 0.79}, {0.625, 0.375, 0, 0})
     check({top_p = 0.81}, {0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0})
-    check({min_p = 0.3}, {0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0})
+    check({min_p = 0.29}, {0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0})
     check({temperature = 0.5}, {0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365})
   end)
   it("makes what is there already less likely", function()
     local s = sampling.new({repetition_penalty = 2}, 1)
-    assert.same(1, s:next({4, 3, -1}, {0}, 1, 1))
-    assert.same(2, s:next({-1, -1, -1.5}, {0, 1, 1}, 1, 1))
-    assert.same(0, s:next({4, 1, -1}, {2}, 1, 1))
+    assert.same(1, s:next(attune.tensor {{4, 3, -1}}, {0}, 1, 1))
+    assert.same(2, s:next(attune.tensor {{-1, -1, -1.5}}, {0, 1, 1}, 1, 1))
+    assert.same(0, s:next(attune.tensor {{4, 1, -1}}, {2}, 1, 1))
   end)
 end)

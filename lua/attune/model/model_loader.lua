@@ -51,7 +51,8 @@ local function build(config, file, unknown, change)
   local w = weights.new(file, architecture.prefixes, architecture.probe)
   w:ignore(architecture.unused or {})
   local description = architecture.describe(c)
-  if description.head.tied then w:ignore {"^lm_head%.weight$"} end
+  local head = description.head
+  if head.tied and not head.tied_unless_stored then w:ignore {"^lm_head%.weight$"} end
   local network = (architecture.network or decoder).new(w, description)
   w:finish()
   return running.new {

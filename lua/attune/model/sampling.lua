@@ -94,12 +94,14 @@ local function kept(self, list)
 end
 
 --- The next id, from 0.
----@param logits number[] of one token; changed
+---@param logits attune.Tensor [1, vocab]
 ---@param ids integer[] the tokens so far
 ---@param row integer
 ---@param step integer
 ---@return integer
 function sampling:next(logits, ids, row, step)
+  if self.temperature == 0 and not self.penalty then return logits:argmax(2)[1]:item() - 1 end
+  logits = logits:tolist()[1]
   if self.penalty then penalise(logits, ids, self.penalty) end
   if self.temperature == 0 then return largest(logits) - 1 end
   local list = candidates(self, logits)

@@ -132,11 +132,11 @@ function session:append(ids)
   return all
 end
 
--- The logits of the last of the ids, as a list, without those of the others.
+-- The logits [1, vocab] of the last of the ids, without those of the others.
 function session:last(ids)
   local network, last = self.model.network, nil
   run(self, {ids}, function(x, n) last = x:slice(1, n, n):contiguous() end)
-  return network:logits(last):tolist()[1]
+  return network:logits(last)
 end
 
 --- Keeps the first n tokens.

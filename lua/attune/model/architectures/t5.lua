@@ -62,9 +62,9 @@ end
 local function describe(c)
   local decoder = stack(c, "decoder.", c.num_decoder_layers or c.num_hidden_layers, true)
   decoder.encoder = stack(c, "encoder.", c.num_hidden_layers, false)
-  -- A tied table is scaled at the end.
+  -- T5 1.1 says that its head is not tied, and does not scale its input.
   decoder.head = {
-    name = "lm_head", tied = c.tie_word_embeddings,
+    name = "lm_head", tied = true, tied_unless_stored = true,
     scale = c.tie_word_embeddings and c.hidden_size ^ -0.5 or nil,
   }
   decoder.start, decoder.context = c.decoder_start_token_id, c.n_positions

@@ -78,7 +78,8 @@ local function new_head(w, d, embedding)
   end
   local bias = head.bias and w:get(name .. ".bias", {d.vocab})
   local matrix = embedding.table
-  if not head.tied then matrix = w:matrix(name .. ".weight", d.vocab, d.width) end
+  local stored = head.tied_unless_stored and w:has(name .. ".weight")
+  if stored or not head.tied then matrix = w:matrix(name .. ".weight", d.vocab, d.width) end
   return {linear = layers.linear_of(matrix, bias), scale = head.scale, softcap = head.softcap}
 end
 

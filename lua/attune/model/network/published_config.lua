@@ -26,6 +26,7 @@ for name in ([[
   forced_eos_token_id suppress_tokens begin_suppress_tokens remove_invalid_values
   exponential_decay_length_penalty diversity_penalty encoder_no_repeat_ngram_size num_beam_groups
   output_scores return_dict_in_generate tf_legacy_loss tie_encoder_decoder
+  is_llama_config rope_interleaved transformers.js_config scale_decoder_outputs tokenizer_name
   cross_attention_hidden_size _attn_implementation _attn_implementation_autoset _commit_hash
 ]]):gmatch "%S+" do
   ignored[name] = true
