@@ -263,6 +263,18 @@ describe("attune report", function()
       claims = {{"y is n", function(r) return r:values("y")[2] == 2 end}},
     }]]
 
+  it("holds the script as it was run, and its limits", function()
+    local dir, path = run.folder(), run.script(script)
+    assert.same(0, select(2, run.attune(("run %s --out '%s'"):format(path, dir))))
+    assert.same(script, files.read(dir .. "/script.lua"))
+    local html = files.read(dir .. "/report.html")
+    for _, part in ipairs {
+      "Is &lt;it&gt; &amp; small?&quot;, grid = {n", "A trial was ended after 10 min", "Trials may have run beside each other.",
+    } do
+      assert.truthy(html:find(part, 1, true), part)
+    end
+    run.remove(dir, path)
+  end)
   it("--index lists the folders of results, with links to their reports", function()
     local dir, path = run.folder(), run.script(script)
     files.make_folder(dir)

@@ -1,6 +1,7 @@
 local folder = require "attune.cli.folder"
 local gnuplot_formats = {"svg", "png", "pdf", "tex"}
 local look = require "attune.plot.look"
+local matching = require "attune.cli.matching"
 local output = require "attune.cli.output"
 local store = require "attune.results.store"
 local suggest = require "attune.util.suggest"
@@ -59,6 +60,8 @@ function plot.options(parser)
   parser:option("--where", "only points with this value: parameter=value; a,b allows several")
     :argname "P=V"
     :count "*"
+  parser:option("--only", "only points for which this condition on parameters and metrics holds")
+    :argname "EXPR"
   parser:option("--against", "y becomes a factor against the point with this value")
     :argname "P=V"
     :count "*"
@@ -167,6 +170,14 @@ function plot.run(args)
       output.complain("attune plot", (tostring(wrong):gsub("^plots%[1%]: ", "--")))
       return 2
     end
+  end
+  if args.only then
+    local ok, kept = pcall(matching, results, args.only)
+    if not ok then
+      output.complain("attune plot", kept)
+      return 2
+    end
+    results.points = kept
   end
   local plots = spec and {spec} or results.plots
   if #plots == 0 then

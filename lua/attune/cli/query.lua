@@ -1,6 +1,6 @@
-local condition = require "attune.experiment.condition"
 local folder = require "attune.cli.folder"
 local json = require "attune.util.json"
+local matching = require "attune.cli.matching"
 local output = require "attune.cli.output"
 local results_table = require "attune.cli.results_table"
 local rows = require "attune.results.rows"
@@ -18,19 +18,6 @@ end
 local function misuse(message)
   output.complain("attune query", message)
   return 2
-end
-
--- The points for which the condition holds; raises an error for what is no condition. A metric that
--- a point does not have is missing: no comparison with it holds.
-local function matching(results, expr)
-  local holds = condition.compile(expr, rows.columns(results), {
-    label = "condition", noun = "name", may_miss = true,
-  })
-  local kept = {}
-  for _, point in ipairs(results.points) do
-    if holds(rows.of_point(results, point)) then kept[#kept + 1] = point end
-  end
-  return kept
 end
 
 function query.run(args)

@@ -183,6 +183,7 @@ function plan.describe(e, options, count)
     metrics = metric_list(e),
     plots = json.list(e.plots),
     claims = claim_texts(e),
+    method = {timing = e.timing ~= false, timeout = e.timeout, memory = e.memory},
   }
 end
 

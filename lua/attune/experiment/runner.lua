@@ -193,6 +193,7 @@ end
 -- What is still to be run in a folder that this run holds; nil and a message.
 local function open(options, e, points, description, say)
   local ok, why = store.open(options.dir, description)
+  if ok then ok, why = store.keep_script(options.dir, options.script) end
   if not ok then return nil, why end
   local loaded
   loaded, why = store.load(options.dir)

@@ -1,6 +1,7 @@
 --- What a report says, independent of its format.
 local files = require "attune.util.files"
 local plot = require "attune.plot"
+local schema = require "attune.results.schema"
 local series = require "attune.plot.series"
 local stats = require "attune.results.statistics"
 local steadiness = require "attune.results.steadiness"
@@ -106,15 +107,13 @@ function content.figures(results, dir)
   return list
 end
 
-local max_script_bytes = 1 << 20
-
 --- The script as the last run kept it in the folder; nil without one.
 ---@param dir string
 ---@return string?
 function content.script(dir)
   local path = dir .. "/script.lua"
   if files.kind_inside(path) ~= "file" then return nil end
-  return (files.read_inside(path, max_script_bytes))
+  return (files.read_inside(path, schema.limits.script))
 end
 
 -- "0.1.0, commit 0123456789ab with changes"

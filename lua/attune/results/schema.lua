@@ -27,6 +27,7 @@ schema.limits = {
   metrics = 1000, -- of one trial
   list = 1000, -- plots, claims, warnings of one trial
   samples = 1000000, -- of one metric and trial
+  script = 1 << 20, -- bytes, script.lua
   record = 1 << 24, -- bytes, one line of trials/*.jsonl
   description = 1 << 23, -- bytes, experiment.json and claims.json
   file = 1 << 28, -- bytes, one file of trials
@@ -135,6 +136,7 @@ schema.causes = {
 ---@field command? string of the last run
 ---@field rounds? integer asked for by the last run
 ---@field seeds? integer[] where declared: each seed gives one value of a point
+---@field method? {timing: boolean?, timeout: number?, memory: number?} limits of the last run
 ---@field parameters string[] all parameter names in table order
 ---@field varied string[] those that have more than one value
 ---@field metrics attune.Metric[] the declared ones, then the others by name

@@ -4,6 +4,7 @@
 --                           texts of claims
 --     DIR/trials/*.jsonl    one file per run: a header with provenance, then one record per trial
 --     DIR/claims.json       verdicts of the last run
+--     DIR/script.lua        the script of the last run
 --     DIR/plots/  DIR/report.html  DIR/report.md
 --
 -- types/results.lua declares a record and the description in experiment.json.
@@ -65,6 +66,17 @@ function store.make(dir, name)
   ok, why = check_folder(dir, name)
   if not ok then return nil, why end
   return reader.check_inside(dir)
+end
+
+--- Keeps the script of the last run as dir/script.lua, for the report.
+---@param dir string
+---@param path string of the script
+---@return true? ok
+---@return string? message
+function store.keep_script(dir, path)
+  local source, why = files.read(path, schema.limits.script)
+  if not source then return nil, why end
+  return files.write(dir .. "/script.lua", source)
 end
 
 --- Opens a folder for a run of an experiment: clears what killed runs left and writes its
@@ -260,7 +272,7 @@ function store.results(loaded, of)
     points = list,
   }
   for _, name in ipairs {
-    "name", "about", "quick", "script", "command", "rounds", "seeds", "parameters",
+    "name", "about", "quick", "script", "command", "rounds", "seeds", "parameters", "method",
   } do
     results[name] = description[name]
   end

@@ -239,6 +239,11 @@ local description = fields_of {
   }, limits.metrics),
   plots = optional(list_of(a_plot, limits.list)),
   claims = optional(list_of(a_text, limits.list)),
+  method = optional(fields_of {
+    timing = optional(a_boolean),
+    timeout = optional(a_plain_number),
+    memory = optional(a_plain_number),
+  }),
 }
 
 local claims = list_of(fields_of {
