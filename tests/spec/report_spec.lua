@@ -269,7 +269,8 @@ describe("attune report", function()
     assert.same(script, files.read(dir .. "/script.lua"))
     local html = files.read(dir .. "/report.html")
     for _, part in ipairs {
-      "Is &lt;it&gt; &amp; small?&quot;, grid = {n", "A trial was ended after 10 min", "Trials may have run beside each other.",
+      "Is &lt;it&gt; &amp; small?&quot;, grid = {n", "A trial was ended after 10 min",
+      "Trials may have run beside each other.",
     } do
       assert.truthy(html:find(part, 1, true), part)
     end
