@@ -192,6 +192,7 @@ describe("texts for LaTeX", function()
       gnuplot.texts_for(script, "tex"))
     -- gnuplot formats the labels of ticks, and reads \ in double quotes.
     assert.same("'50\\%%'", gnuplot.texts_for(gnuplot.tick_label "50%", "tex"))
+    assert.same("a-{}-b -", require "attune.util.latex" "a--b -")
     assert.same('"a\\\\_b"', gnuplot.texts_for(gnuplot.field "a_b", "tex"))
     assert.same("'50%%'", gnuplot.texts_for(gnuplot.tick_label "50%", "svg"))
   end)

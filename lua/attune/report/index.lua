@@ -28,7 +28,8 @@ local function row_of(name, results, has_report)
   if has_report then title = ('<a href="%s">%s</a>'):format(link(name, "report.html"), title) end
   local number = '<td class="n" data-v="%d">%d</td>'
   return table.concat {
-    ("<td>%s</td>"):format(title), ("<td>%s</td>"):format(escape(results.about or "")),
+    ("<td>%s</td>"):format(title),
+    ('<td class="wide">%s</td>'):format(escape(results.about or "")),
     number:format(#results.points, #results.points), number:format(left, left),
     ("<td>%s</td>"):format(escape(content.verdicts(results))),
     ("<td>%s</td>"):format(escape(last and last.time or "-")),
@@ -61,7 +62,7 @@ return function(dir)
   local out = {}
   html.begin(out, "Experiments")
   out[#out + 1] = "<h1>Experiments</h1>"
-  html.add_table(out, ("%d folders of results"):format(#rows), columns, rows)
+  html.add_table(out, ("%d folder%s of results"):format(#rows, #rows == 1 and "" or "s"), columns, rows)
   if #broken > 0 then out[#out + 1] = "<h2>Folders that cannot be read</h2><ul>" end
   for _, why in ipairs(broken) do out[#out + 1] = ("<li>%s</li>"):format(escape(why)) end
   if #broken > 0 then out[#out + 1] = "</ul>" end

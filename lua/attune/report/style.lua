@@ -63,6 +63,7 @@ th, td {
 }
 thead th { position: sticky; top: 0; background: var(--soft); font-weight: 600; }
 td.n, th.n { text-align: right; }
+td.wide { white-space: normal; min-width: 14rem; }
 th button {
   font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
 }
@@ -107,6 +108,9 @@ pre {
   .scroll, pre { max-height: none; overflow: visible; }
   pre { white-space: pre-wrap; }
   thead th { position: static; }
+  th, td { white-space: normal; padding: .2rem .4rem; }
+  table { font-size: .72rem; }
+  td { overflow-wrap: anywhere; }
   th button::after { content: none; }
   h2 { break-after: avoid; }
   figure, tr { break-inside: avoid; }

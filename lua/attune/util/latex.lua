@@ -10,4 +10,7 @@ local signs = {
 --- A text in which LaTeX reads no letter as a command.
 ---@param s string valid UTF-8
 ---@return string
-return function(s) return (s:gsub("[\0-\x7F\xC2-\xF4][\x80-\xBF]*", signs)) end
+return function(s)
+  -- Two hyphens would become a dash.
+  return (s:gsub("[\0-\x7F\xC2-\xF4][\x80-\xBF]*", signs):gsub("%-%f[%-]", "-{}"))
+end
