@@ -62,7 +62,8 @@ return function(dir)
   local out = {}
   html.begin(out, "Experiments")
   out[#out + 1] = "<h1>Experiments</h1>"
-  html.add_table(out, ("%d folder%s of results"):format(#rows, #rows == 1 and "" or "s"), columns, rows)
+  local caption = ("%d folder%s of results"):format(#rows, #rows == 1 and "" or "s")
+  html.add_table(out, caption, columns, rows)
   if #broken > 0 then out[#out + 1] = "<h2>Folders that cannot be read</h2><ul>" end
   for _, why in ipairs(broken) do out[#out + 1] = ("<li>%s</li>"):format(escape(why)) end
   if #broken > 0 then out[#out + 1] = "</ul>" end

@@ -3,7 +3,8 @@ local signs = {
   ["\\"] = "\\textbackslash{}", ["{"] = "\\{", ["}"] = "\\}", ["$"] = "\\$", ["&"] = "\\&",
   ["#"] = "\\#", ["_"] = "\\_", ["%"] = "\\%", ["~"] = "\\textasciitilde{}",
   ["^"] = "\\textasciicircum{}", ["<"] = "\\textless{}", [">"] = "\\textgreater{}",
-  ["|"] = "\\textbar{}", ['"'] = "\\textquotedbl{}", ["−"] = "$-$", ["×"] = "$\\times$",
+  ["|"] = "\\textbar{}", ["`"] = "\\textasciigrave{}", ["'"] = "\\textquotesingle{}",
+  ['"'] = "\\char34{}", ["−"] = "$-$", ["×"] = "$\\times$",
   ["µ"] = "$\\mu$", ["·"] = "$\\cdot$", ["■"] = "$\\blacksquare$", ["→"] = "$\\to$",
 }
 
@@ -12,5 +13,7 @@ local signs = {
 ---@return string
 return function(s)
   -- Two hyphens would become a dash.
-  return (s:gsub("[\0-\x7F\xC2-\xF4][\x80-\xBF]*", signs):gsub("%-%f[%-]", "-{}"))
+  return (s:gsub("[\0-\x7F\xC2-\xF4][\x80-\xBF]*", signs):gsub("%-%-+", function(row)
+    return ("-{}"):rep(#row - 1) .. "-"
+  end))
 end
