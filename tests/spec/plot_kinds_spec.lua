@@ -195,6 +195,12 @@ describe("texts for LaTeX", function()
     assert.same("a-{}-b -", require "attune.util.latex" "a--b -")
     assert.same('"a\\\\_b"', gnuplot.texts_for(gnuplot.field "a_b", "tex"))
     assert.same("'50%%'", gnuplot.texts_for(gnuplot.tick_label "50%", "svg"))
+    -- gnuplot would cut a label with a % after 49 bytes, within a letter or a command.
+    local long = "50% " .. ("µ_"):rep(20)
+    assert.same("'50%% " .. ("µ_"):rep(14) .. "…'",
+      gnuplot.texts_for(gnuplot.tick_label(long), "svg"))
+    local tex = gnuplot.texts_for(gnuplot.tick_label(long), "tex")
+    assert.truthy(tex:find("^'50\\%%%% [$\\\\mu_]+…'$") and #tex <= 52, tex)
   end)
 end)
 

@@ -21,6 +21,22 @@ local text_mark, tick_mark = "\u{E000}", "\u{E001}"
 --- it becomes a typographic one: gnuplot 5.4 ends a string that begins with a doubled quote.
 function gnuplot.quote(s) return "'" .. text_mark .. letters.clean(s):gsub("'", "’") .. "'" end
 
+-- gnuplot 5.4 formats a label that holds a % in a buffer of 50 bytes, and cuts it there.
+local max_formatted_bytes = 49
+
+-- A label whose text is at most that long once `escape` has changed it.
+local function fitted(s, escape)
+  if not s:find("%", 1, true) then return escape(s) end
+  local whole, count = escape(s), utf8.len(s)
+  while #whole > max_formatted_bytes and count > 1 do
+    count = count - 1
+    whole = escape(s:sub(1, utf8.offset(s, count + 1) - 1)) .. "…"
+  end
+  return whole
+end
+
+local function unchanged(s) return s end
+
 --- The label of a tick as a string of gnuplot.
 function gnuplot.tick_label(s)
   return "'" .. tick_mark .. letters.clean(s):gsub("'", "’"):gsub("%%", "%%%%") .. "'"
@@ -54,11 +70,12 @@ function gnuplot.row(...) return table.concat({...}, "\t") end
 ---@param format "svg"|"png"|"pdf"|"tex"
 ---@return string
 function gnuplot.texts_for(source, format)
-  if format ~= "tex" then return (source:gsub("\xEE\x80[\x80\x81]", "")) end
+  local escape = format == "tex" and latex or unchanged
   source = source:gsub("'\xEE\x80([\x80\x81])([^'\n]*)", function(kind, words)
-    if kind == "\x80" then return "'" .. latex(words) end
-    return "'" .. latex((words:gsub("%%%%", "%%"))):gsub("%%", "%%%%")
+    if kind == "\x80" then return "'" .. escape(words) end
+    return "'" .. fitted((words:gsub("%%%%", "%%")), escape):gsub("%%", "%%%%")
   end)
+  if format ~= "tex" then return (source:gsub("\xEE\x80[\x80\x81]", "")) end
   -- In double quotes gnuplot reads \ as the begin of a character.
   return (source:gsub('"\xEE\x80\x80([^"\n]*)', function(words)
     return '"' .. latex(words):gsub("\\", "\\\\")

@@ -69,17 +69,26 @@
 ---@field cause? attune.Unsteadiness why they are unsteady
 
 ---@class attune.PlotSpec
----@field kind "line"|"bars"|"heat"|"pixels"
----@field x string a parameter
----@field y string a metric; heat: a parameter
+---@field kind "line"|"scatter"|"bars"|"heat"|"roofline"|"pareto"|"ecdf"|"box"|"pixels"
+---@field x? string a parameter; scatter, pareto, roofline: or a metric; line: or a metric of lists
+---@field y? string a metric; heat: a parameter
 ---@field value? string heat: the metric in the cells
----@field by? string a parameter; each of its values is a line, or a bar of each group
+---@field by? string a parameter; each of its values is a line, a colour, or a bar of each group
 ---@field order? any[] the order of the values of `by`; pixels: of x
 ---@field facet? string a parameter; each of its values is a panel
+---@field label? string a parameter; its value is written beside each mark
 ---@field where? table<string, any> only points with these values; a list allows several
 ---@field log? "x"|"y"|"xy"
+---@field base? 2|10 of the ticks of logarithmic axes
+---@field lines? {x: any, y: number?, text: string?}[] reference lines, each at an x or at a y
+---@field band? boolean line: intervals as a band; by default where a line has over 12 marks
 ---@field also? string another metric: dashed beside each line; pixels: written above each picture
 ---@field against? table<string, any> y becomes a factor against the point with these values
+---@field along? string line: y is a list of numbers, and this names their axis
+---@field stacked? boolean bars: on each other
+---@field parts? string[] bars: metrics that are the bars
+---@field peak? number|string roofline: operations per second, or a metric that holds them
+---@field bandwidth? number|string roofline: bytes per second, or a metric that holds them
 ---@field across? string pixels: the meaning of the horizontal axis
 ---@field down? string pixels: the meaning of the vertical axis
 ---@field title? string
