@@ -183,6 +183,13 @@ local function valid()
       {kind = "line", x = "n", y = "time", by = "kind", log = "xy", name = "cost", title = "Cost"},
       {kind = "bars", x = "kind", y = "bytes", facet = "n", caption = "Bytes"},
       {kind = "heat", x = "n", y = "kind", value = "time"},
+      {kind = "scatter", x = "bytes", y = "time", by = "kind", label = "n", base = 2, log = "x"},
+      {kind = "pareto", x = "bytes", y = "time", by = "kind", facet = "n"},
+      {kind = "roofline", x = "error", y = "bytes", peak = 1e9, bandwidth = "bytes"},
+      {kind = "ecdf", y = "time", where = {n = 1, kind = "a"}}, {kind = "box", y = "time", by = "n",
+        x = "kind", log = "y", lines = json.list {{y = 1, text = "one"}, {x = "a"}}},
+      {kind = "bars", x = "n", parts = json.list {"time", "error"}, where = {kind = "a"}},
+      {kind = "line", along = "step", y = "time", where = {n = 1}, by = "kind", band = true},
     },
     claims = json.list {"smaller is faster"},
   }
@@ -218,6 +225,7 @@ local absurd = mutate.absurd {
   function() return "\n!touch " .. marker .. "\n" end,
   function() return mutate.pick {"evil", "../outside/victim", outside .. "/victim", "../evil"} end,
   function() return mutate.pick {"line", "bars", "heat", "pixels", "n", "kind", "time"} end,
+  function() return mutate.pick {"scatter", "pareto", "roofline", "ecdf", "box", "bytes"} end,
   function() return mutate.pick {"ok", "skipped", "failed", "oom", "timeout", "held"} end,
   function() return mutate.pick {"s", "B", "%", "1", "B/s", "flop/s"} end,
   function() return {samples = json.list {1, "inf", "nan", -1}} end,
@@ -311,7 +319,8 @@ local commands = {
   {"compare", {"compare", case_dir, case_dir, "--paired"}},
   {"history", {"history", case_dir}},
   {"list", {"list", root}},
-  {"report", {"report", case_dir}},
+  {"report", {"report", case_dir, "--to", "html,md,tex"}},
+  {"plot", {"plot", case_dir, "--term"}},
   {"plot", {"plot", case_dir}, 0.1}, -- gnuplot takes long
   {"report", {"report", case_dir}},
 }

@@ -135,21 +135,26 @@ local function terminal_width()
   return math.tointeger(width) or 80
 end
 
--- Writes the figures to standard output. Returns an exit status.
+-- Writes the figures to standard output. Returns an exit status: 1 where none can be drawn.
 local function draw_in_terminal(results, plots)
-  local drawer, status = require "attune.plot", 0
+  local drawer, problems, drawn = require "attune.plot", {}, 0
   local colour = uv.guess_handle(1) == "tty" and not os.getenv "NO_COLOR"
   for i, spec in ipairs(plots) do
     local figure, why = drawer.figure_of(results, spec, i)
     if figure then
-      if i > 1 then output.write "\n" end
+      if drawn > 0 then output.write "\n" end
       for _, line in ipairs(figure.term(terminal_width(), colour)) do output.write(line .. "\n") end
+      drawn = drawn + 1
     else
-      output.complain("attune plot", why)
-      status = 1
+      problems[#problems + 1] = ("plot %s is left out: %s"):format(drawer.name(spec, i), why)
     end
   end
-  return status
+  if drawn == 0 then
+    output.complain("attune plot", table.concat(problems, "; "))
+    return 1
+  end
+  output.warn("attune plot", problems)
+  return 0
 end
 
 function plot.run(args)
