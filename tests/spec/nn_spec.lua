@@ -102,6 +102,7 @@ local options = {
   {"a capped head", {logit_softcap = 3}},
   {"label smoothing and z_loss", {label_smoothing = 0.1, z_loss = 0.01}},
   {"dropout", {dropout = 0.3}, {dropout_step = 5}},
+  {"recompute and dropout", {recompute = true, dropout = 0.3}, {dropout_step = 5}},
   {"documents", {}, {lengths = {{2, 4}, {6}}}},
 }
 
@@ -168,6 +169,26 @@ describe("a Decoder in f32", function()
     local two = run()
     attune.threads(before)
     assert.same(one, two)
+  end)
+end)
+
+describe("recompute", function()
+  it("changes no bit of loss and gradients, and keeps less", function()
+    local big = {dtype = "f32", d_model = 32, d_ff = 128, head_dim = 16, layers = 3, dropout = 0.1}
+    local results, bytes = {}, {}
+    for k, recompute in ipairs {false, true} do
+      big.recompute = recompute
+      local model = nn.Decoder(with(big))
+      local loss = model:loss(ids, targets, weights, {dropout_step = 1})
+      bytes[k] = attune.graph_bytes(loss)
+      loss:backward()
+      results[k] = {loss:item()}
+      for _, p in ipairs(model:parameters()) do
+        results[k][#results[k] + 1] = p.grad:contiguous():tolist()
+      end
+    end
+    assert.same(results[1], results[2])
+    assert.is_true(bytes[2] < 0.5 * bytes[1], bytes[2] / bytes[1])
   end)
 end)
 
@@ -378,6 +399,7 @@ describe("wrong options of a Decoder", function()
     refused("window: linear attention", {window = 3, linear = {features = "elu"}})
     refused("position: linear attention", {position = "alibi", linear = {features = "elu"}})
     refused("dropout", {dropout = 1})
+    refused("recompute", {recompute = true, pattern = {{}, {share_kv = 1}}})
     refused("head_dim", {heads = 5, kv_heads = 5, head_dim = false})
     fails("vocab", nn.Decoder, {d_model = 4, layers = 1, heads = 1})
   end)

@@ -6,6 +6,7 @@ local Encodings = require "attune.nn.encoding"
 local config = require "attune.nn.config"
 local layers = require "attune.nn.layers"
 local loss = require "attune.nn.loss"
+local autograd = require "attune.autograd"
 local linear = require "attune.autograd.layers".linear
 local methods = core._tensor_methods
 local describe = require "attune.util.options".describe
@@ -81,6 +82,9 @@ function Decoder:init(given, embed)
   for n, layer in ipairs(config.layers(c)) do
     self.blocks[n] = Block(layer, self.position, "blocks." .. n)
     if layer.share_kv then self._shares = true end
+    if c.recompute and (layer.share_kv or layer.cross) then
+      core._raise("recompute: expected layers whose only input is x; share_kv and cross have others")
+    end
   end
   self._embedding = self.position:of(c).embed
   self._max_positions = self.position:of(c).max_positions
@@ -143,8 +147,12 @@ function Decoder:hidden(ids, context)
   return x
 end
 
---- One block; a model that does more between blocks overrides it.
-function Decoder.run_block(_, block, x, context) return block:forward(x, context) end
+--- One block; a model that does more between blocks overrides it. With `recompute` the graph keeps
+--- the block's input only.
+function Decoder:run_block(block, x, context)
+  if not self._c.recompute then return block:forward(x, context) end
+  return autograd.checkpoint(function(y) return block:forward(y, context) end, x)
+end
 
 --- Logits of hidden states.
 ---@param x attune.Tensor [.., d_model]
