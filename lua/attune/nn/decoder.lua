@@ -83,7 +83,7 @@ function Decoder:init(given, embed)
     self.blocks[n] = Block(layer, self.position, "blocks." .. n)
     if layer.share_kv then self._shares = true end
     if c.recompute and (layer.share_kv or layer.cross) then
-      core._raise("recompute: expected layers whose only input is x; share_kv and cross have others")
+      core._raise "recompute: expected layers whose only input is x; share_kv and cross have more"
     end
   end
   self._embedding = self.position:of(c).embed
