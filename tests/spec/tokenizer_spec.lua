@@ -159,6 +159,17 @@ describe("as in Hugging Face's library,", function()
     assert.equal(621, ids[#ids])
     assert.not_equal(620, ids[1])
   end)
+  it("of two tokens that normalisation makes alike, the special one counts", function()
+    local tokenizer = changed("gemma", function(t)
+      for _, token in ipairs(t.added_tokens) do
+        if token.content == "\u{2581}\u{2581}" then
+          token.normalized, token.special, token.lstrip = true, true, true
+        end
+      end
+      table.insert(t.added_tokens, {id = 640, content = "  ", normalized = true, special = false})
+    end)
+    assert.same({517, 10, 511}, tokenizer:encode "x\u{3000}  v")
+  end)
   it("\\s and \\w in a pattern are Oniguruma's", function()
     local function pieces(regex, s)
       local tokenizer = changed("gpt2", function(t)

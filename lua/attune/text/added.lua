@@ -19,13 +19,14 @@ local function is_matched(source, s)
   return pattern.find(pattern.compile(source, "added_tokens"), s, 1) ~= nil
 end
 
--- Texts by first byte: their lengths, the longest first; and tokens by text.
+-- Texts by first byte: their lengths, the longest first; and tokens by text. Of tokens with one
+-- text the first counts.
 local function index_of(tokens)
   local lengths, by_text = {}, {}
   for _, token in ipairs(tokens) do
     local text = token.content
     if text ~= "" then
-      by_text[text] = token
+      by_text[text] = by_text[text] or token
       local first = text:byte()
       lengths[first] = lengths[first] or {}
       lengths[first][#text] = true
@@ -100,12 +101,13 @@ end
 
 local flags = {"special", "single_word", "lstrip", "rstrip"}
 
---- The added tokens of tokenizer.json.
+--- The added tokens of tokenizer.json, the special ones first: of two that are alike once they are
+--- normalised, a special one counts.
 ---@param list table[]
 ---@param ids table<string, integer> of the model
 ---@return attune.text.AddedToken[]
 function added.read(list, ids)
-  local tokens = {}
+  local special, plain = {}, {}
   for i, spec in ipairs(list) do
     local where = ("added_tokens[%d]"):format(i)
     if type(spec) ~= "table" then
@@ -117,9 +119,10 @@ function added.read(list, ids)
     end
     token.normalized = failure.field(spec, "normalized", "boolean", where, not token.special)
     token.id = ids[token.content] or failure.field(spec, "id", "integer", where)
-    tokens[i] = token
+    table.insert(token.special and special or plain, token)
   end
-  return tokens
+  table.move(plain, 1, #plain, #special + 1, special)
+  return special
 end
 
 return added
