@@ -49,6 +49,31 @@ describe("a run", function()
     )
     run.remove(dir, script)
   end)
+  it("does not fail by a claim about points that it was told to leave out", function()
+    local body = [[
+      grid = {a = {1, 2}}, fixed = {b = 1}, rounds = 1, quick = {a = {1}},
+      trial = function(p) return {square = p.a * p.a} end,
+      claims = {{"two", function(r)
+        local values = r:values "square"
+        return #values == 2 and values[1] == 1
+      end}}]]
+    local function status_of(options)
+      local said, status, dir, script = with(body, options)
+      run.remove(dir, script)
+      return status, said
+    end
+    assert.same(0, (status_of ""))
+    for _, options in ipairs {"--quick", "--only 'a == 1'", "--set a=1"} do
+      local status, said = status_of(options)
+      assert.same(0, status, options)
+      assert.truthy(said:find "FAILED%s+two")
+      assert.same(1, (status_of(options .. " --strict")), options)
+    end
+    -- Another value of what is fixed leaves the claim as it is.
+    local status, dir, script = select(2, with(body:gsub("p.a %* p.a", "p.a * p.b"), "--set b=3"))
+    assert.same(1, status)
+    run.remove(dir, script)
+  end)
   it("tells crash, timeout, error, out of memory and skipped apart, and continues", function()
     local said, status, dir, script = with([[
       grid = {a = {1, 2, 3, 4, 5, 6}}, rounds = 2, timeout = 1, memory = 400 << 20,

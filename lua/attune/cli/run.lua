@@ -59,7 +59,7 @@ function run.options(parser)
   parser:flag("--retry-failed", "run only what failed, took too long or ran out of memory")
   parser:flag("--dry", "list the points that a run would measure, estimate the time, and stop")
   parser:flag("--fail-fast", "stop at the first trial that fails")
-  parser:flag("--strict", "exit with 1 if a claim fails, in a --quick run too")
+  parser:flag("--strict", "exit with 1 if a claim fails, in a run of fewer points too")
 end
 
 -- The command line, quoted for a shell. The report shows it.
@@ -131,6 +131,15 @@ local function print_dry(outcome)
   end
 end
 
+-- Whether a run measures fewer points than the script declares: a claim is made for all of them.
+local function is_partial(e, args, set)
+  if args.quick or args.only then return true end
+  for name in pairs(set) do
+    if axes.varies(e, name) then return true end
+  end
+  return false
+end
+
 -- The exit status: 1 when a point of this run has no result, or when a claim failed and failed
 -- claims are to change the status; else 0.
 local function status_of(points, verdicts, claims_count)
@@ -146,7 +155,7 @@ end
 -- Judges the claims, draws the plots, writes the report and prints the table and the verdicts.
 -- Returns an exit status. Claims and the table use the points of this run only; plots and the
 -- report use all points of the folder.
-local function finish(outcome, dir, args)
+local function finish(outcome, dir, claims_count)
   local hashes = {}
   for _, point in ipairs(outcome.points) do hashes[point.hash] = true end
   local loaded, why = outcome.loaded, nil
@@ -166,7 +175,6 @@ local function finish(outcome, dir, args)
   end
   for _, line in ipairs(results_table(run_results, 60)) do output.line(line) end
   print_claims(results.claims)
-  local claims_count = args.strict or not args.quick
   status = math.max(status, status_of(run_results.points, results.claims, claims_count))
   if outcome.measured == 0 then
     output.line ""
@@ -220,7 +228,7 @@ function run.run(args)
     print_dry(outcome)
     return 0
   end
-  return finish(outcome, dir, args)
+  return finish(outcome, dir, args.strict or not is_partial(e, args, set))
 end
 
 return run
