@@ -186,6 +186,15 @@ describe("a model", function()
     assert.has_error(function() m:session {batch = 2}:append {ids} end)
     assert.has_error(function() m:session {contxt = 2} end)
   end)
+  it("takes prompts longer than a piece, also where its caches are rings", function()
+    for _, name in ipairs {"llama_tied", "mistral"} do
+      local longer, prompt = assert(model.load(source .. name)), {}
+      for i = 1, 300 do prompt[i] = i * 37 % 96 end
+      local s = longer:session {context = 320}
+      local d = golden.difference(s:append(prompt), longer:forward {prompt})
+      assert.truthy(d < 1e-4, ("%s: %g"):format(name, d))
+    end
+  end)
   it("keeps its keys in other dtypes", function()
     local exact = m:session {context = 16}:append(ids)
     for dtype, bound in pairs {bf16 = 0.05, f16 = 0.01, i8 = 0.1} do

@@ -8,7 +8,7 @@ local session = {}
 session.__index = session
 
 -- Tokens per call of the decoder. A cache that is a ring takes at most 64 queries.
-local chunk_of_rings, chunk = 64, 512
+local chunk_of_rings, chunk = 64, 256
 
 local function positive(value, name, level)
   if math.type(value) ~= "integer" or value < 1 then
