@@ -96,3 +96,49 @@ function Tokenizer:token(id) end
 ---@param token string
 ---@return integer?
 function Tokenizer:id(token) end
+
+---@class attune.model.Sampling
+---@field tokens? integer how many are added; 24
+---@field temperature? number 0, the default, is greedy
+---@field top_k? integer
+---@field top_p? number
+---@field min_p? number
+---@field repetition_penalty? number
+---@field seed? integer
+---@field stop? integer[] by default the model's ids of the end of a text; {} never stops
+---@field cache? attune.model.CacheDtype
+---@field decoder_ids? integer[][] T5: what the decoder starts with
+
+--- A loaded model. Ids count from 0.
+---@class attune.model.Model
+---@field config table config.json as it was read, or what a GGUF file says in its words
+---@field warnings string[] unknown fields, with {unknown = "warn"}
+---@field vocab integer
+---@field context integer tokens that the configuration names
+---@field tokenizer? attune.Tokenizer
+local Model = {}
+---@param ids integer[][]
+---@param options? {decoder_ids?: integer[][]} T5
+---@return attune.Tensor logits [batch, tokens, vocab]
+function Model:forward(ids, options) end
+---@param ids integer[][]
+---@param options? attune.model.Sampling
+---@return integer[][] prompts and continuations; T5: the decoder's ids
+function Model:generate(ids, options) end
+---@param options? {batch?: integer, context?: integer, cache?: attune.model.CacheDtype,
+---  encoder_ids?: integer[][]}
+---@return attune.model.Session
+function Model:session(options) end
+
+--- Caches to which tokens are appended.
+---@class attune.model.Session
+---@field length integer tokens so far
+local Session = {}
+---@param ids integer[]|integer[][] one list for one row
+---@return attune.Tensor logits [batch, tokens, vocab] of the tokens appended
+function Session:append(ids) end
+--- Keeps the first n tokens.
+---@param n integer
+function Session:truncate(n) end
+--- Frees the caches.
+function Session:close() end
