@@ -48,7 +48,7 @@ end
 describe("a record", function()
   it("without samples is a line of less than 400 bytes", function()
     local dir, script = measured [[fixed = {heads = 32, head_dim = 128, batch = 8, dtype = "bf16"},
-      grid = {kv_heads = {1, 8}, context = {4096}, engine = {"decode"}},
+      grid = {kv_heads = {1, 8}, context = {4096}, engine = {"decode"}, model = {"llama2-7b"}},
       trial = function(p) return {decode_seconds = p.kv_heads / 7, cache_bytes = 123456789012,
         peak_bytes = 123456789012} end]]
     local lines = lines_of(dir)
@@ -155,7 +155,7 @@ describe("a folder of the first version", function()
       trial = function() return {y = 1} end]]
     local name = files.list(dir .. "/trials")[1]
     local old = files.read(dir .. "/trials/" .. name):gsub('"schema":2', '"schema":1')
-      :gsub('"hash":"%x+"', '"hash":"0123456789abcdef"')
+      :gsub('"index":1,', '"index":1,"schema":1,'):gsub('"hash":"%x+"', '"hash":"0123456789abcdef"')
     os.remove(dir .. "/trials/" .. name)
     assert(files.write(dir .. "/trials/20200101T000000Z-h-1.jsonl", old))
     local said = run.attune(("run %s --out %s --dry"):format(script, dir))

@@ -78,7 +78,7 @@ end
 
 -- Why a point is measured again whose parameters have complete records.
 local function reason_of(e, record)
-  if (record.schema or 1) < 2 then return "an earlier form of the files holds their records" end
+  if record.schema == 1 then return "an earlier form of the files holds their records" end
   if record.version and record.version ~= version then
     return ("attune %s measured them and this is %s"):format(record.version, version)
   end

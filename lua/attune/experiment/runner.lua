@@ -7,7 +7,6 @@ local lock = require "attune.results.lock"
 local plan = require "attune.experiment.plan"
 local progress = require "attune.experiment.progress"
 local provenance = require "attune.results.provenance"
-local schema = require "attune.results.schema"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 local validate = require "attune.results.validate"
@@ -74,13 +73,13 @@ end
 -- Fills in what the runner knows.
 local function complete(record, e, trial, home)
   local point = trial.point
-  record.schema = schema.version
   record.hash, record.index = point.hash, point.index
   record.round, record.attempt = trial.round, trial.attempt > 1 and trial.attempt or nil
   record.seed, record.parameters = trial.seed, point.parameters
   record.load = rounded((uv.loadavg()), 100)
   record.seconds = rounded(record.seconds, 1e6)
   if record.source == e.source then record.source = nil end
+  if record.core_peak == 0 then record.core_peak = nil end
   if record.warnings and #record.warnings == 0 then record.warnings = nil end
   for _, name in ipairs {"reason", "output"} do
     if record[name] then record[name] = text.without_home(record[name], home) end

@@ -71,7 +71,7 @@ local function read_line(name, line, records, headers)
   if type(value) == "table" and value.header ~= nil then
     why = validate.header(value.header)
     if why then return "header." .. why end
-    value.header.file = name
+    value.header.file, value.header.schema = name, value.schema
     headers[#headers + 1] = value.header
     return nil
   end
@@ -83,6 +83,7 @@ local function read_line(name, line, records, headers)
   end
   local header = headers[#headers]
   if header and header.file == name then
+    value.schema = value.schema or header.schema
     value.cpu, value.version = header.cpu, header.attune
     value.source = value.source or header.source
   end

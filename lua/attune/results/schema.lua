@@ -5,13 +5,13 @@
 -- results/store.lua, and raise `version` when older readers would misread the new files.
 local schema = {}
 
---- Version of the results table and of the files behind it. Each record, each header and
---- experiment.json carry it as `schema`. Readers read every version up to this one.
+--- Version of the results table and of the files behind it. Each header and experiment.json carry
+--- it as `schema`. Readers read every version up to this one.
 ---
---- 1: file names hold the time, the machine and the process; each record has `source`.
+--- 1: file names hold the time, the machine and the process; each record has `schema` and `source`.
 --- 2: file names begin with a running number; `source` is in the header, and in a record only where
----    it differs; `attempt` is left out where it is 1 and `warnings` where there are none; the
----    fingerprint of the script is part of a point's hash.
+---    it differs; a record leaves out `attempt` where it is 1, `warnings` where there are none and
+---    `core_peak` where it is 0; the fingerprint of the script is part of a point's hash.
 schema.version = 2
 
 --- What a folder of results may contain. Reading a folder, declaring an experiment and the answer

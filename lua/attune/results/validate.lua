@@ -162,7 +162,7 @@ local answer_fields = {
 }
 
 local record_fields = {
-  schema = integer_from(1),
+  schema = optional(integer_from(1)),
   hash = string_of(16, "^%x+$", "hexadecimal digits"),
   index = integer_from(1),
   round = integer_from(1),

@@ -5,7 +5,7 @@
 --- One line of trials/*.jsonl: what one trial gave. NaN and infinities are the strings "NaN",
 --- "Infinity" and "-Infinity".
 ---@class attune.Record
----@field schema integer
+---@field schema? integer in version 1; else from the header of its file
 ---@field hash string of the point
 ---@field index integer of the point, from 1
 ---@field round integer from 1
