@@ -269,7 +269,8 @@ test-lua: deps-test
 # The specs of what the binding does, with an aggressive collector (tests/support/collector.lua).
 # `program` draws hundreds of programs in Lua: with a step at every allocation it takes minutes, and
 # `full` collects more often where C code runs.
-COLLECTOR_SPECS ?= attention library linear mask_library position program reentrant tensor
+COLLECTOR_SPECS ?= attention autograd library linear mask_library position program reentrant \
+  tensor tensor_basics
 test-collector: deps-test
 	@$(AGAIN) library
 	@for mode in generational step full; do \

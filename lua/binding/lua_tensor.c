@@ -5,16 +5,33 @@
 
 #include "binding.h"
 
-/* Tensor bytes when the collector last ran through. Lua sees only small handles, so it is told when
- * what they hold has grown. */
-static int64_t bytes_after_collection;
+/* Lua sees only small handles, so its collector is told when what they hold has grown. */
+static struct {
+    int64_t bytes;       /* of tensors, when the collector last ran through */
+    double end, seconds; /* when it ended, and how long it took */
+} collection;
+
+enum { SMALL_GROWTH = 1 << 16, MAX_SHARE = 64 };
+
+/* Collections take at most a part in MAX_SHARE of the time, unless tensors have grown by half: so
+ * what nobody holds is soon freed in a small heap of Lua, and a large one costs no more. When
+ * garbage is freed changes no result. */
+static bool collection_is_due(int64_t now) {
+    const int64_t growth = now - collection.bytes;
+    if (growth <= SMALL_GROWTH || growth <= collection.bytes / 64) return false;
+    return growth > ((int64_t)64 << 20) + collection.bytes / 2 ||
+           attune_clock() - collection.end > MAX_SHARE * collection.seconds;
+}
 
 attune_tensor *push_tensor(lua_State *L) {
-    int64_t now = attune_memory().bytes;
-    if (now < bytes_after_collection) bytes_after_collection = now;
-    if (now - bytes_after_collection > ((int64_t)64 << 20) + bytes_after_collection / 2) {
+    const int64_t now = attune_memory().bytes;
+    if (now < collection.bytes) collection.bytes = now;
+    if (collection_is_due(now)) {
+        const double start = attune_clock();
         lua_gc(L, LUA_GCCOLLECT);
-        bytes_after_collection = attune_memory().bytes;
+        collection.end = attune_clock();
+        collection.seconds = collection.end - start;
+        collection.bytes = attune_memory().bytes;
     }
     return push_handle(L, &tensor_kind, 2); /* the user values: lua_autograd.c */
 }

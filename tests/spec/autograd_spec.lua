@@ -85,6 +85,24 @@ describe("the gradient of", function()
     return attune.linear_attention(q, k, v, {causal = true, projection = projection})
   end, {normal(1, 2, 3, 4), normal(1, 1, 3, 4), normal(1, 1, 3, 2)})
 
+  check("attune.rope", function(x)
+    return attune.rope(x, {base = 100, pairing = "interleaved", positions = {3, 1, 7}}),
+      attune.rope(x)
+  end, {normal(1, 2, 3, 4)})
+  check("merge", attune.merge,
+    {normal(1, 2, 3, 4), normal(1, 2, 3), normal(1, 2, 3, 4), normal(1, 2, 3)})
+  it("merge where neither part sees a key is zero", function()
+    local none = attune.full({1, 1, 1}, -math.huge)
+    local o1 = attune.zeros({1, 1, 1, 2}):requires_grad()
+    attune.merge(o1, none, attune.zeros {1, 1, 1, 2}, none):sum():backward()
+    assert.same({{{{0, 0}}}}, o1.grad:tolist())
+  end)
+  it("weights and features is none: an error says so", function()
+    local q = attune.ones({1, 1, 2, 4}):requires_grad()
+    fails("attention_weights: .*no_grad", function() attune.attention_weights(q, q) end)
+    attune.no_grad(attune.attention_weights, q, q)
+  end)
+
   it("a learned encoding's table", function()
     local pe = attune.position("learned", {d_model = 2, max_positions = 5, seed = 1})
     pe.table:requires_grad()
@@ -228,6 +246,17 @@ describe("gradcheck", function()
     assert.is_false(ok)
     assert.truthy(message:find("input 1, element [1]", 1, true), message)
     assert.is_true(math.abs(worst - 1) < 1e-6)
+  end)
+  it("tells what backward raised", function()
+    local op = require "attune.autograd".operation {
+      name = "odd", forward = function(x) return x * 1 end,
+      backward = function() return attune.ones {3} end,
+    }
+    local ok, message, worst = attune.gradcheck(op, {attune.ones {2}})
+    assert.is_false(ok)
+    assert.truthy(message:find("odd: expected backward to return a 2 f64 tensor", 1, true), message)
+    assert.same(math.huge, worst)
+    fails("on purpose", function() attune.gradcheck(function() error "on purpose" end, {}) end)
   end)
   it("fails where a gradient is NaN", function()
     local ok, _, worst = attune.gradcheck(function(x) return (x * 0):sqrt() end, {attune.ones {2}})
@@ -385,9 +414,80 @@ describe("profile", function()
       for _ = 1, 3 do attune.matmul(x, x):exp() end
     end)
     assert.same(3, p.operations.matmul.calls)
-    assert.same(6, p.calls)
+    assert.is_true(p.operations.unary.calls >= 3) -- finalizers of other tests may call, too
+    local calls = 0
+    for _, operation in pairs(p.operations) do calls = calls + operation.calls end
+    assert.same(calls, p.calls)
     assert.is_true(p.core > 0 and p.core <= p.wall)
-    assert.same(0, attune.profile(function() end).calls)
+    assert.is_nil(attune.profile(function() end).operations.matmul)
     fails("on purpose", function() attune.profile(function() error "on purpose" end) end)
+  end)
+end)
+
+describe("a training step", function()
+  -- A layer of each kind, large enough for several tasks per operation.
+  local function step()
+    local function normal32(seed_of, ...)
+      return attune.randn({...}, {seed = seed_of, std = 0.1}):requires_grad()
+    end
+    local table_of = normal32(1, 64, 96)
+    local scale, q, up, down = normal32(2, 96), normal32(3, 96, 96), normal32(4, 384, 96),
+      normal32(5, 96, 384)
+    local ids = attune.uniform({4, 256}, {low = 0, high = 63, seed = 6}):to "i64"
+    local x = layers.embedding(table_of, ids)
+    local h = layers.linear(x:rms_norm(scale), q):view(4, 256, 6, 16):transpose(2, 3)
+    local o = attune.attention(h, h, h, {causal = true}):transpose(2, 3):contiguous()
+    x = x + o:view(4, 256, 96)
+    x = x + layers.linear(layers.linear(x:layer_norm(scale), up):gelu(), down)
+    local loss = layers.cross_entropy(attune.matmul(x, table_of:transpose(1, 2)), ids)
+    local kept = attune.graph_bytes(loss)
+    loss:backward()
+    local list = {loss:item()}
+    for _, t in ipairs {table_of, scale, q, up, down} do list[#list + 1] = t.grad:tolist() end
+    return list, kept
+  end
+
+  it("has the same bits for any number of threads, and from run to run", function()
+    local before = attune.threads(1)
+    local alone = step()
+    attune.threads(2)
+    assert.same(alone, (step()))
+    attune.threads(3)
+    assert.same(alone, (step()))
+    attune.threads(before)
+  end)
+
+  it("leaves nothing behind: memory stays as it was", function()
+    local function bytes_after(steps)
+      for _ = 1, steps do step() end
+      collectgarbage()
+      collectgarbage()
+      return attune.memory().bytes
+    end
+    local before = bytes_after(1)
+    assert.same(before, bytes_after(5))
+  end)
+
+  it("needs little more than graph_bytes says", function()
+    collectgarbage()
+    collectgarbage()
+    local w = {}
+    for i = 1, 12 do w[i] = attune.randn({256, 256}, {seed = i, std = 0.1}):requires_grad() end
+    local x = attune.randn({4096, 256}, {seed = 99})
+    local before = attune.memory().bytes
+    attune.memory {reset_peak = true}
+    local h = x
+    for i = 1, 12 do
+      local product = layers.linear(h, w[i])
+      h = product:tanh()
+      product:close() -- else it waits for the collector
+    end
+    local loss = h:sum()
+    local kept = attune.graph_bytes(loss)
+    h = nil -- luacheck: ignore
+    loss:backward()
+    local of_gradients = 12 * 256 * 256 * 4
+    local above = attune.memory().peak - before - of_gradients
+    assert.is_true(above <= 1.1 * kept, ("%d above, %d kept"):format(above, kept))
   end)
 end)

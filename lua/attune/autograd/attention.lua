@@ -7,6 +7,7 @@ local graph = require "attune.autograd.graph"
 local answers = require "attune.util.options".answers
 local operation = graph.operation
 
+local tensor_methods = core._tensor_methods
 local attention = {}
 
 -- A copy of options that nothing can change until backward reads them: lists one and two levels
@@ -39,7 +40,10 @@ local exact = operation {
     local dq, dk, dv, found =
       core._attention_backward(d_o or core._full_like(o, 0), q, k, v, o, lse, options)
     local gradients = {}
-    for i, tensor in ipairs(node.tables) do gradients[i] = found[tensor] end
+    for i, tensor in ipairs(node.tables) do
+      local gradient = found[tensor] -- that of sinks has lse's dtype
+      gradients[i] = gradient and tensor_methods.to(gradient, tensor.dtype)
+    end
     return dq, dk, dv, nil, table.unpack(gradients, 1, #node.tables)
   end,
 }
@@ -115,8 +119,70 @@ function methods.embed(pe, x, positions)
 end
 
 --- Puts the recorded versions of the core's functions in their place.
+local rotate = methods.rotate
+local plain_rope = core.rope
+
+-- attune.rope makes its encoding anew for each call; a gradient needs it again.
+local function rope(x, options)
+  if not core._tracks(x) or type(options) == "table" and answers(options) then
+    return plain_rope(x, options)
+  end
+  local shape = x.shape
+  if #shape ~= 4 then return plain_rope(x, options) end
+  local given, positions = {head_dim = shape[4]}, nil
+  for name, value in next, options or {} do
+    if name == "positions" then positions = value else given[name] = value end
+  end
+  return rotate(core.position("rope", given), x, positions)
+end
+
+-- ---- merging -----------------------------------------------------------------------------------
+
+-- o = w1 o1 + w2 o2 with w = e^(lse_i - lse), so
+-- do1 = w1 do and dlse1 = w1 (do . (o1 - o) + dlse).
+local function merge_part(d_o, d_lse, o, lse, part, part_lse)
+  local weight = core.where(lse:eq(-math.huge), 0, (part_lse:to(lse.dtype) - lse):exp())
+  local shape = weight.shape
+  local wide = weight:view(shape[1], shape[2], shape[3], 1)
+  local dpart = d_o and d_o * wide:to(d_o.dtype)
+  local arrived = d_o and (d_o * (part - o)):sum(-1):to(lse.dtype)
+  if d_lse then arrived = arrived and arrived + d_lse or d_lse end
+  return dpart, (arrived * weight):to(part_lse.dtype)
+end
+
+local merge = operation {
+  name = "merge",
+  forward = core.merge,
+  outputs = 2,
+  results = 2,
+  keep = function(node, o, lse, o1, lse1, o2, lse2) node:save(o, lse, o1, lse1, o2, lse2) end,
+  backward = function(node, d_o, d_lse)
+    local o, lse, o1, lse1, o2, lse2 = node:saved()
+    local do1, dlse1 = merge_part(d_o, d_lse, o, lse, o1, lse1)
+    local do2, dlse2 = merge_part(d_o, d_lse, o, lse, o2, lse2)
+    return do1, dlse1, do2, dlse2
+  end,
+}
+
+-- ---- without gradients -------------------------------------------------------------------------
+
+-- A gradient would end here without a word, so it is an error.
+local function without_gradient(name, forward)
+  return function(...)
+    if core._tracks(...) then
+      core._raise(
+        name .. ": expected tensors without gradients, as it has none: call it in attune.no_grad"
+      )
+    end
+    return forward(...)
+  end
+end
+
 function attention.install()
-  core.linear_attention = linear
+  core.linear_attention, core.rope, core.merge = linear, rope, merge
+  for _, name in ipairs {"attention_weights", "favor_features"} do
+    core[name] = without_gradient(name, core[name])
+  end
 end
 
 return attention

@@ -56,7 +56,8 @@ local function value_of(fn, list)
   return sum
 end
 
--- What backward gives for each input, as lists of numbers.
+-- What backward gives for each input, as lists of numbers; or nil and the error that it raised: a
+-- gradient of a wrong shape is a mismatch, too.
 local function gradients_of(fn, list, checked)
   local arguments = {n = list.n, table.unpack(list, 1, list.n)}
   for _, i in ipairs(checked) do
@@ -67,7 +68,10 @@ local function gradients_of(fn, list, checked)
     local part = weighted(result, number)
     loss = loss and loss + part or part
   end
-  if core._node(loss) then methods.backward(loss) end
+  if core._node(loss) then
+    local ok, message = pcall(methods.backward, loss)
+    if not ok then return nil, tostring(message) end
+  end
   local gradients = {}
   for _, i in ipairs(checked) do
     local gradient = arguments[i].grad
@@ -107,7 +111,8 @@ return function(fn, inputs, given)
   local list, checked = copies(inputs)
   local before = core._recording(true)
   local _ <close> = setmetatable({}, {__close = function() core._recording(before) end})
-  local gradients = gradients_of(fn, list, checked)
+  local gradients, failure = gradients_of(fn, list, checked)
+  if not gradients then return false, failure, math.huge end
   core._recording(false)
   local worst, where = 0, "no float tensor among the inputs"
   for _, i in ipairs(checked) do

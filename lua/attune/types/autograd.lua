@@ -58,4 +58,19 @@ function attune.gradcheck(fn, inputs, options) end
 ---@return attune.Profile
 function attune.profile(fn) end
 
+--- `require "attune.autograd"`
+---@class attune.autograd
+---@field layers {linear: function, embedding: function, cross_entropy: function, swiglu: function}
+local autograd = {}
+
+--- Calls fn with the further arguments; the graph keeps only these, and backward calls fn again.
+---@param fn function
+---@return any ... what fn returns
+function autograd.checkpoint(fn, ...) end
+--- A function of tensors whose gradient is given: keep(node, result, ..) saves with node:save what
+--- backward(node, d) needs, which returns a gradient per argument.
+---@param given {name: string, forward: function, keep?: function, backward: function}
+---@return function
+function autograd.operation(given) end
+
 return attune
