@@ -467,16 +467,16 @@ static void summarized_softmax(at_step *s, const at_step_summaries *to) { softma
 static void columns(const at_step *s, float *const *sums) {
     const vf factor = vf_set1(s->factor);
     for (int r = 0; r < s->rows; r++) {
-        if (s->first[r] >= s->last[r] || s->max[r] == -INFINITY) continue;
-        const bool large = at_is_large(s->max[r], s->factor);
-        const vf max = vf_set1(large ? s->max[r] : 0.0f), by = vf_set1(s->sum[r]),
-                 origin = vf_set1(large ? 0.0f : -(s->max[r] * s->factor));
-        const float *x = s->scores + r * AT_SCORE_STRIDE;
         float *to = sums[r];
         if (s->sum[r] != s->sum[r]) { /* NaN reaches the visible columns, and no others */
             for (int j = s->first[r]; j < s->last[r]; j++) to[j] = s->sum[r];
             continue;
         }
+        if (s->first[r] >= s->last[r] || s->max[r] == -INFINITY) continue;
+        const bool large = at_is_large(s->max[r], s->factor);
+        const vf max = vf_set1(large ? s->max[r] : 0.0f), by = vf_set1(s->sum[r]),
+                 origin = vf_set1(large ? 0.0f : -(s->max[r] * s->factor));
+        const float *x = s->scores + r * AT_SCORE_STRIDE;
         hide_edges(s, r);
         for (int j = left_of_row(s, r), right = right_of_row(s, r); j < right; j += AT_LANES) {
             const vf score = vf_sub(vf_load(x + j), max);

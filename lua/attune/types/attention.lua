@@ -19,6 +19,18 @@
 ---@field positions? integer[]|integer[][]|attune.Tensor with rotate: positions of the keys, [keys]
 --- or [batch, keys]; the queries have the last ones; 0, 1, .. by default
 ---@field engine? "reference"|"blis"|"tiled"|"decode" this engine runs, or it is an error
+---@field summaries? attune.SummaryName[] what the third result tells about the weights; any engine
+--- but blis
+
+---@alias attune.SummaryName "entropy"|"distance"|"sinks"|"columns"
+
+--- Of the weights that attention_weights gives: where a sink takes part they sum to less than 1. A
+--- row without visible keys has zeros. f32, or f64 for f64. Only what was asked for is there.
+---@class attune.Summaries
+---@field entropy? attune.Tensor [batch, heads, queries] in nats
+---@field distance? attune.Tensor [batch, heads, queries] the mean of |i - j| under the weights
+---@field sinks? attune.Tensor [batch, heads, queries] the weight on the first 4 keys of the batch row
+---@field columns? attune.Tensor [batch, heads, keys] the sum over queries of the weight on each key
 
 ---@class attune.AttendOptions
 ---@field window? integer|integer[] not more than the cache's own
@@ -29,6 +41,7 @@
 ---@field mask? attune.MaskFunction|attune.Program restricts the visible pairs further
 ---@field rotate? attune.Position rotates q by the queries' positions while it is read
 ---@field engine? "tiled"|"decode"
+---@field summaries? attune.SummaryName[]
 
 ---@class attune.Packed
 ---@field ids attune.Tensor [rows, capacity] i64
@@ -49,6 +62,7 @@ local attune = {}
 --- visible keys
 ---@return attune.Tensor lse [batch, heads, queries] log of the denominator; -inf for a row without
 --- visible keys
+---@return attune.Summaries? summaries with the option of that name
 function attune.attention(q, k, v, options) end
 --- Gradients for d_o, from o and lse that attention returned with the same options. Dao et al. 2022
 --- (arXiv 2205.14135), algorithm 4.

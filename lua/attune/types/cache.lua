@@ -27,6 +27,7 @@ function Cache:append(k, v, options) end
 ---@param options? attune.AttendOptions
 ---@return attune.Tensor o
 ---@return attune.Tensor lse
+---@return attune.Summaries? summaries keys of columns count from the first token ever appended
 function Cache:attend(q, options) end
 ---@param n integer tokens to keep
 ---@return attune.Cache self
