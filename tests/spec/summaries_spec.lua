@@ -238,3 +238,24 @@ describe("summaries of a cache", function()
     end
   end)
 end)
+
+describe("summaries of a model", function()
+  it("come from forward, one table per block, and leave the logits", function()
+    local m = assert(require "attune.model".load "tests/golden/models/gpt_oss")
+    local ids = {{5, 6, 7, 8, 9, 10, 11, 12}}
+    local logits, blocks = m:forward(ids, {summaries = all})
+    assert.same(m:forward(ids):tolist(), logits:tolist())
+    assert.is_true(#blocks > 0)
+    for _, summaries in ipairs(blocks) do
+      local shape = summaries.columns.shape
+      assert.same({1, 8}, {shape[1], shape[3]})
+      assert.same(shape, summaries.entropy.shape)
+      -- The first token has one key.
+      assert.same(0, summaries.distance:slice(3, 1, 1):max():item())
+    end
+    m = assert(require "attune.model".load "tests/golden/models/llama_tied")
+    local columns = select(2, m:forward(ids, {summaries = {"columns"}}))[1].columns
+    assert.truthy(math.abs(columns:sum(3):max():item() - 8) < 1e-5)
+    fails("unknown option", function() m:forward(ids, {summary = all}) end)
+  end)
+end)

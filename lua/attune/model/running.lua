@@ -63,21 +63,31 @@ end
 --- nothing. A model with an encoder (T5) takes its ids and gives the logits of decoder_ids, by
 --- default of the one that starts a text.
 ---@param ids integer[][] from 0
----@param given? {decoder_ids?: integer[][]}
----@return attune.Tensor [batch, tokens, vocab]
+---@param given? {decoder_ids?: integer[][], summaries?: attune.SummaryName[]} summaries: where
+---  attention looks, see attune.attention; of a model without encoder
+---@return attune.Tensor logits [batch, tokens, vocab]
+---@return attune.Summaries[]? summaries of each block, with the option of that name. In columns the
+---  tokens after the end of a shorter row count too
 function running:forward(ids, given)
-  local o = options.read(given, {"decoder_ids"}, 2)
+  local o = options.read(given, {"decoder_ids", "summaries"}, 2)
   local rows = checked.rows(self, ids, "ids", 2)
-  if self.network.encoder then return forward_both(self, rows, o.decoder_ids) end
+  if self.network.encoder then
+    if o.summaries ~= nil then error("summaries: expected nil for a model with an encoder", 2) end
+    return forward_both(self, rows, o.decoder_ids)
+  end
   if o.decoder_ids ~= nil then error("decoder_ids: expected nil for a model without encoder", 2) end
   local tokens = padded(rows)
   local first = {}
   for b = 1, #rows do first[b] = 0 end
   local at = self.network.switches_at
+  local summaries_of = o.summaries ~= nil and {} or nil
   local x = self.network:run(rows, {
     batch = #rows, tokens = tokens, first = first, long = at ~= nil and tokens > at,
+    summaries = o.summaries, summaries_of = summaries_of,
   })
-  return self.network:logits(x):view(#rows, tokens, self.vocab)
+  local logits = self.network:logits(x):view(#rows, tokens, self.vocab)
+  if summaries_of then return logits, summaries_of end
+  return logits
 end
 
 --- A session: caches to which tokens are appended. encoder_ids: what the encoder of T5 reads; the

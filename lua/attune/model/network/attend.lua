@@ -198,10 +198,12 @@ local function without_cache(a, q, k, v, call, i)
     call.kept[i] = {k, v}
   end
   local o = a.options
-  return attune.attention(q, k, v, {
+  local y, _, summaries = attune.attention(q, k, v, {
     causal = o.causal, window = a.window, scale = o.scale, softcap = o.softcap, score = o.score,
-    sinks = o.sinks, rotate = call.long and a.rope_long or a.rope,
+    sinks = o.sinks, rotate = call.long and a.rope_long or a.rope, summaries = call.summaries,
   })
+  if summaries then call.summaries_of[i] = summaries end
+  return y
 end
 
 --- x [tokens of all rows, width] -> the same.

@@ -162,7 +162,8 @@ end
 ---@param ids integer[][] rows of one length
 ---@param call table {batch, tokens, first = {positions of the first tokens}, caches = {..} or nil,
 ---  counts = how many tokens of each row are its own, long = whether the text is longer than the
----  trained length, memory = keys and values of an encoder}
+---  trained length, memory = keys and values of an encoder, summaries = what attention should tell,
+---  summaries_of = filled with it per block}
 function decoder:run(ids, call)
   local x = embed(self, ids, call.first)
   call.inputs = self.layer_inputs and inputs_of_layers(self, ids, x)

@@ -1,0 +1,127 @@
+--- Where do attention heads look: near or far, at few keys or at many, at the first tokens?
+--
+-- attune.attention tells this beside its result, without the matrix of weights (option
+-- `summaries`). Per query it gives the entropy of the weights, the mean distance to the keys and the
+-- weight on the first 4 keys, and per key the weight that it receives from all queries.
+--
+-- By default queries and keys are random, so that causal order and the encoding alone decide. With
+-- the environment variable ATTUNE_MODEL, a Hugging Face folder or a GGUF file, a model reads the
+-- file that ATTUNE_TEXT names (default: this script), and its layers are compared:
+--
+--     ATTUNE_MODEL=smollm2.gguf attune run experiments/where_heads_look.lua --out results/smollm2
+--
+-- For an experiment of your own add an encoding to `encodings`.
+local attune = require "attune"
+
+local path, text = os.getenv "ATTUNE_MODEL", os.getenv "ATTUNE_TEXT"
+local summaries = {"entropy", "distance", "sinks", "columns"}
+local heads, head_dim = 8, 64
+
+local encodings = {
+  none = {},
+  rope = {head_dim = head_dim},
+  alibi = {heads = heads},
+  t5 = {heads = heads, seed = 4},
+}
+
+-- The mean over heads at one position, as a query or as a key; t [1, heads, positions].
+local function at(t, position) return t:slice(3, position, position):mean():item() end
+
+local function of_encoding(p)
+  local pe = attune.position(p.encoding, encodings[p.encoding])
+  local function random(seed) return attune.randn({1, heads, p.tokens, head_dim}, {seed = seed}) end
+  local _, _, s = attune.attention(random(1), random(2), random(3), {
+    causal = true, rotate = pe, score = pe.score, summaries = summaries,
+  })
+  return {
+    distance = at(s.distance, p.position), keys = at(s.entropy:exp(), p.position),
+    first = at(s.sinks, p.position), received = at(s.columns, p.position),
+  }
+end
+
+-- The tokens of the text, at most so many.
+local function ids_of(model, tokens)
+  local name = text or debug.getinfo(1, "S").source:sub(2)
+  assert(model.tokenizer, "the model's folder has no tokenizer.json")
+  local file = assert(io.open(name))
+  local content = file:read "a"
+  file:close()
+  return table.move(model.tokenizer:encode(content), 1, tokens, 1, {})
+end
+
+-- A number per head: the mean over the queries; of the columns the largest, per query.
+local function of_layer(p)
+  local m = assert(require "attune.model".load(path))
+  local ids = ids_of(m, p.tokens)
+  local _, blocks = m:forward({ids}, {summaries = summaries})
+  local s = blocks[p.layer]
+  local function mean(t) return t:mean(3):tolist()[1] end
+  return {
+    distance = mean(s.distance), keys = mean(s.entropy:exp()), first = mean(s.sinks),
+    received = (s.columns:max(3) / #ids):tolist()[1],
+  }
+end
+
+local function layers()
+  local m = assert(require "attune.model".load(path))
+  local list = {}
+  for i = 1, #m.network.blocks do list[i] = i end
+  return list
+end
+
+local x = path and "layer" or "position"
+
+local function plot(y, title, caption)
+  return {kind = "line", name = y, title = title, x = x, y = y, by = not path and "encoding" or nil,
+    log = not path and "xy" or nil, caption = caption}
+end
+
+local function value(r, metric, encoding, position)
+  return r:where {encoding = encoding, position = position}:values(metric)[1]
+end
+
+local claims = {
+  {"Without an encoding the last query looks half the context back", function(r)
+    local distance = value(r, "distance", "none", 4096)
+    return math.abs(distance / 2047.5 - 1) < 0.1, ("%.0f tokens"):format(distance)
+  end},
+  {"ALiBi looks less than a tenth as far back", function(r)
+    local alibi, none = value(r, "distance", "alibi", 4096), value(r, "distance", "none", 4096)
+    return alibi < none / 10, ("%.0f and %.0f tokens"):format(alibi, none)
+  end, source = "Press 2022"},
+  {"Causal order alone gives early keys more weight: key 16 receives over three times what "
+    .. "key 1024 receives", function(r)
+    local early, late = value(r, "received", "none", 16), value(r, "received", "none", 1024)
+    return early > 3 * late, ("%.2f and %.2f"):format(early, late)
+  end},
+}
+
+return require "attune.experiment" {
+  name = "where_heads_look",
+  about = "Where do attention heads look, by position and encoding, or in a model by layer?",
+  fixed = {tokens = path and 512 or 4096},
+  grid = path and {layer = layers()} or {
+    encoding = {"none", "rope", "alibi", "t5"},
+    position = {4, 16, 64, 256, 1024, 4096},
+  },
+  order = path and {"layer"} or {"encoding", "position"},
+  timing = false,
+  rounds = 1,
+  metrics = {
+    distance = {unit = "tokens", about = "mean distance of a query from its keys, by weight"},
+    keys = {about = "exp(entropy): the keys of a uniform distribution of the same entropy"},
+    first = {about = "weight on the first 4 keys"},
+    received = {about = "weight that a key receives from all queries; of a layer: the most that "
+      .. "one key receives, divided by the queries"},
+  },
+  trial = path and of_layer or of_encoding,
+  plots = {
+    plot("distance", "How far back heads look, in tokens",
+      "Means over the heads. ALiBi's biases fall with the distance, at 8 rates."),
+    plot("keys", "How many keys heads look at", "exp(entropy) of the weights."),
+    plot("first", "Weight on the first 4 keys"),
+    plot("received", "Weight that a key receives",
+      "Early keys are visible to more queries, and to queries that see few other keys."),
+  },
+  claims = not path and claims or nil,
+}
