@@ -1,8 +1,8 @@
 --- Where do attention heads look: near or far, at few keys or at many, at the first tokens?
 --
 -- attune.attention tells this beside its result, without the matrix of weights (option
--- `summaries`). Per query it gives the entropy of the weights, the mean distance to the keys and the
--- weight on the first 4 keys, and per key the weight that it receives from all queries.
+-- `summaries`). Per query it gives the entropy of the weights, the mean distance to the keys and
+-- the weight on the first 4 keys, and per key the weight that it receives from all queries.
 --
 -- By default queries and keys are random, so that causal order and the encoding alone decide. With
 -- the environment variable ATTUNE_MODEL, a Hugging Face folder or a GGUF file, a model reads the
