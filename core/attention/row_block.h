@@ -71,7 +71,7 @@ typedef struct at_row_scratch {
     float *query;         /* [tile_rows] the tokens of the queries of a step, for summaries */
     float *block_columns; /* [column_heads][AT_SCORE_STRIDE] column sums of one key block */
     float **row_columns;  /* [tile_rows] the sums of each row's head in block_columns */
-    double *columns;      /* [column_heads][AT_COLUMN_TOKENS] column sums over the row blocks */
+    float *columns;       /* [column_heads][AT_COLUMN_TOKENS] column sums over the row blocks */
     int64_t packed[4];    /* the rows that q holds: b, h, begin, count */
     void *modifier;       /* [modifier_bytes] */
     at_keys kept;         /* lazily packed tiles: tile t of a kv head is in slot t % kept_tiles */

@@ -284,9 +284,9 @@ static void store_columns(const at_schedule *s, int64_t head, int64_t from, int6
     const int64_t G = s->query->G;
     const attune_tensor *t = &s->results.summaries->out->columns;
     for (int64_t g = 0; g < G; g++) {
-        float *column = (float *)t->data + (head * G + g) * t->shape[2];
-        for (int64_t j = from; j < to; j++)
-            column[j] = (float)scratch->columns[g * AT_COLUMN_TOKENS + j - from];
+        memcpy((float *)t->data + (head * G + g) * t->shape[2] + from,
+               scratch->columns + g * AT_COLUMN_TOKENS,
+               (size_t)(to - from) * sizeof *scratch->columns);
     }
 }
 
