@@ -46,14 +46,16 @@ local function prefill(name, p)
       causal = true,
       engine = p.engine or "tiled",
       rotate = p.rotate and attune.position("rope", {head_dim = p.dim}),
+      summaries = p.summaries,
     }
     local all = attune.threads()
     return {run = function()
       if p.threads then attune.threads(p.threads) end
-      local o, lse = attune.attention(q, k, v, options)
+      local o, lse, summaries = attune.attention(q, k, v, options)
       if p.threads then attune.threads(all) end
       o:close()
       lse:close()
+      for _, summary in pairs(summaries or {}) do summary:close() end
     end, flops = 2 * p.heads * p.tokens ^ 2 * p.dim, bytes = 2 * (p.heads + p.kv_heads) * p.tokens
       * p.dim * bytes_of[p.dtype or "f32"]}
   end}
@@ -138,6 +140,17 @@ figure {
   of = "prefill-f32-128",
   at_least = 0.97,
 }
+for name, p in pairs {
+  rows = {{"entropy", "distance", "sinks"}, 1 / 1.15},
+  columns = {{"columns"}, 1 / 1.7},
+} do
+  local case_name = "prefill-f32-64-" .. name
+  prefill(case_name, {heads = 8, kv_heads = 8, tokens = 4096, dim = 64, summaries = p[1]})
+  figure {
+    "prefill, f32, D 64: with the summaries " .. table.concat(p[1], ", ") .. ", against without",
+    case = case_name, of = "prefill-f32-64", at_least = p[2],
+  }
+end
 
 -- ---- decode -------------------------------------------------------------------------------------
 
