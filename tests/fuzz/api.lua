@@ -253,6 +253,9 @@ local function options(n, for_cache)
   if chance(3) then o.mask = one(masks) end
   if chance(3) then o.rotate = position(n, one {"rope", "xpos", "none"}) end
   if chance(5) then o.engine = one {"reference", "blis", "tiled", "decode"} end
+  if chance(5) then
+    o.summaries = {one {"entropy", "distance", "sinks"}, chance(2) and "columns" or nil}
+  end
   if for_cache then return chance(5) and nil or o end
   if chance(2) then o.causal = chance(2) end
   if chance(4) then o.lengths = documents(n.sk) end
