@@ -181,7 +181,7 @@ local function valid()
     },
     plots = json.list {
       {kind = "line", x = "n", y = "time", by = "kind", log = "xy", name = "cost", title = "Cost"},
-      {kind = "bars", x = "kind", y = "bytes", facet = "n", caption = "Bytes"},
+      {kind = "bars", x = "kind", y = "bytes", where = {n = 1}, caption = "Bytes"},
       {kind = "heat", x = "n", y = "kind", value = "time"},
       {kind = "scatter", x = "bytes", y = "time", by = "kind", label = "n", base = 2, log = "x"},
       {kind = "pareto", x = "bytes", y = "time", by = "kind", facet = "n"},

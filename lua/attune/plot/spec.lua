@@ -46,6 +46,21 @@ local needed = {
   peak = "operations per second, or a metric that holds them",
   bandwidth = "bytes per second, or a metric that holds them",
 }
+
+-- Fields that only some kinds have. A field that would be ignored is a mistake.
+local of_kinds = {
+  facet = {"line", "scatter", "roofline", "pareto", "ecdf", "box"},
+  label = {"line", "scatter", "roofline", "pareto"},
+  lines = {"line", "scatter", "roofline", "pareto", "ecdf", "box"},
+  along = {"line"},
+  band = {"line"},
+  stacked = {"bars"},
+  parts = {"bars"},
+  peak = {"roofline"},
+  bandwidth = {"roofline"},
+  across = {"pixels"},
+  down = {"pixels"},
+}
 local max_name_length = 100
 local logs = {x = true, y = true, xy = true}
 
@@ -73,6 +88,15 @@ local function check_lines(list, fail)
     if text and type(text) ~= "string" then
       fail("lines[%d].text: expected a string, got a %s", i, type(text))
     end
+  end
+end
+
+local function check_kinds(plot, kind, fail)
+  for field, list in pairs(of_kinds) do
+    local fits = plot[field] == nil
+    for _, name in ipairs(list) do fits = fits or name == kind end
+    local kinds_text = table.concat(list, ", ")
+    if not fits then fail("%s: expected kind %s, got '%s'", field, kinds_text, kind) end
   end
 end
 
@@ -123,6 +147,7 @@ return function(plot, i)
   local kind = tostring(plot.kind)
   local needs = kinds[kind]
   if not needs then fail("unknown kind '%s': %s", kind, suggest(kind, keys(kinds))) end
+  check_kinds(plot, kind, fail)
   for _, choice in ipairs(needs) do
     local found
     for _, name in ipairs(choice) do found = found or plot[name] ~= nil end
