@@ -22,6 +22,7 @@ function running.__index(self, key)
   return running[key]
 end
 
+--- A loaded model from its network, its configuration and its tokenizer.
 function running.new(parts)
   local d = parts.description
   return setmetatable({

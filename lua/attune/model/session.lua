@@ -132,7 +132,7 @@ function session:append(ids)
   return all
 end
 
--- The logits [1, vocab] of the last of the ids, without those of the others.
+--- The logits [1, vocab] of the last of the ids, without those of the others.
 function session:last(ids)
   local network, last = self.model.network, nil
   run(self, {ids}, function(x, n) last = x:slice(1, n, n):contiguous() end)

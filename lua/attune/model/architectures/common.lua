@@ -82,10 +82,12 @@ function common.plain_mlp(c, activation, up, down, bias, transposed)
   }
 end
 
+--- The description of an RMSNorm over n numbers; plus_one: the weight is stored minus 1.
 function common.rms(name, n, eps, plus_one)
   return {kind = "rms", name = name, n = n, eps = eps, plus_one = plus_one}
 end
 
+--- The description of a LayerNorm over n numbers; bias: false where the file has none.
 function common.layer_norm(name, n, eps, bias)
   return {kind = "layer", name = name, n = n, eps = eps, bias = bias ~= false}
 end

@@ -28,6 +28,7 @@ end
 --- The same from a matrix [outputs, inputs] of core._weight or weights:matrix.
 function layers.linear_of(matrix, bias) return {matrix = matrix, bias = bias} end
 
+--- x [tokens, inputs] times the matrix, plus the bias where there is one.
 function layers.apply(linear, x)
   return linear.matrix:apply(x, linear.bias)
 end
@@ -48,6 +49,7 @@ function layers.norm(w, spec)
   }
 end
 
+--- x normalised over its last axis.
 function layers.normalise(norm, x)
   local y
   if norm.centred then
@@ -80,6 +82,7 @@ function layers.activation(name)
   return name
 end
 
+--- x under the activation of that name.
 function layers.activate(name, x) return activations[name](x) end
 
 local function clamp(x, low, high)
@@ -107,6 +110,7 @@ function layers.mlp(w, spec)
   return mlp
 end
 
+--- x [tokens, d_model] through the feed-forward layer.
 function layers.run_mlp(mlp, x)
   local h
   if mlp.gate_up then

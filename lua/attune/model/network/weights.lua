@@ -49,7 +49,7 @@ function weights:get(name, shape)
   return t
 end
 
--- Raises unless there is a tensor of that whole name and shape; remembers it.
+--- Raises unless there is a tensor of that whole name and shape; remembers it.
 function weights:check(name, shape)
   local info = self.file:info(name)
   if not info then error(("expected a tensor '%s', got none"):format(name), 0) end
