@@ -71,6 +71,32 @@ describe("a configuration", function()
     local both = logits_after("gpt2", function(c) c.hidden_size = c.n_embd end)
     assert.same(0, golden.difference(both, logits_after("gpt2", function() end)))
   end)
+  it("scales RoPE in every way, and yarn by mscale only beside mscale_all_dim", function()
+    local plain = logits_after("llama_yarn", function() end)
+    local same = logits_after("llama_yarn", function(c) c.rope_scaling.mscale = 2 end)
+    assert.same(0, golden.difference(plain, same))
+    local both = logits_after("llama_yarn", function(c)
+      c.rope_scaling.mscale, c.rope_scaling.mscale_all_dim = 2, 0.5
+    end)
+    assert.truthy(golden.difference(plain, both) > 1e-4)
+    local pairs_of = {1, 2, 3, 4}
+    for _, scaling in ipairs {
+      {rope_type = "linear", factor = 4}, {type = "dynamic", factor = 4},
+      {
+        rope_type = "llama3", factor = 8, low_freq_factor = 1, high_freq_factor = 4,
+        original_max_position_embeddings = 16,
+      },
+      {
+        type = "su", short_factor = pairs_of, long_factor = pairs_of, factor = 4,
+        original_max_position_embeddings = 16,
+      },
+    } do
+      local logits = logits_after("llama_yarn", function(c)
+        c.rope_scaling, c.max_position_embeddings = scaling, 4
+      end)
+      assert.truthy(golden.difference(plain, logits) > 1e-4, scaling.rope_type or scaling.type)
+    end
+  end)
   it("that says one thing twice and differently is refused", function()
     refused("gpt2", function(c) c.hidden_size = 33 end,
       "'n_embd' is 32; expected one value")
@@ -87,6 +113,9 @@ describe("a configuration", function()
     refused("llama_tied", function(c) c.rope_parameters.rope_type = "odd" end, "got 'odd'")
     refused("llama_tied", function(c) c.num_key_value_heads = 3 end, "kv heads that divide 4 heads")
     refused("llama_tied", function(c) c.hidden_act = "mish" end, "got 'mish'")
+    refused("mpt", function(c) c.attn_config.rope = true end, "unknown field 'rope' of attn_config")
+    refused("llama_yarn", function(c) c.rope_scaling.beta = 2 end,
+      "unknown field 'beta' of rope_scaling of type 'yarn'")
   end)
 end)
 
@@ -183,6 +212,12 @@ describe("a model", function()
     assert.is_false(ok)
     assert.truthy(message:find("at most 1 more tokens in a context of 8, got 2", 1, true), message)
     assert.has_error(function() s:truncate(8) end)
+    local mixed, prompt = assert(model.load(source .. "gemma3")):session {context = 200}, {}
+    for i = 1, 150 do prompt[i] = i % 96 end
+    mixed:append(prompt)
+    assert.has_error(function() mixed:truncate(20) end)
+    assert.same(150, mixed.length)
+    assert.same({1, 1, 96}, mixed:append({5}).shape)
     assert.has_error(function() m:session {batch = 2}:append {ids} end)
     assert.has_error(function() m:session {contxt = 2} end)
   end)

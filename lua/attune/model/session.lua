@@ -145,7 +145,13 @@ function session:truncate(n)
   if math.type(n) ~= "integer" or n < 0 or n > self.length then
     error(("n: expected from 0 to %d tokens, got %s"):format(self.length, options.describe(n)), 2)
   end
-  for _, cache in pairs(self.caches) do cache:truncate(n) end
+  -- A ring may refuse, and then nothing has changed.
+  for _, cache in pairs(self.caches) do
+    if cache.window then cache:truncate(n) end
+  end
+  for _, cache in pairs(self.caches) do
+    if not cache.window then cache:truncate(n) end
+  end
   for b, row in ipairs(self.rows or {}) do self.rows[b] = table.move(row, 1, n, 1, {}) end
   self.length = n
 end

@@ -6,8 +6,19 @@ local function refuse(condition, message)
   if condition then error("config.json: " .. message, 0) end
 end
 
+-- The fields of attn_config; `false` has no effect at inference.
+local attn_fields = {
+  alibi = true, alibi_bias_max = true, attn_type = true, clip_qkv = true, prefix_lm = true,
+  qk_ln = true, softmax_scale = true, attn_impl = false, attn_pdrop = false,
+  attn_uses_sequence_id = false, model_type = false,
+}
+
 local function mpt(c)
   local a = c.attn_config
+  for name, value in pairs(a) do
+    refuse(attn_fields[name] == nil and value ~= false and value ~= 0 and value ~= "",
+      ("unknown field '%s' of attn_config"):format(tostring(name)))
+  end
   local n, heads = c.hidden_size, c.num_attention_heads
   local d = common.head_dim {hidden_size = n, num_attention_heads = heads}
   refuse(not c.no_bias, "no_bias: expected true, got false")

@@ -125,12 +125,14 @@ local scalings = {
     original = c.max_position_embeddings or original
     return {type = "dynamic", factor = number(set, "factor"), original = original}
   end,
+  -- transformers looks at mscale and mscale_all_dim only where both are given and not 0.
   yarn = function(set, original)
+    local both = set.mscale and set.mscale_all_dim and set.mscale ~= 0 and set.mscale_all_dim ~= 0
     return {
       type = "yarn", factor = number(set, "factor"), original = original,
       beta_fast = set.beta_fast, beta_slow = set.beta_slow,
-      attention_factor = set.attention_factor, mscale = set.mscale,
-      mscale_all_dim = set.mscale_all_dim, truncate = set.truncate,
+      attention_factor = set.attention_factor, mscale = both and set.mscale or nil,
+      mscale_all_dim = both and set.mscale_all_dim or nil, truncate = set.truncate,
     }
   end,
   longrope = function(set, original, c)
