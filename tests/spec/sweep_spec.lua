@@ -1,6 +1,7 @@
 -- Declarations of sweeps: lists, zips, samples, seeds, tables as values; other values for a run.
 local assignments = require "attune.cli.assignments"
 local axes = require "attune.experiment.axes"
+local condition = require "attune.experiment.condition"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
@@ -178,7 +179,7 @@ describe("--set", function()
       ["a=b"] = "a: expected numbers, as in the script, got b",
       ["on=1"] = "on: expected true or false, as in the script, got 1",
       ["r=x"] = "r: expected numbers", ["a="] = "a: expected a value, got none",
-      ["a"] = "expected name=value, got 'a'",
+      ["a=1,,"] = "a: expected a value, got none", ["a"] = "expected name=value, got 'a'",
       ["s='x"] = "expected ' at the end of a text",
       ["s='x'y"] = "s: expected a comma after a text",
       ["a={1}"] = "a: expected a number, true, false or a text, got {1}",
@@ -187,6 +188,29 @@ describe("--set", function()
       local value, why = set({text}, e)
       assert.is_nil(value, text)
       assert.truthy(why:find("--set: " .. pattern, 1, true), why)
+    end
+  end)
+  it("and conditions give values or one message for any text", function()
+    local pieces = {
+      "a", "b", "s", "`", "'", '"', "==", "<", "and", "or", "not", "(", ")", "-", "/", "//", "%",
+      "^", "1", "1e3", "0x", ".5", "nil", "true", "\\", "\n", "\27", "{",
+      "[[", ",", ",,", "=", "a=",
+      "b=", "\0", "é", "\xff", "..", "1e999", " ", "seconds.lo",
+    }
+    local state = test_seed
+    local function random(n)
+      state = state * 6364136223846793005 + 1442695040888963407
+      return (state >> 33) % n + 1
+    end
+    for _ = 1, 20000 do
+      local parts = {}
+      for i = 1, random(12) do parts[i] = pieces[random(#pieces)] end
+      local text = table.concat(parts, random(2) == 1 and " " or "")
+      local value, why = set({text}, e)
+      assert.truthy(value or why:find "^%-%-set: ", text)
+      local ok, holds = pcall(condition.compile, text, {"a", "b", "s", "seconds.lo"})
+      if ok then ok, holds = pcall(holds, {a = 1, b = "x", s = 2.5}) end
+      assert.truthy(ok or holds:find "^%-%-only: ", text)
     end
   end)
   it("keeps those points of a list or a zip that have the value, and ends sampling", function()

@@ -44,7 +44,8 @@ local function value_at(source, at, name, only_texts)
     end
     return value, after
   end
-  local word, after = source:match("^([^,]-)%s*()%f[,\0]", at)
+  local word, after = source:match("^([^,]*)()", at)
+  word = word:match "^(.-)%s*$"
   if word == "" then fail("%s: expected a value, got none", name) end
   if word:find "^{" or word:find "^%[%[" or word == "nil" then
     fail("%s: expected a number, true, false or a text, got %s", name, text.printable(word))
