@@ -178,6 +178,8 @@ local function without_gradient(name, forward)
   end
 end
 
+--- Puts the recording forms of rope, merge and linear attention in place of the core's, and forms
+--- that refuse tensors with gradients in place of the functions that have none.
 function attention.install()
   core.linear_attention, core.rope, core.merge = linear, rope, merge
   for _, name in ipairs {"attention_weights", "favor_features"} do

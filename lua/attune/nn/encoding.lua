@@ -9,6 +9,7 @@ local scores = require "attune.program.scores"
 --- The encodings of one model. Its tensors are position.weight (learned) and position.table (t5).
 local Encodings = class "Encodings"
 
+--- prefix begins the names of the tensors; seed and dtype are those of the model.
 function Encodings:init(prefix, seed, dtype)
   self._made, self._prefix, self._seed, self._dtype = {}, prefix, seed, dtype
 end
