@@ -52,7 +52,7 @@ static bool is_f32(double x) { return isnan(x) || (double)(float)x == x; }
 /* The type that holds all of n values of one kind. */
 static attune_status type_of(const char *key, const attune_value *v, int64_t n,
                              enum at_gguf_type *out) {
-    int64_t min = v->integer, max = v->integer;
+    int64_t min = INT64_MAX, max = INT64_MIN;
     bool all_f32 = true;
     for (int64_t i = 0; i < n; i++) {
         if (v[i].kind != v->kind)

@@ -35,7 +35,7 @@ struct attune_position {
     attune_pairing pairing;
     double base, factor;
     double factor_long; /* the factor that goes with inv_freq_long */
-    double *inv_freq; /* [dims / 2]; NULL: the encoding does not rotate */
+    double *inv_freq;   /* [dims / 2]; NULL: the encoding does not rotate */
     /* Calls longer than `longest` (0: no call) use other frequencies: inv_freq_long [dims / 2], or
      * if that is NULL, those that long_frequencies computes for the length. */
     int64_t longest;

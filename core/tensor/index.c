@@ -25,12 +25,10 @@ static attune_status check_part(const attune_tensor *first, const attune_tensor 
     for (int i = 0; i < first->rank && same; i++)
         same = i == free_axis || t->shape[i] == first->shape[i];
     if (!same)
-        return at_fail(ATTUNE_ESHAPE,
-                       "tensors: expected shapes like the first, %s%s, got %s at "
-                       AT_INDEX,
-                       at_shape_text(first->rank, first->shape),
-                       free_axis >= 0 ? ", but for the axis" : "", at_shape_text(t->rank, t->shape),
-                       (long long)number);
+        return at_fail(
+            ATTUNE_ESHAPE, "tensors: expected shapes like the first, %s%s, got %s at " AT_INDEX,
+            at_shape_text(first->rank, first->shape), free_axis >= 0 ? ", but for the axis" : "",
+            at_shape_text(t->rank, t->shape), (long long)number);
     if (t->dtype != first->dtype)
         return at_fail(ATTUNE_EDTYPE, "tensors: expected %s, as the first is, got %s at " AT_INDEX,
                        attune_dtype_name(first->dtype), attune_dtype_name(t->dtype),

@@ -3,9 +3,9 @@
     python3 -m venv venv; venv/bin/pip install torch numpy; venv/bin/python make.py FOLDER
 
 Each file is a safetensors file with the initial parameters ("before.NAME"), the parameters after
-three steps ("after.NAME"), ids, targets, weights, and the losses and gradient norms of the steps. The
-models are written here from the papers, without attune. Float64 throughout, so that attune's f64
-steps must agree to rounding. AdamW and clip_grad_norm_ are PyTorch's own. The metadata has the
+three steps ("after.NAME"), ids, targets, weights, and the losses and gradient norms of the steps.
+The models are written here from the papers, without attune. Float64 throughout, so that attune's
+f64 steps must agree to rounding. AdamW and clip_grad_norm_ are PyTorch's own. The metadata has the
 options of the model and of the optimiser as JSON.
 """
 
@@ -140,7 +140,8 @@ def write(path, tensors, metadata):
         a = t.detach().numpy()
         kind = {"float64": "F64", "int64": "I64"}[str(a.dtype)]
         raw = numpy.ascontiguousarray(a).tobytes()
-        header[name] = dict(dtype=kind, shape=list(a.shape), data_offsets=[len(data), len(data) + len(raw)])
+        header[name] = dict(
+            dtype=kind, shape=list(a.shape), data_offsets=[len(data), len(data) + len(raw)])
         data += raw
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
