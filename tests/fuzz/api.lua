@@ -561,6 +561,7 @@ local function is_refusal(message)
   return text:find "^[%a_][%w_ .%-]*: " or text:find "^unknown [%a ]+ '"
     or text:find "bad argument #%d" or text:find "not enough memory"
     or text:find "^interrupted!" or text:find "mischief" or text:find "^a traced value was kept"
+    or text:find "^attempt to yield " -- by a function that profile or no_grad called
 end
 
 local findings, refused, done = 0, 0, 0
