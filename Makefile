@@ -130,7 +130,7 @@ help:
 
 PACKAGES := gcc libc6-dev libblis-openmp-dev libjansson-dev lua5.4 liblua5.4-dev lua-luv \
   lua-argparse lua-readline lua-rex-pcre2 gnuplot-nox fonts-dejavu-core
-TEST_PACKAGES := $(PACKAGES) lua-busted libcmocka-dev
+TEST_PACKAGES := $(PACKAGES) lua-busted libcmocka-dev git
 LINT_PACKAGES := $(TEST_PACKAGES) clang clang-format cppcheck lua-check shellcheck
 
 deps:
@@ -402,6 +402,22 @@ install: all
 	$(BUILD)/attune completion zsh >$(SHARE)/zsh/site-functions/_attune
 	$(BUILD)/attune completion fish >$(SHARE)/fish/vendor_completions.d/attune.fish
 	$(BUILD)/attune manual >$(SHARE)/man/man1/attune.1
+
+# The files of a rock: luarocks gives the folders. The C library, the manual page and completions are
+# for `make install`.
+ROCK_LUA = $(PREFIX)/share/lua/5.4
+ROCK_LIB = $(PREFIX)/lib/lua/5.4
+ROCK_BIN = $(PREFIX)/bin
+.PHONY: install-rock
+install-rock: library
+	install -d '$(ROCK_LUA)' '$(ROCK_LIB)/attune' '$(ROCK_BIN)'
+	install -m 755 $(BUILD)/lua/attune/core.so '$(ROCK_LIB)/attune/core.so'
+	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} '$(abspath $(ROCK_LUA))'/{} \;
+	for folder in plots experiments examples; do \
+	  install -d '$(ROCK_LUA)'/attune/$$folder || exit 1; \
+	  install -m 644 $$folder/* '$(ROCK_LUA)'/attune/$$folder/ || exit 1; \
+	done
+	install -m 755 lua/bin/attune '$(ROCK_BIN)/attune'
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/attune $(DESTDIR)$(PREFIX)/include/attune.h

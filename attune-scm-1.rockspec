@@ -10,6 +10,8 @@ dependencies = {"lua >= 5.4", "luv", "argparse"}
 build = {
   type = "make",
   build_target = "library",
-  install_target = "install",
-  install_variables = {PREFIX = "$(PREFIX)"},
+  install_target = "install-rock",
+  install_variables = {
+    ROCK_LUA = "$(LUADIR)", ROCK_LIB = "$(LIBDIR)", ROCK_BIN = "$(BINDIR)",
+  },
 }

@@ -13,8 +13,10 @@ local function exists(path)
   return f ~= nil
 end
 
--- What holds "plots" and "experiments": the source tree, or PREFIX/share/attune.
-local roots = {parent(place.lua), parent(parent(place.lua)) .. "/attune"}
+-- What holds "plots" and "experiments": the source tree, PREFIX/share/attune, or a rock's modules.
+local roots = {
+  parent(place.lua), parent(parent(place.lua)) .. "/attune", place.lua .. "/attune",
+}
 
 --- The folder "plots" or "experiments"; nil when it does not exist.
 ---@param name string

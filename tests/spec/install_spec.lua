@@ -19,6 +19,10 @@ describe("attune, installed,", function()
     local said, status = in_folder(".", install)
     assert.same(0, status, said)
     local clean = ("env -i PATH='%s/bin:/usr/bin:/bin' HOME='%s' "):format(prefix, folder)
+    for _, name in ipairs {"LD_PRELOAD", "ASAN_OPTIONS"} do -- of a build with sanitizers
+      local value = os.getenv(name)
+      if value then clean = clean .. ("%s='%s' "):format(name, value) end
+    end
     said, status = in_folder(folder, clean .. "attune list")
     assert.same(0, status, said)
     assert.truthy(said:find(prefix .. "/share/attune/experiments/", 1, true), said)

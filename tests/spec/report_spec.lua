@@ -185,8 +185,12 @@ describe("a page of a report", function()
     for _, tag in ipairs {"style", "script"} do
       local source = html:match(("<%s>(.-)</%s>"):format(tag, tag))
       local path = run.script(source)
-      local command = "openssl dgst -sha256 -binary '%s' | openssl base64"
-      local digest = io.popen(command:format(path)):read "l"
+      local digest = io.popen(("sha256sum '%s'"):format(path)):read "a":match "%x+"
+      local bytes = run.script((digest:gsub("..", function(hex)
+        return string.char(tonumber(hex, 16))
+      end)))
+      digest = io.popen(("base64 '%s'"):format(bytes)):read "l"
+      run.remove(bytes)
       run.remove(path)
       assert.truthy(policy:find(("%s-src 'sha256-%s'"):format(tag, digest), 1, true), tag)
     end
