@@ -1,6 +1,6 @@
 --- Runs the recipes of docs/cookbook.md: in each section the Lua blocks, whose first line names
---- their file, are written into a folder, and then the sh blocks run. Where these use git the folder
---- is a repository with two commits.
+--- their file, are written into a folder, and then the sh blocks run. Where these use git, the
+--- folder is a repository with two commits.
 local files = require "attune.util.files"
 local run = require "tests.support.run"
 local uv = require "luv"
