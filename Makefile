@@ -403,8 +403,8 @@ install: all
 	$(BUILD)/attune completion fish >$(SHARE)/fish/vendor_completions.d/attune.fish
 	$(BUILD)/attune manual >$(SHARE)/man/man1/attune.1
 
-# The files of a rock: luarocks gives the folders. The C library, the manual page and completions are
-# for `make install`.
+# The files of a rock: luarocks gives the folders. The C library, the manual page and completions
+# come with `make install`.
 ROCK_LUA = $(PREFIX)/share/lua/5.4
 ROCK_LIB = $(PREFIX)/lib/lua/5.4
 ROCK_BIN = $(PREFIX)/bin
