@@ -5,7 +5,6 @@
 -- judged and printed as `attune compare --paired` does, but a change below 3% is none. The exit
 -- status is 1 when a case is worse.
 package.path = "./?.lua;" .. package.path
-local uv = require "luv"
 local arguments = require "bench.arguments"
 local cases = require "bench.cases"
 local compare = require "attune.results.compare"
@@ -18,33 +17,15 @@ local args = arguments.read("bench/check.lua", "compares two builds", function(p
 end)
 local count, patterns = args.rounds, args.patterns
 
--- Starts a process of one build: ask(case) gives its seconds.
-local function start(command)
-  local input, output, buffer = uv.new_pipe(false), uv.new_pipe(false), ""
-  local handle = assert(
-    uv.spawn(
-      "sh",
-      {
-        args = {"-c", ("eval \"$('%s' env)\"; exec lua5.4 bench/serve.lua"):format(command)},
-        stdio = {input, output, 2},
-      },
-      function() end
-    )
-  )
-  output:read_start(function(_, chunk) buffer = buffer .. (chunk or "ended\n") end)
-  return {
-    ask = function(name)
-      input:write(name .. "\n")
-      while not buffer:find "\n" do uv.run "once" end
-      local line, rest = buffer:match "([^\n]*)\n(.*)"
-      buffer = rest
-      return tonumber(line) or error(("%s: %s: %s"):format(command, name, line), 0)
-    end,
-    stop = function()
-      input:shutdown()
-      handle:kill "sigterm"
-    end,
-  }
+-- The seconds of a case in a new process of one build. A process keeps the pages that it got, whose
+-- place is worth up to a tenth of a time, so each round draws them again.
+local function seconds(command, name)
+  local pipe = assert(io.popen(
+    ("eval \"$('%s' env)\"; exec lua5.4 bench/serve.lua '%s'"):format(command, name)
+  ))
+  local line = pipe:read "l"
+  pipe:close()
+  return tonumber(line) or error(("%s: %s: %s"):format(command, name, line or "ended"), 0)
 end
 
 local function wanted(case)
@@ -57,7 +38,7 @@ end
 
 local threshold = 0.03
 
-local before, now = start(args.before), start(args.now)
+local before, now = args.before, args.now
 local rows = {}
 for _, case in ipairs(cases.cases) do
   if wanted(case) then
@@ -66,9 +47,9 @@ for _, case in ipairs(cases.cases) do
       local a, b
       -- The order alternates, as the second may find caches or a clock that the first left.
       if round % 2 == 1 then
-        a, b = before.ask(case.name), now.ask(case.name)
+        a, b = seconds(before, case.name), seconds(now, case.name)
       else
-        b, a = now.ask(case.name), before.ask(case.name)
+        b, a = seconds(now, case.name), seconds(before, case.name)
       end
       values.a[round], values.b[round] = a, b
     end
@@ -80,8 +61,6 @@ for _, case in ipairs(cases.cases) do
       rows[#rows].b.centre / rows[#rows].a.centre))
   end
 end
-before.stop()
-now.stop()
 if #rows == 0 then
   io.stderr:write("bench-check: no case matches ", table.concat(patterns, " "), "\n")
   os.exit(2)

@@ -39,7 +39,7 @@ local function of_encoding(p)
   }
 end
 
--- The tokens of the text, at most so many.
+-- The ids of the first tokens of the text.
 local function ids_of(model, tokens)
   local name = text or debug.getinfo(1, "S").source:sub(2)
   assert(model.tokenizer, "the model's folder has no tokenizer.json")

@@ -36,13 +36,13 @@ static attune_status as_rows(const attune_tensor *t, attune_tensor *out) {
 /* One matrix b under a batch of a: the batch is only more rows. */
 static attune_status db_of_rows(const attune_tensor *dy, const attune_tensor *a,
                                 const attune_tensor *b, attune_tensor *db) {
-    attune_tensor rows = {0}, dy_rows = {0}, turned = {0}, product = {0};
+    attune_tensor rows = {0}, dy_rows = {0}, transposed = {0}, product = {0};
     attune_status status = as_rows(a, &rows);
     if (status == ATTUNE_OK) status = as_rows(dy, &dy_rows);
-    if (status == ATTUNE_OK) status = attune_tensor_transpose(&rows, 0, 1, &turned);
-    if (status == ATTUNE_OK) status = attune_tensor_matmul(&turned, &dy_rows, &product);
+    if (status == ATTUNE_OK) status = attune_tensor_transpose(&rows, 0, 1, &transposed);
+    if (status == ATTUNE_OK) status = attune_tensor_matmul(&transposed, &dy_rows, &product);
     if (status == ATTUNE_OK) status = attune_tensor_view(&product, b->rank, b->shape, db);
-    attune_tensor *all[] = {&rows, &dy_rows, &turned, &product};
+    attune_tensor *all[] = {&rows, &dy_rows, &transposed, &product};
     for (int i = 0; i < 4; i++) attune_tensor_close(all[i]);
     return status;
 }
@@ -135,18 +135,18 @@ static attune_status plus_bias(attune_tensor *y, const attune_tensor *bias) {
 
 attune_status attune_linear(const attune_tensor *x, const attune_tensor *weight,
                             const attune_tensor *bias, attune_tensor *y) {
-    attune_tensor rows = {0}, turned = {0}, product = {0};
+    attune_tensor rows = {0}, transposed = {0}, product = {0};
     int64_t shape[ATTUNE_MAX_RANK] = {0};
     memset(y, 0, sizeof *y);
     AT_TRY(check_linear(x, weight, bias));
     memcpy(shape, x->shape, (size_t)x->rank * sizeof *shape);
     shape[x->rank - 1] = weight->shape[0];
     attune_status status = as_rows(x, &rows);
-    if (status == ATTUNE_OK) status = attune_tensor_transpose(weight, 0, 1, &turned);
-    if (status == ATTUNE_OK) status = attune_tensor_matmul(&rows, &turned, &product);
+    if (status == ATTUNE_OK) status = attune_tensor_transpose(weight, 0, 1, &transposed);
+    if (status == ATTUNE_OK) status = attune_tensor_matmul(&rows, &transposed, &product);
     if (status == ATTUNE_OK && bias) status = plus_bias(&product, bias);
     if (status == ATTUNE_OK) status = attune_tensor_view(&product, x->rank, shape, y);
-    attune_tensor *all[] = {&rows, &turned, &product};
+    attune_tensor *all[] = {&rows, &transposed, &product};
     for (int i = 0; i < 3; i++) attune_tensor_close(all[i]);
     return status;
 }
@@ -162,12 +162,12 @@ static attune_status dx_of_linear(const attune_tensor *dy, const attune_tensor *
 
 static attune_status dw_of_linear(const attune_tensor *dy, const attune_tensor *x,
                                   attune_tensor *dweight) {
-    attune_tensor rows = {0}, turned = {0};
+    attune_tensor rows = {0}, transposed = {0};
     attune_status status = as_rows(x, &rows);
-    if (status == ATTUNE_OK) status = attune_tensor_transpose(dy, 0, 1, &turned);
-    if (status == ATTUNE_OK) status = attune_tensor_matmul(&turned, &rows, dweight);
+    if (status == ATTUNE_OK) status = attune_tensor_transpose(dy, 0, 1, &transposed);
+    if (status == ATTUNE_OK) status = attune_tensor_matmul(&transposed, &rows, dweight);
     attune_tensor_close(&rows);
-    attune_tensor_close(&turned);
+    attune_tensor_close(&transposed);
     return status;
 }
 

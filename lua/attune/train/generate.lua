@@ -32,7 +32,7 @@ end
 ---@param model table with forward(ids) -> logits [1, tokens, vocab]
 ---@param ids integer[] from 0, at least one
 ---@param given {tokens: integer, temperature: number, top_k: integer, seed: integer,
---- context: integer} temperature 1; context: the model sees at most so many of the last ids
+--- context: integer} temperature 1; context: the number of last ids that the model reads at most
 ---@return integer[] ids with the continuation
 return function(model, ids, given)
   local o = options.read(given, {"tokens", "temperature", "top_k", "seed", "context"}, 2)

@@ -29,7 +29,7 @@
 ---@class attune.Summaries
 ---@field entropy? attune.Tensor [batch, heads, queries] in nats
 ---@field distance? attune.Tensor [batch, heads, queries] the mean of |i - j| under the weights
----@field sinks? attune.Tensor [batch, heads, queries] the weight on the first 4 keys of the batch row
+---@field sinks? attune.Tensor [batch, heads, queries] the weight on the first 4 keys of each row
 ---@field columns? attune.Tensor [batch, heads, keys] the sum over queries of the weight on each key
 
 ---@class attune.AttendOptions

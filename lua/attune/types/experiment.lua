@@ -20,8 +20,8 @@
 ---@field quick? table<string, any> values that --quick uses for grid, fixed, rounds or timeout
 ---@field metrics? table<string, attune.MetricDeclaration>
 ---@field timing? boolean true (the default): never run beside another trial
----@field reuse? boolean false: each trial in a new process; else a process that a trial leaves as it
---- was runs the next one
+---@field reuse? boolean false: each trial in a new process; else a process that a trial leaves
+--- as it was runs the next one
 ---@field rounds? integer each round measures every point once; 3 by default, 1 with seeds
 ---@field timeout? number seconds of one trial; 600 by default
 ---@field memory? number bytes of one trial; no limit by default

@@ -33,7 +33,8 @@ local attune = {}
 ---@field shape integer[]
 ---@field bytes integer in the file
 
---- Opens a safetensors file, the index of shards (.index.json), or a GGUF file, and reads its header.
+--- Opens a safetensors file, the index of shards (.index.json), or a GGUF file, and reads its
+--- header.
 --- nil, message, code when the file cannot be read or is malformed.
 ---@param path string
 ---@return attune.File?
