@@ -5,7 +5,8 @@
 #include "attune/weight.h"
 #include "quant/blocks.h"
 
-/* *bytes: where outputs * inputs / format->values * format->bytes bytes go. */
+/* *bytes: the memory of the rows, outputs * inputs / format->values * format->bytes bytes, for the
+ * caller to fill. */
 attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
                             attune_weight **out, void **bytes);
 

@@ -33,6 +33,11 @@ static int axis_of(lua_State *L, int index, int rank) {
     return (int)(axis > 0 ? axis - 1 : axis);
 }
 
+/* The size of an axis, which may count from the end. */
+static int64_t axis_extent(int axis, int rank, const int64_t *shape) {
+    return shape[axis < 0 ? axis + rank : axis];
+}
+
 /* The list is read before the result is made, and its tensors are looked at again after: a
  * finalizer may have closed one. */
 static void check_list(lua_State *L, int first, int64_t count) {
@@ -136,7 +141,7 @@ static attune_tensor *push_indices(lua_State *L, int index, int64_t extent) {
 }
 
 static int64_t extent_of(const attune_tensor *t, int axis) {
-    return t->shape[axis < 0 ? axis + t->rank : axis];
+    return axis_extent(axis, t->rank, t->shape);
 }
 
 static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); }
@@ -273,15 +278,13 @@ static int shape_at(lua_State *L, int index, int64_t shape[ATTUNE_MAX_RANK]) {
     return lua_rawlen(L, index) == 0 ? 0 : check_shape(L, index, "shape", shape);
 }
 
-static int axis_in(lua_State *L, int index, int rank) { return axis_of(L, index, rank); }
-
 /* (dy, indices from 1, axis, shape) */
 static int take_backward(lua_State *L) {
     int64_t shape[ATTUNE_MAX_RANK];
     lua_settop(L, 4);
     self(L);
-    const int rank = shape_at(L, 4, shape), axis = axis_in(L, 3, rank);
-    attune_tensor *indices = push_indices(L, 2, shape[axis < 0 ? axis + rank : axis]);
+    const int rank = shape_at(L, 4, shape), axis = axis_of(L, 3, rank);
+    attune_tensor *indices = push_indices(L, 2, axis_extent(axis, rank, shape));
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_take_backward(self(L), indices, axis, rank, shape, out));
     return 1;
@@ -292,8 +295,8 @@ static int gather_backward(lua_State *L) {
     int64_t shape[ATTUNE_MAX_RANK];
     lua_settop(L, 4);
     self(L);
-    const int rank = shape_at(L, 4, shape), axis = axis_in(L, 2, rank);
-    attune_tensor *indices = push_indices(L, 3, shape[axis < 0 ? axis + rank : axis]);
+    const int rank = shape_at(L, 4, shape), axis = axis_of(L, 2, rank);
+    attune_tensor *indices = push_indices(L, 3, axis_extent(axis, rank, shape));
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_gather_backward(self(L), axis, indices, rank, shape, out));
     return 1;
@@ -305,10 +308,12 @@ static int arg_backward(lua_State *L) {
     lua_settop(L, 4);
     self(L);
     const int rank = shape_at(L, 3, shape),
-              axis = lua_isnil(L, 4) ? ATTUNE_ALL_AXES : axis_in(L, 4, rank);
+              axis = lua_isnil(L, 4) ? ATTUNE_ALL_AXES : axis_of(L, 4, rank);
     int64_t extent = 1;
-    for (int i = 0; i < rank; i++)
-        if (axis == ATTUNE_ALL_AXES || i == (axis < 0 ? axis + rank : axis)) extent *= shape[i];
+    if (axis != ATTUNE_ALL_AXES)
+        extent = axis_extent(axis, rank, shape);
+    else
+        for (int i = 0; i < rank; i++) extent *= shape[i];
     attune_tensor *indices = push_indices(L, 2, extent);
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_arg_backward(self(L), indices, rank, shape, axis, out));

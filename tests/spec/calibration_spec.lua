@@ -1,9 +1,11 @@
 --- How often the statistics are right, over simulated runs. docs/statistics.md prints the figures
 --- that this file measures with seed 1.
-local new_random = require "attune.results.statistics.random"
+local new_stream = require "attune.util.random".stream
 local stats = require "attune.results.statistics"
 
-local random
+local stream
+
+local function random() return stream:number() end
 
 local function normal()
   return math.sqrt(-2 * math.log(1 - random())) * math.cos(2 * math.pi * random())
@@ -58,7 +60,7 @@ end
 local all_noises = {"lognormal", "slowed", "drifting"}
 
 describe("of 2,000 comparisons of 20 rounds", function()
-  before_each(function() random = new_random(test_seed) end)
+  before_each(function() stream = new_stream(test_seed) end)
   for _, noise in ipairs(all_noises) do
     it(("at most 40 are false alarms and at least 1,900 find 5%% (%s)"):format(noise), function()
       local alarms, usual_alarms = count(noise, 1)
@@ -81,7 +83,7 @@ describe("of 2,000 comparisons of 20 rounds", function()
 end)
 
 describe("of 2,000 comparisons of 3, 5 or 10 rounds", function()
-  before_each(function() random = new_random(test_seed) end)
+  before_each(function() stream = new_stream(test_seed) end)
   after_each(function() rounds = 20 end)
   it("at most 40 are false alarms", function()
     for _, n in ipairs {3, 5, 10} do
@@ -97,7 +99,7 @@ describe("of 2,000 comparisons of 3, 5 or 10 rounds", function()
 end)
 
 describe("the printed interval holds the quantity that it names", function()
-  before_each(function() random = new_random(test_seed) end)
+  before_each(function() stream = new_stream(test_seed) end)
   local intervals = 6000
   local kinds = {
     -- The mean of exp(0.02 z) is exp(0.0002); its median, and the geometric mean of its values, 1.

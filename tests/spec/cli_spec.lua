@@ -9,11 +9,7 @@ local build = uv.fs_realpath(os.getenv "ATTUNE_BUILD_DIR" or "build")
 
 local in_folder = run.in_folder
 
-local function empty_folder()
-  local folder = run.folder()
-  assert(files.make_folder(folder))
-  return folder
-end
+local empty_folder = run.empty_folder
 
 describe("attune new", function()
   it("writes a script that luacheck likes and that runs", function()

@@ -3,13 +3,7 @@ local run = require "tests.support.run"
 local text = require "attune.util.text"
 local uv = require "luv"
 
-local function with_folder(body)
-  local folder = run.folder()
-  assert(files.make_folder(folder))
-  local ok, why = xpcall(body, debug.traceback, folder)
-  run.remove(folder)
-  if not ok then error(why, 0) end
-end
+local with_folder = run.with_folder
 
 local function mode(path) return uv.fs_stat(path).mode & 511 end
 

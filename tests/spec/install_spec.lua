@@ -6,11 +6,7 @@ local uv = require "luv"
 local build = uv.fs_realpath(os.getenv "ATTUNE_BUILD_DIR" or "build")
 local in_folder = run.in_folder
 
-local function empty_folder()
-  local folder = run.folder()
-  assert(files.make_folder(folder))
-  return folder
-end
+local empty_folder = run.empty_folder
 
 describe("attune, installed,", function()
   it("runs from an empty folder, without the source tree", function()

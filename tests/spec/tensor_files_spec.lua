@@ -6,13 +6,7 @@ local golden = require "tests.support.golden"
 local json = require "attune.util.json"
 local run = require "tests.support.run"
 
-local function with_folder(body)
-  local folder = run.folder()
-  assert(files.make_folder(folder))
-  local ok, why = xpcall(body, debug.traceback, folder)
-  run.remove(folder)
-  if not ok then error(why, 0) end
-end
+local with_folder = run.with_folder
 
 local function equal_files(a, b)
   for name, x in pairs(a) do

@@ -1,4 +1,6 @@
 --- Running the command and keeping what it said.
+local files = require "attune.util.files"
+
 local run = {}
 
 local build = os.getenv "ATTUNE_BUILD_DIR" or "build"
@@ -26,6 +28,20 @@ function run.folder()
   local path = os.tmpname()
   os.remove(path)
   return path
+end
+
+function run.empty_folder()
+  local folder = run.folder()
+  assert(files.make_folder(folder))
+  return folder
+end
+
+--- Calls body with a new folder, and removes it, after an error too.
+function run.with_folder(body)
+  local folder = run.empty_folder()
+  local ok, why = xpcall(body, debug.traceback, folder)
+  run.remove(folder)
+  if not ok then error(why, 0) end
 end
 
 --- A script with the text, in a new file.

@@ -5,6 +5,7 @@ local json = require "attune.util.json"
 local output = require "attune.cli.output"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local command = {
   summary = "compare two folders of results, point by point: ratios, intervals, verdicts",
@@ -96,9 +97,7 @@ local function verdict_text(row)
 end
 
 local function parameters_text(parameters)
-  local names, parts = {}, {}
-  for name in pairs(parameters) do names[#names + 1] = name end
-  table.sort(names)
+  local names, parts = sorted_keys(parameters), {}
   for i, name in ipairs(names) do
     parts[i] = ("%s %s"):format(name, text.plain(parameters[name]))
   end

@@ -109,22 +109,20 @@ local function draw(results, dir)
   return status
 end
 
-local function count_of(n, noun) return ("%d %s%s"):format(n, noun, n == 1 and "" or "s") end
-
 local function print_dry(outcome)
   local e, left = outcome.experiment, outcome.trials
   for _, point in ipairs(outcome.points) do output.line(plan.point_text(e, point)) end
-  local seeds = e.seeds and count_of(#e.seeds, "seed") .. ", " or ""
-  output.line(("%s, %s%s each"):format(count_of(#outcome.points, "point"), seeds,
-    count_of(e.rounds, "round")))
+  local seeds = e.seeds and text.count(#e.seeds, "seed") .. ", " or ""
+  output.line(("%s, %s%s each"):format(text.count(#outcome.points, "point"), seeds,
+    text.count(e.rounds, "round")))
   local all = #outcome.points * e.total
-  local trials = #left == all and count_of(all, "trial")
-    or ("%d of %s left"):format(#left, count_of(all, "trial"))
+  local trials = #left == all and text.count(all, "trial")
+    or ("%d of %s left"):format(#left, text.count(all, "trial"))
   if #left == 0 then
     output.line "Nothing is left to measure."
   elseif outcome.seconds then
     output.line(("%s: about %s, as %s took so far"):format(trials, text.duration(outcome.seconds),
-      count_of(outcome.seen, "trial")))
+      text.count(outcome.seen, "trial")))
   else
     output.line(("%s: no trial has been measured yet, so there is no estimate of the time; "
       .. "each may take at most %s"):format(trials, text.duration(e.timeout)))
@@ -183,7 +181,7 @@ local function finish(outcome, dir, claims_count)
   if (outcome.left or 0) > 0 then
     output.line ""
     output.line(("The budget of %s is spent: %s not measured; the same command continues.")
-      :format(text.duration(outcome.experiment.budget), count_of(outcome.left, "trial")))
+      :format(text.duration(outcome.experiment.budget), text.count(outcome.left, "trial")))
   end
   if outcome.stopped then
     output.line ""

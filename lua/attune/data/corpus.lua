@@ -1,7 +1,7 @@
 --- A corpus: a text as token ids, by document, with its sha256.
 local core = require "attune.core"
 local options = require "attune.util.options"
-local random = require "attune.data.random"
+local random = require "attune.util.random"
 local text = require "attune.data.text"
 
 ---@class attune.Corpus

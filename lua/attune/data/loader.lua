@@ -6,7 +6,7 @@
 local core = require "attune.core"
 local corpus = require "attune.data.corpus"
 local options = require "attune.util.options"
-local random = require "attune.data.random"
+local random = require "attune.util.random"
 local rows_of = require "attune.data.rows"
 
 local known = {

@@ -2,9 +2,10 @@
 --- loader does; sequence n of a seed is the same whatever the batches.
 local core = require "attune.core"
 local options = require "attune.util.options"
-local random = require "attune.data.random"
+local random = require "attune.util.random"
 local suggest = require "attune.util.suggest"
 local tasks = require "attune.data.tasks"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 ---@class attune.Task
 ---@field name string
@@ -14,9 +15,7 @@ local tasks = require "attune.data.tasks"
 local Task = {}
 Task.__index = Task
 
-local names = {}
-for name in pairs(tasks) do names[#names + 1] = name end
-table.sort(names)
+local names = sorted_keys(tasks)
 
 local function check_integer(o, name, min, level)
   if math.type(o[name]) ~= "integer" or o[name] < min then

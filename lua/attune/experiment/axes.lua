@@ -6,6 +6,7 @@
 -- table, and results, conditions and plots show its name.
 local sample = require "attune.experiment.sample"
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local axes = {}
 
@@ -14,13 +15,6 @@ local axes = {}
 ---@field points table<string, any>[] the values of these parameters, point by point
 
 local function fail(format, ...) error(("experiment: " .. format):format(...), 0) end
-
-local function sorted_keys(t)
-  local keys = {}
-  for k in next, t do keys[#keys + 1] = k end
-  table.sort(keys, function(x, y) return tostring(x) < tostring(y) end)
-  return keys
-end
 
 local scalar = {number = true, string = true, boolean = true}
 

@@ -16,6 +16,7 @@ local place = require "attune.place"
 local script_text = require "attune.experiment.script_text"
 local sweep = require "attune.experiment.points"
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 ---@type table<string, type>
 local fields = {
@@ -47,18 +48,12 @@ local fields = {
 }
 local metric_fields = {unit = "string", better = "string", about = "string"}
 
-local function keys(t)
-  local list = {}
-  for k in pairs(t) do list[#list + 1] = k end
-  return list
-end
-
 local function fail(format, ...) error(("experiment: " .. format):format(...), 0) end
 
 local function check_fields(where, t, known)
   for k, v in pairs(t) do
     if not known[k] then
-      fail("unknown field '%s%s': %s", where, tostring(k), suggest(tostring(k), keys(known)))
+      fail("unknown field '%s%s': %s", where, tostring(k), suggest(tostring(k), sorted_keys(known)))
     end
     if type(v) ~= known[k] then
       fail("%s%s: expected a %s, got a %s", where, k, known[k], type(v))
@@ -73,7 +68,8 @@ local function check_parameters(e)
   local group_of = axes.check(e)
   for name in pairs(e.quick or {}) do
     if not group_of[name] and not quick_fields[name] then
-      fail("unknown field 'quick.%s': %s", tostring(name), suggest(tostring(name), keys(group_of)))
+      local hint = suggest(tostring(name), sorted_keys(group_of))
+      fail("unknown field 'quick.%s': %s", tostring(name), hint)
     end
     if group_of[name] == "derived" then
       fail("quick.%s: expected a parameter of fixed or of an axis, got a derived one", name)
@@ -81,7 +77,7 @@ local function check_parameters(e)
   end
   for _, name in ipairs(e.order or {}) do
     if not group_of[name] then
-      local hint = suggest(tostring(name), keys(group_of))
+      local hint = suggest(tostring(name), sorted_keys(group_of))
       fail("unknown parameter '%s' in order: %s", tostring(name), hint)
     end
   end

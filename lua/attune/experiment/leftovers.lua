@@ -5,6 +5,7 @@
 -- standard library, the working folder, the environment, open files, tensors, memory. A trial that
 -- started a program always ends its worker, as the program may still run.
 local uv = require "luv"
+local copy = require "attune.util.tables".copy
 
 local leftovers = {}
 
@@ -24,12 +25,6 @@ local function watch_programs()
       return start(...)
     end
   end
-end
-
-local function copy(t)
-  local c = {}
-  for k, v in next, t do c[k] = v end
-  return c
 end
 
 local function same(t, c)

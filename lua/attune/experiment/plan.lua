@@ -9,6 +9,7 @@ local store = require "attune.results.store"
 local sweep = require "attune.experiment.points"
 local text = require "attune.util.text"
 local version = require "attune.version"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local plan = {}
 
@@ -151,9 +152,7 @@ local function claim_texts(e)
 end
 
 local function metric_list(e)
-  local names, list = {}, json.list()
-  for name in pairs(e.metrics or {}) do names[#names + 1] = name end
-  table.sort(names)
+  local names, list = sorted_keys(e.metrics or {}), json.list()
   for i, name in ipairs(names) do
     local m = e.metrics[name]
     list[i] = {name = name, unit = m.unit, better = m.better, about = m.about}

@@ -1,15 +1,9 @@
 --- Turns a declaration into the list of points to measure: the product of its axes, with the fixed
 --- and the derived parameters, filtered by `where`.
 local axes = require "attune.experiment.axes"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local sweep = {}
-
-local function sorted_keys(t)
-  local keys = {}
-  for k in next, t do keys[#keys + 1] = k end
-  table.sort(keys, function(x, y) return tostring(x) < tostring(y) end)
-  return keys
-end
 
 -- What JSON cannot hold is stored as these texts (util/json.lua), so that no text may equal them.
 local reserved = {NaN = true, Infinity = true, ["-Infinity"] = true}

@@ -178,14 +178,12 @@ local function prepare(options)
   return e, result, description
 end
 
-local function count_of(n, noun) return ("%d %s%s"):format(n, noun, n == 1 and "" or "s") end
-
 -- Says which points are measured again although the folder has records of their parameters.
 local function explain(options, changed, say)
   for _, change in ipairs(changed) do
     local format = options.keep and "%s: %s with records that are kept, although %s"
       or "%s: %s to be measured again, as %s; --keep accepts the records"
-    say(format:format(options.dir, count_of(change.count, "point"), change.reason))
+    say(format:format(options.dir, text.count(change.count, "point"), change.reason))
   end
 end
 

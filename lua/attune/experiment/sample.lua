@@ -10,6 +10,7 @@
 --     of every parameter holds one point.
 local core = require "attune.core"
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local sample = {}
 
@@ -217,9 +218,7 @@ end
 ---@param s {n: integer, method: string?, seed: integer?, ranges: table<string, table>}
 ---@return table<string, any>[]
 function sample.points(s)
-  local names, ranges = {}, {}
-  for name in next, s.ranges do names[#names + 1] = name end
-  table.sort(names)
+  local names, ranges = sorted_keys(s.ranges), {}
   for d, name in ipairs(names) do ranges[d] = read_range(s.ranges[name]) end
   local list, seen = {}, {}
   for _, u in ipairs(coordinates[s.method or "random"](s.n, #names, s.seed or 1)) do

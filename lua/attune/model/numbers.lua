@@ -1,5 +1,6 @@
 --- Checked integers for the cost model: what a user gave, and products of sizes.
 local options = require "attune.util.options"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local numbers = {}
 
@@ -51,9 +52,7 @@ function numbers.choice(given, name, otherwise, known, level)
   local x = given[name]
   if x == nil then x = otherwise end
   if type(x) == "string" and known[x] ~= nil then return x end
-  local names = {}
-  for key in pairs(known) do names[#names + 1] = key end
-  table.sort(names)
+  local names = sorted_keys(known)
   local form = "%s: expected one of %s, got %s"
   error(form:format(name, table.concat(names, ", "), options.describe(x)), level + 1)
 end

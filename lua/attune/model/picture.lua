@@ -1,6 +1,7 @@
 --- A picture of a model's block, as text for a terminal and as SVG. Both draw one layout: boxes and
 --- lines on a grid of character cells, x to the right, y down.
 local parts = require "attune.model.parts"
+local text = require "attune.util.text"
 
 local picture = {}
 
@@ -297,11 +298,6 @@ end
 
 local cell_width, cell_height, margin = 8, 18, 16
 
-local function escape(s) return (s:gsub("[&<>\"]", {
-  ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;",
-}))
-end
-
 -- The colour of a box by what it does.
 local function fill_of(line)
   if line:find "attention" then return "#CFE3F1" end
@@ -324,10 +320,10 @@ function picture.svg(cfg)
   add('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" '
     .. 'font-family="DejaVu Sans, sans-serif" font-size="12" text-anchor="middle" fill="#222222">',
     width, height, width, height)
-  add('<title>%s</title>', escape(title))
+  add('<title>%s</title>', text.xml(title))
   add('<rect width="100%%" height="100%%" fill="#FFFFFF"/>')
   add('<text x="%d" y="%d" text-anchor="start" font-size="15">%s</text>', margin, margin + 8,
-    escape(title))
+    text.xml(title))
   for _, l in ipairs(layout.lines) do
     add('<line x1="%.0f" y1="%.0f" x2="%.0f" y2="%.0f" stroke="#777777" stroke-width="1.5"/>',
       px(l.x1), py(l.y1), px(l.x2), py(l.y2))
@@ -338,7 +334,7 @@ function picture.svg(cfg)
       fill_of(table.concat(b.lines, " ")))
     for i, line in ipairs(b.lines) do
       add('<text x="%.0f" y="%.0f">%s</text>', px(b.x + (b.width - 1) / 2), py(b.y + i) + 4,
-        escape(line))
+        text.xml(line))
     end
   end
   for _, s in ipairs(layout.sums) do
@@ -347,7 +343,7 @@ function picture.svg(cfg)
   end
   for _, t in ipairs(layout.texts) do
     add('<text x="%.0f" y="%.0f" text-anchor="start">%s</text>', px(t.x), py(t.y) + 4,
-      escape(t.text))
+      text.xml(t.text))
   end
   out[#out + 1] = "</svg>\n"
   return table.concat(out, "\n")

@@ -8,6 +8,7 @@
 local class = require "attune.nn.module".class
 local Attention = require "attune.nn.attention"
 local layers = require "attune.nn.layers"
+local copy = require "attune.util.tables".copy
 
 local Block = class "Block"
 
@@ -28,12 +29,6 @@ Block.norm_of = norm_of
 local function pick(a, b)
   if a ~= nil then return a end
   return b
-end
-
-local function copy(t)
-  local new = {}
-  for name, value in next, t do new[name] = value end
-  return new
 end
 
 ---@param c table of config.layers

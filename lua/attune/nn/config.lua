@@ -3,6 +3,7 @@
 local core = require "attune.core"
 local layers = require "attune.nn.layers"
 local options = require "attune.util.options"
+local copy = require "attune.util.tables".copy
 local raise = core._raise
 
 local config = {}
@@ -90,12 +91,6 @@ local function check(o, prefix)
       raise(("%s%s: expected %s, got %s"):format(prefix, name, kind[2], options.describe(value)))
     end
   end
-end
-
-local function copy(t)
-  local new = {}
-  for name, value in next, t do new[name] = value end
-  return new
 end
 
 -- Fills in what follows from other options of one layer.

@@ -5,6 +5,7 @@ local graph = require "attune.autograd.graph"
 local class = require "attune.nn.module".class
 local options = require "attune.util.options"
 local parameter = require "attune.nn.parameter"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local nn = {}
 
@@ -197,9 +198,7 @@ function nn.MLP:init(given)
   local name = o.kind or "gelu"
   local kind = kinds[name]
   if not kind then
-    local names = {}
-    for known in pairs(kinds) do names[#names + 1] = known end
-    table.sort(names)
+    local names = sorted_keys(kinds)
     core._raise(("mlp: expected one of %s, got %s"):format(table.concat(names, ", "),
       options.describe(name)))
   end

@@ -15,6 +15,7 @@
 --- tensor that is reached twice counts once, under the name that comes first.
 local core = require "attune.core"
 local describe = require "attune.util.options".describe
+local sorted_keys = require "attune.util.tables".sorted_keys
 local suggest = require "attune.util.suggest"
 
 local Module = {}
@@ -25,8 +26,8 @@ local function is_tensor(x) return core._kind(x) == "tensor" end
 
 local function is_module(x) return type(x) == "table" and type(x.parameters) == "function" end
 
--- Keys in an order that does not depend on hashing: integers, then names.
-local function sorted_keys(t)
+-- The keys of what belongs to a module, integers first: not those that begin with "_".
+local function member_keys(t)
   local keys = {}
   for key in next, t do
     if math.type(key) == "integer" or type(key) == "string" and key:sub(1, 1) ~= "_" then
@@ -44,7 +45,7 @@ end
 local function walk(x, prefix, visit, seen)
   if seen[x] then return end
   seen[x] = true
-  for _, key in ipairs(sorted_keys(x)) do
+  for _, key in ipairs(member_keys(x)) do
     local value = rawget(x, key)
     local name = prefix .. key
     if is_tensor(value) then
@@ -96,9 +97,7 @@ end
 
 -- Raises where a state does not fit, before anything is copied.
 local function check_state(own, given)
-  local names = {}
-  for name in next, own do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted_keys(own)
   for name, tensor in next, given do
     if not own[name] then
       core._raise(("state: unknown name '%s'; %s"):format(tostring(name),
@@ -163,4 +162,4 @@ local function class(name)
   })
 end
 
-return {class = class, is_module = is_module, sorted_keys = sorted_keys}
+return {class = class, is_module = is_module, member_keys = member_keys}

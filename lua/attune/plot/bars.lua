@@ -169,7 +169,7 @@ end
 local function note_all(notes, bad, layout)
   if bad > 0 then
     local format = "%s that %s not finite or beyond 1e100 %s no bar."
-    notes[#notes + 1] = format:format(frame.count(bad, "value"), bad == 1 and "is" or "are",
+    notes[#notes + 1] = format:format(text.count(bad, "value"), bad == 1 and "is" or "are",
       bad == 1 and "has" or "have")
   end
   if not layout.with_text then notes[#notes + 1] = "The bars are too narrow for their values." end

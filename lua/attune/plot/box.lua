@@ -1,12 +1,12 @@
 --- Boxes of a metric's samples: quartiles, whiskers to the last sample within 1.5 interquartile
 --- ranges of the box, and the samples beyond (Tukey, Exploratory Data Analysis, 1977). One group
 --- per value of x, one box per value of `by`.
-local frame = require "attune.plot.frame"
 local lines = require "attune.plot.lines"
 local panels = require "attune.plot.panels"
 local samples = require "attune.plot.samples"
 local series = require "attune.plot.series"
 local stats = require "attune.results.statistics"
+local text = require "attune.util.text"
 
 local group_width = 0.7 -- of the distance between two groups
 local max_outliers = 200 -- of one figure; the others are counted
@@ -93,7 +93,7 @@ return function(results, spec, points, notes, look)
     end
     if data.outliers > max_outliers then
       notes[#notes + 1] = ("%s beyond the whiskers are not shown."):format(
-        frame.count(data.outliers - max_outliers, "sample"))
+        text.count(data.outliers - max_outliers, "sample"))
     end
     data, why = lines.finish(data, series.changed(spec, "log", data.y.log and "y" or nil))
   end

@@ -1,6 +1,6 @@
 --- Figures in sentences, made from their data: for readers who do not see them.
-local frame = require "attune.plot.frame"
 local marks = require "attune.plot.marks"
+local text = require "attune.util.text"
 
 local describe = {}
 
@@ -34,12 +34,12 @@ local function line_words(data, line)
   end
   if line.form == "box" then
     local low, high = extent(rows, "y")
-    return ("%s, medians from %s to %s"):format(frame.count(#rows, "box"):gsub("boxs", "boxes"),
+    return ("%s, medians from %s to %s"):format(text.count(#rows, "box"):gsub("boxs", "boxes"),
       marks.value(y, low), marks.value(y, high))
   end
   local x_low, x_high = extent(rows, "x")
   local y_low, y_high = extent(rows, "y")
-  return ("%s, %s from %s to %s, %s from %s to %s"):format(frame.count(#rows, "point"), x.name,
+  return ("%s, %s from %s to %s, %s from %s to %s"):format(text.count(#rows, "point"), x.name,
     marks.value(x, x_low), marks.value(x, x_high), y.name, marks.value(y, y_low),
     marks.value(y, y_high))
 end
@@ -64,7 +64,7 @@ function describe.panels(data)
       end
     end
   end
-  if left > 0 then parts[#parts + 1] = ("And %s more."):format(frame.count(left, "line")) end
+  if left > 0 then parts[#parts + 1] = ("And %s more."):format(text.count(left, "line")) end
   return table.concat(parts, " ")
 end
 

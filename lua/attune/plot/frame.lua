@@ -203,12 +203,4 @@ function frame.add_legend(script, legend, top, size)
   end
 end
 
---- "1 value", "2 values".
----@param count integer
----@param noun string
----@return string
-function frame.count(count, noun)
-  return ("%d %s%s"):format(count, noun, count == 1 and "" or "s")
-end
-
 return frame

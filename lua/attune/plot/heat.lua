@@ -169,7 +169,7 @@ local function note_all(notes, cells, with_text)
   end
   if bad > 0 then
     local format = "%s %s not finite or beyond 1e100 and %s no colour."
-    notes[#notes + 1] = format:format(frame.count(bad, "value"), bad == 1 and "is" or "are",
+    notes[#notes + 1] = format:format(text.count(bad, "value"), bad == 1 and "is" or "are",
       bad == 1 and "has" or "have")
   end
   if not with_text then notes[#notes + 1] = "The cells are too small for their values." end
@@ -201,7 +201,7 @@ local function describe(cells, xs, ys, spec)
     end
   end
   local words = ("Heat map of %s over %s and %s, %s."):format(spec.value, spec.x, spec.y,
-    frame.count(#cells, "cell"))
+    text.count(#cells, "cell"))
   local function named(cell)
     return ("%s at %s %s, %s %s"):format(cell.text, spec.x, text.plain(xs[cell.x]), spec.y,
       text.plain(ys[cell.y]))

@@ -129,7 +129,7 @@ local function note_all(data, spec)
   local function note(key, format)
     local n = data.counts[key]
     local verb = n == 1 and "is" or "are"
-    if n then notes[#notes + 1] = format:format(frame.count(n, "point"), verb) end
+    if n then notes[#notes + 1] = format:format(text.count(n, "point"), verb) end
   end
   note("y: not positive", "%s with a y of 0 or less %s not shown on the logarithmic axis.")
   note("x: not positive", "%s with an x of 0 or less %s not shown on the logarithmic axis.")
@@ -316,7 +316,7 @@ function lines.finish(data, spec)
   local cut = cut_intervals(data, data.y, "lo", "hi") + cut_intervals(data, data.x, "x_lo", "x_hi")
   if cut > 0 then
     local format = "%s %s the %s (arrows)."
-    data.notes[#data.notes + 1] = format:format(frame.count(cut, "interval"),
+    data.notes[#data.notes + 1] = format:format(text.count(cut, "interval"),
       cut == 1 and "leaves" or "leave", data.y.log and "logarithmic axis" or "axis")
   end
   return data

@@ -204,7 +204,7 @@ local function describe(pictures, spec)
     if picture.also then names[n] = ("%s (%s %s)"):format(names[n], spec.also, picture.also) end
   end
   local more = #pictures > 12 and (" and %d more"):format(#pictures - 12) or ""
-  return ("%s of %s: squares of numbers for %s %s%s."):format(frame.count(#pictures, "picture"),
+  return ("%s of %s: squares of numbers for %s %s%s."):format(text.count(#pictures, "picture"),
     spec.y, spec.x, table.concat(names, ", "), more)
 end
 

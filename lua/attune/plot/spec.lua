@@ -1,5 +1,6 @@
 --- What a plot's declaration may say. Every worker loads this file, so it needs no gnuplot code.
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local fields = {
   kind = "string",
@@ -63,12 +64,6 @@ local of_kinds = {
 }
 local max_name_length = 100
 local logs = {x = true, y = true, xy = true}
-
-local function keys(t)
-  local list = {}
-  for k in pairs(t) do list[#list + 1] = k end
-  return list
-end
 
 local function has_type(value, wanted)
   if type(wanted) == "string" then return type(value) == wanted end
@@ -137,7 +132,7 @@ return function(plot, i)
   for k, v in pairs(plot) do
     local wanted = fields[k]
     if not wanted then
-      fail("unknown field '%s': %s", tostring(k), suggest(tostring(k), keys(fields)))
+      fail("unknown field '%s': %s", tostring(k), suggest(tostring(k), sorted_keys(fields)))
     end
     if not has_type(v, wanted) then
       local words = type(wanted) == "table" and table.concat(wanted, " or a ") or wanted
@@ -146,7 +141,7 @@ return function(plot, i)
   end
   local kind = tostring(plot.kind)
   local needs = kinds[kind]
-  if not needs then fail("unknown kind '%s': %s", kind, suggest(kind, keys(kinds))) end
+  if not needs then fail("unknown kind '%s': %s", kind, suggest(kind, sorted_keys(kinds))) end
   check_kinds(plot, kind, fail)
   for _, choice in ipairs(needs) do
     local found

@@ -330,7 +330,7 @@ function content.method(results)
   local runs = #results.provenance
   local machines = distinct_facts(results, "cpu")
   if machines ~= "" then
-    out[#out + 1] = ("%d run%s on: %s."):format(runs, runs == 1 and "" or "s", machines)
+    out[#out + 1] = ("%s on: %s."):format(text.count(runs, "run"), machines)
   end
   local versions = distinct_facts(results, "attune")
   if versions ~= "" then

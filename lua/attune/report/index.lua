@@ -4,6 +4,7 @@ local files = require "attune.util.files"
 local html = require "attune.report.html"
 local inline = require "attune.report.inline"
 local store = require "attune.results.store"
+local text = require "attune.util.text"
 
 local escape = inline.escape
 
@@ -62,7 +63,7 @@ return function(dir)
   local out = {}
   html.begin(out, "Experiments")
   out[#out + 1] = "<h1>Experiments</h1>"
-  local caption = ("%d folder%s of results"):format(#rows, #rows == 1 and "" or "s")
+  local caption = text.count(#rows, "folder") .. " of results"
   html.add_table(out, caption, columns, rows)
   if #broken > 0 then out[#out + 1] = "<h2>Folders that cannot be read</h2><ul>" end
   for _, why in ipairs(broken) do out[#out + 1] = ("<li>%s</li>"):format(escape(why)) end

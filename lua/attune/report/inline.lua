@@ -4,16 +4,12 @@ local text = require "attune.util.text"
 
 local inline = {}
 
-local entities = {
-  ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;",
-}
-
 --- A text for HTML and SVG, in elements and in quoted attributes. Control characters, and
 --- characters that reorder the text around them, become visible.
 ---@param s any
 ---@param keep? string control characters that stay
 ---@return string
-function inline.escape(s, keep) return (text.printable(s, keep):gsub("[&<>\"']", entities)) end
+function inline.escape(s, keep) return text.xml(text.printable(s, keep)) end
 
 local max_spots = 2000 -- of one figure; the table has all values
 

@@ -8,6 +8,7 @@
 local stats = require "attune.results.statistics"
 local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local compare = {}
 
@@ -399,9 +400,7 @@ compare.direction = direction
 ---@param point attune.Point
 ---@return string
 function compare.key(point)
-  local names = {}
-  for name in pairs(point.parameters) do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted_keys(point.parameters)
   return key_of(point, names)
 end
 

@@ -8,6 +8,7 @@
 local json = require "attune.util.json"
 local schema = require "attune.results.schema"
 local text = require "attune.util.text"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local limits = schema.limits
 
@@ -33,9 +34,7 @@ local function string_of(max_bytes, pattern, what)
 end
 
 local function one_of(names)
-  local list = {}
-  for name in pairs(names) do list[#list + 1] = name end
-  table.sort(list)
+  local list = sorted_keys(names)
   local what = "one of " .. table.concat(list, ", ")
   return function(value)
     if type(value) ~= "string" or not names[value] then return expected(what, value) end
@@ -105,9 +104,7 @@ local function map_of(check, max_count)
 end
 
 local function fields_of(checks)
-  local names = {}
-  for name in pairs(checks) do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted_keys(checks)
   return function(value)
     if type(value) ~= "table" then return expected("a table", value) end
     for _, name in ipairs(names) do

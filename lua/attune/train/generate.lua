@@ -3,7 +3,7 @@
 local autograd = require "attune.autograd"
 local core = require "attune.core"
 local options = require "attune.util.options"
-local random = require "attune.data.random"
+local random = require "attune.util.random"
 
 -- An id drawn from logits / temperature among the top_k largest; temperature 0: the largest.
 local function draw(logits, o, stream)

@@ -1,6 +1,7 @@
 --- Names the tensor where the first NaN or Inf arises: a failed step is computed again with checks.
 local core = require "attune.core"
 local module = require "attune.nn.module"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local inspect = {}
 
@@ -11,9 +12,7 @@ end
 
 -- The name and the tensor of the first that is not finite, in the order of names.
 local function first_wrong(tensors)
-  local names = {}
-  for name in next, tensors do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted_keys(tensors)
   for _, name in ipairs(names) do
     if not is_finite(tensors[name]) then return name end
   end
@@ -23,7 +22,7 @@ end
 local function each_module(x, prefix, visit, seen)
   if seen[x] then return end
   seen[x] = true
-  for _, key in ipairs(module.sorted_keys(x)) do
+  for _, key in ipairs(module.member_keys(x)) do
     local value, name = rawget(x, key), prefix .. key
     if module.is_module(value) then visit(value, name) end
     if type(value) == "table" and core._kind(value) == nil

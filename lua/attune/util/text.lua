@@ -170,6 +170,23 @@ function text.without_home(s, home)
   return table.concat(parts) .. s:sub(at)
 end
 
+local entities = {
+  ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["'"] = "&#39;",
+}
+
+--- A text for HTML and SVG, in elements and in quoted attributes.
+---@param s string
+---@return string
+function text.xml(s) return (s:gsub("[&<>\"']", entities)) end
+
+--- "1 value", "2 values".
+---@param count integer
+---@param noun string
+---@return string
+function text.count(count, noun)
+  return ("%d %s%s"):format(count, noun, count == 1 and "" or "s")
+end
+
 --- Seconds as people say them: "12 s", "3 min 20 s", "2 h 5 min".
 ---@param seconds number
 ---@return string

@@ -4,6 +4,7 @@
 ---   prefixes, probe            what the names of tensors begin with, and a name that is there
 ---   unused                     patterns of tensors that may be in the file and are not read
 ---   describe(c)                the description that attune.model.network.decoder runs
+local sorted_keys = require "attune.util.tables".sorted_keys
 local architectures = {}
 
 local modules = {
@@ -19,9 +20,7 @@ local modules = {
 
 --- The names that config.json may have as model_type.
 function architectures.names()
-  local names = {}
-  for name in pairs(modules) do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted_keys(modules)
   return names
 end
 

@@ -5,6 +5,7 @@
 --- says nothing (null, false, 0, empty).
 local json = require "attune.util.json"
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local published = {}
 
@@ -98,9 +99,7 @@ end
 
 -- Fields that the table does not know.
 local function check_unknown(config, architecture, unknown, warnings)
-  local names = {}
-  for name in pairs(architecture.fields) do names[#names + 1] = name end
-  table.sort(names)
+  local names = sorted_keys(architecture.fields)
   for name, value in pairs(config) do
     local known = architecture.fields[name] or (architecture.aliases or {})[name]
       or ignored[name] or (architecture.ignored or {})[name]

@@ -1,8 +1,8 @@
 --- Tests and intervals by counting or drawing rearrangements of the values.
 local describe = require "attune.results.statistics.describe"
 local distributions = require "attune.results.statistics.distributions"
-local new_random = require "attune.results.statistics.random"
 local ranks = require "attune.results.statistics.ranks"
+local random = require "attune.util.random"
 
 local check = ranks.check
 local resampling = {}
@@ -70,11 +70,11 @@ function resampling.permutation(a, b, options)
   if is_exact then
     all_sums(all, n, tally.add)
   else
-    local random = new_random(options and options.seed or 1)
+    local stream = random.stream(options and options.seed or 1)
     for _ = 1, max_drawn do
       local sum = 0.0
       for i = 1, n do
-        local j = i + math.floor(random() * (n + m - i + 1))
+        local j = i + math.floor(stream:number() * (n + m - i + 1))
         all[i], all[j] = all[j], all[i]
         sum = sum + all[i]
       end
@@ -105,10 +105,10 @@ function resampling.sign_flip(differences, options)
     end
     visit(1, 0.0)
   else
-    local random = new_random(options and options.seed or 1)
+    local stream = random.stream(options and options.seed or 1)
     for _ = 1, max_drawn do
       local sum = 0.0
-      for i = 1, n do sum = sum + (random() < 0.5 and differences[i] or -differences[i]) end
+      for i = 1, n do sum = sum + (stream:number() < 0.5 and differences[i] or -differences[i]) end
       tally.add(sum)
     end
   end
@@ -155,11 +155,11 @@ function resampling.bca(values, options)
   check("bca", values, "values", min_values_of_bca)
   options = options or {}
   local statistic, count = options.statistic or describe.mean, options.resamples or 10000
-  local alpha, random = options.alpha or 0.05, new_random(options.seed or 1)
+  local alpha, stream = options.alpha or 0.05, random.stream(options.seed or 1)
   local n, observed, resampled = #values, statistic(values), {}
   for r = 1, count do
     local drawn = {}
-    for i = 1, n do drawn[i] = values[1 + math.floor(random() * n)] end
+    for i = 1, n do drawn[i] = values[1 + math.floor(stream:number() * n)] end
     resampled[r] = statistic(drawn)
   end
   local bias, acceleration = corrections(values, statistic, observed, resampled)
