@@ -77,14 +77,19 @@ local function branch(self, x, module, norm, norm_after, dropout, context)
   local c = self._c
   local place = c.norm_place
   local input = (place == "before" or place == "both") and apply(norm, x) or x
-  local y = module:forward(input, context)
+  local output = module:forward(input, context)
+  local y = output
   if place == "after" then y = apply(norm, y) end
   if place == "both" then y = apply(norm_after, y) end
   y = dropout:forward(y, context)
   if c.residual_scale then y = y * c.residual_scale end
-  y = x + y
-  if place == "residual" then y = apply(norm, y) end
-  return y
+  local sum = x + y
+  -- Nothing needs what a module of this library gave to the stream; the collector would come late.
+  local forward = module.forward
+  local is_own = forward == Attention.forward or forward == layers.MLP.forward
+  if is_own and rawequal(y, output) then output:close() end
+  if place == "residual" then return apply(norm, sum) end
+  return sum
 end
 
 local function parallel(self, x, context)

@@ -178,7 +178,7 @@ local function silu(x) return methods.silu(x) end
 local kinds = {
   gelu = {act = gelu}, gelu_tanh = {act = gelu_tanh}, relu = {act = relu}, silu = {act = silu},
   relu2 = {act = function(x)
-    local y = relu(x)
+    local y <close> = relu(x)
     return y * y
   end},
   swiglu = {gated = true, act = silu}, geglu = {gated = true, act = gelu},
@@ -214,12 +214,33 @@ function nn.MLP:init(given)
   linear("down", wide, d, o.std_out or o.std)
 end
 
+-- Closes the output or the input of a layer, a tensor that nobody else has seen unless the layer is
+-- the user's own: left to the collector, it would stay in memory while backward runs.
+local function close_of(layer, x)
+  if layer.forward == nn.Linear.forward then x:close() end
+end
+
+-- act(up x), or with a gate act(gate x) * up x.
+local function hidden_of(mlp, x)
+  local up = mlp.up:forward(x)
+  if not mlp.gate then
+    local hidden = mlp._act(up)
+    close_of(mlp.up, up)
+    return hidden
+  end
+  local gate = mlp.gate:forward(x)
+  local opened <close> = not mlp._fused and mlp._act(gate) or nil
+  local hidden = opened and opened * up or layers.swiglu(gate, up)
+  close_of(mlp.gate, gate)
+  close_of(mlp.up, up)
+  return hidden
+end
+
 function nn.MLP:forward(x)
-  local up = self.up:forward(x)
-  if not self.gate then return self.down:forward(self._act(up)) end
-  local gate = self.gate:forward(x)
-  if self._fused then return self.down:forward(layers.swiglu(gate, up)) end
-  return self.down:forward(self._act(gate) * up)
+  local hidden = hidden_of(self, x)
+  local y = self.down:forward(hidden)
+  close_of(self.down, hidden)
+  return y
 end
 
 return nn
