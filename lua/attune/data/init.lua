@@ -9,6 +9,7 @@ local data = {
   bytes = corpus.bytes,
   bpe = corpus.bpe,
   loader = require "attune.data.loader",
+  windows = require "attune.data.windows",
   task = require "attune.data.task",
   pack = require "attune.data.pack",
 }

@@ -341,6 +341,17 @@ local function known_names(e)
   return known
 end
 
+--- Whether --set may give a parameter other values. Seeds are left to each experiment.
+---@param e attune.Experiment
+---@param name string
+---@return boolean
+function axes.has(e, name)
+  for _, known in ipairs(known_names(e)) do
+    if known == name then return true end
+  end
+  return false
+end
+
 --- Gives a parameter of a copy of a declaration other values. A parameter of fixed moves to grid
 --- when there are several; of a zip or a list those points stay that have one of the values; a
 --- sampled parameter is no longer sampled.

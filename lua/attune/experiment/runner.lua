@@ -1,5 +1,6 @@
 --- Runs a sweep: one worker process per trial, round by round, each record stored as it comes.
 local uv = require "luv"
+local axes = require "attune.experiment.axes"
 local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
@@ -256,6 +257,16 @@ local function dry_run(options, e, points)
   }
 end
 
+-- The values of --set that concern a used experiment: those of parameters that it has, too.
+local function set_for(script, set)
+  local e = experiment.load(script)
+  local own = {}
+  for name, values in pairs(e and set or {}) do
+    if axes.has(e, name) then own[name] = values end
+  end
+  return own
+end
+
 -- Runs the experiments that this one uses, each once: what they have measured stays. Returns their
 -- folders by name, or nil, a message and the outcome of one that was stopped.
 local function run_used(options, e)
@@ -270,12 +281,14 @@ local function run_used(options, e)
     local dir = options.own_folder and ("%s/uses/%s"):format(options.dir, name)
       or ("%s/%s"):format(files.folder_of(options.dir), name)
     to_standard_error(("%s uses %s, in %s"):format(e.name, name, dir))
+    local script = experiment.script_of(options.script, name)
     local outcome, why = runner.run {
-      script = experiment.script_of(options.script, name),
+      script = script,
       dir = dir,
       own_folder = options.own_folder,
       chain = chain,
       quick = options.quick,
+      set = set_for(script, options.set),
       jobs = options.jobs,
       host = options.host,
       command = options.command,

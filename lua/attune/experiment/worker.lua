@@ -55,10 +55,11 @@ local function use(request, name, wanted)
   end
   local point, metrics = found[1], {}
   for metric, value in pairs(point.metrics) do metrics[metric] = value.centre end
-  local function file(_, file_name)
+  local function file(_, file_name, seed)
     for _, folder in ipairs(files.list(results.dir .. "/files")) do
       local path = ("%s/files/%s/%s"):format(results.dir, folder, file_name)
       local of_point = folder:sub(1, #point.hash + 1) == point.hash .. "-"
+        and (seed == nil or folder:sub(#point.hash + 2) == tostring(seed))
       if of_point and files.kind_inside(path) == "file" then return path end
     end
     error(("file: expected a file '%s' that a trial of '%s' kept, got none"):format(file_name,

@@ -1,6 +1,7 @@
 --- The handle over results that a claim's function gets, and the verdict on a claim.
 local quantity = require "attune.results.quantity"
 local reference = require "attune.results.reference"
+local stats = require "attune.results.statistics"
 local suggest = require "attune.util.suggest"
 
 local Handle = {}
@@ -132,6 +133,65 @@ function Handle:value(metric, wanted)
   check_metric(self, metric, 2)
   check_parameters(self, wanted, 2)
   return quantity.of(value_of_one(self, metric, wanted, "value", 2).values, "value")
+end
+
+local Family = {}
+Family.__index = Family
+
+--- The quantity of one member.
+---@param name attune.Scalar a value of the parameter
+---@return attune.Quantity
+function Family:of(name)
+  return self.members[name] or quantity.missing(
+    self.what, ("no %s with %s = %s in this run"):format(self.metric, self.parameter, name))
+end
+
+-- Holm 1979 over the members that have a probability.
+local function adjust(members, names)
+  local list, tested = {}, {}
+  for _, name in ipairs(names) do
+    local p = members[name]:probability()
+    if p then list[#list + 1], tested[#tested + 1] = p, members[name] end
+  end
+  for i, p in ipairs(stats.holm(list)) do tested[i].p, tested[i].comparisons = p, #list end
+end
+
+--- The metric at every other value of a parameter against one value of it, round by round (seed by
+--- seed), with probabilities that are adjusted for the number of comparisons (Holm 1979). Narrow
+--- what else varies with r:where first. Values without a shared round are no members.
+---@param metric string
+---@param base table<string, attune.Scalar> one parameter, such as {variant = "MHA"}
+---@param what "ratio"|"difference"
+---@return {of: (fun(self, name: attune.Scalar): attune.Quantity), names: attune.Scalar[]} family
+function Handle:family(metric, base, what)
+  if what ~= "ratio" and what ~= "difference" then
+    error(("family: expected 'ratio' or 'difference', got %s"):format(tostring(what)), 2)
+  end
+  local parameter, value = next(base)
+  if parameter == nil or next(base, parameter) ~= nil then
+    error("family: expected one parameter to compare with, such as {variant = 'MHA'}", 2)
+  end
+  check_metric(self, metric, 2)
+  check_parameters(self, base, 2)
+  local members, names, seen = {}, {}, {[value] = true}
+  local function has(name)
+    for _, point in ipairs(self.points) do
+      if point.parameters[parameter] == name and point.metrics[metric] then return true end
+    end
+    return false
+  end
+  for _, point in ipairs(has(value) and self.points or {}) do
+    local name = point.parameters[parameter]
+    if name ~= nil and not seen[name] and has(name) then
+      seen[name] = true
+      local q = self[what](self, metric, {[parameter] = name}, base)
+      if q.n > 0 then members[name], names[#names + 1] = q, name end
+    end
+  end
+  adjust(members, names)
+  return setmetatable({
+    members = members, names = names, metric = metric, parameter = parameter, what = what,
+  }, Family)
 end
 
 local claims = {}

@@ -36,6 +36,9 @@ end
 local function add_round(point, record, unit)
   local status = record.status
   if severity[status] == nil then return end
+  -- A point that is trained with some of the seeds only has a value of these.
+  if status == "skipped" and point.rounds > 0 then return end
+  if status == "ok" and point.status == "skipped" then point.status, point.reason = "ok", nil end
   if status ~= "ok" then
     local first = point.status == "ok" and point.rounds == 0
     if first or severity[status] > severity[point.status] then

@@ -1,10 +1,14 @@
 --- A centre with its interval that a claim can judge: a ratio, a difference or a value.
+local distributions = require "attune.results.statistics.distributions"
 local stats = require "attune.results.statistics"
 
 ---@class attune.Quantity: attune.Centre
 ---@field median number
 ---@field values number[] one per round
 ---@field what "ratio"|"difference"|"value"
+---@field missing? string why there are no values; every claim about it is then undecided
+---@field p? number of a family: two-sided, that of no difference; adjusted for the family (Holm)
+---@field comparisons? integer of a family: the number of its comparisons
 local Quantity = {}
 Quantity.__index = Quantity
 
@@ -20,6 +24,52 @@ function quantity.of(values, what)
   local q = (what == "ratio" and stats.ratio_centre or stats.centre)(values)
   q.median, q.values, q.what = stats.median(values), values, what
   return setmetatable(q, Quantity)
+end
+
+--- A quantity without values, such as that of a variant that a partial run leaves out.
+---@param what "ratio"|"difference"|"value"
+---@param why string
+---@return attune.Quantity
+function quantity.missing(what, why)
+  return setmetatable({values = {}, n = 0, kind = "value", what = what, missing = why}, Quantity)
+end
+
+-- The values whose mean the interval is of: for ratios their logarithms, and the value of no
+-- difference.
+local function on_scale_of_mean(q)
+  local values = {}
+  for i, x in ipairs(q.values) do
+    if q.what == "ratio" and not (x > 0) then return nil end
+    values[i] = q.what == "ratio" and math.log(x) or x
+    if math.abs(values[i]) == math.huge or values[i] ~= values[i] then return nil end
+  end
+  return #values >= 2 and values or nil
+end
+
+--- The two-sided probability of values as far from no difference (0, or a ratio of 1) by chance:
+--- Student's t of the rounds. Rounds that do not scatter at all give 0, or 1 for no difference.
+---@return number? p nil for fewer than two values and for values that are not finite
+function Quantity:probability()
+  local values = on_scale_of_mean(self)
+  if not values then return nil end
+  local mean, spread = stats.mean(values), stats.deviation(values)
+  if spread == 0 then return mean == 0 and 1.0 or 0.0 end
+  return distributions.t_two_sided(mean / spread * math.sqrt(#values), #values - 1)
+end
+
+local alpha, power = 0.05, 0.8
+
+--- The smallest effect that so many rounds find, with a probability of 80%, as different from
+--- none, if they scatter as these do: (t(0.975) + t(0.8)) s / sqrt(n) with the n - 1 degrees of
+--- freedom of the paired t test. For a ratio it is the part by which it differs from 1.
+---@return number? effect nil for fewer than two values and for values that are not finite
+function Quantity:resolves()
+  local values = on_scale_of_mean(self)
+  if not values then return nil end
+  local df = #values - 1
+  local t = distributions.t_point(alpha, df) + distributions.t_point(2 * (1 - power), df)
+  local effect = t * stats.deviation(values) / math.sqrt(#values)
+  return self.what == "ratio" and math.exp(effect) - 1 or effect
 end
 
 -- About how many rounds would move the interval off the nearest bound; nil when that is unknown.
@@ -42,6 +92,7 @@ end
 
 local function verdict(q, held, failed, words, bounds)
   local name = held and "held" or failed and "failed" or "undecided"
+  if q.missing then name = "undecided" end
   return setmetatable({
     verdict = name,
     quantity = q,
@@ -85,7 +136,32 @@ function Quantity:within(lo, hi)
   return verdict(self, held, failed, words, {lo, hi})
 end
 
+--- Held when the value of no difference (0, or a ratio of 1) lies outside the interval: in a family, when Holm's
+--- probability is below 5%. Never failed, as no run can show that there is no difference: claim
+--- `within` a margin for that.
+function Quantity:differs()
+  local nothing = self.what == "ratio" and 1 or 0
+  local held = self.lo and (self.lo > nothing or self.hi < nothing)
+  if self.p then held = self.p < alpha end
+  return verdict(self, held, false, "other than " .. figure(nothing), {nothing})
+end
+
+-- "; resolves 0.3%; p 0.02 (Holm, 6 comparisons)"
+local function resolution(self)
+  local words, effect = "", self.what ~= "value" and self:resolves()
+  if effect and effect > 0 then
+    local as_text = self.what == "ratio" and figure(100 * effect) .. "%" or figure(effect)
+    words = "; resolves " .. as_text
+  end
+  if self.p then
+    words = words .. ("; p %.2g (Holm, %d comparison%s)"):format(
+      self.p, self.comparisons, self.comparisons == 1 and "" or "s")
+  end
+  return words
+end
+
 Quantity.__tostring = function(self)
+  if self.missing then return self.missing end
   if self.n == 1 then return ("%s (one round: no interval)"):format(figure(self.centre)) end
   if not self.lo then
     local why = self.what == "ratio" and "a ratio is not positive and finite"
@@ -94,6 +170,7 @@ Quantity.__tostring = function(self)
   end
   local format = "%s (%s of %d rounds, 95%% interval %s to %s)"
   return format:format(figure(self.centre), self.kind, self.n, figure(self.lo), figure(self.hi))
+    .. resolution(self)
 end
 
 local max_named_rounds = 10000
@@ -110,7 +187,7 @@ function quantity.judged(value)
   if value.rounds and value.rounds <= max_named_rounds then
     detail = detail .. ("; about %d rounds would decide"):format(value.rounds)
   end
-  return value.verdict, detail, value.quantity
+  return value.verdict, detail, not value.quantity.missing and value.quantity or nil
 end
 
 return quantity

@@ -7,4 +7,5 @@ return {
   save = checkpoint.save, load = checkpoint.load,
   evaluate = evaluate.loss, accuracy = evaluate.accuracy,
   generate = require "attune.train.generate",
+  study = require "attune.train.study",
 }

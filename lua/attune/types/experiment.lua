@@ -51,7 +51,8 @@
 ---@class attune.Used
 ---@field parameters table<string, attune.Scalar>
 ---@field metrics table<string, number> the centre of each
----@field file fun(self, name: string): string the path of a file that its trial kept
+---@field file fun(self, name: string, seed?: integer): string the path of a file that its trial
+--- kept; seed: of the trial with this seed, where the used experiment declares seeds
 
 ---@class attune.TimeOptions
 ---@field budget? number max seconds once there are `least` samples; 1 by default
