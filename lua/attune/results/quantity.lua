@@ -136,9 +136,9 @@ function Quantity:within(lo, hi)
   return verdict(self, held, failed, words, {lo, hi})
 end
 
---- Held when the value of no difference (0, or a ratio of 1) lies outside the interval: in a family, when Holm's
---- probability is below 5%. Never failed, as no run can show that there is no difference: claim
---- `within` a margin for that.
+--- Held when the value of no difference (0, or a ratio of 1) lies outside the interval; in a
+--- family, when Holm's probability is below 5%. Never failed, as no run can show that there is no
+--- difference: claim `within` a margin for that.
 function Quantity:differs()
   local nothing = self.what == "ratio" and 1 or 0
   local held = self.lo and (self.lo > nothing or self.hi < nothing)
