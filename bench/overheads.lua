@@ -1,5 +1,6 @@
---- The overheads of attune: time besides the kernels, and scratch memory.
+--- The overheads of attune: time besides the kernels, of sweeps too, and scratch memory.
 local attune = require "attune"
+local process = require "attune.util.process"
 local stats = require "attune.results.statistics"
 local uv = require "luv"
 
@@ -18,20 +19,11 @@ local function call()
   return stats.median(samples)
 end
 
-local function seconds_of(program, arguments, input)
-  local pipe, done = uv.new_pipe(false), false
+local function seconds_of(program, arguments)
   local start = uv.hrtime()
-  local handle = assert(uv.spawn(program, {args = arguments, stdio = {pipe, nil, nil}}, function()
-    done = true
-  end))
-  if input then pipe:write(input) end
-  pipe:shutdown()
-  while not done do uv.run "once" end
-  local seconds = (uv.hrtime() - start) * 1e-9
-  handle:close()
-  pipe:close()
-  uv.run "nowait"
-  return seconds
+  local ended = assert(process.run({program, table.unpack(arguments)}, 1, 60))
+  assert(ended.code == 0, program .. " failed")
+  return (uv.hrtime() - start) * 1e-9
 end
 
 local function version()
@@ -40,48 +32,6 @@ local function version()
     samples[i] = seconds_of(os.getenv "ATTUNE_COMMAND" or "build/attune", {"--version"})
   end
   return stats.median(samples)
-end
-
--- Seconds per trial of a run whose trials do nothing, minus the seconds of starting a worker with
--- the same request by hand.
-local function runner()
-  local count = 40
-  local script, dir = os.tmpname() .. ".lua", os.tmpname()
-  os.remove(dir)
-  local f = assert(io.open(script, "w"))
-  f:write(([[return require "attune.experiment" {
-    name = "nothing", grid = {i = {%s}}, rounds = 1,
-    trial = function() return {x = 1} end}]]):format(
-    table.concat((function()
-      local t = {}
-      for i = 1, count do t[i] = i end
-      return t
-    end)(), ",")))
-  f:close()
-  local command = os.getenv "ATTUNE_COMMAND" or "build/attune"
-  local request = require "attune.util.json".encode {
-    script = script,
-    parameters = {i = 1},
-    round = 1,
-    seed = 1,
-    quick = false,
-  } .. "\n"
-  local differences = {}
-  for i = 1, 5 do
-    -- The second run measures nothing.
-    local whole = seconds_of(command, {
-      "run", script, "--out", dir .. i,
-    }) - seconds_of(command, {"run", script, "--out", dir .. i})
-    local alone = 0
-    for _ = 1, count do
-      alone = alone + seconds_of(
-        "lua5.4", {require "attune.place".lua .. "/bin/attune", "trial"}, request
-      )
-    end
-    differences[i] = (whole - alone) / count
-  end
-  os.execute(("rm -rf %s %s*"):format(script, dir))
-  return stats.median(differences)
 end
 
 -- Scratch bytes per thread of a call, without its results, and without one packed copy of a kv
@@ -110,8 +60,8 @@ function overheads.measure()
   local rows = {
     {"one attention call on tiny tensors, from Lua", call(), 5e-6, "s"},
     {"`attune --version`", version(), 30e-3, "s"},
-    {"a trial, without starting its worker", runner(), 5e-3, "s"},
   }
+  for _, row in ipairs(require "bench.sweeps".measure()) do rows[#rows + 1] = row end
   for _, backward in ipairs {false, true} do
     for _, dim in ipairs {64, 128} do
       for _, tokens in ipairs {2048, 16384} do

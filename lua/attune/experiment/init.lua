@@ -231,11 +231,20 @@ local function file_of(name, folder)
   return package.searchpath(name, ("%s/?.lua;%s/?/init.lua"):format(folder, folder))
 end
 
+-- Modules that were loaded from elsewhere, as last seen: {[folder] = {[name] = module}}. A worker
+-- looks at all of them before every trial.
+local elsewhere = {}
+
 -- The modules that were loaded from a script's folder.
 local function loaded_modules(folder)
-  local list = {}
-  for name in pairs(package.loaded) do
-    if type(name) == "string" and file_of(name, folder) then list[#list + 1] = name end
+  local list, known = {}, elsewhere[folder] or setmetatable({}, {__mode = "v"})
+  elsewhere[folder] = known
+  for name, module in next, package.loaded do
+    if type(name) == "string" and not rawequal(known[name], module) then
+      local is_here = file_of(name, folder) ~= nil
+      if is_here then list[#list + 1] = name end
+      known[name] = not is_here and module or nil
+    end
   end
   return list
 end
