@@ -1,26 +1,11 @@
 -- Loading models: what config.json and the tensors may say. Sessions, generation and sampling.
 local attune = require "attune"
-local files = require "attune.util.files"
 local golden = require "tests.support.golden"
 local json = require "attune.util.json"
 local model = require "attune.model"
-local run = require "tests.support.run"
+local model_copy = require "tests.support.model_copy"
 
-local source = "tests/golden/models/"
-
--- Calls body with a copy of a model's folder whose configuration and tensors `change` has changed.
-local function with_model(name, change, body)
-  local folder = run.folder()
-  assert(files.make_folder(folder))
-  local config = json.decode(files.read(source .. name .. "/config.json"))
-  local tensors = attune.load(source .. name .. "/model.safetensors")
-  change(config, tensors)
-  assert(files.write(folder .. "/config.json", json.encode(config)))
-  assert(attune.save(folder .. "/model.safetensors", tensors))
-  local ok, why = xpcall(body, debug.traceback, folder)
-  run.remove(folder)
-  if not ok then error(why, 0) end
-end
+local source, with_model = model_copy.source, model_copy.with_folder
 
 local function refused(name, change, expected)
   with_model(name, change, function(folder)
@@ -275,7 +260,7 @@ describe("a model", function()
 end)
 
 describe("sampling", function()
-  local sampling = require "attune.model.sampling"
+  local sampling = require "attune.nn.sampling"
   it("draws in proportion to the probabilities that stay", function()
     local logits = attune.tensor {{math.log(0.5), math.log(0.3), math.log(0.15), math.log(0.05)}}
     local function counts(o)

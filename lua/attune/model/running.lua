@@ -1,8 +1,8 @@
---- A loaded model: forward, sessions and generation.
-local attune = require "attune"
+--- A loaded model: forward, sessions, generation, loss, and the same model with other attention.
 local checked = require "attune.model.ids"
+local generation = require "attune.model.generation"
+local loss = require "attune.model.loss"
 local options = require "attune.util.options"
-local sampling = require "attune.model.sampling"
 local session = require "attune.model.session"
 
 ---@class attune.model.Model
@@ -101,70 +101,52 @@ function running:session(given)
   return s
 end
 
-local known = {
-  "tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "cache",
-  "decoder_ids",
-}
-
-local function stop_ids(self, given, level)
-  local list = given
-  if given == nil then list = type(self.eos) == "table" and self.eos or {self.eos} end
-  if type(list) ~= "table" then
-    error(("stop: expected a list of ids, got %s"):format(options.describe(list)), level + 1)
-  end
-  local stop = {}
-  for i = 1, rawlen(list) do stop[rawget(list, i)] = true end
-  return stop
-end
-
--- One row after the other, each with its own cache: rows differ in length and in where they stop.
--- source: what the encoder reads; nil: there is none.
-local function continue(self, row, source, o, stop, sampler, index)
-  local s = session.new(self, {
-    context = #row + o.tokens, cache = o.cache, grows = true, encoder_ids = source and {source},
-  }, 3)
-  local ids = table.move(row, 1, #row, 1, {})
-  local logits = s:last(ids)
-  for step = 1, o.tokens do
-    local id = sampler:next(logits, ids, index, step)
-    ids[#ids + 1] = id
-    if stop[id] or step == o.tokens then break end
-    logits = s:last {id}
-  end
-  s:close()
-  return ids
-end
-
--- What the decoder starts with.
-local function decoder_rows(self, rows, given)
-  if given ~= nil then return checked.rows(self, given, "decoder_ids", 3) end
-  local out = {}
-  for b = 1, #rows do out[b] = {self.network.start} end
-  return out
-end
-
 --- Continues each row. Greedy at temperature 0, the default. With an encoder (T5), ids are what it
---- reads, and the result is the decoder's ids, which start with decoder_ids.
+--- reads, and the result is the decoder's ids, which start with decoder_ids. Rows may differ in
+--- length: each row's ids are those that it has alone.
 ---@param ids integer[][] from 0
----@param given? {tokens?: integer, temperature?: number, top_k?: integer, top_p?: number,
----  min_p?: number, repetition_penalty?: number, seed?: integer, stop?: integer[], cache?: string}
----  stop: by default the model's ids of the end of a text; {} never stops
+---@param given? attune.model.Sampling see attune.model.generation
 ---@return integer[][] prompt and continuation
+---@return attune.model.LookupCounts? counts with the option `lookup`
 function running:generate(ids, given)
-  local o = options.read(given, known, 2)
-  local rows, sources = checked.rows(self, ids, "ids", 2), {}
-  if self.network.encoder then rows, sources = decoder_rows(self, rows, o.decoder_ids), rows end
-  o.tokens = o.tokens == nil and 24 or o.tokens
-  if math.type(o.tokens) ~= "integer" or o.tokens < 1 then
-    error(("tokens: expected at least 1, got %s"):format(options.describe(o.tokens)), 2)
+  local out, counts = generation.generate(self, ids, given, 2)
+  return out, counts
+end
+
+--- The mean of -log p over the ids after the first, in nats: e to its power is the perplexity. Keys
+--- and values pass a cache, as while generating.
+---@param ids integer[] from 0, at least 2
+---@param given? {cache?: attune.model.CacheDtype, after?: integer} after: the first ids, 1 by
+---  default, are read and not counted
+---@return number nats
+---@return integer count of ids that the mean is over
+function running:loss(ids, given)
+  local o = options.read(given, {"cache", "after"}, 2)
+  local rows = checked.rows(self, {ids}, "ids", 2)
+  local after = o.after == nil and 1 or o.after
+  if #rows[1] < 2 then error("ids: expected at least 2, got 1", 2) end
+  if math.type(after) ~= "integer" or after < 1 or after >= #rows[1] then
+    error(("after: expected an integer from 1 to %d, got %s"):format(
+      #rows[1] - 1, options.describe(after)), 2)
   end
-  local stop = stop_ids(self, o.stop, 2)
-  local sampler = sampling.new(o, 2)
-  local out = {}
-  attune.no_grad(function()
-    for b, row in ipairs(rows) do out[b] = continue(self, row, sources[b], o, stop, sampler, b) end
-  end)
-  return out
+  local nats, count = loss(self, rows[1], o.cache, after, 2)
+  return nats, count
+end
+
+--- The same model with other attention, which shares its other weights.
+---
+--- kv_heads: a divisor of the model's number; the projections of keys and values of neighbouring
+--- heads are averaged (Ainslie et al. 2023, arXiv 2305.13245). window: tokens that a query sees,
+--- itself included; false: all. rope_scaling: as of attune.position("rope"), in place of the
+--- model's; false: none. rope_base. cache: the dtype of sessions, where they name none. layers: the
+--- numbers, from 1, of those that change; all by default. A layer that uses the keys of another
+--- changes with it. Of a model with an encoder only the decoder changes.
+---@param given {kv_heads?: integer, window?: integer|false, rope_scaling?: table|false,
+---  rope_base?: number, cache?: attune.model.CacheDtype, layers?: integer[]}
+---@return attune.model.Model
+function running:with(given)
+  local changed = require "attune.model.changes".new(self, given, 2)
+  return changed
 end
 
 return running

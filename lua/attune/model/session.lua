@@ -1,9 +1,11 @@
 --- A session keeps the keys and values of the tokens so far, one cache per block.
+local attune = require "attune"
 local checked = require "attune.model.ids"
 local options = require "attune.util.options"
 
 ---@class attune.model.Session
----@field length integer tokens appended
+---@field length integer tokens appended; of rows of different lengths, those of the longest
+---@field nbytes integer that its caches take
 local session = {}
 session.__index = session
 
@@ -26,7 +28,7 @@ function session.new(model, o, level)
     error(("context: expected at most %d tokens, which the model has positions for, got %d"):format(
       model.limit, context), level + 1)
   end
-  local dtype = o.cache == nil and "f32" or o.cache
+  local dtype = o.cache == nil and (model.cache or "f32") or o.cache
   if o.grows then o.context = nil end
   local self = setmetatable({
     model = model, batch = batch, context = context, length = 0,
@@ -45,9 +47,10 @@ function session.new(model, o, level)
   elseif o.encoder_ids ~= nil then
     error("encoder_ids: expected nil for a model without encoder", level + 1)
   end
-  self.chunk = chunk
+  self.chunk, self.nbytes = chunk, 0
   for _, cache in pairs(self.caches) do
     if cache.window then self.chunk = chunk_of_rings end
+    self.nbytes = self.nbytes + cache.nbytes
   end
   return self
 end
@@ -75,20 +78,22 @@ local function lengthen(self, rows)
   if before > 0 then run(self, old, function() end) end
 end
 
--- Runs the decoder over rows of one length and hands the stream of each piece to `with`.
-function run(self, rows, with)
+-- Runs the decoder over rows of one length and hands the stream of each piece to `with`, and with
+-- `wanted`, names of summaries, those of each block.
+function run(self, rows, with, wanted)
   if self.rows then lengthen(self, rows) end
   local tokens = #rows[1]
   for at = 1, tokens, self.chunk do
     local n = math.min(self.chunk, tokens - at + 1)
     local first = {}
     for b = 1, self.batch do first[b] = self.length end
+    local summaries = wanted and {}
     local x = self.model.network:run(piece_of(rows, at, at + n - 1), {
       batch = self.batch, tokens = n, first = first, caches = self.caches,
-      long = self.long, memory = self.memory,
+      long = self.long, memory = self.memory, summaries = wanted, summaries_of = summaries,
     })
     self.length = self.length + n
-    with(x, n)
+    with(x, n, summaries)
   end
 end
 
@@ -110,32 +115,107 @@ local function check(self, ids, level)
   return rows
 end
 
---- Appends tokens: a row of ids per batch row; for one row the ids alone will do.
----@param ids integer[]|integer[][]
----@return attune.Tensor logits [batch, tokens, vocab] of the tokens appended
-function session:append(ids)
-  local rows = check(self, ids, 2)
-  local network, parts = self.model.network, nil
-  local tokens, at = #rows[1], 0
-  local joined = {}
-  run(self, rows, function(x, n)
-    parts = network:logits(x):view(self.batch, n, self.model.vocab)
-    joined[#joined + 1] = parts
-    at = at + n
-  end)
-  if #joined == 1 then return joined[1] end
-  local core = require "attune.core"
-  local all = joined[1]:transpose(2, 3)
-  for i = 2, #joined do all = core._join(all, joined[i]:transpose(2, 3)) end
-  all = all:transpose(2, 3):contiguous()
-  assert(at == tokens)
-  return all
+-- The columns of two pieces: the earlier one lacks the keys of the later one.
+local function added_columns(a, b)
+  local batch, heads, keys = table.unpack(a.shape)
+  local more = b.shape[3] - keys
+  return b + attune.cat({a, attune.zeros({batch, heads, more}, {dtype = a.dtype})}, 3)
 end
 
---- The logits [1, vocab] of the last of the ids, without those of the others.
-function session:last(ids)
+-- The summaries of a block over all pieces.
+local function join_summaries(all, piece)
+  for i, block in pairs(piece) do
+    all[i] = all[i] or {}
+    for name, t in pairs(block) do
+      local before = all[i][name]
+      if not before then
+        all[i][name] = t
+      elseif name == "columns" then
+        all[i][name] = added_columns(before, t)
+      else
+        all[i][name] = attune.cat({before, t}, 3)
+      end
+    end
+  end
+end
+
+--- Appends tokens: a row of ids per batch row; for one row the ids alone will do.
+---@param ids integer[]|integer[][]
+---@param given? {summaries?: attune.SummaryName[]} where attention looks, see attune.attention
+---@return attune.Tensor logits [batch, tokens, vocab] of the tokens appended
+---@return attune.Summaries[]? summaries of each block, with that option: of the tokens appended as
+---  queries; columns over all tokens of the session
+function session:append(ids, given)
+  local o = options.read(given, {"summaries"}, 2)
+  local rows = check(self, ids, 2)
+  local network, joined = self.model.network, {}
+  local all = o.summaries ~= nil and {} or nil
+  run(self, rows, function(x, n, summaries)
+    joined[#joined + 1] = network:logits(x):view(self.batch, n, self.model.vocab)
+    if all then join_summaries(all, summaries) end
+  end, o.summaries)
+  local logits = #joined == 1 and joined[1] or attune.cat(joined, 2)
+  if all then return logits, all end
+  return logits
+end
+
+--- Appends a row and hands the stream x [n, width] of each piece to `with(x, n)`.
+function session:each_piece(ids, with) run(self, {ids}, with) end
+
+-- The tokens of slots at .. at + n - 1, where rows end together and `tokens` is the longest:
+-- their ids, how many each row has, and the order of slots that has each row's own ones first.
+local function aligned_piece(rows, tokens, at, n)
+  local piece, counts, own_first, uneven = {}, {}, {}, false
+  for b, row in ipairs(rows) do
+    local empty = tokens - #row
+    piece[b], counts[b] = {}, math.max(0, math.min(n, at + n - 1 - empty))
+    uneven = uneven or counts[b] < n
+    for slot = 1, n do
+      piece[b][slot] = row[at + slot - 1 - empty] or 0
+      -- Own tokens are the last ones. What the cache does not take may be any slot.
+      local from = math.min(n, slot + n - counts[b])
+      own_first[#own_first + 1] = (b - 1) * n + from
+    end
+  end
+  if uneven then return piece, counts, attune.tensor(own_first, {dtype = "i32"}) end
+  return piece, counts
+end
+
+-- As run, for rows of different lengths, which may be empty. The stream holds the slots of all
+-- rows, of which each row's own ones are the last.
+local function run_uneven(self, rows, with)
+  local tokens = 0
+  for _, row in ipairs(rows) do tokens = math.max(tokens, #row) end
+  for at = 1, tokens, self.chunk do
+    local n = math.min(self.chunk, tokens - at + 1)
+    local piece, counts, own_first = aligned_piece(rows, tokens, at, n)
+    local first = {}
+    for b = 1, self.batch do first[b] = self.lengths[b] - (n - counts[b]) end
+    local x = self.model.network:run(piece, {
+      batch = self.batch, tokens = n, first = first, caches = self.caches,
+      counts = own_first and counts, own_first = own_first,
+    })
+    for b = 1, self.batch do
+      self.lengths[b] = self.lengths[b] + counts[b]
+      self.length = math.max(self.length, self.lengths[b])
+    end
+    with(x, n)
+  end
+end
+
+--- Appends rows of any lengths, which may be empty, and returns the logits [batch, vocab] of the
+--- last token of each row; those of an empty row mean nothing. A session that has appended so takes
+--- no other calls. Not for models whose rotation follows from the length of a text.
+---@param rows integer[][]
+---@return attune.Tensor
+function session:last(rows)
+  self.lengths = self.lengths or {}
+  for b = 1, self.batch do self.lengths[b] = self.lengths[b] or self.length end
   local network, last = self.model.network, nil
-  run(self, {ids}, function(x, n) last = x:slice(1, n, n):contiguous() end)
+  local runs = self.batch == 1 and run or run_uneven
+  runs(self, rows, function(x, n)
+    last = x:view(self.batch, n, x.shape[2]):slice(2, n, n):contiguous():view(self.batch, -1)
+  end)
   return network:logits(last)
 end
 
@@ -160,5 +240,7 @@ end
 function session:close()
   for _, cache in pairs(self.caches) do cache:close() end
 end
+
+session.__close = session.close
 
 return session

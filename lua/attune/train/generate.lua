@@ -1,52 +1,46 @@
---- Text from a small model: ids drawn one by one, each from a full forward pass. Real models with a
---- cache are in attune.model.
+--- Text from a small model: ids chosen one by one, each from a full forward pass. Real models with
+--- a cache are in attune.model.
 local autograd = require "attune.autograd"
 local core = require "attune.core"
 local options = require "attune.util.options"
-local random = require "attune.util.random"
+local sampling = require "attune.nn.sampling"
 
--- An id drawn from logits / temperature among the top_k largest; temperature 0: the largest.
-local function draw(logits, o, stream)
-  local order = {}
-  for id = 1, #logits do order[id] = id end
-  table.sort(order, function(a, b)
-    if logits[a] ~= logits[b] then return logits[a] > logits[b] end
-    return a < b
-  end)
-  if o.temperature == 0 then return order[1] - 1 end
-  local count = math.min(o.top_k or #order, #order)
-  local sum, weights = 0, {}
-  for k = 1, count do
-    weights[k] = math.exp((logits[order[k]] - logits[order[1]]) / o.temperature)
-    sum = sum + weights[k]
+local known = {
+  "tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "context",
+}
+
+local function at_least_1(o, name, default)
+  local value = o[name] == nil and default or o[name]
+  if value ~= nil and (math.type(value) ~= "integer" or value < 1) then
+    core._raise(("%s: expected an integer of at least 1, got %s"):format(
+      name, options.describe(value)))
   end
-  local x = stream:number() * sum
-  for k = 1, count do
-    x = x - weights[k]
-    if x < 0 then return order[k] - 1 end
-  end
-  return order[count] - 1
+  return value
 end
 
 --- Continues ids.
 ---@param model table with forward(ids) -> logits [1, tokens, vocab]
 ---@param ids integer[] from 0, at least one
----@param given {tokens: integer, temperature: number, top_k: integer, seed: integer,
---- context: integer} temperature 1; context: the number of last ids that the model reads at most
+---@param given {tokens?: integer, temperature?: number, top_k?: integer, top_p?: number,
+---  min_p?: number, repetition_penalty?: number, seed?: integer, context?: integer} tokens 100;
+---  temperature 1; the others as attune.nn.sampling says; seed 0; context: the number of last ids
+---  that the model reads at most
 ---@return integer[] ids with the continuation
 return function(model, ids, given)
-  local o = options.read(given, {"tokens", "temperature", "top_k", "seed", "context"}, 2)
+  local o = options.read(given, known, 2)
   if type(ids) ~= "table" or #ids == 0 then
     core._raise(("ids: expected a list of at least one id, got %s"):format(options.describe(ids)))
   end
-  o.temperature = o.temperature or 1
-  local list, stream = table.move(ids, 1, #ids, 1, {}), random.stream(o.seed or 0, 1)
+  local tokens, context = at_least_1(o, "tokens", 100), at_least_1(o, "context")
+  o.temperature = o.temperature == nil and 1 or o.temperature
+  o.seed = o.seed == nil and 0 or o.seed
+  local list, sampler = table.move(ids, 1, #ids, 1, {}), sampling.new(o, 2)
   autograd.no_grad(function()
-    for _ = 1, o.tokens or 100 do
-      local first = math.max(1, #list - (o.context or #list) + 1)
+    for step = 1, tokens do
+      local first = math.max(1, #list - (context or #list) + 1)
       local logits = model:forward({table.move(list, first, #list, 1, {})})
-      local last = logits.shape[2]
-      list[#list + 1] = draw(logits:slice(2, last, last):contiguous():view(-1):tolist(), o, stream)
+      local last = logits:slice(2, logits.shape[2], logits.shape[2]):contiguous():view(1, -1)
+      list[#list + 1] = sampler:next(last, list, 1, step)
     end
   end)
   return list

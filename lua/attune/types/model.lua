@@ -108,6 +108,8 @@ function Tokenizer:id(token) end
 ---@field stop? integer[] by default the model's ids of the end of a text; {} never stops
 ---@field cache? attune.model.CacheDtype
 ---@field decoder_ids? integer[][] T5: what the decoder starts with
+---@field each? fun(row: integer, id: integer): boolean? called for each new id; false ends the row
+---@field lookup? {ngram?: integer, tokens?: integer} speculative decoding: greedy only
 
 --- A loaded model. Ids count from 0.
 ---@class attune.model.Model
@@ -118,25 +120,41 @@ function Tokenizer:id(token) end
 ---@field tokenizer? attune.Tokenizer
 local Model = {}
 ---@param ids integer[][]
----@param options? {decoder_ids?: integer[][]} T5
+---@param options? {decoder_ids?: integer[][], summaries?: attune.SummaryName[]}
 ---@return attune.Tensor logits [batch, tokens, vocab]
+---@return attune.Summaries[]? summaries of each block
 function Model:forward(ids, options) end
 ---@param ids integer[][]
 ---@param options? attune.model.Sampling
 ---@return integer[][] prompts and continuations; T5: the decoder's ids
+---@return {passes: integer, proposed: integer, accepted: integer}? counts with lookup
 function Model:generate(ids, options) end
 ---@param options? {batch?: integer, context?: integer, cache?: attune.model.CacheDtype,
 ---  encoder_ids?: integer[][]}
 ---@return attune.model.Session
 function Model:session(options) end
+--- The mean of -log p over the ids after the first, in nats.
+---@param ids integer[]
+---@param options? {cache?: attune.model.CacheDtype, after?: integer}
+---@return number nats
+---@return integer count
+function Model:loss(ids, options) end
+--- The same model with other attention; other weights are shared.
+---@param changes {kv_heads?: integer, window?: integer|false, rope_scaling?: table|false,
+---  rope_base?: number, cache?: attune.model.CacheDtype, layers?: integer[]}
+---@return attune.model.Model
+function Model:with(changes) end
 
 --- Caches to which tokens are appended.
 ---@class attune.model.Session
 ---@field length integer tokens so far
+---@field nbytes integer that its caches take
 local Session = {}
 ---@param ids integer[]|integer[][] one list for one row
+---@param options? {summaries?: attune.SummaryName[]}
 ---@return attune.Tensor logits [batch, tokens, vocab] of the tokens appended
-function Session:append(ids) end
+---@return attune.Summaries[]? summaries of each block
+function Session:append(ids, options) end
 --- Keeps the first n tokens.
 ---@param n integer
 function Session:truncate(n) end

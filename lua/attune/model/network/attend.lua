@@ -88,6 +88,9 @@ forms.latent = {
   end,
 }
 
+--- The form of that name: how q, k and v come from x.
+function attend.form(name) return forms[name] end
+
 -- ---- making -------------------------------------------------------------------------------------
 
 -- A norm with a weight per head and dim, as a norm without weights and a factor.
@@ -146,6 +149,15 @@ local function t5_score(w, bias, heads)
   return w.biases[bias.name].score
 end
 
+--- Sets the rotation of an attention.
+---@param a table
+---@param w table where rotations of equal options are shared
+---@param options table of attune.position("rope", ..)
+function attend.rotate(a, w, options)
+  a.position = options
+  a.rope, a.rope_long = rotations(w, options)
+end
+
 --- The attention that a description gives.
 ---@param w table weights
 ---@param spec table {form, heads, kv_heads, head_dim, v_head_dim, scale, softcap, window, rope,
@@ -153,12 +165,12 @@ end
 ---  used, and what the form needs}
 function attend.new(w, spec)
   local a = {
-    heads = spec.heads, kv_heads = spec.kv_heads, head_dim = spec.head_dim,
+    form_name = spec.form, heads = spec.heads, kv_heads = spec.kv_heads, head_dim = spec.head_dim,
     v_head_dim = spec.v_head_dim or spec.head_dim, window = spec.window, shares = spec.shares,
     flat_norm = spec.flat_norm, clip = spec.clip, keeps = spec.keeps,
     form = forms[spec.form],
   }
-  if spec.rope then a.rope, a.rope_long = rotations(w, spec.rope) end
+  if spec.rope then attend.rotate(a, w, spec.rope) end
   if a.heads % a.kv_heads ~= 0 then
     error(("config.json: expected kv heads that divide %d heads, got %d"):format(
       a.heads, a.kv_heads), 0)
@@ -179,15 +191,28 @@ end
 
 -- ---- running ------------------------------------------------------------------------------------
 
+-- Rows of a batch that append fewer tokens have them in their last slots, where the queries must
+-- be; cache:append takes the first slots.
+local function own_tokens_first(x, call)
+  local batch, heads, tokens, dim = table.unpack(x.shape)
+  return x:transpose(2, 3):contiguous():view(batch * tokens, heads * dim)
+    :take(call.own_first, 1):view(batch, tokens, heads, dim):transpose(2, 3)
+end
+
 local function with_cache(a, q, k, v, call, i)
   local cache = call.caches[a.shares or i]
   local rope = call.long and a.rope_long or a.rope
-  if not a.shares then cache:append(k, v, {rotate = rope, counts = call.counts}) end
+  if not a.shares then
+    if call.counts then k, v = own_tokens_first(k, call), own_tokens_first(v, call) end
+    cache:append(k, v, {rotate = rope, counts = call.counts})
+  end
   local o = a.options
-  return cache:attend(q, {
+  local y, _, summaries = cache:attend(q, {
     scale = o.scale, softcap = o.softcap, score = o.score, sinks = o.sinks, rotate = rope,
-    window = not cache.window and a.window or nil,
+    window = not cache.window and a.window or nil, summaries = call.summaries,
   })
+  if summaries then call.summaries_of[i] = summaries end
+  return y
 end
 
 local function without_cache(a, q, k, v, call, i)

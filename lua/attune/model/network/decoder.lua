@@ -110,7 +110,8 @@ local function embed(self, ids, first)
     local at = {}
     for b = 1, batch do
       at[b] = {}
-      for t = 1, tokens do at[b][t] = first[b] + t - 1 + e.offset end
+      -- Slots before the first token of a shorter row have no position; any will do.
+      for t = 1, tokens do at[b][t] = math.max(first[b] + t - 1, 0) + e.offset end
     end
     x = x + core._embedding(e.positions, at)
   end
@@ -161,9 +162,10 @@ end
 --- The stream after the last norm, [tokens of all rows, width].
 ---@param ids integer[][] rows of one length
 ---@param call table {batch, tokens, first = {positions of the first tokens}, caches = {..} or nil,
----  counts = how many tokens of each row are its own, long = whether the text is longer than the
----  trained length, memory = keys and values of an encoder, summaries = what attention should tell,
----  summaries_of = filled with it per block}
+---  counts = how many tokens of each row are its own, which are its last ones; nil: all,
+---  own_first = with counts, for each slot [batch * tokens] the one, from 1, whose keys the caches
+---  take, long = whether the text is longer than the trained length, memory = keys and values of
+---  an encoder, summaries = what attention should tell, summaries_of = filled with it per block}
 function decoder:run(ids, call)
   local x = embed(self, ids, call.first)
   call.inputs = self.layer_inputs and inputs_of_layers(self, ids, x)

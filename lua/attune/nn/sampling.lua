@@ -1,7 +1,7 @@
 --- Chooses the next token from logits: greedy, or drawn after a temperature, top-k, top-p (Holtzman
 --- et al. 2019), min-p (Nguyen et al. 2024) and a repetition penalty (Keskar et al. 2019). Draws
 --- are Philox numbers of the seed, the row and the step, so that they do not depend on other rows.
-local attune = require "attune"
+local core = require "attune.core"
 local options = require "attune.util.options"
 
 local sampling = {}
@@ -40,10 +40,13 @@ function sampling.new(o, level)
   }, sampling)
   if self.temperature > 0 and not self.seed then
     -- Seeds of calls without one follow from set_seed.
-    self.seed = math.floor(attune.uniform({1}, {high = 2 ^ 31, dtype = "f64"}):tolist()[1])
+    self.seed = math.floor(core.uniform({1}, {high = 2 ^ 31, dtype = "f64"}):tolist()[1])
   end
   return self
 end
+
+--- Whether the next id is the one with the largest logit.
+function sampling:is_greedy() return self.temperature == 0 and not self.penalty end
 
 -- Tokens that are there already become less likely.
 local function penalise(logits, ids, penalty)
@@ -100,14 +103,14 @@ end
 ---@param step integer
 ---@return integer
 function sampling:next(logits, ids, row, step)
-  if self.temperature == 0 and not self.penalty then return logits:argmax(2)[1]:item() - 1 end
+  if self:is_greedy() then return logits:argmax(2)[1]:item() - 1 end
   logits = logits:tolist()[1]
   if self.penalty then penalise(logits, ids, self.penalty) end
   if self.temperature == 0 then return largest(logits) - 1 end
   local list = candidates(self, logits)
   local n, sum = kept(self, list), 0
   for i = 1, n do sum = sum + list[i][2] end
-  local words = attune.philox({step, row, 0, 0}, {self.seed & 0xffffffff, self.seed >> 32})
+  local words = core.philox({step, row, 0, 0}, {self.seed & 0xffffffff, self.seed >> 32})
   local u = (words[1] * 2 ^ 21 + (words[2] >> 11)) * 2 ^ -53 * sum
   for i = 1, n - 1 do
     u = u - list[i][2]

@@ -1,0 +1,145 @@
+--- m:generate: continues rows of ids. Rows that differ in length run together: their keys are kept
+--- per row, and the slots before a shorter row's first token are seen by none of its tokens.
+local attune = require "attune"
+local checked = require "attune.model.ids"
+local lookup = require "attune.model.lookup"
+local options = require "attune.util.options"
+local sampling = require "attune.nn.sampling"
+local session = require "attune.model.session"
+
+local generation = {}
+
+local known = {
+  "tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop", "cache",
+  "decoder_ids", "each", "lookup",
+}
+
+local rows_at_once = 8
+
+local function stop_ids(model, given, level)
+  local list = given
+  if given == nil then list = type(model.eos) == "table" and model.eos or {model.eos} end
+  if type(list) ~= "table" then
+    error(("stop: expected a list of ids, got %s"):format(options.describe(list)), level + 1)
+  end
+  local stop = {}
+  for i = 1, rawlen(list) do
+    local id = rawget(list, i)
+    if math.type(id) ~= "integer" then
+      error(("stop: expected a list of ids, got %s"):format(options.describe(id)), level + 1)
+    end
+    stop[id] = true
+  end
+  return stop
+end
+
+local function read(model, given, level)
+  level = level + 1
+  local o = options.read(given, known, level)
+  o.tokens = o.tokens == nil and 24 or o.tokens
+  if math.type(o.tokens) ~= "integer" or o.tokens < 1 then
+    error(("tokens: expected at least 1, got %s"):format(options.describe(o.tokens)), level)
+  end
+  if o.each ~= nil and type(o.each) ~= "function" then
+    error(("each: expected a function, got %s"):format(options.describe(o.each)), level)
+  end
+  o.stop = stop_ids(model, o.stop, level)
+  o.lookup = lookup.read(o.lookup, level)
+  o.sampler = sampling.new(o, level)
+  if o.lookup and not o.sampler:is_greedy() then
+    error("lookup: expected temperature 0 and no repetition_penalty beside it", level)
+  end
+  return o
+end
+
+-- What the decoder of a model with an encoder starts with.
+local function decoder_rows(model, rows, given, level)
+  if given ~= nil then return checked.rows(model, given, "decoder_ids", level + 1) end
+  local out = {}
+  for b = 1, #rows do out[b] = {model.network.start} end
+  return out
+end
+
+-- Whether rows must run one by one: an encoder's rows have one length, and these rotations depend
+-- on the length of a text.
+local function runs_alone(network)
+  if network.encoder or network.switches_at then return true end
+  for _, block in ipairs(network.blocks) do
+    local position = block.attention.position
+    if position and position.scaling and position.scaling.type == "dynamic" then return true end
+  end
+  return false
+end
+
+-- Appends an id to a row and tells o.each; false where the row ends.
+local function taker(o, ids, index)
+  local left = o.tokens
+  return function(id)
+    ids[#ids + 1] = id
+    left = left - 1
+    local goes_on = not o.each or o.each(index, id) ~= false
+    return goes_on and left > 0 and not o.stop[id]
+  end
+end
+
+-- Rows first .. first + #rows - 1 of the call, together; rows are continued in place.
+local function continue(model, rows, first, source, o, level)
+  local longest = 0
+  for _, row in ipairs(rows) do longest = math.max(longest, #row) end
+  local s <close> = session.new(model, {
+    batch = #rows, context = longest + o.tokens, cache = o.cache, grows = true,
+    encoder_ids = source and {source},
+  }, level + 1)
+  local take, new, running = {}, {}, #rows
+  for b, row in ipairs(rows) do
+    take[b], new[b] = taker(o, row, first + b - 1), table.move(row, 1, #row, 1, {})
+  end
+  local logits = s:last(new)
+  if o.lookup then return lookup.continue(s, rows[1], logits, o.lookup, take[1], o.counts) end
+  for step = 1, o.tokens do
+    for b, row in ipairs(rows) do
+      if #new[b] > 0 then
+        local own = #rows == 1 and logits or logits:slice(1, b, b):contiguous()
+        local id = o.sampler:next(own, row, first + b - 1, step)
+        local goes_on = take[b](id)
+        new[b] = goes_on and {id} or {}
+        running = running - (goes_on and 0 or 1)
+      end
+    end
+    if running == 0 then return end
+    logits = s:last(new)
+  end
+end
+
+--- Continues rows, as m:generate says.
+---@param model attune.model.Model
+---@param ids integer[][]
+---@param given? attune.model.Sampling tokens (24) are added at most; temperature (0: greedy),
+---  top_k, top_p, min_p, repetition_penalty and seed as attune.nn.sampling says; stop: ids that end
+---  a row, by default the model's, {} never stops; cache: its dtype; each(row, id) is called for
+---  each new id, and ends the row where it returns false; lookup = {ngram = 3, tokens = 3}:
+---  speculative decoding by attune.model.lookup
+---@param level integer as of `error`, from the caller
+---@return integer[][] prompt and continuation
+---@return attune.model.LookupCounts? counts
+function generation.generate(model, ids, given, level)
+  level = level + 1
+  local o = read(model, given, level)
+  local rows, sources = checked.rows(model, ids, "ids", level), {}
+  if model.network.encoder then
+    rows, sources = decoder_rows(model, rows, o.decoder_ids, level), rows
+  elseif o.decoder_ids ~= nil then
+    error("decoder_ids: expected nil for a model without encoder", level)
+  end
+  if o.lookup then o.counts = {passes = 0, proposed = 0, accepted = 0} end
+  local count = (o.lookup or runs_alone(model.network)) and 1 or rows_at_once
+  attune.no_grad(function()
+    for first = 1, #rows, count do
+      local group = table.move(rows, first, math.min(first + count - 1, #rows), 1, {})
+      continue(model, group, first, sources[first], o, level)
+    end
+  end)
+  return rows, o.counts
+end
+
+return generation

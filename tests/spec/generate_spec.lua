@@ -1,0 +1,207 @@
+-- m:generate over rows of different lengths, streaming and lookup; m:loss; summaries of a session.
+local golden = require "tests.support.golden"
+local model = require "attune.model"
+local model_copy = require "tests.support.model_copy"
+
+local source = model_copy.source
+local function load(name) return assert(model.load(source .. name)) end
+
+-- Ids that look random; n of them.
+local function text(n, seed)
+  local list = {}
+  for t = 1, n do list[t] = (t * t * 7 + t * 31 * seed + seed) % 96 end
+  return list
+end
+
+local rows = {text(3, 1), text(19, 2), text(1, 3), text(11, 4)}
+
+local function alone(m, o)
+  local out = {}
+  for b, row in ipairs(rows) do out[b] = m:generate({row}, o)[1] end
+  return out
+end
+
+describe("rows of different lengths", function()
+  for _, name in ipairs {
+    "falcon_7b", "falcon_40b", "falcon_rw", "mpt", "bloom", "gpt2", "gpt_bigcode", "mistral",
+    "gemma3", "gemma4_shared_kv", "llama_llama3", "phi3_longrope", "gpt_oss", "mixtral",
+    "deepseek_v3", "smollm3", "cohere2",
+  } do
+    it("give the ids that each has alone: " .. name, function()
+      local m = load(name)
+      local o = {tokens = 12, stop = {}}
+      if m.limit then o.tokens = math.min(12, m.limit - 19) end
+      local expected = alone(m, o)
+      assert.same(expected, m:generate(rows, o))
+      -- Rows that end early leave the others as they are.
+      o.stop = {expected[1][5], expected[2][21]}
+      assert.same(alone(m, o), m:generate(rows, o))
+    end)
+  end
+  it("do so in pieces, with rings, and by a rotation that follows from the length", function()
+    local long = {text(150, 5), text(2, 6), text(70, 7), text(64, 8)}
+    local scaled = load "llama_tied":with {rope_scaling = {
+      type = "dynamic", factor = 4, original = 16,
+    }}
+    for _, m in ipairs {load "mistral", load "llama_tied", scaled} do
+      local out = m:generate(long, {tokens = 6, stop = {}})
+      for b, row in ipairs(long) do
+        assert.same(m:generate({row}, {tokens = 6, stop = {}})[1], out[b])
+      end
+    end
+  end)
+  it("give the logits of each row's last token", function()
+    for _, name in ipairs {"llama_tied", "mpt", "mistral"} do
+      local m = load(name)
+      local session = require "attune.model.session"
+      local s = session.new(m, {batch = #rows, context = 64}, 1)
+      local logits = s:last(rows)
+      local more = s:last {{4}, {}, {7, 8}, {}}
+      for b, row in ipairs(rows) do
+        local own = m:session {context = 64}
+        local first = own:append(row)
+        local n = #row
+        local d = golden.difference(logits:slice(1, b, b):contiguous():view(-1),
+          first:slice(2, n, n):contiguous():view(-1))
+        assert.truthy(d < 1e-4, ("%s: %g"):format(name, d))
+        local next_ids = ({{4}, {}, {7, 8}, {}})[b]
+        if #next_ids > 0 then
+          local after = own:append(next_ids)
+          d = golden.difference(more:slice(1, b, b):contiguous():view(-1),
+            after:slice(2, #next_ids, #next_ids):contiguous():view(-1))
+          assert.truthy(d < 1e-4, ("%s: %g"):format(name, d))
+        end
+      end
+    end
+  end)
+  it("draw by seed, row and step, whatever the others", function()
+    local m = load "llama_tied"
+    local o = {tokens = 8, stop = {}, temperature = 1, seed = 3}
+    local first = m:generate({rows[1]}, o)[1]
+    assert.same(first, m:generate(rows, o)[1])
+    -- More rows than run together.
+    local many = {}
+    for b = 1, 11 do many[b] = rows[1] end
+    local out = m:generate(many, o)
+    assert.same({11, first}, {#out, out[1]})
+    assert.not_same(first, out[10])
+  end)
+end)
+
+describe("m:generate", function()
+  local m = load "falcon_7b"
+  it("tells each id as it comes, and ends a row where the function returns false", function()
+    local got = {{}, {}}
+    local out = m:generate({rows[1], rows[4]}, {
+      tokens = 9, stop = {},
+      each = function(row, id)
+        table.insert(got[row], id)
+        if row == 2 then return #got[2] < 4 end
+      end,
+    })
+    assert.same({9, 4}, {#got[1], #got[2]})
+    for b, row in ipairs {rows[1], rows[4]} do
+      assert.same(got[b], table.move(out[b], #row + 1, #out[b], 1, {}))
+    end
+    local ok, message = pcall(m.generate, m, {rows[1]}, {each = function() error "mine" end})
+    assert.is_false(ok)
+    assert.truthy(message:find("mine", 1, true))
+    assert.has_error(function() m:generate({rows[1]}, {each = 5}) end)
+  end)
+  it("gives the same ids by lookup in fewer passes", function()
+    for _, name in ipairs {"falcon_7b", "mistral", "llama_tied", "phi3_longrope", "gpt2"} do
+      local x = load(name)
+      local prompt = {5, 17, 3, 5, 17, 3, 5, 17}
+      local o = {tokens = x.limit and x.limit - 8 or 60, stop = {}}
+      local expected = x:generate({prompt}, o)[1]
+      o.lookup = {ngram = 2, tokens = 4}
+      local out, counts = x:generate({prompt}, o)
+      assert.same(expected, out[1])
+      assert.truthy(counts.accepted <= counts.proposed)
+      -- Each pass gives the accepted ids and one more.
+      assert.truthy(counts.passes + counts.accepted >= o.tokens - 1)
+      o.stop = {expected[14]}
+      local short = x:generate({prompt}, {tokens = o.tokens, stop = o.stop})
+      assert.same(short, x:generate({prompt}, o))
+    end
+  end)
+  it("accepts what a text repeats", function()
+    -- Greedy ids of tiny models end in cycles.
+    local _, counts = m:generate({rows[1]}, {tokens = 200, stop = {}, lookup = {tokens = 6}})
+    assert.truthy(counts.accepted > 50, counts.accepted)
+    assert.truthy(counts.passes < 150, counts.passes)
+  end)
+  it("refuses lookup beside drawing, and options out of range", function()
+    for expected, o in pairs {
+      ["temperature 0"] = {lookup = {}, temperature = 1},
+      ["no repetition_penalty"] = {lookup = {}, repetition_penalty = 1.1},
+      ["lookup.tokens: expected an integer from 1 to 63, got 64"] = {lookup = {tokens = 64}},
+      ["lookup.ngram"] = {lookup = {ngram = 0}},
+      ["unknown field 'ngrams' of lookup"] = {lookup = {ngrams = 1}},
+      ["stop: expected a list of ids, got 'a'"] = {stop = {"a"}},
+      ["decoder_ids: expected nil"] = {decoder_ids = {{1}}},
+    } do
+      local ok, message = pcall(m.generate, m, {rows[1]}, o)
+      assert.is_false(ok)
+      assert.truthy(message:find(expected, 1, true), message)
+    end
+  end)
+end)
+
+describe("the loss of a model", function()
+  it("is that of its logits", function()
+    for _, name in ipairs {"llama_tied", "mistral", "gemma2"} do
+      local m, ids = load(name), text(150, 2)
+      local logits = m:forward({ids}):to("f64"):tolist()[1]
+      local function expected(after)
+        local sum = 0
+        for t = after + 1, #ids do
+          local row, total = logits[t - 1], 0
+          for _, x in ipairs(row) do total = total + math.exp(x) end
+          sum = sum + math.log(total) - row[ids[t] + 1]
+        end
+        return sum / (#ids - after)
+      end
+      for _, after in ipairs {1, 70, 149} do
+        local nats, count = m:loss(ids, {after = after})
+        assert.same(150 - after, count)
+        assert.truthy(math.abs(nats - expected(after)) < 1e-4, name)
+      end
+    end
+  end)
+  it("refuses a single id, and more ids before it than there are", function()
+    local m = load "llama_tied"
+    for expected, call in pairs {
+      ["ids: expected at least 2"] = {{5}}, ["after: expected an integer from 1 to 1, got 2"] = {
+        {5, 6}, {after = 2},
+      },
+      ["rows of token ids"] = {5},
+    } do
+      local ok, message = pcall(m.loss, m, call[1], call[2])
+      assert.is_false(ok)
+      assert.truthy(message:find(expected, 1, true) or expected == "rows of token ids", message)
+    end
+  end)
+end)
+
+describe("summaries of a session", function()
+  it("are those of forward, in any pieces", function()
+    local names = {"entropy", "distance", "sinks", "columns"}
+    for _, name in ipairs {"llama_tied", "gemma3", "gpt_oss"} do
+      local m, ids = load(name), text(150, 3)
+      local _, whole = m:forward({ids}, {summaries = names})
+      local s = m:session {context = 200}
+      local logits, all = s:append(ids, {summaries = names})
+      assert.same({1, 150, 96}, logits.shape)
+      assert.same(#whole, #all)
+      for i, block in ipairs(whole) do
+        for _, summary in ipairs(names) do
+          local d = golden.difference(all[i][summary], block[summary])
+          assert.truthy(d < 1e-3, ("%s layer %d %s: %g"):format(name, i, summary, d))
+        end
+      end
+      local _, last = s:append({1, 2}, {summaries = {"columns"}})
+      assert.same({1, m.network.blocks[1].attention.heads, 152}, last[1].columns.shape)
+    end
+  end)
+end)
