@@ -1,0 +1,53 @@
+-- What small models learn is known: induction and associative recall need two layers (Olsson et al.
+-- 2022, arXiv 2209.11895; Arora et al. 2023, arXiv 2312.04927). The first layer tells each token
+-- which one came before it; the second looks for it.
+local data = require "attune.data"
+local nn = require "attune.nn"
+local optim = require "attune.optim"
+local train = require "attune.train"
+
+local rate, warmup, rows, part = 3e-3, 100, 64, 50
+
+-- The best share of right answers while a model of so many layers is trained; the training ends
+-- when it reaches `enough`.
+local function best_accuracy(task, layers, steps, enough)
+  local seen, unseen = task(1), task(2)
+  local model = nn.Decoder {
+    vocab = seen.vocab, d_model = 64, layers = layers, heads = 2, std = 0.08, seed = 1,
+  }
+  local optimizer = optim.adamw(model:parameters(), {betas = {0.9, 0.95}})
+  local best = 0
+  for first = 0, steps - 1, part do
+    train.run {
+      model = model, data = seen, batch = rows, steps = part, optimizer = optimizer, clip = 1,
+      log = false,
+      schedule = function(step) return rate * math.min(1, (first + step) / warmup) end,
+    }
+    local accuracy = train.accuracy(model, unseen, {batches = 2, batch = rows})
+    best = math.max(best, accuracy)
+    if best >= enough then break end
+  end
+  return best
+end
+
+local tasks = {
+  induction = function(seed)
+    return data.task("induction", {vocab = 32, tokens = 24, seed = seed})
+  end,
+  mqar = function(seed)
+    return data.task("mqar", {vocab = 32, tokens = 16, pairs = 4, seed = seed})
+  end,
+}
+
+for name, task in pairs(tasks) do
+  describe(name, function()
+    it("is learned by two layers", function()
+      local accuracy = best_accuracy(task, 2, 1000, 0.95)
+      assert.is_true(accuracy >= 0.95, accuracy)
+    end)
+    it("is not learned by one layer", function()
+      local accuracy = best_accuracy(task, 1, 300, 0.95)
+      assert.is_true(accuracy <= 0.5, accuracy)
+    end)
+  end)
+end
