@@ -5,14 +5,9 @@
 -- section 2.1 and figure 4). Then they are trained on for 0, 5 or 10% of the tokens. The model that
 -- keeps all its heads is trained on as long, as a reference.
 local attune = require "attune"
-local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
+local nn, train = require "attune.nn", require "attune.train"
+local mha = require "shared.mha"
 local study = train.study
-
-local sizes = {
-  tiny = {d_model = 16, layers = 2, context = 16, batch = 4, tokens = 512, rows = 4},
-  quick = {d_model = 32, layers = 2, context = 64, batch = 8, tokens = 131072, rows = 80},
-  study = {d_model = 96, layers = 4, context = 128, batch = 32, tokens = 4 << 20, rows = 3200},
-}
 
 -- Makes [kv_heads * head_dim, d_model] of [heads * head_dim, d_model].
 local choices = {
@@ -79,29 +74,21 @@ return require "attune.experiment" {
     lost = {unit = "bit/B", better = "lower", about = "above the model that was converted"},
   },
   trial = function(p, t)
-    local size = sizes[p.size]
+    local size = mha.sizes[p.size]
     local training, validation = study.text(p.path)
     if not training then return nil, validation end
     local trained = t:use("trained_mha", {model = p.seed, size = p.size, path = p.path})
-    local model = nn.Decoder {
-      vocab = 256, d_model = size.d_model, layers = size.layers, heads = p.heads,
-      kv_heads = p.kv_heads, head_dim = p.head_dim, position = "rope", seed = p.seed + 100,
-    }
+    local model = nn.Decoder(mha.options(p, p.seed + 100))
     convert(assert(attune.load(trained:file "model.safetensors")), model, p)
-    -- Other text first than the trained model saw first.
-    local function loader(corpus, order)
-      return data.loader {
-        corpus = corpus, tokens = size.context, batch = size.batch, seed = p.seed + 100,
-        order = order,
-      }
-    end
     local steps = math.floor(p.part * size.tokens / (size.context * size.batch) + 0.5)
     if steps > 0 then
+      -- The trained model has seen the text in another order.
       study.train(t, {
-        model = model, data = loader(training, "shuffled"), lr = p.lr, seed = p.seed, steps = steps,
+        model = model, data = mha.loader(p, training, p.seed + 100, "shuffled"), lr = p.lr,
+        seed = p.seed, steps = steps,
       })
     end
-    local bits = train.evaluate(model, loader(validation, "sequential"), {
+    local bits = train.evaluate(model, mha.loader(p, validation, 1, "sequential"), {
       batches = size.rows // size.batch,
     }).bits_per_byte
     return {bits_per_byte = bits, lost = bits - trained.metrics.bits_per_byte}

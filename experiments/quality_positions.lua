@@ -10,40 +10,17 @@
 --
 -- The weights are kept for quality_rope_scaling, which scales RoPE at test time.
 local attune = require "attune"
-local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
-local study = train.study
+local data, nn, study = require "attune.data", require "attune.nn", require "attune.train".study
+local positions = require "shared.positions"
 
-local sizes = {
-  tiny = {d_model = 16, layers = 2, heads = 2, context = 16, batch = 4, tokens = 256, tested = 256},
-  quick = {
-    d_model = 32, layers = 2, heads = 4, context = 64, batch = 8, tokens = 131072, tested = 4096,
-  },
-  study = {
-    d_model = 96, layers = 4, heads = 6, context = 128, batch = 32, tokens = 2 << 20,
-    tested = 1 << 16,
-  },
-}
-local factors = {1, 2, 4, 8}
+local sizes, factors = positions.sizes, positions.factors
 
-local function options_of(p)
-  local size = sizes[p.size]
-  return nn.match {
-    reference = {
-      vocab = 256, d_model = size.d_model, layers = size.layers, heads = size.heads,
-      d_ff = 4 * size.d_model, context = size.context, position = "rope", seed = p.seed,
-    },
-    change = {position = p.position},
-  }
-end
-
--- Bits per byte of the same `tested` targets, in windows of factor times the trained length.
+-- Bits per byte of the same targets, in windows of factor times the trained length.
 local function test(model, validation, size, factor, stride)
-  local tokens, longest = factor * size.context, factors[#factors] * size.context
-  stride = stride or tokens
-  return train.evaluate(model, data.windows {
-    corpus = validation, tokens = tokens, stride = stride, from = longest,
-    count = size.tested // stride, batch = math.max(1, 4096 // tokens),
-  }).bits_per_byte
+  return study.bits_per_byte(model, validation, {
+    tokens = factor * size.context, stride = stride, from = factors[#factors] * size.context,
+    targets = size.tested,
+  })
 end
 
 local function growth(metric)
@@ -97,7 +74,7 @@ return require "attune.experiment" {
     local size = sizes[p.size]
     local training, validation = study.text(p.path)
     if not training then return nil, validation end
-    local model = nn.Decoder(options_of(p))
+    local model = nn.Decoder(positions.options(size, p.position, p.seed))
     local result = study.train(t, {
       model = model, lr = p.lr, seed = p.seed, steps = size.tokens // (size.context * size.batch),
       data = data.loader {

@@ -1,14 +1,9 @@
 --- Models with multi-head attention, trained for experiments that change them afterwards
 --- (convert_heads). Keeps the weights of each in model.safetensors.
 local attune = require "attune"
-local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
+local nn, train = require "attune.nn", require "attune.train"
+local mha = require "shared.mha"
 local study = train.study
-
-local sizes = {
-  tiny = {d_model = 16, layers = 2, context = 16, batch = 4, tokens = 512, rows = 4},
-  quick = {d_model = 32, layers = 2, context = 64, batch = 8, tokens = 131072, rows = 80},
-  study = {d_model = 96, layers = 4, context = 128, batch = 32, tokens = 4 << 20, rows = 3200},
-}
 
 return require "attune.experiment" {
   name = "trained_mha",
@@ -28,25 +23,17 @@ return require "attune.experiment" {
     curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
   },
   trial = function(p, t)
-    local size = sizes[p.size]
+    local size = mha.sizes[p.size]
     local training, validation = study.text(p.path)
     if not training then return nil, validation end
-    local function loader(corpus, order)
-      return data.loader {
-        corpus = corpus, tokens = size.context, batch = size.batch, seed = p.model, order = order,
-      }
-    end
-    local model = nn.Decoder {
-      vocab = 256, d_model = size.d_model, layers = size.layers, heads = p.heads,
-      head_dim = p.head_dim, position = "rope", seed = p.model,
-    }
+    local model = nn.Decoder(mha.options(p, p.model))
     local result = study.train(t, {
-      model = model, data = loader(training, "shuffled"), lr = p.lr, seed = p.model,
-      steps = size.tokens // (size.context * size.batch),
+      model = model, data = mha.loader(p, training, p.model, "shuffled"), lr = p.lr,
+      seed = p.model, steps = size.tokens // (size.context * size.batch),
     })
     assert(attune.save(t:file "model.safetensors", model:state()))
     return {
-      bits_per_byte = train.evaluate(model, loader(validation, "sequential"), {
+      bits_per_byte = train.evaluate(model, mha.loader(p, validation, 1, "sequential"), {
         batches = size.rows // size.batch,
       }).bits_per_byte,
       curve = study.curve(result.losses, 100),

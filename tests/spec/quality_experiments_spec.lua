@@ -1,5 +1,5 @@
--- Every experiment that trains models, with models of a few thousand parameters: they run, and their
--- tables, claims and figures are there.
+-- Every experiment that trains models, with models of a few thousand parameters: they run, and
+-- their tables, claims and figures are there.
 local files = require "attune.util.files"
 local run = require "tests.support.run"
 local store = require "attune.results.store"
@@ -85,6 +85,14 @@ describe("the experiment", function()
     assert.same({8, 0}, {all_heads.parameters.kv_heads, all_heads.parameters.part})
     assert.same({0, 0}, all_heads.metrics.lost.values) -- the model itself
     assert.same(2, #assert(store.read(dir .. "/uses/trained_mha")).points)
+  end)
+  it("quality_rope_scaling scales the models of quality_positions", function()
+    local results = results_of("quality_rope_scaling",
+      of_text ",seed=1,2,position=rope,factor=8,scaling=none,yarn")
+    check_points(results, 4, {"sliding", "separate", "growth"})
+    local untuned, tuned = results.points[1], results.points[2]
+    assert.same({false, true}, {untuned.parameters.tuned, tuned.parameters.tuned})
+    assert.are_not.same(untuned.metrics.sliding.values, tuned.metrics.sliding.values)
   end)
   it("length_generalisation tests up to twice the trained length", function()
     local results = results_of("length_generalisation",

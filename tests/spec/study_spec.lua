@@ -85,7 +85,8 @@ describe("data.windows", function()
     assert.near(sum / 128, found.loss, 1e-5)
   end)
   it("refuse what the corpus does not have", function()
-    fails("tokens: expected an integer from 1 to", data.windows, {corpus = corpus, tokens = 1 << 20})
+    fails("tokens: expected an integer from 1 to", data.windows,
+      {corpus = corpus, tokens = 1 << 20})
     fails("stride: expected an integer from 1 to 8, got 9", data.windows,
       {corpus = corpus, tokens = 8, stride = 9})
     fails("from: expected an integer from 4", data.windows,
@@ -154,7 +155,8 @@ describe("train.study", function()
   it("refuses options that it does not have", function()
     local model = nn.Decoder {vocab = 8, d_model = 8, layers = 1, heads = 1}
     local task = data.task("copy", {vocab = 8, tokens = 8})
-    fails("lr: expected a number above 0", study.train, nil, {model = model, data = task, steps = 1})
+    fails("lr: expected a number above 0", study.train, nil,
+      {model = model, data = task, steps = 1})
     fails("steps: expected an integer", study.train, nil,
       {model = model, data = task, lr = 1, steps = 0.5})
     fails("warmup", study.train, nil, {model = model, warmups = 1})

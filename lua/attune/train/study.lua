@@ -2,6 +2,7 @@
 --- for all variants, and trials that go on where they were stopped.
 local core = require "attune.core"
 local data = require "attune.data"
+local evaluate = require "attune.train.evaluate"
 local files = require "attune.util.files"
 local options = require "attune.util.options"
 local run = require "attune.train.run"
@@ -74,6 +75,26 @@ function study.curve(losses, count)
     list[part] = sum / (last - first + 1)
   end
   return list
+end
+
+local tokens_at_once = 4096 -- of a batch of windows
+
+--- Bits per byte of `targets` targets of a corpus, in windows of any length: data.windows says
+--- what a stride is. Windows of several lengths with the same `from` are tested on the same targets.
+---@param model table
+---@param corpus attune.Corpus
+---@param given {tokens: integer, stride: integer?, from: integer?, targets: integer?} stride: tokens
+--- by default; targets: all by default
+---@return number
+function study.bits_per_byte(model, corpus, given)
+  local o = options.read(given, {"tokens", "stride", "from", "targets"}, 2, "options",
+    "{tokens = 1024, stride = 64, targets = 65536}")
+  local stride = o.stride or o.tokens
+  local windows = data.windows {
+    corpus = corpus, tokens = o.tokens, stride = stride, from = o.from,
+    count = o.targets and o.targets // stride, batch = math.max(1, tokens_at_once // o.tokens),
+  }
+  return evaluate.loss(model, windows).bits_per_byte
 end
 
 local checkpoints = 20 -- of a trial
