@@ -11,7 +11,7 @@ local study = train.study
 
 local sizes = {
   tiny = {d_model = 16, vocab = 32, tokens = 16, batch = 8, steps = 4, tested = 1},
-  quick = {d_model = 64, vocab = 32, tokens = 32, batch = 64, steps = 400, tested = 4},
+  quick = {d_model = 64, vocab = 32, tokens = 32, batch = 64, steps = 300, tested = 4},
   study = {d_model = 64, vocab = 128, tokens = 64, batch = 64, steps = 3000, tested = 16},
 }
 local heads, layers = 4, 2
@@ -59,7 +59,7 @@ return require "attune.experiment" {
   },
   seeds = {1, 2, 3},
   order = {"variant", "pairs", "lr", "size"},
-  quick = {size = {"quick"}, pairs = {4, 8}, seeds = {1, 2}},
+  quick = {size = {"quick"}, pairs = {4}, seeds = {1, 2}},
   timeout = 24 * 3600,
   timing = false,
   metrics = {

@@ -80,7 +80,8 @@ end
 local tokens_at_once = 4096 -- of a batch of windows
 
 --- Bits per byte of `targets` targets of a corpus, in windows of any length: data.windows says
---- what a stride is. Windows of several lengths with the same `from` are tested on the same targets.
+--- what a stride is. Windows of several lengths with the same `from` are tested on the same
+--- targets.
 ---@param model table
 ---@param corpus attune.Corpus
 ---@param given {tokens: integer, stride: integer?, from: integer?, targets: integer?} stride: tokens
