@@ -84,8 +84,8 @@ local tokens_at_once = 4096 -- of a batch of windows
 --- targets.
 ---@param model table
 ---@param corpus attune.Corpus
----@param given {tokens: integer, stride: integer?, from: integer?, targets: integer?} stride: tokens
---- by default; targets: all by default
+---@param given {tokens: integer, stride: integer?, from: integer?, targets: integer?} stride:
+--- tokens by default; targets: all by default
 ---@return number
 function study.bits_per_byte(model, corpus, given)
   local o = options.read(given, {"tokens", "stride", "from", "targets"}, 2, "options",
