@@ -11,6 +11,12 @@ local command = {
   summary = "compare two folders of results, point by point: ratios, intervals, verdicts",
 }
 
+local function parse_threshold(s)
+  local x = tonumber(s)
+  if x and x >= 0 and x < 1 then return x end
+  return nil, ("--threshold: expected a number from 0 to 1, such as 0.03, got '%s'"):format(s)
+end
+
 function command.options(parser)
   parser:argument("a", "a folder of results, such as those before a change"):convert(folder)
   parser:argument("b", "a folder of results to compare with it"):convert(folder)
@@ -18,6 +24,9 @@ function command.options(parser)
     :argname "P"
   parser:option("--metric", "only this metric"):argname "M"
   parser:flag("--paired", "rounds of A and B were measured in turns: compare them round by round")
+  parser:option("--threshold", "a change below this fraction is none; 0.01 by default")
+    :argname "X"
+    :convert(parse_threshold)
   parser:option("--json", "write the comparison as JSON to FILE; - is standard output, without a "
     .. "table"):argname "FILE"
   parser:option("--plot", "draw the ratios into DIR/plots, one figure per metric")
@@ -260,6 +269,7 @@ function command.run(args)
   end
   local report, why = compare.folders(results.a, results.b, {
     by = split(args.by), metric = args.metric, paired = args.paired or false,
+    threshold = args.threshold,
   })
   if not report then
     say(why)

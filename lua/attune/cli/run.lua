@@ -52,6 +52,9 @@ function run.options(parser)
   parser:option("--jobs", "number of trials at the same time; those that time run alone")
     :argname "N"
     :convert(parse_jobs)
+  parser:option("--against", "run each trial with the attune of another build, too, in turns; "
+      .. "results go to DIR/before (the other build) and DIR/now")
+    :argname "ATTUNE"
   parser:flag("--quick", "run the smaller version of the script")
   parser:flag("--fresh", "measure everything again; earlier records move to trials/old")
   parser:flag("--keep", "accept records that were measured before the script was edited")
@@ -172,6 +175,7 @@ local function finish(outcome, dir, claims_count)
     if not outcome.stopped then status = draw(results, dir) end
   end
   for _, line in ipairs(results_table(run_results, 60)) do output.line(line) end
+  output.warn("attune run", run_results.warnings)
   print_claims(results.claims)
   status = math.max(status, status_of(run_results.points, results.claims, claims_count))
   if outcome.measured == 0 then
@@ -192,6 +196,27 @@ local function finish(outcome, dir, claims_count)
   output.line ""
   output.line(("Report: %s/report.html   Plots: %s/plots"):format(dir, dir))
   return status
+end
+
+-- After a run of two builds: how to compare them. Returns an exit status.
+local function finish_two(outcome, dir)
+  local names = {before = dir .. "/before", now = dir .. "/now"}
+  local failed = false
+  for _, side in ipairs(outcome.sides) do
+    local results, why = store.read(side.dir)
+    if not results then return misuse(why) end
+    for _, point in ipairs(results.points) do
+      failed = failed or (point.status ~= "ok" and point.status ~= "skipped")
+    end
+  end
+  if outcome.stopped then
+    output.line(("Stopped. %d trials of this run are kept in %s; the same command continues there.")
+      :format(outcome.measured, dir))
+    return outcome.status or 130
+  end
+  output.line(("Compare: attune compare %s %s --paired"):format(text.shell_word(names.before),
+    text.shell_word(names.now)))
+  return failed and 1 or 0
 end
 
 function run.run(args)
@@ -216,6 +241,7 @@ function run.run(args)
     keep = args.keep,
     jobs = args.jobs,
     host = args.host,
+    against = args.against,
     dry = args.dry,
     fail_fast = args.fail_fast,
     command = command_line(),
@@ -224,8 +250,10 @@ function run.run(args)
   if not outcome then return misuse(why) end
   if outcome.dry then
     print_dry(outcome)
+    if args.against then output.line "Each trial is run by two builds." end
     return 0
   end
+  if outcome.sides then return finish_two(outcome, dir) end
   return finish(outcome, dir, args.strict or not is_partial(e, args, set))
 end
 

@@ -36,6 +36,7 @@ local fields = {
   uses = "table",
   timing = "boolean",
   reuse = "boolean",
+  environment = "function",
   rounds = "number",
   stop_when = "table",
   budget = "number",

@@ -22,6 +22,7 @@ end
 ---@field round integer from 1
 ---@field seed integer
 ---@field attempt integer from 1
+---@field position integer among all trials of the run, from 1
 
 -- Every trial of a run in order: round by round, in each round seed by seed, all points for each.
 -- Only declared seeds are filled in.
@@ -31,7 +32,10 @@ local function all_trials(e, points)
     for i = 1, e.seeds and #e.seeds or 1 do
       for _, point in ipairs(points) do
         local seed = e.seeds and e.seeds[i] or nil
-        trials[#trials + 1] = {point = point, round = round, seed = seed, attempt = 1}
+        local position = #trials + 1
+        trials[position] = {
+          point = point, round = round, seed = seed, attempt = 1, position = position,
+        }
       end
     end
   end
@@ -208,6 +212,28 @@ function plan.trial_text(e, trial)
   return ("%s (%s)"):format(plan.point_text(e, trial.point), table.concat(parts, ", "))
 end
 
+-- The environment variables of a point's workers; nil where the script gives none. Raises an error
+-- for what is no environment.
+local function environment_of(e, point)
+  local given = e.environment(point.values)
+  if given == nil then return nil end
+  if type(given) ~= "table" then
+    error(("environment: expected a table of texts, or nil, got a %s"):format(type(given)), 0)
+  end
+  local variables = {}
+  for name, value in next, given do
+    if type(name) ~= "string" or not name:find "^[%a_][%w_]*$" then
+      error(("environment: expected names of letters, digits and _, got %s"):format(tostring(name)),
+        0)
+    end
+    if type(value) ~= "string" or value:find "%z" then
+      error(("environment.%s: expected a text, got %s"):format(name, tostring(value)), 0)
+    end
+    variables[name] = value
+  end
+  return next(variables) and variables
+end
+
 --- The points of a declaration. Raises an error when the grid or `only` is wrong.
 ---@param e attune.Experiment narrowed
 ---@param only? string a condition over the parameters, see experiment/condition.lua; keeps the
@@ -215,12 +241,14 @@ end
 function plan.points(e, only)
   local holds = only and condition.compile(only, e.parameters)
   local points = sweep.points(e, version)
-  os.setlocale "C" -- `where` and `derived` are the script's functions
-  if not holds then return points end
   local kept = {}
   for _, point in ipairs(points) do
-    if holds(point.parameters) then kept[#kept + 1] = point end
+    if not holds or holds(point.parameters) then
+      point.environment = e.environment and environment_of(e, point)
+      kept[#kept + 1] = point
+    end
   end
+  os.setlocale "C" -- `where`, `derived` and `environment` are the script's functions
   return kept
 end
 

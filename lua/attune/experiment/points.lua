@@ -138,6 +138,7 @@ end
 --- source of the trial and the parameters
 ---@field base string the same without version and source: what seeds follow from
 ---@field index integer from 1
+---@field environment? table<string, string> variables of its workers, filled in by plan.points
 
 --- The points in sweep order. Raises an error for two points with the same parameters.
 ---@param experiment attune.Experiment checked by declare

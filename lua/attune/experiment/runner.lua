@@ -1,15 +1,21 @@
 --- Runs a sweep: one worker process per trial, round by round, each record stored as it comes.
+---
+--- A run has one side: a folder with a build of attune that measures for it. With `against` it has
+--- two, and each trial is run by both builds, one right after the other. Which one is first
+--- alternates from round to round, as the second may find caches or a clock that the first left.
 local uv = require "luv"
 local axes = require "attune.experiment.axes"
 local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local lock = require "attune.results.lock"
+local other_build = require "attune.experiment.other_build"
 local plan = require "attune.experiment.plan"
 local progress = require "attune.experiment.progress"
 local provenance = require "attune.results.provenance"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
+local copy = require "attune.util.tables".copy
 local validate = require "attune.results.validate"
 
 local runner = {}
@@ -60,7 +66,7 @@ local function request_of(e, trial, options)
   local which = e.seeds and trial.seed or trial.round
   return {
     uses = options.used,
-    files = ("%s/files/%s-%d"):format(options.whole_dir, trial.point.hash, which),
+    files = ("%s/files/%s-%d"):format(trial.side.whole_dir, trial.point.hash, which),
     script = options.script,
     parameters = trial.point.parameters,
     round = trial.round,
@@ -93,15 +99,44 @@ end
 
 local cannot_write = "%s: writing a record: %s; the results before it are kept"
 
+---@class attune.RunSide
+---@field name? string "before" or "now"; nil where there is one side
+---@field dir string
+---@field whole_dir string from the root
+---@field program string[] the program that runs trials
+---@field about? table what the other build says of itself: provenance
+---@field enough table see experiment/stopping.lua
+---@field given_up table<string, true> by hash
+---@field loaded table what was in the folder
+---@field writer table
+---@field pool table
+
+-- The trials of all sides in the order in which they run.
+local function merged(sides, lists)
+  local all = {}
+  for s, side in ipairs(sides) do
+    for _, trial in ipairs(lists[s]) do
+      trial.side, trial.order = side, trial.round % 2 == 1 and s or -s
+      all[#all + 1] = trial
+    end
+  end
+  if #sides > 1 then
+    table.sort(all, function(x, y)
+      if x.position ~= y.position then return x.position < y.position end
+      return x.order < y.order
+    end)
+  end
+  return all
+end
+
 -- The trials of a run: which one is next, and what has become of those before.
 local Queue = {}
 Queue.__index = Queue
 
-local function new_queue(e, trials, options, control, bar, writer)
+local function new_queue(e, list, options, control, bar)
   return setmetatable({
-    e = e, list = trials.list, enough = trials.enough, options = options, control = control,
-    bar = bar, writer = writer, at = 0, measured = 0, left = 0, given_up = {}, begin = uv.hrtime(),
-    home = uv.os_homedir(),
+    e = e, list = list, options = options, control = control, bar = bar, at = 0, measured = 0,
+    left = 0, begin = uv.hrtime(), home = uv.os_homedir(),
   }, Queue)
 end
 
@@ -111,12 +146,14 @@ function Queue:next()
   while self.at < #self.list and not self.control.stop and not self.failed do
     self.at = self.at + 1
     local trial = self.list[self.at]
+    local side, hash = trial.side, trial.point.hash
     if budget and (uv.hrtime() - self.begin) * 1e-9 >= budget then
       self.left = self.left + 1
-    elseif self.given_up[trial.point.hash] or self.enough:done(trial.point.hash) then
+    elseif side.given_up[hash] or side.enough:done(hash) then
       self.bar.total = self.bar.total - 1
     else
-      trial.what = plan.trial_text(e, trial)
+      local of_side = side.name and side.name .. ": " or ""
+      trial.what = of_side .. plan.trial_text(e, trial)
       return trial
     end
   end
@@ -124,12 +161,13 @@ end
 
 -- Stores a record; nil and a message when it cannot be written.
 function Queue:take(trial, record)
-  local written, why = self.writer:write(complete(record, self.e, trial, self.home))
-  if not written then return nil, cannot_write:format(self.options.dir, why) end
+  local side = trial.side
+  local written, why = side.writer:write(complete(record, self.e, trial, self.home))
+  if not written then return nil, cannot_write:format(side.dir, why) end
   self.measured = self.measured + 1
-  self.enough:add(record)
+  side.enough:add(record)
   -- A point that failed once is not tried again in later rounds of this run.
-  if record.status ~= "ok" then self.given_up[trial.point.hash] = true end
+  if record.status ~= "ok" then side.given_up[trial.point.hash] = true end
   self.bar:finish(trial.what, record)
   local failed = record.status ~= "ok" and record.status ~= "skipped"
   self.failed = self.failed or (failed and self.options.fail_fast)
@@ -138,20 +176,25 @@ end
 
 -- Runs all trials in order. Returns {measured, stopped, left}, or nil and a message when a record
 -- cannot be written. left: trials that did not start before the budget of seconds was spent.
-local function run_trials(queue, pool)
+local function run_trials(queue, sides)
   local e, control, round = queue.e, queue.control, nil
+  local busy = sides[1].pool -- several sides never run at the same time
   while true do
-    local trial = pool:is_free() and queue:next()
+    local is_free = busy:is_free()
+    if #sides > 1 then is_free = busy:is_idle() end
+    local trial = is_free and queue:next()
     if trial then
       -- Memory lies elsewhere in another process, which changes times: each round sees another.
-      if e.timing and trial.round ~= round then pool:renew() end
-      round = trial.round
+      for _, side in ipairs(sides) do
+        if e.timing and trial.round ~= round then side.pool:renew() end
+      end
+      round, busy = trial.round, trial.side.pool
       queue.bar:begin(trial.what)
-      pool:start(trial, request_of(e, trial, queue.options))
-    elseif pool:is_idle() then
+      busy:start(trial, request_of(e, trial, queue.options), trial.point.environment)
+    elseif busy:is_idle() then
       break
     else
-      local ended, record = pool:next(control)
+      local ended, record = busy:next(control)
       if record then
         local ok, why = queue:take(ended, record)
         if not ok then return nil, why end
@@ -180,30 +223,34 @@ local function prepare(options)
 end
 
 -- Says which points are measured again although the folder has records of their parameters.
-local function explain(options, changed, say)
+local function explain(options, dir, changed, say)
   for _, change in ipairs(changed) do
     local format = options.keep and "%s: %s with records that are kept, although %s"
       or "%s: %s to be measured again, as %s; --keep accepts the records"
-    say(format:format(options.dir, text.count(change.count, "point"), change.reason))
+    say(format:format(dir, text.count(change.count, "point"), change.reason))
   end
 end
 
--- What is still to be run in a folder that this run holds; nil and a message.
-local function open(options, e, points, description, say)
-  local ok, why = store.open(options.dir, description)
-  if ok then ok, why = store.keep_script(options.dir, options.script) end
+-- The trials that are still to be run in the folder of a side, which this run holds; nil and a
+-- message.
+local function open(side, options, e, points, description)
+  local dir = side.dir
+  local ok, why = store.open(dir, description)
+  if ok then ok, why = store.keep_script(dir, options.script) end
   if not ok then return nil, why end
-  local loaded
-  loaded, why = store.load(options.dir)
-  if not loaded then return nil, why end
+  side.loaded, why = store.load(dir)
+  if not side.loaded then return nil, why end
   if options.fresh then
-    ok, why = store.clear(options.dir)
+    ok, why = store.clear(dir)
     if not ok then return nil, why end
   else
-    explain(options, plan.changes(e, points, loaded.records, options.keep), say)
+    local changes = plan.changes(e, points, side.loaded.records, options.keep)
+    explain(options, dir, changes, to_standard_error)
   end
-  local list, enough = plan.trials(e, points, loaded.records, options)
-  return {list = list, enough = enough, loaded = loaded}
+  local list
+  list, side.enough = plan.trials(e, points, side.loaded.records, options)
+  side.given_up, side.whole_dir = {}, uv.fs_realpath(dir)
+  return list
 end
 
 -- Trials that time run alone, whatever number is asked for.
@@ -216,34 +263,44 @@ local function jobs_of(e, options, say)
   return jobs
 end
 
+-- The header of a side's file of records.
+local function header_of(e, side, options)
+  local other = side.about or {}
+  local about = {host = options.host, source = e.source, folder = other.folder}
+  local header = provenance(options.script, options.command or "", about)
+  for name, value in pairs(other) do
+    if name ~= "folder" then header[name] = value or nil end
+  end
+  return header
+end
+
 -- Runs the trials. Returns what run_trials returns.
-local function measure(e, trials, options, control)
-  options.whole_dir = uv.fs_realpath(options.dir)
+local function measure(e, sides, list, options, control)
   local unwatch = watch_signals(control, to_standard_error)
-  local bar = progress(#trials.list)
-  local about = {host = options.host, source = e.source}
-  local header = #trials.list > 0 and provenance(options.script, options.command or "", about) or {}
-  local writer = store.writer(options.dir, header)
-  local pool = executor.pool(e, {
-    program = options.worker,
-    jobs = #trials.list > 0 and jobs_of(e, options, to_standard_error) or 1,
-  })
-  local queue = new_queue(e, trials, options, control, bar, writer)
-  local done, message = run_trials(queue, pool)
-  pool:close()
+  local bar = progress(#list)
+  local jobs = #list > 0 and #sides == 1 and jobs_of(e, options, to_standard_error) or 1
+  for _, side in ipairs(sides) do
+    side.writer = store.writer(side.dir, #list > 0 and header_of(e, side, options) or {})
+    side.pool = executor.pool(e, {program = side.program, jobs = jobs})
+  end
+  local queue = new_queue(e, list, options, control, bar)
+  local done, message = run_trials(queue, sides)
   bar:close()
-  local flushed, why = writer:close()
+  for _, side in ipairs(sides) do
+    side.pool:close()
+    local flushed, why = side.writer:close()
+    if done and not flushed then done, message = nil, cannot_write:format(side.dir, why) end
+  end
   unwatch()
-  if done and not flushed then return nil, cannot_write:format(options.dir, why) end
   return done, message
 end
 
 -- What a run would do, without a change to the folder.
-local function dry_run(options, e, points)
+local function dry_run(options, dir, e, points)
   local records = {}
-  local there = store.description(options.dir)
-  if there and there.name == e.name then records = store.records(options.dir) end
-  explain(options, plan.changes(e, points, records, options.keep), to_standard_error)
+  local there = store.description(dir)
+  if there and there.name == e.name then records = store.records(dir) end
+  explain(options, dir, plan.changes(e, points, records, options.keep), to_standard_error)
   local trials = plan.trials(e, points, records, options)
   local seconds, count = plan.estimate(trials, records)
   return {
@@ -306,6 +363,52 @@ local function run_used(options, e)
   return folders
 end
 
+-- The sides of a run; nil and a message.
+local function sides_of(options)
+  local own = {dir = options.dir, program = options.worker}
+  if not options.against then return {own} end
+  local about, why = other_build(options.against)
+  if not about then return nil, "--against: " .. why end
+  own.name, own.dir = "now", options.dir .. "/now"
+  return {
+    {
+      name = "before", dir = options.dir .. "/before", program = {options.against, "trial"},
+      about = about,
+    },
+    own,
+  }
+end
+
+-- The points of each side: --keep gives a point the hash of the records that are in its folder.
+local function points_for(side_number, points)
+  if side_number == 1 then return points end
+  local list = {}
+  for i, point in ipairs(points) do list[i] = copy(point) end
+  return list
+end
+
+local function make_folders(sides, e)
+  for _, side in ipairs(sides) do
+    local ok, why = store.make(side.dir, e.name)
+    if not ok then return nil, why end
+  end
+  return true
+end
+
+-- Locks the folders of the sides. Returns the locks; nil and a message.
+local function take_folders(sides)
+  local locks = {}
+  for _, side in ipairs(sides) do
+    local held, why = lock.take(side.dir, to_standard_error)
+    if held == nil then
+      for _, one in ipairs(locks) do lock.release(one) end
+      return nil, why
+    end
+    if held then locks[#locks + 1] = held end
+  end
+  return locks
+end
+
 --- Runs what is still to be run. The folder stays locked until outcome.lock is closed or the
 --- process ends.
 ---@param options attune.RunOptions
@@ -314,10 +417,12 @@ end
 function runner.run(options)
   local e, points, description = prepare(options)
   if not e then return nil, points end
-  if options.dry then return dry_run(options, e, points) end
-  local ok, why = store.make(options.dir, e.name)
-  if not ok then return nil, why end
-  local stopped
+  local sides, why = sides_of(options)
+  if not sides then return nil, why end
+  if options.dry then return dry_run(options, sides[#sides].dir, e, points) end
+  local made, stopped
+  made, why = make_folders(sides, e)
+  if not made then return nil, why end
   if e.uses then
     options.used, why, stopped = run_used(options, e)
     if stopped then
@@ -327,26 +432,32 @@ function runner.run(options)
     end
     if not options.used then return nil, why end
   end
-  local held
-  held, why = lock.take(options.dir, to_standard_error)
-  if held == nil then return nil, why end
-  local trials, done
-  trials, why = open(options, e, points, description, to_standard_error)
+  local locks
+  locks, why = take_folders(sides)
+  if not locks then return nil, why end
+  local lists, done = {}, nil
+  for i, side in ipairs(sides) do
+    lists[i], why = open(side, options, e, points_for(i, points), description)
+    if not lists[i] then break end
+  end
   local control = {}
-  if trials then done, why = measure(e, trials, options, control) end
+  if #lists == #sides then
+    done, why = measure(e, sides, merged(sides, lists), options, control)
+  end
   if not done then
-    lock.release(held)
+    for _, held in ipairs(locks) do lock.release(held) end
     return nil, why
   end
   return {
     measured = done.measured,
     stopped = done.stopped,
     left = done.left,
-    loaded = done.measured == 0 and not options.fresh and trials.loaded or nil,
+    loaded = done.measured == 0 and not options.fresh and sides[1].loaded or nil,
     status = control.status,
     points = points,
     experiment = e,
-    lock = held or nil,
+    sides = #sides > 1 and sides or nil,
+    lock = locks[1],
   }
 end
 

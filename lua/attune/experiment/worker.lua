@@ -6,6 +6,7 @@
 -- trial that left nothing behind (experiment/leftovers.lua) the process reads the next request.
 local uv = require "luv"
 local axes = require "attune.experiment.axes"
+local ceilings = require "attune.experiment.ceilings"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
@@ -85,17 +86,21 @@ end
 
 -- The second argument of a trial function.
 local function trial_handle(request, warnings)
+  local function warn(warning)
+    if #warnings < schema.limits.list then
+      warnings[#warnings + 1] = text.cut(tostring(warning), schema.limits.message)
+    end
+  end
   return {
     round = request.round,
     use = function(_, name, wanted) return use(request, name, wanted) end,
     file = function(_, name) return kept_file(request, name) end,
     quick = request.quick,
     time = function(_, fn, options) return timing.time(fn, options) end,
-    warn = function(_, warning)
-      if #warnings < schema.limits.list then
-        warnings[#warnings + 1] = text.cut(tostring(warning), schema.limits.message)
-      end
+    against = function(_, fn, options)
+      return ceilings.against(fn, options, request.round, warn)
     end,
+    warn = function(_, warning) warn(warning) end,
   }
 end
 

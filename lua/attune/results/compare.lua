@@ -350,6 +350,7 @@ end
 ---@field by? string[] parameters: one comparison per set of their values
 ---@field metric? string all metrics that both have by default
 ---@field paired? boolean rounds of A and B were measured in turns
+---@field threshold? number a change below this fraction is none; 0.01 by default
 
 --- Compares the points of two folders.
 ---@param a attune.Results
@@ -387,7 +388,7 @@ function compare.folders(a, b, options)
     return nil, ("expected a metric at points of %s and %s, got none"):format(a.dir, b.dir)
   end
   local paired = options.paired or same_seeds(a, b)
-  compare.judge(rows, {paired = paired})
+  compare.judge(rows, {paired = paired, threshold = options.threshold})
   return {
     a = a, b = b, alpha = stats.alpha, paired = paired, parameters = names,
     rows = rows, lost = lost, only_a = only_a, only_b = only_b, notes = condition_notes(a, b),

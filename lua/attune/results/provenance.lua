@@ -30,8 +30,8 @@ end
 --- home folder in paths is written ~.
 ---@param script string path of the experiment's script
 ---@param command string as it was typed
----@param options? {host: boolean?, source: string?} host: with the machine's name; source: the
---- fingerprint of the script
+---@param options? {host: boolean?, source: string?, folder: string?} host: with the machine's name;
+--- source: the fingerprint of the script; folder: whose commit is named, in place of the script's
 ---@return attune.Provenance
 return function(script, command, options)
   options = options or {}
@@ -42,7 +42,7 @@ return function(script, command, options)
     time = os.date "!%Y-%m-%dT%H:%M:%SZ",
     attune = core.version,
     build = core.build,
-    git = git(script:match "^(.*)/[^/]*$" or "."),
+    git = git(options.folder or script:match "^(.*)/[^/]*$" or "."),
     blis = blis_version(),
     lua = _VERSION,
     system = ("%s %s %s"):format(uname.sysname, uname.release, uname.machine),

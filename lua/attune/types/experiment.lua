@@ -22,6 +22,8 @@
 ---@field timing? boolean true (the default): never run beside another trial
 ---@field reuse? boolean false: each trial in a new process; else a process that a trial leaves
 --- as it was runs the next one
+---@field environment? fun(p: table): table<string, string>? environment variables of the process
+--- that runs a point, such as {ATTUNE_ISA = p.isa}
 ---@field rounds? integer each round measures every point once; 3 by default, 1 with seeds
 ---@field timeout? number seconds of one trial; 600 by default
 ---@field memory? number bytes of one trial; no limit by default
@@ -42,6 +44,8 @@
 ---@field round integer from 1
 ---@field quick boolean
 ---@field time fun(self, fn: function, options?: attune.TimeOptions): attune.Timing
+---@field against fun(self, fn: function, options: attune.AgainstOptions): table<string, number>
+--- metrics: the speed as a fraction of limits of this machine
 ---@field use fun(self, name: string, parameters?: table): attune.Used a point of an experiment of
 --- `uses`; an error unless just one that ended ok has these parameters
 ---@field file fun(self, name: string): string the path of a file that the trial keeps
@@ -61,6 +65,15 @@
 ---@field spread? number stop once the median's relative uncertainty is below this; 0.01 by default
 ---@field warmups? integer calls before the first sample; 1 by default
 ---@field before? function runs before each sample, outside the measured time
+
+---@class attune.AgainstOptions
+---@field ceilings (attune.Ceiling|"fma"|"bf16"|"sgemm"|"read")[] what the work is compared with
+---@field flops? number operations of a call
+---@field bytes? number bytes that a call must read and write
+---@field calls? integer calls of one run of fn; 1 by default
+---@field memory? (attune.Tensor|attune.Cache)[] whose bytes the ceiling read reads
+---@field name? string of the work, for the warning that a round is void
+---@field seconds? number for which fn is called, and for which the ceilings are read; 0.06 by default
 
 ---@class attune.Timing
 ---@field samples number[] seconds per call
@@ -110,6 +123,7 @@
 ---@field keep? boolean accept records that another script measured
 ---@field host? boolean record the name of this machine
 ---@field command? string the command line, for the report
+---@field against? string the attune command of another build, which runs each trial, too
 ---@field own_folder? boolean dir was asked for: used experiments go into it
 ---@field jobs? integer trials at the same time
 ---@field worker string[] the program that runs trials, with its arguments
@@ -121,4 +135,5 @@
 ---@field dry? boolean
 ---@field stopped? boolean a signal ended the run
 ---@field status? integer exit status for that signal
+---@field sides? attune.RunSide[] of a run with `against`: before and now
 ---@field lock? integer descriptor of the locked folder

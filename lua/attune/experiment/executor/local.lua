@@ -172,8 +172,28 @@ function Worker:outcome(e)
     last_line(self.output))
 end
 
+-- The environment of a worker as uv.spawn takes it: this process's, with other values of some
+-- variables. nil: the same.
+local function environment_list(variables)
+  if not variables then return nil end
+  local all, list = uv.os_environ(), {}
+  for name, value in pairs(variables) do all[name] = value end
+  for name, value in pairs(all) do list[#list + 1] = name .. "=" .. value end
+  return list
+end
+
+local function same_variables(a, b)
+  for name, value in pairs(a or {}) do
+    if not b or b[name] ~= value then return false end
+  end
+  for name in pairs(b or {}) do
+    if not a or a[name] == nil then return false end
+  end
+  return true
+end
+
 -- Starts a worker. Returns nil and a message when it cannot be started.
-local function start(program)
+local function start(program, variables)
   local input, answer = uv.new_pipe(false), uv.new_pipe(false)
   local output, errors = uv.new_pipe(false), uv.new_pipe(false)
   local worker = setmetatable({
@@ -182,9 +202,11 @@ local function start(program)
     received = 0,
     timers = {},
     handles = {input, answer, output, errors},
+    variables = variables,
   }, Worker)
   local options = {
     args = {table.unpack(program, 2)},
+    env = environment_list(variables),
     stdio = {input, output, errors, answer},
     detached = true, -- a process group of its own, so that its children are killed with it
   }
@@ -289,14 +311,20 @@ end
 --- Starts a trial in a free slot.
 ---@param trial any comes back from `next`
 ---@param request table what the worker reads, see attune.experiment.worker
-function Pool:start(trial, request)
+---@param variables? table<string, string> of the worker's environment; a worker that has others is
+--- not used
+function Pool:start(trial, request, variables)
   local slot = self:free_slot()
   local worker, why = self.slots[slot], nil
   if worker and worker.ended then
     worker:close()
     worker = nil
   end
-  if not worker then worker, why = start(self.program) end
+  if worker and not same_variables(worker.variables, variables) then
+    end_workers {worker}
+    worker, self.slots[slot] = nil, nil
+  end
+  if not worker then worker, why = start(self.program, variables) end
   if not worker then
     self.done[#self.done + 1] = {trial, failed("starting the worker: %s", why)}
     return
