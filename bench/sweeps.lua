@@ -1,7 +1,6 @@
---- What sweeps cost besides their trials: a point, a rerun that measures nothing, a report.
---
--- Each figure is the processor time of all processes of a command, and the time that passes. On a
--- machine that others use too the first is the one to judge by.
+--- What sweeps cost besides their trials: a point, a rerun that measures nothing, a report. Each is
+--- a function that returns metrics: `seconds` that pass, and `cpu_seconds`, the processor time of
+--- all processes of the command. On a machine that others use too the second is the one to judge by.
 local attune = require "attune"
 local process = require "attune.util.process"
 local uv = require "luv"
@@ -74,29 +73,47 @@ end
 
 local function size_of(path) return assert(uv.fs_stat(path)).size end
 
-local least, most = 1000, 10000
-
---- The costs of sweeps: {text, value, at_most, unit} ..
-function sweeps.measure()
+local function in_folder(body)
   local folder = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/attune-sweeps-XXXXXX"))
-  local function run(script, name) return cost("run", script, "--out", folder .. "/" .. name) end
-  local few, many = nothing(folder, least), nothing(folder, most)
-  local of_few, of_many = run(few, "few"), run(many, "many")
-  local again = run(many, "many")
-  run(full(folder), "full")
-  local report = cost("report", folder .. "/full")
-  local bytes = size_of(folder .. "/full/report.html")
-  os.execute(("rm -rf %s"):format(folder))
-  local rows = {}
-  for _, kind in ipairs {{"cpu", "processor time"}, {"elapsed", "elapsed"}} do
-    local field, words = kind[1], kind[2]
-    local per_point = (of_many[field] - of_few[field]) / (most - least)
-    rows[#rows + 1] = {"a point of a sweep, worker reused, " .. words, per_point, 1e-3, "s"}
-    rows[#rows + 1] = {"a rerun of 10,000 measured points, " .. words, again[field], 1, "s"}
-    rows[#rows + 1] = {"a report of 1,000 points, " .. words, report[field], 5, "s"}
-  end
-  rows[#rows + 1] = {"a report of 1,000 points and four figures", bytes, 3e6, "B"}
-  return rows
+  local ok, result = pcall(body, folder)
+  os.execute(("rm -rf '%s'"):format(folder))
+  if not ok then error(result, 0) end
+  return result
+end
+
+local function metrics(of, factor)
+  return {seconds = of.elapsed * factor, cpu_seconds = of.cpu * factor}
+end
+
+-- A point of a sweep whose worker is reused, from runs of few and of many points.
+sweeps["sweep-point"] = function(p)
+  local few, many = 1000 // p.shrink, 10000 // p.shrink
+  return in_folder(function(folder)
+    local of_few = cost("run", nothing(folder, few), "--out", folder .. "/few")
+    local of_many = cost("run", nothing(folder, many), "--out", folder .. "/many")
+    return metrics({
+      cpu = of_many.cpu - of_few.cpu, elapsed = of_many.elapsed - of_few.elapsed,
+    }, 1 / (many - few))
+  end)
+end
+
+-- A run of 10,000 points that are there.
+sweeps["sweep-again"] = function(p)
+  return in_folder(function(folder)
+    local script = nothing(folder, 10000 // p.shrink)
+    cost("run", script, "--out", folder .. "/many")
+    return metrics(cost("run", script, "--out", folder .. "/many"), 1)
+  end)
+end
+
+-- A report of 1,000 points and four figures.
+sweeps["report"] = function()
+  return in_folder(function(folder)
+    cost("run", full(folder), "--out", folder .. "/full")
+    local values = metrics(cost("report", folder .. "/full"), 1)
+    values.bytes = size_of(folder .. "/full/report.html")
+    return values
+  end)
 end
 
 return sweeps

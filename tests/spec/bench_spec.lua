@@ -1,47 +1,78 @@
---- bench: the figures name cases that exist, and the pictures can be drawn.
-local files = require "attune.util.files"
-local uv = require "luv"
+--- bench: the figures name cases that exist, and a few cases run end to end, in shrunken form.
+local run = require "tests.support.run"
+local store = require "attune.results.store"
+
+local script = "bench/kernels.lua"
+
+local function bench(dir, options)
+  return run.attune(("run %s --quick --out %s %s"):format(script, dir, options))
+end
 
 describe("the benchmarks", function()
-  local path = package.path
-  setup(function() package.path = "./?.lua;" .. path end)
-  teardown(function() package.path = path end)
-
-  it("have a case and a ceiling for every figure", function()
-    local cases, ceilings = require "bench.cases", require "bench.ceilings"
-    local known = {roofline = true}
-    for _, name in ipairs(ceilings.names) do known[name] = ceilings.list[name] ~= nil end
-    for _, case in ipairs(cases.cases) do
-      assert.is_nil(known[case.name], case.name)
-      known[case.name] = true
+  it("have a case for every figure", function()
+    local experiment = assert(require "attune.experiment".load(script))
+    local is_case, count = {}, 0
+    for _, name in ipairs(experiment.grid.case) do
+      assert.is_nil(is_case[name], name)
+      is_case[name] = true
     end
-    for _, figure in ipairs(cases.figures) do
-      assert.is_true(known[figure.case], figure[1])
-      assert.is_true(figure.ratio ~= nil and figure.target ~= nil or known[figure.of], figure[1])
-      for _, name in ipairs(figure.needs or {}) do assert.is_true(known[name], figure[1]) end
+    for _, claim in ipairs(experiment.claims) do
+      assert.is_true(#claim.needs > 0, claim[1])
+      for _, needed in ipairs(claim.needs) do
+        assert.is_true(is_case[needed.case], claim[1])
+        count = count + 1
+      end
     end
+    assert.is_true(count > 60)
   end)
 
-  it("draw a roofline and the time against tokens", function()
-    local function sample(seconds)
-      return {{seconds = seconds, flops = 1e9, bytes = 1e8, ceiling = {read = 3e10, fma = 1e11}}}
+  it("tell speeds as fractions of ceilings, and judge only the figures of the part", function()
+    local dir = run.folder()
+    local said, status = bench(dir,
+      [[--rounds 3 --only 'tokens == 512 and (case == "decode-f32-g32" or ]]
+        .. [[case == "decode-f32-g32-rope" or case == "block-map")']])
+    assert.same(0, status, said)
+    local results = assert(store.read(dir))
+    assert.same(3, #results.points)
+    assert.same(3, #results.claims)
+    for _, point in ipairs(results.points) do
+      local m = point.metrics
+      if point.parameters.case == "block-map" then
+        assert.is_nil(m.fma)
+        assert.is_true(m.seconds.centre > 0)
+      else
+        assert.is_true(m.fma.centre > 0 and m.read.centre > 0)
+        -- A round that exceeds the peak has no fraction, and a warning.
+        local rounds = m.of_fma and #m.of_fma.values or 0
+        for i = 1, rounds do
+          assert.is_true(m.of_fma.values[i] > 0 and m.of_fma.values[i] <= 1)
+        end
+        local void = 0
+        for _, warning in ipairs(results.warnings) do
+          if warning:find(point.parameters.case .. ": round", 1, true) then void = void + 1 end
+        end
+        assert.same(3, rounds + void)
+      end
     end
-    local cases, samples = {
-      {name = "f32 a", point = "prefill f32, D 128", curve = "prefill:tiled", tokens = 256},
-      {name = "f32 b", curve = "prefill:tiled", tokens = 512},
-      {name = "f32 c", curve = "decode:8 kv heads", tokens = 512},
-      {name = "f32 d", curve = "decode:8 kv heads", tokens = 1024},
-    }, {["f32 a"] = sample(0.1), ["f32 b"] = sample(0.2), ["f32 c"] = sample(0.1),
-        ["f32 d"] = sample(0.3)}
-    local folder = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/attune-bench-XXXXXX")) .. "/"
-    require "bench.pictures".draw(folder, cases, samples)
-    for _, name in ipairs {"roofline", "time"} do
-      local svg = files.read(folder .. name .. ".svg")
-      assert.truthy(svg and svg:find("</svg>", 1, true), name)
-      assert.truthy(files.read(folder .. name .. ".png"), name)
-      os.remove(folder .. name .. ".svg")
-      os.remove(folder .. name .. ".png")
-    end
-    assert.truthy(uv.fs_rmdir(folder))
+    run.remove(dir)
   end)
+
+  it("compare two builds in turns; a build that is compared with itself has no lost point",
+    function()
+      local dir = run.folder()
+      local command = (os.getenv "ATTUNE_BUILD_DIR" or "build") .. "/attune"
+      local said, status = bench(dir,
+        ("--rounds 2 --only 'case == \"block-map\"' --against %s"):format(command))
+      assert.same(0, status, said)
+      local order = {}
+      for side, round in said:gmatch "%] (%a+): case block%-map[^\n]*%(round (%d)%)" do
+        order[#order + 1] = side .. round
+      end
+      assert.same({"before1", "now1", "now2", "before2"}, order)
+      said, status = run.attune(
+        ("compare %s/before %s/now --paired --metric seconds --threshold 0.9"):format(dir, dir))
+      assert.truthy(said:find("block-map", 1, true) or said:find("seconds", 1, true), said)
+      assert.is_true(status < 2, said)
+      run.remove(dir)
+    end)
 end)

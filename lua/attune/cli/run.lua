@@ -93,8 +93,9 @@ local function misuse(message)
   return 2
 end
 
--- Draws the plots and writes the report. Returns an exit status.
-local function draw(results, dir)
+-- Draws the plots and writes the report. Returns an exit status. A run of a part of the points may
+-- leave a figure without any.
+local function draw(results, dir, is_part)
   local status = 0
   local drawn, warnings = require "attune.plot".draw(results, dir)
   if drawn then
@@ -102,7 +103,8 @@ local function draw(results, dir)
   else
     say("plots: " .. warnings)
     -- Without gnuplot the results are as good as with it.
-    if not warnings:find("expected it to be installed", 1, true) then status = 1 end
+    local has_gnuplot = not warnings:find("expected it to be installed", 1, true)
+    if has_gnuplot and not is_part then status = 1 end
   end
   local written, why = require "attune.report".write(results, dir)
   if not written then
@@ -156,7 +158,7 @@ end
 -- Judges the claims, draws the plots, writes the report and prints the table and the verdicts.
 -- Returns an exit status. Claims and the table use the points of this run only; plots and the
 -- report use all points of the folder.
-local function finish(outcome, dir, claims_count)
+local function finish(outcome, dir, claims_count, is_part)
   local hashes = {}
   for _, point in ipairs(outcome.points) do hashes[point.hash] = true end
   local loaded, why = outcome.loaded, nil
@@ -172,7 +174,7 @@ local function finish(outcome, dir, claims_count)
     local written
     written, why = store.write_claims(dir, results.claims)
     if not written then return misuse(why) end
-    if not outcome.stopped then status = draw(results, dir) end
+    if not outcome.stopped then status = draw(results, dir, is_part) end
   end
   for _, line in ipairs(results_table(run_results, 60)) do output.line(line) end
   output.warn("attune run", run_results.warnings)
@@ -254,7 +256,8 @@ function run.run(args)
     return 0
   end
   if outcome.sides then return finish_two(outcome, dir) end
-  return finish(outcome, dir, args.strict or not is_partial(e, args, set))
+  local is_part = is_partial(e, args, set)
+  return finish(outcome, dir, args.strict or not is_part, is_part)
 end
 
 return run

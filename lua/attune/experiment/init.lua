@@ -97,14 +97,29 @@ end
 
 local max_text_bytes = 1 << 13 -- of what claims.json keeps: results/schema.lua
 
+local function check_needs(needs, i)
+  if needs == nil then return end
+  if type(needs) ~= "table" then
+    fail("claims[%d].needs: expected a list of parameters such as {{heads = 8}}, got a %s", i,
+      type(needs))
+  end
+  for n, wanted in ipairs(needs) do
+    if type(wanted) ~= "table" then
+      fail("claims[%d].needs[%d]: expected parameters such as {heads = 8}, got a %s", i, n,
+        type(wanted))
+    end
+  end
+end
+
 local function check_claim(claim, i)
   local ok = type(claim) == "table" and type(claim[1]) == "string" and type(claim[2]) == "function"
   if not ok then fail("claims[%d]: expected {text, function}", i) end
+  check_needs(claim.needs, i)
   for key, value in pairs(claim) do
-    if key ~= 1 and key ~= 2 then
+    if key ~= 1 and key ~= 2 and key ~= "needs" then
       if key ~= "source" and key ~= "paper" then
         fail("claims[%d]: unknown field '%s': %s", i, tostring(key),
-          suggest(tostring(key), {"source", "paper"}))
+          suggest(tostring(key), {"needs", "paper", "source"}))
       end
       local is_text = type(value) == "string" and #value <= max_text_bytes
       local is_number = key == "paper" and type(value) == "number"

@@ -12,8 +12,8 @@ local fields = {build = "string", isa = "string", features = "string", threads =
 local function run(command, ...) return process.run({command, ...}, 1, seconds) end
 
 ---@param command string the attune command of the build
----@return table<string, any>? about fields of attune.Provenance, false where the build does not say,
---- and the `folder` of the command
+---@return table<string, any>? about fields of attune.Provenance, false where the build does not
+--- say, and the `folder` of the command
 ---@return string? message
 return function(command)
   if files.kind(command) ~= "file" then

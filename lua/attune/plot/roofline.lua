@@ -27,6 +27,24 @@ local function limit_of(results, points, given, name)
   return nil, format:format(name, text.plain(limit), given)
 end
 
+-- The peaks: those that a list names and the results have, or the only one. nil and a message
+-- where there is none.
+local function peaks_of(results, points, given)
+  if type(given) ~= "table" then
+    local peak, why = limit_of(results, points, given, "peak")
+    return peak and {peak}, why
+  end
+  local list, why = {}, "peak: expected numbers or metrics, got an empty list"
+  for _, one in ipairs(given) do
+    local peak
+    peak, why = limit_of(results, points, one, "peak")
+    if peak then list[#list + 1] = peak end
+  end
+  if #list == 0 then return nil, why end
+  table.sort(list)
+  return list
+end
+
 -- The roof over an axis of x: up to the ridge, then level.
 local function roof(low, high, peak, bandwidth, unit)
   local ridge = peak / bandwidth
@@ -47,9 +65,9 @@ end
 ---@return string? message
 return function(results, spec, points, notes, look)
   local both = series.changed(spec, "log", "xy")
-  local peak, why = limit_of(results, points, spec.peak, "peak")
+  local peaks, why = peaks_of(results, points, spec.peak)
   local bandwidth
-  if peak then bandwidth, why = limit_of(results, points, spec.bandwidth, "bandwidth") end
+  if peaks then bandwidth, why = limit_of(results, points, spec.bandwidth, "bandwidth") end
   if not bandwidth then return nil, why end
   local data
   data, why = lines.of(results, both, points, notes, "points")
@@ -61,11 +79,15 @@ return function(results, spec, points, notes, look)
   lines.each_row(data, function(row)
     low, high = math.min(low, row.x), math.max(high, row.x)
   end)
-  local ridge = peak / bandwidth
-  low, high = math.min(low, ridge) / reach, math.max(high, ridge) * reach
+  low = math.min(low, peaks[1] / bandwidth) / reach
+  high = math.max(high, peaks[#peaks] / bandwidth) * reach
   if high < math.huge and low > 0 then
     for _, panel in ipairs(data.panels) do
-      table.insert(panel.lines, 1, roof(low, high, peak, bandwidth, data.y.unit or "FLOP/s"))
+      for i, peak in ipairs(peaks) do
+        local line = roof(low, high, peak, bandwidth, data.y.unit or "FLOP/s")
+        if i > 1 then line.rows[1].label = nil end -- all have the same slope
+        table.insert(panel.lines, 1, line)
+      end
     end
   end
   data, why = lines.finish(data, both)

@@ -21,7 +21,7 @@ local fields = {
   lines = "table",
   stacked = "boolean",
   parts = "table",
-  peak = {"number", "string"},
+  peak = {"number", "string", "table"},
   bandwidth = {"number", "string"},
   across = "string",
   down = "string",
@@ -103,10 +103,17 @@ local function check_values(plot, fail)
     fail("base: expected 2 or 10, got %s", tostring(plot.base))
   end
   for _, name in ipairs {"peak", "bandwidth"} do
-    local x = plot[name]
-    if type(x) == "number" and not (x > 0 and x < math.huge) then
-      fail("%s: expected a positive number, got %s", name, tostring(x))
+    local given = plot[name]
+    for _, x in ipairs(type(given) == "table" and given or {given}) do
+      if type(x) == "number" and not (x > 0 and x < math.huge) then
+        fail("%s: expected a positive number, got %s", name, tostring(x))
+      elseif type(x) ~= "number" and type(x) ~= "string" then
+        fail("%s: expected numbers or metrics, got a %s", name, type(x))
+      end
     end
+  end
+  if type(plot.peak) == "table" and #plot.peak == 0 then
+    fail("peak: expected numbers or metrics, got an empty list")
   end
   if plot.name and not plot.name:find "^[%w_-]+$" then
     fail("name: expected letters, digits, - and _, got '%s'", plot.name)

@@ -234,14 +234,26 @@ local function judge_one(claim, results)
   }
 end
 
---- Judges every claim, then the reference values for this machine. A claim whose function raises an
---- error has failed, with the error as detail.
+-- Whether the run has a point with each of these sets of parameters.
+local function has_points(needs, results)
+  for _, wanted in ipairs(needs or {}) do
+    local found = false
+    for _, point in ipairs(results.points) do found = found or matches(point, wanted) end
+    if not found then return false end
+  end
+  return true
+end
+
+--- Judges every claim whose `needs` are among the points, then the reference values for this
+--- machine. A claim whose function raises an error has failed, with the error as detail.
 ---@param experiment attune.Experiment
 ---@param results attune.Results
 ---@return attune.ClaimVerdict[]
 function claims.judge(experiment, results)
   local list = {}
-  for i, claim in ipairs(experiment.claims or {}) do list[i] = judge_one(claim, results) end
+  for _, claim in ipairs(experiment.claims or {}) do
+    if has_points(claim.needs, results) then list[#list + 1] = judge_one(claim, results) end
+  end
   for _, verdict in ipairs(reference.judge(experiment.reference, results)) do
     list[#list + 1] = verdict
   end

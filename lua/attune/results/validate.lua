@@ -181,6 +181,12 @@ local function a_name_or_number(value)
   return a_plain_number(value)
 end
 
+local some_names_or_numbers = list_of(a_name_or_number, limits.list)
+local function names_or_number(value)
+  if type(value) ~= "table" then return a_name_or_number(value) end
+  return some_names_or_numbers(value)
+end
+
 local plot_fields = {
   kind = one_of(schema.plot_kinds),
   where = optional(map_of(scalar_or_list, limits.parameters)),
@@ -191,7 +197,7 @@ local plot_fields = {
   stacked = optional(a_boolean),
   parts = optional(list_of(a_name, limits.list)),
   lines = optional(list_of(a_reference_line, limits.list)),
-  peak = optional(a_name_or_number),
+  peak = optional(names_or_number),
   bandwidth = optional(a_name_or_number),
   name = optional(a_file_name),
   log = optional(one_of {x = true, y = true, xy = true}),

@@ -29,7 +29,8 @@
 ---@field memory? number bytes of one trial; no limit by default
 ---@field trial fun(p: table, t: attune.Trial): table<string, any>?, string?
 ---@field plots? attune.PlotSpec[] docs/plots.md
----@field claims? table[] {text, function(r) return .. end, source = "..", paper = figure}
+---@field claims? table[] {text, function(r) return .. end, source = "..", paper = figure,
+--- needs = {{parameter = value}, ..}}: without points that have these it is not judged
 ---@field reference? table<string, table<string, table>> {[processor] = {[metric] = {value,
 --- tolerance, where = {..}}}}: results/reference.lua
 ---@field source? string fingerprint of the script, set by experiment.load
@@ -101,7 +102,8 @@
 ---@field along? string line: y is a list of numbers, and this names their axis
 ---@field stacked? boolean bars: on each other
 ---@field parts? string[] bars: metrics that are the bars
----@field peak? number|string roofline: operations per second, or a metric that holds them
+---@field peak? number|string|table roofline: operations per second, or a metric that holds them; a
+--- list draws several roofs, of those metrics that the results have
 ---@field bandwidth? number|string roofline: bytes per second, or a metric that holds them
 ---@field across? string pixels: the meaning of the horizontal axis
 ---@field down? string pixels: the meaning of the vertical axis
