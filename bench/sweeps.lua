@@ -1,6 +1,7 @@
 --- What sweeps cost besides their trials: a point, a rerun that measures nothing, a report. Each is
 --- a function that returns metrics: `seconds` that pass, and `cpu_seconds`, the processor time of
---- all processes of the command. On a machine that others use too the second is the one to judge by.
+--- all processes of the command. On a machine that others use too the second is the one to judge
+--- by.
 local attune = require "attune"
 local process = require "attune.util.process"
 local uv = require "luv"
