@@ -122,6 +122,8 @@ return require "attune.experiment" {
     local model = nn.Decoder {
       vocab = vocab, d_model = size.d_model, layers = size.layers, heads = heads, std = 0.08,
       position = p.position, context = kind.tokens(2 * kind.trained), seed = p.seed,
+      -- Sines are of size 1: embeddings are made larger, as in Vaswani et al. 2017, section 3.4.
+      embed_scale = p.position == "sinusoidal" and math.sqrt(size.d_model) or nil,
     }
     local result = study.train(t, {
       model = model, data = lengths(p.task, p.seed), batch = size.batch, steps = size.steps,

@@ -29,7 +29,11 @@ function positions.options(size, position, seed)
       vocab = 256, d_model = size.d_model, layers = size.layers, heads = size.heads,
       d_ff = 4 * size.d_model, context = size.context, position = "rope", seed = seed,
     },
-    change = {position = position},
+    change = {
+      position = position,
+      -- Sines are of size 1: embeddings are made larger, as in Vaswani et al. 2017, section 3.4.
+      embed_scale = position == "sinusoidal" and math.sqrt(size.d_model) or nil,
+    },
   }
 end
 

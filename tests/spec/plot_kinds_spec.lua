@@ -45,6 +45,17 @@ local function xy(rows)
 end
 
 describe("a scatter chart", function()
+  it("has room for the title of its panel, also of the only one", function()
+    local points = points_of {{1, 5}, {3, 2}}
+    local function figure(facet)
+      return select(3, figure_of(points, {
+        kind = "scatter", x = "y", y = "z", by = "a", facet = facet, title = "t",
+      }))
+    end
+    local plain, titled = figure(nil), figure "m"
+    -- The condition m = x moves from the head, a row of 0.2 inches, to the panel.
+    assert.near(0.3 - 0.2, titled.size.height - plain.size.height, 1e-9)
+  end)
   it("has a mark per point, of two metrics", function()
     local blocks = assert(figure_of(points_of {{1, 5}, {3, 2}, {2, 9}},
       {kind = "scatter", x = "y", y = "z"}))

@@ -198,7 +198,8 @@ local function layout_of(data, head_of, look)
     end
   end
   layout.under = layout.x_height + 0.5
-  layout.above = (layout.many and 0.4 or 0.1) + (data.y_label and 0.28 or 0)
+  local titled = layout.many or data.panels[1] and data.panels[1].title
+  layout.above = (titled and 0.4 or 0.1) + (data.y_label and 0.28 or 0)
   place_legend(layout, data, fits)
   layout.head = head_of(layout.width)
   local body = layout.rows * (layout.above + layout.panel_height + layout.under)
