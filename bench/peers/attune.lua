@@ -5,7 +5,10 @@
 --     decode HEADS KV_HEADS TOKENS HEAD_DIM DTYPE BYTES
 --     forward HEADS KV_HEADS TOKENS HEAD_DIM BATCH, and both (with gradients) likewise
 --         makes a problem and answers its number; decode uses caches of BYTES in all, round-robin
+--     step D_MODEL LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT BATCH VOCAB
+--         a step of training a decoder; t5 HEADS TOKENS HEAD_DIM: attention with T5's bias
 --     run NUMBER SECONDS      answers the seconds per call, over calls that fill SECONDS
+--     peak NUMBER             answers the bytes that one call takes above what there was
 --     drop NUMBER             frees a problem
 local attune = require "attune"
 
@@ -61,6 +64,39 @@ function make.both(heads, kv_heads, tokens, dim, batch)
   return gradients(heads, kv_heads, tokens, dim, batch, true)
 end
 
+function make.step(d, layers, heads, kv_heads, head_dim, context, batch, vocab)
+  local nn, optim = require "attune.nn", require "attune.optim"
+  local model = nn.Decoder {
+    vocab = vocab, d_model = d, layers = layers, heads = heads, kv_heads = kv_heads,
+    head_dim = head_dim, mlp = "gelu_tanh", norm = "layernorm", position = "rope",
+  }
+  local optimizer = optim.adamw(model:parameters(), {lr = 1e-3})
+  local function ids(seed)
+    return attune.uniform({batch, context}, {low = 0, high = vocab - 1, seed = seed}):to "i64"
+  end
+  local inputs, targets = ids(1), ids(2)
+  return function()
+    local loss = model:loss(inputs, targets)
+    loss:backward()
+    optimizer:step()
+    optimizer:zero_grad()
+    return loss:item()
+  end
+end
+
+function make.t5(heads, tokens, dim)
+  local function of(seed) return attune.randn({1, heads, tokens, dim}, {seed = seed}) end
+  local q, k, v, d_o = of(1), of(2), of(3), of(4)
+  local pe = attune.position("t5", {heads = heads, bidirectional = false, seed = 5})
+  return function()
+    local options = {causal = true, score = pe.score}
+    local o, lse = attune.attention(q, k, v, options)
+    local dq, dk, dv, tables = attune.attention_backward(d_o, q, k, v, o, lse, options)
+    for _, t in ipairs {o, lse, dq, dk, dv} do t:close() end
+    return tables
+  end
+end
+
 for line in io.lines() do
   local words = {}
   for word in line:gmatch "%S+" do
@@ -75,6 +111,12 @@ for line in io.lines() do
       calls = calls + 1
     until attune.clock() - start >= words[3]
     print(("%.9g"):format((attune.clock() - start) / calls))
+  elseif words[1] == "peak" then
+    collectgarbage()
+    collectgarbage()
+    local before = attune.memory {reset_peak = true}.bytes
+    problems[words[2]]()
+    print(attune.memory().peak - before)
   elseif words[1] == "drop" then
     problems[words[2]] = nil
     collectgarbage()

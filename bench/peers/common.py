@@ -145,15 +145,17 @@ class Blis:
         self.library.bli_info_get_version_str.restype = ctypes.c_char_p
         self.version = self.library.bli_info_get_version_str().decode()
 
-    def sgemm(self, m, n, k, a, lda, b, ldb, c, ldc, transpose_b=False, alpha=1.0):
-        """Row-major C[m, n] = alpha A[m, k] B[k, n]; with transpose_b B is stored [n, k].
+    def sgemm(
+        self, m, n, k, a, lda, b, ldb, c, ldc, transpose_a=False, transpose_b=False, alpha=1.0
+    ):
+        """Row-major C[m, n] = alpha A[m, k] B[k, n]; transposed, A is stored [k, m], B [n, k].
 
         Pointers are integers.
         """
         f, i, p = ctypes.c_float, ctypes.c_int, ctypes.c_void_p
         self.library.cblas_sgemm(
             i(101),
-            i(111),
+            i(112 if transpose_a else 111),
             i(112 if transpose_b else 111),
             i(m),
             i(n),
@@ -294,6 +296,21 @@ def report(case):
     emit(**record)
 
 
+def peak_bytes(call):
+    """What one call takes above what this process has: resident memory, by Linux."""
+
+    def status(field):
+        with open("/proc/self/status") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024 * int(lines[field].split()[0])
+
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak starts again from what is resident now
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before
+
+
 class Attune:
     """attune in a process of its own, which measures its own time; $ATTUNE names the command."""
 
@@ -318,7 +335,7 @@ class Attune:
 
     def case(self, work, params, flops, bytes=None, *words):
         number = self.ask(*words)
-        return Case(
+        case = Case(
             work,
             "attune",
             params,
@@ -327,6 +344,8 @@ class Attune:
             bytes=bytes,
             timed=True,
         )
+        case.number = number
+        return case
 
 
 SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
