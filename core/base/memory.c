@@ -22,15 +22,21 @@ typedef struct header {
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
 
+/* Bytes in use now, the most since the peak was reset, the most ever. */
+static _Atomic int64_t in_use, peak, highest;
+static _Atomic int64_t limit, fail_countdown;
+
 /* ---- kept blocks ----------------------------------------------------------------------------- */
 
 /* Sanitizers must see when each block is really freed: no block is kept. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { KEEP_FROM = INT32_MAX };
+static const int64_t KEEP_FROM = INT64_MAX;
 #else
-enum { KEEP_FROM = 1 << 16 };
+static const int64_t KEEP_FROM = (int64_t)1 << 16;
 #endif
-enum { KEPT = 32, KEPT_BYTES = 96 << 20 };
+enum { KEPT = 1024 };
+static const int64_t ALWAYS_KEPT = (int64_t)96 << 20; /* bytes that may be kept in any case */
+static const int64_t MAX_KEPT = (int64_t)4 << 30;
 
 static struct {
     pthread_mutex_t lock;
@@ -82,10 +88,19 @@ static void trim_kept(int64_t max_bytes) {
     pthread_mutex_unlock(&kept.lock);
 }
 
+/* The bytes that may be kept beside what is in use. A step of training frees all that the next one
+ * allocates, and the system would zero these pages again; so what the process once had in use at
+ * one time stays its own, and the resident memory grows no further. */
+static int64_t keepable(void) {
+    const int64_t unused = atomic_load(&highest) - atomic_load(&in_use);
+    if (unused < ALWAYS_KEPT) return ALWAYS_KEPT;
+    return unused < MAX_KEPT ? unused : MAX_KEPT;
+}
+
 static bool keep(void *p) {
-    const int64_t capacity = header_of(p)->capacity;
-    if (capacity < KEEP_FROM || capacity > KEPT_BYTES / 2) return false;
-    trim_kept(KEPT_BYTES - capacity);
+    const int64_t capacity = header_of(p)->capacity, max_bytes = keepable();
+    if (capacity < KEEP_FROM || capacity > max_bytes / 2) return false;
+    trim_kept(max_bytes - capacity);
     pthread_mutex_lock(&kept.lock);
     const bool room = kept.count < KEPT;
     if (room) {
@@ -97,8 +112,6 @@ static bool keep(void *p) {
 }
 
 /* ---- counted --------------------------------------------------------------------------------- */
-
-static _Atomic int64_t in_use, peak, limit, fail_countdown;
 
 /* The number after `name` in a file of the kernel, or its first number where name is ""; -1: none,
  * also for the word max. */
@@ -137,9 +150,9 @@ static const char *lacks(int64_t bytes) {
 /* Smaller requests do not ask the system what it has left. */
 static const int64_t ASK_FROM = (int64_t)64 << 20;
 
-static void raise_peak(int64_t now) {
-    int64_t before = atomic_load(&peak);
-    while (now > before && !atomic_compare_exchange_weak(&peak, &before, now)) continue;
+static void raise_to(_Atomic int64_t *mark, int64_t now) {
+    int64_t before = atomic_load(mark);
+    while (now > before && !atomic_compare_exchange_weak(mark, &before, now)) continue;
 }
 
 static void *refuse(int64_t bytes, const char *why) {
@@ -155,7 +168,8 @@ static void *refuse(int64_t bytes, const char *why) {
 static const char *new_block(int64_t bytes, void **p) {
     const bool huge = bytes >= HUGE_FROM;
     const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
-    if (bytes > ASK_FROM) {
+    trim_kept(keepable()); /* these bytes are in use already */
+    if (bytes > ASK_FROM && lacks(bytes)) {
         trim_kept(0);
         const char *reason = lacks(bytes);
         if (reason) return reason;
@@ -188,7 +202,8 @@ void *at_alloc(int64_t bytes) {
         return refuse(bytes, why);
     }
     header_of(p)->bytes = bytes;
-    raise_peak(now);
+    raise_to(&peak, now);
+    raise_to(&highest, now);
 #if defined __SANITIZE_ADDRESS__
     memset(p, 0xff, (size_t)bytes); /* NaN: reading unwritten memory shows in results */
 #endif
@@ -241,7 +256,7 @@ void attune_memory_scope_begin(attune_memory_scope *scope) {
 
 int64_t attune_memory_scope_end(attune_memory_scope *scope) {
     int64_t inner = atomic_load(&peak);
-    raise_peak(scope->outer_peak);
+    raise_to(&peak, scope->outer_peak);
     return inner - scope->start;
 }
 

@@ -306,6 +306,25 @@ static void a_child_allocates_while_another_thread_does(void **state) {
     assert_int_equal(failed, 0);
 }
 
+/* As much as the process once had in use is kept, whatever the order of sizes; not more. */
+static void what_was_in_use_is_kept_for_reuse(void **state) {
+    (void)state;
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+    skip(); /* no block is kept then */
+#endif
+    enum { BLOCKS = 40 };
+    const int64_t size = (int64_t)5 << 20;
+    void *before[BLOCKS], *after[BLOCKS];
+    int same = 0;
+    for (int i = 0; i < BLOCKS; i++) assert_non_null(before[i] = at_alloc(size));
+    for (int i = 0; i < BLOCKS; i++) at_free(before[i]);
+    for (int i = 0; i < BLOCKS; i++) assert_non_null(after[i] = at_alloc(size));
+    for (int i = 0; i < BLOCKS; i++)
+        for (int k = 0; k < BLOCKS; k++) same += before[i] == after[k];
+    assert_int_equal(same, BLOCKS);
+    for (int i = 0; i < BLOCKS; i++) at_free(after[i]);
+}
+
 static void what_the_machine_lacks_is_refused(void **state) {
     (void)state;
     const int64_t before = attune_memory().bytes;
@@ -375,6 +394,7 @@ int main(void) {
         cmocka_unit_test(a_second_caller_waits_for_the_first),
         cmocka_unit_test(a_child_has_threads_of_its_own),
         cmocka_unit_test(a_child_allocates_while_another_thread_does),
+        cmocka_unit_test(what_was_in_use_is_kept_for_reuse),
         cmocka_unit_test(what_the_machine_lacks_is_refused),
         cmocka_unit_test(only_a_number_of_threads_is_accepted),
     };
