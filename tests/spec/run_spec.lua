@@ -76,7 +76,7 @@ describe("a run", function()
   end)
   it("tells crash, timeout, error, out of memory and skipped apart, and continues", function()
     local said, status, dir, script = with([[
-      grid = {a = {1, 2, 3, 4, 5, 6}}, rounds = 2, timeout = 1, memory = 400 << 20,
+      grid = {a = {1, 2, 3, 4, 5, 6}}, rounds = 2, timeout = 4, memory = 400 << 20,
       trial = function(p)
         if p.a == 1 then error "deliberate" end
         if p.a == 2 then while true do end end

@@ -275,7 +275,7 @@ end)
 
 describe("limits of a trial", function()
   it("hold for each trial of a worker that is used again", function()
-    local records, _, dir, script = records_of([[timing = false, rounds = 1, timeout = 0.5,
+    local records, _, dir, script = records_of([[timing = false, rounds = 1, timeout = 4,
       memory = 300 << 20, grid = {a = {1, 2, 3, 4, 5}}, trial = function(p)
         if p.a == 2 then require "luv".sleep(20000) end
         if p.a == 4 then
