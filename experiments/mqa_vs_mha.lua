@@ -6,9 +6,9 @@
 -- as in a model: rotary embedding of the new q and k, append, attend. Queries, keys and prompts
 -- have the dtype of the cache, as activations of a model have: f32 queries over a bf16 cache would
 -- keep f32 arithmetic. In a deep model a layer's cache must be read from memory, as the processor's
--- caches do not hold it. Calls therefore use several caches round-robin that together exceed twice
--- the last-level cache. Each time is plotted with the roofline of this machine, measured in the
--- same trial; for one query token, one layer and one sequence:
+-- caches do not hold it. Before each call the layer's cache is therefore removed from the caches of
+-- the processor. Each time is plotted with the roofline of this machine, measured in the same
+-- trial; for one query token, one layer and one sequence:
 --   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)
 -- For an experiment of your own change a shape in `models` or a value in `grid`.
 local attune = require "attune"
@@ -22,6 +22,8 @@ local models = {
 local bytes_of = {f32 = 4, bf16 = 2, f16 = 2}
 -- Prefill of longer contexts would repeat the ratios of 2048 at quadratic time.
 local longest_prompt = 2048
+-- Reading this many bytes takes milliseconds, so that starting the threads does not count.
+local large_bytes = 64 << 20
 
 local order = {"MHA", "GQA-8", "MQA"}
 
@@ -29,45 +31,49 @@ local function cache_formula(p)
   return 2 * p.batch * p.kv_heads * p.context * p.head_dim * bytes_of[p.dtype]
 end
 
--- Caches with room for one more token, used round-robin; together more than twice the last-level
--- cache.
-local function make_caches(p)
-  local one = cache_formula(p)
-  local count = math.min(256, math.max(1, math.ceil(2.2 * attune.machine().l3 / one)))
+-- A cache with room for one more token.
+local function make_cache(p)
   local chunk = math.min(p.context, 256)
   local k = attune.randn({p.batch, p.kv_heads, chunk, p.head_dim}, {seed = p.seed})
-  local caches = {}
-  for i = 1, count do
-    local cache = attune.cache {
-      batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context,
-      dtype = p.dtype,
-    }
-    for _ = 1, p.context // chunk do cache:append(k, k) end
-    caches[i] = cache:truncate(p.context - 1)
-  end
-  return caches
+  local cache = attune.cache {
+    batch = p.batch, kv_heads = p.kv_heads, head_dim = p.head_dim, capacity = p.context,
+    dtype = p.dtype,
+  }
+  for _ = 1, p.context // chunk do cache:append(k, k) end
+  return cache:truncate(p.context - 1)
 end
 
--- Seconds of one token through the layer, the bytes of one cache, and the bytes of the others.
+-- Seconds of one token through the layer, and its cache.
 local function decode(p, t)
-  local caches = make_caches(p)
+  local cache = make_cache(p)
   local rope = attune.position("rope", {head_dim = p.head_dim})
   local q = attune.randn({p.batch, p.heads, 1, p.head_dim}, {seed = p.seed + 1}):to(p.dtype)
   local k = attune.randn({p.batch, p.kv_heads, 1, p.head_dim}, {seed = p.seed + 2}):to(p.dtype)
   local position = {p.context - 1}
-  local index = 0
   local timed = t:time(function()
-    index = index % #caches + 1
-    local cache = caches[index]
     cache:append(rope:rotate(k, position), k)
     cache:attend(rope:rotate(q, position))
     cache:truncate(p.context - 1)
-  end, {budget = 0.15, least = math.max(5, math.min(#caches, 40))})
-  return timed, caches[1].nbytes, (#caches - 1) * caches[1].nbytes
+  end, {
+    budget = 0.15, least = cache.nbytes < large_bytes and 10 or 5,
+    before = function() attune.measure.evict(cache) end,
+  })
+  return timed, cache
+end
+
+-- Bytes per second of reading what no cache of the processor holds: the best of some readings.
+local function bandwidth()
+  local memory, best = attune.zeros {large_bytes // 4}, 0
+  for _ = 1, 5 do
+    attune.measure.evict(memory)
+    best = math.max(best, attune.measure.read(1e-6, memory)) -- one reading
+  end
+  memory:close()
+  return best
 end
 
 local function prefill(p, t)
-  if p.context > longest_prompt then return nil end
+  if p.context > (t.quick and 512 or longest_prompt) then return nil end
   local shape = {p.batch, p.heads, p.context, p.head_dim}
   local q = attune.randn(shape, {seed = p.seed, dtype = "f32"}):to(p.dtype)
   shape[2] = p.kv_heads
@@ -114,7 +120,7 @@ return require "attune.experiment" {
     peak_bytes = {unit = "B", better = "lower", about = "peak bytes allocated during decoding"},
   },
   trial = function(p, t)
-    local needed = 1.3 * cache_formula(p) + 3 * attune.machine().l3 + (512 << 20)
+    local needed = 1.3 * cache_formula(p) + (512 << 20)
     local available = attune.machine().memory
     if needed > 0.8 * available then
       return nil,
@@ -125,17 +131,16 @@ return require "attune.experiment" {
     end
     attune.memory {reset_peak = true}
     local before = attune.memory().bytes
-    local seconds, bytes, others = decode(p, t)
-    local peak_bytes = attune.memory().peak - before - others -- a layer has one cache
-    collectgarbage()
-    local bandwidth = attune.measure.bandwidth(0.03, math.max(3 * attune.machine().l3, 64 << 20))
+    local seconds, cache = decode(p, t)
+    local bytes, peak_bytes = cache.nbytes, attune.memory().peak - before
+    cache:close()
     -- Few bf16 queries are multiplied in whichever arithmetic is faster.
     local peak = attune.measure.peak(0.02)
     if p.dtype == "bf16" then peak = math.max(peak, attune.measure.peak(0.02, "bf16")) end
     return {
       decode_seconds = seconds,
       decode_predicted = math.max(
-        cache_formula(p) / bandwidth, 4 * p.batch * p.heads * p.context * p.head_dim / peak
+        cache_formula(p) / bandwidth(), 4 * p.batch * p.heads * p.context * p.head_dim / peak
       ),
       prefill_seconds = prefill(p, t),
       cache_bytes = bytes,

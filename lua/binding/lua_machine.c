@@ -96,23 +96,38 @@ static int measure_bandwidth(lua_State *L) {
     return 1;
 }
 
-static int measure_read(lua_State *L) {
-    double rate, seconds = seconds_given(L, 0.2);
-    if (lua_gettop(L) < 2) lua_settop(L, 2);
-    const int count = lua_gettop(L) - 1;
-    attune_span *spans = lua_newuserdatauv(L, (size_t)count * sizeof *spans, 0);
-    for (int i = 0; i < count; i++) {
-        if (test_handle(L, i + 2, &cache_kind)) {
-            spans[i] = attune_cache_memory(check_cache(L, i + 2));
+/* The memory of the arguments from `first` on, contiguous tensors and caches: at least one. */
+static const attune_span *spans_given(lua_State *L, int first, int *count) {
+    if (lua_gettop(L) < first) lua_settop(L, first);
+    *count = lua_gettop(L) - first + 1;
+    attune_span *spans = lua_newuserdatauv(L, (size_t)*count * sizeof *spans, 0);
+    for (int i = 0; i < *count; i++) {
+        const int index = i + first;
+        if (test_handle(L, index, &cache_kind)) {
+            spans[i] = attune_cache_memory(check_cache(L, index));
             continue;
         }
-        const attune_tensor *t = check_tensor(L, i + 2, "t");
-        if (!attune_tensor_is_contiguous(t)) raise_expected(L, "t", "a contiguous tensor", i + 2);
+        const attune_tensor *t = check_tensor(L, index, "t");
+        if (!attune_tensor_is_contiguous(t)) raise_expected(L, "t", "a contiguous tensor", index);
         spans[i] = (attune_span){.data = t->data, .bytes = attune_tensor_nbytes(t)};
     }
+    return spans;
+}
+
+static int measure_read(lua_State *L) {
+    double rate, seconds = seconds_given(L, 0.2);
+    int count;
+    const attune_span *spans = spans_given(L, 2, &count);
     RUN(L, attune_measure_read(seconds, spans, count, &rate));
     lua_pushnumber(L, rate);
     return 1;
+}
+
+static int measure_evict(lua_State *L) {
+    int count;
+    const attune_span *spans = spans_given(L, 1, &count);
+    RUN(L, attune_evict(spans, count));
+    return 0;
 }
 
 static int measure_sgemm(lua_State *L) {
@@ -208,11 +223,9 @@ void open_machine(lua_State *L) {
                                          {"_processors", processors},
                                          {"_pin", pin},
                                          {NULL, NULL}},
-                          measures[] = {{"peak", measure_peak},
-                                        {"bandwidth", measure_bandwidth},
-                                        {"read", measure_read},
-                                        {"sgemm", measure_sgemm},
-                                        {NULL, NULL}};
+                          measures[] = {{"peak", measure_peak},   {"bandwidth", measure_bandwidth},
+                                        {"read", measure_read},   {"evict", measure_evict},
+                                        {"sgemm", measure_sgemm}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
     luaL_newlib(L, measures);
     lua_setfield(L, -2, "measure");

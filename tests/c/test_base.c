@@ -375,6 +375,23 @@ static void a_child_has_threads_of_its_own(void **state) {
     assert_int_equal(status, 0);
 }
 
+static void evicted_memory_keeps_its_values(void **state) {
+    (void)state;
+    enum { BYTES = 9 << 20 }; /* several tasks, and a part of one */
+    unsigned char *bytes = test_malloc(BYTES);
+    for (int i = 0; i < BYTES; i++) bytes[i] = (unsigned char)(i * 31 >> 3);
+    /* Spans that begin and end inside a line, an empty one, and one byte. */
+    const attune_span spans[] = {{bytes + 3, BYTES - 10}, {NULL, 0}, {bytes + 77, 1}};
+    MUST(attune_evict(spans, 3));
+    MUST(attune_evict(NULL, 0));
+    for (int i = 0; i < BYTES; i++) assert_true(bytes[i] == (unsigned char)(i * 31 >> 3));
+    const attune_span wrong[] = {{bytes, 64}, {NULL, 64}, {bytes, -1}};
+    assert_int_equal(attune_evict(wrong, 2), ATTUNE_EVALUE);
+    assert_non_null(strstr(attune_message(), "spans[1]"));
+    assert_int_equal(attune_evict(wrong + 2, 1), ATTUNE_EVALUE);
+    test_free(bytes);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(statuses_have_names),
@@ -397,6 +414,7 @@ int main(void) {
         cmocka_unit_test(what_was_in_use_is_kept_for_reuse),
         cmocka_unit_test(what_the_machine_lacks_is_refused),
         cmocka_unit_test(only_a_number_of_threads_is_accepted),
+        cmocka_unit_test(evicted_memory_keeps_its_values),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

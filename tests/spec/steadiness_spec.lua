@@ -70,6 +70,25 @@ describe("unstable values", function()
     local said = sentences(few, value {0.97, 1, 1.03})[1]
     assert.truthy(said:find "about %d+ would do for half of them, about 18 for all")
   end)
+  it("of several metrics and causes have a summary of one line", function()
+    local steady = value {1, 1.001, 0.999}
+    local loaded = value({1, 1.001, 0.999}, {unsteady = true, causes = {load = 2, steal = 1}})
+    local stolen = value({1, 1.001, 0.999}, {unsteady = true, causes = {steal = 3}})
+    local function results(...)
+      local points = {}
+      for i, pair in ipairs {...} do points[i] = {metrics = {a = pair[1], b = pair[2]}} end
+      return {metrics = {{name = "a"}, {name = "b"}}, points = points}
+    end
+    assert.same({
+      "Unstable: a in 2 of 3 points, b in 1 of 3 points. Most frequent cause (2 of 3): other "
+        .. "programs used the processor (load): stop them, or run when the machine is idle. The "
+        .. "report has all causes.",
+    }, steadiness.summary(results({loaded, steady}, {stolen, steady}, {steady, loaded})))
+    -- Two sentences are said as they are.
+    local two = results({loaded, steady}, {stolen, steady})
+    assert.same(2, #steadiness.summary(two))
+    assert.same(steadiness.sentences(two), steadiness.summary(two))
+  end)
   it("are rounds that repeat the one before, too", function()
     local waves = {}
     for i = 1, 24 do waves[i] = 1 + 0.1 * ((i - 1) // 6 % 2) end

@@ -36,6 +36,10 @@ ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
 /* Bandwidth of reading the memory of `count` spans. EVALUE: fewer than 64 bytes per thread. */
 ATTUNE_API attune_status attune_measure_read(double seconds, const attune_span *spans, int count,
                                              double *bytes_per_second);
+/* Removes the memory of `count` spans from the caches of all cores, without changing it, so that
+ * what is timed next reads it from memory. EVALUE: a span without memory; EISA: neither
+ * x86-64 nor AArch64. */
+ATTUNE_API attune_status attune_evict(const attune_span *spans, int count);
 /* FLOP/s of BLIS's own sgemm on its own threads: [n, n] times [n, n], n from 1 to 32768. */
 ATTUNE_API attune_status attune_measure_sgemm(double seconds, int64_t n, double *flops);
 

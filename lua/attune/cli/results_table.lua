@@ -13,7 +13,7 @@ end
 --- One line per point: the varied parameters, the status when some point is not ok, the centre of
 --- each metric.
 ---@param results attune.Results
----@param max_rows? integer no limit by default
+---@param max_rows? integer no limit by default; with one, unstable values get a summary
 ---@return string[] lines
 return function(results, max_rows)
   local columns, rows = {}, {}
@@ -44,6 +44,7 @@ return function(results, max_rows)
   end
   local sentence = stats.sentence(results.points, false)
   if sentence ~= "" then lines[#lines + 1] = sentence end
-  for _, unstable in ipairs(steadiness.sentences(results)) do lines[#lines + 1] = unstable end
+  local unstable = max_rows and steadiness.summary(results) or steadiness.sentences(results)
+  table.move(unstable, 1, #unstable, #lines + 1, lines)
   return lines
 end

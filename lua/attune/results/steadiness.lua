@@ -97,6 +97,22 @@ local function outliers_sentence(results, metric)
     points == 1 and "one point" or points .. " points")
 end
 
+-- For a metric: how many values have each cause, how many values there are, and the rounds that
+-- would do where there are too few.
+local function count_causes(results, metric)
+  local counts, all, rounds = {}, 0, {}
+  for _, point in ipairs(results.points) do
+    local value = point.metrics[metric.name]
+    if value then
+      all = all + 1
+      local cause, needed = steadiness.cause(value)
+      if cause then counts[cause] = (counts[cause] or 0) + 1 end
+      rounds[#rounds + 1] = needed
+    end
+  end
+  return counts, all, rounds
+end
+
 --- Sentences on the unstable values of results: for each metric and cause how many values it has,
 --- and the remedy.
 ---@param results attune.Results
@@ -105,16 +121,7 @@ end
 function steadiness.sentences(results, skip)
   local list = {}
   for _, metric in ipairs(results.metrics) do
-    local counts, all, rounds = {}, 0, {}
-    for _, point in ipairs(results.points) do
-      local value = point.metrics[metric.name]
-      if value then
-        all = all + 1
-        local cause, needed = steadiness.cause(value)
-        if cause then counts[cause] = (counts[cause] or 0) + 1 end
-        rounds[#rounds + 1] = needed
-      end
-    end
+    local counts, all, rounds = count_causes(results, metric)
     for _, cause in ipairs(order) do
       if counts[cause] and not (skip and skip[cause]) then
         local format = "%s is unstable in %d of %d points: %s%s."
@@ -125,6 +132,35 @@ function steadiness.sentences(results, skip)
     list[#list + 1] = outliers_sentence(results, metric)
   end
   return list
+end
+
+local max_sentences = 2
+
+--- The same in one line where there are more than two sentences: how many values of each metric
+--- are unstable, and the most frequent cause with its remedy.
+---@param results attune.Results
+---@return string[]
+function steadiness.summary(results)
+  local sentences = steadiness.sentences(results)
+  if #sentences <= max_sentences then return sentences end
+  local parts, causes, unstable, all_rounds = {}, {}, 0, {}
+  for _, metric in ipairs(results.metrics) do
+    local counts, all, rounds = count_causes(results, metric)
+    local of_metric = 0
+    for cause, count in pairs(counts) do
+      of_metric, causes[cause] = of_metric + count, (causes[cause] or 0) + count
+    end
+    table.move(rounds, 1, #rounds, #all_rounds + 1, all_rounds)
+    unstable = unstable + of_metric
+    if of_metric > 0 then
+      parts[#parts + 1] = ("%s in %d of %d points"):format(metric.name, of_metric, all)
+    end
+  end
+  if unstable == 0 then return sentences end -- only outliers
+  local cause = main_cause(causes)
+  local format = "Unstable: %s. Most frequent cause (%d of %d): %s%s. The report has all causes."
+  return {format:format(table.concat(parts, ", "), causes[cause], unstable, words[cause],
+    cause == "rounds" and rounds_text(all_rounds) or "")}
 end
 
 -- Every cause that a record may name has words.

@@ -83,11 +83,17 @@ attune.measure = {
   ---@param bytes? integer
   ---@return number
   bandwidth = function(seconds, bytes) end,
-  --- The same over an existing tensor, for a measurement close to what it is compared with.
+  --- The same over existing tensors and caches, for a measurement close to what it is compared
+  --- with.
   ---@param seconds number
-  ---@param t attune.Tensor contiguous
+  ---@param ... attune.Tensor|attune.Cache contiguous
   ---@return number
-  read = function(seconds, t) end,
+  read = function(seconds, ...) end,
+  --- Removes tensors and caches from the caches of the processor, without changing them, so that
+  --- what is timed next reads them from memory. Raises an error on processors that are neither
+  --- x86-64 nor AArch64.
+  ---@param ... attune.Tensor|attune.Cache contiguous
+  evict = function(...) end,
   ---@param seconds? number
   ---@param n? integer
   ---@return number
