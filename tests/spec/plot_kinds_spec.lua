@@ -168,6 +168,89 @@ describe("a curve of a list", function()
   end)
 end)
 
+describe("small multiples", function()
+  -- Two values of m; at m = w the values are ten times as large, and a = 2 is missing.
+  local points = {
+    {{a = 1, m = "v"}, {y = 1, z = 5}}, {{a = 2, m = "v"}, {y = 2, z = 6}},
+    {{a = 1, m = "w"}, {y = 10, z = 7}},
+  }
+
+  it("of bars have the same axes, and a title each", function()
+    local blocks, _, figure = figure_of(points, {kind = "bars", x = "a", y = "y", facet = "m"})
+    assert.same(4, #blocks) -- bars and labels of two panels
+    assert.same({1, 2}, {blocks[1][1][3], blocks[1][2][3]})
+    assert.same({{1, 0, 10, "NaN", "NaN"}}, blocks[3])
+    local _, ranges = figure.script:gsub("set yrange", "")
+    assert.same(1, ranges)
+    for n, title in ipairs {"v", "w"} do
+      assert.truthy(figure.script:find("first = " .. 2 * (n - 1), 1, true))
+      assert.truthy(figure.script:find("'\u{E000}" .. title .. "'", 1, true), title)
+    end
+    assert.truthy(figure.words:find("w, a 1: 10.0 s", 1, true), figure.words)
+    assert.same("v", figure.term(60, false)[2])
+  end)
+
+  it("of heat maps have the same cells and colours", function()
+    local maps = {kind = "heat", x = "a", y = "a", value = "y", facet = "m"}
+    local blocks, _, figure = figure_of(points, maps)
+    assert.same(8, #blocks)
+    assert.same({1, 2, 10}, {blocks[1][1][7], blocks[1][2][7], blocks[5][1][7]})
+    assert.truthy(figure.script:find("set cbrange [1:10]", 1, true))
+    local _, bars = figure.script:gsub("bar = 1", "")
+    assert.same(1, bars)
+    assert.same(3, #figure.spots)
+    assert.truthy(figure.words:find("2 heat maps, one per m of y", 1, true), figure.words)
+    assert.truthy(figure.words:find("Largest: 10.0 s at w, a 1", 1, true), figure.words)
+  end)
+
+  it("of pictures have a heading per value and one scale", function()
+    local maps = {
+      {{a = 1, m = "v"}, {y = {1, 2, 3, 4}}}, {{a = 2, m = "v"}, {y = {1, 0, 0, 0}}},
+      {{a = 1, m = "w"}, {y = {8, 0, 0, 0}}},
+    }
+    local function pictures(spec)
+      return plot.figure(results(maps, {spec}), 1)
+    end
+    local figure = assert(pictures {kind = "pixels", x = "a", y = "y", facet = "m"})
+    for _, title in ipairs {"v", "w"} do
+      assert.truthy(figure.script:find("'\u{E000}" .. title .. "'", 1, true), title)
+    end
+    assert.same("w, a 1", figure.spots[3].text)
+    assert.is_true(figure.spots[3].y < figure.spots[1].y)
+    assert.same(figure.spots[3].x, figure.spots[1].x)
+    local _, why = pictures {kind = "pixels", x = "a", y = "y"}
+    assert.truthy(why:find("expected one point per picture, got 2 for a 1, which differ in m", 1,
+      true), why)
+  end)
+
+  it("have at most 24 panels", function()
+    local many = {}
+    for i = 1, 25 do many[i] = {{a = i, m = "v"}, {y = 1}} end
+    for _, kind in ipairs {"bars", "heat"} do
+      local _, why = figure_of(many, {kind = kind, x = "m", y = kind == "heat" and "m" or "y",
+        value = kind == "heat" and "y" or nil, facet = "a"})
+      assert.same("facet: expected at most 24 values of a, got 25", why)
+    end
+  end)
+end)
+
+describe("logarithmic colours", function()
+  it("have a scale from the smallest to the largest positive value", function()
+    local points = {}
+    for i, y in ipairs {1, 10, 100, 0, -3} do points[i] = {{a = i, m = "x"}, {y = y}} end
+    local blocks, _, figure = figure_of(points,
+      {kind = "heat", x = "a", y = "m", value = "y", log = "value"})
+    assert.same(3, #blocks[1])
+    assert.same(2, #blocks[2]) -- without a colour
+    for _, line in ipairs {"set logscale cb", "set cbrange [1:100]"} do
+      assert.truthy(figure.script:find(line, 1, true), line)
+    end
+    local note = "2 values are not positive, as the logarithmic colours need, and have no colour."
+    assert.same({note}, figure.notes)
+    assert.truthy(table.concat(figure.term(80, false), "\n"):find("10.0 s ▒▒", 1, true))
+  end)
+end)
+
 describe("stacked bars", function()
   local points = {{{a = 1, m = "p"}, {y = 1, z = 10}}, {{a = 1, m = "q"}, {y = 2, z = 20}}}
   it("stand on each other, with their sum above", function()

@@ -1,6 +1,7 @@
 --- Groups of bars: one group per value of x and one bar per value of `by`. The bars are grey, the
 --- last one of each group is in the accent colour. With `stacked` the bars of a group stand on each
---- other; with `parts`, a list of metrics, these are the bars.
+--- other; with `parts`, a list of metrics, these are the bars. With `facet` there is a panel for
+--- each value of that parameter, and all have the same axes.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
@@ -16,6 +17,9 @@ local group_width = 0.8 -- of the distance between two groups
 
 -- Inches.
 local plot_height, max_plot_width, bar_pitch = 3.9, 13, 0.85
+local panel_height, panel_width, max_panel_width = 2.3, 4.2, 9.5 -- of one of several
+local max_half_width = 5.4 -- of a panel that has another beside it
+local max_panels = 24
 local small_font = 10 -- of values where bars are narrow
 
 -- The value of the point of a group and a bar that was measured; nil and a message when there are
@@ -117,7 +121,7 @@ local function data_of(rows, bars, tops, with_text)
   end
   blocks[#blocks + 1] = "# x\ty\ttext\n"
     .. (#labels > 0 and table.concat(labels, "\n") or 'NaN\tNaN\t""')
-  return table.concat(blocks, "\n\n\n") .. "\n"
+  return table.concat(blocks, "\n\n\n")
 end
 
 -- The parts of a stack touch, so that they need more than greys.
@@ -136,13 +140,19 @@ local function legend_of(bars, width, spec)
 end
 
 -- Where everything is, in inches, and how values are written.
-local function layout_of(groups, bars, tops, low, high, unit, spec, look)
-  local layout = {y_ticks = ticks.linear(low, high, unit, unit == "B" and 6 or 8)}
+local function layout_of(groups, bars, panels, low, high, unit, spec, look)
+  local many = panels[1].title ~= nil
+  local side_by_side = spec.stacked and 1 or #bars
+  local wanted = 1.0 + #groups * side_by_side * bar_pitch
+  local beside = many and #panels > 1 and wanted <= max_half_width
+  local layout = {many = many, columns = beside and 2 or 1}
+  layout.rows = math.ceil(#panels / layout.columns)
+  layout.plot_height = (many and panel_height or plot_height) * look.width
+  layout.y_ticks = ticks.linear(low, high, unit, (many or unit == "B") and 6 or 8)
   layout.left = math.max(0.6, ticks.width(layout.y_ticks, font.tick) + 0.3)
   layout.right = 0.25
-  local side_by_side = spec.stacked and 1 or #bars
-  local count = #groups * side_by_side
-  layout.plot_width = math.max(7.4, math.min(max_plot_width, 1.0 + count * bar_pitch)) * look.width
+  local least, most = many and panel_width or 7.4, many and max_panel_width or max_plot_width
+  layout.plot_width = math.max(least, math.min(most, wanted)) * look.width
   local pitch = layout.plot_width / (#groups + 0.2)
   layout.x_ticks = ticks.categories(groups)
   layout.x_height, layout.reach = ticks.room(layout.x_ticks, font.tick, pitch)
@@ -154,15 +164,20 @@ local function layout_of(groups, bars, tops, low, high, unit, spec, look)
   end
   layout.pitch, layout.bars = pitch, side_by_side
   local bar, value_width = pitch * group_width / side_by_side, 0
-  for _, top in ipairs(tops) do
-    value_width = math.max(value_width, letters.width(top.text, 100))
+  for _, panel in ipairs(panels) do
+    for _, top in ipairs(panel.tops) do
+      value_width = math.max(value_width, letters.width(top.text, 100))
+    end
   end
   layout.value_font = value_width * 0.12 <= bar and 12 or small_font
   layout.values_rotated = value_width * layout.value_font / 100 > bar
   layout.with_text = not layout.values_rotated or bar >= 0.17
   layout.above = layout.with_text
     and (layout.values_rotated and value_width * layout.value_font / 100 + 0.15 or 0.3) or 0.1
-  layout.width = layout.left + layout.plot_width + layout.right
+  layout.step = layout.left + layout.plot_width + layout.right -- from one panel to the next
+  layout.width = math.max(layout.columns * layout.step, many and 7.4 * look.width or 0)
+  layout.title = many and 0.4 or 0
+  layout.under = layout.x_height + 0.46
   return layout
 end
 
@@ -183,25 +198,24 @@ local function add_axes(script, layout, groups, low, top)
   add(script, "set ytics scale 0 %s font ',%d'", ticks.command(layout.y_ticks), font.tick)
 end
 
--- Where each bar is, with its value.
-local function spots_of(rows, groups, bars, layout, at, spec, words)
-  local spots = {}
-  for i, row in ipairs(rows) do
+-- Adds the bars of a panel with their values. at: inches from the lower edge for a value.
+local function add_spots(spots, panel, groups, bars, layout, left, at, spec, words)
+  local title = panel.title and panel.title .. ", " or ""
+  for _, row in ipairs(panel.rows) do
     local low, high = math.min(row.bottom, row.top), math.max(row.bottom, row.top)
     local bar = bars[row.bar]
     local name = bar and (", %s %s"):format(spec.by or "part", text.plain(bar)) or ""
     local v, interval = row.value, ""
     if v.lo and v.hi > v.lo then interval = (" (%s to %s)"):format(words(v.lo), words(v.hi)) end
-    spots[i] = {
-      x = layout.left + (row.x - 0.4) * layout.pitch,
+    spots[#spots + 1] = {
+      x = left + (row.x - 0.4) * layout.pitch,
       y = (at(low) + at(high)) / 2,
       width = layout.pitch * group_width / layout.bars * 0.92,
       height = math.max(0.06, at(high) - at(low)),
-      text = ("%s %s%s: %s%s"):format(spec.x, text.plain(groups[row.group]), name, words(v.centre),
-        interval),
+      text = ("%s%s %s%s: %s%s"):format(title, spec.x, text.plain(groups[row.group]), name,
+        words(v.centre), interval),
     }
   end
-  return spots
 end
 
 -- The figure in sentences: the first bars with their values.
@@ -212,22 +226,88 @@ local function describe(spots, spec)
   return table.concat(parts, " ")
 end
 
--- What the chart compares, in the terminal.
-local function term_of(rows, groups, bars, spec, notes, words)
+-- What the chart compares, in the terminal. The bars of all panels have one scale.
+local function term_of(panels, groups, bars, spec, notes, words)
   return function(width, colour)
     local list = {}
-    for g, group in ipairs(groups) do
-      for _, row in ipairs(rows) do
-        if row.group == g then
-          list[#list + 1] = {
-            group = text.plain(group), name = bars[row.bar] and text.plain(bars[row.bar]),
-            value = row.value.centre, text = words(row.value.centre), style = (row.bar - 1) % 8 + 1,
-          }
+    for _, panel in ipairs(panels) do
+      for g, group in ipairs(groups) do
+        for _, row in ipairs(panel.rows) do
+          if row.group == g then
+            list[#list + 1] = {
+              panel = panel.title, group = text.plain(group),
+              name = bars[row.bar] and text.plain(bars[row.bar]),
+              value = row.value.centre, text = words(row.value.centre),
+              style = (row.bar - 1) % 8 + 1,
+            }
+          end
         end
       end
     end
     return terminal.bars(spec.title or spec.y or "", list, notes, width, colour)
   end
+end
+
+-- The panels: one, or one per value of `facet` that has a bar; the number of values without a bar;
+-- what the centres are. nil and a message when a bar has several points.
+local function panels_of(results, spec, points, groups, bars)
+  local panels, all_bad, kind = {}, 0, nil
+  for _, value in ipairs(spec.facet and series.distinct(points, spec.facet) or {false}) do
+    local mine = series.with(points, spec.facet, value)
+    local rows, bad, found = values_of(results, spec, mine, groups, bars)
+    if not rows then return nil, bad end
+    all_bad, kind = all_bad + bad, kind or found
+    if #rows > 0 then
+      local tops = place_rows(rows, groups, bars, spec)
+      panels[#panels + 1] = {rows = rows, tops = tops, title = lines.label(spec.facet, value)}
+    end
+  end
+  if #panels == 0 then return nil, "there is no point with a value up to 1e100" end
+  if #panels > max_panels then
+    local format = "facet: expected at most %d values of %s, got %d"
+    return nil, format:format(max_panels, spec.facet, #panels)
+  end
+  return panels, all_bad, kind
+end
+
+-- All values that the axis must show, 0 among them.
+local function shown_values(panels)
+  local shown = {0}
+  for _, panel in ipairs(panels) do
+    for _, row in ipairs(panel.rows) do
+      shown[#shown + 1] = row.top
+      shown[#shown + 1], shown[#shown + 2] = row.hi, row.lo
+    end
+  end
+  return shown
+end
+
+-- Adds all panels, row by row. Returns their data and the spots.
+local function add_panels(script, panels, groups, bars, spec, layout, low, top, above, size, words)
+  local blocks, spots, height = {}, {}, layout.plot_height
+  for i, panel in ipairs(panels) do
+    local column, row = (i - 1) % layout.columns, (i - 1) // layout.columns
+    local left = column * layout.step + layout.left
+    local bottom = size.height - above - row * (layout.title + height + layout.under)
+      - layout.title - height
+    frame.margins(script, left / size.width, (left + layout.plot_width) / size.width,
+      bottom / size.height, (bottom + height) / size.height)
+    if i > 1 then add(script, "unset label") end
+    if panel.title then
+      add(script, "set label 150 %s at screen %.4f,%.4f left font ',%d' textcolor rgb ink",
+        quote(letters.clean(panel.title, 48)), left / size.width,
+        (bottom + height + 0.18) / size.height, font.panel)
+    end
+    add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",
+      quote(letters.clean(spec.x, 48)), (left + layout.plot_width / 2) / size.width,
+      (bottom - layout.x_height - 0.17) / size.height, font.label)
+    blocks[i] = data_of(panel.rows, bars, panel.tops, layout.with_text)
+    add(script, "first = %d", (i - 1) * (#bars + 1))
+    add(script, "load 'bars.gp'")
+    local function at(y) return bottom + (y / 2 - low / 2) / (top / 2 - low / 2) * height end
+    add_spots(spots, panel, groups, bars, layout, left, at, spec, words)
+  end
+  return table.concat(blocks, "\n\n\n") .. "\n", spots
 end
 
 ---@param notes string[] what is left out so far; more is appended
@@ -240,39 +320,29 @@ return function(results, spec, points, notes, look)
   local metric = spec.y or spec.parts[1]
   if spec.parts then spec = series.changed(spec, "stacked", spec.stacked ~= false) end
   local unit = (series.metric(results, metric) or {}).unit
-  local rows, bad, kind = values_of(results, spec, points, groups, bars)
-  if not rows then return nil, bad end
-  if #rows == 0 then return nil, "there is no point with a value up to 1e100" end
-  local shown, tops = {0}, place_rows(rows, groups, bars, spec)
-  for _, row in ipairs(rows) do
-    shown[#shown + 1] = row.top
-    shown[#shown + 1], shown[#shown + 2] = row.hi, row.lo
-  end
+  local panels, bad, kind = panels_of(results, spec, points, groups, bars)
+  if not panels then return nil, bad end
   local function words(value) return letters.clean(frame.value_text(spec, value, unit), 24) end
-  for _, top in ipairs(tops) do top.text = words(top.value) end
-  local low, high = frame.range(shown, false, 0, 0)
+  for _, panel in ipairs(panels) do
+    for _, top in ipairs(panel.tops) do top.text = words(top.value) end
+  end
+  local low, high = frame.range(shown_values(panels), false, 0, 0)
   local value_unit = frame.value_unit(spec, unit)
-  local layout = layout_of(groups, bars, tops, low, high, value_unit, spec, look)
+  local layout = layout_of(groups, bars, panels, low, high, value_unit, spec, look)
   note_all(notes, bad, layout)
   local conditions = series.constants(points, results, spec)
   local title = spec.title or spec.y or table.concat(spec.parts, ", ")
   local head = frame.head(results, title, conditions, notes, kind, layout.width)
   local legend = legend_of(bars, layout.width, spec)
   local above = head.height + (legend and legend.height or 0)
-  local bottom = layout.x_height + 0.46
-  local height = plot_height * look.width
-  local size = {width = layout.width, height = above + height + bottom}
+  local step = layout.title + layout.plot_height + layout.under
+  local size = {width = layout.width, height = above + layout.rows * step}
   local script = {}
   frame.add_head(script, head, size)
   if legend then frame.add_legend(script, legend, size.height - head.height, size) end
-  frame.margins(script, layout.left / size.width, 1 - layout.right / size.width,
-    bottom / size.height, (bottom + height) / size.height)
   -- Room above the bars for their values.
-  local top = high + (high - low) * layout.above / height
+  local top = high + (high - low) * layout.above / layout.plot_height
   add_axes(script, layout, groups, low, top)
-  add(script, "set label 151 %s at screen %.4f,%.4f center font ',%d' textcolor rgb quiet",
-    quote(letters.clean(spec.x, 48)), (layout.left + layout.plot_width / 2) / size.width,
-    (bottom - layout.x_height - 0.17) / size.height, font.label)
   local fills = {}
   for b = 1, #bars do fills[b] = colour_of(b, #bars, spec) end
   add(script, "barwidth = %g", group_width / layout.bars * 0.92)
@@ -281,16 +351,17 @@ return function(results, spec, points, notes, look)
   add(script, "labelfont = ',%d'", layout.value_font)
   add(script, "labels = %d", layout.with_text and 1 or 0)
   add(script, "labelangle = %d", layout.values_rotated and 90 or 0)
-  add(script, "load 'bars.gp'")
-  local function at(y) return bottom + (y / 2 - low / 2) / (top / 2 - low / 2) * height end
-  local spots = spots_of(rows, groups, bars, layout, at, spec, words)
+  if layout.many then add(script, "set multiplot") end
+  local data, spots = add_panels(script, panels, groups, bars, spec, layout, low, top, above, size,
+    words)
+  if layout.many then add(script, "unset multiplot") end
   return {
     size = size,
     script = table.concat(script, "\n"),
-    data = data_of(rows, bars, tops, layout.with_text),
+    data = data,
     notes = notes,
     spots = spots,
     words = describe(spots, spec),
-    term = term_of(rows, groups, bars, series.changed(spec, "title", title), notes, words),
+    term = term_of(panels, groups, bars, series.changed(spec, "title", title), notes, words),
   }
 end

@@ -1,5 +1,6 @@
 --- Small pictures, one per value of x. The metric is a list of n * n numbers: a square, row by row.
---- 0 is light and the largest size is in the accent colour; numbers below 0 are orange.
+--- 0 is light and the largest size is in the accent colour; numbers below 0 are orange. With
+--- `facet` the pictures of each of its values have a heading. All pictures have one scale.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
@@ -8,7 +9,7 @@ local series = require "attune.plot.series"
 local terminal = require "attune.plot.terminal"
 local text = require "attune.util.text"
 
-local max_pictures, max_side = 64, 2048
+local max_pictures, max_side, max_columns = 64, 2048, 4
 
 local add, number, quote = gnuplot.add, gnuplot.number, gnuplot.quote
 
@@ -123,7 +124,7 @@ local function picture_of(results, spec, point, value)
   }
 end
 
--- All pictures in the order of x, or nil and a message.
+-- The pictures of some points in the order of x, or nil and a message.
 local function pictures_of(results, spec, points)
   local pictures = {}
   for _, value in ipairs(series.by(points, {by = spec.x, order = spec.order})) do
@@ -131,14 +132,31 @@ local function pictures_of(results, spec, points)
     for _, point in ipairs(points) do
       if point.parameters[spec.x] == value and point.metrics[spec.y] then
         if found then
-          local format = "expected one point per picture, got more for %s %s: narrow it with where"
-          return nil, format:format(spec.x, text.plain(value))
+          local where = ("%s %s"):format(spec.x, text.plain(value))
+          return nil, series.several(results, {found, point}, "picture", where)
         end
         local picture, why = picture_of(results, spec, point, value)
         if not picture then return nil, why end
         pictures[#pictures + 1] = picture
-        found = true
+        found = point
       end
+    end
+  end
+  return pictures
+end
+
+-- The pictures in groups {title?, first, count}: one per value of `facet` that has a picture. nil
+-- and a message when a picture has several points, or there are too many pictures.
+local function groups_of(results, spec, points)
+  local groups, pictures = {}, {}
+  for _, value in ipairs(spec.facet and series.distinct(points, spec.facet) or {false}) do
+    local mine, why = pictures_of(results, spec, series.with(points, spec.facet, value))
+    if not mine then return nil, why end
+    if #mine > 0 then
+      local title = lines.label(spec.facet, value)
+      groups[#groups + 1] = {title = title, first = #pictures + 1, count = #mine}
+      for _, picture in ipairs(mine) do picture.group = title end
+      table.move(mine, 1, #mine, #pictures + 1, pictures)
     end
   end
   if #pictures == 0 then return nil, "there is no point with a value" end
@@ -146,7 +164,7 @@ local function pictures_of(results, spec, points)
     local format = "expected at most %d pictures, got %d: narrow them with where"
     return nil, format:format(max_pictures, #pictures)
   end
-  return pictures
+  return groups, pictures
 end
 
 -- The largest |cell| of all pictures (1 when all are 0), and whether a cell is below 0.
@@ -200,12 +218,58 @@ local function describe(pictures, spec)
   local names = {}
   for n, picture in ipairs(pictures) do
     if n > 12 then break end
-    names[n] = text.plain(picture.value)
+    names[n] = (picture.group and picture.group .. ", " or "") .. text.plain(picture.value)
     if picture.also then names[n] = ("%s (%s %s)"):format(names[n], spec.also, picture.also) end
   end
   local more = #pictures > 12 and (" and %d more"):format(#pictures - 12) or ""
   return ("%s of %s: squares of numbers for %s %s%s."):format(text.count(#pictures, "picture"),
-    spec.y, spec.x, table.concat(names, ", "), more)
+    spec.y, (spec.facet and spec.facet .. ", " or "") .. spec.x, table.concat(names, ", "), more)
+end
+
+-- Where everything is, in inches. The upper edge of picture n is pictures[n].at, measured from the
+-- lower edge of the head.
+local function layout_of(groups, pictures, spec)
+  local layout = {cell = 2.4, columns = 1, left = spec.down and 0.55 or 0.3}
+  for _, group in ipairs(groups) do
+    layout.columns = math.max(layout.columns, math.min(group.count, max_columns))
+  end
+  local under = spec.across and 0.25 or 0
+  layout.title = 0.22 + 0.2 * wrap_names(pictures, layout.cell) + (spec.also and 0.2 or 0)
+  layout.width = math.max(8.5, layout.columns * (layout.cell + layout.left) + 0.3)
+  local y = 0.1
+  for _, group in ipairs(groups) do
+    group.at = y + 0.22
+    y = y + (group.title and 0.38 or 0)
+    for n = 0, group.count - 1 do
+      local picture = pictures[group.first + n]
+      picture.column = n % layout.columns
+      picture.at = y + n // layout.columns * (layout.cell + layout.title + under) + layout.title
+    end
+    y = y + math.ceil(group.count / layout.columns) * (layout.cell + layout.title + under)
+  end
+  layout.height = y
+  return layout
+end
+
+-- Adds one picture. Returns its data and its spot.
+local function add_picture(script, n, picture, spec, layout, max_size, tones, top, size)
+  local cell = layout.cell
+  local x, y = layout.left + picture.column * (cell + layout.left), top - picture.at
+  local is_image = picture.side > max_box_side
+  frame.margins(script, x / size.width, (x + cell) / size.width, (y - cell) / size.height,
+    y / size.height)
+  add(script, "set xrange [0:%d]", picture.side)
+  add(script, "set yrange [%d:0]", picture.side)
+  add_captions(script, spec, picture, {x = x, top = y}, size)
+  add(script, "block = %d", n - 1)
+  add(script, "image = %d", is_image and 1 or 0)
+  add(script, "load 'pixels.gp'")
+  return (is_image and dots or boxes)(picture.cells, picture.side, max_size, tones), {
+    x = x + cell / 2, y = y - cell / 2, width = cell, height = cell,
+    text = ("%s%s %s%s"):format(picture.group and picture.group .. ", " or "", spec.x,
+      text.plain(picture.value),
+      picture.also and (": %s %s"):format(picture.also, spec.also) or ""),
+  }
 end
 
 ---@param notes string[] what is left out so far
@@ -213,47 +277,33 @@ end
 ---@return attune.Figure? figure
 ---@return string? message
 return function(results, spec, points, notes, look)
-  local pictures, why = pictures_of(results, spec, points)
-  if not pictures then return nil, why end
+  local groups, pictures = groups_of(results, spec, points)
+  if not groups then return nil, pictures end
   local max_size, has_negative = extent(pictures)
-  local columns = math.min(#pictures, 4)
-  local rows = math.ceil(#pictures / columns)
-  -- Inches: a picture's side, the room above it, at its left and below it.
-  local cell = 2.4
-  local title = 0.22 + 0.2 * wrap_names(pictures, cell) + (spec.also and 0.2 or 0)
-  local left, under = spec.down and 0.55 or 0.3, spec.across and 0.25 or 0
-  local width = math.max(8.5, columns * (cell + left) + 0.3)
+  local layout = layout_of(groups, pictures, spec)
   local conditions = series.constants(points, results, spec)
-  local _, taken = colour_key(has_negative, max_size, {width = width, height = 1},
+  local _, taken = colour_key(has_negative, max_size, {width = layout.width, height = 1},
     look.pixels)
-  local head = frame.head(results, spec.title or spec.y, conditions, notes, nil, width, taken + 0.2)
-  local size = {width = width, height = head.height + 0.1 + rows * (cell + title + under)}
+  local head = frame.head(results, spec.title or spec.y, conditions, notes, nil, layout.width,
+    taken + 0.2)
+  local size = {width = layout.width, height = head.height + layout.height}
   local key = colour_key(has_negative, max_size, size, look.pixels)
-  local script = {}
+  local script, top = {}, size.height - head.height
   frame.add_head(script, head, size)
   add(script, "%s", key)
+  for i, group in ipairs(groups) do
+    if group.title then
+      add(script, "set label %d %s at screen %.4f,%.4f left font ',%d' textcolor rgb ink", 300 + i,
+        quote(letters.clean(group.title, 60)), layout.left / size.width,
+        (top - group.at) / size.height, frame.font.panel)
+    end
+  end
   add(script, "set multiplot")
   local blocks, spots = {}, {}
   for n, picture in ipairs(pictures) do
-    local column, row = (n - 1) % columns, (n - 1) // columns
-    local x = left + column * (cell + left)
-    local y = size.height - head.height - row * (cell + title + under) - title
-    local is_image = picture.side > max_box_side
-    blocks[n] = (is_image and dots or boxes)(picture.cells, picture.side, max_size, look.pixels)
     if n > 1 then add(script, "unset label") end
-    spots[n] = {
-      x = x + cell / 2, y = y - cell / 2, width = cell, height = cell,
-      text = ("%s %s%s"):format(spec.x, text.plain(picture.value),
-        picture.also and (": %s %s"):format(picture.also, spec.also) or ""),
-    }
-    frame.margins(script, x / size.width, (x + cell) / size.width, (y - cell) / size.height,
-      y / size.height)
-    add(script, "set xrange [0:%d]", picture.side)
-    add(script, "set yrange [%d:0]", picture.side)
-    add_captions(script, spec, picture, {x = x, top = y}, size)
-    add(script, "block = %d", n - 1)
-    add(script, "image = %d", is_image and 1 or 0)
-    add(script, "load 'pixels.gp'")
+    blocks[n], spots[n] = add_picture(script, n, picture, spec, layout, max_size, look.pixels, top,
+      size)
   end
   add(script, "unset multiplot")
   return {
@@ -266,7 +316,8 @@ return function(results, spec, points, notes, look)
     term = function(columns_of_terminal)
       local list = {}
       for n, picture in ipairs(pictures) do
-        list[n] = {name = text.plain(picture.value), side = picture.side, cells = picture.cells}
+        local name = (picture.group and picture.group .. ", " or "") .. text.plain(picture.value)
+        list[n] = {name = name, side = picture.side, cells = picture.cells}
       end
       return terminal.pictures(spec.title or spec.y, list, max_size, columns_of_terminal)
     end,

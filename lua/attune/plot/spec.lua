@@ -50,7 +50,6 @@ local needed = {
 
 -- Fields that only some kinds have. A field that would be ignored is a mistake.
 local of_kinds = {
-  facet = {"line", "scatter", "roofline", "pareto", "ecdf", "box"},
   label = {"line", "scatter", "roofline", "pareto"},
   lines = {"line", "scatter", "roofline", "pareto", "ecdf", "box"},
   along = {"line"},
@@ -96,7 +95,10 @@ local function check_kinds(plot, kind, fail)
 end
 
 local function check_values(plot, fail)
-  if plot.log and not logs[plot.log] then
+  if plot.kind == "heat" and plot.log and plot.log ~= "value" then
+    fail("log: expected 'value' (logarithmic colours) for kind heat, got '%s'", plot.log)
+  end
+  if plot.kind ~= "heat" and plot.log and not logs[plot.log] then
     fail("log: expected 'x', 'y' or 'xy', got '%s'", plot.log)
   end
   if plot.base and plot.base ~= 2 and plot.base ~= 10 then

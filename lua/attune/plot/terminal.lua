@@ -205,7 +205,8 @@ end
 
 --- Bars, one per line.
 ---@param title string
----@param list {group: string, name: string?, value: number, text: string, style: integer}[]
+---@param list {panel: string?, group: string, name: string?, value: number, text: string,
+--- style: integer}[] the name of a panel stands above its bars
 ---@param notes string[]
 ---@return string[] lines
 function terminal.bars(title, list, notes, width, colour)
@@ -217,8 +218,10 @@ function terminal.bars(title, list, notes, width, colour)
     value_width = math.max(value_width, utf8.len(item.text))
     high = math.max(high, math.abs(item.value))
   end
-  local room = width - widest - value_width - 4
+  local room, panel = width - widest - value_width - 4, nil
   for i, item in ipairs(list) do
+    if item.panel ~= panel then out[#out + 1] = letters.clean(item.panel or "", 48) end
+    panel = item.panel
     local pad = (" "):rep(widest - utf8.len(names[i]))
     local length = high > 0 and math.abs(item.value) / high * room or 0
     local drawn = painted(bar(length), item.style, colour)

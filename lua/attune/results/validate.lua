@@ -200,7 +200,7 @@ local plot_fields = {
   peak = optional(names_or_number),
   bandwidth = optional(a_name_or_number),
   name = optional(a_file_name),
-  log = optional(one_of {x = true, y = true, xy = true}),
+  log = optional(one_of {x = true, y = true, xy = true, value = true}),
 }
 for _, name in ipairs {"x", "y", "value", "by", "facet", "also", "along", "label"} do
   plot_fields[name] = optional(a_name)
