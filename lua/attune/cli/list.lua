@@ -62,9 +62,12 @@ function list.run(args)
     output.write(json.encode(entries) .. "\n")
     return 0
   end
+  local widest = 0
+  for _, entry in ipairs(entries) do widest = math.max(widest, utf8.len(entry.path) or 0) end
   for _, entry in ipairs(entries) do
     local words = entry.kind == "script" and entry.about or "results of " .. (entry.script or "?")
-    output.line(("%-32s %s"):format(entry.path, words))
+    local blanks = (" "):rep(widest - (utf8.len(entry.path) or widest) + 1)
+    output.line(entry.path .. blanks .. words)
   end
   return 0
 end
