@@ -82,7 +82,7 @@ describe("unstable values", function()
     assert.same({
       "Unstable: a in 2 of 3 points, b in 1 of 3 points. Most frequent cause (2 of 3): other "
         .. "programs used the processor (load): stop them, or run when the machine is idle. The "
-        .. "report has all causes.",
+        .. "report and attune show have all.",
     }, steadiness.summary(results({loaded, steady}, {stolen, steady}, {steady, loaded})))
     -- Two sentences are said as they are.
     local two = results({loaded, steady}, {stolen, steady})
