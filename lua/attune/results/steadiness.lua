@@ -158,7 +158,8 @@ function steadiness.summary(results)
   end
   if unstable == 0 then return sentences end -- only outliers
   local cause = main_cause(causes)
-  local format = "Unstable: %s. Most frequent cause (%d of %d): %s%s. The report and attune show have all."
+  local format = "Unstable: %s. Most frequent cause (%d of %d): %s%s. The report and attune show "
+    .. "have all."
   return {format:format(table.concat(parts, ", "), causes[cause], unstable, words[cause],
     cause == "rounds" and rounds_text(all_rounds) or "")}
 end
