@@ -115,7 +115,7 @@ help:
 	@echo 'make papers       Run the experiments with claims of papers and write results/papers.md.'
 	@echo 'make corpus       Install the texts that experiments train on, and write them to'
 	@echo '                  build/corpus.'
-	@echo 'make docs         Copy the manual to build/docs.'
+	@echo 'make docs         Copy the manual to build/docs, with a reference of the Lua library (LDoc).'
 	@echo 'make install      Install under PREFIX ($(PREFIX)) and DESTDIR. make uninstall removes it.'
 	@echo 'make deps         Install missing Debian packages. demo, test, bench and lint do this'
 	@echo '                  first; the other targets only say what is missing.'
@@ -374,7 +374,8 @@ lint: deps-lint
 format: deps-lint
 	clang-format -i $(C_FILES)
 
-docs: check-deps
+docs:
+	@tools/deps lua-ldoc
 	@tools/docs $(BUILD)/docs
 
 # ---- installing ---------------------------------------------------------------------------------
