@@ -350,7 +350,19 @@ attune_status attune_file_read(const attune_file *f, int64_t i, attune_dtype dty
     return status;
 }
 
-attune_status attune_weight_read(const attune_file *f, int64_t i, attune_weight **out) {
+typedef struct rows_of {
+    const at_part *part;
+    int64_t begin, row_bytes;
+} rows_of;
+
+static attune_status read_rows(const void *context, int64_t first, int64_t count, void *to) {
+    const rows_of *r = context;
+    return at_read_file(r->part->fd, r->part->path, r->begin + first * r->row_bytes, to,
+                        count * r->row_bytes);
+}
+
+attune_status attune_weight_read(const attune_file *f, int64_t i, attune_compute compute,
+                                 attune_weight **out) {
     *out = NULL;
     if (i < 0 || i >= f->entries)
         return at_fail(ATTUNE_EVALUE, "tensor: expected a number below %lld, got " AT_INDEX,
@@ -362,7 +374,12 @@ attune_status attune_weight_read(const attune_file *f, int64_t i, attune_weight 
     if (!at_is_float(e->format->dtype) || e->format->dtype == ATTUNE_F64)
         return at_fail(ATTUNE_EDTYPE, "tensor '%.100s': expected weights, got %s", e->name,
                        e->type);
+    AT_TRY(attune_init());
     const at_part *part = &f->part[e->part];
+    if (compute == ATTUNE_COMPUTE_I8 && e->format->to_f32 && e->end > e->begin) {
+        const rows_of r = {part, e->begin, (e->end - e->begin) / e->shape[0]};
+        return at_weight_new_packed(e->format, e->shape[0], e->shape[1], read_rows, &r, out);
+    }
     void *bytes;
     AT_TRY(at_weight_new(e->format, e->shape[0], e->shape[1], out, &bytes));
     const attune_status status =

@@ -3,6 +3,8 @@
  * A task computes a block of outputs. For few rows of x it reads its weights once per row of x, as
  * they are stored; for more it converts them to f32 and calls BLIS. The shape alone decides which,
  * and where blocks begin, so that the bits do not depend on the number of threads.
+ *
+ * Packed weights (quant/packed.h) are multiplied in integers, whatever the number of rows.
  */
 #include "quant/weight.h"
 
@@ -12,6 +14,7 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
+#include "quant/packed.h"
 #include "simd/table.h"
 #include "tensor/gemm.h"
 #include "tensor/tensor.h"
@@ -22,8 +25,9 @@ enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
 
 struct attune_weight {
     const at_format *format;
-    int kind; /* of at_weight_kind; -1: without a kernel */
-    int64_t outputs, inputs, row_bytes;
+    int kind;   /* of at_weight_kind; -1: without a kernel */
+    int packed; /* of at_packed_kind, data is panels; -1: data is rows of row_bytes */
+    int64_t outputs, inputs, row_bytes, panel_bytes, bytes;
     uint8_t *data;
 };
 
@@ -35,24 +39,79 @@ static int kind_of(const at_format *format) {
     return -1;
 }
 
-attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
-                            attune_weight **out, void **bytes) {
+static attune_status new_weight(const at_format *format, int64_t outputs, int64_t inputs,
+                                bool packs, attune_weight **out) {
     *out = NULL;
     attune_weight *w = at_alloc_zeroed((int64_t)sizeof *w);
     if (!w) return ATTUNE_EMEMORY;
     w->format = format;
     w->kind = kind_of(format);
+    w->packed = packs ? at_packed_kind_of(format) : -1;
     w->outputs = outputs;
     w->inputs = inputs;
     w->row_bytes = inputs / format->values * format->bytes;
-    w->data = at_alloc(at_checked_mul(outputs, w->row_bytes));
+    w->panel_bytes = packs ? at_packed_bytes(w->packed, inputs) : 0;
+    w->bytes = packs ? at_checked_mul(at_ceil_div(outputs, AT_PANEL), w->panel_bytes)
+                     : at_checked_mul(outputs, w->row_bytes);
+    w->data = at_alloc(w->bytes);
     if (!w->data) {
         at_free(w);
         return ATTUNE_EMEMORY;
     }
     *out = w;
-    *bytes = w->data;
     return ATTUNE_OK;
+}
+
+attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
+                            attune_weight **out, void **bytes) {
+    AT_TRY(new_weight(format, outputs, inputs, false, out));
+    *bytes = (*out)->data;
+    return ATTUNE_OK;
+}
+
+/* ---- packing --------------------------------------------------------------------------------- */
+
+typedef struct pack_job {
+    attune_weight *w;
+    at_read_rows read;
+    const void *context;
+    int64_t panels; /* per task */
+} pack_job;
+
+/* PACK_BYTES: stored bytes that a task reads at a time. */
+enum { PACK_BYTES = 1 << 18 };
+
+static attune_status pack_panels(void *context, int64_t task, int thread) {
+    const pack_job *j = context;
+    attune_weight *w = j->w;
+    const int64_t first = task * j->panels * AT_PANEL, left = w->outputs - first;
+    const int64_t rows = left < j->panels * AT_PANEL ? left : j->panels * AT_PANEL;
+    (void)thread;
+    uint8_t *stored = at_alloc(rows * w->row_bytes);
+    if (!stored) return ATTUNE_EMEMORY;
+    const attune_status status = j->read(j->context, first, rows, stored);
+    for (int64_t r = 0; r < rows && status == ATTUNE_OK; r += AT_PANEL) {
+        at_pack_panel(w->packed, stored + r * w->row_bytes, w->row_bytes,
+                      (int)(rows - r < AT_PANEL ? rows - r : AT_PANEL), w->inputs,
+                      w->data + (first + r) / AT_PANEL * w->panel_bytes);
+    }
+    at_free(stored);
+    return status;
+}
+
+attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int64_t inputs,
+                                   at_read_rows read, const void *context, attune_weight **out) {
+    AT_TRY(new_weight(format, outputs, inputs, true, out));
+    pack_job j = {.w = *out, .read = read, .context = context};
+    const int64_t panel = AT_PANEL * (*out)->row_bytes;
+    j.panels = panel >= PACK_BYTES ? 1 : PACK_BYTES / panel;
+    const attune_status status =
+        at_parallel(at_ceil_div(outputs, j.panels * AT_PANEL), pack_panels, &j);
+    if (status != ATTUNE_OK) {
+        attune_weight_close(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 void attune_weight_close(attune_weight *w) {
@@ -89,7 +148,7 @@ attune_stored attune_weight_describe(const attune_weight *w) {
                        .format = w->format->name,
                        .dtype = w->format->dtype,
                        .rank = 2,
-                       .bytes = w->outputs * w->row_bytes};
+                       .bytes = w->bytes};
     s.shape[0] = w->outputs;
     s.shape[1] = w->inputs;
     return s;
@@ -98,6 +157,11 @@ attune_stored attune_weight_describe(const attune_weight *w) {
 /* Rows [first, first + rows) in f32 at `to`. */
 static void to_f32(const attune_weight *w, int64_t first, int64_t rows, float *to) {
     const at_elementwise_kernels *k = &at_simd_now()->elementwise;
+    for (int64_t r = first; r < first + rows && w->packed >= 0; r++, to += w->inputs) {
+        at_unpack_row(w->packed, w->data + r / AT_PANEL * w->panel_bytes, (int)(r % AT_PANEL),
+                      w->inputs, to);
+    }
+    if (w->packed >= 0) return;
     const uint8_t *from = w->data + first * w->row_bytes;
     const int64_t n = rows * w->inputs;
     if (w->format->to_f32)
@@ -172,8 +236,69 @@ static attune_status many_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
+/* ---- products in integers -------------------------------------------------------------------- */
+
+typedef struct integer_product {
+    const attune_weight *w;
+    const float *x, *bias;
+    float *y;
+    int8_t *q;               /* [rows, inputs] */
+    at_activation_block *of; /* [rows, inputs / 32] */
+    int64_t rows, panels;    /* panels: per task */
+} integer_product;
+
+/* ROWS_PER_TASK: rows of x that a task quantises. INTEGER_TASK: bytes of panels per task. */
+enum { ROWS_PER_TASK = 16, INTEGER_TASK = 1 << 15 };
+
+static attune_status quantise_rows(void *context, int64_t task, int thread) {
+    const integer_product *p = context;
+    const int64_t first = task * ROWS_PER_TASK, n = p->w->inputs;
+    const int64_t rows = p->rows - first < ROWS_PER_TASK ? p->rows - first : ROWS_PER_TASK;
+    (void)thread;
+    at_simd_now()->quant.quantise(p->x + first * n, rows * (n / 32), p->q + first * n,
+                                  p->of + first * (n / 32));
+    return ATTUNE_OK;
+}
+
+static attune_status multiply_panels(void *context, int64_t task, int thread) {
+    const integer_product *p = context;
+    const attune_weight *w = p->w;
+    const int64_t panels = at_ceil_div(w->outputs, AT_PANEL), first = task * p->panels;
+    const int64_t end = panels - first < p->panels ? panels : first + p->panels;
+    (void)thread;
+    for (int64_t i = first; i < end; i++) {
+        const int64_t output = i * AT_PANEL, left = w->outputs - output;
+        const int outputs = (int)(left < AT_PANEL ? left : AT_PANEL);
+        at_simd_now()->quant.product[w->packed](w->data + i * w->panel_bytes, w->inputs, p->q,
+                                                p->of, p->rows, outputs, p->y + output, w->outputs);
+        for (int64_t r = 0; r < p->rows && p->bias; r++) {
+            float *y = p->y + r * w->outputs + output;
+            for (int o = 0; o < outputs; o++) y[o] += p->bias[output + o];
+        }
+    }
+    return ATTUNE_OK;
+}
+
+static attune_status multiply_integers(const product *from) {
+    const attune_weight *w = from->w;
+    const int64_t blocks = at_checked_mul(from->rows, w->inputs / 32);
+    integer_product p = {
+        .w = w, .x = from->x, .bias = from->bias, .y = from->y, .rows = from->rows};
+    p.panels = w->panel_bytes >= INTEGER_TASK ? 1 : INTEGER_TASK / w->panel_bytes;
+    p.of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p.of + 32));
+    if (!p.of) return ATTUNE_EMEMORY;
+    p.q = (int8_t *)(p.of + blocks);
+    attune_status status = at_parallel(at_ceil_div(p.rows, ROWS_PER_TASK), quantise_rows, &p);
+    const int64_t panels = at_ceil_div(w->outputs, AT_PANEL);
+    if (status == ATTUNE_OK)
+        status = at_parallel_ranges(at_ceil_div(panels, p.panels), multiply_panels, &p);
+    at_free(p.of);
+    return status;
+}
+
 static attune_status multiply(product *p) {
     const attune_weight *w = p->w;
+    if (w->packed >= 0) return multiply_integers(p);
     if (p->rows > FEW_ROWS) {
         p->block = TILE;
         return at_parallel_ranges(at_ceil_div(w->outputs, p->block), many_rows, p);

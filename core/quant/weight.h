@@ -1,4 +1,5 @@
-/* weight.h - what io needs to make a weight: memory for the bytes of its rows. */
+/* weight.h - what io needs to make a weight: memory for the bytes of its rows, or a way to give
+ * rows one panel after the other. */
 #ifndef AT_QUANT_WEIGHT_H
 #define AT_QUANT_WEIGHT_H
 
@@ -9,5 +10,11 @@
  * caller to fill. */
 attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
                             attune_weight **out, void **bytes);
+
+/* A weight that is computed in integers. read: writes rows [first, first + count) at `to`, as the
+ * file has them; it is called by several threads at a time. format has blocks. */
+typedef attune_status (*at_read_rows)(const void *context, int64_t first, int64_t count, void *to);
+attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int64_t inputs,
+                                   at_read_rows read, const void *context, attune_weight **out);
 
 #endif

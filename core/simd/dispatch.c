@@ -20,6 +20,7 @@
     void at_##isa##_program(at_program_kernels *table);                            \
     void at_##isa##_linear(at_linear_kernels *table);                              \
     void at_##isa##_weights(at_weight_kernels *table);                             \
+    void at_##isa##_quant(at_quant_kernels *table);                                \
     static void fill_##isa(at_simd *s) {                                           \
         at_##isa##_elementwise(&s->elementwise);                                   \
         at_##isa##_attention(&s->attention, &s->geometry);                         \
@@ -31,6 +32,7 @@
         at_##isa##_program(&s->program);                                           \
         at_##isa##_linear(&s->linear);                                             \
         at_##isa##_weights(&s->weights);                                           \
+        at_##isa##_quant(&s->quant);                                               \
     }
 
 /* A set with AMX tiles replaces some kernels of its vectors by kernels over these tiles. */

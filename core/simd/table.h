@@ -16,6 +16,7 @@
 #include "simd/nn_kernels.h"
 #include "simd/panel_kernels.h"
 #include "simd/program_kernels.h"
+#include "simd/quant_kernels.h"
 #include "simd/tile.h"
 #include "simd/weight_kernels.h"
 
@@ -54,6 +55,7 @@ typedef struct at_simd {
     at_program_kernels program;
     at_linear_kernels linear;
     at_weight_kernels weights;
+    at_quant_kernels quant;
 } at_simd;
 
 /* The table in use; chosen at the first call of attune_init(), which must have succeeded. */

@@ -169,8 +169,11 @@ static int f_read(lua_State *L) {
     return status == ATTUNE_OK ? 1 : push_file_failure(L, status);
 }
 
+/* file:_weight(name, compute: "f32" (default) or "i8") -> weight */
 static int f_read_weight(lua_State *L) {
-    lua_settop(L, 2);
+    lua_settop(L, 3);
+    const bool integers =
+        !lua_isnil(L, 3) && strcmp(check_text(L, 3, "compute", "f32 or i8"), "i8") == 0;
     const int64_t i = find(L);
     if (i < 0)
         return raise_error(L, "name: expected the name of a tensor of the file, got %s",
@@ -179,7 +182,8 @@ static int f_read_weight(lua_State *L) {
     const attune_file *f = check_file(L);
     attune_interrupt_clear();
     core_runs = 1;
-    const attune_status status = attune_weight_read(f, i, w);
+    const attune_status status =
+        attune_weight_read(f, i, integers ? ATTUNE_COMPUTE_I8 : ATTUNE_COMPUTE_F32, w);
     core_runs = 0;
     return status == ATTUNE_OK ? 1 : push_file_failure(L, status);
 }

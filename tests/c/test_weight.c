@@ -6,6 +6,7 @@
 #include "base/numbers.h"
 #include "base/parallel.h"
 #include "problems.h"
+#include "quant/packed.h"
 #include "quant/weight.h"
 #include "simd/dispatch.h"
 #include "test.h"
@@ -152,6 +153,175 @@ static void sets_agree(void **unused) {
     }
 }
 
+/* ---- integers -------------------------------------------------------------------------------- */
+
+enum { PACKED_INPUTS = 512, PACKED_ROWS = 11 };
+
+static const char *const packed_formats[AT_PACKED_KINDS] = {"Q8_0", "Q4_0", "Q4_1", "Q5_0",
+                                                            "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
+
+/* 13 of 16 outputs of a format, as a file has them and as a panel. */
+typedef struct packed_case {
+    int outputs;
+    int64_t row_bytes;
+    uint8_t *rows, *panel;
+} packed_case;
+
+static packed_case new_case(int kind, bool extreme) {
+    const at_format *f = at_format_named(packed_formats[kind]);
+    packed_case c = {.outputs = 13, .row_bytes = PACKED_INPUTS / f->values * f->bytes};
+    assert_int_equal(at_packed_kind_of(f), kind);
+    c.rows = malloc((size_t)(c.outputs * c.row_bytes));
+    c.panel = aligned_alloc(64, (size_t)at_packed_bytes(kind, PACKED_INPUTS));
+    assert_true(c.rows && c.panel);
+    fill(f, c.rows, c.outputs * c.row_bytes);
+    const uint16_t one = at_f32_to_f16(1.0f), zero = 0;
+    for (int64_t at = 0; at < c.outputs * c.row_bytes && extreme; at += f->bytes) {
+        /* The largest integers of the format; of Q8_0 also -128 and 127, in pairs. */
+        memset(c.rows + at, 255, (size_t)f->bytes);
+        for (int i = 2; i < f->bytes && kind == AT_PACKED_Q8_0; i++)
+            c.rows[at + i] = (i / 2) % 3 ? 0x80 : 0x7f;
+        memcpy(c.rows + at + (kind == AT_PACKED_Q6_K ? 208 : 0), &one, 2);
+        if (at_packed_layouts[kind].head >= 64 && kind != AT_PACKED_Q6_K)
+            memcpy(c.rows + at + 2, &zero, 2);
+    }
+    at_pack_panel(kind, c.rows, c.row_bytes, c.outputs, PACKED_INPUTS, c.panel);
+    return c;
+}
+
+static void close_case(packed_case *c) {
+    free(c->rows);
+    free(c->panel);
+}
+
+static void packed_weights_are_those_of_the_file(void **unused) {
+    (void)unused;
+    static float expected[PACKED_INPUTS], got[PACKED_INPUTS];
+    state = 5;
+    for (int kind = 0; kind < AT_PACKED_KINDS; kind++) {
+        const at_format *f = at_format_named(packed_formats[kind]);
+        packed_case c = new_case(kind, false);
+        for (int o = 0; o < c.outputs; o++) {
+            f->to_f32(c.rows + o * c.row_bytes, PACKED_INPUTS / f->values, expected);
+            at_unpack_row(kind, c.panel, o, PACKED_INPUTS, got);
+            for (int i = 0; i < PACKED_INPUTS; i++) {
+                if (expected[i] == got[i]) continue;
+                fail_msg("%s, output %d, input %d: %.9g, expected %.9g", f->name, o, i,
+                         (double)got[i], (double)expected[i]);
+            }
+        }
+        close_case(&c);
+    }
+}
+
+/* In double precision, from the definition: scale max |x| / 127 in f32, integers x / scale. A
+ * quotient within 1e-5 of a half may be rounded to either side. */
+static void check_activations(const at_quant_kernels *k, const char *set, const float *x,
+                              int64_t count, int8_t *q, at_activation_block *of) {
+    k->quantise(x, count / 32, q, of);
+    for (int64_t b = 0; b < count / 32; b++) {
+        float max = 0.0f;
+        int first = 0, sum = 0;
+        for (int64_t i = 32 * b; i < 32 * b + 32; i++) max = fmaxf(max, fabsf(x[i]));
+        const float scale = max / 127.0f;
+        if (of[b].scale != scale)
+            fail_msg("%s: scale %.9g, expected %.9g", set, (double)of[b].scale, (double)scale);
+        for (int64_t i = 32 * b; i < 32 * b + 32; i++) {
+            const double exact = scale > 0.0f ? (double)x[i] / (double)scale : 0.0;
+            if (!(fabs(q[i] - exact) <= 0.5 + 1e-5))
+                fail_msg("%s: integer %d, expected %.9g", set, q[i], exact);
+            sum += q[i];
+            if (i < 32 * b + 16) first += q[i];
+        }
+        assert_true(of[b].sum == (float)sum && of[b].first_sum == (float)first);
+        assert_true(of[b].scaled_sum == scale * (float)sum);
+    }
+}
+
+/* The products of a set against a sum in double precision of the same integers, factors and scales.
+ * An f32 sum of n terms is off by at most n 2^-24 of their magnitudes, each term by 4 roundings. */
+static void check_integer_products(const at_simd *set, int kind, bool extreme) {
+    const at_format *f = at_format_named(packed_formats[kind]);
+    static float x[PACKED_ROWS * PACKED_INPUTS], weights[PACKED_INPUTS];
+    static int8_t q[PACKED_ROWS * PACKED_INPUTS];
+    static at_activation_block of[PACKED_ROWS * PACKED_INPUTS / 32];
+    float out[PACKED_ROWS][16], single[16];
+    packed_case c = new_case(kind, extreme);
+    for (int i = 0; i < PACKED_ROWS * PACKED_INPUTS; i++)
+        x[i] = !extreme ? draw_number() : i / PACKED_INPUTS % 2 ? -127.0f : 127.0f;
+    check_activations(&set->quant, set->name, x, PACKED_ROWS * PACKED_INPUTS, q, of);
+    memset(out, 0, sizeof out);
+    set->quant.product[kind](c.panel, PACKED_INPUTS, q, of, PACKED_ROWS, c.outputs, out[0], 16);
+    for (int r = 0; r < PACKED_ROWS; r++) {
+        set->quant.product[kind](c.panel, PACKED_INPUTS, q + r * PACKED_INPUTS,
+                                 of + r * PACKED_INPUTS / 32, 1, c.outputs, single, 16);
+        assert_memory_equal(out[r], single, (size_t)c.outputs * sizeof(float));
+        for (int o = 0; o < 16; o++) {
+            double sum = 0.0, terms = 0.0;
+            if (o >= c.outputs) {
+                assert_true(out[r][o] == 0.0f); /* not written */
+                continue;
+            }
+            f->to_f32(c.rows + o * c.row_bytes, PACKED_INPUTS / f->values, weights);
+            for (int i = 0; i < PACKED_INPUTS; i++) {
+                const int at = r * PACKED_INPUTS + i;
+                const double term = (double)weights[i] * (double)of[at / 32].scale * q[at];
+                sum += term;
+                terms += fabs(term);
+            }
+            /* An offset per block adds terms of up to 64 times the size of the value. */
+            const double spread = at_packed_layouts[kind].head >= 64 ? 64.0 : 1.0;
+            const double bound = spread * (PACKED_INPUTS / 16 + 4) * 0x1p-24 * (terms + 1e-3);
+            if (!(fabs((double)out[r][o] - sum) <= bound)) {
+                fail_msg("%s, %s, row %d, output %d: %.9g, expected %.9g within %g", set->name,
+                         f->name, r, o, (double)out[r][o], sum, bound);
+            }
+        }
+    }
+    close_case(&c);
+}
+
+static void integer_products_are_those_of_the_quantised_numbers(void **unused) {
+    (void)unused;
+    const char *names[16];
+    const int sets = at_simd_available(names, 16);
+    for (int s = -1; s < sets; s++) {
+        at_simd set;
+        assert_true(at_simd_table(s < 0 ? "amx_emulated" : names[s], &set));
+        state = 13;
+        for (int kind = 0; kind < AT_PACKED_KINDS; kind++) {
+            check_integer_products(&set, kind, false);
+            /* Sums that would saturate 16 bits: all integers at their ends. */
+            check_integer_products(&set, kind, true);
+        }
+    }
+}
+
+static void activations_that_are_not_finite_stay_so(void **unused) {
+    (void)unused;
+    const char *names[16];
+    const int sets = at_simd_available(names, 16);
+    for (int s = 0; s < sets; s++) {
+        at_simd set;
+        float x[64] = {[3] = 1.0f, [40] = 1e-44f}, out[16];
+        int8_t q[64];
+        at_activation_block of[2];
+        assert_true(at_simd_table(names[s], &set));
+        set.quant.quantise(x, 2, q, of);
+        assert_true(q[3] == 127 && of[0].scale == 1.0f / 127.0f);
+        assert_true(q[40] == 0 && of[1].scale == 0.0f); /* subnormal */
+        for (int at = 0; at < 64; at += 9) {
+            float bad[64] = {[5] = 2.0f};
+            bad[at] = at % 2 ? NAN : -INFINITY;
+            set.quant.quantise(bad, 2, q, of);
+            assert_true(isnan(of[at / 32].scale) && !isnan(of[1 - at / 32].scale));
+            static uint8_t panel[2 * (32 + 8 * AT_CHUNK_BYTES)] __attribute__((aligned(64)));
+            set.quant.product[AT_PACKED_Q8_0](panel, 64, q, of, 1, 16, out, 16);
+            for (int o = 0; o < 16; o++) assert_true(isnan(out[o]));
+        }
+    }
+}
+
 static void wrong_arguments_are_refused(void **unused) {
     (void)unused;
     attune_tensor m, x, y, ids;
@@ -181,6 +351,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_exact_up_to_rounding),
         cmocka_unit_test(sets_agree),
+        cmocka_unit_test(packed_weights_are_those_of_the_file),
+        cmocka_unit_test(integer_products_are_those_of_the_quantised_numbers),
+        cmocka_unit_test(activations_that_are_not_finite_stay_so),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests_name("weight", tests, NULL, NULL);

@@ -50,7 +50,7 @@ function gguf_loader.renamed(file)
     names = list,
     info = function(_, name) return file:info(stored_name(name)) end,
     read = function(_, name, dtype) return file:read(stored_name(name), dtype) end,
-    _weight = function(_, name) return file:_weight(stored_name(name)) end,
+    _weight = function(_, name, compute) return file:_weight(stored_name(name), compute) end,
   }
 end
 

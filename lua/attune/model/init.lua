@@ -68,7 +68,10 @@ end
 
 --- Loads a model to run it: a Hugging Face folder (config.json, *.safetensors) or a GGUF file.
 ---@param path string
----@param given? {unknown?: "warn"} unknown fields of config.json become m.warnings
+---@param given? {unknown?: "warn", compute?: "f32"|"i8"} unknown fields of config.json become
+---  m.warnings. compute: "f32", the default, multiplies the exact weights with activations of f32.
+---  "i8" quantises activations to 8 bits, 32 at a time, and multiplies weights that are stored in
+---  blocks (Q8_0 to Q6_K) in integers
 ---@return attune.model.Model? model nil, a message and a code where it cannot be read
 ---@return string? message
 ---@return any code
@@ -76,11 +79,14 @@ function model.load(path, given)
   if type(path) ~= "string" then
     error(("path: expected a folder or a file, got %s"):format(options.describe(path)), 2)
   end
-  local o = options.read(given, {"unknown"}, 2)
+  local o = options.read(given, {"unknown", "compute"}, 2)
   if o.unknown ~= nil and o.unknown ~= "warn" then
     error(("unknown: expected \"warn\", got %s"):format(options.describe(o.unknown)), 2)
   end
-  local m, message, code = require "attune.model.model_loader".load(path, o.unknown)
+  if o.compute ~= nil and o.compute ~= "f32" and o.compute ~= "i8" then
+    error(("compute: expected \"f32\" or \"i8\", got %s"):format(options.describe(o.compute)), 2)
+  end
+  local m, message, code = require "attune.model.model_loader".load(path, o)
   return m, message, code
 end
 

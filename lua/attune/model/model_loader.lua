@@ -44,11 +44,11 @@ local function architecture_of(config)
 end
 
 -- Builds the model. Errors are texts, or tables of a file's failure.
-local function build(config, file, unknown, change)
+local function build(config, file, given, change)
   local architecture = architecture_of(config)
-  local c, warnings = published_config.read(config, architecture, unknown)
+  local c, warnings = published_config.read(config, architecture, given.unknown)
   if change then change(c) end
-  local w = weights.new(file, architecture.prefixes, architecture.probe)
+  local w = weights.new(file, architecture.prefixes, architecture.probe, given.compute)
   w:ignore(architecture.unused or {})
   local description = architecture.describe(c)
   local head = description.head
@@ -71,13 +71,13 @@ local function result_of(path, ok, result)
 end
 
 -- A folder with config.json and *.safetensors.
-local function load_folder(path, unknown)
+local function load_folder(path, given)
   local config, message, code = read_config(path .. "/config.json")
   if not config then return nil, message, code end
   local file, why, kind = open_tensors(path)
   if not file then return nil, why, kind end
   local m
-  m, message, code = result_of(path, pcall(build, config, file, unknown))
+  m, message, code = result_of(path, pcall(build, config, file, given))
   file:close()
   if m and is_file(path .. "/tokenizer.json") then m.tokenizer_path = path .. "/tokenizer.json" end
   return m, message, code
@@ -89,13 +89,13 @@ local function rope_factors(file)
   return factors and factors:tolist()
 end
 
-local function load_gguf(path)
+local function load_gguf(path, given)
   local file, message, code = attune.open(path)
   if not file then return nil, message, code end
   local renamed = gguf_loader.renamed(file)
   local function make()
     local config, pairing = gguf_loader.config(file.metadata, renamed)
-    return build(config, renamed, nil, function(c)
+    return build(config, renamed, {compute = given.compute}, function(c)
       c.pairing, c.rope_factors = pairing, rope_factors(file)
     end)
   end
@@ -108,15 +108,15 @@ end
 
 --- A Hugging Face folder (config.json, *.safetensors) or a GGUF file.
 ---@param path string
----@param unknown? "warn"
+---@param given {unknown?: "warn", compute?: "f32"|"i8"} as model.load has checked it
 ---@return attune.model.Model?
 ---@return string? message
 ---@return any code
-function loader.load(path, unknown)
+function loader.load(path, given)
   local stat = require "luv".fs_stat(path)
   if not stat then return nil, path .. ": expected a folder or a GGUF file, got none", "ENOENT" end
-  if stat.type == "directory" then return load_folder(path, unknown) end
-  return load_gguf(path)
+  if stat.type == "directory" then return load_folder(path, given) end
+  return load_gguf(path, given)
 end
 
 return loader

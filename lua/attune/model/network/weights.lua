@@ -12,12 +12,14 @@ for name in ("F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K"):gmatch "%S+
   formats[name] = true
 end
 
---- The tensors of an open file under one of some prefixes.
+--- The tensors of an open file under one of some prefixes. compute: how matrices in blocks are
+--- multiplied, see model.load.
 ---@param file attune.File
 ---@param prefixes string[] of published names, tried in this order
 ---@param probe string a name that is there, without its prefix
-function weights.new(file, prefixes, probe)
-  local self = setmetatable({file = file, prefix = "", taken = {}}, weights)
+---@param compute? "f32"|"i8"
+function weights.new(file, prefixes, probe, compute)
+  local self = setmetatable({file = file, prefix = "", taken = {}, compute = compute}, weights)
   for _, prefix in ipairs(prefixes) do
     if file:info(prefix .. probe) then
       self.prefix = prefix
@@ -70,7 +72,7 @@ function weights:matrix(name, outputs, inputs)
   if not formats[self.file:info(name).format] then
     return core._weight(self:get("=" .. name, {outputs, inputs}))
   end
-  local weight, message, code = self.file:_weight(name)
+  local weight, message, code = self.file:_weight(name, self.compute)
   if not weight then error({message = message, code = code}, 0) end
   return weight
 end
