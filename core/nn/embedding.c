@@ -85,34 +85,57 @@ static attune_status scatter(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
+/* dtable[id] += d_out, in the order of the tokens; dtable is contiguous and of d_out's shapes. */
+static attune_status add_rows(const attune_tensor *d_out, const attune_tensor *ids,
+                              const attune_tensor *dtable) {
+    embedding_job j = {.table = *dtable, .n = dtable->shape[1]};
+    attune_tensor flat;
+    AT_TRY(check_ids(ids, dtable->shape[0], &flat));
+    attune_status status = ATTUNE_OK;
+    if (d_out->rank != ids->rank + 1 || d_out->shape[ids->rank] != j.n ||
+        memcmp(d_out->shape, ids->shape, (size_t)ids->rank * sizeof *ids->shape) != 0)
+        status = at_fail(ATTUNE_ESHAPE, "d_out: expected ids' shape %s and d_model = %lld, got %s",
+                         at_shape_text(ids->rank, ids->shape), (long long)j.n,
+                         at_shape_text(d_out->rank, d_out->shape));
+    if (status == ATTUNE_OK) status = at_nn_in(d_out, &j.out);
+    if (status == ATTUNE_OK && j.out.dtype != dtable->dtype)
+        status = at_fail(ATTUNE_EDTYPE, "dtable: expected %s, got %s",
+                         attune_dtype_name(j.out.dtype), attune_dtype_name(dtable->dtype));
+    j.id = flat.data;
+    j.tokens = attune_tensor_count(&flat);
+    if (status == ATTUNE_OK) status = at_parallel(at_ceil_div(j.n, COLUMNS), scatter, &j);
+    attune_tensor_close(&j.out);
+    attune_tensor_close(&flat);
+    return status;
+}
+
+attune_status attune_embedding_accumulate(const attune_tensor *d_out, const attune_tensor *ids,
+                                          attune_tensor *dtable) {
+    AT_TRY(at_nn_check("d_out", d_out, NULL));
+    AT_TRY(at_nn_check("dtable", dtable, NULL));
+    if (dtable->rank != 2 || !attune_tensor_is_contiguous(dtable))
+        return at_fail(ATTUNE_ESHAPE, "dtable: expected contiguous [vocabulary, d_model], got %s",
+                       at_shape_text(dtable->rank, dtable->shape));
+    at_tensor_written(dtable);
+    return add_rows(d_out, ids, dtable);
+}
+
 attune_status attune_embedding_backward(const attune_tensor *d_out, const attune_tensor *ids,
                                         int64_t vocabulary, attune_tensor *dtable) {
-    embedding_job j = {0};
-    attune_tensor flat;
+    attune_tensor table = {0};
     memset(dtable, 0, sizeof *dtable);
     AT_TRY(at_nn_check("d_out", d_out, NULL));
     if (vocabulary < 1)
         return at_fail(ATTUNE_EVALUE, "vocabulary: expected at least 1, got %lld",
                        (long long)vocabulary);
-    AT_TRY(check_ids(ids, vocabulary, &flat));
-    attune_status status = ATTUNE_OK;
-    if (d_out->rank != ids->rank + 1 ||
-        memcmp(d_out->shape, ids->shape, (size_t)ids->rank * sizeof *ids->shape) != 0)
-        status =
-            at_fail(ATTUNE_ESHAPE, "d_out: expected ids' shape %s and d_model, got %s",
-                    at_shape_text(ids->rank, ids->shape), at_shape_text(d_out->rank, d_out->shape));
-    if (status == ATTUNE_OK) {
-        j.n = d_out->shape[ids->rank];
-        j.id = flat.data;
-        j.tokens = attune_tensor_count(&flat);
-        const int64_t shape[2] = {vocabulary, j.n};
-        status = at_nn_in(d_out, &j.out);
-        if (status == ATTUNE_OK) status = attune_tensor_new(j.out.dtype, 2, shape, &j.table);
-    }
-    if (status == ATTUNE_OK) status = at_parallel(at_ceil_div(j.n, COLUMNS), scatter, &j);
-    if (status == ATTUNE_OK) status = at_nn_out(&j.table, d_out->dtype, dtable);
-    attune_tensor_close(&j.table);
-    attune_tensor_close(&j.out);
-    attune_tensor_close(&flat);
+    if (d_out->rank < 1)
+        return at_fail(ATTUNE_ESHAPE, "d_out: expected ids' shape and d_model, got %s",
+                       at_shape_text(d_out->rank, d_out->shape));
+    const int64_t shape[2] = {vocabulary, d_out->shape[d_out->rank - 1]};
+    const attune_dtype dtype = d_out->dtype == ATTUNE_F64 ? ATTUNE_F64 : ATTUNE_F32;
+    AT_TRY(attune_tensor_new(dtype, 2, shape, &table));
+    attune_status status = add_rows(d_out, ids, &table);
+    if (status == ATTUNE_OK) status = at_nn_out(&table, d_out->dtype, dtable);
+    attune_tensor_close(&table);
     return status;
 }

@@ -105,6 +105,8 @@ int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_
 /* A list of integers at index into a tensor i64 [n], pushed; a list of lists gives [rows, n]. A
  * tensor is converted. */
 attune_tensor *push_integers(lua_State *L, int index, const char *name);
+/* Whether t is contiguous and shares its memory with no other tensor. */
+bool is_own(const attune_tensor *t);
 
 /* For functions that give one integer: pushes it and returns 1. */
 int push_integer(lua_State *L, int64_t n);

@@ -116,7 +116,7 @@ static int storage(lua_State *L) {
     return 2;
 }
 
-static bool is_own(const attune_tensor *t) {
+bool is_own(const attune_tensor *t) {
     return t->buffer && attune_tensor_storage(t).owners == 1 && attune_tensor_is_contiguous(t);
 }
 

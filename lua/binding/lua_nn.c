@@ -120,6 +120,20 @@ static int embedding_backward(lua_State *L) {
     return 1;
 }
 
+/* (dy, ids, sum) -> whether the gradient was added to sum in place, which must be its own tensor */
+static int embedding_accumulate(lua_State *L) {
+    lua_settop(L, 3);
+    check_tensor(L, 1, "dy");
+    check_tensor(L, 3, "sum");
+    attune_tensor *ids = push_integers(L, 2, "ids"), *dy = check_tensor(L, 1, "dy"),
+                  *sum = check_tensor(L, 3, "sum");
+    const bool fits = is_own(sum) && sum->dtype == dy->dtype &&
+                      (sum->dtype == ATTUNE_F32 || sum->dtype == ATTUNE_F64);
+    if (fits) RUN(L, attune_embedding_accumulate(dy, ids, sum));
+    lua_pushboolean(L, fits);
+    return 1;
+}
+
 static int64_t ignore_at(lua_State *L, int index) {
     return lua_isnoneornil(L, index) ? -1 : check_integer(L, index, "ignore", INT64_MIN);
 }
@@ -191,6 +205,7 @@ void open_nn(lua_State *L) {
                                          {"_linear_backward", linear_backward},
                                          {"_embedding", embedding},
                                          {"_embedding_backward", embedding_backward},
+                                         {"_embedding_accumulate", embedding_accumulate},
                                          {"_cross_entropy", cross_entropy},
                                          {"_cross_entropy_backward", cross_entropy_backward},
                                          {"_rotate_backward", rotate_backward},

@@ -187,6 +187,12 @@ static void bits_do_not_depend_on_threads(void **state) {
         MUST(attune_embedding_backward(&dy, &ids, 50, &d[2]));
     }
     MUST(attune_threads(2, NULL));
+    MUST(attune_embedding_accumulate(&dy, &ids, &many[2])); /* twice the gradient */
+    for (int64_t i = 0; i < 50 * 96; i++) {
+        const float once = ((float *)one[2].data)[i];
+        assert_true(fabsf(((float *)many[2].data)[i] - 2 * once) <= 1e-4F);
+        ((float *)many[2].data)[i] = once;
+    }
     for (int t = 0; t < 3; t++) {
         assert_memory_equal(one[t].data, many[t].data, (size_t)attune_tensor_nbytes(&one[t]));
         attune_tensor_close(&one[t]);

@@ -210,6 +210,28 @@ describe("a graph", function()
   end)
 end)
 
+describe("the gradient of an embedding", function()
+  local ids = {{0, 2}, {2, 1}}
+  local function backward(rows)
+    layers.embedding(rows, ids):sum():backward()
+    return rows.grad
+  end
+  it("is added in place to the gradient that a leaf has", function()
+    local rows = attune.randn({3, 4}, {seed = 1, dtype = "f64"}):requires_grad()
+    local first = backward(rows)
+    local second = backward(rows)
+    assert.is_true(rawequal(first, second))
+    assert.same({{2, 2, 2, 2}, {2, 2, 2, 2}, {4, 4, 4, 4}}, second:tolist())
+  end)
+  it("leaves a gradient alone that others see", function()
+    local rows = attune.randn({3, 4}, {seed = 1}):requires_grad()
+    local view = backward(rows):view(12)
+    local second = backward(rows)
+    assert.same({1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2}, view:tolist())
+    assert.same({4, 4, 4, 4}, second[3]:tolist())
+  end)
+end)
+
 describe("misuse of gradients:", function()
   local w = attune.ones({2, 2}):requires_grad()
   it("a gradient of a gradient is refused", function()

@@ -57,6 +57,10 @@ ATTUNE_API attune_status attune_embedding(const attune_tensor *table, const attu
 ATTUNE_API attune_status attune_embedding_backward(const attune_tensor *d_out,
                                                    const attune_tensor *ids, int64_t vocabulary,
                                                    attune_tensor *dtable);
+/* Adds the gradient to dtable, which is contiguous, f64 where d_out is, else f32. */
+ATTUNE_API attune_status attune_embedding_accumulate(const attune_tensor *d_out,
+                                                     const attune_tensor *ids,
+                                                     attune_tensor *dtable);
 
 /* Gradients of the operations of attune/tensor.h. dy has the shape of the result. da, db and so on
  * may be NULL where they are not needed.

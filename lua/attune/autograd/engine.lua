@@ -64,13 +64,23 @@ local function deliver_all(arrived, node, gradients, ...)
   end
 end
 
+-- Whether the operation could add to the gradient of its leaf in place.
+local function added(node, gradients)
+  local add, leaf = node.op.add, node.inputs[1]
+  local sum = add and leaf and leaf.leaf and rawget(leaf, "grad")
+  return sum and is_open(sum) and add(node, gradients[1], sum)
+end
+
 local function visit(arrived, node)
   local gradients = arrived[node]
   arrived[node] = nil
   if gradients then
     local last = 1
     for output in pairs(gradients) do last = math.max(last, output) end
-    deliver_all(arrived, node, gradients, node.op.backward(node, table.unpack(gradients, 1, last)))
+    if not added(node, gradients) then
+      deliver_all(
+        arrived, node, gradients, node.op.backward(node, table.unpack(gradients, 1, last)))
+    end
     if not node.op.custom then
       for _, gradient in pairs(gradients) do gradient:close() end
     end

@@ -26,6 +26,10 @@
 --- (forward may return an argument: then nothing is recorded), `custom` (user code: what it sees is
 --- left to the collector).
 ---
+--- `add(node, dy, sum)`, where it is there, is called in place of `backward` when the first
+--- argument is a leaf with a gradient, sum: it adds to sum in place and returns true, or does
+--- nothing and returns false.
+---
 --- `check`, where it is there, is called with the arguments before forward: it refuses what cannot
 --- be recorded.
 ---

@@ -80,6 +80,7 @@ layers.embedding = operation {
     node.ids = core._integers(ids)
   end,
   backward = function(node, dy) return core._embedding_backward(dy, node.ids, node.vocabulary) end,
+  add = function(node, dy, sum) return core._embedding_accumulate(dy, node.ids, sum) end,
 }
 
 --- The mean of -log softmax(logits)[target] over the tokens whose target is not `ignore`.
