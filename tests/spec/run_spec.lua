@@ -395,6 +395,33 @@ error 'no'
     assert.truthy(said:find("2\n6\nf32 tensor [2]\n[1.0, 1.0]\n", 1, true) and said:find "no", said)
     run.remove(input)
   end)
+  it("of a script by a plain lua5.4 is that of attune run", function()
+    run.with_folder(function(folder)
+      local declaration = [[require "attune.experiment" {
+        name = "plain", timing = false, rounds = 1, grid = {a = {1, 2}},
+        trial = function(p) return {square = p.a ^ 2} end,
+      }]]
+      assert(files.write(folder .. "/plain.lua", "return " .. declaration))
+      assert(files.write(folder .. "/named.lua", ("local e = %s\nreturn e"):format(declaration)))
+      assert(files.write(folder .. "/other.lua", [[
+        print(dofile "plain.lua".name, loadfile "named.lua"().name)]]))
+      local environment = ('eval "$(%s/attune env)"; '):format(
+        require "luv".fs_realpath(os.getenv "ATTUNE_BUILD_DIR" or "build"))
+      local function shell(command) return run.in_folder(folder, environment .. command) end
+      local said, status = shell "lua5.4 plain.lua --set a=1,2,3 --out A"
+      assert.same(0, status, said)
+      assert.same(3, #assert(store.read(folder .. "/A")).points)
+      said, status = shell "lua5.4 named.lua && lua5.4 named.lua"
+      assert.same(0, status, said)
+      assert.truthy(said:find("Nothing was left to measure", 1, true), said)
+      said, status = shell "lua5.4 plain.lua --quik"
+      assert.same(2, status, said)
+      assert.truthy(said:find("unknown option '--quik'", 1, true), said)
+      -- A program that only loads the script runs nothing.
+      said, status = shell "lua5.4 other.lua"
+      assert.same({"plain\tplain\n", 0}, {said, status})
+    end)
+  end)
   it("lets a plain lua5.4 find attune", function()
     local pipe = io.popen [[
       cd / && eval "$("$OLDPWD/$ATTUNE_BUILD_DIR/attune" env)" &&

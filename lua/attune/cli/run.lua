@@ -221,6 +221,12 @@ local function finish_two(outcome, dir)
   return failed and 1 or 0
 end
 
+-- How a worker is started. Where Lua runs the script itself there is no file of the command.
+local function worker_words()
+  if arg[0] then return {"lua5.4", arg[0], "trial"} end
+  return {"lua5.4", "-e", 'os.exit(require "attune.cli" {"trial"}, true)'}
+end
+
 function run.run(args)
   local experiment = require "attune.experiment"
   local e, why = experiment.load(args.script)
@@ -247,7 +253,7 @@ function run.run(args)
     dry = args.dry,
     fail_fast = args.fail_fast,
     command = command_line(),
-    worker = {"lua5.4", arg[0], "trial"},
+    worker = worker_words(),
   }
   if not outcome then return misuse(why) end
   if outcome.dry then

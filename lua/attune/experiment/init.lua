@@ -388,4 +388,35 @@ function experiment.narrowed(e, options)
   return copy
 end
 
-return setmetatable(experiment, {__call = function(_, e) return experiment.declare(e) end})
+-- Whether Lua runs the script that declares as its program: `lua5.4 script.lua`. The script's own
+-- function is the direct caller, or is gone after `return require "attune.experiment" {..}`, which
+-- is a tail call: then no other Lua function runs. Level 3 is the caller of __call.
+local function is_program()
+  local words = rawget(_G, "arg")
+  if type(words) ~= "table" or type(words[0]) ~= "string" or words[-1] == nil then return false end
+  local caller = debug.getinfo(3, "S")
+  if caller and caller.what == "main" then return caller.source == "@" .. words[0] end
+  local level = 3
+  while caller do
+    if caller.what ~= "C" then return false end
+    level = level + 1
+    caller = debug.getinfo(level, "S")
+  end
+  return true
+end
+
+-- The command stands above this folder, which needs nothing of it: it is only started.
+local command = "attune.cli"
+
+-- Runs the script of this process as `attune run SCRIPT ..` does, with the words after its name.
+local function run_program()
+  local words = {"run", arg[0], table.unpack(arg)}
+  rawset(_G, "arg", words)
+  os.exit(require(command)(words), true)
+end
+
+return setmetatable(experiment, {__call = function(_, e)
+  local declared = experiment.declare(e)
+  if is_program() then run_program() end
+  return declared
+end})
