@@ -96,7 +96,7 @@ C_TESTS := $(patsubst tests/c/%.c,$(BUILD)/tests/%,$(wildcard tests/c/test_*.c))
 
 help:
 	@echo 'make demo         Measure what multi-query attention saves on this machine: a table, plots'
-	@echo '                  and a report (2 minutes).'
+	@echo '                  and a report (4 minutes with the build).'
 	@echo 'make test         Run all tests. test-c and test-lua run one half. test-isa runs them on'
 	@echo '                  every instruction set of this machine. test-neon emulates AArch64.'
 	@echo '                  test-collector runs the specs with an aggressive garbage collector.'
