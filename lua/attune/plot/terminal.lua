@@ -242,6 +242,7 @@ local shades = {" ", "░", "▒", "▓", "█"}
 ---@param notes string[]
 ---@return string[] lines
 function terminal.cells(title, xs, ys, cells, notes, width)
+  width = math.max(min_width, width)
   local grid, head, rows_of = {}, {{""}}, {}
   for i, x in ipairs(xs) do head[i + 1] = {letters.clean(x, 16), right = true} end
   for _, cell in ipairs(cells) do
