@@ -13,10 +13,11 @@ local uv = require "luv"
 -- Thousands of instructions of Lua's machine that a call takes in this process.
 local function instructions(body)
   local count = 0
+  local hook, mask, number = debug.gethook() -- of a test of coverage, for one
   collectgarbage "stop" -- finalisers would be counted too
   debug.sethook(function() count = count + 1 end, "", 1000)
   local ok, why = xpcall(body, debug.traceback)
-  debug.sethook()
+  debug.sethook(hook, mask, number)
   collectgarbage "restart"
   assert(ok, why)
   return count
