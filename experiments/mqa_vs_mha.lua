@@ -7,8 +7,10 @@
 -- have the dtype of the cache, as activations of a model have: f32 queries over a bf16 cache would
 -- keep f32 arithmetic. In a deep model a layer's cache must be read from memory, as the processor's
 -- caches do not hold it. Before each call the layer's cache is therefore removed from the caches of
--- the processor. Each time is plotted with the roofline of this machine, measured in the same
--- trial; for one query token, one layer and one sequence:
+-- the processor. What stays are the translations of its addresses: on one virtual machine, calls
+-- with a cache of 8 MiB took 15% less than calls that used 60 such caches round-robin. Each time is
+-- plotted with the roofline of this machine, measured in the same trial; for one query token, one
+-- layer and one sequence:
 --   seconds >= max(bytes / bandwidth, 4 heads context head_dim / peak)
 -- For an experiment of your own change a shape in `models` or a value in `grid`.
 local attune = require "attune"
