@@ -82,6 +82,36 @@ describe("an experiment that uses another one", function()
     assert.truthy(said:find "here/files: expected a folder, got a link", said)
     run.remove(folder)
   end)
+  it("finds the file of a seed, and --set reaches what is used", function()
+    local folder = folder_with {
+      ["train.lua"] = [[return require "attune.experiment" {name = "train", timing = false,
+        grid = {width = {1, 2}}, fixed = {size = "large"}, seeds = {1, 2, 3},
+        trial = function(p, t)
+          local file = assert(io.open(t:file "model.txt", "w"))
+          file:write(p.size, " ", p.width, " ", p.seed)
+          file:close()
+          return {loss = p.width}
+        end}]],
+      ["speed.lua"] = [[return require "attune.experiment" {name = "speed", timing = false,
+        uses = {"train"}, fixed = {size = "large", other = 1}, seeds = {2, 3},
+        trial = function(p, t)
+          local trained = t:use("train", {width = 2, size = p.size})
+          local file = assert(io.open(trained:file("model.txt", p.seed)))
+          local text = file:read "a"
+          file:close()
+          assert(text == p.size .. " 2 " .. p.seed, text)
+          local ok, why = pcall(trained.file, trained, "model.txt", 4)
+          assert(not ok and why:find "expected a file 'model.txt'", why)
+          return {loss = 1}
+        end}]],
+    }
+    local said, status = attune_in(folder, "run speed.lua --set size=small,other=2,seed=3")
+    assert.same(0, status, said)
+    local points = assert(store.read(folder .. "/results/train")).points
+    assert.same({"small", "small"}, {points[1].parameters.size, points[2].parameters.size})
+    assert.same(3, points[1].rounds)
+    run.remove(folder)
+  end)
   it("says what is wrong", function()
     local folder = folder_with {
       ["a.lua"] = 'return require "attune.experiment" {name = "a", uses = {"b"}, fixed = {x = 1}, '
