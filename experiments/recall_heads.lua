@@ -5,13 +5,14 @@
 -- then keys whose value is asked. Two layers of 4 heads with 4, 2 or 1 kv heads; with a window of a
 -- quarter of the tokens; and FAVOR+. The state is what a decoder keeps at the end of a sequence: K
 -- and V of all tokens or of the window, or the sums of linear attention, all layers, in f32.
--- Zoology's sizes are cut: vocabulary 128 in place of 8192, 64 tokens.
+-- Like Zoology's, the models have learned positions and no MLP; the sizes are cut: vocabulary 128
+-- in place of 8192, 64 tokens.
 local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
 local study = train.study
 
 local sizes = {
-  tiny = {d_model = 16, vocab = 32, tokens = 16, batch = 8, steps = 4, tested = 1},
-  quick = {d_model = 64, vocab = 32, tokens = 32, batch = 64, steps = 300, tested = 4},
+  tiny = {d_model = 16, vocab = 32, tokens = 24, batch = 8, steps = 4, tested = 1},
+  quick = {d_model = 32, vocab = 32, tokens = 24, batch = 32, steps = 1000, tested = 4},
   study = {d_model = 64, vocab = 128, tokens = 64, batch = 64, steps = 3000, tested = 16},
 }
 local heads, layers = 4, 2
@@ -31,7 +32,8 @@ local function options_of(p)
   local options = variants[p.variant](size)
   local common = {
     vocab = size.vocab, d_model = size.d_model, layers = layers, heads = heads,
-    context = size.tokens, position = "learned", std = 0.08, seed = p.seed,
+    context = size.tokens, position = "learned", mlp = "none", seed = p.seed,
+    std = 0.62 / math.sqrt(size.d_model), -- larger than usual: it is learned earlier
   }
   for name, value in pairs(common) do options[name] = value end
   return options
@@ -59,7 +61,7 @@ return require "attune.experiment" {
   },
   seeds = {1, 2, 3},
   order = {"variant", "pairs", "lr", "size"},
-  quick = {size = {"quick"}, pairs = {4}, seeds = {1, 2}},
+  quick = {size = {"quick"}, pairs = {6}, lr = {5e-3}, seeds = {1, 2}},
   timeout = 24 * 3600,
   timing = false,
   metrics = {

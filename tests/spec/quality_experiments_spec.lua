@@ -71,12 +71,12 @@ describe("the experiment", function()
     check_points(results_of("quality_linear", of_text ",seed=1"), 8, {"bits_per_byte", "loss"})
   end)
   it("recall_heads measures recall and bytes of state", function()
-    local results = results_of("recall_heads", "size=tiny,seed=1,pairs=4")
+    local results = results_of("recall_heads", "size=tiny,seed=1")
     check_points(results, 6, {"recall", "state_bytes"})
     local bytes = {}
     for k, point in ipairs(results.points) do bytes[k] = point.metrics.state_bytes.centre end
-    -- 16 tokens, 2 layers, heads of 4 dims: K and V in f32; a window of 4; sums of 4 heads.
-    assert.same({4096, 2048, 1024, 1024, 5120, 10240}, bytes)
+    -- 24 tokens, 2 layers, heads of 4 dims: K and V in f32; a window of 6; sums of 4 heads.
+    assert.same({6144, 3072, 1536, 1536, 5120, 10240}, bytes)
   end)
   it("convert_heads takes the models of trained_mha", function()
     local results, dir = results_of("convert_heads", of_text ",seed=1,2")
