@@ -102,6 +102,7 @@ local function load_gguf(path, given)
   local m
   m, message, code = result_of(path, pcall(make))
   file:close()
+  collectgarbage() -- a vocabulary of metadata: tens of thousands of texts
   if m then m.tokenizer_path = path end
   return m, message, code
 end

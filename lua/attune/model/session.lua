@@ -148,13 +148,20 @@ end
 function session:append(ids, given)
   local o = options.read(given, {"summaries"}, 2)
   local rows = check(self, ids, 2)
-  local network, joined = self.model.network, {}
+  local network, tokens, done, logits = self.model.network, #rows[1], 0, nil
   local all = o.summaries ~= nil and {} or nil
   run(self, rows, function(x, n, summaries)
-    joined[#joined + 1] = network:logits(x):view(self.batch, n, self.model.vocab)
+    local piece = network:logits(x):view(self.batch, n, self.model.vocab)
+    if n == tokens then
+      logits = piece
+    else
+      logits = logits or attune.zeros {self.batch, tokens, self.model.vocab}
+      logits:slice(2, done + 1, done + n):copy(piece)
+      piece:close()
+    end
+    done = done + n
     if all then join_summaries(all, summaries) end
   end, o.summaries)
-  local logits = #joined == 1 and joined[1] or attune.cat(joined, 2)
   if all then return logits, all end
   return logits
 end

@@ -4,6 +4,7 @@ local attune = require "attune"
 local core = require "attune.core"
 local json = require "attune.util.json"
 local layers = require "attune.model.network.layers"
+local scope = require "attune.model.network.scope"
 
 local attend = {}
 
@@ -23,15 +24,17 @@ forms.separate = {
     end
   end,
   run = function(a, x, batch, tokens)
-    local q = apply(a.q, x)
-    if a.flat_norm then q = normalise(a.q_norm, q) end
+    local s <close> = scope.new()
+    local q = s(apply(a.q, x))
+    if a.flat_norm then q = s(normalise(a.q_norm, q)) end
     q = q:view(batch, tokens, a.heads, a.head_dim)
     if a.shares then return q end
-    local k = apply(a.k, x)
-    if a.flat_norm then k = normalise(a.k_norm, k) end
+    local k = s(apply(a.k, x))
+    if a.flat_norm then k = s(normalise(a.k_norm, k)) end
     k = k:view(batch, tokens, a.kv_heads, a.head_dim)
     if not a.v then return q, k, k end
-    return q, k, apply(a.v, x):view(batch, tokens, a.kv_heads, a.v_head_dim)
+    local v = s(apply(a.v, x)):view(batch, tokens, a.kv_heads, a.v_head_dim)
+    return q, k, v
   end,
 }
 
@@ -39,11 +42,14 @@ forms.separate = {
 forms.joined = {
   make = function(w, a, spec) a.qkv = layers.linear(w, spec.qkv) end,
   run = function(a, x, batch, tokens)
-    local h, k = a.heads, a.kv_heads
-    local y = apply(a.qkv, x)
-    if a.clip then y = layers.clamp(y, -a.clip, a.clip) end
-    y = y:view(batch, tokens, h + 2 * k, a.head_dim)
-    return y:slice(3, 1, h), y:slice(3, h + 1, h + k), y:slice(3, h + k + 1, h + 2 * k)
+    local s <close> = scope.new()
+    local h, kv = a.heads, a.kv_heads
+    local y = s(apply(a.qkv, x))
+    if a.clip then y = s(layers.clamp(y, -a.clip, a.clip)) end
+    y = s(y:view(batch, tokens, h + 2 * kv, a.head_dim))
+    local q, k = y:slice(3, 1, h), y:slice(3, h + 1, h + kv)
+    local v = y:slice(3, h + kv + 1, h + 2 * kv)
+    return q, k, v
   end,
 }
 
@@ -51,13 +57,15 @@ forms.joined = {
 forms.grouped = {
   make = forms.joined.make,
   run = function(a, x, batch, tokens)
+    local s <close> = scope.new()
     local group = a.heads // a.kv_heads
-    local y = apply(a.qkv, x):view(batch, tokens, a.kv_heads, group + 2, a.head_dim)
+    local y = s(s(apply(a.qkv, x)):view(batch, tokens, a.kv_heads, group + 2, a.head_dim))
     local function part(first, last)
-      return y:slice(4, first, last):contiguous()
+      return s(s(y:slice(4, first, last)):contiguous())
         :view(batch, tokens, a.kv_heads * (last - first + 1), a.head_dim)
     end
-    return part(1, group), part(group + 1, group + 1), part(group + 2, group + 2)
+    local q, k, v = part(1, group), part(group + 1, group + 1), part(group + 2, group + 2)
+    return q, k, v
   end,
 }
 
@@ -238,16 +246,22 @@ end
 ---@param i integer the number of the block
 function attend.run(a, x, call, i)
   local batch, tokens = call.batch, call.tokens
-  local q, k, v = a.form.run(a, x, batch, tokens)
-  if not a.flat_norm then
-    q = over_heads(a.q_norm, q)
-    v = v and over_heads(a.v_norm, v)
-    k = k and over_heads(a.k_norm, k)
+  local held <close> = scope.new()
+  local function s(...) -- keys and values that other blocks use stay open
+    if a.keeps then return ... end
+    return held(...)
   end
-  q, k, v = q:transpose(2, 3), k and k:transpose(2, 3), v and v:transpose(2, 3)
-  local o = (call.caches and with_cache or without_cache)(a, q, k, v, call, i)
-  o = o:transpose(2, 3):contiguous():view(batch * tokens, a.heads * a.v_head_dim)
-  return apply(a.o, o)
+  local q, k, v = s(a.form.run(a, x, batch, tokens))
+  if not a.flat_norm then
+    q = s(over_heads(a.q_norm, q))
+    v = v and s(over_heads(a.v_norm, v))
+    k = k and s(over_heads(a.k_norm, k))
+  end
+  q, k, v = s(q:transpose(2, 3), k and k:transpose(2, 3), v and v:transpose(2, 3))
+  local o = held((call.caches and with_cache or without_cache)(a, q, k, v, call, i))
+  o = held(held(held(o:transpose(2, 3)):contiguous()):view(batch * tokens, a.heads * a.v_head_dim))
+  local y = apply(a.o, o)
+  return y
 end
 
 --- The keys and values of x [tokens of all rows, width], for attend.cross.

@@ -9,6 +9,7 @@ local attend = require "attune.model.network.attend"
 local core = require "attune.core"
 local experts = require "attune.model.network.experts"
 local layers = require "attune.model.network.layers"
+local scope = require "attune.model.network.scope"
 
 local decoder = {}
 decoder.__index = decoder
@@ -137,26 +138,27 @@ local function add_layer_input(block, x, input)
 end
 
 local function run_block(block, x, call, i)
-  local from = block.norm1 and normalise(block.norm1, x) or x
-  local a = attend.run(block.attention, from, call, i)
-  if block.after1 then a = normalise(block.after1, a) end
+  local s <close> = scope.new()
+  local from = block.norm1 and s(normalise(block.norm1, x)) or x
+  local a = s(attend.run(block.attention, from, call, i))
+  if block.after1 then a = s(normalise(block.after1, a)) end
   local into = x
   if block.parallel then
-    if block.norm2 then from = normalise(block.norm2, x) end
+    if block.norm2 then from = s(normalise(block.norm2, x)) end
   else
-    into = x + a
+    into = s(x + a)
     if block.cross then
-      into = into + attend.cross(block.cross, normalise(block.cross_norm, into), call, i)
+      into = s(into + attend.cross(block.cross, normalise(block.cross_norm, into), call, i))
     end
-    from = block.norm2 and normalise(block.norm2, into) or into
+    from = block.norm2 and s(normalise(block.norm2, into)) or into
   end
-  local m = block.experts and experts.run(block.experts, from) or layers.run_mlp(block.mlp, from)
-  if block.after2 then m = normalise(block.after2, m) end
-  x = block.parallel and x + a + m or into + m
+  local m = s(block.experts and experts.run(block.experts, from) or layers.run_mlp(block.mlp, from))
+  if block.after2 then m = s(normalise(block.after2, m)) end
+  local y = block.parallel and s(x + a) + m or into + m
   if block.layer_input then
-    x = add_layer_input(block, x, call.inputs:slice(2, i, i):contiguous():view(x.shape[1], -1))
+    y = add_layer_input(block, y, call.inputs:slice(2, i, i):contiguous():view(y.shape[1], -1))
   end
-  return block.scalar and x * block.scalar or x
+  return block.scalar and y * block.scalar or y
 end
 
 --- The stream after the last norm, [tokens of all rows, width].
@@ -169,8 +171,14 @@ end
 function decoder:run(ids, call)
   local x = embed(self, ids, call.first)
   call.inputs = self.layer_inputs and inputs_of_layers(self, ids, x)
-  for i, block in ipairs(self.blocks) do x = run_block(block, x, call, i) end
-  return self.norm and normalise(self.norm, x) or x
+  for i, block in ipairs(self.blocks) do
+    local before <close> = x
+    x = run_block(block, before, call, i)
+  end
+  if not self.norm then return x end
+  local last <close> = x
+  x = normalise(self.norm, last)
+  return x
 end
 
 --- x [tokens, width] -> logits [tokens, vocab].

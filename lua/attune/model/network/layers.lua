@@ -110,19 +110,31 @@ function layers.mlp(w, spec)
   return mlp
 end
 
---- x [tokens, d_model] through the feed-forward layer.
-function layers.run_mlp(mlp, x)
-  local h
+-- What the last matrix of the feed-forward layer takes.
+local function hidden(mlp, x)
   if mlp.gate_up then
-    local both = apply(mlp.gate_up, x)
+    local both <close> = apply(mlp.gate_up, x)
     local half = both.shape[2] // 2
-    h = gated(mlp.activation, both:slice(2, 1, half), both:slice(2, half + 1, 2 * half))
-  elseif mlp.gate then
-    h = gated(mlp.activation, apply(mlp.gate, x), apply(mlp.up, x))
-  else
-    h = activations[mlp.activation](apply(mlp.up, x))
+    local h = gated(mlp.activation, both:slice(2, 1, half), both:slice(2, half + 1, 2 * half))
+    return h
   end
-  return apply(mlp.down, h)
+  local up <close> = apply(mlp.up, x)
+  local h
+  if mlp.gate then
+    local gate <close> = apply(mlp.gate, x)
+    h = gated(mlp.activation, gate, up)
+  else
+    h = activations[mlp.activation](up)
+  end
+  return h
+end
+
+--- x [tokens, d_model] through the feed-forward layer. What it makes on the way is closed at once:
+--- the collector would let it take more memory than the weights.
+function layers.run_mlp(mlp, x)
+  local h <close> = hidden(mlp, x)
+  local y = apply(mlp.down, h)
+  return y
 end
 
 return layers
