@@ -50,6 +50,19 @@ describe("a model in integers", function()
     local x = attune.randn({3, 32}, {seed = 1})
     assert.same(a:apply(x):tolist(), b:apply(x):tolist())
   end)
+  it("closes the activations of a prompt, whatever the collector does", function()
+    local m = assert(model.load(path, {compute = "i8"}))
+    local ids = {}
+    for i = 1, 64 do ids[i] = i end
+    collectgarbage()
+    local before = attune.memory().bytes
+    collectgarbage "stop"
+    local logits = m:forward {ids}
+    local left = attune.memory().bytes - before - logits.nbytes
+    collectgarbage "restart"
+    -- The stream is [64, 32] f32; each of 2 blocks makes more than 20 such tensors.
+    assert.truthy(left <= 8 * 64 * 32 * 4, ("%d bytes left"):format(left))
+  end)
   it("is chosen by name", function()
     assert.error_matches(function() model.load(path, {compute = "i4"}) end,
       'compute: expected "f32" or "i8", got \'i4\'')

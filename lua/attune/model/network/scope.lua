@@ -19,7 +19,8 @@ function scope.__close(self)
   for i = #self, 1, -1 do self[i]:close() end
 end
 
---- A function that takes tensors, false or nil, and gives them back, to be held in `local s <close>`.
+--- A function that gives back the tensors it takes, which are closed with `local s <close>`; false
+--- and nil may be among them.
 function scope.new() return setmetatable({}, scope) end
 
 return scope
