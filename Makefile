@@ -407,7 +407,8 @@ install: all
 	  install -d $(SHARE)/attune/$$folder || exit 1; \
 	  install -m 644 $$folder/* $(SHARE)/attune/$$folder/ || exit 1; \
 	done
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg $(SHARE)/doc/attune/
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg docs/*.png \
+	  $(SHARE)/doc/attune/
 	$(call wrapper,$(PREFIX)/share/lua/5.4,$(PREFIX)/lib/lua/5.4,$(PREFIX)/share/attune/bin/attune,$\
 	  $(PREFIX)/bin/attune) >$(DESTDIR)$(PREFIX)/bin/attune
 	chmod 755 $(DESTDIR)$(PREFIX)/bin/attune

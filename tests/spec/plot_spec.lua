@@ -144,8 +144,9 @@ describe("plots", function()
       for _, kind in ipairs {"line", "bars"} do
         local points = {{{a = y, m = "x"}, {y = y}}, {{a = y / 2, m = "v"}, {y = y / 2}},
           {{a = 1, m = "v"}, {y = 1}}}
-        local dir, made, why = drawn(results(points, {{kind = kind, x = "a", y = "y", by = "m"}}))
-        assert.same(5, made and #made, tostring(why))
+        local dir, made, why = drawn(results(points, {{kind = kind, x = "a", y = "y", by = "m"}}),
+          {formats = {"svg"}})
+        assert.same(3, made and #made, tostring(why))
         assert.same(y == 1e300, why[1] ~= nil)
         run.remove(dir)
       end

@@ -208,7 +208,7 @@ describe("a trial's answer", function()
           function() error(("long "):rep(1 << 20)) end,
           function() answer '{"status":"great","metrics":{"y":[[[[]]]]}}' end,
           function() answer(("["):rep(1 << 20)) end,
-          function() answer(("x"):rep(100 << 20)) end,
+          function() answer(("x"):rep(20 << 20)) end,
           function() return setmetatable({y = 1}, {__pairs = error, __index = error}) end,
         }
         return trials[p.a]()
@@ -322,8 +322,7 @@ describe("names of files and folders", function()
     local folder = run.folder()
     assert(files.make_folder(folder))
     for _, name in ipairs {
-      "|touch y", "$(touch y)", "`touch y`", "a\nb", "it's", 'a"b', "-dash", "--csv", "a;touch y",
-      " ", "\27[31m", "%s%d",
+      "|touch y", "$(touch y)`touch y`", "it's a\"b\n;touch y", "--csv", " ", "-\27[31m%s%d",
     } do
       local at = "cd " .. folder .. " && "
       local out = quoted("--out=" .. name)
