@@ -209,8 +209,9 @@ static int json_encode(lua_State *L) {
 
 /* ---- decoding -------------------------------------------------------------------------------- */
 
-/* Pushes a value. False, and nothing pushed, where it is nested too deeply. */
-static bool push_value(lua_State *L, json_t *value, int depth) {
+/* Pushes a value; keep_null: null as core._json_null. False, and nothing pushed, where it is nested
+ * too deeply. */
+static bool push_value(lua_State *L, json_t *value, bool keep_null, int depth) {
     size_t i;
     const char *key;
     json_t *item;
@@ -220,7 +221,7 @@ static bool push_value(lua_State *L, json_t *value, int depth) {
     case JSON_OBJECT:
         lua_createtable(L, 0, (int)json_object_size(value));
         json_object_foreach(value, key, item) {
-            if (!push_value(L, item, depth + 1)) {
+            if (!push_value(L, item, keep_null, depth + 1)) {
                 lua_pop(L, 1);
                 return false;
             }
@@ -230,7 +231,7 @@ static bool push_value(lua_State *L, json_t *value, int depth) {
     case JSON_ARRAY:
         lua_createtable(L, (int)json_array_size(value), 0);
         json_array_foreach(value, i, item) {
-            if (!push_value(L, item, depth + 1)) {
+            if (!push_value(L, item, keep_null, depth + 1)) {
                 lua_pop(L, 1);
                 return false;
             }
@@ -245,7 +246,13 @@ static bool push_value(lua_State *L, json_t *value, int depth) {
     case JSON_REAL: lua_pushnumber(L, json_real_value(value)); break;
     case JSON_TRUE: lua_pushboolean(L, true); break;
     case JSON_FALSE: lua_pushboolean(L, false); break;
-    default: lua_pushnil(L); break;
+    default:
+        if (keep_null) {
+            lua_pushlightuserdata(L, NULL);
+        } else {
+            lua_pushnil(L);
+        }
+        break;
     }
     return true;
 }
@@ -253,8 +260,9 @@ static bool push_value(lua_State *L, json_t *value, int depth) {
 static int json_decode(lua_State *L) {
     size_t size;
     json_error_t error;
-    lua_settop(L, 1);
+    lua_settop(L, 2);
     if (lua_type(L, 1) != LUA_TSTRING) return raise_expected(L, "text", "a string", 1);
+    const bool keep_null = lua_toboolean(L, 2);
     const char *text = lua_tolstring(L, 1, &size);
     document *d = push_document(L);
     d->root = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
@@ -263,7 +271,7 @@ static int json_decode(lua_State *L) {
         lua_pushfstring(L, "line %d, column %d: %s", error.line, error.column, error.text);
         return 2;
     }
-    if (!push_value(L, d->root, 0)) {
+    if (!push_value(L, d->root, keep_null, 0)) {
         lua_pushnil(L);
         lua_pushfstring(L, "expected at most %d nested lists and objects", MAX_DEPTH);
         return 2;

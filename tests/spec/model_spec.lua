@@ -82,6 +82,63 @@ describe("a configuration", function()
       assert.truthy(golden.difference(plain, logits) > 1e-4, scaling.rope_type or scaling.type)
     end
   end)
+  it("may say null, which is not the default where the published code knows none", function()
+    local plain = logits_after("gemma2", function() end)
+    local free = logits_after("gemma2", function(c)
+      c.attn_logit_softcapping, c.final_logit_softcapping = json.null, json.null
+    end)
+    local large = logits_after("gemma2", function(c)
+      c.attn_logit_softcapping, c.final_logit_softcapping = 1e4, 1e4
+    end)
+    assert.truthy(golden.difference(free, large) < 1e-3)
+    assert.truthy(golden.difference(free, plain) > 1e-3)
+  end)
+  it("may say again what follows from other fields", function()
+    for _, row in ipairs {
+      {"gpt_bigcode", "num_key_value_heads", 1, 2}, {"deepseek_v3", "qk_head_dim", nil, 5},
+    } do
+      local name, field, right, wrong = table.unpack(row, 1, 4)
+      local function change(value)
+        return function(c) c[field] = value or c.qk_nope_head_dim + c.qk_rope_head_dim end
+      end
+      assert.same(0, golden.difference(logits_after(name, function(c) c[field] = nil end),
+        logits_after(name, change(right))))
+      refused(name, change(wrong), field)
+    end
+  end)
+  it("may scale the input of T5's head or not", function()
+    local function logits(change)
+      local result
+      with_model("t5", change, function(folder)
+        result = assert(model.load(folder)):forward({{5, 17, 3}}, {decoder_ids = {{0, 4}}})
+      end)
+      return result
+    end
+    local plain = logits(function(c) c.scale_decoder_outputs = false end)
+    local scaled = logits(function() end) * 24 ^ 0.5
+    assert.truthy(golden.difference(plain, scaled) < 1e-4)
+  end)
+  it("may list the layers of Gemma 4 that differ, and let BLOOM add to what is normed", function()
+    local function listed(c)
+      local kv, d = c.num_global_key_value_heads, c.global_head_dim
+      c.per_layer_config = {}
+      for i, kind in ipairs(c.layer_types) do
+        if kind == "full_attention" then
+          c.per_layer_config[tostring(i - 1)] = {head_dim = d, num_key_value_heads = kv}
+        end
+      end
+      c.num_global_key_value_heads, c.global_head_dim = nil, nil
+    end
+    assert.same(0, golden.difference(logits_after("gemma4_k_eq_v", listed),
+      logits_after("gemma4_k_eq_v", function() end)))
+    refused("gemma4_k_eq_v", function(c) c.per_layer_config = {["0"] = {heads = 3}} end,
+      "unknown field 'heads' of per_layer_config")
+    local normed = logits_after("bloom", function(c)
+      c.apply_residual_connection_post_layernorm = true
+    end)
+    assert.truthy(golden.difference(normed, logits_after("bloom", function() end)) > 1e-2)
+    refused("bloom", function(c) c.slow_but_exact, c.pretraining_tp = true, 2 end, "slow_but_exact")
+  end)
   it("that says one thing twice and differently is refused", function()
     refused("gpt2", function(c) c.hidden_size = 33 end,
       "'n_embd' is 32; expected one value")

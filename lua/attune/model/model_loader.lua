@@ -29,9 +29,9 @@ end
 local function read_config(path)
   local text, message, code = files.read(path, max_config)
   if not text then return nil, message, code end
-  local config, why = published_config.decode(text, path)
-  if not config then return nil, why, "EFORMAT" end
-  return config
+  local config, nulls = published_config.decode(text, path)
+  if not config then return nil, nulls, "EFORMAT" end
+  return config, nulls
 end
 
 local function architecture_of(config)
@@ -43,10 +43,12 @@ local function architecture_of(config)
   return found
 end
 
--- Builds the model. Errors are texts, or tables of a file's failure.
-local function build(config, file, given, change)
+-- Builds the model. Errors are texts, or tables of a file's failure. given: the options of load;
+-- nulls: the fields of config that the file says are null; change(c) changes the fields that were
+-- read.
+local function build(config, file, given, nulls, change)
   local architecture = architecture_of(config)
-  local c, warnings = published_config.read(config, architecture, given.unknown)
+  local c, warnings = published_config.read(config, architecture, given.unknown, nulls)
   if change then change(c) end
   local w = weights.new(file, architecture.prefixes, architecture.probe, given.compute)
   w:ignore(architecture.unused or {})
@@ -72,12 +74,12 @@ end
 
 -- A folder with config.json and *.safetensors.
 local function load_folder(path, given)
-  local config, message, code = read_config(path .. "/config.json")
-  if not config then return nil, message, code end
+  local config, nulls, code = read_config(path .. "/config.json")
+  if not config then return nil, nulls, code end
   local file, why, kind = open_tensors(path)
   if not file then return nil, why, kind end
-  local m
-  m, message, code = result_of(path, pcall(build, config, file, given))
+  local m, message
+  m, message, code = result_of(path, pcall(build, config, file, given, nulls))
   file:close()
   if m and is_file(path .. "/tokenizer.json") then m.tokenizer_path = path .. "/tokenizer.json" end
   return m, message, code
@@ -95,7 +97,7 @@ local function load_gguf(path, given)
   local renamed = gguf_loader.renamed(file)
   local function make()
     local config, pairing = gguf_loader.config(file.metadata, renamed)
-    return build(config, renamed, {compute = given.compute}, function(c)
+    return build(config, renamed, {compute = given.compute}, nil, function(c)
       c.pairing, c.rope_factors = pairing, rope_factors(file)
     end)
   end

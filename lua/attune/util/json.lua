@@ -7,7 +7,7 @@ local core = require "attune.core"
 
 local json = {}
 
---- Null in a value to be written. A null that is read is nil.
+--- Null in a value to be written. A null that is read is nil, unless json.decode keeps it.
 json.null = core._json_null
 
 --- Marks a table as a list, so that an empty one is written as [] and not as {}.
@@ -20,6 +20,7 @@ json.encode = core._json_encode
 
 --- Reads a value; nil and a message when the text is no JSON.
 ---@param text string
+---@param keep_null? boolean null becomes json.null
 ---@return any value
 ---@return string? message
 json.decode = core._json_decode

@@ -1,6 +1,7 @@
 --- MPT and BLOOM: ALiBi (Press et al. 2022) in place of positions in the embeddings.
 local attune = require "attune"
 local common = require "attune.model.architectures.common"
+local is_ignored = require "attune.model.network.published_config".is_ignored
 
 local function refuse(condition, message)
   if condition then error("config.json: " .. message, 0) end
@@ -16,7 +17,8 @@ local attn_fields = {
 local function mpt(c)
   local a = c.attn_config
   for name, value in pairs(a) do
-    refuse(attn_fields[name] == nil and value ~= false and value ~= 0 and value ~= "",
+    local known = attn_fields[name] ~= nil or is_ignored(name)
+    refuse(not known and value ~= false and value ~= 0 and value ~= "",
       ("unknown field '%s' of attn_config"):format(tostring(name)))
   end
   local n, heads = c.hidden_size, c.num_attention_heads
@@ -56,8 +58,9 @@ end
 
 local function bloom(c)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
-  refuse(c.apply_residual_connection_post_layernorm,
-    "apply_residual_connection_post_layernorm: expected false, got true")
+  -- transformers leaves biases out there.
+  refuse(c.slow_but_exact and c.pretraining_tp > 1,
+    "slow_but_exact: expected false beside pretraining_tp above 1, got true")
   local score = attune.position("alibi", {heads = heads}).score
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_epsilon) end
   return {
@@ -67,6 +70,7 @@ local function bloom(c)
       local at = ("h.%d."):format(i)
       return {
         norm1 = norm(at .. "input_layernorm"), norm2 = norm(at .. "post_attention_layernorm"),
+        adds_to_normed = c.apply_residual_connection_post_layernorm,
         attention = {
           form = "grouped", heads = heads, kv_heads = heads, head_dim = d, score = score,
           qkv = {
@@ -107,13 +111,14 @@ return {
       hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
       vocab_size = "integer", seq_length = {"integer"}, layer_norm_epsilon = {"number", 1e-5},
       apply_residual_connection_post_layernorm = {"boolean", false},
+      slow_but_exact = {"boolean", false}, pretraining_tp = {"integer", 1},
       tie_word_embeddings = {"boolean", true}, eos_token_id = {"any"},
     },
     aliases = {
       n_embed = "hidden_size", n_layer = "num_hidden_layers", n_head = "num_attention_heads",
     },
     ignored = {
-      offset_alibi = true, skip_bias_add = true, skip_bias_add_qkv = true, slow_but_exact = true,
+      offset_alibi = true, skip_bias_add = true, skip_bias_add_qkv = true,
       attention_softmax_in_fp32 = true, bias_dropout_fusion = true,
       masked_softmax_fusion = true, unk_token_id = true,
     },

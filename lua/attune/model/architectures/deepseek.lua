@@ -14,6 +14,10 @@ local function attention(c, at, set)
   local n, heads = c.hidden_size, c.num_attention_heads
   local nope, rope, value = c.qk_nope_head_dim, c.qk_rope_head_dim, c.v_head_dim
   local d = nope + rope
+  if c.qk_head_dim and c.qk_head_dim ~= d then
+    error(("config.json: qk_head_dim: expected %d, the sum of qk_nope_head_dim and "
+      .. "qk_rope_head_dim, got %d"):format(d, c.qk_head_dim), 0)
+  end
   local pairing = c.rope_interleave and "interleaved" or "half"
   local options = common.rope.options(set, c, rope, {pairing = pairing})
   options.head_dim = d
@@ -79,7 +83,8 @@ local shared = common.fields(common.rope.fields, {
   num_hidden_layers = "integer", vocab_size = "integer", hidden_act = {"text", "silu"},
   rms_norm_eps = {"number", 1e-6}, max_position_embeddings = {"integer", 2048},
   tie_word_embeddings = {"boolean", false}, attention_bias = {"boolean", false},
-  q_lora_rank = {"integer"}, kv_lora_rank = {"integer", 512}, qk_nope_head_dim = {"integer", 128},
+  qk_head_dim = {"integer"}, q_lora_rank = {"integer"},
+  kv_lora_rank = {"integer", 512}, qk_nope_head_dim = {"integer", 128},
   qk_rope_head_dim = {"integer", 64}, v_head_dim = {"integer", 128},
   moe_intermediate_size = {"integer"}, n_routed_experts = {"integer"},
   n_shared_experts = {"integer"}, num_experts_per_tok = {"integer", 8},

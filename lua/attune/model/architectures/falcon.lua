@@ -11,7 +11,7 @@ local fields = common.fields(common.rope.fields, {
   num_kv_heads = {"integer"}, num_ln_in_parallel_attn = {"integer"},
   ffn_hidden_size = {"integer"}, activation = {"text", "gelu"},
   max_position_embeddings = {"integer", 2048}, tie_word_embeddings = {"boolean", true},
-  apply_residual_connection_post_layernorm = {"boolean", false}, eos_token_id = {"any"},
+  eos_token_id = {"any"},
 })
 
 -- Falcon rounds slopes and products to bf16 and multiplies the bias by the scale of the scores too.
@@ -30,9 +30,6 @@ local function describe(c)
   local grouped = c.new_decoder_architecture
   local kv = grouped and (c.num_kv_heads or heads) or c.multi_query and 1 or heads
   local two_norms = grouped and (c.num_ln_in_parallel_attn or 2) == 2
-  if c.apply_residual_connection_post_layernorm then
-    error("config.json: apply_residual_connection_post_layernorm: expected false, got true", 0)
-  end
   local rope = not c.alibi and common.rope_options(c, d) or nil
   local score = c.alibi and alibi_score(heads, d, c.max_position_embeddings) or nil
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_epsilon) end

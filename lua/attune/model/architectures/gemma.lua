@@ -72,7 +72,8 @@ return {
   gemma = architecture({}, function(c) return describe(c, {rope = one_rope(c)}) end),
   gemma2 = architecture(
     {
-      attn_logit_softcapping = {"number", 50.0}, final_logit_softcapping = {"number", 30.0},
+      attn_logit_softcapping = {"number", 50.0, null = true},
+      final_logit_softcapping = {"number", 30.0, null = true},
       query_pre_attn_scalar = {"number", 256}, sliding_window = {"integer", 4096},
       layer_types = {"table"}, use_bidirectional_attention = {"any"},
     },

@@ -17,10 +17,24 @@ local function refuse(condition, message)
   if condition then error("config.json: " .. message, 0) end
 end
 
+-- head_dim and kv heads of layer i, from 1. transformers 5.24 lists the layers that differ, by
+-- number from 0.
+local function shape_of(c, i, sliding, alternative)
+  if c.per_layer_config then
+    local own = c.per_layer_config[tostring(i - 1)] or {}
+    for name in pairs(own) do
+      refuse(name ~= "head_dim" and name ~= "num_key_value_heads",
+        ("unknown field '%s' of per_layer_config"):format(tostring(name)))
+    end
+    return own.head_dim or c.head_dim, own.num_key_value_heads or c.num_key_value_heads
+  end
+  return sliding and c.head_dim or c.global_head_dim,
+    alternative and c.num_global_key_value_heads or c.num_key_value_heads
+end
+
 local function attention(c, at, i, sliding, from, sets)
-  local d = sliding and c.head_dim or c.global_head_dim or c.head_dim
   local alternative = c.attention_k_eq_v and not sliding
-  local kv = alternative and c.num_global_key_value_heads or c.num_key_value_heads
+  local d, kv = shape_of(c, i, sliding, alternative)
   local set = sets[sliding and "sliding_attention" or "full_attention"] or sets.default
   local defaults = {theta = sliding and 10000 or 1000000}
   local function norm(name) return common.rms(at .. "self_attn." .. name, d, c.rms_norm_eps) end
@@ -89,12 +103,12 @@ return {
     fields = common.fields(common.rope.fields, {
       hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
       num_hidden_layers = "integer", num_key_value_heads = {"integer", 4}, vocab_size = "integer",
-      head_dim = {"integer", 256}, global_head_dim = {"integer"},
+      head_dim = {"integer", 256}, global_head_dim = {"integer", 512},
       num_global_key_value_heads = {"integer"}, hidden_activation = {"text", "gelu_pytorch_tanh"},
       rms_norm_eps = {"number", 1e-6}, max_position_embeddings = {"integer", 131072},
       attention_bias = {"boolean", false}, attention_k_eq_v = {"boolean", false},
       tie_word_embeddings = {"boolean", true}, sliding_window = {"integer", 512},
-      layer_types = {"table"}, final_logit_softcapping = {"number"},
+      layer_types = {"table"}, per_layer_config = {"table"}, final_logit_softcapping = {"number"},
       hidden_size_per_layer_input = {"integer", 256}, vocab_size_per_layer_input = {"integer"},
       num_kv_shared_layers = {"integer", 0}, use_double_wide_mlp = {"boolean", false},
       enable_moe_block = {"boolean", false}, use_bidirectional_attention = {"any"},

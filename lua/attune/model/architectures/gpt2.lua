@@ -63,6 +63,7 @@ return {
   gpt_bigcode = {
     fields = common.fields(shared, {
       activation_function = {"text", "gelu_pytorch_tanh"}, multi_query = {"boolean", true},
+      num_key_value_heads = {"integer"},
     }),
     aliases = common.gpt_aliases,
     ignored = {
@@ -73,8 +74,12 @@ return {
     },
     prefixes = {"transformer.", ""}, probe = "wte.weight", unused = unused,
     describe = function(c)
-      if c.multi_query then return describe(c, {form = "joined", kv_heads = 1}) end
-      return describe(c, {form = "grouped", kv_heads = c.num_attention_heads})
+      local kv_heads = c.multi_query and 1 or c.num_attention_heads
+      if c.num_key_value_heads and c.num_key_value_heads ~= kv_heads then
+        local form = "config.json: num_key_value_heads: expected %d beside multi_query %s, got %d"
+        error(form:format(kv_heads, c.multi_query, c.num_key_value_heads), 0)
+      end
+      return describe(c, {form = c.multi_query and "joined" or "grouped", kv_heads = kv_heads})
     end,
   },
 }

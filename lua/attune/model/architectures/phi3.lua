@@ -4,7 +4,7 @@ local common = require "attune.model.architectures.common"
 local function describe(c)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
   local kv = c.num_key_value_heads or heads
-  local rope = common.rope_options(c, d)
+  local rope = common.rope_options(c, d, {partial = 1})
   local function norm(name) return common.rms(name, n, c.rms_norm_eps) end
   local bias = c.attention_bias
   return {

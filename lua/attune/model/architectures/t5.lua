@@ -62,10 +62,13 @@ end
 local function describe(c)
   local decoder = stack(c, "decoder.", c.num_decoder_layers or c.num_hidden_layers, true)
   decoder.encoder = stack(c, "encoder.", c.num_hidden_layers, false)
-  -- T5 1.1 says that its head is not tied, and does not scale its input.
+  -- T5 1.1 says that its head is not tied, and does not scale its input; transformers 5 says the
+  -- latter in a field of its own.
+  local scales = c.scale_decoder_outputs
+  if scales == nil then scales = c.tie_word_embeddings end
   decoder.head = {
     name = "lm_head", tied = true, tied_unless_stored = true,
-    scale = c.tie_word_embeddings and c.hidden_size ^ -0.5 or nil,
+    scale = scales and c.hidden_size ^ -0.5 or nil,
   }
   decoder.start, decoder.context = c.decoder_start_token_id, c.n_positions
   return decoder
@@ -81,7 +84,7 @@ return {
       relative_attention_max_distance = {"integer", 128}, layer_norm_epsilon = {"number", 1e-6},
       feed_forward_proj = {"text", "relu"}, tie_word_embeddings = {"boolean", true},
       decoder_start_token_id = {"integer", 0}, n_positions = {"integer", 512},
-      eos_token_id = {"any", 1},
+      scale_decoder_outputs = {"boolean"}, eos_token_id = {"any", 1, null = true},
     },
     aliases = {
       d_model = "hidden_size", num_layers = "num_hidden_layers",

@@ -30,7 +30,8 @@ end
 
 local function new_block(w, spec, blocks)
   local block = {
-    parallel = spec.parallel, attention = attend.new(w, spec.attention, blocks),
+    parallel = spec.parallel, adds_to_normed = spec.adds_to_normed,
+    attention = attend.new(w, spec.attention, blocks),
     norm1 = optional_norm(w, spec.norm1), norm2 = optional_norm(w, spec.norm2),
     after1 = optional_norm(w, spec.after1), after2 = optional_norm(w, spec.after2),
     layer_input = layer_input(w, spec.layer_input),
@@ -146,7 +147,7 @@ local function run_block(block, x, call, i)
   if block.parallel then
     if block.norm2 then from = s(normalise(block.norm2, x)) end
   else
-    into = s(x + a)
+    into = s((block.adds_to_normed and from or x) + a)
     if block.cross then
       into = s(into + attend.cross(block.cross, normalise(block.cross_norm, into), call, i))
     end
@@ -154,7 +155,12 @@ local function run_block(block, x, call, i)
   end
   local m = s(block.experts and experts.run(block.experts, from) or layers.run_mlp(block.mlp, from))
   if block.after2 then m = s(normalise(block.after2, m)) end
-  local y = block.parallel and s(x + a) + m or into + m
+  local y
+  if block.parallel then
+    y = s(x + a) + m
+  else
+    y = (block.adds_to_normed and from or into) + m
+  end
   if block.layer_input then
     y = add_layer_input(block, y, call.inputs:slice(2, i, i):contiguous():view(y.shape[1], -1))
   end

@@ -27,7 +27,7 @@ for name in ([[
   forced_eos_token_id suppress_tokens begin_suppress_tokens remove_invalid_values
   exponential_decay_length_penalty diversity_penalty encoder_no_repeat_ngram_size num_beam_groups
   output_scores return_dict_in_generate tf_legacy_loss tie_encoder_decoder
-  is_llama_config rope_interleaved transformers.js_config scale_decoder_outputs tokenizer_name
+  is_llama_config rope_interleaved transformers.js_config tokenizer_name
   cross_attention_hidden_size _attn_implementation _attn_implementation_autoset _commit_hash
 ]]):gmatch "%S+" do
   ignored[name] = true
@@ -80,7 +80,15 @@ local function given(config, field, aliases)
   return value, from
 end
 
-local function read_field(config, field, form, aliases)
+-- Whether a field, under one of its names, is null in the file.
+local function is_null(nulls, field, aliases)
+  for alias, target in pairs(aliases) do
+    if target == field and nulls[alias] then return true end
+  end
+  return nulls[field] or false
+end
+
+local function read_field(config, field, form, aliases, nulls)
   local kind, default = form, nil
   if type(form) == "table" then kind, default = form[1], form[2] end
   local value, from = given(config, field, aliases)
@@ -88,6 +96,7 @@ local function read_field(config, field, form, aliases)
     if type(form) ~= "table" then
       error(("config.json: expected the field '%s', got nil"):format(field), 0)
     end
+    if form.null and is_null(nulls, field, aliases) then return nil end
     return default
   end
   if not kinds[kind](value) then
@@ -118,31 +127,47 @@ end
 --- The fields of a configuration with their defaults. Raises, without a position, where a field is
 --- missing, unknown, of another kind, or given twice with different values.
 ---@param config table from JSON
----@param architecture table {fields = {name = kind | {kind, default}}, aliases = {name = field},
----  ignored = {name = true}}
+---@param architecture table {fields = {name = kind | {kind, default, null = true}}, aliases =
+---  {name = field}, ignored = {name = true}}; null: a field that is null has no value, where one
+---  that is absent has the default
 ---@param unknown? "warn" unknown fields become warnings
+---@param nulls? table<string, boolean> the fields that are null
 ---@return table fields
 ---@return string[] warnings
-function published.read(config, architecture, unknown)
+function published.read(config, architecture, unknown, nulls)
   local c, warnings = {}, {}
   check_unknown(config, architecture, unknown, warnings)
   for field, form in pairs(architecture.fields) do
-    c[field] = read_field(config, field, form, architecture.aliases or {})
+    c[field] = read_field(config, field, form, architecture.aliases or {}, nulls or {})
   end
   return c, warnings
 end
 
---- A JSON text that is an object; nil and a message otherwise.
+--- Whether a field of that name has no effect on what a model computes.
+function published.is_ignored(name) return ignored[name] or false end
+
+local function without_nulls(t)
+  for key, value in pairs(t) do
+    if value == json.null then t[key] = nil end
+    if type(value) == "table" then without_nulls(value) end
+  end
+end
+
+--- A JSON text that is an object, without what is null, and the names of its fields that are null;
+--- nil and a message otherwise.
 ---@param text string
 ---@param path string for the message
 ---@return table?
----@return string? message
+---@return table<string, boolean>|string nulls or message
 function published.decode(text, path)
-  local value, message = json.decode(text)
+  local value, message = json.decode(text, true)
   if type(value) ~= "table" then
     return nil, ("%s: expected a JSON object, got %s"):format(path, message or describe(value))
   end
-  return value
+  local nulls = {}
+  for name, inner in pairs(value) do nulls[name] = inner == json.null or nil end
+  without_nulls(value)
+  return value, nulls
 end
 
 return published

@@ -162,7 +162,9 @@ function rope_config.options(set, c, head_dim, defaults)
   defaults = defaults or {}
   local original = set.original_max_position_embeddings or c.original_max_position_embeddings
     or c.max_position_embeddings
-  local partial = set.partial or defaults.partial or 1
+  -- Models that rotate whole heads do not read the part, but for the kinds that are about it.
+  local partial = defaults.partial and (set.partial or defaults.partial)
+    or set.kind ~= "default" and set.partial or 1
   local dims = defaults.dims or math.floor(head_dim * partial)
   return {
     head_dim = head_dim, base = set.theta or defaults.theta or 10000, dims = dims,
