@@ -158,9 +158,9 @@ return require "attune.experiment" {
     return parts[p.part](p, t)
   end,
   plots = {
-    bars("quality", "perplexity", "Perplexity of the text, without training",
-      "Scalings of RoPE serve longer texts than the model was trained on. This text is not longer, "
-        .. "so that the figure shows what they cost."),
+    bars("quality", "nats", "Loss on the text, without training",
+      "The logarithm of the perplexity. Scalings of RoPE serve longer texts than the model was "
+        .. "trained on. This text is not longer, so that the figure shows what they cost."),
     bars("memory", "cache_bytes", "Cache of one sequence",
       "Room for the text and 64 tokens. A window keeps a ring of window + 63 tokens."),
     bars("time", "seconds", "Time per token at the end of the text"),
