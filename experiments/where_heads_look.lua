@@ -10,6 +10,10 @@
 --
 --     ATTUNE_MODEL=smollm2.gguf attune run experiments/where_heads_look.lua --out results/smollm2
 --
+-- Of the first 24 tokens the whole map of weights is drawn too, per layer (the mean of its heads)
+-- and per head of one layer. It comes from the summaries as well: the columns of a single query are
+-- its weights.
+--
 -- For an experiment of your own add an encoding to `encodings`.
 local attune = require "attune"
 
@@ -27,13 +31,24 @@ local encodings = {
 -- The mean over heads at one position, as a query or as a key; t [1, heads, positions].
 local function at(t, position) return t:slice(3, position, position):mean():item() end
 
+-- The weights of the last query over the distance 0, 1, .., the mean over heads.
+local function profile(q, k, v, options)
+  options.summaries = {"columns"}
+  local tokens = q.shape[3]
+  local _, _, s = attune.attention(q:slice(3, tokens, tokens), k, v, options)
+  local weights, reversed = s.columns:mean(2):view(-1):tolist(), {}
+  for i = tokens, 1, -1 do reversed[#reversed + 1] = weights[i] end
+  return reversed
+end
+
 local function of_encoding(p)
   local pe = attune.position(p.encoding, encodings[p.encoding])
   local function random(seed) return attune.randn({1, heads, p.tokens, head_dim}, {seed = seed}) end
-  local _, _, s = attune.attention(random(1), random(2), random(3), {
-    causal = true, rotate = pe, score = pe.score, summaries = summaries,
-  })
+  local q, k, v = random(1), random(2), random(3)
+  local options = {causal = true, rotate = pe, score = pe.score, summaries = summaries}
+  local _, _, s = attune.attention(q, k, v, options)
   return {
+    profile = p.position == p.tokens and profile(q, k, v, options) or nil,
     distance = at(s.distance, p.position), keys = at(s.entropy:exp(), p.position),
     first = at(s.sinks, p.position), received = at(s.columns, p.position),
   }
@@ -49,31 +64,72 @@ local function ids_of(model, tokens)
   return table.move(model.tokenizer:encode(content), 1, tokens, 1, {})
 end
 
+local side = 24
+
+-- The weights of each head of a layer over the first tokens: side x side numbers per head.
+local function maps(m, ids, layer)
+  local s, list = m:session {context = side}, {}
+  for t = 1, side do
+    local _, blocks = s:append({ids[t]}, {summaries = {"columns"}})
+    for h, row in ipairs(blocks[layer].columns:tolist()[1]) do
+      list[h] = list[h] or {}
+      for j = 1, side do table.insert(list[h], row[j] or 0) end
+    end
+  end
+  s:close()
+  return list
+end
+
+-- The map of one head, or with head 0 the mean over the heads.
+local function map(m, ids, layer, head)
+  local list = maps(m, ids, layer)
+  if head > 0 then return list[head] end
+  local mean = {}
+  for n = 1, side * side do
+    local sum = 0
+    for _, cells in ipairs(list) do sum = sum + cells[n] end
+    mean[n] = sum / #list
+  end
+  return mean
+end
+
 -- A number per head: the mean over the queries; of the columns the largest, per query.
 local function of_layer(p)
   local m = assert(require "attune.model".load(path))
   local ids = ids_of(m, p.tokens)
+  if p.head > 0 then return {map = map(m, ids, p.layer, p.head)} end
   local _, blocks = m:forward({ids}, {summaries = summaries})
   local s = blocks[p.layer]
   local function mean(t) return t:mean(3):tolist()[1] end
   return {
     distance = mean(s.distance), keys = mean(s.entropy:exp()), first = mean(s.sinks),
-    received = (s.columns:max(3) / #ids):tolist()[1],
+    received = (s.columns:max(3) / #ids):tolist()[1], map = map(m, ids, p.layer, 0),
   }
 end
 
-local function layers()
-  local m = assert(require "attune.model".load(path))
-  local list = {}
-  for i = 1, #m.network.blocks do list[i] = i end
-  return list
+-- All layers with head 0, which stands for all heads, then the heads of a layer; that layer; a few
+-- layers whose maps are drawn.
+local function points_of_model()
+  local blocks = assert(require "attune.model".load(path)).network.blocks
+  local list, drawn = {}, {}
+  for i = 1, #blocks do list[i] = {layer = i, head = 0} end
+  for n = 0, 5 do drawn[n + 1] = 1 + n * (#blocks - 1) // 5 end
+  local middle = (#blocks + 1) // 2
+  for head = 1, math.min(12, blocks[middle].attention.heads) do
+    list[#list + 1] = {layer = middle, head = head}
+  end
+  return list, middle, drawn
 end
+
+local points, middle, drawn
+if path then points, middle, drawn = points_of_model() end
 
 local x = path and "layer" or "position"
 
 local function plot(y, title, caption)
-  return {kind = "line", name = y, title = title, x = x, y = y, by = not path and "encoding" or nil,
-    log = not path and "xy" or nil, caption = caption}
+  return {kind = "line", name = y, title = title, x = x, y = y, caption = caption,
+    by = not path and "encoding" or nil, log = not path and "xy" or nil,
+    where = path and {head = 0} or nil}
 end
 
 local function value(r, metric, encoding, position)
@@ -100,11 +156,12 @@ return require "attune.experiment" {
   name = "where_heads_look",
   about = "Where do attention heads look, by position and encoding, or in a model by layer?",
   fixed = {tokens = path and 512 or 4096},
-  grid = path and {layer = layers()} or {
+  grid = not path and {
     encoding = {"none", "rope", "alibi", "t5"},
     position = {4, 16, 64, 256, 1024, 4096},
-  },
-  order = path and {"layer"} or {"encoding", "position"},
+  } or nil,
+  list = points,
+  order = path and {"layer", "head"} or {"encoding", "position"},
   timing = false,
   rounds = 1,
   metrics = {
@@ -113,6 +170,8 @@ return require "attune.experiment" {
     first = {about = "weight on the first 4 keys"},
     received = {about = "weight that a key receives from all queries; of a layer: the most that "
       .. "one key receives, divided by the queries"},
+    profile = {about = "weight of the last query at each distance"},
+    map = {about = "weights of the first tokens: queries go down, keys to the right"},
   },
   trial = path and of_layer or of_encoding,
   plots = {
@@ -122,6 +181,21 @@ return require "attune.experiment" {
     plot("first", "Weight on the first 4 keys"),
     plot("received", "Weight that a key receives",
       "Early keys are visible to more queries, and to queries that see few other keys."),
+    table.unpack(path and {
+      {kind = "pixels", name = "layers", title = "Weights of the first 24 tokens, by layer",
+        x = "layer", y = "map", where = {head = 0, layer = drawn},
+        caption = "The mean over the heads. Queries go down, keys to the right."},
+      {kind = "pixels", name = "heads",
+        title = ("Weights of the first 24 tokens, heads of layer %d"):format(middle), x = "head",
+        y = "map", where = {layer = middle, head = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}},
+        caption = "Queries go down, keys to the right."},
+    } or {
+      {kind = "line", name = "profile", title = "Weight of the last query over the distance",
+        y = "profile", along = "distance", by = "encoding", log = "xy",
+        where = {position = 4096},
+        caption = "The mean over 8 heads of random queries and keys; distances count from 1, the "
+          .. "query itself."},
+    }),
   },
   claims = not path and claims or nil,
 }

@@ -258,8 +258,8 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     ["a charsmap that claims too much"] = {"t5", function(t)
       t.normalizer.precompiled_charsmap = "////fwAAAAA="
     end, "expected a trie within 4 bytes"},
-    ["an unknown normaliser"] = {"qwen2", function(t) t.normalizer.type = "NFKC" end,
-      "normaliser 'NFKC' is not supported"},
+    ["an unknown normaliser"] = {"qwen2", function(t) t.normalizer.type = "BertNormalizer" end,
+      "normaliser 'BertNormalizer' is not supported"},
     ["an unknown pre-tokeniser"] = {"gpt2", function(t) t.pre_tokenizer.type = "Jieba" end,
       "pre-tokeniser 'Jieba' is not supported"},
     ["an unknown decoder"] = {"gpt2", function(t) t.decoder.type = "CTC" end,
@@ -386,3 +386,27 @@ describe("bytes that are no UTF-8", function()
 end)
 
 it("attune.model is the module of models", function() assert.equal(model, attune.model) end)
+
+describe("normalisation by compatibility and lower case", function()
+  -- The expected texts are those of the package tokenizers 0.23.3.
+  local given = "Ａｂ ﬁ½ ①ⅷ ﷺ e\u{301}ÉİΣΑΣ ǅ \u{a0}x\u{2003}y ｶﾞ 한 ﾡ ẛ̣ ΑΣ Å"
+  it("gives what the tokenizers library gives", function()
+    assert.same("Ab fi1\u{2044}2 1viii صلى الله عليه وسلم ÉÉI\u{307}ΣΑΣ D\u{17e}"
+      .. "  x y ガ 한 ᄀ ṩ ΑΣ Å", (nfc.compose_compatible(given)
+        :gsub("é", "É"):gsub("\u{130}", "I\u{307}")))
+    assert.same(nfc.decompose(nfc.compose_compatible(given)), nfc.decompose_compatible(given))
+    assert.same("ａｂ ﬁ½ ①ⅷ ﷺ e\u{301}éi\u{307}σασ ǆ \u{a0}x\u{2003}y ｶﾞ 한 ﾡ ẛ̣ ασ å",
+      nfc.lower(given))
+    assert.same("abc 1", nfc.lower "ABC 1")
+    assert.same("plain", nfc.compose_compatible "plain")
+  end)
+  it("is a step of a tokenizer.json, within its limit of bytes", function()
+    local normalizers = require "attune.text.normalizers"
+    local normalise = normalizers.new({
+      type = "Sequence", normalizers = {{type = "NFKC"}, {type = "Lowercase"}},
+    }, "normalizer")
+    assert.same("fi a", normalise("ﬁ Ａ", 100))
+    assert.has_error(function() normalise("ﷺ", 20) end)
+    assert.same("fi", normalizers.new({type = "NFKD"}, "normalizer")("ﬁ", 100))
+  end)
+end)

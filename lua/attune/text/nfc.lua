@@ -1,4 +1,5 @@
---- Canonical normalisation, NFC and NFD (Unicode Standard Annex 15).
+--- Normalisation: canonical, NFC and NFD, and by compatibility, NFKC and NFKD (Unicode Standard
+--- Annex 15); lower case.
 local nfc = {}
 
 -- Hangul syllables are computed (Unicode 15, section 3.12).
@@ -24,7 +25,27 @@ local function load_data()
   end
 end
 
-local function decompose(code, out)
+local compatible, lower
+
+-- The tables that few tokenizers need.
+local function load_more()
+  if compatible then return end
+  local data = require "attune.text.unicode_more"
+  compatible, lower = {}, {}
+  for code, parts in data.compatible:gmatch "(%x+)=([%x+]+)" do
+    local list = {}
+    for part in parts:gmatch "%x+" do list[#list + 1] = tonumber(part, 16) end
+    compatible[tonumber(code, 16)] = list
+  end
+  for first, last, step, delta in data.lower:gmatch "(%x+)%-(%x+):(%d+):(%-?%d+)" do
+    for code = tonumber(first, 16), tonumber(last, 16), tonumber(step) do
+      lower[code] = code + tonumber(delta)
+    end
+  end
+end
+
+-- more: compatibility decompositions too, or nil.
+local function decompose(code, out, more)
   local s = code - s_base
   if s >= 0 and s < s_count then
     out[#out + 1] = l_base + s // (v_count * t_count)
@@ -32,13 +53,12 @@ local function decompose(code, out)
     if s % t_count > 0 then out[#out + 1] = t_base + s % t_count end
     return
   end
-  local parts = decomposition[code]
+  local parts = decomposition[code] or more and more[code]
   if not parts then
     out[#out + 1] = code
     return
   end
-  decompose(parts[1], out)
-  if parts[2] then decompose(parts[2], out) end
+  for _, part in ipairs(parts) do decompose(part, out, more) end
 end
 
 -- Sorts each run of combining marks by class; equal classes keep their order.
@@ -98,10 +118,10 @@ end
 -- Texts below U+00C0 are normalised in either form.
 local function is_plain(s) return not s:find "[\xC3-\xF4]" end
 
-local function decomposed(s)
+local function decomposed(s, more)
   load_data()
   local codes = {}
-  for _, code in utf8.codes(s) do decompose(code, codes) end
+  for _, code in utf8.codes(s) do decompose(code, codes, more) end
   reorder(codes)
   return codes
 end
@@ -120,6 +140,43 @@ end
 function nfc.compose(s)
   if is_plain(s) then return s end
   return text_of(compose(decomposed(s)))
+end
+
+-- Of these forms texts below U+00A0.
+local function is_plain_compatible(s) return not s:find "[\xC2-\xF4]" end
+
+--- Decomposition by compatibility. The result has up to 11 times the bytes.
+---@param s string UTF-8
+---@return string
+function nfc.decompose_compatible(s)
+  if is_plain_compatible(s) then return s end
+  load_more()
+  return text_of(decomposed(s, compatible))
+end
+
+--- Decomposition by compatibility, then composition.
+---@param s string UTF-8
+---@return string
+function nfc.compose_compatible(s)
+  if is_plain_compatible(s) then return s end
+  load_more()
+  return text_of(compose(decomposed(s, compatible)))
+end
+
+local dotted_i = 0x130 -- the only character whose lower case is two
+
+--- Every character in lower case, whatever its neighbours.
+---@param s string UTF-8
+---@return string
+function nfc.lower(s)
+  if is_plain_compatible(s) then return (s:gsub("%u", string.lower)) end
+  load_more()
+  local codes = {}
+  for _, code in utf8.codes(s) do
+    codes[#codes + 1] = code == dotted_i and 0x69 or lower[code] or code
+    if code == dotted_i then codes[#codes + 1] = 0x307 end
+  end
+  return text_of(codes)
 end
 
 return nfc

@@ -81,6 +81,19 @@ end
 function makers.NFC() return nfc.compose end
 function makers.NFD() return nfc.decompose end
 
+-- These texts may grow beyond the limit.
+local function limited(change)
+  return function(s, limit)
+    s = change(s)
+    pattern.check_size(#s, limit)
+    return s
+  end
+end
+
+function makers.NFKC() return limited(nfc.compose_compatible) end
+function makers.NFKD() return limited(nfc.decompose_compatible) end
+function makers.Lowercase() return limited(nfc.lower) end
+
 function makers.ByteLevel()
   return function(s, limit)
     s = byte_level.encode(s)
