@@ -383,6 +383,7 @@ docs:
 LIBDIR := $(DESTDIR)$(PREFIX)/lib
 SHARE := $(DESTDIR)$(PREFIX)/share
 LUA_SHARE := $(SHARE)/lua/5.4
+installed_folders := plots experiments examples -type f -not -path 'experiments/reports/*'
 LUA_LIB := $(LIBDIR)/lua/5.4
 COMPLETIONS := $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
   $(SHARE)/fish/vendor_completions.d
@@ -403,10 +404,7 @@ install: all
 	rm -rf $(LUA_SHARE)/attune
 	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} $(abspath $(LUA_SHARE))/{} \;
 	install -m 644 lua/bin/attune $(SHARE)/attune/bin/attune
-	for folder in plots experiments examples; do \
-	  install -d $(SHARE)/attune/$$folder || exit 1; \
-	  install -m 644 $$folder/* $(SHARE)/attune/$$folder/ || exit 1; \
-	done
+	find $(installed_folders) -exec install -D -m 644 {} $(SHARE)/attune/{} \;
 	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg docs/*.png \
 	  $(SHARE)/doc/attune/
 	$(call wrapper,$(PREFIX)/share/lua/5.4,$(PREFIX)/lib/lua/5.4,$(PREFIX)/share/attune/bin/attune,$\
@@ -428,10 +426,7 @@ install-rock: library
 	install -d '$(ROCK_LUA)' '$(ROCK_LIB)/attune' '$(ROCK_BIN)'
 	install -m 755 $(BUILD)/lua/attune/core.so '$(ROCK_LIB)/attune/core.so'
 	cd lua && find attune -name '*.lua' -exec install -D -m 644 {} '$(abspath $(ROCK_LUA))'/{} \;
-	for folder in plots experiments examples; do \
-	  install -d '$(ROCK_LUA)'/attune/$$folder || exit 1; \
-	  install -m 644 $$folder/* '$(ROCK_LUA)'/attune/$$folder/ || exit 1; \
-	done
+	find $(installed_folders) -exec install -D -m 644 {} '$(ROCK_LUA)'/attune/{} \;
 	install -m 755 lua/bin/attune '$(ROCK_BIN)/attune'
 
 uninstall:
