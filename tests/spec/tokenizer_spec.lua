@@ -350,6 +350,42 @@ describe("a GGUF file without a vocabulary", function()
   end)
 end)
 
+describe("a GGUF vocabulary of T5", function()
+  local charsmap = require "attune.text.charsmap"
+  -- The golden tokenizer.json as the metadata that llama.cpp's conversion writes.
+  local function metadata_of(spec)
+    local tokens, scores, types = {}, {}, {}
+    for i, pair in ipairs(spec.model.vocab) do
+      tokens[i], scores[i], types[i] = pair[1], pair[2], 1
+    end
+    for _, token in ipairs(spec.added_tokens) do
+      types[token.id + 1] = token.special and 3 or 4
+    end
+    local map = {charsmap.from_base64(spec.normalizer.precompiled_charsmap):byte(1, -1)}
+    return {
+      ["general.architecture"] = "t5", ["tokenizer.ggml.model"] = "t5",
+      ["tokenizer.ggml.tokens"] = tokens, ["tokenizer.ggml.scores"] = scores,
+      ["tokenizer.ggml.token_type"] = types, ["tokenizer.ggml.precompiled_charsmap"] = map,
+      ["tokenizer.ggml.unknown_token_id"] = 2, ["tokenizer.ggml.eos_token_id"] = 1,
+      ["tokenizer.ggml.add_space_prefix"] = true,
+      ["tokenizer.ggml.remove_extra_whitespaces"] = true,
+    }
+  end
+  it("gives the ids of the tokenizer.json that it comes from", function()
+    local path = os.tmpname() .. ".gguf"
+    local spec = json.decode(read(golden .. "t5/tokenizer.json"))
+    assert(attune.save(path, {x = attune.ones {1}}, metadata_of(spec)))
+    local tokenizer, why = model.tokenizer(path)
+    os.remove(path)
+    assert(tokenizer, why)
+    for _, case in ipairs(cases_of "t5".texts) do
+      assert.same(case.ids, {table.unpack(tokenizer:encode(case.text))}, case.text)
+      assert.same(case.ids_with_special, tokenizer:encode(case.text, special), case.text)
+      assert.same(case.decoded, tokenizer:decode(case.ids, special))
+    end
+  end)
+end)
+
 describe("canonical normalisation", function()
   it("composes, orders marks, and computes Hangul", function()
     for given, expected in pairs {

@@ -4,6 +4,8 @@
 local failure = require "attune.text.failure"
 local pattern = require "attune.text.pattern"
 
+local charsmap = {}
+
 local max_grapheme_bytes = 6 -- longer ones are mapped character by character
 
 -- The parts of a unit (darts-clone, darts.h).
@@ -18,8 +20,8 @@ for i = 1, 64 do
   digits[alphabet:byte(i)] = i - 1
 end
 
--- The bytes of a base64 text (RFC 4648).
-local function from_base64(text)
+--- The bytes of a base64 text (RFC 4648), as tokenizer.json holds the map.
+function charsmap.from_base64(text)
   local body = text:gsub("=+$", "")
   if body:find "[^%w+/]" or #body % 4 == 1 then
     failure.raise("precompiled_charsmap: expected base64, got another character")
@@ -71,10 +73,9 @@ end
 
 --- A function that maps a text. A grapheme of fewer than 6 bytes is mapped as a whole where its
 --- beginning is in the map; else each of its characters is.
----@param base64 string of tokenizer.json
+---@param blob string
 ---@return fun(s: string, limit: integer): string
-return function(base64)
-  local blob = from_base64(base64)
+function charsmap.new(blob)
   local lookup = lookup_in(blob)
   local grapheme = pattern.compile("\\X", "precompiled_charsmap")
   local kept = {}
@@ -105,3 +106,5 @@ return function(base64)
     return table.concat(out)
   end
 end
+
+return charsmap

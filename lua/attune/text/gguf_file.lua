@@ -1,10 +1,12 @@
 --- The vocabulary in the metadata of a GGUF file (tokenizer.ggml.*), as llama.cpp reads it.
 local bpe = require "attune.text.bpe"
+local charsmap = require "attune.text.charsmap"
 local core = require "attune.core"
 local decoders = require "attune.text.decoders"
 local failure = require "attune.text.failure"
 local normalizers = require "attune.text.normalizers"
 local pretokenizers = require "attune.text.pretokenizers"
+local unigram = require "attune.text.unigram"
 local byte_level = require "attune.text.byte_level"
 
 local gguf_file = {}
@@ -112,12 +114,55 @@ local function byte_level_parts(metadata, ids)
   }
 end
 
--- SentencePiece by scores, as LLaMA 2 and Gemma have it.
-local function scored_parts(metadata, ids, tokens)
+local function scores_of(metadata, tokens)
   local scores = list_of(metadata, "scores", "number", true)
   if #scores ~= #tokens + 1 then
     failure.raise("tokenizer.ggml.scores: expected %d, one per token, got %d", #tokens + 1, #scores)
   end
+  return scores
+end
+
+-- The bytes of a list of numbers.
+local function bytes_of(list, name)
+  local parts = {}
+  for i, byte in ipairs(list) do
+    if math.type(byte) ~= "integer" or byte < -128 or byte > 255 then
+      failure.raise("tokenizer.ggml.%s[%d]: expected a byte, got %s", name, i, tostring(byte))
+    end
+    parts[i] = string.char(byte & 255)
+  end
+  return table.concat(parts)
+end
+
+-- Unigram, as T5 has it: the map of characters, spaces that become one, and Viterbi.
+local function unigram_parts(metadata, ids, tokens)
+  local scores = scores_of(metadata, tokens)
+  local map = list_of(metadata, "precompiled_charsmap", "number")
+  local mapped = map and charsmap.new(bytes_of(map, "precompiled_charsmap"))
+  local prefix = value_of(metadata, "add_space_prefix", "boolean", false)
+  local steps = {}
+  if value_of(metadata, "remove_extra_whitespaces", "boolean", false) then
+    steps = {{type = "Strip"}, {type = "Replace", pattern = {Regex = " {2,}"}, content = " "}}
+  end
+  if prefix then steps[#steps + 1] = {type = "Prepend", prepend = " "} end
+  local spaced = normalizers.new({type = "Sequence", normalizers = steps}, "normalizer")
+  local unknown = special_id(metadata, "unknown", tokens)
+  if not unknown and tokens[2] then unknown = 2 end
+  return {
+    encode_word = unigram.new {ids = ids, scores = scores, unknown = unknown},
+    normalize = function(s, limit) return spaced(mapped and mapped(s, limit) or s, limit) end,
+    pretokenize = pretokenizers.new(
+      {type = "Metaspace", replacement = space, prepend_scheme = "never"}, "pre_tokenizer"),
+    decoder = decoders.new({
+      type = "Metaspace", replacement = space, prepend_scheme = prefix and "always" or "never",
+    }, "decoder"),
+    adds_bos = false, adds_eos = true,
+  }
+end
+
+-- SentencePiece by scores, as LLaMA 2 and Gemma have it.
+local function scored_parts(metadata, ids, tokens)
+  local scores = scores_of(metadata, tokens)
   local prefix = value_of(metadata, "add_space_prefix", "boolean", true)
   local steps = {{type = "Replace", pattern = {String = " "}, content = space}}
   if prefix then table.insert(steps, 1, {type = "Prepend", prepend = space}) end
@@ -135,7 +180,7 @@ local function scored_parts(metadata, ids, tokens)
   }
 end
 
-local models = {gpt2 = byte_level_parts, llama = scored_parts}
+local models = {gpt2 = byte_level_parts, llama = scored_parts, t5 = unigram_parts}
 
 --- The parts of a tokenizer; raises a failure.
 ---@param path string
@@ -146,9 +191,9 @@ function gguf_file.read(path)
   local metadata = file.metadata
   file:close()
   local kind = value_of(metadata, "model", "string")
-  if not kind then failure.raise("tokenizer.ggml.model: expected gpt2 or llama, got none") end
+  if not kind then failure.raise("tokenizer.ggml.model: expected gpt2, llama or t5, got none") end
   if not models[kind] then
-    failure.raise("tokenizer.ggml.model: expected gpt2 or llama, got '%s'", kind)
+    failure.raise("tokenizer.ggml.model: expected gpt2, llama or t5, got '%s'", kind)
   end
   local ids, tokens, special = vocabulary(metadata)
   local parts = models[kind](metadata, ids, tokens)
@@ -158,7 +203,9 @@ function gguf_file.read(path)
   if bos and value_of(metadata, "add_bos_token", "boolean", parts.adds_bos) then
     parts.before[1] = bos
   end
-  if eos and value_of(metadata, "add_eos_token", "boolean", false) then parts.after[1] = eos end
+  if eos and value_of(metadata, "add_eos_token", "boolean", parts.adds_eos or false) then
+    parts.after[1] = eos
+  end
   parts.bos, parts.eos = bos, eos
   return parts
 end

@@ -75,7 +75,7 @@ function makers.Strip(spec, where)
 end
 
 function makers.Precompiled(spec, where)
-  return charsmap(field(spec, "precompiled_charsmap", "string", where))
+  return charsmap.new(charsmap.from_base64(field(spec, "precompiled_charsmap", "string", where)))
 end
 
 function makers.NFC() return nfc.compose end
