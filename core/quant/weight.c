@@ -32,11 +32,11 @@ struct attune_weight {
 };
 
 static int kind_of(const at_format *format) {
-    static const char *const names[AT_WEIGHT_KINDS] = {"F32",  "F16",  "BF16",
-                                                       "Q8_0", "Q4_0", "Q4_1"};
-    for (int i = 0; i < AT_WEIGHT_KINDS; i++)
-        if (strcmp(format->name, names[i]) == 0) return i;
-    return -1;
+    static const char *const names[AT_WEIGHT_KINDS] = {
+        "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
+    int i = 0; /* the last one where no other is: every format of weights is there */
+    while (i < AT_WEIGHT_KINDS - 1 && strcmp(format->name, names[i]) != 0) i++;
+    return i;
 }
 
 static attune_status new_weight(const at_format *format, int64_t outputs, int64_t inputs,
@@ -198,23 +198,14 @@ static int64_t outputs_of(const product *p, int64_t first) {
 static attune_status few_rows(void *context, int64_t task, int thread) {
     const product *p = context;
     const attune_weight *w = p->w;
-    const at_weight_kernels *k = &at_simd_now()->weights;
     const int64_t first = task * p->block, n = outputs_of(p, first);
-    float *row = w->kind < 0 ? at_alloc(w->inputs * (int64_t)sizeof *row) : NULL;
     (void)thread;
-    if (w->kind < 0 && !row) return ATTUNE_EMEMORY;
-    for (int64_t o = 0; o < n && row; o++) {
-        to_f32(w, first + o, 1, row);
-        for (int64_t r = 0; r < p->rows; r++)
-            k->dot[AT_WEIGHT_F32]((const uint8_t *)row, 0, 1, p->x + r * w->inputs, NULL, w->inputs,
-                                  p->y + r * w->outputs + first + o);
+    for (int64_t r = 0; r < p->rows; r++) {
+        at_simd_now()->weights.dot[w->kind](w->data + first * w->row_bytes, w->row_bytes, n,
+                                            p->x + r * w->inputs,
+                                            p->sums ? p->sums + r * (w->inputs / 32) : NULL,
+                                            w->inputs, p->y + r * w->outputs + first);
     }
-    for (int64_t r = 0; r < p->rows && !row; r++) {
-        k->dot[w->kind](w->data + first * w->row_bytes, w->row_bytes, n, p->x + r * w->inputs,
-                        p->sums ? p->sums + r * (w->inputs / 32) : NULL, w->inputs,
-                        p->y + r * w->outputs + first);
-    }
-    at_free(row);
     add_bias(p, first, n);
     return ATTUNE_OK;
 }
@@ -304,7 +295,7 @@ static attune_status multiply(product *p) {
         return at_parallel_ranges(at_ceil_div(w->outputs, p->block), many_rows, p);
     }
     p->block = w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
-    if (w->kind == AT_WEIGHT_Q4_0 || w->kind == AT_WEIGHT_Q4_1) {
+    if (w->kind >= AT_WEIGHT_Q4_0) { /* of these a few do without */
         const int64_t blocks = w->inputs / 32;
         p->sums = at_alloc(p->rows * blocks * (int64_t)sizeof *p->sums);
         if (!p->sums) return ATTUNE_EMEMORY;

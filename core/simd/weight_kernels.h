@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/* The formats that have kernels. The others are converted to f32 row by row. */
+/* The formats of weights. */
 enum at_weight_kind {
     AT_WEIGHT_F32,
     AT_WEIGHT_F16,
@@ -13,13 +13,18 @@ enum at_weight_kind {
     AT_WEIGHT_Q8_0,
     AT_WEIGHT_Q4_0,
     AT_WEIGHT_Q4_1,
+    AT_WEIGHT_Q5_0,
+    AT_WEIGHT_Q5_1,
+    AT_WEIGHT_Q4_K,
+    AT_WEIGHT_Q5_K,
+    AT_WEIGHT_Q6_K,
     AT_WEIGHT_KINDS
 };
 
 typedef struct at_weight_kernels {
     /* out[r] = sum over i of weight[r][i] x[i], r < rows: weight has rows of row_bytes bytes, x
-     * [n]. sums [n / 32]: the sums of each 32 of x, which Q4_0 and Q4_1 need; n is a multiple of 32
-     * for the block formats. */
+     * [n]. sums [n / 32]: the sums of each 32 of x, which formats with an offset per block need:
+     * Q4_0, Q4_1, Q5_1, Q4_K, Q5_K. n is a multiple of the format's block. */
     void (*dot[AT_WEIGHT_KINDS])(const uint8_t *weight, int64_t row_bytes, int64_t rows,
                                  const float *x, const float *sums, int64_t n, float *out);
     void (*sum_32)(const float *x, int64_t blocks, float *sums);

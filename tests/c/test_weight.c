@@ -137,8 +137,8 @@ static void sets_agree(void **unused) {
         int kind = 0;
         assert_true(at_simd_table(names[s], &set));
         set.weights.sum_32(x, INPUTS / 32, sums);
-        static const char *const formats[AT_WEIGHT_KINDS] = {"F32",  "F16",  "BF16",
-                                                             "Q8_0", "Q4_0", "Q4_1"};
+        static const char *const formats[AT_WEIGHT_KINDS] = {
+            "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
         for (; kind < AT_WEIGHT_KINDS; kind++) {
             const at_format *f = at_format_named(formats[kind]);
             const int64_t bytes = INPUTS / f->values * f->bytes;
