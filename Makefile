@@ -102,8 +102,12 @@ help:
 	@echo '                  test-collector runs the specs with an aggressive garbage collector.'
 	@echo 'make fuzz-files   Load mutated tensor files; fuzz-results attacks the commands with'
 	@echo '                  mutated folders of results.'
+	@echo 'make fuzz-runs    Kill runs and their workers at 200 random moments, and run where the'
+	@echo '                  disk is full at each write in turn (needs root; 3 minutes).'
 	@echo 'make fuzz-api     Call every Lua function with right, nearly right and absurd arguments.'
 	@echo 'make test-report  Look at a report in headless Chromium: sorting, dark mode, a phone.'
+	@echo 'make test-slurm   Run experiments on a Slurm cluster of two virtual nodes on this machine,'
+	@echo '                  and kill nodes midway (needs root; 6 minutes).'
 	@echo 'make coverage     Print the percentage of lines and branches that the tests reach.'
 	@echo 'make all          Build build/attune, libattune.a, libattune.so and attune.pc.'
 	@echo 'make bench        Time the kernels and compare them with the limits of this machine.'
@@ -308,6 +312,13 @@ test-report: deps
 	@$(AGAIN) library
 	@tests/browser/run $(BUILD)
 
+# Slurm is needed for this target only. The specs use programs of tests/support/slurm in its place.
+.PHONY: test-slurm
+test-slurm: deps
+	@tools/deps slurm-wlm munge
+	@$(AGAIN) library
+	@tests/slurm/run $(BUILD)
+
 # Random calls of every Lua function. CALLS and SEED choose which.
 .PHONY: fuzz-api
 fuzz-api: deps-test
@@ -326,6 +337,12 @@ fuzz-files: deps-test
 fuzz-results: deps-test
 	@$(AGAIN) library
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) results $(FUZZ)
+
+.PHONY: fuzz-runs
+fuzz-runs: deps-test
+	@$(AGAIN) library
+	@tests/fuzz/run $(BUILD) kills $(FUZZ)
+	@tests/fuzz/run $(BUILD) full_disk
 
 # The vector layer on another processor: the kernels are cross-compiled and run by an emulator.
 NEON := $(BUILD)/neon

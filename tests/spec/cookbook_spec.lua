@@ -1,6 +1,6 @@
 --- Runs the recipes of docs/cookbook.md: in each section the Lua blocks, whose first line names
 --- their file, are written into a folder, and then the sh blocks run. Where these use git, the
---- folder is a repository with two commits.
+--- folder is a repository with two commits. Slurm is what tests/support/slurm has in its place.
 local files = require "attune.util.files"
 local run = require "tests.support.run"
 local uv = require "luv"
@@ -35,9 +35,10 @@ end
 
 -- The output and the exit status of shell commands in a folder.
 local function shell(dir, commands)
-  local path = uv.fs_realpath(build)
-  local pipe = io.popen(("cd '%s' && PATH='%s':$PATH sh -ec '%s' 2>&1 </dev/null; echo \"exit $?\"")
-    :format(dir, path, commands:gsub("'", "'\\''")))
+  local path = ("'%s':'%s'"):format(uv.fs_realpath(build), uv.fs_realpath "tests/support/slurm")
+  local words = "cd '%s' && FAKE_SLURM='%s' PATH=%s:$PATH sh -ec '%s' 2>&1 </dev/null; "
+    .. 'echo "exit $?"'
+  local pipe = io.popen(words:format(dir, dir, path, commands:gsub("'", "'\\''")))
   local text = pipe:read "a"
   pipe:close()
   return text, math.tointeger(tonumber(text:match "exit (%d+)%s*$"))

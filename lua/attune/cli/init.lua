@@ -1,8 +1,10 @@
 --- The command line: `attune COMMAND ..`.
 --
 -- Each command is a file in this folder that returns
---     {summary = string, options = function(parser)?, run = function(args) -> exit status}
--- where args is what argparse made of the command's arguments.
+--     {summary = string, options = function(parser)?, run = function(args) -> exit status,
+--      takes_options = {[name] = true}?}
+-- where args is what argparse made of the command's arguments. The value of an option that
+-- takes_options names may begin with -.
 local core = require "attune.core"
 -- Before luv is loaded, which opens files of its own.
 core._keep_standard_files()
@@ -89,8 +91,21 @@ local function traceback(m)
   return debug.traceback(tostring(m), 2)
 end
 
+-- argparse reads a word that begins with - as a value only in the form --name=value.
+local function with_values(arguments, takes_options)
+  local list, i = {}, 1
+  while i <= #arguments do
+    local word, value = arguments[i], arguments[i + 1]
+    local joined = takes_options[word] and value
+    list[#list + 1] = joined and word .. "=" .. value or word
+    i = i + (joined and 2 or 1)
+  end
+  return list
+end
+
 local function run_command(name, arguments)
   local command = commands.get(name)
+  if command.takes_options then arguments = with_values(arguments, command.takes_options) end
   local args = new_parser(name, command):parse(arguments)
   local ok, status = xpcall(command.run, traceback, args)
   if ok then return status end
@@ -110,6 +125,7 @@ local function dispatch(arguments)
     return 0
   end
   if name == "trial" then return require "attune.experiment.worker".main() end
+  if name == "task" then return require "attune.experiment.task".main(arguments) end
   local known
   for _, candidate in ipairs(order) do known = known or candidate == name end
   if not known then

@@ -58,6 +58,9 @@ the number of threads
 COLUMNS
 the width of figures in the terminal, where it cannot be asked
 .TP
+PATH
+where gnuplot, git and the programs of Slurm are looked for
+.TP
 NO_COLOR
 no colours in the terminal
 .TP
@@ -67,6 +70,9 @@ holds the history of attune repl; ~/.local/state by default
 .TP
 results/NAME
 results of the experiment NAME: experiment.json, trials, plots, report.html
+.TP
+results/NAME/slurm
+jobs of a cluster that measure for these results; see the option \-\-executor
 .SH SEE ALSO
 .BR lua5.4 (1),
 .BR gnuplot (1)

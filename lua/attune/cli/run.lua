@@ -9,27 +9,27 @@ local plan = require "attune.experiment.plan"
 local results_table = require "attune.cli.results_table"
 local runner = require "attune.experiment.runner"
 local schema = require "attune.results.schema"
+local slurm = require "attune.experiment.executor.slurm"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 
 local run = {
   summary = "run an experiment, or continue it, then draw its plots and write its report",
+  takes_options = {["--slurm"] = true},
 }
 
-local max_rounds = 100000
-
-local function parse_rounds(s)
-  local n = math.tointeger(tonumber(s))
-  if n and n >= 1 and n <= max_rounds then return n end
-  return nil, ("--rounds: expected an integer from 1 to %d, got '%s'"):format(max_rounds, s)
+-- A converter of an option's value.
+local function integer_to(max, name)
+  return function(s)
+    local n = math.tointeger(tonumber(s))
+    if n and n >= 1 and n <= max then return n end
+    return nil, ("%s: expected an integer from 1 to %d, got '%s'"):format(name, max, s)
+  end
 end
 
-local max_jobs = 1024
-
-local function parse_jobs(s)
-  local n = math.tointeger(tonumber(s))
-  if n and n >= 1 and n <= max_jobs then return n end
-  return nil, ("--jobs: expected an integer from 1 to %d, got '%s'"):format(max_jobs, s)
+local function parse_executor(s)
+  if s == "local" or s == "slurm" then return s end
+  return nil, ("--executor: expected local or slurm, got '%s'"):format(s)
 end
 
 function run.options(parser)
@@ -48,10 +48,10 @@ function run.options(parser)
     :argname "EXPR"
   parser:option("--rounds", "number of times that each point is measured")
     :argname "N"
-    :convert(parse_rounds)
+    :convert(integer_to(100000, "--rounds"))
   parser:option("--jobs", "number of trials at the same time; those that time run alone")
     :argname "N"
-    :convert(parse_jobs)
+    :convert(integer_to(1024, "--jobs"))
   parser:option("--against", "run each trial with the attune of another build, too, in turns; "
       .. "results go to DIR/before (the other build) and DIR/now")
     :argname "ATTUNE"
@@ -62,6 +62,16 @@ function run.options(parser)
   parser:flag("--retry-failed", "run only what failed, took too long or ran out of memory")
   parser:flag("--dry", "list the points that a run would measure, estimate the time, and stop")
   parser:flag("--fail-fast", "stop at the first trial that fails")
+  parser:option("--executor", "where trials run: local, or slurm: as array jobs of a cluster")
+    :argname "NAME"
+    :convert(parse_executor)
+  parser:option("--points", "slurm: number of points that a task of a job measures; 10 by default")
+    :argname "N"
+    :convert(integer_to(1000000, "--points"))
+  parser:option("--slurm", "slurm: options of sbatch, such as '--partition=long --time=2:00:00'")
+    :argname "OPTIONS"
+    :convert(slurm.options)
+  parser:flag("--detach", "slurm: submit the jobs and end; attune status tells how far they are")
   parser:flag("--strict", "exit with 1 if a claim fails, in a run of fewer points too")
 end
 
@@ -155,6 +165,19 @@ local function status_of(points, verdicts, claims_count)
   return 0
 end
 
+-- What a run on a cluster says at its end, beside the table.
+local function print_jobs(outcome, dir)
+  if outcome.detached then
+    output.line(("Submitted: Slurm job %s. attune status %s tells how far it is; the same command "
+      .. "waits for it."):format(table.concat(outcome.detached, ", "), text.shell_word(dir)))
+  end
+  if (outcome.lost or 0) > 0 then
+    output.line ""
+    output.line(("%s lost with their tasks; the same command submits them again."):format(
+      text.count(outcome.lost, "trial")))
+  end
+end
+
 -- Judges the claims, draws the plots, writes the report and prints the table and the verdicts.
 -- Returns an exit status. Claims and the table use the points of this run only; plots and the
 -- report use all points of the folder.
@@ -169,7 +192,7 @@ local function finish(outcome, dir, claims_count, is_part)
   for _, point in ipairs(results.points) do others = others or not hashes[point.hash] end
   local run_results = others and store.results(loaded, hashes) or results
   local status = 0
-  if outcome.measured > 0 or not files.kind(dir .. "/report.html") then
+  if outcome.measured > 0 or outcome.taken_in or not files.kind(dir .. "/report.html") then
     results.claims = claims.judge(outcome.experiment, run_results)
     local written
     written, why = store.write_claims(dir, results.claims)
@@ -179,8 +202,10 @@ local function finish(outcome, dir, claims_count, is_part)
   for _, line in ipairs(results_table(run_results, 60)) do output.line(line) end
   output.warn("attune run", run_results.warnings)
   print_claims(results.claims)
+  print_jobs(outcome, dir)
+  if (outcome.lost or 0) > 0 then status = 1 end
   status = math.max(status, status_of(run_results.points, results.claims, claims_count))
-  if outcome.measured == 0 then
+  if outcome.measured == 0 and (outcome.lost or 0) == 0 then
     output.line ""
     output.line "Nothing was left to measure; --fresh measures again."
   end
@@ -227,9 +252,27 @@ local function worker_words()
   return {"lua5.4", "-e", 'os.exit(require "attune.cli" {"trial"}, true)'}
 end
 
+-- nil and a message when options do not go together, or when there is no Slurm.
+local function check_executor(args)
+  if args.executor == "slurm" and args.against then
+    return nil, "--against: expected a run on this machine, got --executor slurm"
+  end
+  if args.executor == "slurm" then return slurm.check() end
+  for _, name in ipairs {"points", "slurm", "detach"} do
+    if args[name] then
+      return nil, ("--%s: expected --executor slurm with it, got %s"):format(name,
+        args.executor and "--executor " .. args.executor or "no --executor")
+    end
+  end
+  return true
+end
+
 function run.run(args)
+  local ok, why = check_executor(args)
+  if not ok then return misuse(why) end
   local experiment = require "attune.experiment"
-  local e, why = experiment.load(args.script)
+  local e
+  e, why = experiment.load(args.script)
   if not e then return misuse(why) end
   local set
   set, why = assignments(args.set or {}, function(name) return axes.examples(e, name) end)
@@ -254,11 +297,19 @@ function run.run(args)
     fail_fast = args.fail_fast,
     command = command_line(),
     worker = worker_words(),
+    executor = args.executor,
+    points_per_task = args.points,
+    slurm = args.slurm,
+    detach = args.detach,
   }
   if not outcome then return misuse(why) end
   if outcome.dry then
     print_dry(outcome)
     if args.against then output.line "Each trial is run by two builds." end
+    return 0
+  end
+  if outcome.detached then
+    print_jobs(outcome, dir)
     return 0
   end
   if outcome.sides then return finish_two(outcome, dir) end

@@ -1,3 +1,4 @@
+local cluster = require "attune.experiment.cluster"
 local folder = require "attune.cli.folder"
 local json = require "attune.util.json"
 local lock = require "attune.results.lock"
@@ -5,6 +6,7 @@ local output = require "attune.cli.output"
 local points = require "attune.results.points"
 local reader = require "attune.results.reader"
 local store = require "attune.results.store"
+local text = require "attune.util.text"
 
 local status = {summary = "say how far the run of a folder of results is"}
 
@@ -42,6 +44,27 @@ local function summary(loaded)
   }
 end
 
+local kinds = {"queued", "running", "done", "failed", "lost", "unknown"}
+
+-- Returns whether a task may still write.
+local function print_jobs(jobs)
+  local alive = false
+  for _, job in ipairs(jobs) do
+    local parts = {}
+    for _, kind in ipairs(kinds) do
+      if job[kind] > 0 then parts[#parts + 1] = ("%d %s"):format(job[kind], kind) end
+    end
+    output.line(("Slurm job %s, %s: %s"):format(job.job or job.name,
+      text.count(job.tasks, "task"), table.concat(parts, ", ")))
+    alive = alive or job.queued + job.running + job.unknown > 0
+  end
+  if #jobs > 0 and not alive then
+    output.line("All tasks have ended: the same attune run command draws the report"
+      .. ", and submits again what was lost.")
+  end
+  return alive
+end
+
 local function print_summary(s)
   local parts = {}
   for _, name in ipairs(order) do
@@ -49,8 +72,11 @@ local function print_summary(s)
   end
   local there = #parts > 0 and table.concat(parts, ", ") or "no trial yet"
   output.line(("%s: %s; %d of %d left"):format(s.name, there, s.left, s.points.wanted * s.rounds))
-  output.line(s.running and "A run is writing to this folder."
-    or "No run is writing to this folder.")
+  local alive = print_jobs(s.slurm)
+  if s.running or not alive then
+    output.line(s.running and "A run is writing to this folder."
+      or "No run is writing to this folder.")
+  end
   if s.superseded > 0 then
     output.line(("%d records of an earlier script or version do not count; attune gc removes them.")
       :format(s.superseded))
@@ -64,6 +90,10 @@ function status.run(args)
     return 2
   end
   local s = summary(loaded)
+  local silent
+  s.slurm, silent = cluster.status(args.dir)
+  if silent then output.complain("attune status", silent) end
+  json.list(s.slurm)
   if args.json then output.write(json.encode(s) .. "\n") else print_summary(s) end
   output.warn("attune status", loaded.warnings)
   return 0

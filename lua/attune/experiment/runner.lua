@@ -4,7 +4,9 @@
 --- two, and each trial is run by both builds, one right after the other. Which one is first
 --- alternates from round to round, as the second may find caches or a clock that the first left.
 local uv = require "luv"
+local Queue = require "attune.experiment.queue"
 local axes = require "attune.experiment.axes"
+local cluster = require "attune.experiment.cluster"
 local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
@@ -13,6 +15,7 @@ local other_build = require "attune.experiment.other_build"
 local plan = require "attune.experiment.plan"
 local progress = require "attune.experiment.progress"
 local provenance = require "attune.results.provenance"
+local signals = require "attune.experiment.signals"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 local copy = require "attune.util.tables".copy
@@ -22,186 +25,6 @@ local runner = {}
 
 local function to_standard_error(message)
   io.stderr:write("attune run: ", text.printable(message), "\n")
-end
-
-local signals = {
-  {"sigint", 130, "Ctrl-C"},
-  {"sigterm", 143, "SIGTERM"},
-  {"sighup", 129, "SIGHUP (the terminal was closed)"},
-}
-
--- Signals set fields of control: `stop`, after which no trial starts; `kill`, after which running
--- trials end at once; `status`, the command's exit status. Ctrl-C stops and, when it comes again,
--- kills. What ends a session kills at once, as little time may be left.
-local function watch_signals(control, say)
-  local handles = {}
-  for _, signal in ipairs(signals) do
-    local name, status, words = table.unpack(signal)
-    local s = uv.new_signal()
-    s:start(name, function()
-      control.kill = control.stop or name ~= "sigint"
-      control.stop = true
-      if control.status then return end
-      control.status = status
-      say(control.kill and words .. ": ending now"
-        or words .. ": ending after the running trial; Ctrl-C again ends it now")
-    end)
-    s:unref()
-    handles[#handles + 1] = s
-  end
-  return function()
-    for _, s in ipairs(handles) do
-      s:stop()
-      s:close()
-    end
-    uv.run "nowait"
-  end
-end
-
--- A record is short: nobody needs more digits of these.
-local function rounded(x, scale) return math.floor(x * scale + 0.5) / scale end
-
--- What a worker reads.
-local function request_of(e, trial, options)
-  local which = e.seeds and trial.seed or trial.round
-  return {
-    uses = options.used,
-    files = ("%s/files/%s-%d"):format(trial.side.whole_dir, trial.point.hash, which),
-    script = options.script,
-    parameters = trial.point.parameters,
-    round = trial.round,
-    seed = trial.seed,
-    quick = options.quick or false,
-    memory = e.memory,
-    parent = uv.os_getpid(),
-  }
-end
-
--- Fills in what the runner knows.
-local function complete(record, e, trial, home)
-  local point = trial.point
-  record.hash, record.index = point.hash, point.index
-  record.round, record.attempt = trial.round, trial.attempt > 1 and trial.attempt or nil
-  record.seed, record.parameters = trial.seed, point.parameters
-  record.load = rounded((uv.loadavg()), 100)
-  record.seconds = rounded(record.seconds, 1e6)
-  if record.source == e.source then record.source = nil end
-  if record.core_peak == 0 then record.core_peak = nil end
-  if record.warnings and #record.warnings == 0 then record.warnings = nil end
-  for _, name in ipairs {"reason", "output"} do
-    if record[name] then record[name] = text.without_home(record[name], home) end
-  end
-  for i, warning in ipairs(record.warnings or {}) do
-    record.warnings[i] = text.without_home(warning, home)
-  end
-  return record
-end
-
-local cannot_write = "%s: writing a record: %s; the results before it are kept"
-
----@class attune.RunSide
----@field name? string "before" or "now"; nil where there is one side
----@field dir string
----@field whole_dir string from the root
----@field program string[] the program that runs trials
----@field about? table what the other build says of itself: provenance
----@field enough table see experiment/stopping.lua
----@field given_up table<string, true> by hash
----@field loaded table what was in the folder
----@field writer table
----@field pool table
-
--- The trials of all sides in the order in which they run.
-local function merged(sides, lists)
-  local all = {}
-  for s, side in ipairs(sides) do
-    for _, trial in ipairs(lists[s]) do
-      trial.side, trial.order = side, trial.round % 2 == 1 and s or -s
-      all[#all + 1] = trial
-    end
-  end
-  if #sides > 1 then
-    table.sort(all, function(x, y)
-      if x.position ~= y.position then return x.position < y.position end
-      return x.order < y.order
-    end)
-  end
-  return all
-end
-
--- The trials of a run: which one is next, and what has become of those before.
-local Queue = {}
-Queue.__index = Queue
-
-local function new_queue(e, list, options, control, bar)
-  return setmetatable({
-    e = e, list = list, options = options, control = control, bar = bar, at = 0, measured = 0,
-    left = 0, begin = uv.hrtime(), home = uv.os_homedir(),
-  }, Queue)
-end
-
--- The next trial that is to be run; nil when there is none.
-function Queue:next()
-  local e, budget = self.e, self.e.budget
-  while self.at < #self.list and not self.control.stop and not self.failed do
-    self.at = self.at + 1
-    local trial = self.list[self.at]
-    local side, hash = trial.side, trial.point.hash
-    if budget and (uv.hrtime() - self.begin) * 1e-9 >= budget then
-      self.left = self.left + 1
-    elseif side.given_up[hash] or side.enough:done(hash) then
-      self.bar.total = self.bar.total - 1
-    else
-      local of_side = side.name and side.name .. ": " or ""
-      trial.what = of_side .. plan.trial_text(e, trial)
-      return trial
-    end
-  end
-end
-
--- Stores a record; nil and a message when it cannot be written.
-function Queue:take(trial, record)
-  local side = trial.side
-  local written, why = side.writer:write(complete(record, self.e, trial, self.home))
-  if not written then return nil, cannot_write:format(side.dir, why) end
-  self.measured = self.measured + 1
-  side.enough:add(record)
-  -- A point that failed once is not tried again in later rounds of this run.
-  if record.status ~= "ok" then side.given_up[trial.point.hash] = true end
-  self.bar:finish(trial.what, record)
-  local failed = record.status ~= "ok" and record.status ~= "skipped"
-  self.failed = self.failed or (failed and self.options.fail_fast)
-  return true
-end
-
--- Runs all trials in order. Returns {measured, stopped, left}, or nil and a message when a record
--- cannot be written. left: trials that did not start before the budget of seconds was spent.
-local function run_trials(queue, sides)
-  local e, control, round = queue.e, queue.control, nil
-  local busy = sides[1].pool -- several sides never run at the same time
-  while true do
-    local is_free = busy:is_free()
-    if #sides > 1 then is_free = busy:is_idle() end
-    local trial = is_free and queue:next()
-    if trial then
-      -- Memory lies elsewhere in another process, which changes times: each round sees another.
-      for _, side in ipairs(sides) do
-        if e.timing and trial.round ~= round then side.pool:renew() end
-      end
-      round, busy = trial.round, trial.side.pool
-      queue.bar:begin(trial.what)
-      busy:start(trial, request_of(e, trial, queue.options), trial.point.environment)
-    elseif busy:is_idle() then
-      break
-    else
-      local ended, record = busy:next(control)
-      if record then
-        local ok, why = queue:take(ended, record)
-        if not ok then return nil, why end
-      end
-    end
-  end
-  return {measured = queue.measured, stopped = control.stop, left = queue.left}
 end
 
 -- The declaration as this run uses it, its points and its description; nil and a message.
@@ -274,22 +97,23 @@ local function header_of(e, side, options)
   return header
 end
 
--- Runs the trials. Returns what run_trials returns.
+-- Runs the trials on this machine. Returns what Queue.run returns.
 local function measure(e, sides, list, options, control)
-  local unwatch = watch_signals(control, to_standard_error)
+  local unwatch = signals.watch(control, to_standard_error)
   local bar = progress(#list)
   local jobs = #list > 0 and #sides == 1 and jobs_of(e, options, to_standard_error) or 1
   for _, side in ipairs(sides) do
     side.writer = store.writer(side.dir, #list > 0 and header_of(e, side, options) or {})
     side.pool = executor.pool(e, {program = side.program, jobs = jobs})
   end
-  local queue = new_queue(e, list, options, control, bar)
-  local done, message = run_trials(queue, sides)
+  local done, message = Queue.new(e, list, options, control, bar):run(sides)
   bar:close()
   for _, side in ipairs(sides) do
     side.pool:close()
     local flushed, why = side.writer:close()
-    if done and not flushed then done, message = nil, cannot_write:format(side.dir, why) end
+    if done and not flushed then
+      done, message = nil, Queue.cannot_write:format(side.dir, why)
+    end
   end
   unwatch()
   return done, message
@@ -350,6 +174,9 @@ local function run_used(options, e)
       host = options.host,
       command = options.command,
       worker = options.worker,
+      executor = options.executor,
+      points_per_task = options.points_per_task,
+      slurm = options.slurm,
     }
     if not outcome then return nil, ("uses: %s: %s"):format(name, why) end
     if outcome.lock then lock.release(outcome.lock) end
@@ -435,14 +262,23 @@ function runner.run(options)
   local locks
   locks, why = take_folders(sides)
   if not locks then return nil, why end
-  local lists, done = {}, nil
-  for i, side in ipairs(sides) do
+  local lists, done, taken_in = {}, nil, nil
+  local free = true
+  for _, side in ipairs(sides) do
+    if free then free, why, taken_in = cluster.check_free(side.dir, options, to_standard_error) end
+  end
+  for i, side in ipairs(free and sides or {}) do
     lists[i], why = open(side, options, e, points_for(i, points), description)
     if not lists[i] then break end
   end
   local control = {}
   if #lists == #sides then
-    done, why = measure(e, sides, merged(sides, lists), options, control)
+    if options.executor == "slurm" then
+      options.whole_dir = sides[1].whole_dir
+      done, why = cluster.measure(e, lists[1], options, control, to_standard_error)
+    else
+      done, why = measure(e, sides, Queue.merged(sides, lists), options, control)
+    end
   end
   if not done then
     for _, held in ipairs(locks) do lock.release(held) end
@@ -452,6 +288,9 @@ function runner.run(options)
     measured = done.measured,
     stopped = done.stopped,
     left = done.left,
+    detached = done.detached,
+    lost = done.lost,
+    taken_in = taken_in,
     loaded = done.measured == 0 and not options.fresh and sides[1].loaded or nil,
     status = control.status,
     points = points,

@@ -230,7 +230,7 @@ end
 
 -- A folder inside a folder of results that is a link could lead anywhere.
 local function check_inside(dir)
-  for _, name in ipairs {"trials", "plots", "files", "uses"} do
+  for _, name in ipairs {"trials", "plots", "files", "uses", "slurm"} do
     local path = ("%s/%s"):format(dir, name)
     local kind = files.kind_inside(path)
     if kind and kind ~= "directory" then

@@ -31,7 +31,7 @@ local store = {
 -- What a killed run may leave in a folder whose experiment.json it never wrote.
 local function made_by_a_run(name)
   return name == "log" or name == "trials" or name == "experiment.json" or name == "uses"
-    or files.is_temporary(name)
+    or name == "slurm" or files.is_temporary(name)
 end
 
 -- nil and a message when the folder holds something other than results of this experiment.
@@ -97,14 +97,20 @@ end
 local Writer = {}
 Writer.__index = Writer
 
--- The number of the next file of trials: files are read in the order of their names, which is that
--- of the runs, whatever the clock says.
-local function next_number(dir)
+--- The begin of the name of the next file of trials: files are read in the order of their names,
+--- which is that of the runs, whatever the clock says. The caller holds the folder's lock.
+---@param dir string
+---@return string base such as run00001-20261127T120000Z
+---@return integer number such as 1
+function store.next_base(dir)
   local number = 0
-  for _, name in ipairs(files.list(dir .. "/trials")) do
-    number = math.max(number, math.tointeger(tonumber(name:match "^run(%d+)%-")) or 0)
+  for _, folder in ipairs {"/trials", "/slurm"} do
+    for _, name in ipairs(files.list(dir .. folder)) do
+      number = math.max(number, math.tointeger(tonumber(name:match "^run(%d+)")) or 0)
+    end
   end
-  return number + 1
+  number = number + 1
+  return ("run%05d-%s"):format(number, os.date "!%Y%m%dT%H%M%SZ"), number
 end
 
 local sync_seconds = 1
@@ -113,9 +119,10 @@ local sync_seconds = 1
 --- a run that measures nothing leaves none. The caller holds the folder's lock.
 ---@param dir string
 ---@param provenance attune.Provenance
-function store.writer(dir, provenance)
+---@param base? string begin of the file's name; without it, that of the next run
+function store.writer(dir, provenance, base)
   return setmetatable({
-    base = ("%s/trials/run%05d-%s"):format(dir, next_number(dir), os.date "!%Y%m%dT%H%M%SZ"),
+    base = ("%s/trials/%s"):format(dir, base or store.next_base(dir)),
     provenance = provenance,
     synced = uv.hrtime(),
   }, Writer)

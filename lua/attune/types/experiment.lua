@@ -129,6 +129,10 @@
 ---@field own_folder? boolean dir was asked for: used experiments go into it
 ---@field jobs? integer trials at the same time
 ---@field worker string[] the program that runs trials, with its arguments
+---@field executor? "local"|"slurm"
+---@field points_per_task? integer slurm: points of a task
+---@field slurm? string[] slurm: options of sbatch
+---@field detach? boolean slurm: end once the jobs are submitted
 
 ---@class attune.RunOutcome
 ---@field measured integer number of trials that were run
@@ -138,4 +142,7 @@
 ---@field stopped? boolean a signal ended the run
 ---@field status? integer exit status for that signal
 ---@field sides? attune.RunSide[] of a run with `against`: before and now
+---@field detached? string[] numbers of jobs that were left to themselves
+---@field taken_in? boolean jobs of an earlier run have ended since
+---@field lost? integer trials whose tasks were lost too often
 ---@field lock? integer descriptor of the locked folder
