@@ -119,7 +119,7 @@ help:
 	@echo 'make papers       Run the experiments with claims of papers and write results/papers.md.'
 	@echo 'make corpus       Install the texts that experiments train on, and write them to'
 	@echo '                  build/corpus.'
-	@echo 'make docs         Copy the manual to build/docs, with a reference of the Lua library (LDoc).'
+	@echo 'make docs         Copy the manual to build/docs, with the Lua library's pages (LDoc).'
 	@echo 'make install      Install under PREFIX ($(PREFIX)) and DESTDIR. make uninstall removes it.'
 	@echo 'make deps         Install missing Debian packages. demo, test, bench and lint do this'
 	@echo '                  first; the other targets only say what is missing.'
@@ -239,7 +239,7 @@ corpus:
 	@tools/corpus $(BUILD)/corpus
 
 # BENCH='prefill --rounds 5' measures one part, or one case, and does not change bench/RESULTS.md.
-# Its other words are options of `attune run`. Goals that are missed (status 1) are part of the page.
+# Its other words are options of `attune run`. Missed goals (status 1) are part of the page.
 BENCH_PART = $(filter-out -%,$(firstword $(BENCH)))
 BENCH_OPTIONS = $(if $(BENCH_PART),\
   --only 'part == "$(BENCH_PART)" or case == "$(BENCH_PART)"' \

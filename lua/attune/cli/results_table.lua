@@ -44,7 +44,9 @@ return function(results, max_rows)
   end
   local sentence = stats.sentence(results.points, false)
   if sentence ~= "" then lines[#lines + 1] = sentence end
-  local unstable = max_rows and steadiness.summary(results) or steadiness.sentences(results)
+  local unstable = max_rows
+    and steadiness.summary(results, "The report and attune show have all.")
+    or steadiness.sentences(results)
   table.move(unstable, 1, #unstable, #lines + 1, lines)
   return lines
 end

@@ -261,9 +261,8 @@ function content.summary(results)
   end
   local each = rounds == 1 and "one round" or rounds .. " rounds"
   local s = ("%d of %d points measured, %s each."):format(ok, #results.points, each)
-  for _, sentence in ipairs(steadiness.sentences(results, said_elsewhere)) do
-    s = s .. " " .. sentence
-  end
+  local unstable = steadiness.summary(results, "The method below has all.", said_elsewhere)
+  for _, sentence in ipairs(unstable) do s = s .. " " .. sentence end
   return s .. (rounds_sentence(results) or "")
 end
 
@@ -316,6 +315,8 @@ function content.method(results)
   end
   local sentence = stats.sentence(results.points)
   if sentence ~= "" then out[#out + 1] = sentence end
+  local unstable = steadiness.sentences(results, said_elsewhere)
+  table.move(unstable, 1, #unstable, #out + 1, out)
   local declared = results.method or {}
   if declared.timing ~= nil then
     out[#out + 1] = declared.timing and "No trial ran beside another one."

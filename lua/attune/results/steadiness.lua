@@ -139,16 +139,20 @@ local max_sentences = 2
 --- The same in one line where there are more than two sentences: how many values of each metric
 --- are unstable, and the most frequent cause with its remedy.
 ---@param results attune.Results
+---@param where string where all of them are
+---@param skip? table<string, boolean> causes to leave out
 ---@return string[]
-function steadiness.summary(results)
-  local sentences = steadiness.sentences(results)
+function steadiness.summary(results, where, skip)
+  local sentences = steadiness.sentences(results, skip)
   if #sentences <= max_sentences then return sentences end
   local parts, causes, unstable, all_rounds = {}, {}, 0, {}
   for _, metric in ipairs(results.metrics) do
     local counts, all, rounds = count_causes(results, metric)
     local of_metric = 0
     for cause, count in pairs(counts) do
-      of_metric, causes[cause] = of_metric + count, (causes[cause] or 0) + count
+      if not (skip and skip[cause]) then
+        of_metric, causes[cause] = of_metric + count, (causes[cause] or 0) + count
+      end
     end
     table.move(rounds, 1, #rounds, #all_rounds + 1, all_rounds)
     unstable = unstable + of_metric
@@ -158,10 +162,9 @@ function steadiness.summary(results)
   end
   if unstable == 0 then return sentences end -- only outliers
   local cause = main_cause(causes)
-  local format = "Unstable: %s. Most frequent cause (%d of %d): %s%s. The report and attune show "
-    .. "have all."
+  local format = "Unstable: %s. Most frequent cause (%d of %d): %s%s. %s"
   return {format:format(table.concat(parts, ", "), causes[cause], unstable, words[cause],
-    cause == "rounds" and rounds_text(all_rounds) or "")}
+    cause == "rounds" and rounds_text(all_rounds) or "", where)}
 end
 
 -- Every cause that a record may name has words.

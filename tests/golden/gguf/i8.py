@@ -1,4 +1,4 @@
-"""Writes llama_q8_0.i8.golden.safetensors: the logits of llama_q8_0.gguf with activations of 8 bits.
+"""Writes llama_q8_0.i8.golden.safetensors: logits of llama_q8_0.gguf, activations of 8 bits.
 
 An emulation in double precision of compute = "i8", with numpy 2 and gguf 0.19: before every product
 each 32 neighbouring activations x become s * round(x / s), s = max |x| / 127 rounded to f32. The
