@@ -149,7 +149,7 @@ check-deps:
 # ---- building -----------------------------------------------------------------------------------
 
 all: check-deps
-	@$(AGAIN) library
+	@+$(AGAIN) library
 
 library: $(BUILD)/libattune.a $(BUILD)/libattune.so $(BUILD)/attune.pc $(BUILD)/attune
 library: $(BUILD)/lua/attune/core.so
@@ -225,13 +225,13 @@ OBJECTS = $(CORE_OBJECTS) $(KERNEL_OBJECTS) $(BINDING_OBJECTS) $(SUPPORT_OBJECTS
 # ---- using --------------------------------------------------------------------------------------
 
 demo: deps
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@$(BUILD)/attune run experiments/mqa_vs_mha.lua --quick
 
 # Runs the experiments with claims of papers and writes results/papers.md. Much is measured: hours.
 # PAPERS='-- --quick' takes minutes; PAPERS=experiments/serving_cost.lua runs one.
 papers: deps
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@eval "$$($(BUILD)/attune env)"; tools/papers $(BUILD)/attune results $(PAPERS)
 
 corpus:
@@ -245,7 +245,7 @@ BENCH_OPTIONS = $(if $(BENCH_PART),\
   --only 'part == "$(BENCH_PART)" or case == "$(BENCH_PART)"' \
   $(wordlist 2,$(words $(BENCH)),$(BENCH)),$(BENCH))
 bench: deps
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@$(BUILD)/attune run bench/kernels.lua --out $(BUILD)/bench --fresh $(BENCH_OPTIONS) || \
 	  [ $$? = 1 ]
 	@$(if $(BENCH),,cp $(BUILD)/bench/report.md bench/RESULTS.md && \
@@ -253,7 +253,7 @@ bench: deps
 
 # PyTorch, ONNX Runtime, OpenVINO and vLLM are downloaded from PyPI into build/peers.
 bench-peers: deps
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@bench/peers/run $(BUILD)/peers bench/PEERS.md
 
 # The earlier commit is REF, or the one that bench/RESULTS.md names. The two builds alternate, and
@@ -262,7 +262,7 @@ bench-peers: deps
 BENCH_CHECK = $(if $(BENCH_PART),,--only 'part ~= "prefill-curve" and part ~= "decode-curve"') \
   $(BENCH_OPTIONS)
 bench-check: deps
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@bench/base $(BUILD)/before $(REF)
 	@$(BUILD)/attune run bench/kernels.lua --against $(BUILD)/before/build/attune \
 	  --out $(BUILD)/bench-check --fresh $(BENCH_CHECK)
@@ -272,15 +272,15 @@ bench-check: deps
 # ---- testing ------------------------------------------------------------------------------------
 
 test: deps-test
-	@$(AGAIN) library c-tests
+	@+$(AGAIN) library c-tests
 	@tests/run $(BUILD) c lua
 
 test-c: deps-test
-	@$(AGAIN) c-tests
+	@+$(AGAIN) c-tests
 	@$(ONE_SET) tests/run $(BUILD) c
 
 test-lua: deps-test
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@$(LUA_SAN) tests/run $(BUILD) lua
 
 # The specs of what the binding does, with an aggressive collector (tests/support/collector.lua).
@@ -289,7 +289,7 @@ test-lua: deps-test
 COLLECTOR_SPECS ?= attention autograd library linear mask_library position program reentrant \
   tensor tensor_basics
 test-collector: deps-test
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@for mode in generational step full; do \
 	  echo "== collector: $$mode"; \
 	  specs='$(COLLECTOR_SPECS)'; \
@@ -299,7 +299,7 @@ test-collector: deps-test
 
 # Runs the tests once per instruction set of this machine.
 test-isa: deps-test
-	@$(AGAIN) library c-tests
+	@+$(AGAIN) library c-tests
 	@for isa in $$($(BUILD)/tests/isas); do \
 	  echo "== $$isa"; \
 	  ATTUNE_ISA=$$isa tests/run $(BUILD) c lua || exit 1; \
@@ -309,38 +309,38 @@ test-isa: deps-test
 .PHONY: test-report
 test-report: deps
 	@tools/deps chromium
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@tests/browser/run $(BUILD)
 
 # Slurm is needed for this target only. The specs use programs of tests/support/slurm in its place.
 .PHONY: test-slurm
 test-slurm: deps
 	@tools/deps slurm-wlm munge
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@tests/slurm/run $(BUILD)
 
 # Random calls of every Lua function. CALLS and SEED choose which.
 .PHONY: fuzz-api
 fuzz-api: deps-test
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@tests/fuzz/api $(BUILD) $(or $(CALLS),20000) $(or $(SEED),1)
 
 # Mutated safetensors and GGUF files, and folders of results.
 # FUZZ='--seed 7 --count 100000 --seconds 3600' searches longer; --case N repeats one case.
 .PHONY: fuzz-files fuzz-results
 fuzz-files: deps-test
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) safetensors $(FUZZ)
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) gguf $(FUZZ)
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) tokenizer $(FUZZ)
 
 fuzz-results: deps-test
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) results $(FUZZ)
 
 .PHONY: fuzz-runs
 fuzz-runs: deps-test
-	@$(AGAIN) library
+	@+$(AGAIN) library
 	@tests/fuzz/run $(BUILD) kills $(FUZZ)
 	@tests/fuzz/run $(BUILD) full_disk
 
@@ -349,7 +349,7 @@ NEON := $(BUILD)/neon
 NEON_SOURCES := $(wildcard core/simd/*.c core/base/*.c) core/tensor/tensor.c
 test-neon:
 	@tools/deps gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-	@$(AGAIN) BUILD=$(NEON) CC=aarch64-linux-gnu-gcc CFLAGS=-O2 neon-kernels
+	@+$(AGAIN) BUILD=$(NEON) CC=aarch64-linux-gnu-gcc CFLAGS=-O2 neon-kernels
 	@qemu-aarch64 $(NEON)/test_kernels
 
 neon-kernels: $(NEON_SOURCES:%.c=$(BUILD)/obj/%.o) $(KERNEL_OBJECTS)
