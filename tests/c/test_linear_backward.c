@@ -81,10 +81,10 @@ static void gradients_agree_with_differences(void **state) {
 
 typedef struct token {
     double *x, *value, *size,
-        *rotated; /* [D], [F]: features, their absolute values at most, and rotated ones' */
-    double *row;  /* [M] what a gradient of a feature is multiplied by on the way to w . x' */
-    bool *unsure; /* [M] */
-    int64_t best; /* of w . x' */
+        *rotated;        /* [D], [F]: features, their absolute values at most, and rotated ones' */
+    double *row;         /* [M] the factor of a feature's gradient before w . x' */
+    bool *unsure;        /* [M] */
+    int64_t best;        /* of w . x' */
     double max_exponent; /* w . x', or, trig, |x'|^2 / 2 */
 } token;
 

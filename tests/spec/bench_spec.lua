@@ -57,7 +57,7 @@ describe("the benchmarks", function()
     run.remove(dir)
   end)
 
-  it("compare two builds in turns; a build that is compared with itself has no lost point",
+  it("compare two builds in alternation; a build that is compared with itself has no lost point",
     function()
       local dir = run.folder()
       local command = (os.getenv "ATTUNE_BUILD_DIR" or "build") .. "/attune"

@@ -8,7 +8,7 @@ local train = require "attune.train"
 
 local warmup, rows, part = 100, 32, 50
 
--- The best share of right answers while a model of so many layers is trained; the training ends
+-- The best accuracy while a model of this number of layers is trained; the training ends
 -- when it reaches `enough`.
 local function best_accuracy(task, options, layers, steps, enough)
   local seen, unseen = task(1), task(2)

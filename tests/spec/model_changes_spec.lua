@@ -77,11 +77,11 @@ describe("a model with fewer kv heads", function()
       local n, d = c.n_embd, c.n_embd // c.n_head
       for name, x in pairs(t) do
         if name:find "c_attn" then
-          local turned = #x.shape == 2
-          t[name] = turned and x:transpose(1, 2):contiguous() or x
+          local transposed = #x.shape == 2
+          t[name] = transposed and x:transpose(1, 2):contiguous() or x
           equal_heads(t, name, n, c.n_head, d)
           equal_heads(t, name, 2 * n, c.n_head, d)
-          if turned then t[name] = t[name]:transpose(1, 2):contiguous() end
+          if transposed then t[name] = t[name]:transpose(1, 2):contiguous() end
         end
       end
     end)

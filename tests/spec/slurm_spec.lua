@@ -68,7 +68,7 @@ local function check_complete(dir)
 end
 
 describe("a run with --executor slurm", function()
-  it("submits tasks of so many points and measures each once, into a file per task", function()
+  it("submits tasks of --points and measures each once, into a file per task", function()
     with_cluster(quick, function(c)
       local said, status = c.run "--points 4 --slurm '--partition=long -t \"2 h\"'"
       assert.same(0, status, said)

@@ -34,7 +34,7 @@ local function script_with(points)
     }]]):format(points))
 end
 
--- Calls body with the options of a run of so many points, and removes what it left.
+-- Calls body with the options of a run of that number of points, and removes what it left.
 local function with_run(points, body)
   run.with_folder(function(folder)
     local script = script_with(points)

@@ -23,7 +23,7 @@ function command.options(parser)
   parser:option("--by", "one comparison per value of this parameter, or of several: p,q")
     :argname "P"
   parser:option("--metric", "only this metric"):argname "M"
-  parser:flag("--paired", "rounds of A and B were measured in turns: compare them round by round")
+  parser:flag("--paired", "A and B were measured alternately: compare them round by round")
   parser:option("--threshold", "a change below this fraction is none; 0.01 by default")
     :argname "X"
     :convert(parse_threshold)

@@ -52,7 +52,7 @@ function run.options(parser)
   parser:option("--jobs", "number of trials at the same time; those that time run alone")
     :argname "N"
     :convert(integer_to(1024, "--jobs"))
-  parser:option("--against", "run each trial with the attune of another build, too, in turns; "
+  parser:option("--against", "run each trial with the attune of another build, too, alternately; "
       .. "results go to DIR/before (the other build) and DIR/now")
     :argname "ATTUNE"
   parser:flag("--quick", "run the smaller version of the script")

@@ -349,7 +349,7 @@ end
 ---@class attune.CompareFoldersOptions
 ---@field by? string[] parameters: one comparison per set of their values
 ---@field metric? string all metrics that both have by default
----@field paired? boolean rounds of A and B were measured in turns
+---@field paired? boolean rounds of A and B were measured alternately
 ---@field threshold? number a change below this fraction is none; 0.01 by default
 
 --- Compares the points of two folders.

@@ -59,9 +59,9 @@ end
 
 local alpha, power = 0.05, 0.8
 
---- The smallest effect that so many rounds find, with a probability of 80%, as different from
---- none, if they scatter as these do: (t(0.975) + t(0.8)) s / sqrt(n) with the n - 1 degrees of
---- freedom of the paired t test. For a ratio it is the part by which it differs from 1.
+--- The smallest effect that this number of rounds finds, with a probability of 80%, as different
+--- from none, if they scatter as these do: (t(0.975) + t(0.8)) s / sqrt(n) with the n - 1 degrees
+--- of freedom of the paired t test. For a ratio it is the part by which it differs from 1.
 ---@return number? effect nil for fewer than two values and for values that are not finite
 function Quantity:resolves()
   local values = on_scale_of_mean(self)

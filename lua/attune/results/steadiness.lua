@@ -17,7 +17,7 @@ local words = {
   samples = "there are few samples per round: raise budget or least of t:time",
   unknown = "no cause was found: more rounds (--rounds) show how much it matters",
   drift = "values rise or fall with the round (drift): let the machine warm up, and compare only "
-    .. "what was measured in turns",
+    .. "what was measured in alternation",
   dependent = "each round repeats the one before (autocorrelation), so that intervals are too "
     .. "narrow: make rounds longer, or look for what else runs",
   rounds = "there are too few rounds",

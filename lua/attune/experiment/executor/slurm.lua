@@ -9,7 +9,7 @@ local slurm = {}
 
 local seconds = 60 -- for each program
 
---- An array job has at most so many tasks: MaxArraySize of Slurm is 1001 by default.
+--- The max number of tasks of an array job: MaxArraySize of Slurm is 1001 by default.
 slurm.max_tasks = 1000
 
 local function found(program)

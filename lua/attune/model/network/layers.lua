@@ -129,7 +129,7 @@ local function hidden(mlp, x)
   return h
 end
 
---- x [tokens, d_model] through the feed-forward layer. What it makes on the way is closed at once:
+--- x [tokens, d_model] through the feed-forward layer. Intermediate tensors are closed at once:
 --- the collector would let it take more memory than the weights.
 function layers.run_mlp(mlp, x)
   local h <close> = hidden(mlp, x)

@@ -6,7 +6,7 @@
 --   and Lehmann; below, geometric means and Welch's t (Welch 1947) of the logarithms.
 --   Pairs, when asked for: from 20 rounds on Wilcoxon's signed ranks with the centre of Hodges and
 --   Lehmann; below, the geometric mean of the ratios and Student's t of their logarithms.
--- Pairs help where rounds of a and b were measured in turns and the machine drifts. Without such a
+-- Pairs help where a and b were measured alternately and the machine drifts. Without such a
 -- drift, slow rounds spoil more pairs than values: docs/statistics.md has the figures.
 local describe = require "attune.results.statistics.describe"
 local distributions = require "attune.results.statistics.distributions"
@@ -124,7 +124,7 @@ local function differences(a, b, options)
 end
 
 ---@class attune.CompareOptions
----@field paired? boolean rounds of a and b were measured in turns: those with one number are pairs
+---@field paired? boolean a and b were measured alternately: rounds of one number are pairs
 ---@field rounds_a? integer[] the round of each value; without them by position
 ---@field rounds_b? integer[]
 ---@field alpha? number 0.01 by default
