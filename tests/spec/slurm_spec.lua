@@ -262,7 +262,10 @@ end)
 local function interrupted(c, interrupt)
   local said, ended = "", nil
   local pipe = uv.new_pipe(false)
-  local environment = {"FAKE_SLURM=" .. c.folder, "PATH=" .. programs .. ":" .. os.getenv "PATH"}
+  local environment = {}
+  local variables = uv.os_environ() -- LD_PRELOAD of a build with sanitizers is one of them
+  variables.FAKE_SLURM, variables.PATH = c.folder, programs .. ":" .. variables.PATH
+  for name, value in pairs(variables) do environment[#environment + 1] = name .. "=" .. value end
   local handle, pid = uv.spawn("sh", {
     args = {"-c", 'exec "$0" "$@" 2>&1', attune, "run", c.script, "--executor", "slurm", "--out",
       c.out, "--points", "2"},
