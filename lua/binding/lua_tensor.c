@@ -382,6 +382,7 @@ static int select_index(lua_State *L) {
 
 /* t[i] is a view; t[traced value] is a read in a score or mask. */
 static int t_index(lua_State *L) {
+    lua_settop(L, 2);
     self(L);
     if (is_traced_value(L, 2)) {
         push_hook(L, "read");
@@ -399,6 +400,7 @@ static int t_index(lua_State *L) {
 }
 
 static int t_newindex(lua_State *L) {
+    lua_settop(L, 3);
     self(L);
     if (is_traced_value(L, 2) || is_traced_value(L, 3)) {
         push_hook(L, "write");
