@@ -44,7 +44,7 @@ local function inputs(p, tokens)
   return of(p.heads, 1), of(p.kv_heads, 2), of(p.kv_heads, 3)
 end
 
--- With `threads` all is measured on so many, ceilings too.
+-- With `threads` the work and its ceilings are measured on that number of threads.
 local function prefill(part, c)
   c.ceilings = c.ceilings or {"sgemm", "fma"}
   c.make = function(shrink)

@@ -1,5 +1,5 @@
---- What each case must reach, as claims of bench/kernels.lua: at least so much of a ceiling, at
---- least so many times as fast as another case, or at most so many seconds or bytes.
+--- What each case must reach, as claims of bench/kernels.lua: a min fraction of a ceiling, a min
+--- ratio to the speed of another case, or a max number of seconds or bytes.
 local attune = require "attune"
 
 local with_dots = require "cases".with_dots

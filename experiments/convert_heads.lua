@@ -68,9 +68,7 @@ return require "attune.experiment" {
   timeout = 24 * 3600,
   timing = false,
   metrics = {
-    bits_per_byte = {
-      unit = "bit/B", better = "lower", about = "of validation text, windows of the trained length",
-    },
+    bits_per_byte = study.metrics.bits_per_byte,
     lost = {unit = "bit/B", better = "lower", about = "above the model that was converted"},
   },
   trial = function(p, t)

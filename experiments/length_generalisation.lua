@@ -115,7 +115,7 @@ return require "attune.experiment" {
     length = {unit = "1", about = "of the list, or digits"},
     exact = {unit = "%", better = "higher", about = "whole answers right, by length"},
     ids = {unit = "%", better = "higher", about = "ids of the answers right, by length"},
-    curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+    curve = study.metrics.curve,
   },
   trial = function(p, t)
     local size, kind = sizes[p.size], kinds[p.task]

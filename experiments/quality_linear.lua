@@ -35,11 +35,9 @@ return require "attune.experiment" {
   timeout = 24 * 3600,
   timing = false,
   metrics = {
-    bits_per_byte = {
-      unit = "bit/B", better = "lower", about = "of validation text, windows of the trained length",
-    },
-    loss = {unit = "nat", better = "lower", about = "the same per byte in nats"},
-    curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+    bits_per_byte = study.metrics.bits_per_byte,
+    loss = study.metrics.loss,
+    curve = study.metrics.curve,
   },
   trial = function(p, t)
     local size, count = sizes[p.size], features[p.attention]

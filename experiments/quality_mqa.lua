@@ -127,16 +127,14 @@ return require "attune.experiment" {
   quick = {variant = {"MHA", "MQA", "MQA matched"}, lr = {main}, seeds = {1, 2}, size = {"quick"}},
   timeout = 24 * 3600,
   metrics = {
-    bits_per_byte = {
-      unit = "bit/B", better = "lower", about = "of validation text, windows of the trained length",
-    },
+    bits_per_byte = study.metrics.bits_per_byte,
     loss = {unit = "nat", better = "lower", about = "of validation text, per byte"},
     parameters = {unit = "1", better = "lower", about = "of the model"},
     cache_bytes = {unit = "B", better = "lower", about = "K and V of one token, all layers, f32"},
     decode_seconds = {
       unit = "s", better = "lower", about = "a decoded token of one layer at 8192 tokens",
     },
-    curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+    curve = study.metrics.curve,
   },
   trial = function(p, t)
     if p.lr ~= main and p.seed > 1 then return nil, "other rates are tried with the first seed" end

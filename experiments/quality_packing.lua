@@ -67,7 +67,7 @@ return require "attune.experiment" {
     bits_per_byte = {
       unit = "bit/B", better = "lower", about = "of validation documents, each in a row of its own",
     },
-    loss = {unit = "nat", better = "lower", about = "the same per byte in nats"},
+    loss = study.metrics.loss,
     tokens_computed = {
       unit = "1", better = "lower", about = "of all rows, those that are filled up included",
     },

@@ -56,7 +56,7 @@ return require "attune.experiment" {
   timing = false,
   metrics = {
     bits_per_byte = {unit = "bit/B", better = "lower", about = "at the trained length, separate"},
-    loss = {unit = "nat", better = "lower", about = "the same per byte in nats"},
+    loss = study.metrics.loss,
     length = {unit = "1", about = "tokens of a window"},
     separate = {unit = "bit/B", better = "lower", about = "by length, windows one after the other"},
     sliding = {
@@ -68,7 +68,7 @@ return require "attune.experiment" {
     },
     growth_sliding = {better = "lower", about = "the same for sliding windows"},
     parameters = {unit = "1", about = "of the model"},
-    curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+    curve = study.metrics.curve,
   },
   trial = function(p, t)
     local size = sizes[p.size]

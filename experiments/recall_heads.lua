@@ -69,7 +69,7 @@ return require "attune.experiment" {
       unit = "%", better = "higher", about = "values that are recalled, of new sequences",
     },
     state_bytes = {unit = "B", better = "lower", about = "of one sequence, all layers, f32"},
-    curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+    curve = study.metrics.curve,
   },
   trial = function(p, t)
     local size = sizes[p.size]

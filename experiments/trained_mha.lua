@@ -17,10 +17,8 @@ return require "attune.experiment" {
   timeout = 24 * 3600,
   timing = false,
   metrics = {
-    bits_per_byte = {
-      unit = "bit/B", better = "lower", about = "of validation text, windows of the trained length",
-    },
-    curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+    bits_per_byte = study.metrics.bits_per_byte,
+    curve = study.metrics.curve,
   },
   trial = function(p, t)
     local size = mha.sizes[p.size]

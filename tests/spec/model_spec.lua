@@ -7,6 +7,14 @@ local model_copy = require "tests.support.model_copy"
 
 local source, with_model = model_copy.source, model_copy.with_folder
 
+local function t5_logits(change)
+  local result
+  with_model("t5", change, function(folder)
+    result = assert(model.load(folder)):forward({{5, 17, 3}}, {decoder_ids = {{0, 4}}})
+  end)
+  return result
+end
+
 local function refused(name, change, expected)
   with_model(name, change, function(folder)
     local m, message, code = model.load(folder)
@@ -107,15 +115,8 @@ describe("a configuration", function()
     end
   end)
   it("may scale the input of T5's head or not", function()
-    local function logits(change)
-      local result
-      with_model("t5", change, function(folder)
-        result = assert(model.load(folder)):forward({{5, 17, 3}}, {decoder_ids = {{0, 4}}})
-      end)
-      return result
-    end
-    local plain = logits(function(c) c.scale_decoder_outputs = false end)
-    local scaled = logits(function() end) * 24 ^ 0.5
+    local plain = t5_logits(function(c) c.scale_decoder_outputs = false end)
+    local scaled = t5_logits(function() end) * 24 ^ 0.5
     assert.truthy(golden.difference(plain, scaled) < 1e-4)
   end)
   it("may list the layers of Gemma 4 that differ, and let BLOOM add to what is normed", function()
@@ -180,17 +181,10 @@ end)
 
 describe("the head of T5", function()
   it("is the one that is stored, and the table where none is", function()
-    local function logits(change)
-      local result
-      with_model("t5", change, function(folder)
-        result = assert(model.load(folder)):forward({{5, 17, 3}}, {decoder_ids = {{0, 4}}})
-      end)
-      return result
-    end
-    local tied = logits(function(c) c.tie_word_embeddings = false end)
-    local scaled = logits(function() end) * 24 ^ 0.5
+    local tied = t5_logits(function(c) c.tie_word_embeddings = false end)
+    local scaled = t5_logits(function() end) * 24 ^ 0.5
     assert.truthy(golden.difference(tied, scaled) < 1e-4)
-    local stored = logits(function(c, t)
+    local stored = t5_logits(function(c, t)
       c.tie_word_embeddings = false
       t["lm_head.weight"] = t["shared.weight"] * 2
     end)

@@ -10,6 +10,15 @@ local uv = require "luv"
 
 local study = {}
 
+--- Metrics that such experiments report, for their `metrics`.
+study.metrics = {
+  bits_per_byte = {
+    unit = "bit/B", better = "lower", about = "of validation text, windows of the trained length",
+  },
+  loss = {unit = "nat", better = "lower", about = "the same per byte in nats"},
+  curve = {unit = "nat", better = "lower", about = "training loss, means of 100 equal parts"},
+}
+
 local installed = {bible = {separator = "\n\n"}, perl = {}}
 
 --- The path of a text: "bible" and "perl" are those of `make corpus`, anything else is a path.

@@ -74,7 +74,7 @@
 ---@field calls? integer calls of one run of fn; 1 by default
 ---@field memory? (attune.Tensor|attune.Cache)[] whose bytes the ceiling read reads
 ---@field name? string of the work, for the warning that a round is void
----@field seconds? number for which fn is called, and for which the ceilings are read; 0.06 by default
+---@field seconds? number for which fn is called, and the ceilings are read; 0.06 by default
 
 ---@class attune.Timing
 ---@field samples number[] seconds per call
