@@ -168,7 +168,7 @@ static void *refuse(int64_t bytes, const char *why) {
 static const char *new_block(int64_t bytes, void **p) {
     const bool huge = bytes >= HUGE_FROM;
     const int64_t alignment = huge ? HUGE_PAGE : AT_ALIGNMENT;
-    trim_kept(keepable()); /* these bytes are in use already */
+    if (bytes >= KEEP_FROM) trim_kept(keepable()); /* these bytes are in use already */
     if (bytes > ASK_FROM && lacks(bytes)) {
         trim_kept(0);
         const char *reason = lacks(bytes);
