@@ -1,8 +1,10 @@
 local attune = require "attune"
 local data = require "attune.data"
 local expect = require "tests.support.expect"
+local files = require "attune.util.files"
 local nn = require "attune.nn"
 local optim = require "attune.optim"
+local run = require "tests.support.run"
 local train = require "attune.train"
 
 local function fails(word, fn, ...)
@@ -74,20 +76,22 @@ describe("optim.adamw", function()
   end)
 
   it("decays tensors of two axes, and groups override", function()
-    local function run(name, shape, groups)
+    local function decayed(name, shape, groups)
       local p = attune.ones(shape):requires_grad()
       local o = optim.adamw({[name] = p}, {lr = 0.5, weight_decay = 0.2, groups = groups})
       p.grad = attune.zeros(shape)
       o:step()
       return p:sum():item() / (#shape == 2 and 4 or 2)
     end
-    assert.is_true(math.abs(run("w", {2, 2}) - 0.9) < 1e-6)
-    assert.equal(1, run("b", {2}))
-    assert.equal(1, run("embed.weight", {2, 2}, {{match = "^embed", weight_decay = 0}}))
-    local slow = run("w", {2, 2}, {{match = "w", lr_factor = 0.5}})
+    assert.is_true(math.abs(decayed("w", {2, 2}) - 0.9) < 1e-6)
+    assert.equal(1, decayed("b", {2}))
+    assert.equal(1, decayed("embed.weight", {2, 2}, {{match = "^embed", weight_decay = 0}}))
+    local slow = decayed("w", {2, 2}, {{match = "w", lr_factor = 0.5}})
     assert.is_true(math.abs(slow - 0.95) < 1e-6)
-    fails("groups[1]", run, "w", {2, 2}, {{match = "w", wd = 1}})
-    fails("groups[1].match", run, "w", {2, 2}, {{}})
+    fails("groups[1]", decayed, "w", {2, 2}, {{match = "w", wd = 1}})
+    fails("groups[1].match", decayed, "w", {2, 2}, {{}})
+    fails("groups[2].match: expected a Lua pattern that matches the name of a parameter, such as "
+      .. "'w', got 'embd'", decayed, "w", {2, 2}, {{match = "w"}, {match = "embd"}})
   end)
 
   it("goes on from a state", function()
@@ -293,17 +297,49 @@ describe("train.run", function()
       for _, p in ipairs(model:parameters()) do print(data.sha256(tostring(p:sum():item()))) end
     ]]):format())
     file:close()
-    local function run(dir, kill)
+    local function run_in(dir, kill)
       local pipe = io.popen(("lua5.4 %s %s/%s %s 2>/dev/null"):format(script, folder, dir, kill))
       local said = pipe:read "a"
       pipe:close()
       return said
     end
-    local expected = run("whole", "")
+    local expected = run_in("whole", "")
     assert.truthy(expected:find "^1 0x")
-    assert.equal("", run("killed", 7))
-    assert.equal("", run("killed", 19))
-    assert.equal(expected, run("killed", ""))
+    assert.equal("", run_in("killed", 7))
+    assert.equal("", run_in("killed", 19))
+    assert.equal(expected, run_in("killed", ""))
+  end)
+
+  it("on a full disk keeps the checkpoint before, says so, and goes on from it later", function()
+    local script = folder .. "/script.lua"
+    assert(files.write(script, [[
+      local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
+      local model = nn.Decoder {vocab = 16, d_model = 16, layers = 2, heads = 2, seed = 5}
+      local result, why, code = train.run {
+        model = model, data = data.task("copy", {vocab = 16, tokens = 12, seed = 2}), batch = 8,
+        steps = 6, optimizer = {lr = 3e-3}, checkpoint = {dir = arg[1], every = 2},
+        log = function(e) if e.step == tonumber(arg[2]) then os.exit(3) end end,
+      }
+      if not result then print("nil", why, code) end
+      for k, loss in ipairs(result and result.losses or {}) do print(("%d %a"):format(k, loss)) end
+      for _, p in ipairs(model:parameters()) do print(data.sha256(tostring(p:sum():item()))) end
+    ]]))
+    -- A limit on the size of files, in units of at most 1 KiB, acts as a disk that is full.
+    local function run_in(dir, stop, limited)
+      return (run.in_folder(folder, ("%slua5.4 %s %s %s"):format(
+        limited and "trap '' XFSZ; ulimit -f 8; " or "", script, dir, stop)))
+    end
+    local expected = run_in("whole", "")
+    assert.truthy(expected:find "^1 0x")
+    assert.equal("", run_in("full", 3))
+    local path = folder .. "/full/checkpoint.safetensors"
+    local before = assert(files.read(path))
+    assert.is_true(#before > 8 << 10)
+    local said = run_in("full", "", true)
+    assert.truthy(said:find("^nil\tfull/checkpoint.safetensors: writing: File too large\t"), said)
+    assert.equal(before, (assert(files.read(path))))
+    assert.same({"checkpoint.safetensors", "losses.jsonl"}, files.list(folder .. "/full"))
+    assert.equal(expected, run_in("full", ""))
   end)
 
   it("stops at a number that is not finite, and names the tensor", function()
@@ -343,16 +379,19 @@ describe("train.run", function()
     assert.is_nil(r)
     assert.truthy(message:find("expected shape", 1, true), message)
     assert.equal("EFORMAT", code)
+    assert.same(parameters_of(nn.Decoder(with({d_ff = 48}, small))), parameters_of(other))
     local path = dir .. "/checkpoint.safetensors"
-    local file = assert(io.open(path, "rb"))
-    local text = file:read "a"
-    file:close()
-    file = assert(io.open(path, "wb"))
-    file:write(text:sub(1, #text // 2))
-    file:close()
-    r, message = train.run(options {checkpoint = {dir = dir, every = 6}})
-    assert.is_nil(r)
-    assert.truthy(message:find("checkpoint.safetensors", 1, true), message)
+    local whole = assert(files.read(path))
+    for _, bytes in ipairs {0, 5, 100, #whole // 2, #whole - 1} do
+      assert(files.write(path, whole:sub(1, bytes)))
+      local cut = options {checkpoint = {dir = dir, every = 6}}
+      r, message, code = train.run(cut)
+      assert.is_nil(r)
+      assert.truthy(message:find("checkpoint.safetensors", 1, true), message)
+      assert.equal("EFORMAT", code)
+      assert.same(parameters_of(nn.Decoder(small)), parameters_of(cut.model))
+      assert.equal(whole:sub(1, bytes), (assert(files.read(path))))
+    end
   end)
 end)
 

@@ -62,6 +62,14 @@ function parameters.grouped(list, weight_decay, groups)
   for k = 1, groups and rawlen(groups) or 0 do
     read[k] = check_group(rawget(groups, k), k, {"match", "weight_decay", "lr_factor"})
   end
+  for k, group in ipairs(read) do
+    local matches = false
+    for _, p in ipairs(list) do matches = matches or p.name:find(group.match) ~= nil end
+    if not matches then
+      core._raise(("groups[%d].match: expected a Lua pattern that matches the name of a parameter, "
+        .. "such as '%s', got '%s'"):format(k, list[1].name, group.match))
+    end
+  end
   for _, p in ipairs(list) do
     p.weight_decay, p.lr_factor = #p.tensor.shape >= 2 and weight_decay or 0, 1
     for _, group in ipairs(read) do
