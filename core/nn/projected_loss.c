@@ -16,12 +16,13 @@
 #include "base/status.h"
 #include "nn/nn_rows.h"
 #include "tensor/gemm.h"
+#include "tensor/product.h"
 #include "tensor/tensor.h"
 
 enum {
     BLOCK_ELEMENTS = 1 << 22, /* logits of a block */
     MIN_BLOCK_ROWS = 64,      /* fewer rows would read the weight too often */
-    GRAIN = 32,               /* BLIS's register tiles divide it */
+    GRAIN = 32,               /* of the rows or columns of a task */
     BIAS_COLUMNS = 1024
 };
 
@@ -37,13 +38,25 @@ typedef struct loss_job {
     double total;                              /* the sum of all weights */
 } loss_job;
 
-static void gemm(attune_dtype dtype, int64_t m, int64_t n, int64_t k, const void *a, int64_t a_row,
-                 int64_t a_column, const void *b, int64_t b_row, int64_t b_column, int add, void *c,
-                 int64_t c_row) {
-    if (dtype == ATTUNE_F64)
-        at_gemm_f64(m, n, k, 1, a, a_row, a_column, b, b_row, b_column, add, c, c_row, 1);
-    else
-        at_gemm_f32(m, n, k, 1, a, a_row, a_column, b, b_row, b_column, (float)add, c, c_row, 1);
+/* C [m, n] = A B, or C += A B; C is contiguous. */
+static attune_status product(attune_dtype dtype, int64_t m, int64_t n, int64_t k, const void *a,
+                             int64_t a_row, int64_t a_column, const void *b, int64_t b_row,
+                             int64_t b_column, bool add, void *c) {
+    const at_f32_product p = {.m = m,
+                              .n = n,
+                              .k = k,
+                              .a = a,
+                              .a_row = a_row,
+                              .a_column = a_column,
+                              .b = b,
+                              .b_row = b_row,
+                              .b_column = b_column,
+                              .c = c,
+                              .c_row = n,
+                              .add = add};
+    if (dtype == ATTUNE_F32) return at_multiply_f32(&p);
+    at_gemm_f64(m, n, k, 1, a, a_row, a_column, b, b_row, b_column, add, c, n, 1);
+    return ATTUNE_OK;
 }
 
 static double weight_of(const loss_job *j, int64_t row) {
@@ -114,12 +127,12 @@ static attune_status rows_task(void *context, int64_t task, int thread) {
         memcpy(at_nn_row(&j->rows_x, r, d), at_nn_row(&j->x, j->row[j->first + r], d),
                (size_t)(d * size));
     void *z = at_nn_row(&j->logits, begin, n);
-    gemm(j->x.dtype, end - begin, n, d, at_nn_row(&j->rows_x, begin, d), d, 1, j->weight.data, 1, d,
-         0, z, n);
+    AT_TRY(product(j->x.dtype, end - begin, n, d, at_nn_row(&j->rows_x, begin, d), d, 1,
+                   j->weight.data, 1, d, false, z));
     for (int64_t r = begin; r < end; r++) loss_of_row(j, j->first + r);
     if (!j->o.gradients) return ATTUNE_OK;
-    gemm(j->x.dtype, end - begin, d, n, z, n, 1, j->weight.data, d, 1, 0,
-         at_nn_row(&j->rows_dx, begin, d), d);
+    AT_TRY(product(j->x.dtype, end - begin, d, n, z, n, 1, j->weight.data, d, 1, false,
+                   at_nn_row(&j->rows_dx, begin, d)));
     for (int64_t r = begin; r < end; r++)
         memcpy(at_nn_row(&j->dx, j->row[j->first + r], d), at_nn_row(&j->rows_dx, r, d),
                (size_t)(d * size));
@@ -133,9 +146,9 @@ static attune_status weight_task(void *context, int64_t task, int thread) {
                   end = begin + j->columns < j->n ? begin + j->columns : j->n, d = j->d, n = j->n,
                   size = attune_dtype_size(j->x.dtype);
     (void)thread;
-    gemm(j->x.dtype, end - begin, d, j->last - j->first, (char *)j->logits.data + begin * size, 1,
-         n, j->rows_x.data, d, 1, j->first > 0, at_nn_row(&j->dweight, begin, d), d);
-    return ATTUNE_OK;
+    return product(j->x.dtype, end - begin, d, j->last - j->first,
+                   (char *)j->logits.data + begin * size, 1, n, j->rows_x.data, d, 1, j->first > 0,
+                   at_nn_row(&j->dweight, begin, d));
 }
 
 static attune_status bias_task(void *context, int64_t task, int thread) {

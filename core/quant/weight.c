@@ -1,8 +1,8 @@
 /* weight.c - products with weights that stay in the format of their file.
  *
  * A task computes a block of outputs. For few rows of x it reads its weights once per row of x, as
- * they are stored; for more it converts them to f32 and calls BLIS. The shape alone decides which,
- * and where blocks begin, so that the bits do not depend on the number of threads.
+ * they are stored; for more it converts them to f32. The shape alone decides which, and where
+ * blocks begin, so that the bits do not depend on the number of threads.
  *
  * Packed weights (quant/packed.h) are multiplied in integers, whatever the number of rows.
  */
@@ -16,7 +16,7 @@
 #include "base/status.h"
 #include "quant/packed.h"
 #include "simd/table.h"
-#include "tensor/gemm.h"
+#include "tensor/product.h"
 #include "tensor/tensor.h"
 
 /* FEW_ROWS: x rows up to which weights are read as stored. TASK_BYTES: stored bytes per task of
@@ -220,11 +220,21 @@ static attune_status many_rows(void *context, int64_t task, int thread) {
     if (!plain && !tile) return ATTUNE_EMEMORY;
     if (tile) to_f32(w, first, n, tile);
     const float *from = tile ? tile : (const float *)(const void *)(w->data + first * w->row_bytes);
-    at_gemm_f32(p->rows, n, w->inputs, 1.0f, p->x, w->inputs, 1, from, 1, w->inputs, 0.0f,
-                p->y + first, w->outputs, 1);
+    const at_f32_product f32 = {.m = p->rows,
+                                .n = n,
+                                .k = w->inputs,
+                                .a = p->x,
+                                .a_row = w->inputs,
+                                .a_column = 1,
+                                .b = from,
+                                .b_row = 1,
+                                .b_column = w->inputs,
+                                .c = p->y + first,
+                                .c_row = w->outputs};
+    const attune_status status = at_multiply_f32(&f32);
     at_free(tile);
-    add_bias(p, first, n);
-    return ATTUNE_OK;
+    if (status == ATTUNE_OK) add_bias(p, first, n);
+    return status;
 }
 
 /* ---- products in integers -------------------------------------------------------------------- */

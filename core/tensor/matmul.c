@@ -1,7 +1,7 @@
-/* matmul.c - matrix products through BLIS, any strides, batched.
+/* matmul.c - matrix products, any strides, batched: f32 by tensor/product.h, f64 by BLIS.
  *
- * Each task is a block of rows or of columns of one product, which BLIS multiplies on one thread.
- * The shape alone decides the blocks, so the bits do not depend on the number of threads.
+ * Each task is a block of rows or of columns of one product, which is multiplied on one thread. The
+ * shape alone decides the blocks, so the bits do not depend on the number of threads.
  */
 #include <string.h>
 
@@ -9,11 +9,12 @@
 #include "base/parallel.h"
 #include "base/status.h"
 #include "tensor/gemm.h"
+#include "tensor/product.h"
 #include "tensor/tensor.h"
 
 /* The max number of operations per task: about 90 ms of one core at 100 GFLOP/s. */
 static const double MAX_WORK = 9e9;
-enum { GRAIN = 32 }; /* blocks have a multiple of this many rows: BLIS's register tiles divide it */
+enum { GRAIN = 32 }; /* blocks have a multiple of this many rows or columns */
 
 typedef struct matmul_job {
     attune_tensor a, b, c;                   /* of one rank; leading axes are expanded */
@@ -48,9 +49,18 @@ static attune_status multiply(void *context, int64_t task, int thread) {
                     (const double *)j->b.data + offset[1], bs[0], bs[1], 0,
                     (double *)j->c.data + offset[2], cs[0], cs[1]);
     } else {
-        at_gemm_f32(m, n, j->k, 1, (const float *)j->a.data + offset[0], as[0], as[1],
-                    (const float *)j->b.data + offset[1], bs[0], bs[1], 0,
-                    (float *)j->c.data + offset[2], cs[0], cs[1]);
+        const at_f32_product p = {.m = m,
+                                  .n = n,
+                                  .k = j->k,
+                                  .a = (const float *)j->a.data + offset[0],
+                                  .a_row = as[0],
+                                  .a_column = as[1],
+                                  .b = (const float *)j->b.data + offset[1],
+                                  .b_row = bs[0],
+                                  .b_column = bs[1],
+                                  .c = (float *)j->c.data + offset[2],
+                                  .c_row = cs[0]};
+        return at_multiply_f32(&p);
     }
     return ATTUNE_OK;
 }
@@ -72,7 +82,7 @@ static attune_status run(matmul_job *j) {
 }
 
 /* f32 and f64 tensors without a copy; other dtypes as new f32 tensors. */
-static attune_status in_blis_dtype(const attune_tensor *t, attune_tensor *out) {
+static attune_status in_product_dtype(const attune_tensor *t, attune_tensor *out) {
     return t->dtype == ATTUNE_F32 || t->dtype == ATTUNE_F64
                ? attune_tensor_share(t, out)
                : attune_tensor_convert(t, ATTUNE_F32, out);
@@ -119,7 +129,7 @@ static attune_status check(const attune_tensor *a, const attune_tensor *b, int *
 
 attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *b,
                                    attune_tensor *out) {
-    attune_tensor x = *a, y = *b, blis_a = {0}, blis_b = {0};
+    attune_tensor x = *a, y = *b, left = {0}, right = {0};
     int64_t shape[ATTUNE_MAX_RANK] = {0}, from[ATTUNE_MAX_RANK];
     int rank = 0;
     memset(out, 0, sizeof *out);
@@ -128,20 +138,20 @@ attune_status attune_tensor_matmul(const attune_tensor *a, const attune_tensor *
     matmul_job j = {
         .m = shape[rank - 2], .n = shape[rank - 1], .k = x.shape[x.rank - 1], .batches = 1};
     for (int i = 0; i < rank - 2; i++) j.batches *= shape[i];
-    attune_status status = in_blis_dtype(&x, &blis_a);
-    if (status == ATTUNE_OK) status = in_blis_dtype(&y, &blis_b);
+    attune_status status = in_product_dtype(&x, &left);
+    if (status == ATTUNE_OK) status = in_product_dtype(&y, &right);
     memcpy(from, shape, sizeof from);
     from[rank - 1] = j.k;
-    if (status == ATTUNE_OK) status = attune_tensor_expand(&blis_a, rank, from, &j.a);
+    if (status == ATTUNE_OK) status = attune_tensor_expand(&left, rank, from, &j.a);
     from[rank - 2] = j.k;
     from[rank - 1] = j.n;
-    if (status == ATTUNE_OK) status = attune_tensor_expand(&blis_b, rank, from, &j.b);
-    if (status == ATTUNE_OK) status = at_tensor_new(blis_a.dtype, rank, shape, &j.c);
+    if (status == ATTUNE_OK) status = attune_tensor_expand(&right, rank, from, &j.b);
+    if (status == ATTUNE_OK) status = at_tensor_new(left.dtype, rank, shape, &j.c);
     if (status == ATTUNE_OK) status = run(&j);
     if (status == ATTUNE_OK)
         status = x.dtype == j.c.dtype ? attune_tensor_share(&j.c, out)
                                       : attune_tensor_convert(&j.c, x.dtype, out);
-    attune_tensor *all[] = {&blis_a, &blis_b, &j.a, &j.b, &j.c};
+    attune_tensor *all[] = {&left, &right, &j.a, &j.b, &j.c};
     for (int i = 0; i < 5; i++) attune_tensor_close(all[i]);
     return status;
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "problems.h"
+#include "tensor/product.h"
 #include "test.h"
 
 static double get(const attune_tensor *t, int64_t a, int64_t b) {
@@ -214,6 +215,51 @@ static void products_of_any_strides(void **state) {
     attune_tensor_close(&b);
 }
 
+/* Sides around those of panels, blocks and passes; A and B in either order of their axes. */
+static void f32_products_of_any_sides(void **state) {
+    (void)state;
+    static const int64_t m_of[] = {16, 17, 168, 170, 337}, n_of[] = {16, 31, 33, 40, 49, 530},
+                         k_of[] = {16, 33, 256, 257, 1000};
+    enum { LEFT = 337 * 1000, RIGHT = 530 * 1000, RESULT = 337 * 540 };
+    float *a = malloc(LEFT * sizeof *a), *b = malloc(RIGHT * sizeof *b),
+          *c = malloc(RESULT * sizeof *c);
+    for (int64_t i = 0; i < LEFT; i++) a[i] = (float)draw(1, (uint32_t)i, 2001) / 1000 - 1;
+    for (int64_t i = 0; i < RIGHT; i++) b[i] = (float)draw(2, (uint32_t)i, 2001) / 1000 - 1;
+    for (int number = 0; number < 5 * 6 * 5; number++) {
+        const int64_t m = m_of[number % 5], n = n_of[number / 5 % 6], k = k_of[number / 30];
+        const bool add = number % 2, a_turned = number / 2 % 2, b_turned = number / 4 % 2;
+        const at_f32_product p = {.m = m,
+                                  .n = n,
+                                  .k = k,
+                                  .a = a,
+                                  .a_row = a_turned ? 1 : k,
+                                  .a_column = a_turned ? m : 1,
+                                  .b = b,
+                                  .b_row = b_turned ? 1 : n,
+                                  .b_column = b_turned ? k : 1,
+                                  .c = c,
+                                  .c_row = n + 10,
+                                  .add = add};
+        for (int64_t i = 0; i < m * (n + 10); i++) c[i] = 1;
+        MUST(at_multiply_f32(&p));
+        for (int64_t i = 0; i < m * (n + 10); i++) {
+            const int64_t row = i / (n + 10), column = i % (n + 10);
+            double truth = column < n && !add ? 0 : 1;
+            /* Whole rows and columns at the edges, and a part of the others. */
+            if (column < n && row % 167 > 2 && n - column > 34 && i % 101) continue;
+            for (int64_t t = 0; t < k && column < n; t++)
+                truth += (double)a[row * p.a_row + t * p.a_column] *
+                         (double)b[t * p.b_row + column * p.b_column];
+            if (!(fabs(c[i] - truth) <= 2e-6 * (double)k))
+                fail_msg("product %d [%d, %d]: %g, expected %g", number, (int)row, (int)column,
+                         (double)c[i], truth);
+        }
+    }
+    free(a);
+    free(b);
+    free(c);
+}
+
 static void products_have_the_same_bits_for_any_threads(void **state) {
     (void)state;
     const int64_t shape[2] = {301, 257}, other[2] = {257, 190};
@@ -343,6 +389,7 @@ int main(void) {
         cmocka_unit_test(long_sums_are_exact),
         cmocka_unit_test(softmax_over_any_axis),
         cmocka_unit_test(products_of_any_strides),
+        cmocka_unit_test(f32_products_of_any_sides),
         cmocka_unit_test(products_have_the_same_bits_for_any_threads),
         cmocka_unit_test(random_numbers_do_not_depend_on_layout),
         cmocka_unit_test(every_allocation_may_fail),
