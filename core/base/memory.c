@@ -180,7 +180,8 @@ static const char *new_block(int64_t bytes, void **p) {
         if (posix_memalign((void **)&block, (size_t)alignment, (size_t)(bytes + alignment)) != 0)
             return "the system has no more";
     }
-    if (huge) madvise(block, (size_t)(bytes + alignment), MADV_HUGEPAGE);
+    /* Not where the header is: it would take a huge page of its own. */
+    if (huge) madvise(block + alignment, (size_t)bytes, MADV_HUGEPAGE);
     *p = block + alignment;
     *header_of(*p) = (header){.block = block, .bytes = bytes, .capacity = bytes};
     return NULL;

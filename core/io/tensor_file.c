@@ -165,6 +165,16 @@ static attune_status read_headers(attune_file *f) {
     return at_parse_safetensors(f, 0);
 }
 
+/* The bytes of all matrices that can be weights. */
+static int64_t bytes_of_weights(const attune_file *f) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < f->entries; i++) {
+        const at_entry *e = &f->entry[i];
+        if (e->rank == 2 && at_is_float(e->format->dtype)) sum += e->end - e->begin;
+    }
+    return sum;
+}
+
 attune_status attune_file_open(const char *path, attune_file **out) {
     *out = NULL;
     attune_file *f = at_alloc_zeroed((int64_t)sizeof *f);
@@ -177,6 +187,7 @@ attune_status attune_file_open(const char *path, attune_file **out) {
         attune_file_close(f);
         return status;
     }
+    f->weights.left = bytes_of_weights(f);
     *out = f;
     return ATTUNE_OK;
 }
@@ -199,6 +210,7 @@ void attune_file_close(attune_file *f) {
     at_free(f->entry);
     at_free(f->text);
     at_free(f->by_name);
+    at_slab_release(f->weights.slab);
     at_free(f);
 }
 
@@ -361,7 +373,7 @@ static attune_status read_rows(const void *context, int64_t first, int64_t count
                         count * r->row_bytes);
 }
 
-attune_status attune_weight_read(const attune_file *f, int64_t i, attune_compute compute,
+attune_status attune_weight_read(attune_file *f, int64_t i, attune_compute compute,
                                  attune_weight **out) {
     *out = NULL;
     if (i < 0 || i >= f->entries)
@@ -378,10 +390,11 @@ attune_status attune_weight_read(const attune_file *f, int64_t i, attune_compute
     const at_part *part = &f->part[e->part];
     if (compute == ATTUNE_COMPUTE_I8 && e->format->to_f32 && e->end > e->begin) {
         const rows_of r = {part, e->begin, (e->end - e->begin) / e->shape[0]};
-        return at_weight_new_packed(e->format, e->shape[0], e->shape[1], read_rows, &r, out);
+        return at_weight_new_packed(e->format, e->shape[0], e->shape[1], read_rows, &r, &f->weights,
+                                    out);
     }
     void *bytes;
-    AT_TRY(at_weight_new(e->format, e->shape[0], e->shape[1], out, &bytes));
+    AT_TRY(at_weight_new(e->format, e->shape[0], e->shape[1], &f->weights, out, &bytes));
     const attune_status status =
         at_read_file(part->fd, part->path, e->begin, bytes, e->end - e->begin);
     if (status != ATTUNE_OK) {

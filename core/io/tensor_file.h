@@ -3,7 +3,7 @@
 #define AT_IO_TENSOR_FILE_H
 
 #include "attune.h"
-#include "quant/blocks.h"
+#include "quant/weight.h"
 
 enum { AT_MAX_HEADER = 100000000, AT_MAX_TENSORS = 1000000, AT_MAX_TEXTS = 1000000 };
 
@@ -40,6 +40,7 @@ struct attune_file {
     at_text *text;
     const at_entry **by_name; /* [entries], sorted */
     bool is_gguf;
+    at_weight_room weights; /* where attune_weight_read puts them */
 };
 
 /* Appends an entry, or a text, of zero bytes. EFORMAT: there are too many. */

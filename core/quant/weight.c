@@ -29,6 +29,7 @@ struct attune_weight {
     int packed; /* of at_packed_kind, data is panels; -1: data is rows of row_bytes */
     int64_t outputs, inputs, row_bytes, panel_bytes, bytes;
     uint8_t *data;
+    at_slab *slab; /* holds data; NULL: data is a block of its own */
 };
 
 static int kind_of(const at_format *format) {
@@ -39,8 +40,33 @@ static int kind_of(const at_format *format) {
     return i;
 }
 
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* SLAB: bytes of a slab, where as many are still to come. A weight from OWN_BLOCK on has huge pages
+ * in a block of its own. */
+static const int64_t SLAB = (int64_t)32 << 20, OWN_BLOCK = (int64_t)4 << 20;
+
+/* The memory of a weight. room: NULL: a block of its own. */
+static bool take_memory(attune_weight *w, at_weight_room *room) {
+    if (room && room->left > 0 && w->bytes > 0 && w->bytes < OWN_BLOCK) {
+        w->data = room->slab ? at_slab_take(room->slab, w->bytes) : NULL;
+        if (!w->data) {
+            const int64_t most = room->left < SLAB ? room->left : SLAB;
+            at_slab_release(room->slab);
+            room->slab = at_slab_new(w->bytes < most ? most : w->bytes);
+            if (!room->slab) return false;
+            w->data = at_slab_take(room->slab, w->bytes);
+        }
+        w->slab = room->slab;
+    } else {
+        w->data = at_alloc(w->bytes);
+    }
+    if (room) room->left -= w->bytes;
+    return w->data != NULL;
+}
+
 static attune_status new_weight(const at_format *format, int64_t outputs, int64_t inputs,
-                                bool packs, attune_weight **out) {
+                                bool packs, at_weight_room *room, attune_weight **out) {
     *out = NULL;
     attune_weight *w = at_alloc_zeroed((int64_t)sizeof *w);
     if (!w) return ATTUNE_EMEMORY;
@@ -53,8 +79,7 @@ static attune_status new_weight(const at_format *format, int64_t outputs, int64_
     w->panel_bytes = packs ? at_packed_bytes(w->packed, inputs) : 0;
     w->bytes = packs ? at_checked_mul(at_ceil_div(outputs, AT_PANEL), w->panel_bytes)
                      : at_checked_mul(outputs, w->row_bytes);
-    w->data = at_alloc(w->bytes);
-    if (!w->data) {
+    if (!take_memory(w, room)) {
         at_free(w);
         return ATTUNE_EMEMORY;
     }
@@ -63,8 +88,8 @@ static attune_status new_weight(const at_format *format, int64_t outputs, int64_
 }
 
 attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
-                            attune_weight **out, void **bytes) {
-    AT_TRY(new_weight(format, outputs, inputs, false, out));
+                            at_weight_room *room, attune_weight **out, void **bytes) {
+    AT_TRY(new_weight(format, outputs, inputs, false, room, out));
     *bytes = (*out)->data;
     return ATTUNE_OK;
 }
@@ -100,8 +125,9 @@ static attune_status pack_panels(void *context, int64_t task, int thread) {
 }
 
 attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int64_t inputs,
-                                   at_read_rows read, const void *context, attune_weight **out) {
-    AT_TRY(new_weight(format, outputs, inputs, true, out));
+                                   at_read_rows read, const void *context, at_weight_room *room,
+                                   attune_weight **out) {
+    AT_TRY(new_weight(format, outputs, inputs, true, room, out));
     pack_job j = {.w = *out, .read = read, .context = context};
     const int64_t panel = AT_PANEL * (*out)->row_bytes;
     j.panels = panel >= PACK_BYTES ? 1 : PACK_BYTES / panel;
@@ -116,7 +142,10 @@ attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int
 
 void attune_weight_close(attune_weight *w) {
     if (!w) return;
-    at_free(w->data);
+    if (w->slab)
+        at_slab_release(w->slab);
+    else
+        at_free(w->data);
     at_free(w);
 }
 
@@ -132,7 +161,7 @@ attune_status attune_weight_of(const attune_tensor *matrix, attune_weight **out)
         return at_fail(ATTUNE_EDTYPE, "matrix: expected f32, f16 or bf16, got %s",
                        attune_dtype_name(matrix->dtype));
     void *data;
-    AT_TRY(at_weight_new(format, matrix->shape[0], matrix->shape[1], out, &data));
+    AT_TRY(at_weight_new(format, matrix->shape[0], matrix->shape[1], NULL, out, &data));
     attune_tensor view = {0};
     attune_status status = attune_tensor_wrap(matrix->dtype, 2, matrix->shape, NULL, data, &view);
     if (status == ATTUNE_OK) status = attune_tensor_copy(matrix, &view);

@@ -4,17 +4,26 @@
 #define AT_QUANT_WEIGHT_H
 
 #include "attune/weight.h"
+#include "base/slab.h"
 #include "quant/blocks.h"
 
+/* Where the weights of a file are put: small ones share a slab, so that huge pages hold them. left:
+ * bytes of weights that are still to come; no slab is larger. slab: NULL before the first. */
+typedef struct at_weight_room {
+    at_slab *slab;
+    int64_t left;
+} at_weight_room;
+
 /* *bytes: the memory of the rows, outputs * inputs / format->values * format->bytes bytes, for the
- * caller to fill. */
+ * caller to fill. room: NULL: a block of its own. */
 attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
-                            attune_weight **out, void **bytes);
+                            at_weight_room *room, attune_weight **out, void **bytes);
 
 /* A weight that is computed in integers. read: writes rows [first, first + count) at `to`, as the
  * file has them; it is called by several threads at a time. format has blocks. */
 typedef attune_status (*at_read_rows)(const void *context, int64_t first, int64_t count, void *to);
 attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int64_t inputs,
-                                   at_read_rows read, const void *context, attune_weight **out);
+                                   at_read_rows read, const void *context, at_weight_room *room,
+                                   attune_weight **out);
 
 #endif

@@ -88,7 +88,7 @@ static void f_describe(lua_State *L, void *content) {
 
 /* The file of handle 1. A finalizer may close it whenever Lua allocates, so that every loop asks
  * again. */
-static const attune_file *check_file(lua_State *L) {
+static attune_file *check_file(lua_State *L) {
     return *(attune_file **)check_open(L, 1, &file_kind, "file");
 }
 
@@ -179,7 +179,7 @@ static int f_read_weight(lua_State *L) {
         return raise_error(L, "name: expected the name of a tensor of the file, got %s",
                            describe(L, 2));
     attune_weight **w = push_handle(L, &weight_kind, 0);
-    const attune_file *f = check_file(L);
+    attune_file *f = check_file(L);
     attune_interrupt_clear();
     core_runs = 1;
     const attune_status status =

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/numbers.h"
 #include "base/parallel.h"
+#include "base/slab.h"
 #include "base/status.h"
 #include "test.h"
 
@@ -161,6 +162,29 @@ static void arenas_refuse_what_overflows(void **state) {
     carve(&arena, INT64_MAX / 4, &p);
     assert_int_equal(at_arena_alloc(&arena), ATTUNE_EMEMORY);
     assert_null(arena.memory);
+}
+
+static void slabs_hold_blocks_until_all_are_released(void **state) {
+    (void)state;
+    const int64_t before = attune_memory().bytes;
+    at_slab *slab = at_slab_new(1000);
+    assert_non_null(slab);
+    char *a = at_slab_take(slab, 100), *b = at_slab_take(slab, 800);
+    assert_non_null(a);
+    assert_ptr_equal(b, a + 128);
+    assert_int_equal((uintptr_t)a % AT_ALIGNMENT, 0);
+    assert_null(at_slab_take(slab, 41));
+    assert_null(at_slab_take(slab, 0));
+    assert_non_null(at_slab_take(slab, 40));
+    assert_null(at_slab_take(slab, 1));
+    for (int i = 0; i < 3; i++) at_slab_release(slab);
+    assert_true(attune_memory().bytes >= before + 1000);
+    at_slab_release(slab);
+    assert_int_equal(attune_memory().bytes, before);
+    attune_memory_fail_at(2);
+    assert_null(at_slab_new(1000));
+    attune_memory_fail_at(0);
+    assert_int_equal(attune_memory().bytes, before);
 }
 
 static void halves_round_to_even(void **state) {
@@ -403,6 +427,7 @@ int main(void) {
         cmocka_unit_test(checked_arithmetic_reports_overflow),
         cmocka_unit_test(arenas_give_aligned_pieces),
         cmocka_unit_test(arenas_refuse_what_overflows),
+        cmocka_unit_test(slabs_hold_blocks_until_all_are_released),
         cmocka_unit_test(halves_round_to_even),
         cmocka_unit_test(every_task_runs_once),
         cmocka_unit_test(failures_stop_the_loop),

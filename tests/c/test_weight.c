@@ -63,7 +63,7 @@ static double value_at(const at_format *f, const uint8_t *data, const float *unp
 static void check_product(const at_format *f, int64_t inputs, int64_t rows) {
     attune_weight *w;
     void *bytes;
-    MUST(at_weight_new(f, OUTPUTS, inputs, &w, &bytes));
+    MUST(at_weight_new(f, OUTPUTS, inputs, NULL, &w, &bytes));
     const int64_t count = OUTPUTS * inputs, size = count / f->values * f->bytes;
     if (f->to_f32)
         fill(f, bytes, size);

@@ -19,8 +19,10 @@ typedef enum attune_compute { ATTUNE_COMPUTE_F32, ATTUNE_COMPUTE_I8 } attune_com
 /* From a file: a tensor of two axes, of any format that attune_file_read takes but integers. With
  * I8 blocks are packed while they are read, and take as much memory as in the file (Q4_K and Q5_K 2
  * to 3 percent more). Errors: as attune_file_read; ESHAPE. From a tensor [outputs, inputs], f32,
- * f16 or bf16: a copy. *out is NULL after an error. */
-ATTUNE_API attune_status attune_weight_read(const attune_file *file, int64_t i,
+ * f16 or bf16: a copy. *out is NULL after an error. One thread at a time reads weights of a file.
+ * Weights of less than 4 MiB share blocks of memory, which are freed when all of their weights and
+ * the file are closed. */
+ATTUNE_API attune_status attune_weight_read(attune_file *file, int64_t i,
                                             attune_compute compute, attune_weight **out);
 ATTUNE_API attune_status attune_weight_of(const attune_tensor *matrix, attune_weight **out);
 ATTUNE_API void attune_weight_close(attune_weight *weight); /* weight may be NULL */
