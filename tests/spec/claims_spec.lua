@@ -59,6 +59,33 @@ describe("claims", function()
     assert.truthy(message(r.difference, r, "y", {b = 1}, {a = 2}):find "unknown parameter 'b'")
     assert.truthy(message(r.ratio, r, "z", {a = 1}, {a = 2}):find "unknown metric 'z'")
   end)
+  it("that raise an error name the script's file and line, never attune's own", function()
+    local source = table.concat({
+      'local function helper(r) return r:where {a = 3}:values "y"[1] + 1 end',
+      "return {",
+      '  function(r) return r:ratio("z", {a = 1}, {a = 2}):above(1) end,',
+      '  function(r) return r:value("y", {a = 1}):above "one" end,',
+      "  function(r) return r:where(5) end,",
+      "  function(r) return helper(r) > 1 end,",
+      "  function() error {} end,",
+      '  function(r) return r:family("y", nil, "ratio"):of(2):above(1) end,',
+      '  function(r) local q = r:value("y", {a = 1}); return q:above(q.none) end,',
+      "}",
+    }, "\n")
+    local list = assert(load(source, "@script.lua"))()
+    local wanted = {
+      "script.lua:3: unknown metric 'z': ", "script.lua:4: x: expected a number, got 'one'",
+      "script.lua:5: expected a table of parameters, such as {kv_heads = 1}, got a number",
+      "script.lua:1: attempt to perform arithmetic on a nil value", "script.lua:7: a table",
+      "script.lua:8: family: expected one parameter", "script.lua:9: x: expected a number, got nil",
+    }
+    for i, fn in ipairs(list) do
+      local verdict = judge {"claim", fn}
+      assert.same("failed", verdict.verdict)
+      assert.same("error: " .. wanted[i], verdict.detail:sub(1, 7 + #wanted[i]))
+      assert.is_nil(verdict.detail:find("attune/", 1, true), verdict.detail)
+    end
+  end)
   it("have no other fields", function()
     local function declare(claim)
       return experiment.declare {

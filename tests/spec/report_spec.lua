@@ -67,6 +67,20 @@ describe("reports", function()
     assert.truthy(html:find("mean of 3 rounds, 95% interval", 1, true))
     run.remove(dir)
   end)
+  it("have no column for a metric that is a picture or a curve", function()
+    local dir, html = written(results({
+      {{a = 1, m = "x"}, {y = 1, z = {0, 1, 1, 0}, loss = {3, 2}, tokens = {1, 9}}},
+    }, {
+      {kind = "pixels", x = "a", y = "z"},
+      {kind = "line", x = "tokens", y = "loss", along = "tokens"},
+    }))
+    local head = html:match "<thead>.-</thead>"
+    assert.truthy(head:find(">y<", 1, true))
+    for _, name in ipairs {"z", "loss", "tokens"} do
+      assert.is_nil(head:find((">%s<"):format(name), 1, true), head)
+    end
+    run.remove(dir)
+  end)
   it("embed no picture behind a link, cut short, or with more than shapes", function()
     local r = results(data, {line_plot()})
     local dir, html = written(r)

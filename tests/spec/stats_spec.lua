@@ -254,4 +254,13 @@ describe("quantities", function()
     assert.same("7", text.quantity(7))
     assert.same("2 min 5 s", text.duration(125))
   end)
+  it("have no exponent where a reader expects digits", function()
+    assert.same("2097152", text.quantity(2097152.0))
+    assert.same("17974 tokens", text.quantity(17973.6, "tokens"))
+    assert.same("1.234e+12", text.quantity(1.234e12))
+    for value, shown in pairs {[2097152.0] = "2097152", [2.0 ^ 52] = "4503599627370496",
+      [1e300] = "1e+300", [-0.0] = "0", [0.1] = "0.1", [math.huge] = "inf"} do
+      assert.same(shown, text.plain(value))
+    end
+  end)
 end)

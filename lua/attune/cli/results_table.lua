@@ -1,4 +1,5 @@
 --- Results as a table on the terminal.
+local scalars = require "attune.results.scalars"
 local stats = require "attune.results.statistics"
 local steadiness = require "attune.results.steadiness"
 local text = require "attune.util.text"
@@ -24,13 +25,14 @@ return function(results, max_rows)
   end
   local with_status = any_without_result(results)
   if with_status then columns[#columns + 1] = {"status"} end
-  for _, m in ipairs(results.metrics) do columns[#columns + 1] = {m.name, right = true} end
+  local metrics = scalars(results)
+  for _, m in ipairs(metrics) do columns[#columns + 1] = {m.name, right = true} end
   for i, point in ipairs(results.points) do
     if max_rows and i > max_rows then break end
     local row = {}
     for _, name in ipairs(names) do row[#row + 1] = text.plain(point.parameters[name]) end
     if with_status then row[#row + 1] = point.status end
-    for _, m in ipairs(results.metrics) do
+    for _, m in ipairs(metrics) do
       local value = point.metrics[m.name]
       row[#row + 1] = text.quantity(value and value.centre, m.unit)
     end

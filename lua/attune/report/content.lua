@@ -1,6 +1,7 @@
 --- What a report says, independent of its format.
 local files = require "attune.util.files"
 local plot = require "attune.plot"
+local scalars = require "attune.results.scalars"
 local schema = require "attune.results.schema"
 local series = require "attune.plot.series"
 local stats = require "attune.results.statistics"
@@ -156,7 +157,7 @@ local function columns_of(results)
     local numeric = first and type(first.parameters[name]) == "number"
     columns[#columns + 1] = {name = name, numeric = numeric}
   end
-  for _, m in ipairs(results.metrics) do
+  for _, m in ipairs(scalars(results)) do
     columns[#columns + 1] = {name = m.name, numeric = true, metric = m}
   end
   return columns

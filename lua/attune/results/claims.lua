@@ -1,4 +1,5 @@
 --- The handle over results that a claim's function gets, and the verdict on a claim.
+local is_library = require "attune.program.recording".is_library
 local quantity = require "attune.results.quantity"
 local reference = require "attune.results.reference"
 local stats = require "attune.results.statistics"
@@ -15,6 +16,10 @@ local function matches(point, wanted)
 end
 
 local function check_parameters(self, wanted, level)
+  if wanted ~= nil and type(wanted) ~= "table" then
+    local format = "expected a table of parameters, such as {kv_heads = 1}, got a %s"
+    error(format:format(type(wanted)), level + 1)
+  end
   local known = self.results.parameters
   for name in pairs(wanted or {}) do
     local found
@@ -167,7 +172,8 @@ function Handle:family(metric, base, what)
   if what ~= "ratio" and what ~= "difference" then
     error(("family: expected 'ratio' or 'difference', got %s"):format(tostring(what)), 2)
   end
-  local parameter, value = next(base)
+  local parameter, value
+  if type(base) == "table" then parameter, value = next(base) end
   if parameter == nil or next(base, parameter) ~= nil then
     error("family: expected one parameter to compare with, such as {variant = 'MHA'}", 2)
   end
@@ -218,16 +224,40 @@ local function stored(q)
   return q and {centre = q.centre, lo = q.lo, hi = q.hi, kind = q.kind, rounds = q.n} or nil
 end
 
+-- A handler for xpcall: the message with the script's file and line. Where attune found the error
+-- that is the line of the innermost call from a script; after tail calls, which leave no line, it
+-- is the line where the claim's function begins. runner: the function that calls the claim's.
+local function at_script(fn, runner)
+  local beginning = debug.getinfo(fn, "S")
+  return function(message)
+    message = type(message) == "string" and message or "a " .. type(message)
+    local at = ("%s:%d: "):format(beginning.short_src, beginning.linedefined)
+    local innermost, outside
+    for level = 2, math.huge do
+      local info = debug.getinfo(level, "Slf")
+      if not info then break end
+      local position = ("%s:%d: "):format(info.short_src, info.currentline)
+      local says_it = message:sub(1, #position) == position
+      if info.what ~= "C" and not is_library(info) and not outside then
+        if says_it then return message end
+        innermost = innermost or position
+      elseif says_it then
+        message = message:sub(#position + 1)
+      end
+      outside = outside or info.func == runner
+    end
+    return (innermost or at) .. message
+  end
+end
+
 local function judge_one(claim, results)
-  local ok, verdict, detail, ours = pcall(function()
+  local function runner()
     local value, more = claim[2](claims.over(results))
     return judged(value, more and tostring(more))
-  end)
-  os.setlocale "C" -- numbers are written with a point, whatever the function has set
-  if not ok then
-    local message = type(verdict) == "string" and verdict or "a " .. type(verdict)
-    verdict, detail, ours = "failed", "error: " .. message, nil
   end
+  local ok, verdict, detail, ours = xpcall(runner, at_script(claim[2], runner))
+  os.setlocale "C" -- numbers are written with a point, whatever the function has set
+  if not ok then verdict, detail, ours = "failed", "error: " .. tostring(verdict), nil end
   return {
     text = claim[1], verdict = verdict, detail = detail, source = claim.source,
     paper = claim.paper, ours = stored(ours),

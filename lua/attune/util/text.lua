@@ -29,11 +29,15 @@ local function three_digits(x)
   return a >= 100 and "%.0f" or a >= 10 and "%.1f" or "%.2f"
 end
 
+-- Numbers below this have all their digits before the point: 2097152, not 2.097e+06.
+local max_written_out = 1e9
+
 local function plain_number(x)
-  if math.type(x) == "integer" or (x == math.floor(x) and math.abs(x) < 1e6) then
+  local a = math.abs(x)
+  if math.type(x) == "integer" or (a < max_written_out and x == math.floor(x)) then
     return ("%d"):format(math.floor(x))
   end
-  return ("%.4g"):format(x)
+  return (a >= 1e3 and a < max_written_out and "%.0f" or "%.4g"):format(x)
 end
 
 --- A quantity with three digits and a prefix: 0.00123 s is "1.23 ms", 3145728 B is "3.00 MiB".
@@ -123,11 +127,18 @@ function text.cut(s, max_bytes)
   return s:sub(1, last) .. ".."
 end
 
---- The value of a parameter, or a reason, as one line.
+-- Whole floats below this are exact, and print as integers.
+local max_whole = 2.0 ^ 53
+
+--- The value of a parameter, or a reason, as one line. A whole float looks like an integer: 2e6 is
+--- "2000000".
 ---@return string
 function text.plain(v)
   if v == nil then return "-" end
-  if math.type(v) == "float" then return ("%.6g"):format(v) end
+  if math.type(v) == "float" then
+    local whole = v == math.floor(v) and math.abs(v) < max_whole
+    return (whole and "%d" or "%.6g"):format(v)
+  end
   return text.printable(v)
 end
 
