@@ -12,7 +12,8 @@
 -- One layer: x gets its embedding and is multiplied by three matrices, q and k are rotated, and
 -- attention is causal. A difference is the maximum absolute difference over the root mean square of
 -- the results of the documents alone, in f32.
--- For an experiment of your own add a line to `encodings`.
+-- Krell et al. 2021 (arXiv 2107.02027) pack with masks and restarted positions, as documents must
+-- not see each other. For an experiment of your own add a line to `encodings`.
 local attune = require "attune"
 
 local heads, head_dim = 4, 32
@@ -49,6 +50,9 @@ local function documents(kind, count)
   end
   return list
 end
+
+-- Whether a point computes attention, beside the fraction of padding.
+local function attends(p) return p.capacity == 512 and p.lengths == "log-normal" end
 
 local function wasted(p)
   local list, used = documents(p.lengths, counted), 0
@@ -93,11 +97,9 @@ local function layer(pe, w, x, d_o, positions, options)
   end
   local o, lse = attune.attention(q, k, v, options)
   local dq, dk, dv, dtables = attune.attention_backward(d_o, q, k, v, o, lse, options)
-  local dx = attune.matmul(
-    joined(dq), w[1]:transpose(1, 2)
-  ) + attune.matmul(
-    joined(dk), w[2]:transpose(1, 2)
-  ) + attune.matmul(joined(dv), w[3]:transpose(1, 2))
+  local dx = attune.matmul(joined(dq), w[1]:transpose(1, 2))
+    + attune.matmul(joined(dk), w[2]:transpose(1, 2))
+    + attune.matmul(joined(dv), w[3]:transpose(1, 2))
   return {
     o = o,
     dx = dx:view(rows, 1, tokens, d_model),
@@ -205,7 +207,6 @@ return require "attune.experiment" {
   name = "packing",
   about = "Is attention over packed documents the same as over each document alone, for every "
     .. "encoding, and what does packing save compared with padding?",
-  fixed = {},
   grid = {
     encoding = order,
     positions = {"restarted", "running"},
@@ -215,13 +216,10 @@ return require "attune.experiment" {
   },
   -- Attention with one capacity and one kind of lengths; the waste depends on these alone.
   where = function(p)
-    return p.capacity == 512
-      and p.lengths == "log-normal" or p.encoding == "none" and p.positions == "restarted"
-      and p.apart == "lengths"
+    local first = p.encoding == "none" and p.positions == "restarted" and p.apart == "lengths"
+    return attends(p) or first
   end,
-  derived = {documents = function(p)
-    return p.capacity == 512 and p.lengths == "log-normal" and attended or counted
-  end},
+  derived = {documents = function(p) return attends(p) and attended or counted end},
   order = {"encoding", "positions", "apart", "lengths", "capacity", "documents"},
   timing = false,
   rounds = 1,
@@ -241,52 +239,39 @@ return require "attune.experiment" {
       about = "the same for the products of q and k inside a document, before a bias",
     },
     waste = {
-      unit = "%",
-      better = "lower",
-      about = "fraction of padding tokens, 1000 packed documents",
+      unit = "%", better = "lower", about = "percentage of padding tokens, packed documents",
     },
     padding = {unit = "%", better = "lower", about = "the same where each document has a row"},
   },
   trial = function(p)
     local waste, padding = wasted(p)
     local forward, backward, products, table_gradient
-    if p.documents == attended then forward, backward, products, table_gradient = differences(p) end
+    if attends(p) then forward, backward, products, table_gradient = differences(p) end
     return {
       forward = forward, backward = backward, products = products, table_gradient = table_gradient,
       waste = waste, padding = padding,
     }
   end,
   plots = {
-    {kind = "heat", name = "running",
-      title = "Running positions: difference of outputs from each document alone", x = "apart",
-      y = "encoding", value = "forward", where = {positions = "running", documents = attended},
-      caption = "Documents kept apart by lengths, by a mask program, or not. Kept apart, relative "
-        .. "encodings differ by rounding only; absolute encodings get other positions."},
-    {kind = "heat", name = "restarted", title = "Restarted positions: difference of outputs",
-      x = "apart", y = "encoding", value = "forward",
-      where = {positions = "restarted", documents = attended},
-      caption = "Kept apart, no encoding differs. Not kept apart, queries attend to "
-        .. "the documents before their own."},
-    {
-      kind = "heat",
-      name = "gradients",
-      title = "Running positions: difference of the input's gradients",
-      x = "apart",
-      y = "encoding",
-      value = "backward",
-      where = {positions = "running", documents = attended},
-    },
-    {kind = "bars", name = "products",
-      title = "Change of the products of q and k inside a document, not kept apart", x = "encoding",
-      y = "products", by = "positions", where = {apart = "no", documents = attended},
+    {kind = "heat", name = "outputs", facet = "positions",
+      title = "Difference of outputs from each document alone", x = "apart", y = "encoding",
+      value = "forward", where = {documents = attended},
+      caption = "Documents kept apart by lengths, by a mask program, or not. Kept apart, encodings "
+        .. "differ by rounding only, except that with running positions absolute encodings get "
+        .. "other positions. Not kept apart, queries attend to the documents before their own."},
+    {kind = "heat", name = "gradients", facet = "positions",
+      title = "The same for the gradients of the layer's input", x = "apart", y = "encoding",
+      value = "backward", where = {documents = attended}},
+    {kind = "heat", name = "products",
+      title = "Products of q and k inside a document, not kept apart", x = "positions",
+      y = "encoding", value = "products", where = {apart = "no", documents = attended},
       caption = "How other documents change a document's own scores: not at all, except with "
         .. "absolute encodings and running positions."},
     {kind = "line", name = "waste",
       title = "Tokens wasted: packed, and padded to one row per document", x = "capacity",
       y = "waste", also = "padding", by = "lengths", log = "x",
-      where = {
-        encoding = "none", positions = "restarted", apart = "lengths",
-      }, caption = "First-fit decreasing, 1000 documents of at most 256 tokens."},
+      where = {encoding = "none", positions = "restarted", apart = "lengths"},
+      caption = "First-fit decreasing, 1000 documents of at most 256 tokens."},
   },
   claims = {
     {"Kept apart with restarted positions, packed equals alone to 1e-4 for every "

@@ -6,7 +6,7 @@
 -- attention. It is plotted with the speed-up that the visible pairs allow (causal pairs over
 -- visible pairs), and with the speed-up that the computed tiles of 64 x 64 pairs allow.
 -- A dense bias is read from memory once per pair and has one gradient per pair: prefer a formula or
--- a smaller table.
+-- a smaller table. Sources: docs/attention.md for scores, experiments/masks.lua for masks.
 -- For an experiment of your own add a line to `scores` or `masks`.
 local attune = require "attune"
 
@@ -40,10 +40,12 @@ end
 
 -- Name, family, and the mask that replaces {causal = true}. Sizes are fractions of the tokens, so
 -- that the fraction of visible pairs does not depend on the number of tokens.
-local masks = {{"causal", "causal", function() return attune.masks.causal() end},
-    {"natten on a grid", "grid", function(p)
-  return attune.masks.natten2d(64, p.tokens // 64, 7)
-end}}
+local masks = {
+  {"causal", "causal", function() return attune.masks.causal() end},
+  {"natten on a grid", "grid", function(p)
+    return attune.masks.natten2d(32, p.tokens // 32, 7)
+  end},
+}
 for _, divisor in ipairs {4, 16, 64} do
   local function add(name, make)
     masks[#masks + 1] = {("%s 1/%d"):format(name, divisor), name, make}
@@ -88,13 +90,9 @@ local function alternating_ratios(a, b)
   b()
   while #ratios == 0 or attune.clock() - start < (#ratios < 3 and 2 or 0.3) and #ratios < 50 do
     -- The second call finds the processor's caches as the first left them, so the order alternates.
-    if #ratios % 2 == 0 then
-      local x = seconds(a)
-      ratios[#ratios + 1] = seconds(b) / x
-    else
-      local y = seconds(b)
-      ratios[#ratios + 1] = y / seconds(a)
-    end
+    local of_a = #ratios % 2 == 0 and seconds(a)
+    local of_b = seconds(b)
+    ratios[#ratios + 1] = of_b / (of_a or seconds(a))
   end
   return ratios
 end
@@ -120,7 +118,10 @@ local function extremes(r, metric, keep)
   return max, min
 end
 
-local tokens = {score = {small = 2048, large = 4096}, mask = {small = 4096, large = 8192}}
+local tokens = {
+  score = {quick = 1024, small = 2048, large = 4096},
+  mask = {quick = 2048, small = 4096, large = 8192},
+}
 local families = {"window", "documents", "natten", "dilated", "global + local", "strided", "grid"}
 
 return require "attune.experiment" {
@@ -142,7 +143,7 @@ return require "attune.experiment" {
       )
     end,
   },
-  quick = {size = {"small"}, rounds = 1},
+  quick = {size = {"quick"}, rounds = 2},
   order = {
     "change", "family", "direction", "size", "tokens", "percent_visible", "heads", "head_dim",
   },
@@ -190,29 +191,23 @@ return require "attune.experiment" {
     }
   end,
   plots = {
-    {kind = "bars", name = "cost",
+    {kind = "bars", name = "cost", facet = "size",
       title = "Attention with a score: time over that of plain attention", x = "change", y = "cost",
-      by = "direction", order = {"forward", "backward"},
-      where = {
-        change = score_order, size = "small",
-      },
+      by = "direction", order = {"forward", "backward"}, where = {change = score_order},
       caption = "Measured in alternation with plain causal attention. scale: an option that costs "
         .. "nothing, and so shows the noise."},
-    {kind = "line", name = "speedup",
+    {kind = "line", name = "speedup", facet = "direction",
       title = "How many times as fast as causal attention a mask is", x = "percent_visible",
       y = "speedup", by = "family", order = families, also = "allowed",
-      where = {
-        size = "small", family = families, direction = "forward",
-      }, log = "xy", caption = "Dashed: the speed-up that the visible pairs allow. Tiles of 64 x "
+      where = {size = {"quick", "small"}, family = families}, log = "xy",
+      caption = "Dashed: the speed-up that the visible pairs allow. Tiles of 64 x "
         .. "64 pairs are computed or not: a mask that leaves few pairs in "
         .. "each of many tiles gains little."},
-    {kind = "line", name = "speedup-backward", title = "The same, backward", x = "percent_visible",
-      y = "speedup", by = "family", order = families, also = "allowed",
-      where = {size = "small", family = families, direction = "backward"}, log = "xy"},
-    {kind = "line", name = "tiles", title = "Forward, and what the computed tiles allow",
+    {kind = "line", name = "tiles", facet = "direction",
+      title = "The same beside what the computed tiles allow",
       x = "percent_visible", y = "speedup", by = "family", order = families,
-      also = "allowed_by_tiles",
-      where = {size = "small", family = families, direction = "forward"}, log = "xy"},
+      also = "allowed_by_tiles", where = {size = {"quick", "small"}, family = families},
+      log = "xy", caption = "Dashed: all tiles of causal attention over those of the mask."},
   },
   claims = {
     {"Except for a dense bias, no score costs more than half of plain attention forward, "

@@ -190,8 +190,8 @@ describe("a task that is lost", function()
       local said, status = c.run "--points 1"
       assert.same(1, status, said)
       assert.truthy(said:find("which are not submitted again: lost 3 times", 1, true), said)
-      assert.truthy(said:find("1 trial lost with their tasks; the same command submits", 1, true),
-        said)
+      assert.truthy(said:find("1 trial was lost with its task; the same command submits it again.",
+        1, true), said)
       assert.same(1, #(store.records(c.out)))
     end)
   end)

@@ -173,8 +173,10 @@ local function print_jobs(outcome, dir)
   end
   if (outcome.lost or 0) > 0 then
     output.line ""
-    output.line(("%s lost with their tasks; the same command submits them again."):format(
-      text.count(outcome.lost, "trial")))
+    output.line(outcome.lost == 1
+      and "1 trial was lost with its task; the same command submits it again."
+      or ("%d trials were lost with their tasks; the same command submits them again.")
+        :format(outcome.lost))
   end
 end
 
