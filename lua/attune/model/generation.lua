@@ -106,6 +106,7 @@ local function continue(model, rows, first, source, o, level)
         running = running - (goes_on and 0 or 1)
       end
     end
+    logits:close()
     if running == 0 then return end
     logits = s:last(new)
   end

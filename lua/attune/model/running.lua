@@ -17,6 +17,7 @@ local running = {}
 function running.__index(self, key)
   if key == "tokenizer" and rawget(self, "tokenizer_path") then
     self.tokenizer = assert(require "attune.text".load(self.tokenizer_path))
+    collectgarbage() -- what the file was made of: megabytes in tens of thousands of texts
     return self.tokenizer
   end
   return running[key]

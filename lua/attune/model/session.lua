@@ -94,6 +94,7 @@ function run(self, rows, with, wanted)
     })
     self.length = self.length + n
     with(x, n, summaries)
+    x:close()
   end
 end
 
@@ -207,6 +208,7 @@ local function run_uneven(self, rows, with)
       self.length = math.max(self.length, self.lengths[b])
     end
     with(x, n)
+    x:close()
   end
 end
 
@@ -221,9 +223,12 @@ function session:last(rows)
   local network, last = self.model.network, nil
   local runs = self.batch == 1 and run or run_uneven
   runs(self, rows, function(x, n)
+    if last then last:close() end
     last = x:view(self.batch, n, x.shape[2]):slice(2, n, n):contiguous():view(self.batch, -1)
   end)
-  return network:logits(last)
+  local rows_of_last <close> = last
+  local logits = network:logits(rows_of_last)
+  return logits
 end
 
 --- Keeps the first n tokens.

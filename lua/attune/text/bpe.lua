@@ -116,6 +116,10 @@ end
 ---@return fun(word: string): integer[]
 function bpe.by_merges(model)
   local ranks, merged = pairs_of(model)
+  local all = model
+  model = {} -- without the merges, which take more memory than what was made of them
+  for name, value in pairs(all) do model[name] = value end
+  model.merges = nil
   local byte_ids = model.byte_fallback and bpe.byte_tokens(model.ids)
   local function lookup(left, right)
     local rank = ranks[left << id_bits | right]

@@ -191,8 +191,16 @@ end
 function decoder:logits(x)
   local head = self.head
   local logits = apply(head.linear, x)
-  if head.scale then logits = logits * head.scale end
-  if head.softcap then logits = (logits * (1 / head.softcap)):tanh() * head.softcap end
+  if head.scale then
+    local from <close> = logits
+    logits = from * head.scale
+  end
+  if head.softcap then
+    local from <close> = logits
+    local share <close> = from * (1 / head.softcap)
+    local bounded <close> = share:tanh()
+    logits = bounded * head.softcap
+  end
   return logits
 end
 
