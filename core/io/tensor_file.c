@@ -362,6 +362,24 @@ attune_status attune_file_read(const attune_file *f, int64_t i, attune_dtype dty
     return status;
 }
 
+/* The bytes of a plain weight, of which each task reads a piece: copies of the system's pages take
+ * as long as the memory does, and one thread does not use all of it. */
+typedef struct copy_job {
+    const at_part *part;
+    char *to;
+    int64_t begin, bytes;
+} copy_job;
+
+enum { COPY_BYTES = 1 << 17 };
+
+static attune_status copy_piece(void *context, int64_t task, int thread) {
+    const copy_job *j = context;
+    const int64_t at = task * COPY_BYTES, left = j->bytes - at;
+    (void)thread;
+    return at_read_file(j->part->fd, j->part->path, j->begin + at, j->to + at,
+                        left < COPY_BYTES ? left : COPY_BYTES);
+}
+
 typedef struct rows_of {
     const at_part *part;
     int64_t begin, row_bytes;
@@ -395,8 +413,9 @@ attune_status attune_weight_read(attune_file *f, int64_t i, attune_compute compu
     }
     void *bytes;
     AT_TRY(at_weight_new(e->format, e->shape[0], e->shape[1], &f->weights, out, &bytes));
+    copy_job j = {.part = part, .to = bytes, .begin = e->begin, .bytes = e->end - e->begin};
     const attune_status status =
-        at_read_file(part->fd, part->path, e->begin, bytes, e->end - e->begin);
+        at_parallel_ranges(at_ceil_div(j.bytes, COPY_BYTES), copy_piece, &j);
     if (status != ATTUNE_OK) {
         attune_weight_close(*out);
         *out = NULL;

@@ -309,39 +309,73 @@ static attune_status multiply_panels(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static attune_status multiply_integers(const product *from) {
+/* ---- several products ------------------------------------------------------------------------ */
+
+/* A product as tasks of a loop. */
+typedef struct work {
+    at_task run;
+    void *context; /* floats or integers */
+    int64_t tasks;
+    product floats;
+    integer_product integers;
+} work;
+
+static attune_status prepare_integers(work *j) {
+    const product *from = &j->floats;
     const attune_weight *w = from->w;
     const int64_t blocks = at_checked_mul(from->rows, w->inputs / 32);
-    integer_product p = {
+    integer_product *p = &j->integers;
+    *p = (integer_product){
         .w = w, .x = from->x, .bias = from->bias, .y = from->y, .rows = from->rows};
-    p.panels = w->panel_bytes >= INTEGER_TASK ? 1 : INTEGER_TASK / w->panel_bytes;
-    p.of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p.of + 32));
-    if (!p.of) return ATTUNE_EMEMORY;
-    p.q = (int8_t *)(p.of + blocks);
-    attune_status status = at_parallel(at_ceil_div(p.rows, ROWS_PER_TASK), quantise_rows, &p);
-    const int64_t panels = at_ceil_div(w->outputs, AT_PANEL);
-    if (status == ATTUNE_OK)
-        status = at_parallel_ranges(at_ceil_div(panels, p.panels), multiply_panels, &p);
-    at_free(p.of);
-    return status;
+    p->panels = w->panel_bytes >= INTEGER_TASK ? 1 : INTEGER_TASK / w->panel_bytes;
+    p->of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p->of + 32));
+    if (!p->of) return ATTUNE_EMEMORY;
+    p->q = (int8_t *)(p->of + blocks);
+    j->run = multiply_panels;
+    j->context = p;
+    j->tasks = at_ceil_div(at_ceil_div(w->outputs, AT_PANEL), p->panels);
+    return at_parallel(at_ceil_div(p->rows, ROWS_PER_TASK), quantise_rows, p);
 }
 
-static attune_status multiply(product *p) {
+/* finish() is called after an error, too. */
+static attune_status prepare(work *j) {
+    product *p = &j->floats;
     const attune_weight *w = p->w;
-    if (w->packed >= 0) return multiply_integers(p);
-    if (p->rows > FEW_ROWS) {
-        p->block = TILE;
-        return at_parallel_ranges(at_ceil_div(w->outputs, p->block), many_rows, p);
-    }
-    p->block = w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
-    if (w->kind >= AT_WEIGHT_Q4_0) { /* of these a few do without */
+    if (w->packed >= 0) return prepare_integers(j);
+    const bool few = p->rows <= FEW_ROWS;
+    p->block = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
+    j->run = few ? few_rows : many_rows;
+    j->context = p;
+    j->tasks = at_ceil_div(w->outputs, p->block);
+    if (few && w->kind >= AT_WEIGHT_Q4_0) { /* of these a few do without */
         const int64_t blocks = w->inputs / 32;
         p->sums = at_alloc(p->rows * blocks * (int64_t)sizeof *p->sums);
         if (!p->sums) return ATTUNE_EMEMORY;
         at_simd_now()->weights.sum_32(p->x, p->rows * blocks, p->sums);
     }
-    const attune_status status = at_parallel_ranges(at_ceil_div(w->outputs, p->block), few_rows, p);
-    at_free(p->sums);
+    return ATTUNE_OK;
+}
+
+static void finish(work *j) {
+    at_free(j->floats.sums);
+    at_free(j->integers.of);
+}
+
+static attune_status run_one_of(void *context, int64_t task, int thread) {
+    const work *j = context;
+    for (; task >= j->tasks; j++) task -= j->tasks;
+    return j->run(j->context, task, thread);
+}
+
+static attune_status multiply(work *works, int count) {
+    int64_t tasks = 0;
+    attune_status status = ATTUNE_OK;
+    for (int i = 0; i < count && status == ATTUNE_OK; i++) {
+        status = prepare(&works[i]);
+        tasks += works[i].tasks;
+    }
+    if (status == ATTUNE_OK) status = at_parallel_ranges(tasks, run_one_of, works);
+    for (int i = 0; i < count; i++) finish(&works[i]);
     return status;
 }
 
@@ -357,23 +391,36 @@ static attune_status check_vector(const attune_tensor *t, const char *name, int 
     return ATTUNE_OK;
 }
 
+attune_status attune_weights_apply(const attune_weight *const *w, const attune_tensor *const *bias,
+                                   int count, const attune_tensor *x, attune_tensor *y) {
+    const attune_tensor from = *x; /* a y may be x */
+    work works[ATTUNE_MAX_WEIGHTS] = {{0}};
+    if (count < 1 || count > ATTUNE_MAX_WEIGHTS)
+        return at_fail(ATTUNE_EVALUE, "count: expected from 1 to %d weights, got %d",
+                       ATTUNE_MAX_WEIGHTS, count);
+    memset(y, 0, (size_t)count * sizeof *y);
+    for (int i = 0; i < count; i++) {
+        AT_TRY(check_vector(&from, "x", 2, w[i]->inputs));
+        if (bias[i]) AT_TRY(check_vector(bias[i], "bias", 1, w[i]->outputs));
+    }
+    attune_status status = attune_init();
+    for (int i = 0; i < count && status == ATTUNE_OK; i++) {
+        const int64_t shape[2] = {from.shape[0], w[i]->outputs};
+        status = at_tensor_new(ATTUNE_F32, 2, shape, &y[i]);
+        works[i].floats = (product){.w = w[i],
+                                    .x = from.data,
+                                    .bias = bias[i] ? bias[i]->data : NULL,
+                                    .y = y[i].data,
+                                    .rows = from.shape[0]};
+    }
+    if (status == ATTUNE_OK) status = multiply(works, count);
+    for (int i = 0; i < count && status != ATTUNE_OK; i++) attune_tensor_close(&y[i]);
+    return status;
+}
+
 attune_status attune_weight_apply(const attune_weight *w, const attune_tensor *x,
                                   const attune_tensor *bias, attune_tensor *y) {
-    const attune_tensor from = *x; /* y may be x */
-    memset(y, 0, sizeof *y);
-    AT_TRY(check_vector(&from, "x", 2, w->inputs));
-    if (bias) AT_TRY(check_vector(bias, "bias", 1, w->outputs));
-    AT_TRY(attune_init());
-    const int64_t shape[2] = {from.shape[0], w->outputs};
-    AT_TRY(at_tensor_new(ATTUNE_F32, 2, shape, y));
-    product p = {.w = w,
-                 .x = from.data,
-                 .bias = bias ? bias->data : NULL,
-                 .y = y->data,
-                 .rows = from.shape[0]};
-    const attune_status status = multiply(&p);
-    if (status != ATTUNE_OK) attune_tensor_close(y);
-    return status;
+    return attune_weights_apply(&w, &bias, 1, x, y);
 }
 
 attune_status attune_weight_rows(const attune_weight *w, const attune_tensor *ids,

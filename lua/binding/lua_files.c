@@ -212,8 +212,9 @@ static void push_value(lua_State *L, int index, attune_value *v) {
     }
 }
 
-/* Pushes the metadata of the open file in handle `index` as a table. */
-static void push_metadata(lua_State *L, int index) {
+/* Pushes the metadata of the open file in handle `index` as a table. lists: whole, or their counts
+ * alone. */
+static void push_metadata(lua_State *L, int index, bool lists) {
     const attune_file *f = *(attune_file **)check_open(L, index, &file_kind, "file");
     const int64_t n = attune_file_texts(f);
     attune_value v;
@@ -222,19 +223,33 @@ static void push_metadata(lua_State *L, int index) {
         f = *(attune_file **)check_open(L, index, &file_kind, "file");
         lua_pushstring(L, attune_file_text(f, i, &v));
         check_open(L, index, &file_kind, "file");
-        push_value(L, index, &v);
+        if (lists || v.kind != ATTUNE_LIST) {
+            push_value(L, index, &v);
+        } else {
+            lua_createtable(L, 0, 1);
+            lua_pushinteger(L, v.count);
+            lua_setfield(L, -2, "count");
+        }
         lua_rawset(L, -3);
     }
 }
 
 static int f_metadata(lua_State *L) {
-    push_metadata(L, 1);
+    push_metadata(L, 1, true);
+    return 1;
+}
+
+/* file:_short_metadata() -> the metadata, a list as {count = of its elements}: a vocabulary is tens
+ * of thousands of texts. */
+static int f_short_metadata(lua_State *L) {
+    push_metadata(L, 1, false);
     return 1;
 }
 
 static const luaL_Reg methods[] = {{"info", f_info},
                                    {"read", f_read},
                                    {"_weight", f_read_weight},
+                                   {"_short_metadata", f_short_metadata},
                                    {"close", NULL},
                                    {NULL, NULL}},
                       fields[] = {{"names", f_names}, {"metadata", f_metadata}, {NULL, NULL}};
@@ -275,7 +290,7 @@ static int load(lua_State *L) {
         f = *(attune_file **)check_open(L, FILE_HANDLE, &file_kind, "file");
         lua_setfield(L, TENSORS, attune_file_tensor(f, i).name);
     }
-    push_metadata(L, FILE_HANDLE);
+    push_metadata(L, FILE_HANDLE, true);
     return 2;
 }
 

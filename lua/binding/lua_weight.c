@@ -34,6 +34,27 @@ static int w_apply(lua_State *L) {
     return 1;
 }
 
+/* core._apply_all(x [rows, inputs], weight, bias or false, weight, bias or false, ..) -> [rows,
+ * outputs] of each, the same as weight:apply(x, bias) */
+static int apply_all(lua_State *L) {
+    const int count = (lua_gettop(L) - 1) / 2;
+    const attune_weight *w[ATTUNE_MAX_WEIGHTS];
+    const attune_tensor *bias[ATTUNE_MAX_WEIGHTS];
+    attune_tensor *out[ATTUNE_MAX_WEIGHTS], y[ATTUNE_MAX_WEIGHTS];
+    if (count < 1 || count > ATTUNE_MAX_WEIGHTS || lua_gettop(L) != 1 + 2 * count)
+        return raise_error(L, "expected x, and from 1 to %d pairs of a weight and a bias or false",
+                           ATTUNE_MAX_WEIGHTS);
+    for (int i = 0; i < count; i++) out[i] = push_tensor(L);
+    const attune_tensor *x = check_tensor(L, 1, "x");
+    for (int i = 0; i < count; i++) {
+        w[i] = *(attune_weight **)check_open(L, 2 + 2 * i, &weight_kind, "weight");
+        bias[i] = lua_toboolean(L, 3 + 2 * i) ? check_tensor(L, 3 + 2 * i, "bias") : NULL;
+    }
+    RUN(L, attune_weights_apply(w, bias, count, x, y));
+    for (int i = 0; i < count; i++) *out[i] = y[i];
+    return count;
+}
+
 /* weight:rows(ids from 0) -> [.., inputs] */
 static int w_rows(lua_State *L) {
     lua_settop(L, 2);
@@ -92,4 +113,6 @@ void open_weight(lua_State *L) {
     lua_pop(L, 1);
     lua_pushcfunction(L, weight);
     lua_setfield(L, -2, "_weight");
+    lua_pushcfunction(L, apply_all);
+    lua_setfield(L, -2, "_apply_all");
 }

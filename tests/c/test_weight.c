@@ -322,6 +322,49 @@ static void activations_that_are_not_finite_stay_so(void **unused) {
     }
 }
 
+/* Rows up to the most that are read as stored, and more. */
+static void weights_of_one_x_give_the_same_bits_together(void **unused) {
+    (void)unused;
+    MUST(attune_init());
+    state = 11;
+    attune_weight *w[3];
+    attune_tensor bias, x, one, all[3];
+    const int64_t outputs[3] = {OUTPUTS, 5, 300};
+    MUST(attune_tensor_new(ATTUNE_F32, 1, outputs, &bias));
+    for (int64_t i = 0; i < OUTPUTS; i++) ((float *)bias.data)[i] = draw_number();
+    for (int i = 0; i < 3; i++) {
+        static const char *const names[3] = {"Q4_1", "F32", "BF16"};
+        const at_format *f = at_formats;
+        while (strcmp(f->name, names[i]) != 0) f++;
+        void *bytes;
+        MUST(at_weight_new(f, outputs[i], INPUTS, NULL, &w[i], &bytes));
+        const int64_t count = outputs[i] * INPUTS;
+        if (f->to_f32)
+            fill(f, bytes, count / f->values * f->bytes);
+        else
+            fill_plain(f, bytes, count);
+    }
+    const attune_weight *const weights[3] = {w[0], w[1], w[2]};
+    const attune_tensor *const biases[3] = {&bias, NULL, NULL};
+    for (int64_t rows = 1; rows <= MAX_ROWS; rows += 4) {
+        const int64_t shape[2] = {rows, INPUTS};
+        MUST(attune_tensor_new(ATTUNE_F32, 2, shape, &x));
+        for (int64_t i = 0; i < rows * INPUTS; i++) ((float *)x.data)[i] = draw_number();
+        MUST(attune_weights_apply(weights, biases, 3, &x, all));
+        for (int i = 0; i < 3; i++) {
+            MUST(attune_weight_apply(w[i], &x, biases[i], &one));
+            assert_memory_equal(one.data, all[i].data, (size_t)(rows * outputs[i]) * 4);
+            attune_tensor_close(&one);
+            attune_tensor_close(&all[i]);
+        }
+        attune_tensor_close(&x);
+    }
+    assert_int_equal(attune_weights_apply(weights, biases, 5, &bias, all), ATTUNE_EVALUE);
+    assert_int_equal(attune_weights_apply(weights, biases, 3, &bias, all), ATTUNE_ESHAPE);
+    for (int i = 0; i < 3; i++) attune_weight_close(w[i]);
+    attune_tensor_close(&bias);
+}
+
 static void wrong_arguments_are_refused(void **unused) {
     (void)unused;
     attune_tensor m, x, y, ids;
@@ -354,6 +397,7 @@ int main(void) {
         cmocka_unit_test(packed_weights_are_those_of_the_file),
         cmocka_unit_test(integer_products_are_those_of_the_quantised_numbers),
         cmocka_unit_test(activations_that_are_not_finite_stay_so),
+        cmocka_unit_test(weights_of_one_x_give_the_same_bits_together),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
     return cmocka_run_group_tests_name("weight", tests, NULL, NULL);

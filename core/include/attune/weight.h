@@ -22,8 +22,8 @@ typedef enum attune_compute { ATTUNE_COMPUTE_F32, ATTUNE_COMPUTE_I8 } attune_com
  * f16 or bf16: a copy. *out is NULL after an error. One thread at a time reads weights of a file.
  * Weights of less than 4 MiB share blocks of memory, which are freed when all of their weights and
  * the file are closed. */
-ATTUNE_API attune_status attune_weight_read(attune_file *file, int64_t i,
-                                            attune_compute compute, attune_weight **out);
+ATTUNE_API attune_status attune_weight_read(attune_file *file, int64_t i, attune_compute compute,
+                                            attune_weight **out);
 ATTUNE_API attune_status attune_weight_of(const attune_tensor *matrix, attune_weight **out);
 ATTUNE_API void attune_weight_close(attune_weight *weight); /* weight may be NULL */
 
@@ -37,6 +37,15 @@ ATTUNE_API attune_stored attune_weight_describe(const attune_weight *weight);
  * NaN or Inf makes its row NaN. */
 ATTUNE_API attune_status attune_weight_apply(const attune_weight *weight, const attune_tensor *x,
                                              const attune_tensor *bias, attune_tensor *y);
+
+/* The same for up to ATTUNE_MAX_WEIGHTS matrices that take one x, with the same bits: y[i] = x
+ * W[i]'
+ * + bias[i]. Threads meet once and not once per matrix, which for one row of x takes as long as
+ * reading a small matrix. */
+enum { ATTUNE_MAX_WEIGHTS = 4 };
+ATTUNE_API attune_status attune_weights_apply(const attune_weight *const *weight,
+                                              const attune_tensor *const *bias, int count,
+                                              const attune_tensor *x, attune_tensor *y);
 
 /* The rows of the matrix that ids name: ids i64 [..], from 0 -> [.., inputs] f32. */
 ATTUNE_API attune_status attune_weight_rows(const attune_weight *weight, const attune_tensor *ids,

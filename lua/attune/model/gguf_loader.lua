@@ -70,7 +70,7 @@ end
 
 --- The configuration that the metadata describe, as config.json would say it, and the pairing of
 --- the rotation. Raises, without a position, where the architecture is not supported.
----@param m table<string, any> metadata
+---@param m table<string, any> metadata; a list is {count = of its elements}
 ---@param file table from renamed
 ---@return table config
 ---@return string pairing
@@ -94,7 +94,7 @@ function gguf_loader.config(m, file)
     rms_norm_eps = m[at .. "attention.layer_norm_rms_epsilon"],
     max_position_embeddings = m[at .. "context_length"],
     rope_theta = m[at .. "rope.freq_base"], rope_scaling = rope_scaling(m, at),
-    vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"] or tokens and #tokens,
+    vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"] or tokens and tokens.count,
     tie_word_embeddings = file:info "lm_head.weight" == nil,
     eos_token_id = m["tokenizer.ggml.eos_token_id"],
   }, kind[1]

@@ -96,7 +96,7 @@ local function load_gguf(path, given)
   if not file then return nil, message, code end
   local renamed = gguf_loader.renamed(file)
   local function make()
-    local config, pairing = gguf_loader.config(file.metadata, renamed)
+    local config, pairing = gguf_loader.config(file:_short_metadata(), renamed)
     return build(config, renamed, {compute = given.compute}, nil, function(c)
       c.pairing, c.rope_factors = pairing, rope_factors(file)
     end)
@@ -104,7 +104,6 @@ local function load_gguf(path, given)
   local m
   m, message, code = result_of(path, pcall(make))
   file:close()
-  collectgarbage() -- a vocabulary of metadata: tens of thousands of texts
   if m then m.tokenizer_path = path end
   return m, message, code
 end

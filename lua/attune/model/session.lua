@@ -61,9 +61,10 @@ local function piece_of(rows, first, last)
   return piece
 end
 
--- Handles of tensors are garbage, 170 KiB per token of a model of 30 layers. Lua would let them grow
--- as large as all that lives, which is megabytes with a tokenizer, and they split up the memory that
--- closed tensors leave. So garbage is collected once it is 2 MiB, or a quarter of what lives.
+-- Handles of tensors are garbage, 170 KiB per token of a model of 30 layers. Lua would let them
+-- become as large as all that lives, which is megabytes with a tokenizer, and they split up the
+-- memory that closed tensors leave. So garbage is collected once it is 2 MiB, or a quarter of what
+-- lives.
 local max_garbage = 2048 -- KiB
 
 local function collect(self)

@@ -25,15 +25,21 @@ forms.separate = {
   end,
   run = function(a, x, batch, tokens)
     local s <close> = scope.new()
-    local q = s(apply(a.q, x))
+    local q, k, v
+    if a.shares then
+      q = s(apply(a.q, x))
+    elseif a.v then
+      q, k, v = s(layers.apply_all(x, a.q, a.k, a.v))
+    else
+      q, k = s(layers.apply_all(x, a.q, a.k))
+    end
     if a.flat_norm then q = s(normalise(a.q_norm, q)) end
     q = q:view(batch, tokens, a.heads, a.head_dim)
     if a.shares then return q end
-    local k = s(apply(a.k, x))
     if a.flat_norm then k = s(normalise(a.k_norm, k)) end
     k = k:view(batch, tokens, a.kv_heads, a.head_dim)
-    if not a.v then return q, k, k end
-    local v = s(apply(a.v, x)):view(batch, tokens, a.kv_heads, a.v_head_dim)
+    if not v then return q, k, k end
+    v = v:view(batch, tokens, a.kv_heads, a.v_head_dim)
     return q, k, v
   end,
 }

@@ -1,6 +1,7 @@
 --- What the blocks of a decoder consist of: linear layers, norms, activations and mixtures of
 --- experts, over rows x [tokens, width] in f32.
 local core = require "attune.core"
+local scope = require "attune.model.network.scope"
 
 local layers = {}
 
@@ -33,6 +34,18 @@ function layers.apply(linear, x)
   return linear.matrix:apply(x, linear.bias)
 end
 local apply = layers.apply
+
+--- x through several layers, the same as apply(linear, x) of each; two or three layers.
+---@return attune.Tensor ... one per layer
+function layers.apply_all(x, a, b, c)
+  if not c then
+    local p, q = core._apply_all(x, a.matrix, a.bias or false, b.matrix, b.bias or false)
+    return p, q
+  end
+  local p, q, r = core._apply_all(x, a.matrix, a.bias or false, b.matrix, b.bias or false,
+    c.matrix, c.bias or false)
+  return p, q, r
+end
 
 -- ---- norms --------------------------------------------------------------------------------------
 
@@ -118,12 +131,13 @@ local function hidden(mlp, x)
     local h = gated(mlp.activation, both:slice(2, 1, half), both:slice(2, half + 1, 2 * half))
     return h
   end
-  local up <close> = apply(mlp.up, x)
   local h
   if mlp.gate then
-    local gate <close> = apply(mlp.gate, x)
+    local s <close> = scope.new()
+    local gate, up = s(layers.apply_all(x, mlp.gate, mlp.up))
     h = gated(mlp.activation, gate, up)
   else
+    local up <close> = apply(mlp.up, x)
     h = activations[mlp.activation](up)
   end
   return h
