@@ -139,6 +139,7 @@ void at_plan_scores(at_row_plan *plan, const at_query_side *query, const at_summ
     if (at_query_modifier(query)) plan->modifier_bytes = at_modifier_scratch(&query->modifier);
     plan->summarized = at_wants_rows(summaries);
     plan->column_heads = at_wants_columns(summaries) ? query->G : 0;
+    plan->keeps_scores = plan->column_heads && query->Sq == 1 && !at_has_gaps(&query->modifier);
 }
 
 /* Packs the queries panel by panel, unless the scratch still holds those of these rows. */
@@ -244,13 +245,10 @@ static void set_tiles(const at_row_plan *plan, const at_keys *keys, int64_t tile
 
 /* ---- visible keys ---------------------------------------------------------------------------- */
 
-/* Finds the visible keys of each row in [from, to), counted from `from`, and makes the panels.
- * *first_visible and *last_visible: the range over all rows, counted from 0. Where a row has no
- * visible key in common with the row before it, because a new document begins, a new panel begins
- * too, so that no panel reads the keys of both. */
-static void find_visible(const at_row_plan *plan, const at_row_block *rows, int64_t from,
-                         int64_t to, at_row_scratch *scratch, int64_t *first_visible,
-                         int64_t *last_visible) {
+/* Where a row has no visible key in common with the row before it, because a new document begins, a
+ * new panel begins too, so that no panel reads the keys of both. */
+void at_find_visible(const at_row_plan *plan, const at_row_block *rows, int64_t from, int64_t to,
+                     at_row_scratch *scratch, int64_t *first_visible, int64_t *last_visible) {
     const at_query_side *query = rows->query;
     const at_modifier *modifier = at_query_modifier(query);
     int64_t begin = 0, last_before = INT64_MAX;
@@ -401,6 +399,7 @@ static void summarized_softmax(const at_row_loop *loop, int64_t r, int64_t key, 
 static void attend_step(const at_row_loop *loop, int64_t r, int64_t key, at_step *step) {
     const at_attention_kernels *kernels = &at_simd_now()->attention;
     if (!at_score_step(loop, r, key, step)) return;
+    if (loop->plan->keeps_scores) at_keep_scores(loop, r, key, step);
     if (loop->plan->summarized)
         summarized_softmax(loop, r, key, step);
     else
@@ -415,7 +414,7 @@ attune_status at_each_step(const at_row_loop *loop) {
     const at_query_side *query = rows->query;
     at_row_scratch *scratch = loop->scratch;
     int64_t first_visible, last_visible;
-    find_visible(plan, rows, loop->from, loop->to, scratch, &first_visible, &last_visible);
+    at_find_visible(plan, rows, loop->from, loop->to, scratch, &first_visible, &last_visible);
     pack_queries(plan, rows, scratch);
 
     at_step step = {.product = plan->product,

@@ -46,6 +46,7 @@ typedef struct at_row_plan {
     double scale;           /* of the query side: a score times this is a logit */
     bool summarized;        /* the softmax sums what summaries of rows need */
     int64_t column_heads;   /* the query heads of a kv head whose columns are summed; 0: none */
+    bool keeps_scores; /* one query per head: its columns hold its scores until it is finished */
 } at_row_plan;
 
 /* rows: the number of rows of a kv head. q: the dtype of the queries. kept_tiles: as in
@@ -53,7 +54,7 @@ typedef struct at_row_plan {
 at_row_plan at_plan_rows(int64_t rows, const at_layout *layout, attune_dtype q, int64_t kept_tiles);
 
 /* Sets what depends on the whole query side and on the summaries (NULL: none): factor, scale,
- * modifier_bytes, summarized and column_heads. */
+ * modifier_bytes, summarized, column_heads and keeps_scores. */
 void at_plan_scores(at_row_plan *plan, const at_query_side *query, const at_summaries *summaries);
 
 enum { AT_COLUMN_TOKENS = 512 }; /* max keys whose columns one task sums; a multiple of AT_TILE */
@@ -92,6 +93,11 @@ attune_status at_attend_rows(const at_row_plan *plan, const at_row_block *rows, 
 void at_finish_rows(const at_row_plan *plan, const at_row_block *rows, const at_sums *sums,
                     const at_results *results);
 
+/* Finds the visible keys of each row in [from, to), counted from `from`, and makes the panels.
+ * *first_visible and *last_visible: the range over all rows, counted from 0. */
+void at_find_visible(const at_row_plan *plan, const at_row_block *rows, int64_t from, int64_t to,
+                     at_row_scratch *scratch, int64_t *first_visible, int64_t *last_visible);
+
 /* Adds the weights of the finished rows on the keys [from, to) to scratch->columns, whose first
  * column is key `from`. from is a multiple of AT_TILE, and to is at most from + AT_COLUMN_TOKENS.
  */
@@ -114,6 +120,9 @@ typedef struct at_row_loop {
     void (*visit)(const struct at_row_loop *loop, int64_t r, int64_t key, at_step *step);
 } at_row_loop;
 attune_status at_each_step(const at_row_loop *loop);
+
+/* With plan->keeps_scores: copies the scores of a step to the columns. */
+void at_keep_scores(const at_row_loop *loop, int64_t r, int64_t key, const at_step *step);
 
 /* The scores of a step, capped and modified. false: no key of it is visible. */
 bool at_score_step(const at_row_loop *loop, int64_t r, int64_t key, at_step *step);

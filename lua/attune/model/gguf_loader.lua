@@ -94,7 +94,8 @@ function gguf_loader.config(m, file)
     rms_norm_eps = m[at .. "attention.layer_norm_rms_epsilon"],
     max_position_embeddings = m[at .. "context_length"],
     rope_theta = m[at .. "rope.freq_base"], rope_scaling = rope_scaling(m, at),
-    vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"] or tokens and tokens.count,
+    vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"]
+      or tokens and tokens.count,
     tie_word_embeddings = file:info "lm_head.weight" == nil,
     eos_token_id = m["tokenizer.ggml.eos_token_id"],
   }, kind[1]
