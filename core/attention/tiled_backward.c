@@ -287,7 +287,7 @@ static void gradients_of_keys(const backward_job *j, const block_scratch *s,
     int64_t top, bottom;
     if (!at_block_rows(k, from, to, &top, &bottom)) return;
     at_panel_product product = {.rows = to - from,
-                                .columns = j->Dvp,
+                                .columns = at_round_up(j->p->Dv, panel / 2),
                                 .depth = bottom - top,
                                 .a = s->weights + top * j->stride + from,
                                 .a_row = 1,
@@ -298,7 +298,7 @@ static void gradients_of_keys(const backward_job *j, const block_scratch *s,
                                 .c_row = j->Dvp,
                                 .add = true};
     simd->panels.multiply(&product);
-    product.columns = j->Dp;
+    product.columns = at_round_up(j->p->query.D, panel / 2);
     product.a = s->scores + top * j->stride + from;
     product.b = s->q_rows + top * panel;
     product.c = s->dk + from * j->Dp;

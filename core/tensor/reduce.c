@@ -264,9 +264,36 @@ static attune_status finite_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
+enum { LONG_ROW = 256 };
+
+/* Whether the elements are all those of a stretch of memory, in any order of the axes. */
+static bool is_stretch(const attune_tensor *t) {
+    bool taken[ATTUNE_MAX_RANK] = {false};
+    int64_t expected = 1;
+    for (int n = 0; n < t->rank; n++) {
+        int axis = -1;
+        for (int i = 0; i < t->rank && axis < 0; i++)
+            if (!taken[i] && (t->stride[i] == expected || t->shape[i] == 1)) axis = i;
+        if (axis < 0) return false;
+        taken[axis] = true;
+        expected *= t->shape[axis];
+    }
+    return true;
+}
+
 attune_status at_all_finite(const attune_tensor *t, bool *finite) {
-    finite_job j = {.t = t};
-    const at_rows_view rows = at_rows_of(t);
+    /* The order does not matter, and long rows are checked faster: the longest power of two. */
+    const int64_t count = attune_tensor_count(t), power = count & -count,
+                  row = power < AT_CHUNK ? power : AT_CHUNK;
+    attune_tensor flat = *t;
+    if (row >= LONG_ROW && is_stretch(t)) {
+        flat.rank = 2;
+        flat.shape[0] = count / row;
+        flat.shape[1] = flat.stride[0] = row;
+        flat.stride[1] = 1;
+    }
+    finite_job j = {.t = &flat};
+    const at_rows_view rows = at_rows_of(&flat);
     j.rows_per_task = rows.length >= AT_CHUNK ? 1 : AT_CHUNK / rows.length;
     attune_status status = at_parallel(at_ceil_div(rows.rows, j.rows_per_task), finite_task, &j);
     *finite = !atomic_load(&j.found);
