@@ -74,6 +74,44 @@ describe("golden model", function()
       assert.truthy(m.tokenizer)
     end)
   end
+  -- The folder of a golden model with other fields in its configuration, and more tensors.
+  local function changed(name, change, more)
+    local run, json = require "tests.support.run", require "attune.util.json"
+    local folder, source = run.folder(), "tests/golden/models/" .. name
+    assert(files.make_folder(folder))
+    local config = json.decode(files.read(source .. "/config.json"))
+    change(config)
+    assert(files.write(folder .. "/config.json", json.encode(config)))
+    local t = attune.load(source .. "/model.safetensors")
+    for key, x in pairs(more) do t[key] = x end
+    assert(attune.save(folder .. "/model.safetensors", t))
+    local m, message = model.load(folder)
+    run.remove(folder)
+    return m, message
+  end
+  it("gemma3 with tokens that attend to later ones gives the published logits", function()
+    local case, t = golden.load "gemma3_bidirectional.safetensors"
+    local m = assert(changed("gemma3", function(c) c.use_bidirectional_attention = true end, {}))
+    local ids = t.input_ids:tolist()
+    within(case.bounds.logits, m:forward(ids), t.logits, "forward")
+    assert.has_error(function() m:session() end, "expected a causal model, got one whose tokens "
+      .. "attend to later ones (use_bidirectional_attention): it has forward, but no session, "
+      .. "generate or loss")
+    assert.error_matches(function() m:generate {ids[1]} end, "^expected a causal model")
+    assert.error_matches(function() m:loss(ids[1]) end, "^expected a causal model")
+    assert.error_matches(function() m:forward {{5, 6}, {7}} end, "^ids: expected rows of one length")
+  end)
+  it("mpt with learned positions gives the logits of its own code", function()
+    local case, t = golden.load "mpt_learned.safetensors"
+    local wpe = {["transformer.wpe.weight"] = t["transformer.wpe.weight"]}
+    local function without_alibi(c) c.attn_config.alibi = false end
+    local m, ids = assert(changed("mpt", without_alibi, wpe)), t.input_ids:tolist()
+    within(case.bounds.logits, m:forward(ids), t.logits, "forward")
+    for _, chunk in ipairs {1, 5} do check_session(m, ids, t, case.bounds.logits, chunk) end
+    local none, message = changed("mpt", without_alibi, {})
+    assert.falsy(none)
+    assert.truthy(message:find("expected a tensor 'transformer.wpe.weight'", 1, true))
+  end)
   it("has the same ids in shards, and in bf16 those of its rounded weights", function()
     local run = require "tests.support.run"
     local folder, source = run.folder(), "tests/golden/models/llama_tied"

@@ -28,7 +28,7 @@ function running.new(parts)
   local d = parts.description
   return setmetatable({
     network = parts.network, config = parts.config, warnings = parts.warnings, vocab = d.vocab,
-    context = d.context, limit = d.limit, eos = parts.eos,
+    context = d.context, limit = d.limit, eos = parts.eos, bidirectional = d.bidirectional,
   }, running)
 end
 
@@ -62,7 +62,8 @@ local function forward_both(self, rows, decoder_ids)
 end
 
 --- The logits of every token. Rows may differ in length: the logits after the end of a row mean
---- nothing. A model with an encoder (T5) takes its ids and gives the logits of decoder_ids, by
+--- nothing. Where tokens attend to later ones (Gemma 3 with use_bidirectional_attention) rows have
+--- one length. A model with an encoder (T5) takes its ids and gives the logits of decoder_ids, by
 --- default of the one that starts a text.
 ---@param ids integer[][] from 0
 ---@param given? {decoder_ids?: integer[][], summaries?: attune.SummaryName[]} summaries: where
@@ -78,6 +79,7 @@ function running:forward(ids, given)
     return forward_both(self, rows, o.decoder_ids)
   end
   if o.decoder_ids ~= nil then error("decoder_ids: expected nil for a model without encoder", 2) end
+  if self.bidirectional then checked.check_even(rows, "ids", 2) end
   local tokens = padded(rows)
   local first = {}
   for b = 1, #rows do first[b] = 0 end

@@ -1,4 +1,5 @@
---- MPT and BLOOM: ALiBi (Press et al. 2022) in place of positions in the embeddings.
+--- MPT and BLOOM: ALiBi (Press et al. 2022) in place of positions in the embeddings; MPT also with
+--- learned positions, which MosaicML's own code has and transformers does not.
 local attune = require "attune"
 local common = require "attune.model.architectures.common"
 local is_ignored = require "attune.model.network.published_config".is_ignored
@@ -24,17 +25,21 @@ local function mpt(c)
   local n, heads = c.hidden_size, c.num_attention_heads
   local d = common.head_dim {hidden_size = n, num_attention_heads = heads}
   refuse(not c.no_bias, "no_bias: expected true, got false")
-  refuse(a.alibi == false, "attn_config.alibi: expected true, got false")
   refuse(a.qk_ln, "attn_config.qk_ln: expected false, got true")
   refuse(a.prefix_lm, "attn_config.prefix_lm: expected false, got true")
   refuse(a.attn_type and a.attn_type ~= "multihead_attention",
     "attn_config.attn_type: expected multihead_attention")
   refuse(c.logit_scale, "logit_scale: expected null")
-  local score = attune.position("alibi", {heads = heads, max_bias = a.alibi_bias_max or 8}).score
+  local score, positions
+  if a.alibi ~= false then
+    score = attune.position("alibi", {heads = heads, max_bias = a.alibi_bias_max or 8}).score
+  elseif c.learned_pos_emb then
+    positions = {name = "wpe", rows = c.max_position_embeddings}
+  end
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_epsilon, false) end
   return {
     vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
-    embedding = {name = "wte"},
+    limit = positions and positions.rows, embedding = {name = "wte", positions = positions},
     blocks = common.blocks(c.num_hidden_layers, function(i)
       local at = ("blocks.%d."):format(i)
       return {
@@ -95,13 +100,14 @@ return {
       expansion_ratio = {"integer", 4}, layer_norm_epsilon = {"number", 1e-5},
       no_bias = {"boolean", true}, attn_config = {"table", {}}, logit_scale = {"any"},
       tie_word_embeddings = {"boolean", true}, eos_token_id = {"any"},
+      learned_pos_emb = {"boolean", true},
     },
     aliases = {
       d_model = "hidden_size", n_heads = "num_attention_heads", n_layers = "num_hidden_layers",
       max_seq_len = "max_position_embeddings",
     },
     ignored = {
-      learned_pos_emb = true, norm_type = true, init_device = true, embedding_fraction = true,
+      norm_type = true, init_device = true, embedding_fraction = true,
       verbose = true, init_config = true,
     },
     prefixes = {"transformer.", ""}, probe = "wte.weight", describe = mpt,

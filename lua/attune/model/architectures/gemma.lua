@@ -13,14 +13,14 @@ local shared = common.fields(common.rope.fields, {
   eos_token_id = {"any"},
 })
 
--- v: four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale
+-- v: four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale, bidirectional
 local function describe(c, v)
   local n, d, eps = c.hidden_size, c.head_dim, c.rms_norm_eps
   -- hidden_act of Gemma 1 says gelu where the model was trained with the approximation.
   local activation = layers.activation(c.hidden_activation or "gelu_pytorch_tanh")
   return {
     vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
-    embedding = {name = "embed_tokens", scale = n ^ 0.5},
+    bidirectional = v.bidirectional, embedding = {name = "embed_tokens", scale = n ^ 0.5},
     blocks = common.blocks(c.num_hidden_layers, function(i)
       local at = ("layers.%d."):format(i)
       local function norm(name, size) return common.rms(at .. name, size or n, eps, true) end
@@ -31,7 +31,7 @@ local function describe(c, v)
           bias = c.attention_bias, o_bias = c.attention_bias,
           with = {
             rope = v.rope(i + 1, d), window = v.window and v.window(i + 1) or nil,
-            softcap = v.softcap, scale = v.scale,
+            softcap = v.softcap, scale = v.scale, causal = not v.bidirectional,
             q_norm = v.qk_norm and norm("self_attn.q_norm", d) or nil,
             k_norm = v.qk_norm and norm("self_attn.k_norm", d) or nil,
           },
@@ -94,11 +94,13 @@ return {
       query_pre_attn_scalar = {"number", 256}, sliding_window = {"integer", 4096},
       sliding_window_pattern = {"integer", 6}, layer_types = {"table"},
       rope_local_base_freq = {"number"}, max_position_embeddings = {"integer", 131072},
-      use_bidirectional_attention = {"any"},
+      use_bidirectional_attention = {"boolean", false},
     },
     function(c)
-      refuse_bidirectional(c)
       local sliding = common.sliding(c, function(i) return i % c.sliding_window_pattern ~= 0 end)
+      -- Half of the window is before a token and half after it.
+      local window = c.sliding_window
+      if c.use_bidirectional_attention then window = window // 2 + 1 end
       local sets = common.rope.sets(c)
       local function rope(i, d)
         local set = sets.full_attention or sets.default
@@ -109,7 +111,8 @@ return {
       return describe(c, {
         four_norms = true, qk_norm = true, rope = rope, scale = c.query_pre_attn_scalar ^ -0.5,
         softcap = c.attn_logit_softcapping, final_softcap = c.final_logit_softcapping,
-        window = function(i) return sliding[i] and c.sliding_window or nil end,
+        window = function(i) return sliding[i] and window or nil end,
+        bidirectional = c.use_bidirectional_attention,
       })
     end,
     {cache_implementation = true, _sliding_window_pattern = true}
