@@ -24,7 +24,8 @@ end
 function session.new(model, o, level)
   if model.bidirectional then
     error("expected a causal model, got one whose tokens attend to later ones "
-      .. "(use_bidirectional_attention): it has forward, but no session, generate or loss", level + 1)
+      .. "(use_bidirectional_attention): it has forward, but no session, generate or loss",
+      level + 1)
   end
   local batch = positive(o.batch == nil and 1 or o.batch, "batch", level)
   local context = positive(o.context == nil and model.context or o.context, "context", level)
