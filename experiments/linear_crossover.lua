@@ -126,7 +126,7 @@ return require "attune.experiment" {
     method = function(p) return p.features == 0 and "softmax" or ("M %d"):format(p.features) end,
   },
   order = {"mask", "method", "features", "context"},
-  quick = {context = {256, 1024, 4096}, rounds = 2},
+  quick = {context = {256, 1024, 4096}, rounds = 3},
   rounds = 3,
   timeout = 600,
   metrics = {

@@ -143,7 +143,7 @@ return require "attune.experiment" {
       )
     end,
   },
-  quick = {size = {"quick"}, rounds = 2},
+  quick = {size = {"quick"}, rounds = 1},
   order = {
     "change", "family", "direction", "size", "tokens", "percent_visible", "heads", "head_dim",
   },

@@ -16,6 +16,7 @@
 typedef struct measure_job {
     const attune_span *spans; /* each is divided into one part per thread */
     int count;
+    bool evicts; /* the spans leave the caches before each run */
     int64_t steps;
     at_product product;
     double begin[256], end[256], work[256];
@@ -75,6 +76,7 @@ static attune_status measure_best(measure_job *j, double seconds, double *best) 
     double start = attune_clock(), rate, took;
     *best = 0;
     do {
+        if (j->evicts) AT_TRY(attune_evict(j->spans, j->count));
         AT_TRY(measure_once(j, &rate, &took));
         if (rate > *best) *best = rate;
         /* About 20 ms: long compared with the cost of starting a run, and short enough to be
@@ -115,18 +117,26 @@ attune_status attune_measure_read(double seconds, const attune_span *spans, int 
     return measure_best(&j, seconds, bytes_per_second);
 }
 
+/* A cache holds nothing of memory that was evicted, however large it is: a virtual machine reports
+ * the last cache of a whole socket, of which it may have a small part. Without eviction the memory
+ * must exceed the last cache. */
 attune_status attune_measure_bandwidth(double seconds, int64_t bytes, double *bytes_per_second) {
+    const int64_t past_caches = (int64_t)256 << 20;
     AT_TRY(attune_init());
     if (bytes < 0)
         return at_fail(ATTUNE_EVALUE, "bytes: expected at least 0, got %lld", (long long)bytes);
+    measure_job j = {.count = 1, .steps = 1, .threads = measure_threads()};
     if (bytes == 0) {
-        const int64_t min_bytes = (int64_t)256 << 20, past_l3 = 4 * at_cache_bytes(3);
-        bytes = past_l3 > min_bytes ? past_l3 : min_bytes;
+        j.evicts = attune_evict(NULL, 0) == ATTUNE_OK;
+        bytes =
+            j.evicts || 4 * at_cache_bytes(3) < past_caches ? past_caches : 4 * at_cache_bytes(3);
     }
     char *data = at_alloc_zeroed(bytes);
     if (!data) return ATTUNE_EMEMORY;
-    attune_status status = attune_measure_read(
-        seconds, &(attune_span){.data = data, .bytes = bytes}, 1, bytes_per_second);
+    const attune_span span = {.data = data, .bytes = bytes};
+    j.spans = &span;
+    attune_status status = j.evicts ? measure_best(&j, seconds, bytes_per_second)
+                                    : attune_measure_read(seconds, &span, 1, bytes_per_second);
     at_free(data);
     return status;
 }

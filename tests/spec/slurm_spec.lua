@@ -180,6 +180,16 @@ describe("a task that is lost", function()
       check_complete(c.out)
     end)
   end)
+  it("says what it printed last", function()
+    run.with_folder(function(folder)
+      local s = {folder = folder}
+      assert.is_nil(submission.last_words(s, 1))
+      assert(files.write(folder .. "/task-1.out", "first\nslurmstepd: \27[1mno space left\n \n"))
+      assert.same("slurmstepd: \\x1b[1mno space left", submission.last_words(s, 1))
+      assert(files.write(folder .. "/task-1.out", "\n \n"))
+      assert.is_nil(submission.last_words(s, 1))
+    end)
+  end)
   it("three times without a record is not submitted again", function()
     with_cluster([[timing = false, rounds = 1, grid = {a = {1, 2}}, trial = function(p)
       if p.a == 2 then return {y = 1} end
@@ -189,7 +199,7 @@ describe("a task that is lost", function()
     end]], function(c)
       local said, status = c.run "--points 1"
       assert.same(1, status, said)
-      assert.truthy(said:find("which are not submitted again: lost 3 times", 1, true), said)
+      assert.truthy(said:find("which is not submitted again: lost 3 times", 1, true), said)
       assert.truthy(said:find("1 trial was lost with its task; the same command submits it again.",
         1, true), said)
       assert.same(1, #(store.records(c.out)))
@@ -230,7 +240,8 @@ describe("--detach", function()
         said = c.attune "status out --json"
         left = json.decode(said:match "^[^\n]*").left
       until left == 0
-      said = c.attune "status out"
+      -- A task ends after its last record.
+      repeat said = c.attune "status out" until not said:find "running"
       assert.truthy(said:find "the same attune run command draws the report", said)
       said, status = c.run()
       assert.same(0, status, said)

@@ -30,7 +30,9 @@ typedef enum attune_arithmetic {
  * if the set has no such instruction. */
 ATTUNE_API attune_status attune_measure_peak(double seconds, attune_arithmetic arithmetic,
                                              double *operations);
-/* Bandwidth of reading `bytes` bytes; 0: four times the L3 cache, at least 256 MiB. */
+/* Bandwidth of reading `bytes` bytes again and again. 0: of reading 256 MiB that are removed from
+ * the caches before each reading; where attune_evict fails, four times the last cache, at least 256
+ * MiB. */
 ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
                                                   double *bytes_per_second);
 /* Bandwidth of reading the memory of `count` spans. EVALUE: fewer than 64 bytes per thread. */

@@ -40,7 +40,7 @@ function info.run(args)
     {"set in use", m.isa .. " (ATTUNE_ISA chooses another instruction set)"},
     {"peak", peak .. "  f32 multiply-adds on all threads, the best of 0.3 s"},
     {"sgemm", sgemm .. "  BLIS, matrices of 2048 x 2048"},
-    {"bandwidth", bandwidth .. "  all threads read memory beyond the last cache"},
+    {"bandwidth", bandwidth .. "  all threads read memory that no cache holds"},
   }
   for _, row in ipairs(rows) do output.line(("%-11s %s"):format(row[1], row[2])) end
   return 0

@@ -297,14 +297,17 @@ function Run:lose(job, known)
   local losses = known.recorded > 0 and 1 or job.submission.losses + 1
   local what = ("%s was lost (%s) with %s"):format(words_of(job, known),
     state or "Slurm has forgotten it", text.count(#list, "trial"))
+  local are = #list == 1 and "is" or "are"
+  local last_words = submission.last_words(job.submission, known.index)
+  if last_words then self.say(("%s printed last: %s"):format(words_of(job, known), last_words)) end
   if state == "CANCELLED" or losses >= max_losses then
     self.lost = self.lost + #list
     local why = state == "CANCELLED" and "it was cancelled"
       or ("lost %d times; %s/task-%d.out"):format(losses, job.submission.folder, known.index)
-    self.say(("%s, which are not submitted again: %s"):format(what, why))
+    self.say(("%s, which %s not submitted again: %s"):format(what, are, why))
     return
   end
-  self.say(what .. ", which are submitted again")
+  self.say(("%s, which %s submitted again"):format(what, are))
   local ok, why = self:submit(list, losses)
   if not ok then self.trouble = self.trouble or why end
 end

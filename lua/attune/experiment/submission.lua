@@ -100,12 +100,16 @@ function submission.submit(s, dir, tasks, how)
   local ok, why = files.make_folder_inside(dir .. "/slurm")
   -- A folder of this name that exists may hold what a stranger wrote.
   if ok then ok, why = uv.fs_mkdir(s.folder, 493) end -- 0755
+  local is_own = ok
   for i, task in ipairs(ok and tasks or {}) do
     if ok then ok, why = files.write(("%s/task-%d.json"):format(s.folder, i), json.encode(task)) end
   end
   if ok then ok, why = files.write(s.folder .. "/job.sh", submission.script(s, how.program)) end
   if ok then ok, why = write(s) end
-  if not ok then return nil, why end
+  if not ok then
+    if is_own then submission.close(s) end
+    return nil, ("%s: the files of a job cannot be written: %s"):format(s.folder, why)
+  end
   s.job, why = slurm.submit {
     folder = s.folder, name = s.name, tasks = s.tasks, options = how.options,
     exclusive = how.exclusive,
@@ -154,6 +158,19 @@ function submission.outcome(s, task)
     reason = text.plain(value.reason),
     left = math.type(value.left) == "integer" and value.left or 0,
   }
+end
+
+local max_words, max_word_bytes = 4096, 300
+
+--- The last line that a task printed, such as what Slurm says when it ends a task; nil for none.
+---@param s attune.Submission
+---@param task integer
+---@return string?
+function submission.last_words(s, task)
+  local path = ("%s/task-%d.out"):format(s.folder, task)
+  local content = files.read_inside(path, max_bytes) or ""
+  local line = content:sub(-max_words):match "([^\n]*%S[^\n]*)%s*$"
+  return line and text.cut(text.printable(line), max_word_bytes)
 end
 
 --- Forgets a job. What a task printed stays where `keep` says so.
