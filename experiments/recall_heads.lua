@@ -14,7 +14,7 @@ local study = train.study
 
 local sizes = {
   tiny = {d_model = 16, vocab = 32, tokens = 24, batch = 8, steps = 4, tested = 1},
-  quick = {d_model = 32, vocab = 32, tokens = 24, batch = 32, steps = 1000, tested = 4},
+  quick = {d_model = 64, vocab = 32, tokens = 24, batch = 16, steps = 1200, tested = 4},
   study = {d_model = 64, vocab = 64, tokens = 48, batch = 16, steps = 3000, tested = 8},
 }
 local heads, layers = 4, 2
@@ -63,7 +63,7 @@ return require "attune.experiment" {
   },
   seeds = {1, 2, 3},
   order = {"variant", "pairs", "lr", "size"},
-  quick = {size = {"quick"}, pairs = {6}, lr = {5e-3}, seeds = {1, 2}},
+  quick = {size = {"quick"}, pairs = {6}, seeds = {1, 2}},
   timeout = 24 * 3600,
   timing = false,
   metrics = {
