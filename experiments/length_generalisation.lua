@@ -7,7 +7,7 @@
 -- answer count, in the loss and in the test, and a sequence is right when its whole answer is. A
 -- learned table has rows for the long lists, which the training never reached.
 --
--- The models are a thousandth of the paper's in size, and are trained for 2,500 steps of 16
+-- The models are a thousandth of the paper's in size, and are trained for 3,000 steps of 32
 -- sequences, a length drawn for each step: enough for RoPE to copy and reverse lists of 16. Where
 -- the paper's finding does not show, the report says so.
 local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
@@ -17,7 +17,7 @@ local study = train.study
 local sizes = {
   tiny = {d_model = 16, batch = 4, steps = 4, tested = 1},
   quick = {d_model = 64, batch = 16, steps = 1200, tested = 1},
-  study = {d_model = 64, batch = 16, steps = 2500, tested = 4},
+  study = {d_model = 64, batch = 32, steps = 3000, tested = 4},
 }
 local vocab, layers, heads = 16, 2, 4
 local shortest = 1
