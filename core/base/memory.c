@@ -64,15 +64,15 @@ static void *remove_kept(int i) {
     return p;
 }
 
-/* The smallest kept block that fits and wastes at most half of itself; among equals the newest.
- * NULL: there is none. */
+/* The smallest kept block that fits and is at most an eighth larger; among equals the newest. NULL:
+ * there is none. A step that takes a much larger block lacks it later, and asks the system. */
 static void *take_kept(int64_t bytes) {
     int best = -1;
     if (bytes < KEEP_FROM) return NULL;
     pthread_mutex_lock(&kept.lock);
     for (int i = kept.count - 1; i >= 0; i--) {
         const int64_t capacity = header_of(kept.p[i])->capacity;
-        if (capacity < bytes || capacity / 2 > bytes) continue;
+        if (capacity < bytes || capacity - bytes > bytes / 8) continue;
         if (best < 0 || capacity < header_of(kept.p[best])->capacity) best = i;
     }
     void *p = best < 0 ? NULL : remove_kept(best);
@@ -90,9 +90,10 @@ static void trim_kept(int64_t max_bytes) {
 
 /* The bytes that may be kept beside what is in use. A step of training frees all that the next one
  * allocates, and the system would zero these pages again; so what the process once had in use at
- * one time stays its own, and the resident memory grows no further. */
+ * one time stays its own, and a quarter more: the blocks of each size are most in use at another
+ * moment of the step. */
 static int64_t keepable(void) {
-    const int64_t unused = atomic_load(&highest) - atomic_load(&in_use);
+    const int64_t most = atomic_load(&highest), unused = most + most / 4 - atomic_load(&in_use);
     if (unused < ALWAYS_KEPT) return ALWAYS_KEPT;
     return unused < MAX_KEPT ? unused : MAX_KEPT;
 }
