@@ -325,12 +325,13 @@ fuzz-api: deps-test
 	@+$(AGAIN) library
 	@tests/fuzz/api $(BUILD) $(or $(CALLS),20000) $(or $(SEED),1)
 
-# Mutated safetensors and GGUF files, and folders of results.
+# Mutated safetensors, shards, GGUF and tokenizer files, and folders of results.
 # FUZZ='--seed 7 --count 100000 --seconds 3600' searches longer; --case N repeats one case.
 .PHONY: fuzz-files fuzz-results
 fuzz-files: deps-test
 	@+$(AGAIN) library
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) safetensors $(FUZZ)
+	@$(LUA_SAN) tests/fuzz/run $(BUILD) shards $(FUZZ)
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) gguf $(FUZZ)
 	@$(LUA_SAN) tests/fuzz/run $(BUILD) tokenizer $(FUZZ)
 

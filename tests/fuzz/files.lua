@@ -1,19 +1,29 @@
 --- What the fuzzers of tensor files share. require "files"(suffix, content): content() gives the
---- bytes of a file. Each one loads, or gives nil and one line that starts with the path. Memory
---- stays below a limit, and no file takes longer than two seconds. Run it with the address and
---- undefined sanitizers (make fuzz-files). --case repeats one case and keeps its file.
+--- bytes of a file. With a third argument the suffix is a file's name in a folder that is empty
+--- before each case, and content(folder) writes the files beside it. Each file loads, or gives nil
+--- and one line that holds its path, or that of a file beside it. Memory stays below a limit, and
+--- no file takes longer than two seconds. Run it with the address and undefined sanitizers (make
+--- fuzz-files). --case repeats one case and keeps its files.
 local attune = require "attune"
+local files = require "attune.util.files"
 local options = require "options"(arg, {seed = 1, count = 5000, seconds = 60})
 
 local max_bytes = 64 << 20 -- of tensors and of what reading takes
 local max_seconds = 2
 local name = os.tmpname()
-local path = name
+local path, folder = name, nil
+
+-- The folder's files are files, links and empty folders.
+local function clear()
+  for _, inner in ipairs(files.list(folder) or {}) do os.remove(folder .. "/" .. inner) end
+end
 
 local function check(content, case)
   math.randomseed(options.seed, case)
+  if folder then clear() end
+  local bytes = content(folder)
   local f = assert(io.open(path, "wb"))
-  f:write(content())
+  f:write(bytes)
   f:close()
   collectgarbage()
   local before = attune.memory {limit = attune.memory().bytes + max_bytes, reset_peak = true}.bytes
@@ -23,7 +33,8 @@ local function check(content, case)
   if not ok then
     outcome = "raised an error: " .. tostring(tensors)
   elseif not tensors then
-    if type(message) ~= "string" or message:find "[%c]" or not message:find(path, 1, true) then
+    local place = folder or path
+    if type(message) ~= "string" or message:find "[%c]" or not message:find(place, 1, true) then
       outcome = ("expected one line with the path, got %q"):format(tostring(message))
     elseif type(code) ~= "string" and type(code) ~= "number" then
       outcome = "expected a code after the message, got " .. tostring(code)
@@ -42,8 +53,13 @@ local function check(content, case)
   return outcome, tensors and ok
 end
 
-return function(suffix, content)
+return function(suffix, content, in_folder)
   path = name .. "." .. suffix
+  if in_folder then
+    folder = name .. ".d"
+    assert(files.make_folder(folder))
+    path = folder .. "/" .. suffix
+  end
   local began, done, loaded, findings = os.time(), 0, 0, 0
   local first = options.case or 1
   for case = first, options.case or options.count do
@@ -62,7 +78,14 @@ return function(suffix, content)
     findings = findings + 1
     print(("the process took %d MiB"):format(resident))
   end
-  if options.case then print("the file: " .. path) else os.remove(path) end
+  if options.case then
+    print("the file: " .. path)
+  elseif folder then
+    clear()
+    os.remove(folder)
+  else
+    os.remove(path)
+  end
   os.remove(name)
   print(("%d files, %d loaded, %d findings"):format(done, loaded, findings))
   -- A fuzzer whose files all load, or all fail, tests little.
