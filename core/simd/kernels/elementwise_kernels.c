@@ -104,11 +104,12 @@ static void rotate_halves(const float *x, const float *cosine, const float *sine
         vf_store(out + i, vf_sub(vf_mul(a, c), vf_mul(b, s)));
         vf_store(out + pairs + i, vf_add(vf_mul(b, c), vf_mul(a, s)));
     }
-    for (; i < pairs; i++) {
-        const float a = x[i], b = x[pairs + i], s = sign * sine[i];
-        out[i] = a * cosine[i] - b * s;
-        out[pairs + i] = b * cosine[i] + a * s;
-    }
+    if (i == pairs) return;
+    const int n = (int)(pairs - i);
+    const vf a = vf_load_part(x + i, n), b = vf_load_part(x + pairs + i, n),
+             c = vf_load_part(cosine + i, n), s = vf_mul(vf_set1(sign), vf_load_part(sine + i, n));
+    vf_store_part(out + i, vf_sub(vf_mul(a, c), vf_mul(b, s)), n);
+    vf_store_part(out + pairs + i, vf_add(vf_mul(b, c), vf_mul(a, s)), n);
 }
 
 /* Plain C: the compiler finds the shuffles of the set itself. */
