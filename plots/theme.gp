@@ -17,13 +17,20 @@ quiet = dark ? '#A6ABB3' : theme eq 'print' ? '#333333' : '#6B6B6B'
 warned = dark ? '#F0B95A' : '#A34A00'
 rule = dark ? '#8A8F98' : '#555555' # axes
 grid = dark ? '#33363B' : '#E4E4E4'
-accent = dark ? '#5AB4E5' : '#0072B2'
+# On paper without colours the blue would be one of the greys.
+accent = dark ? '#5AB4E5' : theme eq 'print' ? '#000000' : '#0072B2'
 if (dark) {
   array colour[8] = ['#5AB4E5', '#F08A4B', '#3CC79A', '#E29FC6', '#F2BC3D', '#9AD3F5', '#E8E8EA', '#9A9A9A']
   array grey[4] = ['#5A5E66', '#7C818A', '#9DA2AB', '#45484F']
 } else {
   array colour[8] = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#7F7F7F']
   array grey[4] = ['#BDBDBD', '#8C8C8C', '#6B6B6B', '#D9D9D9']
+}
+# The parts of a stack, which touch: in the theme print no neighbours have nearly one lightness.
+array part[8]
+do for [i=1:8] { part[i] = colour[i] }
+if (theme eq 'print') {
+  array part[8] = ['#404040', '#BDBDBD', '#7F7F7F', '#E0E0E0', '#000000', '#A6A6A6', '#595959', '#CFCFCF']
 }
 array shape[8] = [7, 5, 9, 13, 11, 15, 6, 4]
 if (format eq 'svg') {
@@ -44,8 +51,14 @@ if (format eq 'tex') {
 set output name.(format eq 'tex' ? '-latex.tex' : '.'.format)
 data = name.'.tsv'
 do for [i=1:8] {
-  dash = theme eq 'print' ? i : 1
-  set style line i linecolor rgb colour[i] linewidth 1.6 pointtype shape[i] dashtype dash
+  set style line i linecolor rgb colour[i] linewidth 1.6 pointtype shape[i] dashtype 1
+}
+if (theme eq 'print') {
+  # gnuplot's own dashes are five. The others are longer, shorter and mixed.
+  do for [i=2:5] { set style line i dashtype i }
+  set style line 6 dashtype (24,6)
+  set style line 7 dashtype (4,4)
+  set style line 8 dashtype (16,4,4,4,4,4,4,4)
 }
 unset key
 set border 3 linecolor rgb rule

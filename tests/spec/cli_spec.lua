@@ -116,6 +116,28 @@ describe("for programs", function()
   end)
 end)
 
+describe("attune run", function()
+  it("writes a warning of many trials once, and no folder of plots where none is drawn", function()
+    local folder = empty_folder()
+    files.write(folder .. "/e.lua", [[
+      return require "attune.experiment" {
+        name = "warns", grid = {n = {1, 2, 3}}, rounds = 1, timing = false,
+        trial = function(p, t)
+          t:warn "the same"
+          if p.n == 2 then t:warn "another" end
+          return {y = p.n}
+        end,
+      }]])
+    local said, status = in_folder(folder, build .. "/attune run e.lua")
+    assert.same(0, status, said)
+    assert.truthy(said:find("attune run: the same (3 times)\n", 1, true), said)
+    assert.truthy(said:find("attune run: another\n", 1, true), said)
+    assert.same(1, select(2, said:gsub("the same", "")))
+    assert.truthy(said:find("Report: results/warns/report.html\n", 1, true), said)
+    run.remove(folder)
+  end)
+end)
+
 describe("completion and the manual", function()
   it("of each shell name every command and its options", function()
     local commands = require "attune.cli.commands"

@@ -251,6 +251,19 @@ describe("logarithmic colours", function()
   end)
 end)
 
+describe("bars", function()
+  it("of more than five have colours, as there are four greys and the accent", function()
+    local function fills(count)
+      local points = {}
+      for i = 1, count do points[i] = {{a = 1, m = "m" .. i}, {y = i}} end
+      local _, _, figure = figure_of(points, {kind = "bars", x = "a", y = "y", by = "m"})
+      return figure.script:match "array fill%[%d%] = %[(.-)%]\n"
+    end
+    assert.same("grey[1],grey[2],grey[3],grey[4],accent", fills(5))
+    assert.same("part[1],part[2],part[3],part[4],part[5],part[6]", fills(6))
+  end)
+end)
+
 describe("stacked bars", function()
   local points = {{{a = 1, m = "p"}, {y = 1, z = 10}}, {{a = 1, m = "q"}, {y = 2, z = 20}}}
   it("stand on each other, with their sum above", function()

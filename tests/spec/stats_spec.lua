@@ -258,6 +258,10 @@ describe("quantities", function()
     assert.same("2097152", text.quantity(2097152.0))
     assert.same("17974 tokens", text.quantity(17973.6, "tokens"))
     assert.same("1.234e+12", text.quantity(1.234e12))
+    assert.same({"0%", "12.3%", "100.2%", "1000000%"}, {
+      text.quantity(0, "%"), text.quantity(12.34, "%"), text.quantity(100.2, "%"),
+      text.quantity(1e6, "%"),
+    })
     for value, shown in pairs {[2097152.0] = "2097152", [2.0 ^ 52] = "4503599627370496",
       [1e300] = "1e+300", [-0.0] = "0", [0.1] = "0.1", [math.huge] = "inf"} do
       assert.same(shown, text.plain(value))

@@ -26,15 +26,23 @@ function output.complain(command, message)
   io.stderr:write(command, ": ", text.cut(text.printable(message), max_message_bytes), "\n")
 end
 
---- Writes the first warnings of a list, one line each, and how many more there are.
+--- Writes the first warnings of a list, one line each, and how many more there are. What many
+--- trials say is written once, with the number of times.
 ---@param command string
 ---@param warnings string[]
 function output.warn(command, warnings)
-  for i = 1, math.min(#warnings, max_warnings) do
-    output.complain(command, text.cut(warnings[i], max_warning_bytes))
+  local times, list = {}, {}
+  for _, warning in ipairs(warnings) do
+    if not times[warning] then list[#list + 1] = warning end
+    times[warning] = (times[warning] or 0) + 1
   end
-  if #warnings > max_warnings then
-    output.complain(command, ("and %d more warnings"):format(#warnings - max_warnings))
+  for i = 1, math.min(#list, max_warnings) do
+    local count = times[list[i]]
+    output.complain(command, text.cut(list[i], max_warning_bytes)
+      .. (count > 1 and (" (%d times)"):format(count) or ""))
+  end
+  if #list > max_warnings then
+    output.complain(command, "and " .. text.count(#list - max_warnings, "more warning"))
   end
 end
 

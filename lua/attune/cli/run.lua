@@ -223,7 +223,9 @@ local function finish(outcome, dir, claims_count, is_part)
     return outcome.status or 130
   end
   output.line ""
-  output.line(("Report: %s/report.html   Plots: %s/plots"):format(dir, dir))
+  local has_plots = #files.list(dir .. "/plots") > 0
+  output.line(("Report: %s/report.html%s"):format(dir, has_plots and
+    ("   Plots: %s/plots"):format(dir) or ""))
   return status
 end
 

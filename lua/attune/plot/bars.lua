@@ -1,7 +1,7 @@
---- Groups of bars: one group per value of x and one bar per value of `by`. The bars are grey, the
---- last one of each group is in the accent colour. With `stacked` the bars of a group stand on each
---- other; with `parts`, a list of metrics, these are the bars. With `facet` there is a panel for
---- each value of that parameter, and all have the same axes.
+--- Groups of bars: one group per value of x and one bar per value of `by`. Up to five bars are
+--- grey, the last one of each group in the accent colour; more have colours. With `stacked` the
+--- bars of a group stand on each other; with `parts`, a list of metrics, these are the bars. With
+--- `facet` there is a panel for each value of that parameter, and all have the same axes.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
@@ -124,10 +124,12 @@ local function data_of(rows, bars, tops, with_text)
   return table.concat(blocks, "\n\n\n")
 end
 
--- The parts of a stack touch, so that they need more than greys.
+local grey_count = 4
+
+-- The parts of a stack touch, so that they need more than greys, and so do many bars.
 local function colour_of(b, count, spec)
-  if spec.stacked then return ("colour[%d]"):format((b - 1) % 8 + 1) end
-  return b == count and "accent" or ("grey[%d]"):format((b - 1) % 4 + 1)
+  if spec.stacked or count > grey_count + 1 then return ("part[%d]"):format((b - 1) % 8 + 1) end
+  return b == count and "accent" or ("grey[%d]"):format(b)
 end
 
 local function legend_of(bars, width, spec)

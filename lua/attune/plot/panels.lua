@@ -76,7 +76,7 @@ local function x_ticks(axis, inches)
   end
   local xs = distinct(axis.values)
   local list
-  if #xs <= max_own_ticks and not axis.unit then
+  if #xs <= max_own_ticks and not axis.unit and not axis.has_own_ends then
     list = ticks.at(xs)
   elseif axis.log then
     local base = axis.base or (all_powers_of_two(xs) and 2) or nil

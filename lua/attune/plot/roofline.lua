@@ -93,5 +93,6 @@ return function(results, spec, points, notes, look)
   data, why = lines.finish(data, both)
   if not data then return nil, why end
   data.what, data.legend = "Roofline", true
+  data.x.has_own_ends = true -- those of the roof are no values that a reader looks for
   return panels.figure(results, both, data, points, look)
 end

@@ -50,7 +50,9 @@ function text.quantity(x, unit)
   if math.abs(x) == math.huge then return x > 0 and "inf" or "-inf" end
   if text.is_plain(unit) then return plain_number(x) end
   if x == 0 then return unit == "%" and "0%" or "0 " .. unit end
-  if unit == "%" then return (math.abs(x) >= 99.95 and "%.4g%%" or "%.3g%%"):format(x) end
+  if unit == "%" then
+    return math.abs(x) >= 99.95 and plain_number(x) .. "%" or ("%.3g%%"):format(x)
+  end
   local prefixes = text.prefixes(unit)
   if not prefixes then return plain_number(x) .. " " .. unit end
   for _, prefix in ipairs(prefixes) do
