@@ -5,6 +5,7 @@ local attune = require "attune"
 local files = require "attune.util.files"
 local golden = require "tests.support.golden"
 local model = require "attune.model"
+local model_copy = require "tests.support.model_copy"
 
 local function within(bound, got, expected, what)
   local d = golden.difference(got, expected)
@@ -74,19 +75,13 @@ describe("golden model", function()
       assert.truthy(m.tokenizer)
     end)
   end
-  -- The folder of a golden model with other fields in its configuration, and more tensors.
+  -- A golden model with other fields in its configuration, and more tensors.
   local function changed(name, change, more)
-    local run, json = require "tests.support.run", require "attune.util.json"
-    local folder, source = run.folder(), "tests/golden/models/" .. name
-    assert(files.make_folder(folder))
-    local config = json.decode(files.read(source .. "/config.json"))
-    change(config)
-    assert(files.write(folder .. "/config.json", json.encode(config)))
-    local t = attune.load(source .. "/model.safetensors")
-    for key, x in pairs(more) do t[key] = x end
-    assert(attune.save(folder .. "/model.safetensors", t))
-    local m, message = model.load(folder)
-    run.remove(folder)
+    local m, message
+    model_copy.with_folder(name, function(config, tensors)
+      change(config)
+      for key, x in pairs(more) do tensors[key] = x end
+    end, function(folder) m, message = model.load(folder) end)
     return m, message
   end
   it("gemma3 with tokens that attend to later ones gives the published logits", function()

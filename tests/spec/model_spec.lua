@@ -202,6 +202,61 @@ describe("model.load", function()
     assert.truthy(message:find("config.json", 1, true), message)
     assert.has_error(function() model.load(5) end)
   end)
+  -- llama.cpp's names of the tensors of T5.
+  local function stored_names(tensors)
+    local parts = {
+      ["layer.0.layer_norm"] = "attn_norm", ["layer.1.layer_norm"] = "cross_attn_norm",
+      ["layer.2.layer_norm"] = "ffn_norm", SelfAttention = "attn", EncDecAttention = "cross_attn",
+      wi = "ffn_up", wo = "ffn_down", relative_attention_bias = "rel_b",
+    }
+    local stored = {}
+    for name, x in pairs(tensors) do
+      local side, i, layer, part = name:match "^(%a+)%.block%.(%d+)%.(layer%.%d%.)(.+)%.weight$"
+      if side then
+        local module, inner = part:match "^(%a+)%.(.+)$"
+        local norm = parts[layer .. part]
+        if side == "encoder" and layer == "layer.1." then norm = norm and "ffn_norm" end
+        local short = norm or module == "DenseReluDense" and parts[inner]
+          or parts[module] .. "_" .. (parts[inner] or inner)
+        stored[("%s.blk.%s.%s.weight"):format(side:sub(1, 3), i, short)] = x
+      elseif name == "shared.weight" then
+        stored["token_embd.weight"] = x
+      elseif name:find "final_layer_norm" then
+        stored[name:sub(1, 3) .. ".output_norm.weight"] = x
+      end
+    end
+    return stored
+  end
+  -- Its logits are those of the folder, which golden logits check.
+  it("reads T5 from a GGUF file as from a folder", function()
+    local stored, metadata
+    local function change(c, tensors)
+      c.relative_attention_max_distance = nil -- 128, which a GGUF file cannot say otherwise
+      stored = stored_names(tensors)
+      metadata = {
+        ["general.architecture"] = "t5", ["t5.embedding_length"] = c.d_model,
+        ["t5.feed_forward_length"] = c.d_ff, ["t5.block_count"] = c.num_layers,
+        ["t5.decoder_block_count"] = c.num_decoder_layers, ["t5.context_length"] = 512,
+        ["t5.attention.head_count"] = c.num_heads, ["t5.attention.key_length"] = c.d_kv,
+        ["t5.attention.relative_buckets_count"] = c.relative_attention_num_buckets,
+        ["t5.attention.layer_norm_rms_epsilon"] = 1e-6, ["t5.decoder_start_token_id"] = 0,
+      }
+    end
+    with_model("t5", change, function(folder)
+      local path = folder .. "/model.gguf"
+      assert(attune.save(path, stored, metadata))
+      local of_file, of_folder = assert(model.load(path)), assert(model.load(folder))
+      local ids, targets = {{5, 17, 3, 90, 41, 8, 23, 4, 9}}, {decoder_ids = {{0, 7, 12, 33}}}
+      local d = of_file:forward(ids, targets) - of_folder:forward(ids, targets)
+      assert.truthy(d:abs():max():item() < 1e-5) -- epsilon is stored in f32
+      assert.same(of_folder:generate(ids, {tokens = 6}), of_file:generate(ids, {tokens = 6}))
+      metadata["general.architecture"] = "t5encoder"
+      assert(attune.save(path, stored, metadata))
+      local none, message = model.load(path)
+      assert.falsy(none)
+      assert.truthy(message:find("got 't5encoder', which has no decoder", 1, true))
+    end)
+  end)
   it("refuses a GGUF file of another architecture", function()
     local m, message = model.load "tests/golden/gguf/blocks.gguf"
     assert.is_nil(m)

@@ -1,6 +1,8 @@
 --- GGUF files as models: their metadata become the configuration, and their names the names, that
 --- Hugging Face's files have. llama.cpp's conversion has permuted the rows of q and k of LLaMA, so
 --- that pairs of neighbouring dims rotate.
+local gguf_t5 = require "attune.model.gguf_t5"
+
 local gguf_loader = {}
 
 -- {pairing of the rotation, model_type}. Others are an error.
@@ -43,14 +45,16 @@ end
 
 --- The open file under published names.
 ---@param file attune.File
-function gguf_loader.renamed(file)
-  local list = {}
-  for i, stored in ipairs(file.names) do list[i] = published_name(stored) end
+---@param architecture any general.architecture
+function gguf_loader.renamed(file, architecture)
+  local list, to_stored, to_published = {}, stored_name, published_name
+  if architecture == "t5" then to_stored, to_published = gguf_t5.names(file) end
+  for i, stored in ipairs(file.names) do list[i] = to_published(stored) end
   return {
     names = list,
-    info = function(_, name) return file:info(stored_name(name)) end,
-    read = function(_, name, dtype) return file:read(stored_name(name), dtype) end,
-    _weight = function(_, name, compute) return file:_weight(stored_name(name), compute) end,
+    info = function(_, name) return file:info(to_stored(name)) end,
+    read = function(_, name, dtype) return file:read(to_stored(name), dtype) end,
+    _weight = function(_, name, compute) return file:_weight(to_stored(name), compute) end,
   }
 end
 
@@ -69,17 +73,20 @@ local function rope_scaling(m, at)
 end
 
 --- The configuration that the metadata describe, as config.json would say it, and the pairing of
---- the rotation. Raises, without a position, where the architecture is not supported.
+--- the rotation, nil where there is none. Raises, without a position, where the architecture is not
+--- supported.
 ---@param m table<string, any> metadata; a list is {count = of its elements}
 ---@param file table from renamed
+---@param original attune.File
 ---@return table config
----@return string pairing
-function gguf_loader.config(m, file)
+---@return string? pairing
+function gguf_loader.config(m, file, original)
   local architecture = m["general.architecture"]
+  if architecture == "t5" then return gguf_t5.config(m, original) end
   local kind = kinds[architecture]
   if not kind then
-    error(("general.architecture: expected llama, qwen2 or qwen3, got '%s'"):format(
-      tostring(architecture)), 0)
+    error(("general.architecture: expected llama, qwen2, qwen3 or t5, got '%s'%s"):format(
+      tostring(architecture), architecture == "t5encoder" and ", which has no decoder" or ""), 0)
   end
   local at = architecture .. "."
   local tokens = m["tokenizer.ggml.tokens"]

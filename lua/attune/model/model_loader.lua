@@ -94,9 +94,10 @@ end
 local function load_gguf(path, given)
   local file, message, code = attune.open(path)
   if not file then return nil, message, code end
-  local renamed = gguf_loader.renamed(file)
+  local metadata = file:_short_metadata()
+  local renamed = gguf_loader.renamed(file, metadata["general.architecture"])
   local function make()
-    local config, pairing = gguf_loader.config(file:_short_metadata(), renamed)
+    local config, pairing = gguf_loader.config(metadata, renamed, file)
     return build(config, renamed, {compute = given.compute}, nil, function(c)
       c.pairing, c.rope_factors = pairing, rope_factors(file)
     end)
