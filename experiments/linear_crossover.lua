@@ -14,6 +14,7 @@
 local attune = require "attune"
 
 local masks, features = {"all keys", "causal"}, {64, 256, 1024}
+local with = {["all keys"] = "With all keys", causal = "With a causal mask"}
 local order = {"softmax", "M 64", "M 256", "M 1024"}
 
 -- q, k and v; q and k have this standard deviation.
@@ -74,8 +75,8 @@ end
 -- With few features the times are equal in short calls, where work outside the products matters.
 local function crossover_claim(mask, factor)
   return {
-    ("%s, from 256 features on: the measured crossover is within a factor of 2 of %d times the "
-      .. "features"):format(mask, factor),
+    ("%s, from 256 features on, the measured crossover is within a factor of 2 of %d times the "
+      .. "features"):format(with[mask], factor),
     function(r)
       local parts, good, found = {}, true, false
       for i, m in ipairs(features) do
@@ -95,7 +96,8 @@ local function crossover_claim(mask, factor)
 end
 
 local function speed_claim(mask)
-  return {mask .. ", longest context: 256 features are faster than exact attention", function(r)
+  local claim = "%s, at the longest context, 256 features are faster than exact attention"
+  return {claim:format(with[mask]), function(r)
     return r:where {mask = mask, context = r:extreme("context", 1)}
       :ratio("seconds", {features = 0}, {features = 256}):above(1)
   end}
@@ -103,7 +105,7 @@ end
 
 local function error_claim(mask)
   return {
-    mask .. ": four times the features divide the error of small scores by 1.3 to 2.5",
+    with[mask] .. ", four times the features divide the error of small scores by 1.3 to 2.5",
     function(r)
       return r:where {mask = mask, context = 1024}
         :ratio("error_small_scores", {features = 64}, {features = 256}):within(1.3, 2.5)

@@ -4,8 +4,11 @@
 -- Encodings that change the embeddings or rotate q and k are drawn as maps: positions go to the
 -- right, dims or pairs go down, blue is above 0 and orange below 0. Encodings that change the
 -- scores, and xPos, are drawn as lines over the distance: the query's position minus the key's. The
--- metric `error` compares each number with the formula of docs/positions.md in plain Lua. For an
--- experiment of your own add a row to `gallery`; docs/positions.md shows these pictures.
+-- metric `error` compares each number with the formula of docs/positions.md in plain Lua. Sources:
+-- sinusoidal, Vaswani et al. 2017 (arXiv 1706.03762); rope, Su et al. 2021 (arXiv 2104.09864);
+-- xpos, Sun et al. 2022 (arXiv 2212.10554); alibi, Press et al. 2021 (arXiv 2108.12409); t5, Raffel
+-- et al. 2019 (arXiv 1910.10683).
+-- For an experiment of your own add a row to `gallery`; docs/positions.md shows these pictures.
 local attune = require "attune"
 
 local side, heads, head_dim, d_model, pair_count = 64, 8, 64, 64, 64
@@ -394,7 +397,7 @@ return require "attune.experiment" {
         end
       end
       return true
-    end},
+    end, source = "Press 2021 (ALiBi), section 3", paper = "slopes of 8 heads 1/2 to 1/256"},
     {"T5's bucket never falls with the distance, and "
       .. "causal puts all later keys into bucket 0", function(r)
       local function rising(variant, sign)
@@ -416,7 +419,7 @@ return require "attune.experiment" {
         (
           "at distance 192 bucket %.0f causal; bidirectional %.0f, and %.0f after the query"
         ):format(a, b, c)
-    end},
+    end, source = "Raffel 2019 (T5), section 2.1", paper = "32 buckets, up to a distance of 128"},
     {"The products of RoPE and xPos depend on the distance only, to 1e-9", function(r)
       local worst, values = 0, r:values "drift"
       for _, drift in ipairs(values) do worst = math.max(worst, drift) end

@@ -59,6 +59,14 @@ describe("claims", function()
     assert.truthy(message(r.difference, r, "y", {b = 1}, {a = 2}):find "unknown parameter 'b'")
     assert.truthy(message(r.ratio, r, "z", {a = 1}, {a = 2}):find "unknown metric 'z'")
   end)
+  it("write thousands without an exponent", function()
+    local many = results {{parameters = {a = 1}, metrics = {y = value {12000, 12400, 11900}}}}
+    local verdict = claims.judge({claims = {{"many", function(r)
+      return r:value("y", {a = 1}):above(1.5e3)
+    end}}}, many)[1]
+    assert.same("12100 (mean of 3 rounds, 95% interval 11443 to 12757); claimed above 1500",
+      verdict.detail)
+  end)
   it("that raise an error name the script's file and line, never attune's own", function()
     local source = table.concat({
       'local function helper(r) return r:where {a = 3}:values "y"[1] + 1 end',

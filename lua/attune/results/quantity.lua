@@ -14,7 +14,12 @@ Quantity.__index = Quantity
 
 local quantity = {}
 
-local function figure(x) return x and ("%.3g"):format(x) or "?" end
+-- Three digits; a number of thousands has all digits before its point.
+local function figure(x)
+  if not x then return "?" end
+  local a = math.abs(x)
+  return (a >= 1e3 and a < 1e9 and "%.0f" or "%.3g"):format(x)
+end
 
 --- The quantity of values, one per round.
 ---@param values number[]
