@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "attention/backward_block.h"
+#include "attention/key_source.h"
 #include "base/arena.h"
 #include "base/constants.h"
 #include "base/memory.h"
@@ -330,33 +331,15 @@ static void gradients_of_rows(const backward_job *j, const block_scratch *s,
 
 /* ---- packing --------------------------------------------------------------------------------- */
 
-/* `count` tokens of head (b, h) as rotated f32 rows. Returns rows that are *stride floats apart:
- * the tensor's own memory where it has that form, else f32_rows. */
-static const float *rows_of_tensor(const attune_tensor *t, const at_rotation *rotation, int64_t b,
-                                   int64_t h, int64_t token, int64_t count, float *f32_rows,
-                                   int64_t *stride) {
-    const int64_t *s = t->stride, n = t->shape[3], offset = b * s[0] + h * s[1] + token * s[2];
-    if (!rotation && t->dtype == ATTUNE_F32 && s[3] == 1) {
-        *stride = s[2];
-        return (const float *)t->data + offset;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        at_load_row(t, offset + i * s[2], s[3], n, f32_rows + i * n);
-        if (rotation) at_rotate_token(rotation, b, token + i, f32_rows + i * n, f32_rows + i * n);
-    }
-    *stride = n;
-    return f32_rows;
-}
-
 static void pack_keys(const backward_job *j, block_scratch *s, const at_backward_block *k) {
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
-    const float *x = rows_of_tensor(&p->k, at_rotation_or_null(&p->k_rotation), k->b, k->kv, k->key,
-                                    k->keys, s->f32_rows, &stride);
+    const float *x = at_f32_rows(&p->k, at_rotation_or_null(&p->k_rotation), k->b, k->kv, k->key,
+                                 k->keys, s->f32_rows, &stride);
     kernels->pack_columns(x, stride, k->keys, p->query.D, s->k_columns);
     kernels->pack_rows(x, stride, k->keys, p->query.D, j->keys, s->k_rows);
-    x = rows_of_tensor(&p->v, NULL, k->b, k->kv, k->key, k->keys, s->f32_rows, &stride);
+    x = at_f32_rows(&p->v, NULL, k->b, k->kv, k->key, k->keys, s->f32_rows, &stride);
     kernels->pack_columns(x, stride, k->keys, p->Dv, s->v_columns);
     memset(s->dk, 0, (size_t)(j->keys * j->Dp) * sizeof *s->dk);
     memset(s->dv, 0, (size_t)(j->keys * j->Dvp) * sizeof *s->dv);
@@ -366,10 +349,10 @@ static void pack_block_rows(const backward_job *j, block_scratch *s, const at_ba
     const at_panel_kernels *kernels = &at_simd_now()->panels;
     const at_problem *p = j->p;
     int64_t stride;
-    const float *x = rows_of_tensor(&p->query.q, at_rotation_or_null(&p->query.rotation), k->b,
-                                    k->h, k->token, k->rows, s->f32_rows, &stride);
+    const float *x = at_f32_rows(&p->query.q, at_rotation_or_null(&p->query.rotation), k->b, k->h,
+                                 k->token, k->rows, s->f32_rows, &stride);
     kernels->pack_rows(x, stride, k->rows, p->query.D, j->rows, s->q_rows);
-    x = rows_of_tensor(j->g->d_o, NULL, k->b, k->h, k->token, k->rows, s->f32_rows, &stride);
+    x = at_f32_rows(j->g->d_o, NULL, k->b, k->h, k->token, k->rows, s->f32_rows, &stride);
     kernels->pack_rows(x, stride, k->rows, p->Dv, j->rows, s->o_rows);
 }
 
@@ -552,15 +535,13 @@ static attune_status finish_rows(void *context, int64_t task, int thread) {
     const at_problem *p = j->p;
     const at_rotation *rotation = at_query_rotation(&p->query);
     const int64_t rows = p->query.B * p->query.Hq * p->query.Sq;
-    float *f32_rows = j->thread[thread].f32_rows;
+    (void)thread;
     for (int64_t row = task * PREPARE_ROWS; row < (task + 1) * PREPARE_ROWS && row < rows; row++) {
-        const float *x = j->dq + row * j->dq_stride;
-        if (rotation) {
+        float *x = j->dq + row * j->dq_stride;
+        if (rotation)
             at_rotate_token_back(rotation, row / p->query.Sq / p->query.Hq, row % p->query.Sq, x,
-                                 f32_rows);
-            x = f32_rows;
-        }
-        at_store_row(j->g->dq, row * p->query.D, 1, p->query.D, x);
+                                 x);
+        if (j->dq != j->g->dq->data) at_store_row(j->g->dq, row * p->query.D, 1, p->query.D, x);
     }
     return ATTUNE_OK;
 }

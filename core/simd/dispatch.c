@@ -1,5 +1,6 @@
 /* dispatch.c - which instruction sets there are, which this machine has, and which one is used. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,7 @@ void at_f64_nn(at_nn_kernels *table);
 static attune_status chosen = ATTUNE_OK;
 static char why_not[256];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static atomic_bool ready; /* choose() has returned: at_simd_now() is called once per row */
 
 int at_simd_available(const char *names[], int max_names) {
     int n = 0;
@@ -180,6 +182,7 @@ static void choose(void) {
         chosen = at_check_threads();
         if (chosen != ATTUNE_OK) snprintf(why_not, sizeof why_not, "%s", attune_message());
     }
+    atomic_store_explicit(&ready, true, memory_order_release);
 }
 
 bool at_simd_table(const char *name, at_simd *out) {
@@ -205,6 +208,6 @@ const at_nn_kernels *at_nn_f64(void) {
 }
 
 const at_simd *at_simd_now(void) {
-    pthread_once(&once, choose);
+    if (!atomic_load_explicit(&ready, memory_order_acquire)) pthread_once(&once, choose);
     return &in_use;
 }
