@@ -94,6 +94,13 @@ describe("claims", function()
       assert.is_nil(verdict.detail:find("attune/", 1, true), verdict.detail)
     end
   end)
+  it("that raise an error are undecided where points are missing", function()
+    local list = {claims = {{"no", function(r) return r:where {a = 3}:values "y"[1] > 1 end}}}
+    assert.same("failed", claims.judge(list, two)[1].verdict)
+    local verdict = claims.judge(list, two, true)[1]
+    assert.same("undecided", verdict.verdict)
+    assert.truthy(verdict.detail:find("not all points are measured (error: ", 1, true))
+  end)
   it("have no other fields", function()
     local function declare(claim)
       return experiment.declare {

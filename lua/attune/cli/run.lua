@@ -195,7 +195,9 @@ local function finish(outcome, dir, claims_count, is_part)
   local run_results = others and store.results(loaded, hashes) or results
   local status = 0
   if outcome.measured > 0 or outcome.taken_in or not files.kind(dir .. "/report.html") then
-    results.claims = claims.judge(outcome.experiment, run_results)
+    local is_incomplete = is_part or outcome.stopped or (outcome.left or 0) > 0
+      or (outcome.lost or 0) > 0
+    results.claims = claims.judge(outcome.experiment, run_results, is_incomplete)
     local written
     written, why = store.write_claims(dir, results.claims)
     if not written then return misuse(why) end

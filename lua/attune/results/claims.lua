@@ -250,14 +250,19 @@ local function at_script(fn, runner)
   end
 end
 
-local function judge_one(claim, results)
+local function judge_one(claim, results, is_incomplete)
   local function runner()
     local value, more = claim[2](claims.over(results))
     return judged(value, more and tostring(more))
   end
   local ok, verdict, detail, ours = xpcall(runner, at_script(claim[2], runner))
   os.setlocale "C" -- numbers are written with a point, whatever the function has set
-  if not ok then verdict, detail, ours = "failed", "error: " .. tostring(verdict), nil end
+  if not ok and is_incomplete then
+    detail, ours = "not all points are measured (error: " .. tostring(verdict) .. ")", nil
+    verdict = "undecided"
+  elseif not ok then
+    verdict, detail, ours = "failed", "error: " .. tostring(verdict), nil
+  end
   return {
     text = claim[1], verdict = verdict, detail = detail, source = claim.source,
     paper = claim.paper, ours = stored(ours),
@@ -275,14 +280,18 @@ local function has_points(needs, results)
 end
 
 --- Judges every claim whose `needs` are among the points, then the reference values for this
---- machine. A claim whose function raises an error has failed, with the error as detail.
+--- machine. A claim whose function raises an error has failed, with the error as detail; where
+--- points are missing it is undecided, as the error may come from that.
 ---@param experiment attune.Experiment
 ---@param results attune.Results
+---@param is_incomplete? boolean whether these are not all points that the script declares
 ---@return attune.ClaimVerdict[]
-function claims.judge(experiment, results)
+function claims.judge(experiment, results, is_incomplete)
   local list = {}
   for _, claim in ipairs(experiment.claims or {}) do
-    if has_points(claim.needs, results) then list[#list + 1] = judge_one(claim, results) end
+    if has_points(claim.needs, results) then
+      list[#list + 1] = judge_one(claim, results, is_incomplete)
+    end
   end
   for _, verdict in ipairs(reference.judge(experiment.reference, results)) do
     list[#list + 1] = verdict
