@@ -6,6 +6,9 @@
  */
 #include "base/memory.h"
 
+#if defined __GLIBC__
+#include <malloc.h>
+#endif
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -250,6 +253,13 @@ attune_status attune_memory_limit(int64_t bytes) {
 }
 
 void attune_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&in_use)); }
+
+void attune_memory_trim(void) {
+    trim_kept(0);
+#if defined __GLIBC__
+    malloc_trim(0); /* blocks below its threshold for mappings of their own */
+#endif
+}
 
 void attune_memory_scope_begin(attune_memory_scope *scope) {
     scope->start = atomic_load(&in_use);

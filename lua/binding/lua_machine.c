@@ -212,10 +212,18 @@ static int fail_at(lua_State *L) {
     return 0;
 }
 
+/* core._trim(): gives the system the freed blocks that are kept for reuse */
+static int trim(lua_State *L) {
+    (void)L;
+    attune_memory_trim();
+    return 0;
+}
+
 void open_machine(lua_State *L) {
     static const luaL_Reg functions[] = {{"clock", clock_now},
                                          {"threads", threads},
                                          {"memory", memory},
+                                         {"_trim", trim},
                                          {"machine", machine},
                                          {"philox", philox},
                                          {"_fail_at", fail_at},

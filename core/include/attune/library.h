@@ -44,6 +44,9 @@ ATTUNE_API attune_memory_info attune_memory(void);
 ATTUNE_API attune_status attune_memory_limit(int64_t bytes);
 ATTUNE_API void attune_memory_reset_peak(void);
 
+/* Gives the system the freed blocks that are kept for reuse. The next ones are zeroed by it. */
+ATTUNE_API void attune_memory_trim(void);
+
 /* The peak within a scope: end returns the max number of bytes allocated beyond those at begin. The
  * fields are private. Scopes nest. */
 typedef struct attune_memory_scope {

@@ -48,9 +48,9 @@ local function bytes_of(character, byte_ids)
   return list
 end
 
--- {[left << 24 | right] = rank}, {[rank] = number of the merged token}
+-- {[left << 24 | right] = rank << 24 | number of the merged token}
 local function pairs_of(model)
-  local ids, ranks, merged = model.ids, {}, {}
+  local ids, found = model.ids, {}
   local strip = #(model.prefix or "")
   for rank, pair in ipairs(model.merges) do
     local left, right
@@ -70,9 +70,9 @@ local function pairs_of(model)
     end
     local key = ids[left] << id_bits | ids[right]
     -- Of two merges of one pair the last one counts, as in a map that is filled in order.
-    ranks[key], merged[rank] = rank, whole
+    found[key] = rank << id_bits | whole
   end
-  return ranks, merged
+  return found
 end
 
 ---@class attune.text.BpeModel
@@ -115,15 +115,15 @@ end
 ---@param model attune.text.BpeModel
 ---@return fun(word: string): integer[]
 function bpe.by_merges(model)
-  local ranks, merged = pairs_of(model)
+  local found = pairs_of(model)
   local all = model
   model = {} -- without the merges, which take more memory than what was made of them
   for name, value in pairs(all) do model[name] = value end
   model.merges = nil
   local byte_ids = model.byte_fallback and bpe.byte_tokens(model.ids)
   local function lookup(left, right)
-    local rank = ranks[left << id_bits | right]
-    if rank then return rank, merged[rank] end
+    local merged = found[left << id_bits | right]
+    if merged then return merged >> id_bits, merged & (bpe.max_ids - 1) end
   end
   return with_cache(function(word)
     if model.ignore_merges and model.ids[word] then return {model.ids[word]} end
