@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -349,6 +350,34 @@ static void what_was_in_use_is_kept_for_reuse(void **state) {
     for (int i = 0; i < BLOCKS; i++) at_free(after[i]);
 }
 
+/* Resident memory of the process in pages. */
+static long resident(void) {
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%*d %ld", &pages), 1);
+    fclose(f);
+    return pages;
+}
+
+static void kept_blocks_are_given_back_when_asked(void **state) {
+    (void)state;
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+    skip(); /* no block is kept then */
+#endif
+    enum { BLOCKS = 48, SIZE = 1 << 20 };
+    void *block[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        assert_non_null(block[i] = at_alloc(SIZE));
+        memset(block[i], 1, SIZE);
+    }
+    const long used = resident(), most = BLOCKS * (SIZE / sysconf(_SC_PAGESIZE));
+    for (int i = 0; i < BLOCKS; i++) at_free(block[i]);
+    assert_true(resident() > used - most / 4);
+    attune_memory_trim();
+    assert_true(resident() < used - most * 3 / 4);
+}
+
 static void what_the_machine_lacks_is_refused(void **state) {
     (void)state;
     const int64_t before = attune_memory().bytes;
@@ -437,6 +466,7 @@ int main(void) {
         cmocka_unit_test(a_child_has_threads_of_its_own),
         cmocka_unit_test(a_child_allocates_while_another_thread_does),
         cmocka_unit_test(what_was_in_use_is_kept_for_reuse),
+        cmocka_unit_test(kept_blocks_are_given_back_when_asked),
         cmocka_unit_test(what_the_machine_lacks_is_refused),
         cmocka_unit_test(only_a_number_of_threads_is_accepted),
         cmocka_unit_test(evicted_memory_keeps_its_values),
