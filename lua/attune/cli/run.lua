@@ -180,6 +180,11 @@ local function print_jobs(outcome, dir)
   end
 end
 
+local function print_stopped(measured, dir)
+  output.line(("Stopped. %s of this run %s kept in %s; the same command continues there."):format(
+    text.count(measured, "trial"), measured == 1 and "is" or "are", dir))
+end
+
 -- Judges the claims, draws the plots, writes the report and prints the table and the verdicts.
 -- Returns an exit status. Claims and the table use the points of this run only; plots and the
 -- report use all points of the folder.
@@ -220,8 +225,7 @@ local function finish(outcome, dir, claims_count, is_part)
   end
   if outcome.stopped then
     output.line ""
-    output.line(("Stopped. %d trials of this run are kept in %s; the same command continues there.")
-      :format(outcome.measured, dir))
+    print_stopped(outcome.measured, dir)
     return outcome.status or 130
   end
   output.line ""
@@ -243,8 +247,7 @@ local function finish_two(outcome, dir)
     end
   end
   if outcome.stopped then
-    output.line(("Stopped. %d trials of this run are kept in %s; the same command continues there.")
-      :format(outcome.measured, dir))
+    print_stopped(outcome.measured, dir)
     return outcome.status or 130
   end
   output.line(("Compare: attune compare %s %s --paired"):format(text.shell_word(names.before),
