@@ -7,6 +7,22 @@ local uv = require "luv"
 local results, drawn, data = made_results.results, made_results.drawn, made_results.data
 
 describe("plots", function()
+  it("that a script declares no more are removed, and nothing else", function()
+    local line = {kind = "line", x = "a", y = "z", where = {m = "x"}, name = "first"}
+    local box = {kind = "box", x = "a", y = "y", where = {m = "x"}, name = "second"}
+    local r = results(data, {line, box})
+    local dir = drawn(r, {formats = {"svg"}})
+    assert(files.write(dir .. "/plots/07-mine.svg", "mine"))
+    assert(files.write(dir .. "/plots/08-mine.gp", "mine"))
+    assert(plot.draw(r, dir, {formats = {"svg"}, plots = {line}, names = {"own"}}))
+    r.plots = {box}
+    assert(plot.draw(r, dir, {formats = {"svg"}}))
+    assert.same({
+      "01-second.gp", "01-second.svg", "01-second.tsv", "07-mine.svg", "08-mine.gp", "own.gp",
+      "own.svg", "own.tsv",
+    }, files.list(dir .. "/plots"))
+    run.remove(dir)
+  end)
   it("of every kind have three formats, and never execute what texts contain", function()
     local r = results(data, {{
       kind = "line",

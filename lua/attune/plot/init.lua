@@ -123,6 +123,25 @@ local function all_endings()
   return list
 end
 
+local function remove_figure(folder, name)
+  for _, ending in ipairs(all_endings()) do
+    uv.fs_unlink(("%s/%s%s"):format(folder, name, ending))
+  end
+end
+
+-- Removes figures of an earlier script, whose plots had other names or numbers. A figure has its
+-- script and its data beside it; other files stay.
+local function remove_undeclared(results, folder)
+  local declared = {}
+  for i, spec in ipairs(results.plots) do declared[plot.name(spec, i)] = true end
+  for _, file in ipairs(files.list(folder)) do
+    local name = file:match "^(%d%d%-[%w_-]+)%.gp$"
+    if name and not declared[name] and files.kind_inside(("%s/%s.tsv"):format(folder, name)) then
+      remove_figure(folder, name)
+    end
+  end
+end
+
 -- Writes a file of a figure and adds its path to made. Returns a message on failure.
 local function write(path, content, made)
   local ok, why = files.write(path, content)
@@ -160,7 +179,8 @@ end
 ---@field names? string[] of the files of these plots
 
 --- Draws plots into dir/plots: the pictures in each format, and beside them the data (.tsv) and the
---- script (.gp) with which gnuplot alone draws them again.
+--- script (.gp) with which gnuplot alone draws them again. When these are all plots that the
+--- experiment declares, figures of an earlier script are removed.
 ---@param results attune.Results
 ---@param dir string
 ---@param options? attune.DrawOptions
@@ -185,12 +205,10 @@ function plot.draw(results, dir, options)
     if why == gnuplot.missing then return nil, why end
     if why then
       warnings[#warnings + 1] = ("plot %s is left out: %s"):format(name, why)
-      -- Older files would show other results.
-      for _, ending in ipairs(all_endings()) do
-        uv.fs_unlink(("%s/%s%s"):format(folder, name, ending))
-      end
+      remove_figure(folder, name) -- older files would show other results
     end
   end
+  if not options.plots then remove_undeclared(results, folder) end
   warnings[#warnings + 1] = fonts.warning(fonts.lacking(figures))
   if #warnings > 0 and #made == 0 then return nil, table.concat(warnings, "; ") end
   return made, warnings
