@@ -6,9 +6,9 @@
 -- quarter of the tokens; and FAVOR+. The state is what a decoder keeps at the end of a sequence: K
 -- and V of all tokens or of the window, or the sums of linear attention, all layers, in f32.
 -- Like Zoology's, the models have learned positions and no MLP; the sizes are cut: vocabulary 64 in
--- place of 8192, 48 tokens. All are trained for 9,000 steps of 16 sequences: four kv heads recall
--- nearly all after 2,000, two need more. Recall comes suddenly, when the layers have learned to work
--- together. A variant that never gets there may need more steps only, which its curve shows.
+-- place of 8192, 48 tokens. All are trained for 9,000 steps of 16 sequences: of trainings of 3,000,
+-- whose rate falls sooner, only four kv heads recalled. Recall comes suddenly, when the layers have
+-- learned to work together; a variant that never gets there may need another training only.
 --
 -- Without recall a model can still tell which values have not been asked yet. Of n pairs it then
 -- gets (1 + 1/2 + .. + 1/n) / n right: 52% of 4, 34% of 8, 26% of 12.
