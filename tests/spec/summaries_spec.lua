@@ -98,14 +98,16 @@ describe("summaries of attention", function()
         assert.same(plain_lse:tolist(), lse:tolist())
       end
       if options.lengths then return end
-      local few = q:slice(3, 81, 90)
-      local _, _, summaries = attune.attention(
-        few, k, v, with(options, {engine = "decode", summaries = all})
-      )
-      agree(
-        row(summaries, 1), attune.attention_weights(few:to "f64", k:to "f64", options)[1], 80, 4e-6,
-        "decode"
-      )
+      for _, first in ipairs {81, 90} do -- ten queries, and one
+        local few = q:slice(3, first, 90)
+        local expected = attune.attention_weights(few:to "f64", k:to "f64", options)[1]
+        for _, engine in ipairs {"decode", "tiled"} do
+          local _, _, summaries = attune.attention(
+            few, k, v, with(options, {engine = engine, summaries = all})
+          )
+          agree(row(summaries, 1), expected, first - 1, 4e-6, engine .. " from " .. first)
+        end
+      end
     end)
   end
   it("are f64 for f64, and only those that are asked for", function()
