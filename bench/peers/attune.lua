@@ -7,6 +7,8 @@
 --         makes a problem and answers its number; decode uses caches of BYTES in all, round-robin
 --     step D_MODEL LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT BATCH VOCAB
 --         a step of training a decoder; t5 HEADS TOKENS HEAD_DIM: attention with T5's bias
+--     prompt FILE TOKENS COMPUTE, and token likewise: a model reads a prompt, or one token after it;
+--         keys and values are kept in f16
 --     run NUMBER SECONDS      answers the seconds per call, over calls that fill SECONDS
 --     peak NUMBER             answers the bytes that one call takes above what there was
 --     drop NUMBER             frees a problem
@@ -94,6 +96,29 @@ function make.t5(heads, tokens, dim)
     local dq, dk, dv, tables = attune.attention_backward(d_o, q, k, v, o, lse, options)
     for _, t in ipairs {o, lse, dq, dk, dv} do t:close() end
     return tables
+  end
+end
+
+local models = {}
+local function session(path, tokens, compute)
+  local key = path .. compute
+  models[key] = models[key] or assert(require "attune.model".load(path, {compute = compute}))
+  local ids = {}
+  for i = 1, tokens do ids[i] = i * 7919 % (models[key].config.vocab_size - 1) end
+  return models[key]:session {context = tokens + 1, cache = "f16"}, ids
+end
+function make.prompt(path, tokens, compute)
+  return function()
+    local s <close>, ids = session(path, tokens, compute)
+    s:append(ids)
+  end
+end
+function make.token(path, tokens, compute)
+  local s, ids = session(path, tokens, compute)
+  s:append(ids)
+  return function()
+    s:append {17}
+    s:truncate(tokens)
   end
 end
 

@@ -12,6 +12,7 @@ local axes = require "attune.experiment.axes"
 local check_plot = require "attune.plot.spec"
 local check_reference = require "attune.results.reference".check
 local files = require "attune.util.files"
+local limits = require "attune.results.schema".limits
 local place = require "attune.place"
 local script_text = require "attune.experiment.script_text"
 local sweep = require "attune.experiment.points"
@@ -84,7 +85,14 @@ local function check_parameters(e)
   end
 end
 
+-- Bytes of what results keep of a metric.
+local max_metric_bytes = {unit = limits.unit, about = limits.text}
+
 local function check_metric(name, metric)
+  if #tostring(name) > limits.name then
+    fail("metrics.%.40s..: expected a name of at most %d bytes, got %d", tostring(name),
+      limits.name, #tostring(name))
+  end
   if type(metric) ~= "table" then
     fail('metrics.%s: expected a table such as {unit = "s", better = "lower"}, got a %s',
       tostring(name), type(metric))
@@ -93,9 +101,14 @@ local function check_metric(name, metric)
   if metric.better and metric.better ~= "lower" and metric.better ~= "higher" then
     fail("metrics.%s.better: expected 'lower' or 'higher', got '%s'", name, metric.better)
   end
+  for field, max in pairs(max_metric_bytes) do
+    if metric[field] and #metric[field] > max then
+      fail("metrics.%s.%s: expected at most %d bytes, got %d", name, field, max, #metric[field])
+    end
+  end
 end
 
-local max_text_bytes = 1 << 13 -- of what claims.json keeps: results/schema.lua
+local max_text_bytes = limits.text -- of what claims.json keeps
 
 local function check_needs(needs, i)
   if needs == nil then return end
