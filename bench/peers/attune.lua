@@ -7,8 +7,8 @@
 --         makes a problem and answers its number; decode uses caches of BYTES in all, round-robin
 --     step D_MODEL LAYERS HEADS KV_HEADS HEAD_DIM CONTEXT BATCH VOCAB
 --         a step of training a decoder; t5 HEADS TOKENS HEAD_DIM: attention with T5's bias
---     prompt FILE TOKENS COMPUTE, and token likewise: a model reads a prompt, or one token after it;
---         keys and values are kept in f16
+--     prompt FILE TOKENS COMPUTE, and token likewise
+--         a model reads a prompt, or one token after it; keys and values are kept in f16
 --     run NUMBER SECONDS      answers the seconds per call, over calls that fill SECONDS
 --     peak NUMBER             answers the bytes that one call takes above what there was
 --     drop NUMBER             frees a problem

