@@ -274,7 +274,7 @@ describe("misuse exits with 2 and a clear message", function()
     refused(head .. "grid = {a = {1, 0 / 0}}, trial = print}", "other than NaN")
     refused(
       head .. [[metrics = {y = {unit = ("x"):rep(100000)}}, grid = {a = {1}}, trial = print}]],
-      "metrics%[1%].unit: expected at most 32 bytes, got 100000"
+      "lua: experiment: metrics.y.unit: expected at most 32 bytes, got 100000"
     )
     refused(
       head .. [[grid = (function()
