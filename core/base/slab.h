@@ -1,7 +1,7 @@
 /* slab.h - memory for many blocks that live about as long, such as the weights of a model.
  *
  * A block of its own has pages of 4 KiB unless it is large (memory.h), and such pages are read at
- * two thirds of the speed of huge ones: the processor fetches ahead only within a page. A slab is
+ * two thirds of the speed of huge ones: the processor prefetches only within a page. A slab is
  * large, so its blocks are in huge pages.
  */
 #ifndef AT_BASE_SLAB_H

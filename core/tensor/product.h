@@ -3,9 +3,10 @@
  *   A [m, k]   B [k, n]   C [m, n]     strides in elements, per row and per column
  *
  * Each call runs on the calling thread alone, because callers are tasks of at_parallel() already.
- * B is packed in blocks of the depth and of the columns; A is read where it is. Every sum is made
- * in the order of the depth, one block of it after the other, so a product that is cut by rows or
- * by columns has the same bits. */
+ * Every sum is made in the order of the depth, one block of it after the other, so a product that
+ * is cut by rows or by columns has the same bits. The exceptions are products that are left to
+ * BLIS: those with a side below 16, with a B whose rows and columns both have gaps, and all
+ * products on sets with vectors of fewer than 8 floats. */
 #ifndef AT_TENSOR_PRODUCT_H
 #define AT_TENSOR_PRODUCT_H
 

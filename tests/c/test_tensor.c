@@ -4,6 +4,7 @@
 
 #include "problems.h"
 #include "tensor/product.h"
+#include "tensor/tensor.h"
 #include "test.h"
 
 static double get(const attune_tensor *t, int64_t a, int64_t b) {
@@ -260,6 +261,33 @@ static void f32_products_of_any_sides(void **state) {
     free(c);
 }
 
+/* Axes in another order are checked as one stretch of memory; a view with gaps is not. */
+static void infinities_are_found_in_any_view(void **state) {
+    (void)state;
+    const int64_t shape[4] = {2, 64, 4, 16}, token = 4 * 16;
+    const int64_t places[] = {0, 40 * token, 2 * 64 * token - 1};
+    attune_tensor t, turned, part;
+    bool finite;
+    MUST(attune_tensor_new(ATTUNE_F32, 4, shape, &t));
+    MUST(attune_tensor_fill(&t, 1));
+    MUST(attune_tensor_transpose(&t, 1, 2, &turned));
+    MUST(attune_tensor_slice(&t, 1, 0, 32, &part)); /* the first half of each row's tokens */
+    MUST(at_all_finite(&turned, &finite));
+    assert_true(finite);
+    for (int i = 0; i < 3; i++) {
+        float *x = (float *)t.data + places[i];
+        *x = INFINITY;
+        MUST(at_all_finite(&turned, &finite));
+        assert_false(finite);
+        MUST(at_all_finite(&part, &finite));
+        assert_int_equal(finite, i > 0);
+        *x = 1;
+    }
+    attune_tensor_close(&part);
+    attune_tensor_close(&turned);
+    attune_tensor_close(&t);
+}
+
 static void products_have_the_same_bits_for_any_threads(void **state) {
     (void)state;
     const int64_t shape[2] = {301, 257}, other[2] = {257, 190};
@@ -390,6 +418,7 @@ int main(void) {
         cmocka_unit_test(softmax_over_any_axis),
         cmocka_unit_test(products_of_any_strides),
         cmocka_unit_test(f32_products_of_any_sides),
+        cmocka_unit_test(infinities_are_found_in_any_view),
         cmocka_unit_test(products_have_the_same_bits_for_any_threads),
         cmocka_unit_test(random_numbers_do_not_depend_on_layout),
         cmocka_unit_test(every_allocation_may_fail),
