@@ -38,10 +38,9 @@ ATTUNE_API attune_stored attune_weight_describe(const attune_weight *weight);
 ATTUNE_API attune_status attune_weight_apply(const attune_weight *weight, const attune_tensor *x,
                                              const attune_tensor *bias, attune_tensor *y);
 
-/* The same for up to ATTUNE_MAX_WEIGHTS matrices that take one x, with the same bits: y[i] = x
- * W[i]'
- * + bias[i]. Threads meet once and not once per matrix, which for one row of x takes as long as
- * reading a small matrix. */
+/* The same for up to ATTUNE_MAX_WEIGHTS matrices that take one x, with the same bits:
+ * y[i] = x W[i]' + bias[i]. The threads meet once for all matrices: for one row of x that takes as
+ * long as reading a small matrix. */
 enum { ATTUNE_MAX_WEIGHTS = 4 };
 ATTUNE_API attune_status attune_weights_apply(const attune_weight *const *weight,
                                               const attune_tensor *const *bias, int count,
