@@ -1,8 +1,9 @@
 /* memory.c - counted, aligned allocation.
  *
  * A header of one alignment unit stands before each block and holds its size, so freeing needs no
- * other record. Large blocks are kept for reuse when they are freed, because the system would zero
- * the pages of a new block for every scratch buffer and every result.
+ * other record. Blocks of a middle size are parts of chunks. Large blocks are kept for reuse when
+ * they are freed, because the system would zero the pages of a new block for every scratch buffer
+ * and every result.
  */
 #include "base/memory.h"
 
@@ -16,10 +17,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/chunk.h"
 #include "base/status.h"
 
 typedef struct header {
-    void *block;             /* the pointer for free() */
+    void *block;             /* the pointer for free(), or the block of a chunk */
+    at_chunk *chunk;         /* NULL: a block of its own */
     int64_t bytes, capacity; /* requested; allocated */
 } header;
 
@@ -83,8 +86,10 @@ static void *take_kept(int64_t bytes) {
     return p;
 }
 
-/* Frees the oldest kept blocks until at most max_bytes remain and one more block fits. */
+/* Frees the oldest kept blocks until at most max_bytes remain and one more block fits, and empty
+ * chunks. */
 static void trim_kept(int64_t max_bytes) {
+    at_chunk_trim(max_bytes);
     pthread_mutex_lock(&kept.lock);
     while (kept.count > 0 && (kept.bytes > max_bytes || kept.count == KEPT))
         free(header_of(remove_kept(0))->block);
@@ -168,6 +173,17 @@ static void *refuse(int64_t bytes, const char *why) {
     return NULL;
 }
 
+/* A block of a chunk; NULL: a block of its own is needed. */
+static void *take_of_chunk(int64_t bytes) {
+    at_chunk *chunk = NULL;
+    const int64_t capacity = bytes + AT_ALIGNMENT;
+    char *block = KEEP_FROM < INT64_MAX ? at_chunk_take(capacity, &chunk) : NULL;
+    if (!block) return NULL;
+    void *p = block + AT_ALIGNMENT;
+    *header_of(p) = (header){.block = block, .chunk = chunk, .bytes = bytes, .capacity = capacity};
+    return p;
+}
+
 /* A block from the system in *p. Returns NULL, or the reason for a failure. */
 static const char *new_block(int64_t bytes, void **p) {
     const bool huge = bytes >= HUGE_FROM;
@@ -200,7 +216,8 @@ void *at_alloc(int64_t bytes) {
         return refuse(bytes, "a test made this allocation fail");
     int64_t max_bytes = atomic_load(&limit), now = atomic_fetch_add(&in_use, bytes) + bytes;
     const char *why = max_bytes && now > max_bytes ? "past the limit" : NULL;
-    char *p = why ? NULL : take_kept(bytes);
+    char *p = why ? NULL : take_of_chunk(bytes);
+    if (!why && !p) p = take_kept(bytes);
     if (!why && !p) why = new_block(bytes, (void **)&p);
     if (why) {
         atomic_fetch_sub(&in_use, bytes);
@@ -223,8 +240,12 @@ void *at_alloc_zeroed(int64_t bytes) {
 
 void at_free(void *p) {
     if (!p) return;
-    atomic_fetch_sub(&in_use, header_of(p)->bytes);
-    if (!keep(p)) free(header_of(p)->block);
+    const header h = *header_of(p);
+    atomic_fetch_sub(&in_use, h.bytes);
+    if (h.chunk)
+        at_chunk_give(h.chunk, h.block, h.capacity, keepable());
+    else if (!keep(p))
+        free(h.block);
 }
 
 attune_status at_grow(void **array, int64_t count, int64_t *room, int64_t size) {

@@ -7,9 +7,10 @@
 
 enum { AT_ALIGNMENT = 64 }; /* bytes of a cache line and of an AVX-512 vector */
 
-/* bytes > 0, aligned to AT_ALIGNMENT. From 4 MiB on a block is aligned to 2 MiB and advised to use
- * huge pages. at_alloc does not zero it. NULL after at_fail(EMEMORY), whose message has the bytes
- * requested and the limit; also for bytes <= 0, as an overflow of at_checked_mul() gives. */
+/* bytes > 0, aligned to AT_ALIGNMENT. From 32 KiB on a block is in huge pages, where the system has
+ * them: below 4 MiB as part of a chunk (base/chunk.h), from there on aligned to 2 MiB. at_alloc
+ * does not zero it. NULL after at_fail(EMEMORY), whose message has the bytes requested and the
+ * limit; also for bytes <= 0, as an overflow of at_checked_mul() gives. */
 void *at_alloc(int64_t bytes);
 void *at_alloc_zeroed(int64_t bytes);
 void at_free(void *p); /* p may be NULL */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/chunk.h"
 #include "base/int_math.h"
 #include "base/memory.h"
 #include "base/numbers.h"
@@ -123,6 +124,70 @@ static void checked_arithmetic_reports_overflow(void **state) {
     assert_int_equal(at_checked_round_up(INT64_MAX, 64), -1);
     assert_int_equal(at_round_up(0, 64), 0);
     assert_int_equal(at_ceil_div(129, 64), 3);
+}
+
+static void chunks_reuse_what_was_given_back(void **state) {
+    (void)state;
+    enum { BYTES = 1500000 };
+    at_chunk *chunks[3], *chunk = NULL;
+    uint8_t *blocks[3];
+    for (int i = 0; i < 3; i++) {
+        blocks[i] = at_chunk_take(BYTES, &chunks[i]);
+        assert_non_null(blocks[i]);
+        assert_int_equal((uintptr_t)blocks[i] % 4096, 0);
+        memset(blocks[i], i + 1, BYTES);
+    }
+    at_chunk_give(chunks[1], blocks[1], BYTES, 0);
+    assert_ptr_equal(at_chunk_take(BYTES - 1000, &chunk), blocks[1]);
+    assert_ptr_equal(chunk, chunks[1]);
+    memset(blocks[1], 9, BYTES - 1000);
+    for (int i = 0; i < 3; i += 2)
+        for (int j = 0; j < BYTES; j++) assert_int_equal(blocks[i][j], i + 1);
+    for (int i = 0; i < 3; i++) at_chunk_give(chunks[i], blocks[i], BYTES - 1000 * (i == 1), 0);
+    assert_null(at_chunk_take(1000, &chunk));
+    assert_null(at_chunk_take(4 << 20, &chunk));
+}
+
+/* Takes and gives blocks of many sizes, each with its own numbers at both ends. Returns how many
+ * had others when they were given back, or lacked memory. */
+static void *take_and_give(void *first) {
+    enum { BLOCKS = 24, ROUNDS = 30000 };
+    const int64_t number = *(const int64_t *)first;
+    at_chunk *chunks[BLOCKS];
+    int64_t *blocks[BLOCKS] = {0}, bytes[BLOCKS] = {0};
+    intptr_t wrong = 0;
+    for (int64_t i = 0; i < ROUNDS + BLOCKS; i++) {
+        const int64_t j = i * 7 % BLOCKS, last = bytes[j] / 8 - 1;
+        if (blocks[j]) {
+            wrong += blocks[j][0] != number + j || blocks[j][last] != number + j;
+            at_chunk_give(chunks[j], blocks[j], bytes[j], 64 << 20);
+            blocks[j] = NULL;
+        }
+        if (i >= ROUNDS) continue;
+        bytes[j] = (32 << 10) + (number + i) * 99989 % (4000 << 10) / 8 * 8;
+        blocks[j] = at_chunk_take(bytes[j], &chunks[j]);
+        if (blocks[j])
+            blocks[j][0] = blocks[j][bytes[j] / 8 - 1] = number + j;
+        else
+            wrong++;
+    }
+    return (void *)wrong;
+}
+
+static void chunks_serve_many_threads(void **state) {
+    (void)state;
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    int64_t first[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        first[i] = 1000 * i + 1;
+        assert_int_equal(pthread_create(&threads[i], NULL, take_and_give, &first[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
 }
 
 typedef struct pieces {
@@ -466,6 +531,8 @@ int main(void) {
         cmocka_unit_test(a_child_has_threads_of_its_own),
         cmocka_unit_test(a_child_allocates_while_another_thread_does),
         cmocka_unit_test(what_was_in_use_is_kept_for_reuse),
+        cmocka_unit_test(chunks_reuse_what_was_given_back),
+        cmocka_unit_test(chunks_serve_many_threads),
         cmocka_unit_test(kept_blocks_are_given_back_when_asked),
         cmocka_unit_test(what_the_machine_lacks_is_refused),
         cmocka_unit_test(only_a_number_of_threads_is_accepted),
