@@ -15,7 +15,7 @@ local sizes = {
     d_model = 32, layers = 2, heads = 4, row = 256, batch = 4, tokens = 65536, tested = 128,
   },
   study = {
-    d_model = 96, layers = 4, heads = 6, row = 512, batch = 8, tokens = 2 << 20, tested = 2048,
+    d_model = 96, layers = 4, heads = 6, row = 512, batch = 8, tokens = 1 << 20, tested = 2048,
   },
 }
 
