@@ -406,10 +406,10 @@ attune_status attune_weight_read(attune_file *f, int64_t i, attune_compute compu
                        e->type);
     AT_TRY(attune_init());
     const at_part *part = &f->part[e->part];
-    if (compute == ATTUNE_COMPUTE_I8 && e->format->to_f32 && e->end > e->begin) {
+    if (e->format->to_f32 && e->end > e->begin) {
         const rows_of r = {part, e->begin, (e->end - e->begin) / e->shape[0]};
-        return at_weight_new_packed(e->format, e->shape[0], e->shape[1], read_rows, &r, &f->weights,
-                                    out);
+        return at_weight_new_packed(e->format, e->shape[0], e->shape[1], compute, read_rows, &r,
+                                    &f->weights, out);
     }
     void *bytes;
     AT_TRY(at_weight_new(e->format, e->shape[0], e->shape[1], &f->weights, out, &bytes));

@@ -1,10 +1,9 @@
 /* weight.c - products with weights that stay in the format of their file.
  *
- * A task computes a block of outputs. For few rows of x it reads its weights once per row of x, as
- * they are stored; for more it converts them to f32. The shape alone decides which, and where
- * blocks begin, so that the bits do not depend on the number of threads.
- *
- * Packed weights (quant/packed.h) are multiplied in integers, whatever the number of rows.
+ * Plain numbers are rows, as in a file. Blocks are packed (quant/packed.h). A task computes a part
+ * of the outputs. In f32, for few rows of x it reads its weights as they are; for more it converts
+ * them to f32. The shape alone decides which, and where parts begin, so that the bits do not depend
+ * on the number of threads. In integers all is done on packed weights.
  */
 #include "quant/weight.h"
 
@@ -20,24 +19,25 @@
 #include "tensor/tensor.h"
 
 /* FEW_ROWS: x rows up to which weights are read as stored. TASK_BYTES: stored bytes per task of
- * these. TILE: outputs per task of a matrix product. */
+ * these, and of products in integers. TILE: outputs per task of a matrix product. */
 enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
 
 struct attune_weight {
     const at_format *format;
-    int kind;   /* of at_weight_kind; -1: without a kernel */
-    int packed; /* of at_packed_kind, data is panels; -1: data is rows of row_bytes */
+    attune_compute compute;
+    int kind;   /* of at_weight_kind, data is rows of row_bytes; -1: packed */
+    int packed; /* of at_packed_kind, data is panels; -1: plain */
     int64_t outputs, inputs, row_bytes, panel_bytes, bytes;
     uint8_t *data;
     at_slab *slab; /* holds data; NULL: data is a block of its own */
 };
 
 static int kind_of(const at_format *format) {
-    static const char *const names[AT_WEIGHT_KINDS] = {
-        "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
-    int i = 0; /* the last one where no other is: every format of weights is there */
-    while (i < AT_WEIGHT_KINDS - 1 && strcmp(format->name, names[i]) != 0) i++;
-    return i;
+    switch (format->dtype) {
+    case ATTUNE_F16: return AT_WEIGHT_F16;
+    case ATTUNE_BF16: return AT_WEIGHT_BF16;
+    default: return AT_WEIGHT_F32;
+    }
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -66,12 +66,14 @@ static bool take_memory(attune_weight *w, at_weight_room *room) {
 }
 
 static attune_status new_weight(const at_format *format, int64_t outputs, int64_t inputs,
-                                bool packs, at_weight_room *room, attune_weight **out) {
+                                attune_compute compute, at_weight_room *room, attune_weight **out) {
+    const bool packs = format->to_f32;
     *out = NULL;
     attune_weight *w = at_alloc_zeroed((int64_t)sizeof *w);
     if (!w) return ATTUNE_EMEMORY;
     w->format = format;
-    w->kind = kind_of(format);
+    w->compute = compute;
+    w->kind = packs ? -1 : kind_of(format);
     w->packed = packs ? at_packed_kind_of(format) : -1;
     w->outputs = outputs;
     w->inputs = inputs;
@@ -89,7 +91,7 @@ static attune_status new_weight(const at_format *format, int64_t outputs, int64_
 
 attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
                             at_weight_room *room, attune_weight **out, void **bytes) {
-    AT_TRY(new_weight(format, outputs, inputs, false, room, out));
+    AT_TRY(new_weight(format, outputs, inputs, ATTUNE_COMPUTE_F32, room, out));
     *bytes = (*out)->data;
     return ATTUNE_OK;
 }
@@ -125,9 +127,9 @@ static attune_status pack_panels(void *context, int64_t task, int thread) {
 }
 
 attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int64_t inputs,
-                                   at_read_rows read, const void *context, at_weight_room *room,
-                                   attune_weight **out) {
-    AT_TRY(new_weight(format, outputs, inputs, true, room, out));
+                                   attune_compute compute, at_read_rows read, const void *context,
+                                   at_weight_room *room, attune_weight **out) {
+    AT_TRY(new_weight(format, outputs, inputs, compute, room, out));
     pack_job j = {.w = *out, .read = read, .context = context};
     const int64_t panel = AT_PANEL * (*out)->row_bytes;
     j.panels = panel >= PACK_BYTES ? 1 : PACK_BYTES / panel;
@@ -183,34 +185,38 @@ attune_stored attune_weight_describe(const attune_weight *w) {
     return s;
 }
 
-/* Rows [first, first + rows) in f32 at `to`. */
-static void to_f32(const attune_weight *w, int64_t first, int64_t rows, float *to) {
+/* Row `row` in f32 at `to`. */
+static void to_f32(const attune_weight *w, int64_t row, float *to) {
     const at_elementwise_kernels *k = &at_simd_now()->elementwise;
-    for (int64_t r = first; r < first + rows && w->packed >= 0; r++, to += w->inputs) {
-        at_unpack_row(w->packed, w->data + r / AT_PANEL * w->panel_bytes, (int)(r % AT_PANEL),
+    const uint8_t *from = w->data + row * w->row_bytes;
+    if (w->packed >= 0)
+        at_unpack_row(w->packed, w->data + row / AT_PANEL * w->panel_bytes, (int)(row % AT_PANEL),
                       w->inputs, to);
-    }
-    if (w->packed >= 0) return;
-    const uint8_t *from = w->data + first * w->row_bytes;
-    const int64_t n = rows * w->inputs;
-    if (w->format->to_f32)
-        w->format->to_f32(from, n / w->format->values, to);
-    else if (w->format->dtype == ATTUNE_BF16)
-        k->bf16_to_f32((const uint16_t *)(const void *)from, to, n);
-    else if (w->format->dtype == ATTUNE_F16)
-        k->f16_to_f32((const uint16_t *)(const void *)from, to, n);
+    else if (w->kind == AT_WEIGHT_BF16)
+        k->bf16_to_f32((const uint16_t *)(const void *)from, to, w->inputs);
+    else if (w->kind == AT_WEIGHT_F16)
+        k->f16_to_f32((const uint16_t *)(const void *)from, to, w->inputs);
     else
-        memcpy(to, from, (size_t)(n * (int64_t)sizeof *to));
+        memcpy(to, from, (size_t)(w->inputs * (int64_t)sizeof *to));
 }
 
 /* ---- products -------------------------------------------------------------------------------- */
 
+/* A product, as tasks of `step` outputs each. */
 typedef struct product {
     const attune_weight *w;
     const float *x, *bias;
-    float *y, *sums;     /* sums [rows, inputs / 32]: of the block formats */
-    int64_t rows, block; /* block: outputs per task */
+    float *y;
+    int64_t rows, step;
+    at_task run;
+    float *sums;             /* [rows, inputs / 32]: of x, for few rows times packed weights */
+    int8_t *q;               /* [rows, inputs]: x in integers, in the memory at `of` */
+    at_activation_block *of; /* [rows, inputs / 32] */
 } product;
+
+static int64_t outputs_of(const product *p, int64_t first) {
+    return p->w->outputs - first < p->step ? p->w->outputs - first : p->step;
+}
 
 static void add_bias(const product *p, int64_t first, int64_t n) {
     if (!p->bias) return;
@@ -220,68 +226,90 @@ static void add_bias(const product *p, int64_t first, int64_t n) {
     }
 }
 
-static int64_t outputs_of(const product *p, int64_t first) {
-    return p->w->outputs - first < p->block ? p->w->outputs - first : p->block;
-}
-
 static attune_status few_rows(void *context, int64_t task, int thread) {
     const product *p = context;
     const attune_weight *w = p->w;
-    const int64_t first = task * p->block, n = outputs_of(p, first);
+    const int64_t first = task * p->step, n = outputs_of(p, first);
     (void)thread;
     for (int64_t r = 0; r < p->rows; r++) {
         at_simd_now()->weights.dot[w->kind](w->data + first * w->row_bytes, w->row_bytes, n,
-                                            p->x + r * w->inputs,
-                                            p->sums ? p->sums + r * (w->inputs / 32) : NULL,
-                                            w->inputs, p->y + r * w->outputs + first);
+                                            p->x + r * w->inputs, w->inputs,
+                                            p->y + r * w->outputs + first);
     }
     add_bias(p, first, n);
+    return ATTUNE_OK;
+}
+
+/* Any number of rows in integers, few in f32. */
+static attune_status multiply_panels(void *context, int64_t task, int thread) {
+    const product *p = context;
+    const attune_weight *w = p->w;
+    const at_quant_kernels *k = &at_simd_now()->quant;
+    const int64_t first = task * p->step, n = outputs_of(p, first);
+    (void)thread;
+    for (int64_t at = first; at < first + n; at += AT_PANEL) {
+        const uint8_t *panel = w->data + at / AT_PANEL * w->panel_bytes;
+        const int outputs = (int)(first + n - at < AT_PANEL ? first + n - at : AT_PANEL);
+        if (w->compute == ATTUNE_COMPUTE_I8)
+            k->product[w->packed](panel, w->inputs, p->q, p->of, p->rows, outputs, p->y + at,
+                                  w->outputs);
+        else
+            k->float_product[w->packed](panel, w->inputs, p->x, p->sums, p->rows, outputs,
+                                        p->y + at, w->outputs);
+    }
+    add_bias(p, first, n);
+    return ATTUNE_OK;
+}
+
+/* The weights of a tile of n outputs as B [inputs, n]. *memory: to free. */
+static attune_status unpack_tile(const attune_weight *w, int64_t first, int64_t n,
+                                 at_f32_product *f32, float **memory) {
+    const bool packed = w->packed >= 0;
+    f32->b_row = packed ? TILE : 1;
+    f32->b_column = packed ? 1 : w->inputs;
+    f32->b = (const float *)(const void *)(w->data + first * w->row_bytes);
+    *memory = NULL;
+    if (w->kind == AT_WEIGHT_F32) return ATTUNE_OK;
+    float *tile = at_alloc(TILE * w->inputs * (int64_t)sizeof *tile);
+    if (!tile) return ATTUNE_EMEMORY;
+    for (int64_t i = 0; i < n; i += packed ? AT_PANEL : 1) {
+        if (packed)
+            at_simd_now()->quant.unpack[w->packed](
+                w->data + (first + i) / AT_PANEL * w->panel_bytes, w->inputs, tile + i, TILE);
+        else
+            to_f32(w, first + i, tile + i * w->inputs);
+    }
+    f32->b = *memory = tile;
     return ATTUNE_OK;
 }
 
 static attune_status many_rows(void *context, int64_t task, int thread) {
     const product *p = context;
     const attune_weight *w = p->w;
-    const int64_t first = task * p->block, n = outputs_of(p, first);
-    const bool plain = w->kind == AT_WEIGHT_F32;
-    float *tile = plain ? NULL : at_alloc(n * w->inputs * (int64_t)sizeof *tile);
+    const int64_t first = task * p->step, n = outputs_of(p, first);
+    float *tile;
     (void)thread;
-    if (!plain && !tile) return ATTUNE_EMEMORY;
-    if (tile) to_f32(w, first, n, tile);
-    const float *from = tile ? tile : (const float *)(const void *)(w->data + first * w->row_bytes);
-    const at_f32_product f32 = {.m = p->rows,
-                                .n = n,
-                                .k = w->inputs,
-                                .a = p->x,
-                                .a_row = w->inputs,
-                                .a_column = 1,
-                                .b = from,
-                                .b_row = 1,
-                                .b_column = w->inputs,
-                                .c = p->y + first,
-                                .c_row = w->outputs};
+    at_f32_product f32 = {.m = p->rows,
+                          .n = n,
+                          .k = w->inputs,
+                          .a = p->x,
+                          .a_row = w->inputs,
+                          .a_column = 1,
+                          .c = p->y + first,
+                          .c_row = w->outputs};
+    AT_TRY(unpack_tile(w, first, n, &f32, &tile));
     const attune_status status = at_multiply_f32(&f32);
     at_free(tile);
     if (status == ATTUNE_OK) add_bias(p, first, n);
     return status;
 }
 
-/* ---- products in integers -------------------------------------------------------------------- */
+/* ---- activations ----------------------------------------------------------------------------- */
 
-typedef struct integer_product {
-    const attune_weight *w;
-    const float *x, *bias;
-    float *y;
-    int8_t *q;               /* [rows, inputs] */
-    at_activation_block *of; /* [rows, inputs / 32] */
-    int64_t rows, panels;    /* panels: per task */
-} integer_product;
-
-/* ROWS_PER_TASK: rows of x that a task quantises. INTEGER_TASK: bytes of panels per task. */
-enum { ROWS_PER_TASK = 16, INTEGER_TASK = 1 << 15 };
+enum { ROWS_PER_TASK = 16 }; /* rows of x that a task quantises */
 
 static attune_status quantise_rows(void *context, int64_t task, int thread) {
-    const integer_product *p = context;
+    const product *p = context;
     const int64_t first = task * ROWS_PER_TASK, n = p->w->inputs;
     const int64_t rows = p->rows - first < ROWS_PER_TASK ? p->rows - first : ROWS_PER_TASK;
     (void)thread;
@@ -290,92 +318,67 @@ static attune_status quantise_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static attune_status multiply_panels(void *context, int64_t task, int thread) {
-    const integer_product *p = context;
-    const attune_weight *w = p->w;
-    const int64_t panels = at_ceil_div(w->outputs, AT_PANEL), first = task * p->panels;
-    const int64_t end = panels - first < p->panels ? panels : first + p->panels;
-    (void)thread;
-    for (int64_t i = first; i < end; i++) {
-        const int64_t output = i * AT_PANEL, left = w->outputs - output;
-        const int outputs = (int)(left < AT_PANEL ? left : AT_PANEL);
-        at_simd_now()->quant.product[w->packed](w->data + i * w->panel_bytes, w->inputs, p->q,
-                                                p->of, p->rows, outputs, p->y + output, w->outputs);
-        for (int64_t r = 0; r < p->rows && p->bias; r++) {
-            float *y = p->y + r * w->outputs + output;
-            for (int o = 0; o < outputs; o++) y[o] += p->bias[output + o];
-        }
-    }
+static attune_status quantise(product *p) {
+    const int64_t blocks = at_checked_mul(p->rows, p->w->inputs / 32);
+    p->of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p->of + 32));
+    if (!p->of) return ATTUNE_EMEMORY;
+    p->q = (int8_t *)(p->of + blocks);
+    return at_parallel(at_ceil_div(p->rows, ROWS_PER_TASK), quantise_rows, p);
+}
+
+static attune_status sum_blocks(product *p) {
+    const int64_t blocks = p->rows * (p->w->inputs / 32);
+    p->sums = at_alloc(blocks * (int64_t)sizeof *p->sums);
+    if (!p->sums) return ATTUNE_EMEMORY;
+    at_simd_now()->quant.sum_32(p->x, blocks, p->sums);
     return ATTUNE_OK;
 }
 
 /* ---- several products ------------------------------------------------------------------------ */
 
-/* A product as tasks of a loop. */
-typedef struct work {
-    at_task run;
-    void *context; /* floats or integers */
-    int64_t tasks;
-    product floats;
-    integer_product integers;
-} work;
-
-static attune_status prepare_integers(work *j) {
-    const product *from = &j->floats;
-    const attune_weight *w = from->w;
-    const int64_t blocks = at_checked_mul(from->rows, w->inputs / 32);
-    integer_product *p = &j->integers;
-    *p = (integer_product){
-        .w = w, .x = from->x, .bias = from->bias, .y = from->y, .rows = from->rows};
-    p->panels = w->panel_bytes >= INTEGER_TASK ? 1 : INTEGER_TASK / w->panel_bytes;
-    p->of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p->of + 32));
-    if (!p->of) return ATTUNE_EMEMORY;
-    p->q = (int8_t *)(p->of + blocks);
-    j->run = multiply_panels;
-    j->context = p;
-    j->tasks = at_ceil_div(at_ceil_div(w->outputs, AT_PANEL), p->panels);
-    return at_parallel(at_ceil_div(p->rows, ROWS_PER_TASK), quantise_rows, p);
-}
-
-/* finish() is called after an error, too. */
-static attune_status prepare(work *j) {
-    product *p = &j->floats;
+/* `earlier`: the product before this one; where both want x in the same form, it is shared.
+ * finish() is called after an error, too. */
+static attune_status prepare(product *p, const product *earlier) {
     const attune_weight *w = p->w;
-    if (w->packed >= 0) return prepare_integers(j);
-    const bool few = p->rows <= FEW_ROWS;
-    p->block = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
-    j->run = few ? few_rows : many_rows;
-    j->context = p;
-    j->tasks = at_ceil_div(w->outputs, p->block);
-    if (few && w->kind >= AT_WEIGHT_Q4_0) { /* of these a few do without */
-        const int64_t blocks = w->inputs / 32;
-        p->sums = at_alloc(p->rows * blocks * (int64_t)sizeof *p->sums);
-        if (!p->sums) return ATTUNE_EMEMORY;
-        at_simd_now()->weights.sum_32(p->x, p->rows * blocks, p->sums);
+    const bool integers = w->compute == ATTUNE_COMPUTE_I8, few = p->rows <= FEW_ROWS;
+    if (w->packed < 0 || (!integers && !few)) {
+        p->run = few ? few_rows : many_rows;
+        p->step = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
+        return ATTUNE_OK;
     }
-    return ATTUNE_OK;
+    p->run = multiply_panels;
+    p->step = AT_PANEL * (w->panel_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->panel_bytes);
+    if (earlier && (integers ? (const void *)earlier->of : (const void *)earlier->sums)) {
+        p->sums = earlier->sums;
+        p->of = earlier->of;
+        p->q = earlier->q;
+        return ATTUNE_OK;
+    }
+    return integers ? quantise(p) : sum_blocks(p);
 }
 
-static void finish(work *j) {
-    at_free(j->floats.sums);
-    at_free(j->integers.of);
-}
+static int64_t tasks_of(const product *p) { return at_ceil_div(p->w->outputs, p->step); }
 
 static attune_status run_one_of(void *context, int64_t task, int thread) {
-    const work *j = context;
-    for (; task >= j->tasks; j++) task -= j->tasks;
-    return j->run(j->context, task, thread);
+    product *p = context;
+    for (; task >= tasks_of(p); p++) task -= tasks_of(p);
+    return p->run(p, task, thread);
 }
 
-static attune_status multiply(work *works, int count) {
+static void finish(product *p, const product *earlier) {
+    if (!earlier || p->sums != earlier->sums) at_free(p->sums);
+    if (!earlier || p->of != earlier->of) at_free(p->of);
+}
+
+static attune_status multiply(product *products, int count) {
     int64_t tasks = 0;
     attune_status status = ATTUNE_OK;
     for (int i = 0; i < count && status == ATTUNE_OK; i++) {
-        status = prepare(&works[i]);
-        tasks += works[i].tasks;
+        status = prepare(&products[i], i > 0 ? &products[i - 1] : NULL);
+        if (status == ATTUNE_OK) tasks += tasks_of(&products[i]);
     }
-    if (status == ATTUNE_OK) status = at_parallel_ranges(tasks, run_one_of, works);
-    for (int i = 0; i < count; i++) finish(&works[i]);
+    if (status == ATTUNE_OK) status = at_parallel_ranges(tasks, run_one_of, products);
+    for (int i = count - 1; i >= 0; i--) finish(&products[i], i > 0 ? &products[i - 1] : NULL);
     return status;
 }
 
@@ -394,7 +397,7 @@ static attune_status check_vector(const attune_tensor *t, const char *name, int 
 attune_status attune_weights_apply(const attune_weight *const *w, const attune_tensor *const *bias,
                                    int count, const attune_tensor *x, attune_tensor *y) {
     const attune_tensor from = *x; /* a y may be x */
-    work works[ATTUNE_MAX_WEIGHTS] = {{0}};
+    product products[ATTUNE_MAX_WEIGHTS] = {{0}};
     if (count < 1 || count > ATTUNE_MAX_WEIGHTS)
         return at_fail(ATTUNE_EVALUE, "count: expected from 1 to %d weights, got %d",
                        ATTUNE_MAX_WEIGHTS, count);
@@ -407,13 +410,13 @@ attune_status attune_weights_apply(const attune_weight *const *w, const attune_t
     for (int i = 0; i < count && status == ATTUNE_OK; i++) {
         const int64_t shape[2] = {from.shape[0], w[i]->outputs};
         status = at_tensor_new(ATTUNE_F32, 2, shape, &y[i]);
-        works[i].floats = (product){.w = w[i],
-                                    .x = from.data,
-                                    .bias = bias[i] ? bias[i]->data : NULL,
-                                    .y = y[i].data,
-                                    .rows = from.shape[0]};
+        products[i] = (product){.w = w[i],
+                                .x = from.data,
+                                .bias = bias[i] ? bias[i]->data : NULL,
+                                .y = y[i].data,
+                                .rows = from.shape[0]};
     }
-    if (status == ATTUNE_OK) status = multiply(works, count);
+    if (status == ATTUNE_OK) status = multiply(products, count);
     for (int i = 0; i < count && status != ATTUNE_OK; i++) attune_tensor_close(&y[i]);
     return status;
 }
@@ -442,6 +445,6 @@ attune_status attune_weight_rows(const attune_weight *w, const attune_tensor *id
     memcpy(shape, from.shape, (size_t)from.rank * sizeof *shape);
     shape[from.rank] = w->inputs;
     AT_TRY(at_tensor_new(ATTUNE_F32, from.rank + 1, shape, out));
-    for (int64_t i = 0; i < count; i++) to_f32(w, id[i], 1, (float *)out->data + i * w->inputs);
+    for (int64_t i = 0; i < count; i++) to_f32(w, id[i], (float *)out->data + i * w->inputs);
     return ATTUNE_OK;
 }

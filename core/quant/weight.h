@@ -1,5 +1,5 @@
-/* weight.h - what io needs to make a weight: memory for the bytes of its rows, or a way to give
- * rows one panel after the other. */
+/* weight.h - what io needs to make a weight: memory for rows of plain numbers, or a way to give
+ * rows of blocks one panel after the other. */
 #ifndef AT_QUANT_WEIGHT_H
 #define AT_QUANT_WEIGHT_H
 
@@ -14,16 +14,16 @@ typedef struct at_weight_room {
     int64_t left;
 } at_weight_room;
 
-/* *bytes: the memory of the rows, outputs * inputs / format->values * format->bytes bytes, for the
- * caller to fill. room: NULL: a block of its own. */
+/* Plain numbers. *bytes: the memory of the rows, for the caller to fill. room: NULL: a block of its
+ * own. */
 attune_status at_weight_new(const at_format *format, int64_t outputs, int64_t inputs,
                             at_weight_room *room, attune_weight **out, void **bytes);
 
-/* A weight that is computed in integers. read: writes rows [first, first + count) at `to`, as the
- * file has them; it is called by several threads at a time. format has blocks. */
+/* Blocks, which are packed. read: writes rows [first, first + count) at `to`, as the file has them;
+ * it is called by several threads at a time. */
 typedef attune_status (*at_read_rows)(const void *context, int64_t first, int64_t count, void *to);
 attune_status at_weight_new_packed(const at_format *format, int64_t outputs, int64_t inputs,
-                                   at_read_rows read, const void *context, at_weight_room *room,
-                                   attune_weight **out);
+                                   attune_compute compute, at_read_rows read, const void *context,
+                                   at_weight_room *room, attune_weight **out);
 
 #endif

@@ -1,7 +1,8 @@
-/* quant_kernels.h - activations of 8 bits times packed weights of 4 to 8 bits, in integers.
+/* quant_kernels.h - activations times packed weights of 4 to 8 bits, in f32 or in integers.
  *
- * Activations. Each 32 neighbouring elements of a row are quantised together: scale = max |x| / 127
- * in f32, and integers q = x / scale, rounded to nearest even, from -127 to 127.
+ * Activations. In f32 they are as they come. For integers each 32 neighbouring elements of a row
+ * are quantised together: scale = max |x| / 127 in f32, and integers q = x / scale, rounded to
+ * nearest even, from -127 to 127.
  *
  * Weights. 16 neighbouring outputs are a panel, whose integers are interleaved: a vector holds 4
  * neighbouring weights of each output, so that a lane is an output and sums need no reduction. A
@@ -77,6 +78,17 @@ typedef struct at_quant_kernels {
     void (*product[AT_PACKED_KINDS])(const uint8_t *panel, int64_t n, const int8_t *q,
                                      const at_activation_block *of, int64_t rows, int outputs,
                                      float *out, int64_t out_stride);
+    /* The same in f32: x [rows, n], sums [rows, n / 32] of each 32 neighbours of x, which formats
+     * with an offset need. */
+    void (*float_product[AT_PACKED_KINDS])(const uint8_t *panel, int64_t n, const float *x,
+                                           const float *sums, int64_t rows, int outputs, float *out,
+                                           int64_t out_stride);
+    /* x [32 blocks] -> sums [blocks] */
+    void (*sum_32)(const float *x, int64_t blocks, float *sums);
+    /* The weights of a panel: out[i out_stride + o] is input i of output o < 16, the same bits as
+     * the format's to_f32; of outputs that the matrix lacks, numbers without a meaning. */
+    void (*unpack[AT_PACKED_KINDS])(const uint8_t *panel, int64_t n, float *out,
+                                    int64_t out_stride);
 } at_quant_kernels;
 
 #endif

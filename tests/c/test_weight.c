@@ -46,10 +46,9 @@ static void fill_plain(const at_format *f, uint8_t *data, int64_t count) {
     }
 }
 
-static double value_at(const at_format *f, const uint8_t *data, const float *unpacked, int64_t i) {
+static double value_at(const at_format *f, const uint8_t *data, int64_t i) {
     uint16_t half;
     float x;
-    if (f->to_f32) return (double)unpacked[i];
     if (f->dtype == ATTUNE_F32) {
         memcpy(&x, data + 4 * i, 4);
         return (double)x;
@@ -58,20 +57,47 @@ static double value_at(const at_format *f, const uint8_t *data, const float *unp
     return (double)(f->dtype == ATTUNE_F16 ? at_f16_to_f32(half) : at_bf16_to_f32(half));
 }
 
+typedef struct file_rows {
+    const uint8_t *data;
+    int64_t row_bytes;
+} file_rows;
+
+static attune_status copy_rows(const void *context, int64_t first, int64_t count, void *to) {
+    const file_rows *f = context;
+    memcpy(to, f->data + first * f->row_bytes, (size_t)(count * f->row_bytes));
+    return ATTUNE_OK;
+}
+
+/* A weight of random numbers, whose values are put at `values`. */
+static attune_weight *new_weight(const at_format *f, int64_t outputs, int64_t inputs,
+                                 double *values) {
+    attune_weight *w;
+    const int64_t count = outputs * inputs, bytes = count / f->values * f->bytes;
+    if (!f->to_f32) {
+        void *data;
+        MUST(at_weight_new(f, outputs, inputs, NULL, &w, &data));
+        fill_plain(f, data, count);
+        for (int64_t i = 0; i < count; i++) values[i] = value_at(f, data, i);
+        return w;
+    }
+    uint8_t *data = malloc((size_t)bytes);
+    float *unpacked = malloc((size_t)count * 4);
+    assert_true(data && unpacked);
+    fill(f, data, bytes);
+    f->to_f32(data, count / f->values, unpacked);
+    for (int64_t i = 0; i < count; i++) values[i] = (double)unpacked[i];
+    const file_rows rows = {data, bytes / outputs};
+    MUST(at_weight_new_packed(f, outputs, inputs, ATTUNE_COMPUTE_F32, copy_rows, &rows, NULL, &w));
+    free(data);
+    free(unpacked);
+    return w;
+}
+
 /* The sum of n products in f32, in any order, is off by at most n 2^-23 times the sum of their
  * magnitudes; Q4_0 and Q4_1 split each product in two, of up to 16 times its size. */
 static void check_product(const at_format *f, int64_t inputs, int64_t rows) {
-    attune_weight *w;
-    void *bytes;
-    MUST(at_weight_new(f, OUTPUTS, inputs, NULL, &w, &bytes));
-    const int64_t count = OUTPUTS * inputs, size = count / f->values * f->bytes;
-    if (f->to_f32)
-        fill(f, bytes, size);
-    else
-        fill_plain(f, bytes, count);
-    float *unpacked = malloc((size_t)count * 4);
-    assert_non_null(unpacked);
-    if (f->to_f32) f->to_f32(bytes, count / f->values, unpacked);
+    static double values[OUTPUTS * INPUTS];
+    attune_weight *w = new_weight(f, OUTPUTS, inputs, values);
     attune_tensor x, bias, y;
     const int64_t shape[2] = {rows, inputs}, outputs = OUTPUTS;
     MUST(attune_tensor_new(ATTUNE_F32, 2, shape, &x));
@@ -84,8 +110,8 @@ static void check_product(const at_format *f, int64_t inputs, int64_t rows) {
         for (int64_t o = 0; o < OUTPUTS; o++) {
             double sum = (double)((float *)bias.data)[o], size_of_terms = fabs(sum);
             for (int64_t i = 0; i < inputs; i++) {
-                const double term = value_at(f, bytes, unpacked, o * inputs + i) *
-                                    (double)((float *)x.data)[r * inputs + i];
+                const double term =
+                    values[o * inputs + i] * (double)((float *)x.data)[r * inputs + i];
                 sum += term;
                 size_of_terms += fabs(term);
             }
@@ -102,7 +128,6 @@ static void check_product(const at_format *f, int64_t inputs, int64_t rows) {
     attune_tensor_close(&bias);
     attune_tensor_close(&y);
     attune_weight_close(w);
-    free(unpacked);
 }
 
 static bool is_weight(const at_format *f) {
@@ -123,28 +148,23 @@ static void products_are_exact_up_to_rounding(void **unused) {
     }
 }
 
-/* The kernels of every set that this machine has agree on one row. */
+/* The kernels of every set that this machine has agree on one row of plain numbers. */
 static void sets_agree(void **unused) {
     (void)unused;
     const char *names[16];
-    float x[INPUTS], sums[INPUTS / 32], exact[AT_WEIGHT_KINDS], got;
+    float x[INPUTS], exact[AT_WEIGHT_KINDS], got;
     static uint8_t data[AT_WEIGHT_KINDS][INPUTS * 4];
     state = 11;
     for (int i = 0; i < INPUTS; i++) x[i] = draw_number();
     const int sets = at_simd_available(names, 16);
     for (int s = 0; s < sets; s++) {
         at_simd set;
-        int kind = 0;
         assert_true(at_simd_table(names[s], &set));
-        set.weights.sum_32(x, INPUTS / 32, sums);
-        static const char *const formats[AT_WEIGHT_KINDS] = {
-            "F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"};
-        for (; kind < AT_WEIGHT_KINDS; kind++) {
+        static const char *const formats[AT_WEIGHT_KINDS] = {"F32", "F16", "BF16"};
+        for (int kind = 0; kind < AT_WEIGHT_KINDS; kind++) {
             const at_format *f = at_format_named(formats[kind]);
-            const int64_t bytes = INPUTS / f->values * f->bytes;
-            if (s == 0 && f->to_f32) fill(f, data[kind], bytes);
-            if (s == 0 && !f->to_f32) fill_plain(f, data[kind], INPUTS);
-            set.weights.dot[kind](data[kind], bytes, 1, x, sums, INPUTS, &got);
+            if (s == 0) fill_plain(f, data[kind], INPUTS);
+            set.weights.dot[kind](data[kind], INPUTS * f->bytes, 1, x, INPUTS, &got);
             if (s == 0) exact[kind] = got;
             if (!(fabsf(got - exact[kind]) <= 1e-3f * (1 + fabsf(exact[kind]))))
                 fail_msg("%s: %s: %.9g, expected %.9g", names[s], formats[kind], (double)got,
@@ -153,7 +173,8 @@ static void sets_agree(void **unused) {
     }
 }
 
-/* ---- integers -------------------------------------------------------------------------------- */
+/* ---- packed weights
+ * -------------------------------------------------------------------------------- */
 
 enum { PACKED_INPUTS = 512, PACKED_ROWS = 11 };
 
@@ -211,6 +232,66 @@ static void packed_weights_are_those_of_the_file(void **unused) {
             }
         }
         close_case(&c);
+    }
+}
+
+/* Every set: f32 products against double precision, bounded as in check_product(); one row has the
+ * bits that it has among others; unpacked weights have the bits of to_f32. */
+static void check_float_products(const at_simd *set, int kind) {
+    const at_format *f = at_format_named(packed_formats[kind]);
+    static float x[PACKED_ROWS * PACKED_INPUTS], weights[PACKED_INPUTS],
+        sums[PACKED_ROWS * PACKED_INPUTS / 32], unpacked[PACKED_INPUTS][20];
+    float out[PACKED_ROWS][16], single[16];
+    packed_case c = new_case(kind, false);
+    for (int i = 0; i < PACKED_ROWS * PACKED_INPUTS; i++) x[i] = draw_number();
+    set->quant.sum_32(x, PACKED_ROWS * PACKED_INPUTS / 32, sums);
+    memset(out, 0, sizeof out);
+    set->quant.float_product[kind](c.panel, PACKED_INPUTS, x, sums, PACKED_ROWS, c.outputs, out[0],
+                                   16);
+    set->quant.unpack[kind](c.panel, PACKED_INPUTS, unpacked[0], 20);
+    for (int o = 0; o < 16; o++) {
+        if (o < c.outputs) f->to_f32(c.rows + o * c.row_bytes, PACKED_INPUTS / f->values, weights);
+        for (int i = 0; i < PACKED_INPUTS && o < c.outputs; i++) {
+            if (unpacked[i][o] != weights[i])
+                fail_msg("%s, %s, output %d, input %d: %.9g, expected %.9g", set->name, f->name, o,
+                         i, (double)unpacked[i][o], (double)weights[i]);
+        }
+        for (int r = 0; r < PACKED_ROWS; r++) {
+            double sum = 0.0, terms = 0.0;
+            if (o >= c.outputs) {
+                assert_true(out[r][o] == 0.0f); /* not written */
+                continue;
+            }
+            for (int i = 0; i < PACKED_INPUTS; i++) {
+                const double term = (double)weights[i] * (double)x[r * PACKED_INPUTS + i];
+                sum += term;
+                terms += fabs(term);
+            }
+            const double spread = at_packed_layouts[kind].bits == 4 && f->values == 32 ? 16.0 : 1.0;
+            const double bound = spread * PACKED_INPUTS * 0x1p-23 * (terms + 1.0);
+            if (!(fabs((double)out[r][o] - sum) <= bound)) {
+                fail_msg("%s, %s, row %d, output %d: %.9g, expected %.9g within %g", set->name,
+                         f->name, r, o, (double)out[r][o], sum, bound);
+            }
+        }
+    }
+    for (int r = 0; r < PACKED_ROWS; r++) {
+        set->quant.float_product[kind](c.panel, PACKED_INPUTS, x + r * PACKED_INPUTS,
+                                       sums + r * PACKED_INPUTS / 32, 1, c.outputs, single, 16);
+        assert_memory_equal(out[r], single, (size_t)c.outputs * sizeof(float));
+    }
+    close_case(&c);
+}
+
+static void float_products_are_those_of_the_weights(void **unused) {
+    (void)unused;
+    const char *names[16];
+    const int sets = at_simd_available(names, 16);
+    for (int s = -1; s < sets; s++) {
+        at_simd set;
+        assert_true(at_simd_table(s < 0 ? "amx_emulated" : names[s], &set));
+        state = 17;
+        for (int kind = 0; kind < AT_PACKED_KINDS; kind++) check_float_products(&set, kind);
     }
 }
 
@@ -327,31 +408,26 @@ static void weights_of_one_x_give_the_same_bits_together(void **unused) {
     (void)unused;
     MUST(attune_init());
     state = 11;
-    attune_weight *w[3];
-    attune_tensor bias, x, one, all[3];
-    const int64_t outputs[3] = {OUTPUTS, 5, 300};
+    attune_weight *w[4];
+    attune_tensor bias, x, one, all[4];
+    const int64_t outputs[4] = {OUTPUTS, 5, 300, 33};
+    static double values[300 * INPUTS];
     MUST(attune_tensor_new(ATTUNE_F32, 1, outputs, &bias));
     for (int64_t i = 0; i < OUTPUTS; i++) ((float *)bias.data)[i] = draw_number();
-    for (int i = 0; i < 3; i++) {
-        static const char *const names[3] = {"Q4_1", "F32", "BF16"};
+    for (int i = 0; i < 4; i++) {
+        static const char *const names[4] = {"Q4_1", "Q5_0", "F32", "BF16"};
         const at_format *f = at_formats;
         while (strcmp(f->name, names[i]) != 0) f++;
-        void *bytes;
-        MUST(at_weight_new(f, outputs[i], INPUTS, NULL, &w[i], &bytes));
-        const int64_t count = outputs[i] * INPUTS;
-        if (f->to_f32)
-            fill(f, bytes, count / f->values * f->bytes);
-        else
-            fill_plain(f, bytes, count);
+        w[i] = new_weight(f, outputs[i], INPUTS, values);
     }
-    const attune_weight *const weights[3] = {w[0], w[1], w[2]};
-    const attune_tensor *const biases[3] = {&bias, NULL, NULL};
+    const attune_weight *const weights[4] = {w[0], w[1], w[2], w[3]};
+    const attune_tensor *const biases[4] = {&bias, NULL, NULL, NULL};
     for (int64_t rows = 1; rows <= MAX_ROWS; rows += 4) {
         const int64_t shape[2] = {rows, INPUTS};
         MUST(attune_tensor_new(ATTUNE_F32, 2, shape, &x));
         for (int64_t i = 0; i < rows * INPUTS; i++) ((float *)x.data)[i] = draw_number();
-        MUST(attune_weights_apply(weights, biases, 3, &x, all));
-        for (int i = 0; i < 3; i++) {
+        MUST(attune_weights_apply(weights, biases, 4, &x, all));
+        for (int i = 0; i < 4; i++) {
             MUST(attune_weight_apply(w[i], &x, biases[i], &one));
             assert_memory_equal(one.data, all[i].data, (size_t)(rows * outputs[i]) * 4);
             attune_tensor_close(&one);
@@ -360,8 +436,8 @@ static void weights_of_one_x_give_the_same_bits_together(void **unused) {
         attune_tensor_close(&x);
     }
     assert_int_equal(attune_weights_apply(weights, biases, 5, &bias, all), ATTUNE_EVALUE);
-    assert_int_equal(attune_weights_apply(weights, biases, 3, &bias, all), ATTUNE_ESHAPE);
-    for (int i = 0; i < 3; i++) attune_weight_close(w[i]);
+    assert_int_equal(attune_weights_apply(weights, biases, 4, &bias, all), ATTUNE_ESHAPE);
+    for (int i = 0; i < 4; i++) attune_weight_close(w[i]);
     attune_tensor_close(&bias);
 }
 
@@ -395,6 +471,7 @@ int main(void) {
         cmocka_unit_test(products_are_exact_up_to_rounding),
         cmocka_unit_test(sets_agree),
         cmocka_unit_test(packed_weights_are_those_of_the_file),
+        cmocka_unit_test(float_products_are_those_of_the_weights),
         cmocka_unit_test(integer_products_are_those_of_the_quantised_numbers),
         cmocka_unit_test(activations_that_are_not_finite_stay_so),
         cmocka_unit_test(weights_of_one_x_give_the_same_bits_together),

@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-typedef struct attune_weight attune_weight; /* [outputs, inputs], in memory as in the file */
+typedef struct attune_weight
+    attune_weight; /* [outputs, inputs], as many bits each as in the file */
 
 /* How products are computed. F32: exact weights times activations of f32. I8: weights in blocks
  * (Q8_0 to Q6_K) times activations that are quantised to 8 bits, 32 neighbouring ones by one scale
@@ -16,9 +17,9 @@ typedef struct attune_weight attune_weight; /* [outputs, inputs], in memory as i
  */
 typedef enum attune_compute { ATTUNE_COMPUTE_F32, ATTUNE_COMPUTE_I8 } attune_compute;
 
-/* From a file: a tensor of two axes, of any format that attune_file_read takes but integers. With
- * I8 blocks are packed while they are read, and take as much memory as in the file (Q4_K and Q5_K 2
- * to 3 percent more). Errors: as attune_file_read; ESHAPE. From a tensor [outputs, inputs], f32,
+/* From a file: a tensor of two axes, of any format that attune_file_read takes but integers. Blocks
+ * are packed while they are read, and take as much memory as in the file (Q4_K and Q5_K 2 to 3
+ * percent more). Errors: as attune_file_read; ESHAPE. From a tensor [outputs, inputs], f32,
  * f16 or bf16: a copy. *out is NULL after an error. One thread at a time reads weights of a file.
  * Weights of less than 4 MiB share blocks of memory, which are freed when all of their weights and
  * the file are closed. */
@@ -32,7 +33,7 @@ ATTUNE_API attune_stored attune_weight_describe(const attune_weight *weight);
 
 /* y = x W' + bias: x [rows, inputs] f32, contiguous   bias [outputs] f32 or NULL   y [rows,
  * outputs] f32. With F32, products are exact products of the stored weights with x, added in f32:
- * up to 4 rows read the weights as they are stored; more rows convert blocks of them to f32 for a
+ * up to 4 rows read the weights as they are stored; more rows convert parts of them to f32 for a
  * matrix product. With I8 a row has the same bits whatever the other rows are; a block of x with a
  * NaN or Inf makes its row NaN. */
 ATTUNE_API attune_status attune_weight_apply(const attune_weight *weight, const attune_tensor *x,

@@ -1,5 +1,6 @@
 /* quant_kernels.c - see simd/quant_kernels.h. Integer sums are exact: 32 products of at most 255 *
- * 127 are below 2^24, so that f32 holds them too, and their zero point is subtracted in f32. */
+ * 127 are below 2^24, so that f32 holds them too, and their zero point is subtracted in f32. A
+ * product in f32 makes a number of each integer and leaves the factors to the end of a block. */
 #include "simd/quant_kernels.h"
 
 #include <float.h>
@@ -9,6 +10,15 @@
 void AT_KERNEL(quant)(at_quant_kernels *table);
 
 enum { BLOCK = 32 };
+
+/* Loops over the parts of a block. In plain C an operation is itself a loop, and they stay loops.
+ */
+#if defined AT_ISA_c || defined AT_ISA_amx_emulated
+#define UNROLL(n)
+#else
+#define DO_PRAGMA(text) _Pragma(#text)
+#define UNROLL(n) DO_PRAGMA(GCC unroll n)
+#endif
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
@@ -166,30 +176,157 @@ AT_INLINE void product(const int kind, const uint8_t *panel, int64_t n, const in
     }
 }
 
-#define PRODUCT(name, kind)                                                              \
-    static void product_##name(const uint8_t *panel, int64_t n, const int8_t *q,         \
-                               const at_activation_block *of, int64_t rows, int outputs, \
-                               float *out, int64_t out_stride) {                         \
-        product(kind, panel, n, q, of, rows, outputs, out, out_stride);                  \
+/* ---- products in f32 ------------------------------------------------------------------------- */
+
+/* The 16 inputs of half a block, for AT_LANES outputs from `chunks` on, so that weight_at() can
+ * make numbers of them. */
+AT_INLINE void load_half(const uint8_t *chunks, int kind, int half, vf w[4]) {
+    if (at_packed_layouts[kind].bits != 4) {
+        load_groups(chunks, kind, half, w);
+        return;
+    }
+    for (int c = 0; c < 4; c++)
+        w[c] = vf_load((const float *)(const void *)(chunks + AT_CHUNK_BYTES * c));
+}
+
+/* Input e of group c of that half: an integer, less the zero point for more than 4 bits. */
+AT_INLINE vf weight_at(const vf w[4], int kind, int half, int c, int e) {
+    const at_packed_layout *l = &at_packed_layouts[kind];
+    if (l->bits == 4) return vec_nibble(w[c], 2 * e + half);
+    if (l->bits == 8) return vec_signed_byte(w[c], e);
+    return l->zero ? vf_sub(vec_byte(w[c], e), vf_set1((float)l->zero)) : vec_byte(w[c], e);
+}
+
+/* CHAINS: sums of a row that do not wait for each other. FLOAT_ROWS: rows that share the numbers
+ * made of weights. */
+enum { CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
+
+/* As multiply(), for x [rows, n] in f32. */
+AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors,
+                               const uint8_t *panel, int64_t n, const float *x, const float *sums,
+                               vf *total) {
+    const at_packed_layout *l = &at_packed_layouts[kind];
+    const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
+    const bool halves = kind == AT_PACKED_Q6_K, offsets = l->head == 64 || l->head == 320;
+    const uint8_t *chunks = panel + at_packed_heads(kind, n);
+    const int64_t blocks = n / BLOCK;
+    for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
+    for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
+        for (int v = 0; v < vectors; v++) {
+            vf sum[FLOAT_ROWS * CHAINS], w[4], factor, offset;
+            for (int i = 0; i < rows * CHAINS; i++) sum[i] = vf_zero();
+            UNROLL(2)
+            for (int half = 0; half < 2; half++) {
+                load_half(chunks + 4 * v * AT_LANES, kind, half, w);
+                if (half == 0 || halves)
+                    load_factors(panel, kind, b, half, v * AT_LANES, &factor, &offset);
+                UNROLL(16)
+                for (int i = 0; i < BLOCK / 2; i++) {
+                    const vf weight = weight_at(w, kind, half, i / 4, i % 4);
+                    for (int r = 0; r < rows; r++) {
+                        vf *s = &sum[r * CHAINS + i % CHAINS];
+                        *s = vf_fma(weight, vf_set1(x[r * n + BLOCK * b + 16 * half + i]), *s);
+                    }
+                }
+                for (int r = 0; r < rows && (half == 1 || halves); r++) {
+                    vf *s = &sum[r * CHAINS], *t = &total[r * vectors + v];
+                    vf products = vf_add(vf_add(s[0], s[1]), vf_add(s[2], s[3]));
+                    const vf of_x = vf_set1(sums[r * blocks + b]);
+                    if (l->bits == 4 && l->zero)
+                        products = vf_sub(products, vf_mul(vf_set1((float)l->zero), of_x));
+                    *t = vf_fma(factor, products, *t);
+                    if (offsets) *t = vf_fma(offset, of_x, *t);
+                    for (int i = 0; i < CHAINS; i++) s[i] = vf_zero();
+                }
+            }
+        }
+    }
+}
+
+AT_INLINE void float_product(const int kind, const uint8_t *panel, int64_t n, const float *x,
+                             const float *sums, int64_t rows, int outputs, float *out,
+                             int64_t out_stride) {
+    int64_t r = 0;
+    for (; r + FLOAT_ROWS <= rows; r += FLOAT_ROWS) {
+        vf total[FLOAT_ROWS * VECTORS];
+        multiply_floats(kind, FLOAT_ROWS, VECTORS, panel, n, x + r * n, sums + r * (n / BLOCK),
+                        total);
+        store(total, FLOAT_ROWS, VECTORS, 0, outputs, out + r * out_stride, out_stride);
+    }
+    for (; r < rows; r++) {
+        vf total[VECTORS];
+        multiply_floats(kind, 1, VECTORS, panel, n, x + r * n, sums + r * (n / BLOCK), total);
+        store(total, 1, VECTORS, 0, outputs, out + r * out_stride, out_stride);
+    }
+}
+
+static void sum_32(const float *x, int64_t blocks, float *sums) {
+    for (int64_t b = 0; b < blocks; b++) {
+        vf sum = vf_load(x + b * BLOCK);
+        for (int i = AT_LANES; i < BLOCK; i += AT_LANES)
+            sum = vf_add(sum, vf_load(x + b * BLOCK + i));
+        sums[b] = vf_reduce_add(sum);
+    }
+}
+
+/* ---- unpacking ------------------------------------------------------------------------------- */
+
+AT_INLINE void unpack(const int kind, const uint8_t *panel, int64_t n, float *out,
+                      int64_t out_stride) {
+    const at_packed_layout *l = &at_packed_layouts[kind];
+    const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
+    const bool halves = kind == AT_PACKED_Q6_K, offsets = l->head == 64 || l->head == 320;
+    const uint8_t *chunks = panel + at_packed_heads(kind, n);
+    const vf zero = vf_set1(l->bits == 4 ? (float)l->zero : 0.0f);
+    for (int64_t b = 0; b < n / BLOCK; b++, chunks += bytes) {
+        for (int v = 0; v < VECTORS; v++) {
+            vf w[4], factor, offset;
+            UNROLL(2)
+            for (int half = 0; half < 2; half++) {
+                load_half(chunks + 4 * v * AT_LANES, kind, half, w);
+                if (half == 0 || halves)
+                    load_factors(panel, kind, b, half, v * AT_LANES, &factor, &offset);
+                UNROLL(16)
+                for (int i = 0; i < BLOCK / 2; i++) {
+                    const vf q = vf_sub(weight_at(w, kind, half, i / 4, i % 4), zero);
+                    const vf value = vf_mul(factor, q);
+                    vf_store(out + (BLOCK * b + 16 * half + i) * out_stride + v * AT_LANES,
+                             offsets ? vf_add(value, offset) : value);
+                }
+            }
+        }
+    }
+}
+
+#define PRODUCT(name, kind)                                                                      \
+    static void product_##name(const uint8_t *panel, int64_t n, const int8_t *q,                 \
+                               const at_activation_block *of, int64_t rows, int outputs,         \
+                               float *out, int64_t out_stride) {                                 \
+        product(kind, panel, n, q, of, rows, outputs, out, out_stride);                          \
+    }                                                                                            \
+    static void float_product_##name(const uint8_t *panel, int64_t n, const float *x,            \
+                                     const float *sums, int64_t rows, int outputs, float *out,   \
+                                     int64_t out_stride) {                                       \
+        float_product(kind, panel, n, x, sums, rows, outputs, out, out_stride);                  \
+    }                                                                                            \
+    static void unpack_##name(const uint8_t *panel, int64_t n, float *out, int64_t out_stride) { \
+        unpack(kind, panel, n, out, out_stride);                                                 \
     }
 
-PRODUCT(q8_0, AT_PACKED_Q8_0)
-PRODUCT(q4_0, AT_PACKED_Q4_0)
-PRODUCT(q4_1, AT_PACKED_Q4_1)
-PRODUCT(q5_0, AT_PACKED_Q5_0)
-PRODUCT(q5_1, AT_PACKED_Q5_1)
-PRODUCT(q4_k, AT_PACKED_Q4_K)
-PRODUCT(q5_k, AT_PACKED_Q5_K)
-PRODUCT(q6_k, AT_PACKED_Q6_K)
+#define EACH_KIND(macro)                                                                    \
+    macro(q8_0, AT_PACKED_Q8_0) macro(q4_0, AT_PACKED_Q4_0) macro(q4_1, AT_PACKED_Q4_1)     \
+        macro(q5_0, AT_PACKED_Q5_0) macro(q5_1, AT_PACKED_Q5_1) macro(q4_k, AT_PACKED_Q4_K) \
+            macro(q5_k, AT_PACKED_Q5_K) macro(q6_k, AT_PACKED_Q6_K)
+
+EACH_KIND(PRODUCT)
+
+#define ENTER(name, kind)                              \
+    table->product[kind] = product_##name;             \
+    table->float_product[kind] = float_product_##name; \
+    table->unpack[kind] = unpack_##name;
 
 void AT_KERNEL(quant)(at_quant_kernels *table) {
     table->quantise = quantise;
-    table->product[AT_PACKED_Q8_0] = product_q8_0;
-    table->product[AT_PACKED_Q4_0] = product_q4_0;
-    table->product[AT_PACKED_Q4_1] = product_q4_1;
-    table->product[AT_PACKED_Q5_0] = product_q5_0;
-    table->product[AT_PACKED_Q5_1] = product_q5_1;
-    table->product[AT_PACKED_Q4_K] = product_q4_k;
-    table->product[AT_PACKED_Q5_K] = product_q5_k;
-    table->product[AT_PACKED_Q6_K] = product_q6_k;
+    table->sum_32 = sum_32;
+    EACH_KIND(ENTER)
 }

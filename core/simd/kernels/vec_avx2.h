@@ -76,16 +76,6 @@ AT_INLINE float vf_reduce_max(vf a) {
 AT_INLINE vf vf_load_i8(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
-AT_INLINE __m256i vec_load_u8(const uint8_t *p) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
-}
-AT_INLINE vf vf_load_low4(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_and_si256(vec_load_u8(p), _mm256_set1_epi32(15)));
-}
-AT_INLINE vf vf_load_high4(const uint8_t *p) {
-    return _mm256_cvtepi32_ps(_mm256_srli_epi32(vec_load_u8(p), 4));
-}
-AT_INLINE float vec_f16(uint16_t x) { return _cvtsh_ss(x); }
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return _mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));

@@ -70,16 +70,6 @@ AT_INLINE float vf_reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
 AT_INLINE vf vf_load_i8(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
-AT_INLINE __m512i vec_load_u8(const uint8_t *p) {
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
-}
-AT_INLINE vf vf_load_low4(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_and_si512(vec_load_u8(p), _mm512_set1_epi32(15)));
-}
-AT_INLINE vf vf_load_high4(const uint8_t *p) {
-    return _mm512_cvtepi32_ps(_mm512_srli_epi32(vec_load_u8(p), 4));
-}
-AT_INLINE float vec_f16(uint16_t x) { return _cvtsh_ss(x); }
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));

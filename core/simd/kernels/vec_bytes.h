@@ -6,6 +6,9 @@
  *   vec_or(a, b)                  bitwise
  *   vec_dot_16(w, x, bits, sum)   sum + w[0 .. 3] times the 16 integers at x, in i32 per lane,
  * exact; signed weights count as w + AT_BYTE_BIAS
+ *   vec_nibble(w, i)              the 4 bits from bit 4 i of each lane on, as f32
+ *   vec_byte(w, e)                byte e of each lane as f32, unsigned
+ *   vec_signed_byte(w, e)         the same, signed
  *
  * x is from -127 to 127. Weights of 4, 5 and 6 bits are unsigned, those of 8 bits are signed. The
  * instruction that multiplies unsigned by signed bytes and adds pairs (maddubs) saturates at 32767.
@@ -25,6 +28,21 @@ AT_INLINE vf vec_bits(vf w, int shift, int mask) {
                                                           ? _mm512_slli_epi32(u, (unsigned)-shift)
                                                           : _mm512_srli_epi32(u, (unsigned)shift);
     return _mm512_castsi512_ps(_mm512_and_si512(moved, _mm512_set1_epi8((char)mask)));
+}
+
+/* A permutation looks at 4 bits of its index, so that a table makes numbers of them at once. */
+AT_INLINE vf vec_nibble(vf w, int i) {
+    const vf numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(_mm512_castps_si512(w), (unsigned)(4 * i)),
+                                 numbers);
+}
+AT_INLINE vf vec_byte(vf w, int e) {
+    const __m512i moved = _mm512_srli_epi32(_mm512_castps_si512(w), (unsigned)(8 * e));
+    return _mm512_cvtepi32_ps(e == 3 ? moved : _mm512_and_si512(moved, _mm512_set1_epi32(255)));
+}
+AT_INLINE vf vec_signed_byte(vf w, int e) {
+    const __m512i moved = _mm512_slli_epi32(_mm512_castps_si512(w), (unsigned)(24 - 8 * e));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(moved, 24));
 }
 
 #if AT_HAS_DOT
@@ -86,6 +104,18 @@ AT_INLINE vf vec_bits(vf w, int shift, int mask) {
                   moved = shift < 0 ? _mm256_slli_epi32(u, -shift) : _mm256_srli_epi32(u, shift);
     return _mm256_castsi256_ps(_mm256_and_si256(moved, _mm256_set1_epi8((char)mask)));
 }
+AT_INLINE vf vec_nibble(vf w, int i) {
+    const __m256i moved = _mm256_srli_epi32(_mm256_castps_si256(w), 4 * i);
+    return _mm256_cvtepi32_ps(i == 7 ? moved : _mm256_and_si256(moved, _mm256_set1_epi32(15)));
+}
+AT_INLINE vf vec_byte(vf w, int e) {
+    const __m256i moved = _mm256_srli_epi32(_mm256_castps_si256(w), 8 * e);
+    return _mm256_cvtepi32_ps(e == 3 ? moved : _mm256_and_si256(moved, _mm256_set1_epi32(255)));
+}
+AT_INLINE vf vec_signed_byte(vf w, int e) {
+    const __m256i moved = _mm256_slli_epi32(_mm256_castps_si256(w), 24 - 8 * e);
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(moved, 24));
+}
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i words[4], total = _mm256_castps_si256(sum);
@@ -121,6 +151,18 @@ AT_INLINE vf vec_bits(vf w, int shift, int mask) {
                   moved = shift < 0 ? _mm_slli_epi32(u, -shift) : _mm_srli_epi32(u, shift);
     return _mm_castsi128_ps(_mm_and_si128(moved, _mm_set1_epi8((char)mask)));
 }
+AT_INLINE vf vec_nibble(vf w, int i) {
+    const __m128i moved = _mm_srli_epi32(_mm_castps_si128(w), 4 * i);
+    return _mm_cvtepi32_ps(_mm_and_si128(moved, _mm_set1_epi32(15)));
+}
+AT_INLINE vf vec_byte(vf w, int e) {
+    const __m128i moved = _mm_srli_epi32(_mm_castps_si128(w), 8 * e);
+    return _mm_cvtepi32_ps(_mm_and_si128(moved, _mm_set1_epi32(255)));
+}
+AT_INLINE vf vec_signed_byte(vf w, int e) {
+    const __m128i moved = _mm_slli_epi32(_mm_castps_si128(w), 24 - 8 * e);
+    return _mm_cvtepi32_ps(_mm_srai_epi32(moved, 24));
+}
 /* Without maddubs: both sides are extended to 16 bits. A lane's sum is then in two neighbours. */
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     __m128i low = _mm_setzero_si128(), high = low;
@@ -150,6 +192,18 @@ AT_INLINE vf vec_or(vf a, vf b) {
 AT_INLINE vf vec_bits(vf w, int shift, int mask) {
     const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_f32(w), vdupq_n_s32(-shift));
     return vreinterpretq_f32_u8(vandq_u8(vreinterpretq_u8_u32(moved), vdupq_n_u8((uint8_t)mask)));
+}
+AT_INLINE vf vec_nibble(vf w, int i) {
+    const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_f32(w), vdupq_n_s32(-4 * i));
+    return vcvtq_f32_u32(vandq_u32(moved, vdupq_n_u32(15)));
+}
+AT_INLINE vf vec_byte(vf w, int e) {
+    const uint32x4_t moved = vshlq_u32(vreinterpretq_u32_f32(w), vdupq_n_s32(-8 * e));
+    return vcvtq_f32_u32(vandq_u32(moved, vdupq_n_u32(255)));
+}
+AT_INLINE vf vec_signed_byte(vf w, int e) {
+    const int32x4_t moved = vshlq_s32(vreinterpretq_s32_f32(w), vdupq_n_s32(24 - 8 * e));
+    return vcvtq_f32_s32(vshrq_n_s32(moved, 24));
 }
 /* Weights of at most 6 bits are signed bytes too. */
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
@@ -182,6 +236,21 @@ AT_INLINE vf vec_bits(vf w, int shift, int mask) {
         u &= (uint32_t)mask * 0x01010101u;
         memcpy(&w.x[i], &u, 4);
     }
+    return w;
+}
+AT_INLINE vf vec_nibble(vf w, int i) {
+    for (int lane = 0; lane < AT_LANES; lane++)
+        w.x[lane] = (float)(at_bits_of_f32(w.x[lane]) >> 4 * i & 15);
+    return w;
+}
+AT_INLINE vf vec_byte(vf w, int e) {
+    for (int lane = 0; lane < AT_LANES; lane++)
+        w.x[lane] = (float)(at_bits_of_f32(w.x[lane]) >> 8 * e & 255);
+    return w;
+}
+AT_INLINE vf vec_signed_byte(vf w, int e) {
+    for (int lane = 0; lane < AT_LANES; lane++)
+        w.x[lane] = (float)(int8_t)(at_bits_of_f32(w.x[lane]) >> 8 * e & 255);
     return w;
 }
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {

@@ -62,18 +62,6 @@ AT_INLINE vf vf_load_i8(const int8_t *p) {
     AT_EACH r.x[i] = (float)p[i];
     return r;
 }
-/* The low and the high 4 bits of AT_LANES bytes, as f32. */
-AT_INLINE vf vf_load_low4(const uint8_t *p) {
-    vf r;
-    AT_EACH r.x[i] = (float)(p[i] & 15);
-    return r;
-}
-AT_INLINE vf vf_load_high4(const uint8_t *p) {
-    vf r;
-    AT_EACH r.x[i] = (float)(p[i] >> 4);
-    return r;
-}
-AT_INLINE float vec_f16(uint16_t x) { return at_f16_to_f32(x); }
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     vf r;
     AT_EACH r.x[i] = at_bf16_to_f32(p[i]);

@@ -71,18 +71,6 @@ AT_INLINE vf vf_load_i8(const int8_t *p) {
     const int16x4_t wide = vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(word))));
     return vcvtq_f32_s32(vmovl_s16(wide));
 }
-AT_INLINE uint32x4_t vec_load_u8(const uint8_t *p) {
-    uint32_t word;
-    memcpy(&word, p, sizeof word);
-    return vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(word)))));
-}
-AT_INLINE vf vf_load_low4(const uint8_t *p) {
-    return vcvtq_f32_u32(vandq_u32(vec_load_u8(p), vdupq_n_u32(15)));
-}
-AT_INLINE vf vf_load_high4(const uint8_t *p) {
-    return vcvtq_f32_u32(vshrq_n_u32(vec_load_u8(p), 4));
-}
-AT_INLINE float vec_f16(uint16_t x) { return at_f16_to_f32(x); }
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }

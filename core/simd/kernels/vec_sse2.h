@@ -79,19 +79,6 @@ AT_INLINE vf vf_load_i8(const int8_t *p) {
     x = _mm_unpacklo_epi8(x, x);
     return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(x, x), 24));
 }
-AT_INLINE __m128i vec_load_u8(const uint8_t *p) {
-    int32_t word;
-    memcpy(&word, p, sizeof word);
-    const __m128i x = _mm_unpacklo_epi8(_mm_cvtsi32_si128(word), _mm_setzero_si128());
-    return _mm_unpacklo_epi16(x, _mm_setzero_si128());
-}
-AT_INLINE vf vf_load_low4(const uint8_t *p) {
-    return _mm_cvtepi32_ps(_mm_and_si128(vec_load_u8(p), _mm_set1_epi32(15)));
-}
-AT_INLINE vf vf_load_high4(const uint8_t *p) {
-    return _mm_cvtepi32_ps(_mm_srli_epi32(vec_load_u8(p), 4));
-}
-AT_INLINE float vec_f16(uint16_t x) { return at_f16_to_f32(x); }
 AT_INLINE vf vf_load_bf16(const uint16_t *p) {
     return _mm_castsi128_ps(
         _mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)p)));
