@@ -9,6 +9,7 @@
 -- `label`, under which the pictures show the case. A case with `measure(p, t)` returns its metrics
 -- from there.
 local attune = require "attune"
+local weights = require "weights"
 
 local list = {}
 
@@ -141,6 +142,28 @@ for _, group in ipairs {32, 48, 71} do
 end
 decode("decode", {name = "decode-f32-g32-rope", heads = 32, kv_heads = 1, tokens = 8192, dim = 128,
   dtype = "f32", rotate = true})
+
+-- ---- weights ------------------------------------------------------------------------------------
+
+-- One row of x times matrices of 4096 x 4096, which together are as large as the caches of decode.
+for _, compute in ipairs {"f32", "i8"} do
+  for _, format in ipairs {"F16", "BF16", "Q8_0", "Q4_0", "Q4_1"} do
+    local is_plain = format:find "F16" ~= nil
+    if compute == "f32" or not is_plain then
+      case("weights", {name = ("weights-%s-%s"):format(format:lower(), compute),
+          dtype = format:lower(), ceilings = {"read"}, make = function(shrink)
+        local columns, rows = 4096, 4096 // shrink
+        local bytes = weights.copies(format, rows, columns, compute, 1)[1].nbytes
+        local count = shrink > 1 and 1 or math.ceil(past_caches() / bytes)
+        local matrices = weights.copies(format, rows, columns, compute, count)
+        local x = attune.randn({1, columns}, {seed = 1})
+        return {run = function()
+          for _, matrix in ipairs(matrices) do matrix:apply(x):close() end
+        end, flops = 2 * rows * columns, bytes = bytes, calls = count}
+      end})
+    end
+  end
+end
 
 -- ---- backward -----------------------------------------------------------------------------------
 

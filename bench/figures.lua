@@ -104,6 +104,16 @@ for _, dtype in ipairs(with_dots and {"f32", "bf16"} or {"f32"}) do
       dtype))
 end
 
+-- ---- weights ------------------------------------------------------------------------------------
+
+for _, format in ipairs {"F16", "BF16", "Q8_0", "Q4_0", "Q4_1"} do
+  local what = "one row of x times weights of 4096 x 4096 in " .. format
+  of(("weights-%s-f32"):format(format:lower()), "read", 0.85, what)
+  if not format:find "F16" then
+    of(("weights-%s-i8"):format(format:lower()), "read", 0.85, what .. ", in integers")
+  end
+end
+
 -- ---- backward -----------------------------------------------------------------------------------
 
 for _, dim in ipairs {64, 128} do

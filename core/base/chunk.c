@@ -2,7 +2,6 @@
 #include "base/chunk.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,7 +13,7 @@ struct at_chunk {
     at_chunk *next;
     uint8_t *data;
     int used;             /* units */
-    uint8_t taken[UNITS]; /* by a block */
+    uint8_t taken[UNITS]; /* 1: by a block */
 };
 
 /* Newest last: blocks come from the oldest chunk that has room, so the newer ones become empty. */
@@ -37,8 +36,8 @@ static int units_of(int64_t bytes) { return (int)((bytes + UNIT - 1) / UNIT); }
 static int find_units(const at_chunk *c, int count) {
     if (UNITS - c->used < count) return -1;
     const uint8_t *end = c->taken + UNITS, *at = c->taken;
-    while ((at = memchr(at, false, (size_t)(end - at)))) {
-        const uint8_t *next = memchr(at, true, (size_t)(end - at));
+    while ((at = memchr(at, 0, (size_t)(end - at)))) {
+        const uint8_t *next = memchr(at, 1, (size_t)(end - at));
         if ((next ? next : end) - at >= count) return (int)(at - c->taken);
         if (!next) break;
         at = next;
@@ -48,7 +47,7 @@ static int find_units(const at_chunk *c, int count) {
 
 static void *take_units(at_chunk *c, int start, int count) {
     if (c->used == 0) empty_bytes -= CHUNK;
-    memset(c->taken + start, true, (size_t)count);
+    memset(c->taken + start, 1, (size_t)count);
     c->used += count;
     return c->data + (int64_t)start * UNIT;
 }
@@ -100,7 +99,7 @@ static void free_empty(int64_t keepable) {
 void at_chunk_give(at_chunk *c, void *block, int64_t bytes, int64_t keepable) {
     const int64_t start = ((uint8_t *)block - c->data) / UNIT;
     take_lock();
-    memset(c->taken + start, false, (size_t)units_of(bytes));
+    memset(c->taken + start, 0, (size_t)units_of(bytes));
     c->used -= units_of(bytes);
     if (c->used == 0) empty_bytes += CHUNK;
     free_empty(keepable);

@@ -1,0 +1,39 @@
+--- Matrices of weights in the formats of files, for bench/cases.lua.
+local attune = require "attune"
+
+local weights = {}
+
+-- Bytes of a block after its factors; GGUF's number of the type; values of a block.
+local formats = {
+  F16 = {code = 1, values = 1, block = string.pack("<I2", 0x2e66)}, -- 0.1
+  BF16 = {code = 30, values = 1, block = string.pack("<I2", 0x3dcc)},
+  Q8_0 = {code = 8, values = 32, block = string.pack("<I2", 0x211e) .. ("\x05\xfa"):rep(16)},
+  Q4_0 = {code = 2, values = 32, block = string.pack("<I2", 0x211e) .. ("\x5a"):rep(16)},
+  Q4_1 = {code = 3, values = 32, block = string.pack("<I2I2", 0x211e, 0xa51e) .. ("\x5a"):rep(16)},
+}
+
+-- A GGUF file of version 3 with one tensor, `w`, and no metadata.
+local function write(path, format, outputs, inputs)
+  local header = "GGUF" .. string.pack("<I4I8I8 s8I4I8I8I4I8", 3, 1, 0, "w", 2, inputs, outputs,
+    format.code, 0)
+  local row = format.block:rep(inputs // format.values)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(header, ("\0"):rep(-#header % 32)))
+  for _ = 1, outputs do assert(file:write(row)) end
+  assert(file:close())
+end
+
+--- `count` copies of a matrix. Its bytes in memory: weight.nbytes.
+---@param name string of a format
+---@param compute string "f32" or "i8"
+function weights.copies(name, outputs, inputs, compute, count)
+  local path, list = os.tmpname(), {}
+  write(path, formats[name], outputs, inputs)
+  local file = assert(attune.open(path))
+  for i = 1, count do list[i] = assert(file:_weight("w", compute)) end
+  file:close()
+  os.remove(path)
+  return list
+end
+
+return weights
