@@ -132,6 +132,12 @@ local function plot(y, title, caption)
     where = path and {head = 0} or nil}
 end
 
+-- All heads of a model at a glance.
+local function by_head(y, title)
+  return {kind = "heat", name = y .. "-by-head", title = title, x = "layer", along = "head",
+    value = y, where = {head = 0}}
+end
+
 local function value(r, metric, encoding, position)
   return r:where {encoding = encoding, position = position}:values(metric)[1]
 end
@@ -182,6 +188,9 @@ return require "attune.experiment" {
     plot("received", "Weight that a key receives",
       "Early keys are visible to more queries, and to queries that see few other keys."),
     table.unpack(path and {
+      by_head("distance", "How far back each head looks, in tokens"),
+      by_head("keys", "How many keys each head looks at"),
+      by_head("first", "Weight of each head on the first 4 keys"),
       {kind = "pixels", name = "layers", title = "Weights of the first 24 tokens, by layer",
         x = "layer", y = "map", where = {head = 0, layer = drawn},
         caption = "The mean over the heads. Queries go down, keys to the right."},

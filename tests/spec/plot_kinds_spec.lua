@@ -203,6 +203,22 @@ describe("small multiples", function()
     assert.truthy(figure.words:find("Largest: 10.0 s at w, a 1", 1, true), figure.words)
   end)
 
+  it("of lists have a row of cells for each place", function()
+    local lists = {
+      {{a = 1, m = "v"}, {y = {1, 2, 3}}}, {{a = 2, m = "v"}, {y = {4, 5}}},
+    }
+    local function heat(spec)
+      spec.kind, spec.x = "heat", "a"
+      return plot.figure(results(lists, {spec}), 1)
+    end
+    local figure = assert(heat {along = "head", value = "y"})
+    assert.same(5, #figure.spots)
+    assert.same("a 2, head 2: 5.00 s", figure.spots[5].text)
+    assert.truthy(figure.words:find("over a and head, 5 cells", 1, true), figure.words)
+    local _, why = heat {along = "head", value = "y", y = "m"}
+    assert.truthy(why:find("along: expected no y", 1, true), why)
+  end)
+
   it("of pictures have a heading per value and one scale", function()
     local maps = {
       {{a = 1, m = "v"}, {y = {1, 2, 3, 4}}}, {{a = 2, m = "v"}, {y = {1, 0, 0, 0}}},

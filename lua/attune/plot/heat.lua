@@ -1,10 +1,12 @@
 --- A heat map of x against y with the value written in each cell; several with `facet`, which have
---- the same cells and the same colours.
+--- the same cells and the same colours. Or the value is a list of numbers, whose places are the
+--- rows: `along` names them.
 local frame = require "attune.plot.frame"
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
 local lines = require "attune.plot.lines"
 local series = require "attune.plot.series"
+local stats = require "attune.results.statistics"
 local terminal = require "attune.plot.terminal"
 local text = require "attune.util.text"
 local ticks = require "attune.plot.ticks"
@@ -42,6 +44,29 @@ local function shown_points(points, spec)
     if not is_base then shown[#shown + 1] = point end
   end
   return shown
+end
+
+-- A point for each place of the lists of the value: its centre over the rounds is the value there.
+local function points_of_lists(points, spec)
+  local list = {}
+  for _, point in ipairs(points) do
+    local samples, longest = (point.metrics[spec.value] or {}).samples or {}, 0
+    for _, one in ipairs(samples) do
+      longest = math.max(longest, type(one) == "table" and #one or 0)
+    end
+    for place = 1, longest do
+      local values, parameters = {}, {[spec.along] = place}
+      for _, one in ipairs(samples) do values[#values + 1] = one[place] end
+      for name, value in pairs(point.parameters) do
+        if name ~= spec.along then parameters[name] = value end
+      end
+      list[#list + 1] = {
+        parameters = parameters, metrics = {[spec.value] = stats.centre(values)},
+        hash = point.hash, status = point.status,
+      }
+    end
+  end
+  return list
 end
 
 local no_value = "there is no point with a value"
@@ -351,6 +376,11 @@ end
 ---@return attune.Figure? figure
 ---@return string? message
 return function(results, spec, points, notes, look)
+  if spec.along then
+    points = points_of_lists(points, spec)
+    if #points == 0 then return nil, spec.value .. ": expected a metric with lists of numbers" end
+    spec = series.changed(spec, "y", spec.along)
+  end
   local shown = shown_points(points, spec)
   local xs, ys = series.distinct(shown, spec.x), series.distinct(shown, spec.y)
   local unit = (series.metric(results, spec.value) or {}).unit

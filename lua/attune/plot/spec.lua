@@ -35,7 +35,7 @@ local kinds = {
   line = {{"x", "along"}, {"y"}},
   scatter = {{"x"}, {"y"}},
   bars = {{"x"}, {"y", "parts"}},
-  heat = {{"x"}, {"y"}, {"value"}},
+  heat = {{"x"}, {"y", "along"}, {"value"}},
   roofline = {{"x"}, {"y"}, {"peak"}, {"bandwidth"}},
   pareto = {{"x"}, {"y"}},
   ecdf = {{"y"}},
@@ -52,7 +52,7 @@ local needed = {
 local of_kinds = {
   label = {"line", "scatter", "roofline", "pareto"},
   lines = {"line", "scatter", "roofline", "pareto", "ecdf", "box"},
-  along = {"line"},
+  along = {"line", "heat"},
   band = {"line"},
   stacked = {"bars"},
   parts = {"bars"},
@@ -97,6 +97,9 @@ end
 local function check_values(plot, fail)
   if plot.kind == "heat" and plot.log and plot.log ~= "value" then
     fail("log: expected 'value' (logarithmic colours) for kind heat, got '%s'", plot.log)
+  end
+  if plot.kind == "heat" and plot.along and (plot.y or plot.against) then
+    fail("along: expected no %s beside it", plot.y and "y" or "against")
   end
   if plot.kind ~= "heat" and plot.log and not logs[plot.log] then
     fail("log: expected 'x', 'y' or 'xy', got '%s'", plot.log)

@@ -218,7 +218,9 @@ local function a_plot(value)
   if value.x == nil and not (kind == "ecdf" or kind == "box" or value.along) then
     return ".x" .. expected("a name")
   end
-  if value.y == nil and not value.parts then return ".y" .. expected("a name") end
+  if value.y == nil and not value.parts and not (kind == "heat" and value.along) then
+    return ".y" .. expected("a name")
+  end
   if kind == "heat" and value.value == nil then return ".value" .. expected("a name") end
 end
 

@@ -99,7 +99,7 @@
 ---@field band? boolean line: intervals as a band; by default where a line has over 12 marks
 ---@field also? string another metric: dashed beside each line; pixels: written above each picture
 ---@field against? table<string, any> y becomes a factor against the point with these values
----@field along? string line: y is a list of numbers, and this names their axis
+---@field along? string line: y is a list of numbers, heat: the value is; this names their axis
 ---@field stacked? boolean bars: on each other
 ---@field parts? string[] bars: metrics that are the bars
 ---@field peak? number|string|table roofline: operations per second, or a metric that holds them; a
