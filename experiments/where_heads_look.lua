@@ -133,9 +133,9 @@ local function plot(y, title, caption)
 end
 
 -- All heads of a model at a glance.
-local function by_head(y, title)
+local function by_head(y, title, log)
   return {kind = "heat", name = y .. "-by-head", title = title, x = "layer", along = "head",
-    value = y, where = {head = 0}}
+    value = y, log = log, where = {head = 0}}
 end
 
 local function value(r, metric, encoding, position)
@@ -188,8 +188,8 @@ return require "attune.experiment" {
     plot("received", "Weight that a key receives",
       "Early keys are visible to more queries, and to queries that see few other keys."),
     table.unpack(path and {
-      by_head("distance", "How far back each head looks, in tokens"),
-      by_head("keys", "How many keys each head looks at"),
+      by_head("distance", "How far back each head looks, in tokens", "value"),
+      by_head("keys", "How many keys each head looks at", "value"),
       by_head("first", "Weight of each head on the first 4 keys"),
       {kind = "pixels", name = "layers", title = "Weights of the first 24 tokens, by layer",
         x = "layer", y = "map", where = {head = 0, layer = drawn},
