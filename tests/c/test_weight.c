@@ -11,7 +11,7 @@
 #include "simd/dispatch.h"
 #include "test.h"
 
-enum { INPUTS = 512, OUTPUTS = 70, MAX_ROWS = 9 };
+enum { INPUTS = 512, OUTPUTS = 70, MAX_ROWS = 13 };
 
 static uint64_t state;
 

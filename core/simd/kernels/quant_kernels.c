@@ -212,6 +212,8 @@ AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors
     const int64_t blocks = n / BLOCK;
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
     for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
+        for (int i = 0; i < bytes; i += AT_CHUNK_BYTES)
+            __builtin_prefetch(chunks + AHEAD + i, 0, 3);
         for (int v = 0; v < vectors; v++) {
             vf sum[FLOAT_ROWS * CHAINS], w[4], factor, offset;
             for (int i = 0; i < rows * CHAINS; i++) sum[i] = vf_zero();

@@ -5,6 +5,11 @@
 
 void AT_KERNEL(weights)(at_weight_kernels *table);
 
+/* What comes 4 KiB after these bytes: the processor itself prefetches only to the end of a page. */
+AT_INLINE void prefetch_later(const void *p, int bytes) {
+    for (int i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)p + 4096 + i, 0, 2);
+}
+
 /* dot_NAME for elements of `type`, loaded into lanes by `load` and singly by `single`. */
 #define DOT_PLAIN(name, type, load, single)                                                        \
     static void dot_##name(const uint8_t *weight, int64_t row_bytes, int64_t rows, const float *x, \
@@ -14,6 +19,7 @@ void AT_KERNEL(weights)(at_weight_kernels *table);
             vf a = vf_zero(), b = vf_zero(), c = vf_zero(), d = vf_zero();                         \
             int64_t i = 0;                                                                         \
             for (; i + 4 * AT_LANES <= n; i += 4 * AT_LANES) {                                     \
+                prefetch_later(w + i, 4 * AT_LANES * (int)sizeof(type));                           \
                 a = vf_fma(load(w + i), vf_load(x + i), a);                                        \
                 b = vf_fma(load(w + i + AT_LANES), vf_load(x + i + AT_LANES), b);                  \
                 c = vf_fma(load(w + i + 2 * AT_LANES), vf_load(x + i + 2 * AT_LANES), c);          \
