@@ -198,8 +198,8 @@ AT_INLINE vf weight_at(const vf w[4], int kind, int half, int c, int e) {
 }
 
 /* CHAINS: sums of a row that do not wait for each other. FLOAT_ROWS: rows that share the numbers
- * made of weights. */
-enum { CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
+ * made of weights. AHEAD: bytes from what is used to what is prefetched. */
+enum { AHEAD = 2048, CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
 
 /* As multiply(), for x [rows, n] in f32. */
 AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors,
