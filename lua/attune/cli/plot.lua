@@ -19,7 +19,7 @@ local spec_options = {
   {"--by", "P", "one line, bar or colour per value of this parameter"},
   {"--facet", "P", "one panel per value of this parameter"},
   {"--label", "P", "the parameter written beside each mark"},
-  {"--along", "NAME", "line: y is a list, such as losses; this names its axis"},
+  {"--along", "NAME", "line: y is a list, such as losses; heat: the value is; this names its axis"},
   {"--log", "AXES", "x, y or xy: logarithmic axes; value: logarithmic colours of heat"},
   {"--title", "TEXT", "above the figure"},
   {"--name", "NAME", "of the files; made from the options by default"},
