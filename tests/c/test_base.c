@@ -1,5 +1,6 @@
 /* test_base.c - statuses, memory, random numbers, parallel loops. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -326,11 +327,13 @@ static void nested_use_is_refused(void **state) {
     assert_int_equal(at_parallel(4, count_task, &j), ATTUNE_OK);
 }
 
+/* Task 5 interrupts. Later ones wait for it: else another thread could do them all before. */
 static attune_status interrupting_task(void *context, int64_t i, int thread) {
     count_job *j = context;
     (void)thread;
-    atomic_fetch_add(&j->done[i], 1);
     if (i == 5) attune_interrupt();
+    atomic_fetch_add(&j->done[i], 1);
+    while (i > 5 && atomic_load(&j->done[5]) == 0) sched_yield();
     return ATTUNE_OK;
 }
 
