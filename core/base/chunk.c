@@ -70,12 +70,14 @@ void *at_chunk_take(int64_t bytes, at_chunk **chunk) {
     const int count = units_of(bytes);
     void *block = NULL;
     take_lock();
+    int start = 0;
     at_chunk **c = &first;
-    for (int start = -1; *c && start < 0; start < 0 ? c = &(*c)->next : c) {
-        start = find_units(*c, count);
-        if (start >= 0) block = take_units(*c, start, count);
+    while (*c && (start = find_units(*c, count)) < 0) c = &(*c)->next;
+    if (!*c) {
+        *c = new_chunk();
+        start = 0;
     }
-    if (!*c && (*c = new_chunk())) block = take_units(*c, 0, count);
+    if (*c) block = take_units(*c, start, count);
     *chunk = *c;
     release_lock();
     return block;

@@ -1,8 +1,8 @@
 /* chunk.h - blocks of a middle size, out of larger pieces of memory in huge pages.
  *
  * An activation of a small model has a megabyte or two. A block of its own would have pages of
- * 4 KiB, and a step of training reads and writes so many that the processor waits for their
- * addresses: huge pages made a step 1.5 times as fast (bench/LOG.md). A chunk is 32 MiB, aligned to
+ * 4 KiB, and a step of training touches more of them than the processor keeps addresses of: huge
+ * pages made a step 1.5 times as fast (bench/LOG.md). A chunk is 32 MiB, aligned to
  * huge pages, and divided into units of 16 KiB; what nobody has written costs nothing.
  */
 #ifndef AT_BASE_CHUNK_H

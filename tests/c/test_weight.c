@@ -173,8 +173,7 @@ static void sets_agree(void **unused) {
     }
 }
 
-/* ---- packed weights
- * -------------------------------------------------------------------------------- */
+/* ---- packed weights -------------------------------------------------------------------------- */
 
 enum { PACKED_INPUTS = 512, PACKED_ROWS = 11 };
 
@@ -235,6 +234,13 @@ static void packed_weights_are_those_of_the_file(void **unused) {
     }
 }
 
+static void expect_product(const at_simd *set, const at_format *f, int row, int output, double got,
+                           double expected, double bound) {
+    if (!(fabs(got - expected) <= bound))
+        fail_msg("%s, %s, row %d, output %d: %.9g, expected %.9g within %g", set->name, f->name,
+                 row, output, got, expected, bound);
+}
+
 /* Every set: f32 products against double precision, bounded as in check_product(); one row has the
  * bits that it has among others; unpacked weights have the bits of to_f32. */
 static void check_float_products(const at_simd *set, int kind) {
@@ -269,10 +275,7 @@ static void check_float_products(const at_simd *set, int kind) {
             }
             const double spread = at_packed_layouts[kind].bits == 4 && f->values == 32 ? 16.0 : 1.0;
             const double bound = spread * PACKED_INPUTS * 0x1p-23 * (terms + 1.0);
-            if (!(fabs((double)out[r][o] - sum) <= bound)) {
-                fail_msg("%s, %s, row %d, output %d: %.9g, expected %.9g within %g", set->name,
-                         f->name, r, o, (double)out[r][o], sum, bound);
-            }
+            expect_product(set, f, r, o, (double)out[r][o], sum, bound);
         }
     }
     for (int r = 0; r < PACKED_ROWS; r++) {
@@ -353,10 +356,7 @@ static void check_integer_products(const at_simd *set, int kind, bool extreme) {
             /* An offset per block adds terms of up to 64 times the size of the value. */
             const double spread = at_packed_layouts[kind].head >= 64 ? 64.0 : 1.0;
             const double bound = spread * (PACKED_INPUTS / 16 + 4) * 0x1p-24 * (terms + 1e-3);
-            if (!(fabs((double)out[r][o] - sum) <= bound)) {
-                fail_msg("%s, %s, row %d, output %d: %.9g, expected %.9g within %g", set->name,
-                         f->name, r, o, (double)out[r][o], sum, bound);
-            }
+            expect_product(set, f, r, o, (double)out[r][o], sum, bound);
         }
     }
     close_case(&c);

@@ -74,6 +74,10 @@ AT_INLINE void load_groups(const uint8_t *chunks, int kind, int half, vf w[4]) {
     }
 }
 
+AT_INLINE bool has_offsets(int kind) {
+    return at_packed_layouts[kind].head == 64 || at_packed_layouts[kind].head == 320;
+}
+
 /* Factor and offset of AT_LANES outputs, from `first` of the panel on, for block b (of 32): value =
  * factor q + offset. half: of Q6_K, whose factors belong to 16 inputs. */
 AT_INLINE void load_factors(const uint8_t *heads, int kind, int64_t b, int half, int first,
@@ -105,7 +109,7 @@ AT_INLINE void multiply(const int kind, const int rows, const int vectors, const
     const at_packed_layout *l = &at_packed_layouts[kind];
     const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
     const float zero = (float)(l->bits == 8 ? AT_BYTE_BIAS : l->zero);
-    const bool halves = kind == AT_PACKED_Q6_K, offsets = l->head == 64 || l->head == 320;
+    const bool halves = kind == AT_PACKED_Q6_K, offsets = has_offsets(kind);
     const uint8_t *chunks = panel + at_packed_heads(kind, n);
     const int64_t blocks = n / BLOCK;
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
@@ -207,7 +211,7 @@ AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors
                                vf *total) {
     const at_packed_layout *l = &at_packed_layouts[kind];
     const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
-    const bool halves = kind == AT_PACKED_Q6_K, offsets = l->head == 64 || l->head == 320;
+    const bool halves = kind == AT_PACKED_Q6_K, offsets = has_offsets(kind);
     const uint8_t *chunks = panel + at_packed_heads(kind, n);
     const int64_t blocks = n / BLOCK;
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
@@ -277,7 +281,7 @@ AT_INLINE void unpack(const int kind, const uint8_t *panel, int64_t n, float *ou
                       int64_t out_stride) {
     const at_packed_layout *l = &at_packed_layouts[kind];
     const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
-    const bool halves = kind == AT_PACKED_Q6_K, offsets = l->head == 64 || l->head == 320;
+    const bool halves = kind == AT_PACKED_Q6_K, offsets = has_offsets(kind);
     const uint8_t *chunks = panel + at_packed_heads(kind, n);
     const vf zero = vf_set1(l->bits == 4 ? (float)l->zero : 0.0f);
     for (int64_t b = 0; b < n / BLOCK; b++, chunks += bytes) {
