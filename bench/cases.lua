@@ -153,15 +153,16 @@ for _, compute in ipairs {"f32", "i8"} do
       case("weights", {name = ("weights-%s-%s"):format(format:lower(), compute),
           dtype = format:lower(), ceilings = {"read"}, make = function(shrink)
         local columns, rows = 4096, 4096 // shrink
-        local bytes = weights.copies(format, rows, columns, compute, 1)[1].nbytes
-        local count = shrink > 1 and 1 or math.ceil(past_caches() / bytes)
-        local matrices = weights.copies(format, rows, columns, compute, count)
+        local least = shrink > 1 and 1 or past_caches()
+        local matrices = weights.copies(format, rows, columns, compute, least)
         local x = attune.randn({1, columns}, {seed = 1})
         local function run()
           for _, matrix in ipairs(matrices) do matrix:apply(x):close() end
         end
         run() -- memory that was only written so far is read more slowly the first time
-        return {run = run, flops = 2 * rows * columns, bytes = bytes, calls = count}
+        return {
+          run = run, flops = 2 * rows * columns, bytes = matrices[1].nbytes, calls = #matrices,
+        }
       end})
     end
   end

@@ -3,7 +3,7 @@ local attune = require "attune"
 
 local weights = {}
 
--- Bytes of a block after its factors; GGUF's number of the type; values of a block.
+-- GGUF's number of the type; the values and the bytes of a block.
 local formats = {
   F16 = {code = 1, values = 1, block = string.pack("<I2", 0x2e66)}, -- 0.1
   BF16 = {code = 30, values = 1, block = string.pack("<I2", 0x3dcc)},
@@ -23,14 +23,17 @@ local function write(path, format, outputs, inputs)
   assert(file:close())
 end
 
---- `count` copies of a matrix. Its bytes in memory: weight.nbytes.
+--- Copies of a matrix that have at least `least` bytes together, and one in any case.
 ---@param name string of a format
 ---@param compute string "f32" or "i8"
-function weights.copies(name, outputs, inputs, compute, count)
-  local path, list = os.tmpname(), {}
+function weights.copies(name, outputs, inputs, compute, least)
+  local path, list, bytes = os.tmpname(), {}, 0
   write(path, formats[name], outputs, inputs)
   local file = assert(attune.open(path))
-  for i = 1, count do list[i] = assert(file:_weight("w", compute)) end
+  repeat
+    list[#list + 1] = assert(file:_weight("w", compute))
+    bytes = bytes + list[#list].nbytes
+  until bytes >= least
   file:close()
   os.remove(path)
   return list
