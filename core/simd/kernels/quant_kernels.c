@@ -101,6 +101,13 @@ AT_INLINE void load_factors(const uint8_t *heads, int kind, int64_t b, int half,
     }
 }
 
+/* What comes AHEAD bytes after these. Panels follow each other in memory, so that the factors and
+ * the first chunks of the next one have arrived when it begins. */
+enum { AHEAD = 8192 };
+AT_INLINE void prefetch_later(const uint8_t *p, int bytes) {
+    for (int i = 0; i < bytes; i += AT_CHUNK_BYTES) __builtin_prefetch(p + AHEAD + i, 0, 2);
+}
+
 /* The rows q [rows, n], of [rows, n / 32] times VECTORS * AT_LANES outputs of a panel, from `first`
  * on. rows, vectors and kind are constants of the caller, so that all sums stay in registers. */
 AT_INLINE void multiply(const int kind, const int rows, const int vectors, const uint8_t *panel,
@@ -114,6 +121,7 @@ AT_INLINE void multiply(const int kind, const int rows, const int vectors, const
     const int64_t blocks = n / BLOCK;
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
     for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
+        if (rows == 1) prefetch_later(chunks, bytes);
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
             const int output = first + v * AT_LANES;
@@ -202,8 +210,9 @@ AT_INLINE vf weight_at(const vf w[4], int kind, int half, int c, int e) {
 }
 
 /* CHAINS: sums of a row that do not wait for each other. FLOAT_ROWS: rows that share the numbers
- * made of weights. AHEAD: bytes from what is used to what is prefetched. */
-enum { AHEAD = 2048, CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
+ * made of weights. AHEAD_OF_FLOATS: bytes from what is used to what is prefetched; this loop takes
+ * longer for a chunk. */
+enum { AHEAD_OF_FLOATS = 2048, CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
 
 /* As multiply(), for x [rows, n] in f32. */
 AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors,
@@ -217,7 +226,7 @@ AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
     for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
         for (int i = 0; i < bytes; i += AT_CHUNK_BYTES)
-            __builtin_prefetch(chunks + AHEAD + i, 0, 3);
+            __builtin_prefetch(chunks + AHEAD_OF_FLOATS + i, 0, 3);
         for (int v = 0; v < vectors; v++) {
             vf sum[FLOAT_ROWS * CHAINS], w[4], factor, offset;
             for (int i = 0; i < rows * CHAINS; i++) sum[i] = vf_zero();
