@@ -75,6 +75,17 @@ describe("golden model", function()
       assert.truthy(m.tokenizer)
     end)
   end
+  for _, name in ipairs {"t5_relu", "t5_gated"} do
+    it("gguf/" .. name .. " as llama.cpp converts it gives the published logits", function()
+      local case, t = golden.load("gguf/" .. name .. ".golden.safetensors")
+      local m = assert(model.load("tests/golden/gguf/" .. name .. ".gguf"))
+      local ids = t.input_ids:tolist()
+      local logits = m:forward(ids, {decoder_ids = t.decoder_ids:tolist()})
+      within(case.bounds.logits, logits, t.logits, "forward")
+      ids[1][#ids[1]] = nil -- the end, which is not of the text
+      assert.same(ids[1], m.tokenizer:encode(case.params.text))
+    end)
+  end
   -- A golden model with other fields in its configuration, and more tensors.
   local function changed(name, change, more)
     local m, message

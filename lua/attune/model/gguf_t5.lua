@@ -58,13 +58,14 @@ end
 
 --- The configuration that the metadata describe. llama.cpp's files do not hold the largest distance
 --- of the biases, which it takes to be 128, nor the activation: gelu where there is a gate, relu
---- where there is none.
+--- where there is none. Nor do they say whether the input of a tied head is scaled: that of the
+--- first T5 is, that of T5 1.1, which has a gate, is not.
 ---@param m table<string, any> metadata; a list is {count = of its elements}
 ---@param file attune.File
 ---@return table
 function gguf_t5.config(m, file)
   local embedding, size = file:info "token_embd.weight", m["t5.attention.key_length"]
-  local values = m["t5.attention.value_length"]
+  local values, tied = m["t5.attention.value_length"], file:info "output.weight" == nil
   if values ~= nil and values ~= size then
     error(("t5.attention.value_length: expected that of keys, %s, got %s"):format(
       tostring(size), tostring(values)), 0)
@@ -78,7 +79,7 @@ function gguf_t5.config(m, file)
     relative_attention_num_buckets = m["t5.attention.relative_buckets_count"],
     layer_norm_epsilon = m["t5.attention.layer_norm_rms_epsilon"],
     feed_forward_proj = is_gated(file) and "gated-gelu" or "relu",
-    tie_word_embeddings = file:info "output.weight" == nil,
+    tie_word_embeddings = tied, scale_decoder_outputs = tied and not is_gated(file),
     decoder_start_token_id = m["t5.decoder_start_token_id"],
     n_positions = m["t5.context_length"], eos_token_id = m["tokenizer.ggml.eos_token_id"],
   }
