@@ -444,6 +444,20 @@ describe("a script", function()
   end)
 end)
 
+describe("the total of a run", function()
+  it("leaves trials of a point out once it is skipped", function()
+    local script = script_with [[grid = {x = {1, 2, 3}}, seeds = {1, 2, 3, 4},
+      trial = function(p) if p.x == 1 or p.seed == 1 then return {y = p.x} end end]]
+    run.with_folder(function(folder)
+      local said = shell(attune .. " run " .. script .. " --out " .. quoted(folder .. "/r"))
+      -- Four of x = 1, and one of each other x before it is skipped: 2 x 2 trials are not run.
+      assert.truthy(said:find("[4/12] x 1 (seed 2)", 1, true), said)
+      assert.truthy(said:find("[8/8] x 1 (seed 4)", 1, true), said)
+    end)
+    run.remove(script)
+  end)
+end)
+
 describe("without gnuplot", function()
   it("a run ends with its table and one line", function()
     local bin, dir = run.folder(), run.folder()

@@ -13,6 +13,7 @@ local function new(total)
   return setmetatable({
     total = total,
     done = 0,
+    measured = 0, -- of those that are done: not the skipped ones
     start = uv.hrtime(),
     terminal = tty ~= nil and tty ~= false,
     tty = tty,
@@ -38,11 +39,11 @@ local function cut(s, n)
   return s:sub(1, (utf8.offset(s, n) or n) - 1) .. "…"
 end
 
--- The remaining time, from the mean time per trial so far.
+-- The remaining time, from the mean time per measured trial so far.
 local function eta(self)
-  if self.done == 0 then return "" end
+  if self.measured == 0 then return "" end
   local took = (uv.hrtime() - self.start) * 1e-9
-  return "about " .. text.duration(took / self.done * (self.total - self.done)) .. " left"
+  return "about " .. text.duration(took / self.measured * (self.total - self.done)) .. " left"
 end
 
 function Progress:draw(what)
@@ -73,6 +74,7 @@ function Progress:begin(what) self:draw(what) end
 ---@param record attune.Record
 function Progress:finish(what, record)
   self.done = self.done + 1
+  if record.status ~= "skipped" then self.measured = self.measured + 1 end
   if record.status ~= "ok" and (record.status ~= "skipped" or record.round == 1) then
     local reason = (record.reason or ""):match "^[^\n]*"
     self:say(("%s: %s: %s"):format(record.status, what, reason))

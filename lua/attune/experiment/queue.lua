@@ -91,10 +91,32 @@ end
 ---@param control table what signals set, see experiment/signals.lua
 ---@param bar table of experiment/progress.lua
 function Queue.new(e, list, options, control, bar)
+  local places = {} -- of the trials of each point in the list
+  for i, trial in ipairs(list) do
+    local hash = trial.point.hash
+    places[hash] = places[hash] or {}
+    table.insert(places[hash], i)
+  end
   return setmetatable({
     e = e, list = list, options = options, control = control, bar = bar, at = 0, measured = 0,
-    left = 0, begin = uv.hrtime(), home = uv.os_homedir(),
+    left = 0, begin = uv.hrtime(), home = uv.os_homedir(), places = places, dropped = {},
   }, Queue)
+end
+
+-- Takes a trial that is not run out of the total, once.
+local function drop(self, trial)
+  if self.dropped[trial] then return end
+  self.dropped[trial] = true
+  self.bar.total = self.bar.total - 1
+end
+
+-- No more trials of a point that ended otherwise than ok.
+local function give_up(self, side, hash)
+  if side.given_up[hash] then return end
+  side.given_up[hash] = true
+  for _, i in ipairs(self.places[hash]) do
+    if i > self.at and self.list[i].side == side then drop(self, self.list[i]) end
+  end
 end
 
 --- The next trial that is to be run; nil when there is none.
@@ -108,7 +130,7 @@ function Queue:next()
     if budget and (uv.hrtime() - self.begin) * 1e-9 >= budget then
       self.left = self.left + 1
     elseif side.given_up[hash] or side.enough:done(hash) then
-      self.bar.total = self.bar.total - 1
+      drop(self, trial)
     else
       local of_side = side.name and side.name .. ": " or ""
       trial.what = of_side .. plan.trial_text(e, trial)
@@ -128,8 +150,7 @@ function Queue:take(trial, record)
   if not written then return nil, Queue.cannot_write:format(side.dir, why) end
   self.measured = self.measured + 1
   side.enough:add(record)
-  -- A point that failed once is not tried again in later rounds of this run.
-  if record.status ~= "ok" then side.given_up[trial.point.hash] = true end
+  if record.status ~= "ok" then give_up(self, side, trial.point.hash) end
   self.bar:finish(trial.what, record)
   local failed = record.status ~= "ok" and record.status ~= "skipped"
   self.failed = self.failed or (failed and self.options.fail_fast)
