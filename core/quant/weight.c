@@ -18,10 +18,9 @@
 #include "tensor/product.h"
 #include "tensor/tensor.h"
 
-/* FEW_ROWS, FEW_PACKED: x rows up to which plain and packed weights are read as stored: 4 rows of x
- * share what is made of packed ones. TASK_BYTES: stored bytes per task of
- * these, and of products in integers. TILE: outputs per task of a matrix product. */
-enum { FEW_ROWS = 4, FEW_PACKED = 12, TASK_BYTES = 1 << 15, TILE = 64 };
+/* FEW_ROWS: x rows up to which plain weights are read as stored. TASK_BYTES: stored bytes per task of
+ * these, and of products with packed weights. TILE: outputs per task of a matrix product. */
+enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
 
 struct attune_weight {
     const at_format *format;
@@ -342,7 +341,7 @@ static attune_status sum_blocks(product *p) {
 static attune_status prepare(product *p, const product *earlier) {
     const attune_weight *w = p->w;
     const bool integers = w->compute == ATTUNE_COMPUTE_I8;
-    const bool few = p->rows <= (w->packed < 0 ? FEW_ROWS : FEW_PACKED);
+    const bool few = p->rows <= (w->packed < 0 ? FEW_ROWS : at_simd_now()->quant.few_rows);
     if (w->packed < 0 || (!integers && !few)) {
         p->run = few ? few_rows : many_rows;
         p->step = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;

@@ -83,6 +83,8 @@ typedef struct at_quant_kernels {
     void (*float_product[AT_PACKED_KINDS])(const uint8_t *panel, int64_t n, const float *x,
                                            const float *sums, int64_t rows, int outputs, float *out,
                                            int64_t out_stride);
+    /* The number of rows up to which float_product is faster than unpack and a matrix product. */
+    int few_rows;
     /* x [32 blocks] -> sums [blocks] */
     void (*sum_32)(const float *x, int64_t blocks, float *sums);
     /* The weights of a panel: out[i out_stride + o] is input i of output o < 16, the same bits as

@@ -109,10 +109,11 @@ AT_INLINE void prefetch_later(const uint8_t *p, int bytes) {
 }
 
 /* The rows q [rows, n], of [rows, n / 32] times VECTORS * AT_LANES outputs of a panel, from `first`
- * on. rows, vectors and kind are constants of the caller, so that all sums stay in registers. */
-AT_INLINE void multiply(const int kind, const int rows, const int vectors, const uint8_t *panel,
-                        int64_t n, const int8_t *q, const at_activation_block *of, int first,
-                        vf *total) {
+ * on. rows, vectors and kind are constants of the caller, so that all sums stay in registers. fresh:
+ * the panel is read for the first time. */
+AT_INLINE void multiply(const int kind, const int rows, const int vectors, bool fresh,
+                        const uint8_t *panel, int64_t n, const int8_t *q,
+                        const at_activation_block *of, int first, vf *total) {
     const at_packed_layout *l = &at_packed_layouts[kind];
     const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
     const float zero = (float)(l->bits == 8 ? AT_BYTE_BIAS : l->zero);
@@ -121,7 +122,7 @@ AT_INLINE void multiply(const int kind, const int rows, const int vectors, const
     const int64_t blocks = n / BLOCK;
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
     for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
-        if (rows == 1) prefetch_later(chunks, bytes);
+        if (fresh) prefetch_later(chunks, bytes);
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
             const int output = first + v * AT_LANES;
@@ -166,24 +167,35 @@ AT_INLINE void store(const vf *total, int rows, int vectors, int first, int outp
     }
 }
 
-/* MANY: rows that share each load of weights. One row takes all outputs of a panel at once, as it
- * reads them from memory. */
-enum { MANY = AT_LANES == 16 ? 8 : 4, VECTORS = AT_PANEL / AT_LANES };
+/* SEVERAL, MANY: rows that share each load of weights. One row takes all outputs of a panel at once,
+ * as it reads them from memory. */
+enum { SEVERAL = 4, MANY = AT_LANES == 16 ? 8 : SEVERAL, VECTORS = AT_PANEL / AT_LANES };
+
+AT_INLINE void product_of_rows(const int kind, const int count, bool fresh, const uint8_t *panel,
+                               int64_t n, const int8_t *q, const at_activation_block *of,
+                               int outputs, float *out, int64_t out_stride) {
+    for (int first = 0; first < outputs; first += AT_LANES) {
+        vf total[MANY];
+        multiply(kind, count, 1, fresh, panel, n, q, of, first, total);
+        store(total, count, 1, first, outputs, out, out_stride);
+    }
+}
 
 AT_INLINE void product(const int kind, const uint8_t *panel, int64_t n, const int8_t *q,
                        const at_activation_block *of, int64_t rows, int outputs, float *out,
                        int64_t out_stride) {
     int64_t r = 0;
-    for (; r + MANY <= rows; r += MANY) {
-        for (int first = 0; first < outputs; first += AT_LANES) {
-            vf total[MANY];
-            multiply(kind, MANY, 1, panel, n, q + r * n, of + r * (n / BLOCK), first, total);
-            store(total, MANY, 1, first, outputs, out + r * out_stride, out_stride);
-        }
+    for (; r + MANY <= rows; r += MANY)
+        product_of_rows(kind, MANY, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), outputs,
+                        out + r * out_stride, out_stride);
+    if (MANY > SEVERAL && r + SEVERAL <= rows) {
+        product_of_rows(kind, SEVERAL, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), outputs,
+                        out + r * out_stride, out_stride);
+        r += SEVERAL;
     }
     for (; r < rows; r++) {
         vf total[VECTORS];
-        multiply(kind, 1, VECTORS, panel, n, q + r * n, of + r * (n / BLOCK), 0, total);
+        multiply(kind, 1, VECTORS, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), 0, total);
         store(total, 1, VECTORS, 0, outputs, out + r * out_stride, out_stride);
     }
 }
@@ -343,5 +355,6 @@ EACH_KIND(PRODUCT)
 void AT_KERNEL(quant)(at_quant_kernels *table) {
     table->quantise = quantise;
     table->sum_32 = sum_32;
+    table->few_rows = FLOAT_ROWS > 1 ? 40 : 8;
     EACH_KIND(ENTER)
 }
