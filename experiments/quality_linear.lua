@@ -23,7 +23,7 @@ end
 return require "attune.experiment" {
   name = "quality_linear",
   about = "How much quality does linear attention lose, and do more features make up for it?",
-  fixed = {size = "study", path = "bible", lr = 2e-3},
+  fixed = {size = "study", path = "bible", lr = 8e-3},
   grid = {
     attention = {"softmax", "favor+ 32", "favor+ 64", "favor+ 128"},
     position = {"rope", "none"},

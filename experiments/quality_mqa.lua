@@ -21,7 +21,7 @@ local sizes = {
   full = {d_model = 256, layers = 6, context = 256, batch = 16, tokens = 32 << 20, rows = 1600},
 }
 local heads, head_dim = 8, 16
-local main = 2e-3 -- the rate of all seeds
+local main = 8e-3 -- the rate of all seeds
 
 -- What each variant changes; `matched`: d_ff grows until the parameters are MHA's; `few`: trained
 -- with the first four seeds.
@@ -119,7 +119,7 @@ return require "attune.experiment" {
   fixed = {size = "study", path = "bible"},
   grid = {
     variant = {"MHA", "MQA", "MQA matched", "GQA-4", "GQA-2", "one head", "narrow heads"},
-    lr = {1e-3, main, 4e-3},
+    lr = {4e-3, main, 1.6e-2},
   },
   seeds = {1, 2, 3, 4, 5, 6, 7, 8},
   derived = {text = function(p) return study.fingerprint(p.path) end},

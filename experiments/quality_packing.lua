@@ -50,7 +50,7 @@ return require "attune.experiment" {
   name = "quality_packing",
   about = "Does packing short documents into rows cost quality, and what do masks and positions "
     .. "change?",
-  fixed = {size = "study", path = "bible", lr = 2e-3},
+  fixed = {size = "study", path = "bible", lr = 8e-3},
   grid = {
     position = {"learned", "rope", "alibi"},
     packing = {

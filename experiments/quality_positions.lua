@@ -46,7 +46,7 @@ end
 return require "attune.experiment" {
   name = "quality_positions",
   about = "What is a positional encoding worth, at the trained length and beyond it?",
-  fixed = {size = "study", path = "bible", lr = 2e-3},
+  fixed = {size = "study", path = "bible", lr = 8e-3},
   grid = {position = {"none", "learned", "sinusoidal", "rope", "xpos", "alibi", "t5"}},
   seeds = {1, 2, 3, 4, 5},
   derived = {text = function(p) return study.fingerprint(p.path) end},

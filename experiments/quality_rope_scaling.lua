@@ -37,7 +37,7 @@ return require "attune.experiment" {
   about = "Which scaling of RoPE reads texts longer than the model was trained on, untuned and "
     .. "tuned?",
   uses = {"quality_positions"},
-  fixed = {size = "study", path = "bible", lr = 5e-4, position = "rope"},
+  fixed = {size = "study", path = "bible", lr = 2e-3, position = "rope"},
   grid = {
     scaling = {"none", "linear", "ntk", "dynamic", "yarn"},
     factor = {2, 4, 8},
