@@ -160,7 +160,7 @@ return require "attune.experiment" {
     {kind = "line", name = "curves", y = "curve", along = "hundredths of the training",
       by = "variant", where = {lr = main}, title = "Training loss, with 95% intervals over seeds"},
     {kind = "bars", name = "rates", x = "variant", y = "bits_per_byte", by = "lr",
-      title = "Three learning rates"},
+      title = "Learning rates"},
   },
   claims = {
     {"MQA with as many parameters is within 1% of MHA in bits per byte", function(r)
