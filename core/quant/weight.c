@@ -18,8 +18,8 @@
 #include "tensor/product.h"
 #include "tensor/tensor.h"
 
-/* FEW_ROWS: x rows up to which plain weights are read as stored. TASK_BYTES: stored bytes per task of
- * these, and of products with packed weights. TILE: outputs per task of a matrix product. */
+/* FEW_ROWS: x rows up to which plain weights are read as stored. TASK_BYTES: stored bytes per task
+ * of these, and of products with packed weights. TILE: outputs per task of a matrix product. */
 enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
 
 struct attune_weight {

@@ -109,8 +109,8 @@ AT_INLINE void prefetch_later(const uint8_t *p, int bytes) {
 }
 
 /* The rows q [rows, n], of [rows, n / 32] times VECTORS * AT_LANES outputs of a panel, from `first`
- * on. rows, vectors and kind are constants of the caller, so that all sums stay in registers. fresh:
- * the panel is read for the first time. */
+ * on. rows, vectors and kind are constants of the caller, so that all sums stay in registers.
+ * fresh: the panel is read for the first time. */
 AT_INLINE void multiply(const int kind, const int rows, const int vectors, bool fresh,
                         const uint8_t *panel, int64_t n, const int8_t *q,
                         const at_activation_block *of, int first, vf *total) {
@@ -167,8 +167,8 @@ AT_INLINE void store(const vf *total, int rows, int vectors, int first, int outp
     }
 }
 
-/* SEVERAL, MANY: rows that share each load of weights. One row takes all outputs of a panel at once,
- * as it reads them from memory. */
+/* SEVERAL, MANY: rows that share each load of weights. One row takes all outputs of a panel at
+ * once, as it reads them from memory. */
 enum { SEVERAL = 4, MANY = AT_LANES == 16 ? 8 : SEVERAL, VECTORS = AT_PANEL / AT_LANES };
 
 AT_INLINE void product_of_rows(const int kind, const int count, bool fresh, const uint8_t *panel,
