@@ -444,6 +444,27 @@ describe("a script", function()
   end)
 end)
 
+describe("a trial that a script skipped", function()
+  it("is decided again by the edited script, also with --keep", function()
+    local body = [[grid = {a = {1, 2}}, seeds = {1, 2, 3}, trial = function(p)
+      if p.a == %d or p.seed == 1 then return {y = p.seed} end
+      return nil, "one seed is enough"
+    end]]
+    local dir, script = run.folder(), script_with(body:format(1))
+    local command = ("%s run %s --out %s"):format(attune, script, dir)
+    shell(command)
+    local function values(i) return assert(store.read(dir)).points[i].metrics.y.values end
+    assert.same({{1, 2, 3}, {1}}, {values(1), values(2)})
+    assert(files.write(script, head .. body:format(2) .. "}"))
+    local said, status = shell(command .. " --keep")
+    assert.same(0, status, said)
+    assert.same({{1, 2, 3}, {1, 2, 3}}, {values(1), values(2)})
+    said = shell(attune .. " status " .. dir)
+    assert.truthy(said:find("6 ok; 0 of 6 left", 1, true), said)
+    run.remove(dir, script)
+  end)
+end)
+
 describe("the total of a run", function()
   it("leaves trials of a point out once it is skipped", function()
     local script = script_with [[grid = {x = {1, 2, 3}}, seeds = {1, 2, 3, 4},

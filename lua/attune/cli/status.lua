@@ -21,18 +21,19 @@ local order = {"ok", "skipped", "failed", "timeout", "oom"}
 local function summary(loaded)
   local description = loaded.description
   local current, superseded = reader.current(loaded.records, description.source)
-  local trials, hashes, skipped, count = {}, {}, {}, 0
+  local trials, measured, skipped, count = {}, {}, {}, 0
   for _, name in ipairs(order) do trials[name] = 0 end
   for _, record in ipairs(points.in_sweep_order(current, description.seeds)) do
     trials[record.status] = trials[record.status] + 1
-    if not hashes[record.hash] then count = count + 1 end
-    hashes[record.hash] = true
+    local ok = record.status == "ok" and 1 or 0
+    if not measured[record.hash] then count = count + 1 end
+    measured[record.hash] = (measured[record.hash] or 0) + ok
     if record.status == "skipped" then skipped[record.hash] = true end
   end
   local rounds = (description.rounds or 1) * #(description.seeds or {1})
   local wanted = description.points or count
   local done = trials.ok
-  for _ in pairs(skipped) do done = done + rounds end
+  for hash in pairs(skipped) do done = done + math.max(0, rounds - measured[hash]) end
   return {
     name = description.name,
     running = lock.is_held(loaded.dir),

@@ -13,10 +13,6 @@ local sorted_keys = require "attune.util.tables".sorted_keys
 
 local plan = {}
 
-local function complete(record)
-  return record and (record.status == "ok" or record.status == "skipped")
-end
-
 ---@class attune.PlannedTrial
 ---@field point attune.SweepPoint
 ---@field round integer from 1
@@ -65,14 +61,16 @@ function plan.trials(e, points, records, options)
   local chosen, skipped, trials = store.chosen(records, e.seeds), {}, {}
   local counting = {}
   for _, record in pairs(chosen) do
-    if record.status == "skipped" then skipped[record.hash] = true end
+    local complete = store.is_complete(record, e.source)
+    if complete and record.status == "skipped" then skipped[record.hash] = true end
     counting[#counting + 1] = record
   end
   local enough = stopping(e, counting)
   for _, trial in ipairs(all) do
     local record = chosen[store.key(trial.point.hash, trial.round, trial.seed)]
     local hash = trial.point.hash
-    local wanted = not (complete(record) or skipped[hash] or enough:done(hash))
+    local complete = store.is_complete(record, e.source)
+    local wanted = not (complete or skipped[hash] or enough:done(hash))
     if wanted and (record or not options.retry_failed) then
       trial.attempt = record and (record.attempt or 1) + 1 or 1
       trials[#trials + 1] = trial
@@ -102,7 +100,7 @@ function plan.changes(e, points, records, keep)
   local counting = store.counting(records, e.source)
   local has, last_of, changed, by_reason = {}, {}, {}, {}
   for _, record in ipairs(records) do
-    if complete(record) then
+    if record.status == "ok" or record.status == "skipped" then
       has[record.hash], last_of[record.hash] = true, record
     end
   end

@@ -43,10 +43,10 @@ local function trials_left(e, request)
   local there, given_up, counting, list = {}, {}, {}, {}
   local chosen = store.chosen((store.records(request.dir)), e.seeds)
   for key, record in pairs(chosen) do
-    local complete = record.status == "ok" or record.status == "skipped"
+    local complete = store.is_complete(record, e.source)
     there[key] = complete and math.huge or record.attempt or 1
     counting[#counting + 1] = record
-    if record.status == "skipped" then given_up[record.hash] = true end
+    if complete and record.status == "skipped" then given_up[record.hash] = true end
   end
   for _, trial in ipairs(request.trials) do
     local point = request.points[trial.point]

@@ -138,8 +138,14 @@ function reader.key(hash, round, seed)
   return seed and hash .. ":" .. round .. ":" .. seed or hash .. ":" .. round
 end
 
---- The record that counts for each trial: the first complete one (ok or skipped), else the last
---- one.
+-- Whether the later of two records of a trial counts.
+local function replaces(later, earlier)
+  if earlier.status == "ok" then return false end
+  return earlier.status ~= "skipped" or later.status == "ok" or later.status == "skipped"
+end
+
+--- The record that counts for each trial: the first that is ok, else the last that is skipped, else
+--- the last one.
 ---@param records attune.Record[]
 ---@param seeds? integer[] the declared ones: records of other seeds do not count
 ---@return table<string, attune.Record> by_key keys as reader.key makes them
@@ -152,12 +158,20 @@ function reader.chosen(records, seeds)
       local key = reader.key(record.hash, record.round, seeds and record.seed)
       local before = by_key[key]
       if not before then order[#order + 1] = key end
-      if not before or not (before.status == "ok" or before.status == "skipped") then
-        by_key[key] = record
-      end
+      if not before or replaces(record, before) then by_key[key] = record end
     end
   end
   return by_key, order
+end
+
+--- Whether a trial needs no other run. That a trial was skipped is what its script decided, so that
+--- another script decides again.
+---@param record? attune.Record that counts for the trial
+---@param source string fingerprint of the script as it is now
+---@return boolean
+function reader.is_complete(record, source)
+  if not record then return false end
+  return record.status == "ok" or record.status == "skipped" and record.source == source
 end
 
 local known_keys = setmetatable({}, {__mode = "k"})

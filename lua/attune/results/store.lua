@@ -21,6 +21,7 @@ local store = {
   counting = reader.counting,
   parameters_key = reader.parameters_key,
   description = reader.description,
+  is_complete = reader.is_complete,
   key = reader.key,
   other_source = reader.other_source,
   records = reader.records,
