@@ -31,8 +31,8 @@ function positions.options(size, position, seed)
     },
     change = {
       position = position,
-      -- Sines are of size 1: embeddings are made larger, as in Vaswani et al. 2017, section 3.4.
-      embed_scale = position == "sinusoidal" and math.sqrt(size.d_model) or nil,
+      -- Sines are of size 1. They are made as small as a learned table is at first.
+      sinusoidal = {scale = 0.02 * math.sqrt(2)},
     },
   }
 end

@@ -82,6 +82,7 @@ local options = {
   {"no positions", {position = "none"}},
   {"learned positions", {position = "learned"}},
   {"sinusoidal positions", {position = "sinusoidal"}},
+  {"small sines", {position = "sinusoidal", sinusoidal = {scale = 0.03}}},
   {"interleaved rope", {rope = {pairing = "interleaved", dims = 4, base = 100}}},
   {"scaled rope", {rope = {scaling = {type = "linear", factor = 4}}}},
   {"xpos", {position = "xpos"}},
@@ -134,6 +135,23 @@ describe("a Decoder in f32", function()
     local fused, nll = model:loss(ids, targets)
     assert.is_true(math.abs(plain:item() - fused:item()) < 1e-5)
     assert.is_true(math.abs(plain:item() - nll) < 1e-5)
+  end)
+
+  it("adds sines times sinusoidal.scale", function()
+    local function hidden(scale)
+      local model = nn.Decoder(with {
+        dtype = "f32", position = "sinusoidal", sinusoidal = {scale = scale}, final_norm = false,
+      })
+      return attune.no_grad(function()
+        for name, p in pairs(model:state()) do
+          if name ~= "embed.weight" then p:fill(0) end
+        end
+        return model:hidden(ids)
+      end)
+    end
+    local embedded = hidden(1e-9)
+    expect.close((hidden(0.25) - embedded) * 4, hidden() - embedded, 1e-6)
+    assert.is_true((hidden() - embedded):abs():max():item() > 0.9)
   end)
 
   it("takes one row as a list, and tensors of any integer dtype", function()
@@ -422,6 +440,9 @@ describe("wrong options of a Decoder", function()
     refused("window: linear attention", {window = 3, linear = {features = "elu"}})
     refused("position: linear attention", {position = "alibi", linear = {features = "elu"}})
     refused("dropout", {dropout = 1})
+    refused("sinusoidal.scale: expected a number above 0, got 0", {
+      position = "sinusoidal", sinusoidal = {scale = 0},
+    })
     refused("recompute", {recompute = true, pattern = {{}, {share_kv = 1}}})
     refused("head_dim", {heads = 5, kv_heads = 5, head_dim = false})
     fails("vocab", nn.Decoder, {d_model = 4, layers = 1, heads = 1})

@@ -32,7 +32,8 @@ local describe = require "attune.util.options".describe
 ---@field block? "serial"|"parallel"
 ---@field shared_norm? boolean parallel blocks: one norm for attention and MLP
 ---@field position? string none, learned, sinusoidal, rope, rope2d, xpos, alibi, t5; its options are
---- the table of that name: rope = {base = 5e5, scaling = {..}}, t5 = {buckets = 32}
+--- the table of that name: rope = {base = 5e5, scaling = {..}}, t5 = {buckets = 32},
+--- sinusoidal = {scale = 0.03}, times the sines
 ---@field context? integer tokens of a learned table
 ---@field tied? boolean the output projection is the embedding, true
 ---@field bias? boolean of all linear layers, false; qkv_bias, o_bias, mlp_bias, head_bias override

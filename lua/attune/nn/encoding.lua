@@ -5,6 +5,7 @@ local class = require "attune.nn.module".class
 local parameter = require "attune.nn.parameter"
 local program = require "attune.program"
 local scores = require "attune.program.scores"
+local describe = require "attune.util.options".describe
 
 --- The encodings of one model. Its tensors are position.weight (learned) and position.table (t5).
 local Encodings = class "Encodings"
@@ -59,9 +60,17 @@ function makers.learned(self, c)
   return {embed = embed, max_positions = c.context}
 end
 
+-- scale: the sines are of size 1, which is large beside embeddings with the usual initial values.
 function makers.sinusoidal(_, c)
-  local pe = parameter.position("sinusoidal", merged({d_model = c.d_model}, c.sinusoidal))
-  return {embed = function(x, positions) return pe:embed(x, positions) end}
+  local given = merged({d_model = c.d_model}, c.sinusoidal)
+  local scale = given.scale == nil and 1 or given.scale
+  if type(scale) ~= "number" or not (scale > 0 and scale < math.huge) then
+    core._raise("sinusoidal.scale: expected a number above 0, got " .. describe(scale))
+  end
+  given.scale = nil
+  local pe = parameter.position("sinusoidal", given)
+  if scale == 1 then return {embed = function(x, positions) return pe:embed(x, positions) end} end
+  return {embed = function(x, positions) return pe:embed(x * (1 / scale), positions) * scale end}
 end
 
 local function rotating(name)
