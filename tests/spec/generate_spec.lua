@@ -13,6 +13,16 @@ local function text(n, seed)
   return list
 end
 
+-- f, a function of one line, raises that message at its own line.
+local function misuse(f, expected)
+  local ok, message = pcall(f)
+  assert.is_false(ok, expected)
+  local at = ("generate_spec.lua:%d: "):format(debug.getinfo(f, "S").linedefined)
+  local _, from = message:find(at, 1, true)
+  assert.truthy(from, ("%s: expected '%s'"):format(message, at))
+  assert.truthy(message:sub(from + 1):find(expected, 1, true) == 1, message)
+end
+
 local rows = {text(3, 1), text(19, 2), text(1, 3), text(11, 4)}
 
 local function alone(m, o)
@@ -144,6 +154,27 @@ describe("m:generate", function()
       local ok, message = pcall(m.generate, m, {rows[1]}, o)
       assert.is_false(ok)
       assert.truthy(message:find(expected, 1, true), message)
+    end
+  end)
+end)
+
+describe("m:generate of a model with an encoder", function()
+  local m = load "t5"
+  it("refuses other numbers of decoder rows, at the caller's line", function()
+    misuse(function() m:generate({{1}, {2}}, {decoder_ids = {{0}}}) end,
+      "decoder_ids: expected 2 rows, as ids, got 1")
+    misuse(function() m:generate({{1}}, {decoder_ids = {{0}, {0}}}) end,
+      "decoder_ids: expected 1 rows, as ids, got 2")
+    misuse(function() m:forward({{1}}, {decoder_ids = {{0}, {0}}}) end,
+      "decoder_ids: expected 1 rows, as ids, got 2")
+    misuse(function() m:forward {{1}, {2, 3}} end, "ids: expected rows of one length, got 1 and 2")
+  end)
+  it("continues decoder rows of different lengths as each alone", function()
+    local sources, targets = {{5, 17, 3}, {9, 4}}, {{0, 7, 12}, {0}}
+    local out = m:generate(sources, {tokens = 5, stop = {}, decoder_ids = targets})
+    for b = 1, 2 do
+      local o = {tokens = 5, stop = {}, decoder_ids = {targets[b]}}
+      assert.same(m:generate({sources[b]}, o)[1], out[b])
     end
   end)
 end)

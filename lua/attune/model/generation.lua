@@ -54,7 +54,11 @@ end
 
 -- What the decoder of a model with an encoder starts with.
 local function decoder_rows(model, rows, given, level)
-  if given ~= nil then return checked.rows(model, given, "decoder_ids", level + 1) end
+  if given ~= nil then
+    local targets = checked.rows(model, given, "decoder_ids", level + 1)
+    checked.check_count(targets, #rows, "decoder_ids", level + 1)
+    return targets
+  end
   local out = {}
   for b = 1, #rows do out[b] = {model.network.start} end
   return out

@@ -39,6 +39,13 @@ function ids.rows(model, given, name, level)
   return rows
 end
 
+--- Raises unless there are as many rows as ids has.
+function ids.check_count(rows, count, name, level)
+  if #rows ~= count then
+    error(("%s: expected %d rows, as ids, got %d"):format(name, count, #rows), level + 1)
+  end
+end
+
 --- Raises unless all rows have one length.
 function ids.check_even(rows, name, level)
   for _, row in ipairs(rows) do

@@ -43,16 +43,15 @@ local function padded(rows)
 end
 
 -- Of a model with an encoder, whose rows must have one length: it attends to all of them.
-local function forward_both(self, rows, decoder_ids)
-  checked.check_even(rows, "ids", 3)
+local function forward_both(self, rows, decoder_ids, level)
+  level = level + 1
+  checked.check_even(rows, "ids", level)
   if decoder_ids == nil then
     decoder_ids = {}
     for b = 1, #rows do decoder_ids[b] = {self.network.start} end
   end
-  local targets = checked.rows(self, decoder_ids, "decoder_ids", 3)
-  if #targets ~= #rows then
-    error(("decoder_ids: expected %d rows, as ids, got %d"):format(#rows, #targets), 3)
-  end
+  local targets = checked.rows(self, decoder_ids, "decoder_ids", level)
+  checked.check_count(targets, #rows, "decoder_ids", level)
   local tokens, first = padded(targets), {}
   for b = 1, #rows do first[b] = 0 end
   local x = self.network:run(targets, {
@@ -76,7 +75,8 @@ function running:forward(ids, given)
   local rows = checked.rows(self, ids, "ids", 2)
   if self.network.encoder then
     if o.summaries ~= nil then error("summaries: expected nil for a model with an encoder", 2) end
-    return forward_both(self, rows, o.decoder_ids)
+    local logits = forward_both(self, rows, o.decoder_ids, 2)
+    return logits
   end
   if o.decoder_ids ~= nil then error("decoder_ids: expected nil for a model without encoder", 2) end
   if self.bidirectional then checked.check_even(rows, "ids", 2) end
