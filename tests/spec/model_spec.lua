@@ -312,6 +312,27 @@ describe("a model", function()
     assert.has_error(function() m:session {batch = 2}:append {ids} end)
     assert.has_error(function() m:session {contxt = 2} end)
   end)
+  it("with ALiBi takes texts of any length", function()
+    local long = {}
+    for i = 1, 2100 do long[i] = (i * i * 7 + i * 31) % 96 end
+    for _, name in ipairs {"falcon_rw", "bloom", "mpt"} do
+      local few = model_copy.load(name, function(c)
+        for _, field in ipairs {"max_position_embeddings", "max_seq_len", "seq_length"} do
+          c[field] = c[field] and 4
+        end
+      end)
+      local x = assert(model.load(source .. name))
+      local logits = x:forward {long}
+      assert.same(0, golden.difference(few:forward {ids}, x:forward {ids}))
+      -- Tokens that follow change nothing.
+      local part = x:forward {table.move(long, 1, 2040, 1, {})}
+      assert.truthy(golden.difference(logits:slice(2, 1, 2040):contiguous(), part) < 1e-4, name)
+      local s = x:session {context = 3000}
+      s:append(table.move(long, 1, 2040, 1, {}))
+      local last = s:append(table.move(long, 2041, 2100, 1, {}))
+      assert.truthy(golden.difference(logits:slice(2, 2041, 2100):contiguous(), last) < 1e-4, name)
+    end
+  end)
   it("takes prompts longer than a piece, also where its caches are rings", function()
     for _, name in ipairs {"llama_tied", "mistral"} do
       local longer, prompt = assert(model.load(source .. name)), {}

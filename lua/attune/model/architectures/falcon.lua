@@ -17,11 +17,18 @@ local fields = common.fields(common.rope.fields, {
 -- Falcon rounds slopes and products to bf16 and multiplies the bias by the scale of the scores too.
 -- The bias is that of the key alone, which differs by a constant per row from that of the distance.
 -- transformers 5 adds it twice, before the scale and in the mask, and so does this.
-local function alibi_score(heads, head_dim, context)
+-- The bias is a table, which grows with the text: the program of a score cannot round to bf16.
+local function alibi_of_length(heads, head_dim)
   local slopes = attune.position("alibi", {heads = heads}).slopes:to "bf16":to "f32"
-  local keys = attune.arange(context):view(1, context)
-  local bias = (slopes:view(heads, 1) * keys):to "bf16":to "f32" * (2 * head_dim ^ -0.5)
-  return function(s, at) return s + bias[at.h][at.j] end
+  local tokens, score = 1024, nil
+  return function(count)
+    if score and count <= tokens then return score end
+    tokens = math.max(count, 2 * tokens)
+    local keys = attune.arange(tokens):view(1, tokens)
+    local bias = (slopes:view(heads, 1) * keys):to "bf16":to "f32" * (2 * head_dim ^ -0.5)
+    score = function(s, at) return s + bias[at.h][at.j] end
+    return score
+  end
 end
 
 local function describe(c)
@@ -31,7 +38,7 @@ local function describe(c)
   local kv = grouped and (c.num_kv_heads or heads) or c.multi_query and 1 or heads
   local two_norms = grouped and (c.num_ln_in_parallel_attn or 2) == 2
   local rope = not c.alibi and common.rope_options(c, d) or nil
-  local score = c.alibi and alibi_score(heads, d, c.max_position_embeddings) or nil
+  local score_of_length = c.alibi and alibi_of_length(heads, d) or nil
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_epsilon) end
   local parallel = grouped or c.parallel_attn
   return {
@@ -47,7 +54,8 @@ local function describe(c)
         attention = {
           -- Without the new architecture, one matrix holds all of q, then k and v of one head.
           form = not grouped and c.multi_query and "joined" or "grouped",
-          heads = heads, kv_heads = kv, head_dim = d, rope = rope, score = score,
+          heads = heads, kv_heads = kv, head_dim = d, rope = rope,
+          score_of_length = score_of_length,
           qkv = {
             name = at .. "self_attention.query_key_value", inputs = n,
             outputs = (heads + 2 * kv) * d, bias = c.bias,

@@ -175,8 +175,8 @@ end
 --- The attention that a description gives.
 ---@param w table weights
 ---@param spec table {form, heads, kv_heads, head_dim, v_head_dim, scale, softcap, window, rope,
----  score, sinks, q_norm, k_norm, v_norm, flat_norm, shares = number of the block whose keys are
----  used, and what the form needs}
+---  score, or score_of_length = function(keys) that gives it, sinks, q_norm, k_norm, v_norm,
+---  flat_norm, shares = number of the block whose keys are used, and what the form needs}
 function attend.new(w, spec)
   local a = {
     form_name = spec.form, heads = spec.heads, kv_heads = spec.kv_heads, head_dim = spec.head_dim,
@@ -198,6 +198,7 @@ function attend.new(w, spec)
   a.options = {
     causal = spec.causal ~= false, scale = spec.scale, softcap = spec.softcap,
     score = spec.bias and t5_score(w, spec.bias, spec.heads) or spec.score,
+    score_of_length = spec.score_of_length,
     sinks = spec.sinks and w:get(spec.sinks, {spec.heads}),
   }
   return a
@@ -213,6 +214,12 @@ local function own_tokens_first(x, call)
     :take(call.own_first, 1):view(batch, tokens, heads, dim):transpose(2, 3)
 end
 
+-- The score function of a, for that many keys.
+local function score_of(a, keys)
+  local o = a.options
+  return o.score_of_length and o.score_of_length(keys) or o.score
+end
+
 local function with_cache(a, q, k, v, call, i)
   local cache = call.caches[a.shares or i]
   local rope = call.long and a.rope_long or a.rope
@@ -222,7 +229,8 @@ local function with_cache(a, q, k, v, call, i)
   end
   local o = a.options
   local y, _, summaries = cache:attend(q, {
-    scale = o.scale, softcap = o.softcap, score = o.score, sinks = o.sinks, rotate = rope,
+    scale = o.scale, softcap = o.softcap, score = score_of(a, cache.length), sinks = o.sinks,
+    rotate = rope,
     window = not cache.window and a.window or nil, summaries = call.summaries,
   })
   if summaries then call.summaries_of[i] = summaries end
@@ -238,8 +246,9 @@ local function without_cache(a, q, k, v, call, i)
   end
   local o = a.options
   local y, _, summaries = attune.attention(q, k, v, {
-    causal = o.causal, window = a.window, scale = o.scale, softcap = o.softcap, score = o.score,
-    sinks = o.sinks, rotate = call.long and a.rope_long or a.rope, summaries = call.summaries,
+    causal = o.causal, window = a.window, scale = o.scale, softcap = o.softcap,
+    score = score_of(a, k.shape[3]), sinks = o.sinks,
+    rotate = call.long and a.rope_long or a.rope, summaries = call.summaries,
   })
   if summaries then call.summaries_of[i] = summaries end
   return y
