@@ -2,6 +2,7 @@
 local core = require "attune.core"
 local attention = require "attune.autograd".attention
 local class = require "attune.nn.module".class
+local contexts = require "attune.nn.context"
 local layers = require "attune.nn.layers"
 local parameter = require "attune.nn.parameter"
 local Encodings = require "attune.nn.encoding"
@@ -115,10 +116,10 @@ end
 --- x [batch, tokens, d_model] -> the same shape. context.kv keeps each layer's k and v for layers
 --- that share them; context.attend replaces `attend`, as a session with a cache does.
 ---@param x attune.Tensor
----@param context? {lengths: table, positions: attune.Tensor, kv: table, attend: function,
---- memory: attune.Tensor}
+---@param context? attune.Context
 function Attention:forward(x, context)
   local c = self._c
+  context = contexts.of(self, context)
   local q, k, v = self:project(x, c.is_cross and context.memory or nil)
   local kv = context and context.kv
   if c.share_kv then

@@ -6,6 +6,7 @@
 ---   residual  norm(x + f(x))               (Vaswani et al. 2017)
 ---   parallel  x + attention(norm1(x)) + mlp(norm2(x)), or of one shared norm (PaLM, Falcon)
 local class = require "attune.nn.module".class
+local contexts = require "attune.nn.context"
 local Attention = require "attune.nn.attention"
 local layers = require "attune.nn.layers"
 local copy = require "attune.util.tables".copy
@@ -60,11 +61,12 @@ function Block:init(c, encodings, name)
       std = std, std_out = std_out, name = name .. ".mlp", seed = c.seed, dtype = c.dtype,
     }
   end
-  -- Each dropout of the model has a number: two per block, 0 for the embeddings.
-  for k = 1, 2 do
-    self["_dropout" .. k] =
-      layers.Dropout {p = c.dropout, layer = 2 * c.layer - 2 + k, seed = c.seed}
-  end
+  -- Each dropout of the model has a number: 0 for the embeddings, two per block, and after those
+  -- of all blocks one per cross-attention.
+  local first = c.first_dropout or 0
+  local function dropout(n) return layers.Dropout {p = c.dropout, layer = first + n, seed = c.seed} end
+  self._dropout1, self._dropout2 = dropout(2 * c.layer - 1), dropout(2 * c.layer)
+  if c.cross then self._dropout_cross = dropout(2 * c.layers + c.layer) end
 end
 
 local function apply(norm, x)
@@ -105,11 +107,14 @@ local function parallel(self, x, context)
 end
 
 --- x [batch, tokens, d_model] -> the same shape.
+---@param x attune.Tensor
+---@param context? attune.Context
 function Block:forward(x, context)
+  context = contexts.of(self, context)
   if self._c.block == "parallel" then return parallel(self, x, context) end
   x = branch(self, x, self.attention, self.norm1, self.norm1_after, self._dropout1, context)
   if self.cross then
-    x = branch(self, x, self.cross, self.norm_cross, self.norm_cross, self._dropout1, context)
+    x = branch(self, x, self.cross, self.norm_cross, self.norm_cross, self._dropout_cross, context)
   end
   if not self.mlp then return x end
   return branch(self, x, self.mlp, self.norm2, self.norm2_after, self._dropout2, context)

@@ -1,6 +1,7 @@
 --- A decoder-only language model of blocks: GPT, LLaMA, Falcon, PaLM and their kin by options.
 local core = require "attune.core"
 local class = require "attune.nn.module".class
+local contexts = require "attune.nn.context"
 local Block = require "attune.nn.block"
 local Encodings = require "attune.nn.encoding"
 local config = require "attune.nn.config"
@@ -69,8 +70,10 @@ local Decoder = class "Decoder"
 
 ---@param given attune.DecoderOptions
 ---@param embed? table an embedding to share with another model
-function Decoder:init(given, embed)
+---@param first_dropout? integer the number of the first dropout, 0
+function Decoder:init(given, embed, first_dropout)
   local c = config.read(given)
+  c.first_dropout = first_dropout or 0
   self._c = c
   self.embed = embed or layers.Embedding {
     vocab = c.vocab, d_model = c.d_model, std = c.std, name = "embed", seed = c.seed,
@@ -78,7 +81,7 @@ function Decoder:init(given, embed)
   }
   self.position = Encodings("", c.seed, c.dtype)
   if c.embed_norm then self.embed_norm = Block.norm_of(c, c.d_model) end
-  self._dropout = layers.Dropout {p = c.dropout, layer = 0, seed = c.seed}
+  self._dropout = layers.Dropout {p = c.dropout, layer = c.first_dropout, seed = c.seed}
   self.blocks = {}
   for n, layer in ipairs(config.layers(c)) do
     self.blocks[n] = Block(layer, self.position, "blocks." .. n)
@@ -116,28 +119,28 @@ local function tensor_of(ids, name)
   return t
 end
 
--- A context of this call: what the caller gave, and the keys and values that layers share.
+-- The context of this call, with a table for the keys and values that layers share.
 local function context_of(self, given)
-  if not self._shares then return given end
-  local context = {kv = {}}
-  for name, value in next, given or {} do context[name] = value end
+  local context = contexts.of(self, given)
+  if not self._shares then return context end
+  context = contexts.copy(context)
+  context.kv = context.kv or {}
   return context
 end
 
 --- The hidden states after the last norm.
 ---@param ids attune.Tensor|integer[]|integer[][] [batch, tokens], from 0
----@param context? {lengths: table, positions: attune.Tensor, memory: attune.Tensor,
---- dropout_step: integer, attend: function} lengths: of packed documents, as attune.attention has
+---@param context? attune.Context
 ---@return attune.Tensor [batch, tokens, d_model]
 function Decoder:hidden(ids, context)
   local c = self._c
   ids = tensor_of(ids, "ids")
+  context = context_of(self, context)
   local positions = context and context.positions
   if self._max_positions and not positions and ids.shape[2] > self._max_positions then
     local form = "ids: expected at most context = %d tokens, which learned positions have, got %d"
     core._raise(form:format(self._max_positions, ids.shape[2]))
   end
-  context = context_of(self, context)
   local x = self.embed:forward(ids)
   if c.embed_scale then x = x * c.embed_scale end
   if self._embedding then x = self._embedding(x, positions) end
@@ -169,7 +172,7 @@ end
 
 --- Logits of every token.
 ---@param ids attune.Tensor|integer[]|integer[][] [batch, tokens], from 0
----@param context? table as of hidden
+---@param context? attune.Context
 ---@return attune.Tensor [batch, tokens, vocab]
 function Decoder:forward(ids, context) return self:logits(self:hidden(ids, context)) end
 
@@ -177,11 +180,10 @@ function Decoder:forward(ids, context) return self:logits(self:hidden(ids, conte
 ---@param ids attune.Tensor|integer[]|integer[][] [batch, tokens], from 0
 ---@param targets attune.Tensor|integer[]|integer[][] the id after each id
 ---@param weights? attune.Tensor|number[]|number[][] [batch, tokens], at least 0; all 1 by default
----@param context? table as of hidden
+---@param context? attune.Context
 ---@return attune.Tensor loss of shape {}
 ---@return number nll without label smoothing and z_loss
 function Decoder:loss(ids, targets, weights, context)
-  if context == nil and self._dropout_step then context = {dropout_step = self._dropout_step} end
   local x = self:hidden(ids, context)
   targets = tensor_of(targets, "targets")
   if weights ~= nil and core._kind(weights) ~= "tensor" then
@@ -191,10 +193,5 @@ function Decoder:loss(ids, targets, weights, context)
   return loss(
     x, head and head.weight or self.embed.weight, head and head.bias, targets, weights, self._loss)
 end
-
---- Turns dropout on for the losses that follow: the step, which with the seed and the layer decides
---- what is dropped; nil turns it off.
----@param step? integer
-function Decoder:set_step(step) self._dropout_step = step end
 
 return Decoder

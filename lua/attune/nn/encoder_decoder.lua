@@ -19,21 +19,31 @@ function EncoderDecoder:init(given)
   of_encoder.layers, of_encoder.causal, of_encoder.tied = count, false, true
   of_decoder.cross = true
   self.decoder = Decoder(of_decoder)
-  self.encoder = Decoder(of_encoder, self.decoder.embed)
+  -- The decoder has dropouts 0 to 3 times its layers.
+  self.encoder = Decoder(of_encoder, self.decoder.embed, 3 * self.decoder._c.layers + 1)
 end
 
 --- Hidden states of the source.
+---@param context? attune.Context of the source
 function EncoderDecoder:encode(ids, context) return self.encoder:hidden(ids, context) end
 
+-- The context of the target.
+local function with_memory(self, source, context)
+  return {
+    memory = self:encode(source, context), dropout_step = context and context.dropout_step,
+  }
+end
+
 --- ids of the source and of the target -> logits of the target.
+---@param context? attune.Context of the source
 function EncoderDecoder:forward(ids, decoder_ids, context)
-  local of_decoder = {memory = self:encode(ids, context)}
-  return self.decoder:forward(decoder_ids, of_decoder)
+  return self.decoder:forward(decoder_ids, with_memory(self, ids, context))
 end
 
 --- As Decoder:loss, given the ids of the source first.
-function EncoderDecoder:loss(source, ids, targets, weights)
-  return self.decoder:loss(ids, targets, weights, {memory = self:encode(source)})
+---@param context? attune.Context of the source
+function EncoderDecoder:loss(source, ids, targets, weights, context)
+  return self.decoder:loss(ids, targets, weights, with_memory(self, source, context))
 end
 
 return EncoderDecoder

@@ -3,6 +3,7 @@ local core = require "attune.core"
 local layers = require "attune.autograd.layers"
 local graph = require "attune.autograd.graph"
 local class = require "attune.nn.module".class
+local context = require "attune.nn.context"
 local options = require "attune.util.options"
 local parameter = require "attune.nn.parameter"
 local sorted_keys = require "attune.util.tables".sorted_keys
@@ -143,8 +144,8 @@ local dropped = graph.operation {
 
 --- Elements become 0 with probability p, and the others are divided by 1 - p. Which ones follows
 --- from the seed, the step and the layer, so that a run that goes on, and a block that is computed
---- again, drop the same. `step` counts the training passes: module:set_step(n). Without training
---- (module:train(false)) x passes.
+--- again, drop the same. set_step(n), of this module or of one that contains it, gives the step and
+--- turns dropout on; without a step x passes. Give each dropout of a model its own layer number.
 nn.Dropout = class "Dropout"
 local dropout_options = known_with("p", "layer")
 
@@ -159,10 +160,12 @@ function nn.Dropout:init(given)
 end
 
 ---@param x attune.Tensor
----@param context? {dropout_step: integer} no step, or none at all: x passes
-function nn.Dropout:forward(x, context)
-  local step = context and context.dropout_step
-  if self._p == 0 or not step then return x end
+---@param given? attune.Context its dropout_step is used in place of that of set_step
+function nn.Dropout:forward(x, given)
+  if self._p == 0 then return x end
+  given = context.of(self, given)
+  local step = given and given.dropout_step
+  if not step then return x end
   return dropped(x, self._p, self._seed, step, self._layer)
 end
 

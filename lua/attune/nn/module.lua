@@ -12,7 +12,8 @@
 --- A tensor field that requires gradients is a parameter, named by its field; the fields of a
 --- module in a field, or in a list, have its name and a dot before theirs: blocks.1.norm1.weight.
 --- Other tensors are state without gradients. A field whose name begins with `_` is left out, and a
---- tensor that is reached twice counts once, under the name that comes first.
+--- tensor that is reached twice counts once, under the name that comes first. Dropout is on between
+--- module:set_step(n) and module:set_step(nil).
 local core = require "attune.core"
 local describe = require "attune.util.options".describe
 local sorted_keys = require "attune.util.tables".sorted_keys
@@ -142,6 +143,38 @@ function Module:count()
     sum = sum + elements
   end
   return sum
+end
+
+-- Calls visit(module) for the modules below x; it returns whether those below it are visited, too.
+local function each_module(x, visit, seen)
+  for _, key in ipairs(member_keys(x)) do
+    local value = rawget(x, key)
+    local module = is_module(value)
+    if (module or type(value) == "table" and getmetatable(value) == nil) and not seen[value] then
+      seen[value] = true
+      if not module or visit(value) then each_module(value, visit, seen) end
+    end
+  end
+end
+
+--- Turns dropout on in this module and in all modules below it, for the calls that follow. What is
+--- dropped follows from the step, the seed and the layer. nil turns dropout off. train.run calls it
+--- before each step; a module with a set_step of its own is called.
+---@param step? integer
+function Module:set_step(step)
+  if step ~= nil and math.type(step) ~= "integer" then
+    core._raise(("set_step: expected the number of a step, or nil, got %s"):format(describe(step)))
+  end
+  self._dropout_step = step
+  each_module(self, function(part)
+    local own = part.set_step
+    if own and own ~= Module.set_step then
+      own(part, step)
+      return false
+    end
+    part._dropout_step = step
+    return true
+  end, {[self] = true})
 end
 
 --- Makes a class of modules. Calling it makes an instance, for which `init` is called with the
