@@ -40,7 +40,7 @@ describe("rows of different lengths", function()
     it("give the ids that each has alone: " .. name, function()
       local m = load(name)
       local o = {tokens = 12, stop = {}}
-      if m.limit then o.tokens = math.min(12, m.limit - 19) end
+      if m.limit then o.tokens = math.min(12, m.limit - 18) end
       local expected = alone(m, o)
       assert.same(expected, m:generate(rows, o))
       -- Rows that end early leave the others as they are.
@@ -122,7 +122,7 @@ describe("m:generate", function()
     for _, name in ipairs {"falcon_7b", "mistral", "llama_tied", "phi3_longrope", "gpt2"} do
       local x = load(name)
       local prompt = {5, 17, 3, 5, 17, 3, 5, 17}
-      local o = {tokens = x.limit and x.limit - 8 or 60, stop = {}}
+      local o = {tokens = x.limit and x.limit - 7 or 60, stop = {}}
       local expected = x:generate({prompt}, o)[1]
       o.lookup = {ngram = 2, tokens = 4}
       local out, counts = x:generate({prompt}, o)
@@ -154,6 +154,32 @@ describe("m:generate", function()
       local ok, message = pcall(m.generate, m, {rows[1]}, o)
       assert.is_false(ok)
       assert.truthy(message:find(expected, 1, true), message)
+    end
+  end)
+end)
+
+describe("learned positions", function()
+  local m = load "gpt2" -- 40 of them
+  it("let a row get one id more than they have room for, since no one reads it", function()
+    local out = m:generate({{1}, text(40, 2), text(19, 3)}, {tokens = 1, stop = {}})
+    assert.same({2, 41, 20}, {#out[1], #out[2], #out[3]})
+    out = m:generate({{1}}, {tokens = 40, stop = {}})[1]
+    assert.same(41, #out)
+    -- The 40th id is the one with the largest of forward's logits.
+    local logits = m:forward {table.move(out, 1, 40, 1, {})}
+    assert.same(out[41], logits:slice(2, 40, 40):contiguous():view(1, -1):argmax(2)[1]:item() - 1)
+    misuse(function() m:generate({text(9, 1), {1}}, {tokens = 33}) end, "tokens: expected at most "
+      .. "32 after a prompt of 9, as the model has positions for 40 tokens, got 33")
+    misuse(function() m:generate {text(41, 1)} end, "ids: expected at most 40 tokens")
+  end)
+  it("end each row of a call that names no number of tokens", function()
+    local several = {text(3, 1), text(30, 2), text(40, 3)}
+    for _, o in ipairs {{stop = {}}, {stop = {}, lookup = {tokens = 5}}} do
+      local out = m:generate(several, o)
+      assert.same({27, 41, 41}, {#out[1], #out[2], #out[3]})
+      for b, row in ipairs(several) do
+        assert.same(m:generate({row}, {tokens = #out[b] - #row, stop = {}})[1], out[b])
+      end
     end
   end)
 end)

@@ -14,7 +14,7 @@ local known = {
   "decoder_ids", "each", "lookup",
 }
 
-local rows_at_once = 8
+local rows_at_once, default_tokens = 8, 24
 
 local function stop_ids(model, given, level)
   local list = given
@@ -36,8 +36,7 @@ end
 local function read(model, given, level)
   level = level + 1
   local o = options.read(given, known, level)
-  o.tokens = o.tokens == nil and 24 or o.tokens
-  if math.type(o.tokens) ~= "integer" or o.tokens < 1 then
+  if o.tokens ~= nil and (math.type(o.tokens) ~= "integer" or o.tokens < 1) then
     error(("tokens: expected at least 1, got %s"):format(options.describe(o.tokens)), level)
   end
   if o.each ~= nil and type(o.each) ~= "function" then
@@ -50,6 +49,18 @@ local function read(model, given, level)
     error("lookup: expected temperature 0 and no repetition_penalty beside it", level)
   end
   return o
+end
+
+-- The number of ids that a row of n ids gets. Learned positions limit it; the last id is not read,
+-- and needs none.
+local function tokens_of(model, n, o, level)
+  local room = model.limit and model.limit - n + 1 or math.huge
+  if o.tokens and o.tokens > room then
+    local form = "tokens: expected at most %d after a prompt of %d, as the model has positions for "
+      .. "%d tokens, got %d"
+    error(form:format(room, n, model.limit, o.tokens), level + 1)
+  end
+  return math.min(o.tokens or default_tokens, room)
 end
 
 -- What the decoder of a model with an encoder starts with.
@@ -75,9 +86,8 @@ local function runs_alone(network)
   return false
 end
 
--- Appends an id to a row and tells o.each; false where the row ends.
-local function taker(o, ids, index)
-  local left = o.tokens
+-- Appends an id to a row and tells o.each; false where the row ends. left: the ids it may get.
+local function taker(o, ids, index, left)
   return function(id)
     ids[#ids + 1] = id
     left = left - 1
@@ -86,21 +96,23 @@ local function taker(o, ids, index)
   end
 end
 
--- Rows first .. first + #rows - 1 of the call, together; rows are continued in place.
-local function continue(model, rows, first, source, o, level)
-  local longest = 0
-  for _, row in ipairs(rows) do longest = math.max(longest, #row) end
+-- Rows first .. first + #rows - 1 of the call, together; rows are continued in place. tokens: how
+-- many each row of the call gets at most.
+local function continue(model, rows, first, tokens, source, o, level)
+  local context = 0
+  for b, row in ipairs(rows) do context = math.max(context, #row + tokens[first + b - 1] - 1) end
   local s <close> = session.new(model, {
-    batch = #rows, context = longest + o.tokens, cache = o.cache, grows = true,
+    batch = #rows, context = context, cache = o.cache, grows = true,
     encoder_ids = source and {source},
   }, level + 1)
   local take, new, running = {}, {}, #rows
   for b, row in ipairs(rows) do
-    take[b], new[b] = taker(o, row, first + b - 1), table.move(row, 1, #row, 1, {})
+    take[b] = taker(o, row, first + b - 1, tokens[first + b - 1])
+    new[b] = table.move(row, 1, #row, 1, {})
   end
   local logits = s:last(new)
   if o.lookup then return lookup.continue(s, rows[1], logits, o.lookup, take[1], o.counts) end
-  for step = 1, o.tokens do
+  for step = 1, math.huge do
     for b, row in ipairs(rows) do
       if #new[b] > 0 then
         local own = #rows == 1 and logits or logits:slice(1, b, b):contiguous()
@@ -119,11 +131,12 @@ end
 --- Continues rows, as m:generate says.
 ---@param model attune.model.Model
 ---@param ids integer[][]
----@param given? attune.model.Sampling tokens (24) are added at most; temperature (0: greedy),
----  top_k, top_p, min_p, repetition_penalty and seed as attune.nn.sampling says; stop: ids that end
----  a row, by default the model's, {} never stops; cache: its dtype; each(row, id) is called for
----  each new id, and ends the row where it returns false; lookup = {ngram = 3, tokens = 3}:
----  speculative decoding by attune.model.lookup
+---@param given? attune.model.Sampling tokens: the number of ids added at most, by default 24, or
+---  fewer where learned positions end; temperature (0: greedy), top_k, top_p, min_p,
+---  repetition_penalty and seed as attune.nn.sampling says; stop: ids that end a row, by default
+---  the model's, {} never stops; cache: its dtype; each(row, id) is called for each new id, and
+---  ends the row where it returns false; lookup = {ngram = 3, tokens = 3}: speculative decoding by
+---  attune.model.lookup
 ---@param level integer as of `error`, from the caller
 ---@return integer[][] prompt and continuation
 ---@return attune.model.LookupCounts? counts
@@ -136,12 +149,14 @@ function generation.generate(model, ids, given, level)
   elseif o.decoder_ids ~= nil then
     error("decoder_ids: expected nil for a model without encoder", level)
   end
+  local tokens = {}
+  for b, row in ipairs(rows) do tokens[b] = tokens_of(model, #row, o, level) end
   if o.lookup then o.counts = {passes = 0, proposed = 0, accepted = 0} end
   local count = (o.lookup or runs_alone(model.network)) and 1 or rows_at_once
   attune.no_grad(function()
     for first = 1, #rows, count do
       local group = table.move(rows, first, math.min(first + count - 1, #rows), 1, {})
-      continue(model, group, first, sources[first], o, level)
+      continue(model, group, first, tokens, sources[first], o, level)
     end
   end)
   return rows, o.counts

@@ -98,7 +98,7 @@ function Tokenizer:token(id) end
 function Tokenizer:id(token) end
 
 ---@class attune.model.Sampling
----@field tokens? integer how many are added; 24
+---@field tokens? integer how many are added; 24, or fewer where learned positions end
 ---@field temperature? number 0, the default, is greedy
 ---@field top_k? integer
 ---@field top_p? number
