@@ -427,6 +427,87 @@ describe("train.save and train.load", function()
   end)
 end)
 
+describe("a checkpoint that does not fit", function()
+  local function text(content)
+    local path = ("%s/%s.txt"):format(folder, content:sub(1, 3))
+    assert(files.write(path, content:rep(50)))
+    return data.loader {corpus = assert(data.bytes(path)), tokens = 8, batch = 2}
+  end
+  local function bytes_model(changes)
+    return nn.Decoder(with(changes or {}, with({vocab = 256, dropout = 0}, small)))
+  end
+  -- Saves `saved`, loads it into `other`, and expects that nothing of `other` changes.
+  local function refused(word, saved, other)
+    local path = folder .. "/a.safetensors"
+    assert(train.save(path, saved))
+    local weights, state = parameters_of(other.model), other.data and other.data:state()
+    local steps, lr = other.optimizer.steps, other.optimizer.lr
+    local record, message, code = train.load(path, other)
+    assert.is_nil(record)
+    assert.truthy(message:find("^.-a.safetensors: the checkpoint does not fit: [%w.]*" .. word),
+      message)
+    assert.equal("EFORMAT", code)
+    assert.same(weights, parameters_of(other.model))
+    assert.same(state, other.data and other.data:state())
+    assert.same({steps, lr}, {other.optimizer.steps, other.optimizer.lr})
+  end
+
+  it("changes nothing, whichever part does not fit", function()
+    local function parts(content, changes, optimizer)
+      local model = bytes_model(changes)
+      local o = optimizer(model)
+      o.steps = changes.seed
+      local loader = text(content)
+      for _ = 1, changes.seed do loader:next() end
+      return {model = model, optimizer = o, data = loader}
+    end
+    local function sgd(model)
+      return optim.sgd(model:parameters(), {momentum = 0, lr = 1 / model:count()})
+    end
+    local function adamw(model) return optim.adamw(model:parameters()) end
+    local saved = parts("one line\n", {seed = 7}, sgd)
+    refused("sha256: expected", saved, parts("another line\n", {seed = 3}, sgd))
+    refused(": expected shape", saved,
+      parts("one line\n", {seed = 3, d_model = 32}, sgd))
+    refused("kind: expected", saved, parts("one line\n", {seed = 3}, adamw))
+  end)
+
+  it("changes nothing where parts of users refuse it after a change", function()
+    local function own(refuses)
+      local t = {n = 1}
+      function t:state() return {n = self.n} end
+      function t:load_state(state)
+        local before = self.n
+        self.n = state.n
+        if refuses and before == 1 then error "n: expected another one" end
+      end
+      return t
+    end
+    local function parts(seed, refuses)
+      local model = bytes_model {seed = seed}
+      return {model = model, optimizer = optim.adamw(model:parameters()), data = own(refuses)}
+    end
+    local saved = parts(1)
+    saved.data.n = 5
+    local other = parts(2, true)
+    refused("n: expected another one", saved, other)
+    -- A model of a user, whose error comes after its data was loaded.
+    other = parts(2)
+    local inner = other.model
+    other.model = {
+      parameters = function() return inner:parameters() end,
+      state = function() return inner:state() end,
+      load_state = function(_, state)
+        inner:load_state(state)
+        if other.model.once then return end
+        other.model.once = true
+        error "weights: expected others"
+      end,
+    }
+    refused("weights: expected others", saved, other)
+  end)
+end)
+
 describe("a small model", function()
   it("learns to copy, and says so in accuracy", function()
     local model = nn.Decoder {

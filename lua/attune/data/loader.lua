@@ -180,19 +180,25 @@ end
 ---@return {batches: integer, sha256: string}
 function Loader:state() return {batches = self.batches, sha256 = self.corpus.sha256} end
 
---- Goes on where another loader of the same options stopped.
----@param state {batches: integer, sha256: string}
-function Loader:load_state(state)
-  local s = options.read(state, {"batches", "sha256"}, 2, "state", "{batches = n}")
+-- The number of batches of a state that fits.
+local function read_state(self, state)
+  local s = options.read(state, {"batches", "sha256"}, 3, "state", "{batches = n}")
   if math.type(s.batches) ~= "integer" or s.batches < 0 then
     error(("batches: expected an integer of at least 0, got %s"):format(
-      options.describe(s.batches)), 2)
+      options.describe(s.batches)), 3)
   end
   if s.sha256 ~= nil and s.sha256 ~= self.corpus.sha256 then
     error(("sha256: expected the text %s of the loader, got %s; the checkpoint is of another text")
-      :format(self.corpus.sha256, options.describe(s.sha256)), 2)
+      :format(self.corpus.sha256, options.describe(s.sha256)), 3)
   end
-  self.batches = s.batches
+  return s.batches
 end
+
+--- Raises an error where load_state would.
+function Loader:check_state(state) read_state(self, state) end
+
+--- Goes on where another loader of the same options stopped.
+---@param state {batches: integer, sha256: string}
+function Loader:load_state(state) self.batches = read_state(self, state) end
 
 return loader

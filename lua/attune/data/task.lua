@@ -84,11 +84,17 @@ end
 --- What a checkpoint keeps.
 function Task:state() return {sequences = self.sequences} end
 
---- Goes on where another task of the same options stopped.
-function Task:load_state(state)
-  local s = options.read(state, {"sequences"}, 2, "state", "{sequences = n}")
-  check_integer(s, "sequences", 0, 2)
-  self.sequences = s.sequences
+-- The number of sequences of a state that fits.
+local function read_state(state)
+  local s = options.read(state, {"sequences"}, 3, "state", "{sequences = n}")
+  check_integer(s, "sequences", 0, 3)
+  return s.sequences
 end
+
+--- Raises an error where load_state would.
+function Task:check_state(state) read_state(state) end -- luacheck: no self
+
+--- Goes on where another task of the same options stopped.
+function Task:load_state(state) self.sequences = read_state(state) end
 
 return task

@@ -73,11 +73,19 @@ local function check(own, given)
   end
 end
 
---- Goes on from the state of another optimiser of the same kind and parameters.
-function Optimizer:load_state(state)
-  local given = options.read(state, {"kind", "steps", "lr", "moments"}, 2, "state", "of state()")
+local function read_state(self, state)
+  local given = options.read(state, {"kind", "steps", "lr", "moments"}, 3, "state", "of state()")
   local own = self:state()
   check(own, given)
+  return own, given
+end
+
+--- Raises an error where load_state would.
+function Optimizer:check_state(state) read_state(self, state) end
+
+--- Goes on from the state of another optimiser of the same kind and parameters.
+function Optimizer:load_state(state)
+  local own, given = read_state(self, state)
   for name, tensor in next, own.moments do core._copy(given.moments[name], tensor) end
   self.steps, self.lr = given.steps, given.lr or self.lr
 end

@@ -70,23 +70,58 @@ local function below(tensors, prefix)
   return found
 end
 
-local function restore(parts, tensors, record)
+-- The states of the parts, read from the file: {name = state}.
+local function states_of(parts, tensors, record)
+  local states = {model = below(tensors, "model.")}
   if parts.optimizer then
     local state = record.optimizer
     if type(state) ~= "table" then core._raise "optimizer: expected its state, got none" end
-    parts.optimizer:load_state {
+    states.optimizer = {
       kind = state.kind, steps = state.steps, lr = state.lr,
       moments = below(tensors, "optimizer."),
     }
   end
-  if parts.model then parts.model:load_state(below(tensors, "model.")) end
   if parts.data then
     if record.data == nil then core._raise "data: expected its state, got none" end
-    parts.data:load_state(record.data)
+    states.data = record.data
+  end
+  return states
+end
+
+-- A state that later changes of the part do not reach.
+local function copy_of(state)
+  if core._kind(state) == "tensor" then return state:clone() end
+  if type(state) ~= "table" then return state end
+  local copy = {}
+  for key, value in next, state do copy[key] = copy_of(value) end
+  return copy
+end
+
+-- Loads all parts, or none. A part with check_state says beforehand whether its state fits, and is
+-- loaded last. Other parts get back what they had where one does not fit.
+local function restore(parts, states)
+  local others = {}
+  for name, part in next, parts do
+    if part.check_state then part:check_state(states[name]) else others[#others + 1] = name end
+  end
+  local before = {}
+  local ok, why = pcall(function()
+    for _, name in ipairs(others) do
+      before[name] = copy_of(parts[name]:state())
+      parts[name]:load_state(states[name])
+    end
+  end)
+  if not ok then
+    for name, state in next, before do pcall(parts[name].load_state, parts[name], state) end
+    error(why, 0)
+  end
+  for name, part in next, parts do
+    if part.check_state then part:load_state(states[name]) end
   end
 end
 
---- Reads a checkpoint into a model, an optimiser and a loader of the same options.
+--- Reads a checkpoint into a model, an optimiser and a loader of the same options. One that does
+--- not fit changes none of them.
 ---@param path string
 ---@param given {model: table, optimizer: table, data: table}
 ---@return {step: integer, extra: table, warnings: string[]}? record warnings: the processor or its
@@ -103,9 +138,10 @@ function checkpoint.load(path, given)
   if type(record) ~= "table" or record.format ~= format then
     return malformed(path, "another file")
   end
-  local ok, why = pcall(restore, parts, tensors, record)
+  local ok, why = pcall(function() restore(parts, states_of(parts, tensors, record)) end)
   if not ok then
     if why == "interrupted!" then error(why, 0) end
+    why = tostring(why):gsub("^[^\n]-%.lua:%d+: ", "")
     return nil, ("%s: the checkpoint does not fit: %s"):format(path, why), "EFORMAT"
   end
   local warnings = {}
