@@ -63,8 +63,9 @@ function Block:init(c, encodings, name)
   end
   -- Each dropout of the model has a number: 0 for the embeddings, two per block, and after those
   -- of all blocks one per cross-attention.
-  local first = c.first_dropout or 0
-  local function dropout(n) return layers.Dropout {p = c.dropout, layer = first + n, seed = c.seed} end
+  local function dropout(n)
+    return layers.Dropout {p = c.dropout, layer = (c.first_dropout or 0) + n, seed = c.seed}
+  end
   self._dropout1, self._dropout2 = dropout(2 * c.layer - 1), dropout(2 * c.layer)
   if c.cross then self._dropout_cross = dropout(2 * c.layers + c.layer) end
 end

@@ -137,6 +137,32 @@ local function check_linear(c, prefix)
   end
 end
 
+-- What is added to the embeddings is added once, before the first layer.
+local of_the_model = {learned = true, sinusoidal = true}
+
+local function same_fields(a, b)
+  for name, value in next, a or {} do
+    if (b or {})[name] ~= value then return false end
+  end
+  return true
+end
+
+-- An entry of the pattern may repeat such an encoding of the model, but not bring its own.
+local function check_added(o, c, prefix)
+  local name = o.position
+  if of_the_model[name] and name ~= c.position then
+    raise(("%sposition: expected an encoding of one layer, got '%s', which is added to the "
+      .. "embeddings of the whole model: give position = '%s' beside pattern, and position = "
+      .. "'none' in the entries"):format(prefix, name, name))
+  end
+  if o.sinusoidal and not (same_fields(o.sinusoidal, c.sinusoidal)
+    and same_fields(c.sinusoidal, o.sinusoidal))
+  then
+    raise(("%ssinusoidal: expected the options of the whole model, to whose embeddings the sines "
+      .. "are added: give sinusoidal beside pattern"):format(prefix))
+  end
+end
+
 -- The number of the earlier layer whose K and V layer n uses.
 local function shared_layer(c, n, layers_so_far)
   local from = c.share_kv
@@ -201,6 +227,7 @@ function config.layers(c)
   local list = {}
   for n = 1, c.layers do
     local o, prefix = read_entry(pattern, (n - 1) % length + 1)
+    check_added(o, c, prefix)
     local layer = copy(c)
     -- What followed from an option that the entry replaces follows anew.
     if o.heads and not o.kv_heads then layer.kv_heads = nil end
@@ -214,5 +241,8 @@ function config.layers(c)
   end
   return list
 end
+
+--- Whether an encoding is added to the embeddings of the whole model.
+function config.is_added(position) return of_the_model[position] or false end
 
 return config

@@ -90,8 +90,10 @@ function Decoder:init(given, embed, first_dropout)
       core._raise "recompute: expected layers whose only input is x; share_kv and cross have more"
     end
   end
-  self._embedding = self.position:of(c).embed
-  self._max_positions = self.position:of(c).max_positions
+  if config.is_added(c.position) then
+    local encoding = self.position:of(c)
+    self._embedding, self._max_positions = encoding.embed, encoding.max_positions
+  end
   if c.final_norm then self.norm = Block.norm_of(c, c.d_model) end
   if not c.tied then
     self.head = layers.Linear {
