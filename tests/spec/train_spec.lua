@@ -166,6 +166,67 @@ describe("optim.muon", function()
     assert.is_nil(o:state().moments["v.blocks.1.mlp.up.weight"])
     assert.truthy(o:state().moments["v.embed.weight"])
   end)
+
+  -- Tensors of ones after a step with gradients of 0: {name = value of an element}.
+  local function decayed(shapes, options)
+    local t = {}
+    for name, shape in pairs(shapes) do
+      t[name] = attune.ones(shape):requires_grad()
+      t[name].grad = attune.zeros(shape)
+    end
+    optim.muon(t, options):step()
+    local values = {}
+    for name, p in pairs(t) do values[name] = math.floor(p:max():item() * 1e4 + 0.5) / 1e4 end
+    return values
+  end
+
+  it("decays tensors of two axes only, by the decay of their own part, and groups override",
+    function()
+      local shapes = {a = {2, 2}, b = {2}, ["embed.weight"] = {2, 2}}
+      assert.same({a = 0.98, b = 1, ["embed.weight"] = 0.9},
+        decayed(shapes, {lr = 0.1, weight_decay = 0.2, adamw = {lr = 1, weight_decay = 0.1}}))
+      -- Also where the two decays, or a decay and that of a group, are equal.
+      assert.same({a = 0.99, b = 1, ["embed.weight"] = 0.99},
+        decayed(shapes, {lr = 1, weight_decay = 0.01, adamw = {lr = 1}}))
+      assert.same({a = 0.7, b = 1, ["embed.weight"] = 0.7}, decayed(shapes, {
+        lr = 1, weight_decay = 0.3, adamw = {lr = 1, weight_decay = 0.1},
+        groups = {{match = "embed", weight_decay = 0.3}},
+      }))
+      assert.same({a = 0.99, b = 0.5, ["embed.weight"] = 1}, decayed(shapes, {
+        lr = 1, weight_decay = 0, adamw = {lr = 1},
+        groups = {{match = "^b", weight_decay = 0.5}, {match = "^a", muon = false}, {
+          match = "embed", muon = true,
+        }},
+      }))
+    end)
+
+  it("leaves embeddings and heads inside other modules to AdamW, and takes what groups say",
+    function()
+      local function takes(name, groups)
+        local p = attune.ones({2, 2}):requires_grad()
+        return optim.muon({[name] = p}, {groups = groups}):state().moments["v." .. name] == nil
+      end
+      for _, name in ipairs {
+        "embed.weight", "d.embed.weight", "decoder.embed.weight", "embeds.1.weight",
+        "token_embedding.weight", "d.position.table", "d.position.2.weight", "d.head.weight",
+        "heads.2.weight", "lm_head.weight",
+      } do
+        assert.is_false(takes(name), name)
+      end
+      for _, name in ipairs {
+        "blocks.1.attention.q.weight", "d.blocks.2.mlp.up.weight", "ahead.weight",
+        "headers.weight", "1",
+      } do
+        assert.is_true(takes(name), name)
+      end
+      assert.is_false(takes("wte", {{match = "^wte", muon = false}}))
+      assert.is_true(takes("embed.weight", {{match = "^embed", muon = true}}))
+      fails("groups[1].muon: expected true or false, got 1", takes, "w", {{match = "w", muon = 1}})
+      fails("groups: expected matrices where muon = true, got a 2 f32 tensor as 'w'", optim.muon,
+        {w = attune.ones({2}):requires_grad()}, {groups = {{match = "w", muon = true}}})
+      fails("unknown field 'muon' of groups[1]", optim.adamw,
+        {w = attune.ones({2}):requires_grad()}, {groups = {{match = "w", muon = true}}})
+    end)
 end)
 
 describe("optim.clip", function()

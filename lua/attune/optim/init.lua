@@ -66,18 +66,31 @@ end
 
 -- ---- Muon -------------------------------------------------------------------------------------
 
--- Parameters that are looked up or that make logits are not hidden layers.
-local function is_hidden(p)
-  return #p.tensor.shape == 2 and not p.name:find "^embed" and not p.name:find "^position"
-    and not p.name:find "^head"
+-- Whether a part of a parameter's name says that the parameter is looked up or makes logits.
+local function is_table_or_head(part)
+  return part:find "embed" or part:find "^position" or part:find "^heads?%d*$"
+    or part:find "_head$"
 end
 
---- Muon for the matrices of hidden layers, AdamW for other parameters: Jordan et al. 2024. A
---- schedule that sets lr changes the rate of both in proportion.
+-- Matrices are of hidden layers, unless their name, or that of a module around them, says that they
+-- are not: "embed.weight", "decoder.embed.weight", "position.table", "lm_head.weight".
+local function is_hidden(p)
+  if #p.tensor.shape ~= 2 then return false end
+  for part in p.name:gmatch "[^.]+" do
+    if is_table_or_head(part) then return false end
+  end
+  return true
+end
+
+--- Muon for the matrices of hidden layers, AdamW for other parameters: Jordan et al. 2024. The names
+--- tell embeddings, tables of positions and heads: a part between dots contains "embed", begins with
+--- "position", is "head" or ends with "_head". `muon` of a group decides for other names, and for a
+--- list, which has none. A schedule that sets lr changes the rate of both in proportion.
 ---@param given table
 ---@param o? {lr: number, momentum: number, nesterov: boolean, weight_decay: number,
 --- iterations: integer, adamw: table, groups: table[]} 0.02, 0.95, true, 0.01, 5; adamw: the
---- options of optim.adamw for the others, whose lr is 1e-3
+--- options of optim.adamw for the others, whose lr is 1e-3; groups = {{match = "^wte", muon =
+--- false}}
 ---@return attune.Optimizer
 function optim.muon(given, o)
   o = options.read(
@@ -94,12 +107,17 @@ function optim.muon(given, o)
   if lr == 0 then core._raise "lr: expected a number above 0, got 0" end
   local decay, other_decay = number(o, "weight_decay", 0.01), number(other, "weight_decay", 0.01)
   local ratio = number(other, "lr", 1e-3) / lr
-  local list = parameters.grouped(parameters.list(given), decay, o.groups)
+  local list = parameters.grouped(parameters.list(given), decay, o.groups, {muon = "boolean"})
   for _, p in ipairs(list) do
-    p.hidden = is_hidden(p)
+    local chosen = p.group.muon
+    if chosen and #p.tensor.shape ~= 2 then
+      core._raise(("groups: expected matrices where muon = true, got a %s as '%s'"):format(
+        options.describe(p.tensor), p.name))
+    end
+    if chosen == nil then p.hidden = is_hidden(p) else p.hidden = chosen end
     if not p.hidden then
       p.lr_factor = p.lr_factor * ratio
-      if p.weight_decay == decay then p.weight_decay = other_decay end
+      p.weight_decay = parameters.decay_of(p, other_decay)
     end
   end
   local function moments(p) return p.hidden and {"m"} or {"m", "v"} end

@@ -1,6 +1,7 @@
 --- The parameters that an optimiser steps, and the options of their groups.
 local core = require "attune.core"
 local options = require "attune.util.options"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local parameters = {}
 
@@ -30,7 +31,12 @@ function parameters.list(given)
   return list
 end
 
-local function check_group(group, k, known)
+-- The type of each field of a group.
+local group_fields = {match = "string", weight_decay = "number", lr_factor = "number"}
+
+local function check_group(group, k, more)
+  local known = sorted_keys(group_fields)
+  for _, name in ipairs(sorted_keys(more or {})) do known[#known + 1] = name end
   local o = options.read(group, known, 5, ("groups[%d]"):format(k), '{match = "embed"}')
   if type(o.match) ~= "string" then
     core._raise(("groups[%d].match: expected a Lua pattern of names, got %s"):format(
@@ -40,27 +46,40 @@ local function check_group(group, k, known)
     core._raise(("groups[%d].match: expected a Lua pattern, got '%s'"):format(k, o.match))
   end
   for name, value in next, o do
-    if name ~= "match" and (type(value) ~= "number" or not (value >= 0 and value < math.huge)) then
+    local kind = group_fields[name] or more[name]
+    if kind == "number" and (type(value) ~= kind or not (value >= 0 and value < math.huge)) then
       core._raise(("groups[%d].%s: expected a number of at least 0, got %s"):format(
+        k, name, options.describe(value)))
+    elseif kind == "boolean" and type(value) ~= kind then
+      core._raise(("groups[%d].%s: expected true or false, got %s"):format(
         k, name, options.describe(value)))
     end
   end
   return o
 end
 
---- Gives each parameter its weight decay and the factor of its rate: tensors of two axes or more
---- decay, others do not, and the first group whose pattern matches the name overrides both.
----@param list table[] of parameters.list
+--- The weight decay of a parameter: what its group says, else the given one for tensors of two axes
+--- or more, and 0 for others.
+---@param p table of parameters.grouped
 ---@param weight_decay number
+function parameters.decay_of(p, weight_decay)
+  return p.group.weight_decay or #p.tensor.shape >= 2 and weight_decay or 0
+end
+
+--- Gives each parameter its group, its weight decay and the factor of its rate. The group is the
+--- first one whose pattern matches the name; it overrides both.
+---@param list table[] of parameters.list
+---@param weight_decay number of tensors of two axes or more
 ---@param groups? {match: string, weight_decay?: number, lr_factor?: number}[]
-function parameters.grouped(list, weight_decay, groups)
+---@param more? table<string, string> further fields of groups, with their types
+function parameters.grouped(list, weight_decay, groups, more)
   if groups ~= nil and type(groups) ~= "table" then
     core._raise(("groups: expected a list such as {{match = \"embed\", weight_decay = 0}}, got %s")
       :format(options.describe(groups)))
   end
   local read = {}
   for k = 1, groups and rawlen(groups) or 0 do
-    read[k] = check_group(rawget(groups, k), k, {"match", "weight_decay", "lr_factor"})
+    read[k] = check_group(rawget(groups, k), k, more)
   end
   for k, group in ipairs(read) do
     local matches = false
@@ -71,14 +90,15 @@ function parameters.grouped(list, weight_decay, groups)
     end
   end
   for _, p in ipairs(list) do
-    p.weight_decay, p.lr_factor = #p.tensor.shape >= 2 and weight_decay or 0, 1
+    p.group = {}
     for _, group in ipairs(read) do
       if p.name:find(group.match) then
-        p.weight_decay = group.weight_decay or p.weight_decay
-        p.lr_factor = group.lr_factor or 1
+        p.group = group
         break
       end
     end
+    p.weight_decay = parameters.decay_of(p, weight_decay)
+    p.lr_factor = p.group.lr_factor or 1
   end
   return list
 end
