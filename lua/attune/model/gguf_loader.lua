@@ -72,6 +72,36 @@ local function rope_scaling(m, at)
   }
 end
 
+-- Metadata that change what a model computes, with the values that say nothing.
+local neutral = {
+  ["rope.scaling.attn_factor"] = {1}, ["attention.scale"] = {0}, ["expert_count"] = {0},
+  ["logit_scale"] = {0, 1}, ["residual_scale"] = {0, 1}, ["embedding_scale"] = {0, 1},
+  ["attention.clamp_kqv"] = {0}, ["attention.max_alibi_bias"] = {0},
+  ["attn_logit_softcapping"] = {0}, ["final_logit_softcapping"] = {0},
+}
+
+-- Refuses what this loader would have to follow and does not.
+local function check_neutral(m, at)
+  for name, values in pairs(neutral) do
+    local value, is_neutral = m[at .. name], false
+    for _, v in ipairs(values) do is_neutral = is_neutral or value == v end
+    if value ~= nil and not is_neutral then
+      error(("%s%s: expected %g, got %s"):format(at, name, values[#values], tostring(value)), 0)
+    end
+  end
+  local heads, width = m[at .. "attention.head_count"], m[at .. "embedding_length"]
+  local d = m[at .. "attention.key_length"]
+  if not d and type(heads) == "number" and type(width) == "number" and heads > 0 then
+    d = width // heads
+  end
+  for _, name in ipairs {"rope.dimension_count", "attention.value_length"} do
+    local value = m[at .. name]
+    if d and value ~= nil and value ~= d then
+      error(("%s%s: expected %d, as each head has, got %s"):format(at, name, d, tostring(value)), 0)
+    end
+  end
+end
+
 --- The configuration that the metadata describe, as config.json would say it, and the pairing of
 --- the rotation, nil where there is none. Raises, without a position, where the architecture is not
 --- supported.
@@ -89,6 +119,7 @@ function gguf_loader.config(m, file, original)
       tostring(architecture), architecture == "t5encoder" and ", which has no decoder" or ""), 0)
   end
   local at = architecture .. "."
+  check_neutral(m, at)
   local tokens = m["tokenizer.ggml.tokens"]
   local embedding = file:info "model.embed_tokens.weight"
   return {

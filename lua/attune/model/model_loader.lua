@@ -14,21 +14,29 @@ local loader = {}
 -- A configuration is small; a tokenizer's file, which is not read here, may be large.
 local max_config = 10 << 20
 
-local function is_file(path)
+-- Codes of errors, as attune.open gives them.
+local no_file, is_folder, other = 2, 21, 22
+
+local function kind_of(path)
   local stat = require "luv".fs_stat(path)
-  return stat ~= nil and stat.type == "file"
+  return stat and stat.type
 end
+
+local function is_file(path) return kind_of(path) == "file" end
 
 local function open_tensors(folder)
   for _, name in ipairs {"model.safetensors", "model.safetensors.index.json"} do
     if is_file(folder .. "/" .. name) then return attune.open(folder .. "/" .. name) end
   end
-  return nil, folder .. ": expected model.safetensors or model.safetensors.index.json", "ENOENT"
+  return nil, folder .. ": expected model.safetensors or model.safetensors.index.json", no_file
 end
 
 local function read_config(path)
-  local text, message, code = files.read(path, max_config)
-  if not text then return nil, message, code end
+  local text, message = files.read(path, max_config)
+  if not text then
+    local kind = kind_of(path)
+    return nil, message, not kind and no_file or kind == "directory" and is_folder or other
+  end
   local config, nulls = published_config.decode(text, path)
   if not config then return nil, nulls, "EFORMAT" end
   return config, nulls
@@ -43,16 +51,27 @@ local function architecture_of(config)
   return found
 end
 
+-- A configuration may say what no check foresees, so that describing a model of it fails.
+local function description_of(architecture, c)
+  local ok, description = pcall(architecture.describe, c)
+  if ok then return description end
+  local message = tostring(description):gsub("^%S+%.lua:%d+: ", "")
+  error(message == description and message
+    or "config.json: no model can be made of it: " .. message, 0)
+end
+
 -- Builds the model. Errors are texts, or tables of a file's failure. given: the options of load;
 -- nulls: the fields of config that the file says are null; change(c) changes the fields that were
 -- read.
 local function build(config, file, given, nulls, change)
   local architecture = architecture_of(config)
-  local c, warnings = published_config.read(config, architecture, given.unknown, nulls)
+  local c, warnings = published_config.read(config, architecture, {
+    unknown = given.unknown, nulls = nulls, tensors = #file.names,
+  })
   if change then change(c) end
   local w = weights.new(file, architecture.prefixes, architecture.probe, given.compute)
   w:ignore(architecture.unused or {})
-  local description = architecture.describe(c)
+  local description = description_of(architecture, c)
   local head = description.head
   if head.tied and not head.tied_unless_stored then w:ignore {"^lm_head%.weight$"} end
   local network = (architecture.network or decoder).new(w, description)
@@ -70,6 +89,11 @@ local function result_of(path, ok, result)
   -- An error of Lua itself is not one of the file.
   if type(result) ~= "string" or result:find "^%S+%.lua:%d+:" then error(result, 0) end
   return nil, ("%s: %s"):format(path, result), "EFORMAT"
+end
+
+-- A GGUF file has metadata in place of a config.json.
+local function of_metadata(message)
+  return (message:gsub("config%.json: ", "metadata: "))
 end
 
 -- A folder with config.json and *.safetensors.
@@ -106,7 +130,7 @@ local function load_gguf(path, given)
   m, message, code = result_of(path, pcall(make))
   file:close()
   if m then m.tokenizer_path = path end
-  return m, message, code
+  return m, message and of_metadata(message), code
 end
 
 --- A Hugging Face folder (config.json, *.safetensors) or a GGUF file.
@@ -116,9 +140,9 @@ end
 ---@return string? message
 ---@return any code
 function loader.load(path, given)
-  local stat = require "luv".fs_stat(path)
-  if not stat then return nil, path .. ": expected a folder or a GGUF file, got none", "ENOENT" end
-  if stat.type == "directory" then return load_folder(path, given) end
+  local kind = kind_of(path)
+  if not kind then return nil, path .. ": expected a folder or a GGUF file, got none", no_file end
+  if kind == "directory" then return load_folder(path, given) end
   return load_gguf(path, given)
 end
 

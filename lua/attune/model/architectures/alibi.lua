@@ -2,7 +2,8 @@
 --- learned positions, which MosaicML's own code has and transformers does not.
 local attune = require "attune"
 local common = require "attune.model.architectures.common"
-local is_ignored = require "attune.model.network.published_config".is_ignored
+local published_config = require "attune.model.network.published_config"
+local is_empty, is_ignored = published_config.is_empty, published_config.is_ignored
 
 local function refuse(condition, message)
   if condition then error("config.json: " .. message, 0) end
@@ -19,9 +20,16 @@ local function mpt(c)
   local a = c.attn_config
   for name, value in pairs(a) do
     local known = attn_fields[name] ~= nil or is_ignored(name)
-    refuse(not known and value ~= false and value ~= 0 and value ~= "",
-      ("unknown field '%s' of attn_config"):format(tostring(name)))
+    if not known and not is_empty(value) then
+      c.report(("config.json: unknown field '%s' of attn_config"):format(tostring(name)))
+    end
   end
+  local scale, clip = a.softmax_scale, a.clip_qkv
+  refuse(scale ~= nil and not (type(scale) == "number" and scale > 0),
+    "attn_config.softmax_scale: expected a number above 0, got " .. tostring(scale))
+  if clip == false or clip == 0 then clip = nil end
+  refuse(clip ~= nil and not (type(clip) == "number" and clip > 0),
+    "attn_config.clip_qkv: expected a number above 0, got " .. tostring(clip))
   local n, heads = c.hidden_size, c.num_attention_heads
   local d = common.head_dim {hidden_size = n, num_attention_heads = heads}
   refuse(not c.no_bias, "no_bias: expected true, got false")
@@ -46,7 +54,7 @@ local function mpt(c)
         norm1 = norm(at .. "norm_1"), norm2 = norm(at .. "norm_2"),
         attention = {
           form = "joined", heads = heads, kv_heads = heads, head_dim = d, score = score,
-          scale = a.softmax_scale, clip = a.clip_qkv,
+          scale = scale, clip = clip,
           qkv = {name = at .. "attn.Wqkv", inputs = n, outputs = 3 * n},
           o = {name = at .. "attn.out_proj", inputs = n, outputs = n},
         },
@@ -95,11 +103,11 @@ end
 return {
   mpt = {
     fields = {
-      hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-      vocab_size = "integer", max_position_embeddings = {"integer", 2048},
-      expansion_ratio = {"integer", 4}, layer_norm_epsilon = {"number", 1e-5},
+      hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+      vocab_size = "count", max_position_embeddings = {"count", 2048},
+      expansion_ratio = {"count", 4}, layer_norm_epsilon = {"positive", 1e-5},
       no_bias = {"boolean", true}, attn_config = {"table", {}}, logit_scale = {"any"},
-      tie_word_embeddings = {"boolean", true}, eos_token_id = {"any"},
+      tie_word_embeddings = {"boolean", true}, eos_token_id = {"ids"},
       learned_pos_emb = {"boolean", true},
     },
     aliases = {
@@ -114,11 +122,11 @@ return {
   },
   bloom = {
     fields = {
-      hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-      vocab_size = "integer", seq_length = {"integer"}, layer_norm_epsilon = {"number", 1e-5},
+      hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+      vocab_size = "count", seq_length = {"count"}, layer_norm_epsilon = {"positive", 1e-5},
       apply_residual_connection_post_layernorm = {"boolean", false},
       slow_but_exact = {"boolean", false}, pretraining_tp = {"integer", 1},
-      tie_word_embeddings = {"boolean", true}, eos_token_id = {"any"},
+      tie_word_embeddings = {"boolean", true}, eos_token_id = {"ids"},
     },
     aliases = {
       n_embed = "hidden_size", n_layer = "num_hidden_layers", n_head = "num_attention_heads",

@@ -4,16 +4,16 @@
 local common = require "attune.model.architectures.common"
 
 local shared = common.fields(common.rope.fields, {
-  hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-  vocab_size = "integer", intermediate_size = "integer", num_key_value_heads = {"integer"},
-  head_dim = {"integer"}, hidden_act = {"text", "silu"}, layer_norm_eps = {"number", 1e-5},
-  max_position_embeddings = {"integer", 8192}, tie_word_embeddings = {"boolean", true},
-  attention_bias = {"boolean", false}, logit_scale = {"number", 0.0625}, eos_token_id = {"any"},
+  hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+  vocab_size = "count", intermediate_size = "count", num_key_value_heads = {"count"},
+  head_dim = {"count"}, hidden_act = {"text", "silu"}, layer_norm_eps = {"positive", 1e-5},
+  max_position_embeddings = {"count", 8192}, tie_word_embeddings = {"boolean", true},
+  attention_bias = {"boolean", false}, logit_scale = {"number", 0.0625}, eos_token_id = {"ids"},
 })
 
 local function describe(c, variant)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
-  local rope = common.rope_options(c, d, {pairing = "interleaved"})
+  local rope = common.rope_options(c, d, {pairing = "interleaved", theta = variant.theta})
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_eps, false) end
   local function head_norm(name, count)
     return c.use_qk_norm and {
@@ -55,11 +55,11 @@ end
 
 return {
   cohere = architecture({use_qk_norm = {"boolean", false}}, {model_max_length = true},
-    function(c) return describe(c, {}) end),
+    function(c) return describe(c, {theta = 500000}) end),
   -- Layers without a window have no rotation.
   cohere2 = architecture(
     {
-      sliding_window = {"integer", 4096}, sliding_window_pattern = {"integer", 4},
+      sliding_window = {"count", 4096}, sliding_window_pattern = {"count", 4},
       layer_types = {"table"},
     },
     {
@@ -72,8 +72,9 @@ return {
       return describe(c, {window = function(i) return sliding[i] and c.sliding_window end})
     end
   ),
-  palm = architecture({}, {}, function(c)
+  palm = architecture({logit_scale = {"number"}}, {}, function(c)
     c.num_key_value_heads = c.num_key_value_heads or 1
+    c.logit_scale = c.logit_scale or c.hidden_size ^ -0.5
     return describe(c, {})
   end),
 }

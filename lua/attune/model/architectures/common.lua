@@ -44,6 +44,22 @@ function common.head_dim(c)
   return c.hidden_size // c.num_attention_heads
 end
 
+--- Raises unless the experts per token are some of all, and groups of experts are equal parts.
+---@param c table
+---@param all string the field with the number of experts
+function common.check_experts(c, all)
+  local top, count = c.num_experts_per_tok, c[all]
+  if not top or top > count then
+    error(("config.json: num_experts_per_tok: expected at most %d, %s, got %s"):format(
+      count, all, tostring(top)), 0)
+  end
+  local groups = c.n_group or 1
+  if count % groups ~= 0 or (c.topk_group or 1) > groups then
+    error(("config.json: expected n_group to divide %d experts and topk_group to be at most "
+      .. "n_group, got n_group %d and topk_group %d"):format(count, groups, c.topk_group or 1), 0)
+  end
+end
+
 --- q, k, v and o of separate matrices.
 function common.separate(at, c, spec)
   local heads, kv = c.num_attention_heads, spec.kv_heads or c.num_attention_heads

@@ -49,6 +49,7 @@ local function experts(c, at, router)
     list[e + 1] = mlp(("%sexperts.%d."):format(at, e), c.moe_intermediate_size)
   end
   local shared = (c.n_shared_experts or 0) * c.moe_intermediate_size
+  common.check_experts(c, "n_routed_experts")
   router.linear = {name = at .. "gate", inputs = n, outputs = c.n_routed_experts}
   router.top, router.factor = c.num_experts_per_tok, c.routed_scaling_factor
   return {
@@ -79,19 +80,29 @@ local function describe(c, make_router)
 end
 
 local shared = common.fields(common.rope.fields, {
-  hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-  num_hidden_layers = "integer", vocab_size = "integer", hidden_act = {"text", "silu"},
-  rms_norm_eps = {"number", 1e-6}, max_position_embeddings = {"integer", 2048},
+  hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+  num_hidden_layers = "count", vocab_size = "count", hidden_act = {"text", "silu"},
+  rms_norm_eps = {"positive", 1e-6},
   tie_word_embeddings = {"boolean", false}, attention_bias = {"boolean", false},
-  qk_head_dim = {"integer"}, q_lora_rank = {"integer"},
-  kv_lora_rank = {"integer", 512}, qk_nope_head_dim = {"integer", 128},
-  qk_rope_head_dim = {"integer", 64}, v_head_dim = {"integer", 128},
-  moe_intermediate_size = {"integer"}, n_routed_experts = {"integer"},
-  n_shared_experts = {"integer"}, num_experts_per_tok = {"integer", 8},
-  first_k_dense_replace = {"integer", 0}, moe_layer_freq = {"integer", 1},
+  qk_head_dim = {"count"}, q_lora_rank = {"count", 1536, null = true},
+  kv_lora_rank = {"count", 512}, qk_nope_head_dim = {"count", 128},
+  qk_rope_head_dim = {"count", 64}, v_head_dim = {"count", 128},
+  moe_layer_freq = {"count", 1}, rope_interleave = {"boolean", true},
+  scoring_func = {"text"}, topk_method = {"text"}, eos_token_id = {"ids"},
+})
+local of_v2 = common.fields(shared, {
+  max_position_embeddings = {"count", 2048}, moe_intermediate_size = {"count", 1407},
+  n_routed_experts = {"count", 64}, n_shared_experts = {"integer", 2},
+  num_experts_per_tok = {"count"}, first_k_dense_replace = {"integer", 0},
   routed_scaling_factor = {"number", 1.0}, norm_topk_prob = {"boolean", false},
-  n_group = {"integer", 1}, topk_group = {"integer", 1}, rope_interleave = {"boolean", true},
-  scoring_func = {"text"}, topk_method = {"text"}, eos_token_id = {"any"},
+  n_group = {"count", 1}, topk_group = {"count", 1},
+})
+local of_v3 = common.fields(shared, {
+  max_position_embeddings = {"count", 4096}, moe_intermediate_size = {"count", 2048},
+  n_routed_experts = {"count", 256}, n_shared_experts = {"integer", 1},
+  num_experts_per_tok = {"count", 8}, first_k_dense_replace = {"integer", 3},
+  routed_scaling_factor = {"number", 2.5}, norm_topk_prob = {"boolean", true},
+  n_group = {"count", 8}, topk_group = {"count", 4},
 })
 
 local function expect(c, field, ...)
@@ -102,9 +113,9 @@ local function expect(c, field, ...)
     field, table.concat({...}, " or "), tostring(c[field])), 0)
 end
 
-local function architecture(make)
+local function architecture(fields, make)
   return {
-    fields = shared, prefixes = {"model.", ""}, probe = "embed_tokens.weight",
+    fields = fields, prefixes = {"model.", ""}, probe = "embed_tokens.weight",
     ignored = {num_key_value_heads = true, num_nextn_predict_layers = true, num_mtp_layers = true,
       head_dim = true},
     unused = {"rotary_emb%.inv_freq$"}, describe = make,
@@ -113,7 +124,7 @@ end
 
 return {
   -- Groups count as their largest score.
-  deepseek_v2 = architecture(function(c)
+  deepseek_v2 = architecture(of_v2, function(c)
     expect(c, "scoring_func", "softmax")
     expect(c, "topk_method", "greedy", "group_limited_greedy")
     local limited = c.topk_method == "group_limited_greedy"
@@ -126,7 +137,7 @@ return {
   end),
   -- A correction takes part in the choice and not in the weights; groups count as the sum of their
   -- two largest.
-  deepseek_v3 = architecture(function(c)
+  deepseek_v3 = architecture(of_v3, function(c)
     expect(c, "scoring_func", "sigmoid")
     expect(c, "topk_method", "noaux_tc")
     return describe(c, function(at)

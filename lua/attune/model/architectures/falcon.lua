@@ -4,14 +4,14 @@ local attune = require "attune"
 local common = require "attune.model.architectures.common"
 
 local fields = common.fields(common.rope.fields, {
-  hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-  vocab_size = "integer", layer_norm_epsilon = {"number", 1e-5}, alibi = {"boolean", false},
+  hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+  vocab_size = "count", layer_norm_epsilon = {"positive", 1e-5}, alibi = {"boolean", false},
   bias = {"boolean", false}, multi_query = {"boolean", true},
   new_decoder_architecture = {"boolean", false}, parallel_attn = {"boolean", true},
-  num_kv_heads = {"integer"}, num_ln_in_parallel_attn = {"integer"},
-  ffn_hidden_size = {"integer"}, activation = {"text", "gelu"},
-  max_position_embeddings = {"integer", 2048}, tie_word_embeddings = {"boolean", true},
-  eos_token_id = {"any"},
+  num_kv_heads = {"count"}, num_ln_in_parallel_attn = {"integer"},
+  ffn_hidden_size = {"count"}, activation = {"text", "gelu"},
+  max_position_embeddings = {"count", 2048}, tie_word_embeddings = {"boolean", true},
+  eos_token_id = {"ids"},
 })
 
 -- Falcon rounds slopes and products to bf16 and multiplies the bias by the scale of the scores too.

@@ -5,12 +5,12 @@ local common = require "attune.model.architectures.common"
 local layers = require "attune.model.network.layers"
 
 local shared = common.fields(common.rope.fields, {
-  hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-  num_hidden_layers = "integer", num_key_value_heads = {"integer"}, vocab_size = "integer",
-  head_dim = {"integer", 256}, hidden_activation = {"text"}, hidden_act = {"text"},
-  rms_norm_eps = {"number", 1e-6}, max_position_embeddings = {"integer", 8192},
+  hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+  num_hidden_layers = "count", num_key_value_heads = {"count"}, vocab_size = "count",
+  head_dim = {"count", 256}, hidden_activation = {"text"}, hidden_act = {"text"},
+  rms_norm_eps = {"positive", 1e-6}, max_position_embeddings = {"count", 8192},
   attention_bias = {"boolean", false}, tie_word_embeddings = {"boolean", true},
-  eos_token_id = {"any"},
+  eos_token_id = {"ids"},
 })
 
 -- v: four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale, bidirectional
@@ -69,12 +69,15 @@ local function refuse_bidirectional(c)
 end
 
 return {
-  gemma = architecture({}, function(c) return describe(c, {rope = one_rope(c)}) end),
+  gemma = architecture({num_key_value_heads = {"count", 16}}, function(c)
+    return describe(c, {rope = one_rope(c)})
+  end),
   gemma2 = architecture(
     {
-      attn_logit_softcapping = {"number", 50.0, null = true},
-      final_logit_softcapping = {"number", 30.0, null = true},
-      query_pre_attn_scalar = {"number", 256}, sliding_window = {"integer", 4096},
+      attn_logit_softcapping = {"positive", 50.0, null = true},
+      num_key_value_heads = {"count", 4},
+      final_logit_softcapping = {"positive", 30.0, null = true},
+      query_pre_attn_scalar = {"positive", 256}, sliding_window = {"count", 4096},
       layer_types = {"table"}, use_bidirectional_attention = {"any"},
     },
     function(c)
@@ -90,10 +93,11 @@ return {
   -- Layers with a window have a rotation of their own, without scaling.
   gemma3_text = architecture(
     {
-      attn_logit_softcapping = {"number"}, final_logit_softcapping = {"number"},
-      query_pre_attn_scalar = {"number", 256}, sliding_window = {"integer", 4096},
-      sliding_window_pattern = {"integer", 6}, layer_types = {"table"},
-      rope_local_base_freq = {"number"}, max_position_embeddings = {"integer", 131072},
+      num_key_value_heads = {"count", 4},
+      attn_logit_softcapping = {"positive"}, final_logit_softcapping = {"positive"},
+      query_pre_attn_scalar = {"positive", 256}, sliding_window = {"count", 4096},
+      sliding_window_pattern = {"count", 6}, layer_types = {"table"},
+      rope_local_base_freq = {"positive"}, max_position_embeddings = {"count", 131072},
       use_bidirectional_attention = {"boolean", false},
     },
     function(c)
@@ -102,10 +106,15 @@ return {
       local window = c.sliding_window
       if c.use_bidirectional_attention then window = window // 2 + 1 end
       local sets = common.rope.sets(c)
+      local of_window, local_theta = sets.sliding_attention, c.rope_local_base_freq
+      if of_window and of_window.theta and local_theta and of_window.theta ~= local_theta then
+        error("config.json: rope_local_base_freq and rope_parameters.sliding_attention.rope_theta "
+          .. "differ; expected one value", 0)
+      end
       local function rope(i, d)
         local set = sets.full_attention or sets.default
         if not sliding[i] then return common.rope.options(set, c, d, {theta = 1000000}) end
-        set = sets.sliding_attention or {kind = "default", theta = c.rope_local_base_freq}
+        set = of_window or {kind = "default", theta = local_theta}
         return common.rope.options(set, c, d, {theta = 10000})
       end
       return describe(c, {

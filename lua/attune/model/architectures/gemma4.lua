@@ -98,21 +98,29 @@ local function describe(c)
   }
 end
 
+local rope_parameters = {
+  sliding_attention = {rope_type = "default", rope_theta = 10000},
+  full_attention = {
+    rope_type = "proportional", partial_rotary_factor = 0.25, rope_theta = 1000000,
+  },
+}
+
 return {
   gemma4_text = {
     fields = common.fields(common.rope.fields, {
-      hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-      num_hidden_layers = "integer", num_key_value_heads = {"integer", 4}, vocab_size = "integer",
-      head_dim = {"integer", 256}, global_head_dim = {"integer", 512},
-      num_global_key_value_heads = {"integer"}, hidden_activation = {"text", "gelu_pytorch_tanh"},
-      rms_norm_eps = {"number", 1e-6}, max_position_embeddings = {"integer", 131072},
+      hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+      num_hidden_layers = "count", num_key_value_heads = {"count", 4}, vocab_size = "count",
+      head_dim = {"count", 256}, global_head_dim = {"count", 512},
+      num_global_key_value_heads = {"count"}, hidden_activation = {"text", "gelu_pytorch_tanh"},
+      rms_norm_eps = {"positive", 1e-6}, max_position_embeddings = {"count", 131072},
       attention_bias = {"boolean", false}, attention_k_eq_v = {"boolean", false},
-      tie_word_embeddings = {"boolean", true}, sliding_window = {"integer", 512},
-      layer_types = {"table"}, per_layer_config = {"table"}, final_logit_softcapping = {"number"},
-      hidden_size_per_layer_input = {"integer", 256}, vocab_size_per_layer_input = {"integer"},
+      tie_word_embeddings = {"boolean", true}, sliding_window = {"count", 512},
+      layer_types = {"table"}, per_layer_config = {"table"}, final_logit_softcapping = {"positive"},
+      hidden_size_per_layer_input = {"integer", 256}, vocab_size_per_layer_input = {"count"},
       num_kv_shared_layers = {"integer", 0}, use_double_wide_mlp = {"boolean", false},
-      enable_moe_block = {"boolean", false}, use_bidirectional_attention = {"any"},
-      eos_token_id = {"any"},
+      rope_parameters = {"table", rope_parameters}, enable_moe_block = {"boolean", false},
+      use_bidirectional_attention = {"any"},
+      eos_token_id = {"ids"},
     }),
     ignored = {num_experts = true, top_k_experts = true, moe_intermediate_size = true},
     prefixes = {"model.language_model.", "model.", ""}, probe = "embed_tokens.weight",

@@ -2,11 +2,11 @@
 local common = require "attune.model.architectures.common"
 
 local shared = {
-  hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-  max_position_embeddings = {"integer", 1024}, vocab_size = "integer",
-  intermediate_size = {"integer"}, layer_norm_epsilon = {"number", 1e-5},
+  hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+  max_position_embeddings = {"count", 1024}, vocab_size = "count",
+  intermediate_size = {"count"}, layer_norm_epsilon = {"positive", 1e-5},
   tie_word_embeddings = {"boolean", true}, scale_attn_weights = {"boolean", true},
-  eos_token_id = {"any"},
+  eos_token_id = {"ids"},
 }
 
 local function describe(c, form)
@@ -63,7 +63,7 @@ return {
   gpt_bigcode = {
     fields = common.fields(shared, {
       activation_function = {"text", "gelu_pytorch_tanh"}, multi_query = {"boolean", true},
-      num_key_value_heads = {"integer"},
+      num_key_value_heads = {"count"},
     }),
     aliases = common.gpt_aliases,
     ignored = {

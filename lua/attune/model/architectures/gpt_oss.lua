@@ -31,6 +31,7 @@ local function describe(c)
   local n, d, bias = c.hidden_size, c.head_dim, c.attention_bias
   local rope = common.rope_options(c, d, {theta = 150000})
   local sliding = common.sliding(c, function(i) return i % 2 == 1 end)
+  common.check_experts(c, "num_local_experts")
   local function norm(name) return common.rms(name, n, c.rms_norm_eps) end
   return {
     vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
@@ -65,17 +66,17 @@ end
 return {
   gpt_oss = {
     fields = common.fields(common.rope.fields, {
-      hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-      num_hidden_layers = "integer", num_key_value_heads = {"integer", 8}, vocab_size = "integer",
-      head_dim = {"integer", 64}, rms_norm_eps = {"number", 1e-5},
+      hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+      num_hidden_layers = "count", num_key_value_heads = {"count", 8}, vocab_size = "count",
+      head_dim = {"count", 64}, rms_norm_eps = {"positive", 1e-5},
       attention_bias = {"boolean", true},
-      max_position_embeddings = {"integer", 131072}, tie_word_embeddings = {"boolean", false},
-      sliding_window = {"integer", 128}, layer_types = {"table"}, swiglu_limit = {"number", 7.0},
-      swiglu_alpha = {"number", 1.702}, num_local_experts = {"integer", 128},
-      num_experts_per_tok = {"integer", 4}, eos_token_id = {"any"},
+      max_position_embeddings = {"count", 131072}, tie_word_embeddings = {"boolean", false},
+      sliding_window = {"count", 128}, layer_types = {"table"}, swiglu_limit = {"number", 7.0},
+      swiglu_alpha = {"number", 1.702}, num_local_experts = {"count", 128},
+      num_experts_per_tok = {"count", 4}, eos_token_id = {"ids"},
     }),
     aliases = {experts_per_token = "num_experts_per_tok", num_experts = "num_local_experts"},
-    ignored = {hidden_act = true, initial_context_length = true},
+    ignored = {hidden_act = true, initial_context_length = true}, joins_experts = true,
     prefixes = {"model.", ""}, probe = "embed_tokens.weight", describe = describe,
   },
 }

@@ -3,18 +3,22 @@
 local common = require "attune.model.architectures.common"
 
 local shared = common.fields(common.rope.fields, {
-  hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-  num_hidden_layers = "integer", num_key_value_heads = {"integer"}, vocab_size = "integer",
-  max_position_embeddings = {"integer", 2048}, hidden_act = {"text", "silu"},
-  rms_norm_eps = {"number", 1e-6}, tie_word_embeddings = {"boolean", false},
-  head_dim = {"integer"}, attention_bias = {"boolean", false}, eos_token_id = {"any"},
+  hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+  num_hidden_layers = "count", num_key_value_heads = {"count"}, vocab_size = "count",
+  max_position_embeddings = {"count", 2048}, hidden_act = {"text", "silu"},
+  rms_norm_eps = {"positive", 1e-6}, tie_word_embeddings = {"boolean", false},
+  head_dim = {"count"}, attention_bias = {"boolean", false}, eos_token_id = {"ids"},
 })
 
 -- A GGUF file has pairs of neighbours, and LLaMA 3's scaling as a factor per pair.
-local function rope_of(c, d)
-  local options = common.rope_options(c, d, {pairing = c.pairing})
+local function rope_of(c, d, theta)
+  local options = common.rope_options(c, d, {pairing = c.pairing, theta = theta})
   if c.rope_factors then
     options.inv_freq, options.scaling = {}, nil
+    if #c.rope_factors ~= options.dims // 2 then
+      error(("rope_freqs.weight: expected %d numbers, got %d"):format(
+        options.dims // 2, #c.rope_factors), 0)
+    end
     for i, factor in ipairs(c.rope_factors) do
       options.inv_freq[i] = options.base ^ (-2 * (i - 1) / options.dims) / factor
     end
@@ -23,12 +27,12 @@ local function rope_of(c, d)
 end
 
 -- The blocks' differences: v.bias, v.o_bias, v.window(i), v.rope(i), v.qk_norm = "head" | "all",
--- v.post_norms (OLMo 2: norms after the parts in place of before them), v.experts(at).
+-- v.post_norms (OLMo 2: norms after the parts in place of before them), v.experts(at), v.theta.
 local function describe(c, v)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
   local kv = c.num_key_value_heads or heads
   local eps = c.rms_norm_eps
-  local rope = not v.rope and rope_of(c, d) or nil
+  local rope = not v.rope and rope_of(c, d, v.theta) or nil
   local function block(i)
     local at = ("layers.%d."):format(i)
     local all = v.qk_norm == "all"
@@ -85,11 +89,16 @@ local function late_window(c)
 end
 
 local windows = {
-  sliding_window = {"integer"}, use_sliding_window = {"boolean", false},
+  sliding_window = {"count", 4096, null = true}, use_sliding_window = {"boolean", false},
   max_window_layers = {"integer", 28}, layer_types = {"table"},
 }
 
+local qwen = common.fields(windows, {
+  num_key_value_heads = {"count", 32, null = true}, max_position_embeddings = {"count", 32768},
+})
+
 local function mixtral_experts(c)
+  common.check_experts(c, "num_local_experts")
   return function(at)
     local list = {}
     for e = 0, c.num_local_experts - 1 do
@@ -118,13 +127,16 @@ return {
   llama = architecture({mlp_bias = {"boolean", false}}, {}, function(c)
     return describe(c, {bias = c.attention_bias, o_bias = c.attention_bias, mlp_bias = c.mlp_bias})
   end),
-  mistral = architecture({sliding_window = {"integer"}, layer_types = {"table"}}, {}, function(c)
+  mistral = architecture({
+    num_key_value_heads = {"count", 8}, sliding_window = {"count", 4096, null = true},
+    layer_types = {"table"}, max_position_embeddings = {"count", 131072},
+  }, {}, function(c)
     return describe(c, {window = function() return c.sliding_window end})
   end),
-  qwen2 = architecture(windows, {}, function(c)
+  qwen2 = architecture(qwen, {}, function(c)
     return describe(c, {bias = true, window = late_window(c)})
   end),
-  qwen3 = architecture(windows, {}, function(c)
+  qwen3 = architecture(qwen, {}, function(c)
     c.head_dim = c.head_dim or 128
     return describe(c, {
       bias = c.attention_bias, o_bias = c.attention_bias, qk_norm = "head", window = late_window(c),
@@ -134,9 +146,15 @@ return {
   smollm3 = architecture(
     common.fields(windows, {
       mlp_bias = {"boolean", false}, no_rope_layers = {"table"},
-      no_rope_layer_interval = {"integer", 4}, tie_word_embeddings = {"boolean", true},
+      no_rope_layer_interval = {"count", 4}, tie_word_embeddings = {"boolean", true},
+      sliding_window = {"count"}, num_key_value_heads = {"count", 4, null = true},
+      max_position_embeddings = {"count", 32768},
     }), {},
     function(c)
+      if c.no_rope_layers and #c.no_rope_layers < c.num_hidden_layers then
+        local form = "config.json: no_rope_layers: expected a number for each of %d layers, got %d"
+        error(form:format(c.num_hidden_layers, #c.no_rope_layers), 0)
+      end
       local function rope(i, d)
         local rotates = i % c.no_rope_layer_interval ~= 0
         if c.no_rope_layers then rotates = c.no_rope_layers[i] ~= 0 end
@@ -148,17 +166,20 @@ return {
       })
     end
   ),
-  olmo2 = architecture({}, {}, function(c)
+  olmo2 = architecture({rms_norm_eps = {"positive", 1e-5}}, {}, function(c)
     return describe(c, {
       bias = c.attention_bias, o_bias = c.attention_bias, qk_norm = "all", post_norms = true,
     })
   end),
   -- Layers with a window rotate without scaling.
-  olmo3 = architecture({sliding_window = {"integer", 4096}, layer_types = {"table"}}, {},
+  olmo3 = architecture(
+    {
+      sliding_window = {"count", 4096}, layer_types = {"table"}, rms_norm_eps = {"positive", 1e-5},
+    }, {},
     function(c)
       local sliding = common.sliding(c, function(i) return i % 4 ~= 0 end)
       local function rope(i, d)
-        local options = common.rope_options(c, d)
+        local options = common.rope_options(c, d, {theta = 500000})
         if sliding[i] then options.scaling = nil end
         return options
       end
@@ -169,11 +190,13 @@ return {
     end),
   mixtral = architecture(
     {
-      num_local_experts = {"integer", 8}, num_experts_per_tok = {"integer", 2},
-      sliding_window = {"integer"}, rms_norm_eps = {"number", 1e-5},
+      num_local_experts = {"count", 8}, num_experts_per_tok = {"count", 2},
+      sliding_window = {"count"}, rms_norm_eps = {"positive", 1e-5},
+      num_key_value_heads = {"count", 8}, max_position_embeddings = {"count", 131072},
     }, {},
     function(c)
       return describe(c, {
+        theta = 1000000,
         experts = mixtral_experts(c), window = function() return c.sliding_window end,
       })
     end

@@ -2,15 +2,15 @@
 local common = require "attune.model.architectures.common"
 
 local shared = {
-  hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-  vocab_size = "integer", max_position_embeddings = {"integer", 2048},
-  tie_word_embeddings = {"boolean", false}, eos_token_id = {"any"},
+  hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+  vocab_size = "count", max_position_embeddings = {"count", 2048},
+  tie_word_embeddings = {"boolean", false}, eos_token_id = {"ids"},
 }
 
 local function gpt_neox(c)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
   local rope = common.rope_options(c, d, {
-    theta = c.rotary_emb_base, partial = c.rotary_pct or 0.25,
+    partial = 0.25,
   })
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_eps) end
   return {
@@ -71,17 +71,18 @@ end
 return {
   gpt_neox = {
     fields = common.fields(shared, common.rope.fields, {
-      intermediate_size = "integer", hidden_act = {"text", "gelu"},
-      layer_norm_eps = {"number", 1e-5}, rotary_emb_base = {"number"}, rotary_pct = {"number"},
+      intermediate_size = "count", hidden_act = {"text", "gelu"},
+      layer_norm_eps = {"positive", 1e-5},
       use_parallel_residual = {"boolean", true}, attention_bias = {"boolean", true},
     }),
+    aliases = {rotary_emb_base = "rope_theta", rotary_pct = "partial_rotary_factor"},
     prefixes = {"gpt_neox.", ""}, probe = "embed_in.weight", describe = gpt_neox,
     unused = {"%.attention%.bias$", "%.attention%.masked_bias$", "rotary_emb%.inv_freq$"},
   },
   gptj = {
     fields = common.fields(shared, {
-      intermediate_size = {"integer"}, activation_function = {"text", "gelu_new"},
-      layer_norm_epsilon = {"number", 1e-5}, rotary_dim = {"integer", 64},
+      intermediate_size = {"count"}, activation_function = {"text", "gelu_new"},
+      layer_norm_epsilon = {"positive", 1e-5}, rotary_dim = {"count", 64},
     }),
     aliases = common.gpt_aliases,
     ignored = {rotary = true, scale_attn_weights = true, n_ctx = true},
@@ -100,8 +101,8 @@ return {
   },
   phi = {
     fields = common.fields(shared, common.rope.fields, {
-      intermediate_size = "integer", hidden_act = {"text", "gelu_new"},
-      layer_norm_eps = {"number", 1e-5}, num_key_value_heads = {"integer"},
+      intermediate_size = "count", hidden_act = {"text", "gelu_new"},
+      layer_norm_eps = {"positive", 1e-5}, num_key_value_heads = {"count"},
       qk_layernorm = {"boolean", false},
     }),
     prefixes = {"model.", ""}, probe = "embed_tokens.weight",

@@ -40,11 +40,12 @@ end
 return {
   phi3 = {
     fields = common.fields(common.rope.fields, {
-      hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-      num_hidden_layers = "integer", num_key_value_heads = {"integer"}, vocab_size = "integer",
-      hidden_act = {"text", "silu"}, rms_norm_eps = {"number", 1e-5}, head_dim = {"integer"},
-      max_position_embeddings = {"integer", 4096}, tie_word_embeddings = {"boolean", false},
-      sliding_window = {"integer"}, attention_bias = {"boolean", false}, eos_token_id = {"any"},
+      hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+      num_hidden_layers = "count", num_key_value_heads = {"count"}, vocab_size = "count",
+      hidden_act = {"text", "silu"}, rms_norm_eps = {"positive", 1e-5}, head_dim = {"count"},
+      max_position_embeddings = {"count", 4096}, tie_word_embeddings = {"boolean", false},
+      original_max_position_embeddings = {"count", 4096}, sliding_window = {"count"},
+      attention_bias = {"boolean", false}, eos_token_id = {"ids"},
     }),
     prefixes = {"model.", ""}, probe = "embed_tokens.weight", describe = describe,
   },

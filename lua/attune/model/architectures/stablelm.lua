@@ -39,12 +39,12 @@ end
 return {
   stablelm = {
     fields = common.fields(common.rope.fields, {
-      hidden_size = "integer", intermediate_size = "integer", num_attention_heads = "integer",
-      num_hidden_layers = "integer", num_key_value_heads = {"integer"}, vocab_size = "integer",
-      hidden_act = {"text", "silu"}, layer_norm_eps = {"number", 1e-5},
-      max_position_embeddings = {"integer", 4096}, tie_word_embeddings = {"boolean", false},
+      hidden_size = "count", intermediate_size = "count", num_attention_heads = "count",
+      num_hidden_layers = "count", num_key_value_heads = {"count", 32}, vocab_size = "count",
+      hidden_act = {"text", "silu"}, layer_norm_eps = {"positive", 1e-5},
+      max_position_embeddings = {"count", 4096}, tie_word_embeddings = {"boolean", false},
       use_qkv_bias = {"boolean", false}, qk_layernorm = {"boolean", false},
-      use_parallel_residual = {"boolean", false}, eos_token_id = {"any"},
+      use_parallel_residual = {"boolean", false}, eos_token_id = {"ids"},
     }),
     prefixes = {"model.", ""}, probe = "embed_tokens.weight", describe = describe,
   },

@@ -32,11 +32,11 @@ end
 return {
   starcoder2 = {
     fields = common.fields(common.rope.fields, {
-      hidden_size = "integer", num_attention_heads = "integer", num_hidden_layers = "integer",
-      num_key_value_heads = {"integer", 2}, intermediate_size = "integer", vocab_size = "integer",
-      max_position_embeddings = {"integer", 4096}, hidden_act = {"text", "gelu_pytorch_tanh"},
-      norm_epsilon = {"number", 1e-5}, sliding_window = {"integer"}, use_bias = {"boolean", true},
-      tie_word_embeddings = {"boolean", true}, head_dim = {"integer"}, eos_token_id = {"any"},
+      hidden_size = "count", num_attention_heads = "count", num_hidden_layers = "count",
+      num_key_value_heads = {"count", 2}, intermediate_size = "count", vocab_size = "count",
+      max_position_embeddings = {"count", 4096}, hidden_act = {"text", "gelu_pytorch_tanh"},
+      norm_epsilon = {"positive", 1e-5}, sliding_window = {"count"}, use_bias = {"boolean", true},
+      tie_word_embeddings = {"boolean", true}, head_dim = {"count"}, eos_token_id = {"ids"},
       norm_type = {"text", "layer_norm"}, mlp_type = {"text", "default"},
     }),
     prefixes = {"model.", ""}, probe = "embed_tokens.weight", describe = describe,

@@ -70,6 +70,10 @@ local function describe(c)
     name = "lm_head", tied = true, tied_unless_stored = true,
     scale = scales and c.hidden_size ^ -0.5 or nil,
   }
+  if c.decoder_start_token_id >= c.vocab_size then
+    error(("config.json: decoder_start_token_id: expected an id below %d, got %d"):format(
+      c.vocab_size, c.decoder_start_token_id), 0)
+  end
   decoder.start, decoder.context = c.decoder_start_token_id, c.n_positions
   return decoder
 end
@@ -77,14 +81,14 @@ end
 return {
   t5 = {
     fields = {
-      hidden_size = "integer", d_kv = {"integer", 64}, d_ff = "integer",
-      num_hidden_layers = "integer", num_decoder_layers = {"integer"},
-      num_attention_heads = "integer", vocab_size = "integer",
-      relative_attention_num_buckets = {"integer", 32},
-      relative_attention_max_distance = {"integer", 128}, layer_norm_epsilon = {"number", 1e-6},
+      hidden_size = "count", d_kv = {"count", 64}, d_ff = "count",
+      num_hidden_layers = "count", num_decoder_layers = {"count"},
+      num_attention_heads = "count", vocab_size = "count",
+      relative_attention_num_buckets = {"count", 32},
+      relative_attention_max_distance = {"count", 128}, layer_norm_epsilon = {"positive", 1e-6},
       feed_forward_proj = {"text", "relu"}, tie_word_embeddings = {"boolean", true},
-      decoder_start_token_id = {"integer", 0}, n_positions = {"integer", 512},
-      scale_decoder_outputs = {"boolean"}, eos_token_id = {"any", 1, null = true},
+      decoder_start_token_id = {"integer", 0}, n_positions = {"count", 512},
+      scale_decoder_outputs = {"boolean"}, eos_token_id = {"ids", 1, null = true},
     },
     aliases = {
       d_model = "hidden_size", num_layers = "num_hidden_layers",

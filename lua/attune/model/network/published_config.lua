@@ -33,6 +33,9 @@ for name in ([[
   ignored[name] = true
 end
 
+-- More than any model has.
+local max_heads = 1 << 16
+
 local function is_empty(value)
   if type(value) == "table" then return next(value) == nil end
   return value == false or value == 0 or value == ""
@@ -43,13 +46,27 @@ local function describe(value)
   return type(value) == "string" and ("'%s'"):format(value) or tostring(value)
 end
 
+published.is_empty = is_empty
+
+local function is_integer(x) return type(x) == "number" and math.tointeger(x) and x >= 0 end
+
+-- What a value of each kind is, and how a message names it.
 local kinds = {
-  integer = function(x) return type(x) == "number" and math.tointeger(x) and x >= 0 end,
-  number = function(x) return type(x) == "number" end,
-  boolean = function(x) return type(x) == "boolean" end,
-  text = function(x) return type(x) == "string" end,
-  table = function(x) return type(x) == "table" end,
-  any = function() return true end,
+  integer = {is_integer, "an integer of at least 0"},
+  count = {function(x) return is_integer(x) and x > 0 end, "an integer of at least 1"},
+  number = {function(x) return type(x) == "number" end, "a number"},
+  positive = {function(x) return type(x) == "number" and x > 0 end, "a number above 0"},
+  boolean = {function(x) return type(x) == "boolean" end, "a boolean"},
+  text = {function(x) return type(x) == "string" end, "a text"},
+  table = {function(x) return type(x) == "table" end, "a table"},
+  ids = {function(x)
+    if type(x) ~= "table" then return is_integer(x) end
+    for _, id in ipairs(x) do
+      if not is_integer(id) then return false end
+    end
+    return next(x) == nil or #x > 0
+  end, "an id or a list of ids"},
+  any = {function() return true end},
 }
 
 --- Whether two values that came from JSON are equal.
@@ -99,29 +116,46 @@ local function read_field(config, field, form, aliases, nulls)
     if form.null and is_null(nulls, field, aliases) then return nil end
     return default
   end
-  if not kinds[kind](value) then
-    error(("config.json: %s: expected %s %s, got %s"):format(
-      from, kind == "integer" and "an" or "a", kind, describe(value)), 0)
+  if not kinds[kind][1](value) then
+    error(("config.json: %s: expected %s, got %s"):format(from, kinds[kind][2], describe(value)), 0)
   end
-  return kind == "integer" and math.tointeger(value) or value
+  return (kind == "integer" or kind == "count") and math.tointeger(value) or value
 end
 
 -- Fields that the table does not know.
-local function check_unknown(config, architecture, unknown, warnings)
+local function check_unknown(config, architecture, report)
   local names = sorted_keys(architecture.fields)
   for name, value in pairs(config) do
     local known = architecture.fields[name] or (architecture.aliases or {})[name]
       or ignored[name] or (architecture.ignored or {})[name]
     if not known and not is_empty(value) then
-      local message = ("config.json: unknown field '%s' = %s of model_type '%s'; %s"):format(
-        name, describe(value), tostring(config.model_type), suggest(name, names))
-      if unknown ~= "warn" then
-        error(message .. "; {unknown = \"warn\"} ignores such fields", 0)
-      end
-      warnings[#warnings + 1] = message
+      report(("config.json: unknown field '%s' = %s of model_type '%s'; %s"):format(
+        name, describe(value), tostring(config.model_type), suggest(name, names)))
     end
   end
-  table.sort(warnings)
+end
+
+-- Counts that a file of so many tensors cannot have are refused before anything is made of them.
+local function check_counts(c, architecture, tensors)
+  for _, field in ipairs {
+    "num_hidden_layers", "num_decoder_layers", "n_routed_experts", "num_local_experts",
+  } do
+    local joined = field == "num_local_experts" and architecture.joins_experts
+    if c[field] and c[field] > tensors and not joined then
+      error(("config.json: %s: expected at most %d, the number of tensors, got %d"):format(
+        field, tensors, c[field]), 0)
+    end
+  end
+  for _, field in ipairs {"num_attention_heads", "num_key_value_heads", "num_kv_heads"} do
+    if c[field] and c[field] > max_heads then
+      error(("config.json: %s: expected at most %d, got %d"):format(field, max_heads, c[field]), 0)
+    end
+  end
+  local heads, kv_heads = c.num_attention_heads, c.num_key_value_heads
+  if heads and kv_heads and heads % kv_heads ~= 0 then
+    error(("config.json: num_key_value_heads: expected a divisor of the %d heads, got %d"):format(
+      heads, kv_heads), 0)
+  end
 end
 
 --- The fields of a configuration with their defaults. Raises, without a position, where a field is
@@ -129,17 +163,25 @@ end
 ---@param config table from JSON
 ---@param architecture table {fields = {name = kind | {kind, default, null = true}}, aliases =
 ---  {name = field}, ignored = {name = true}}; null: a field that is null has no value, where one
----  that is absent has the default
----@param unknown? "warn" unknown fields become warnings
----@param nulls? table<string, boolean> the fields that are null
----@return table fields
+---  that is absent has the default; joins_experts: one tensor holds all experts
+---@param given {unknown?: "warn", nulls?: table<string, boolean>, tensors?: integer} unknown:
+---  unknown fields become warnings; nulls: the fields that are null; tensors: in the file
+---@return table fields and `report(message)`, for unknown fields inside of fields
 ---@return string[] warnings
-function published.read(config, architecture, unknown, nulls)
+function published.read(config, architecture, given)
   local c, warnings = {}, {}
-  check_unknown(config, architecture, unknown, warnings)
-  for field, form in pairs(architecture.fields) do
-    c[field] = read_field(config, field, form, architecture.aliases or {}, nulls or {})
+  function c.report(message)
+    if given.unknown ~= "warn" then
+      error(message .. "; {unknown = \"warn\"} ignores such fields", 0)
+    end
+    warnings[#warnings + 1] = message
+    table.sort(warnings)
   end
+  check_unknown(config, architecture, c.report)
+  for field, form in pairs(architecture.fields) do
+    c[field] = read_field(config, field, form, architecture.aliases or {}, given.nulls or {})
+  end
+  check_counts(c, architecture, given.tensors or math.huge)
   return c, warnings
 end
 

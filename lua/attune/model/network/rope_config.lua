@@ -1,16 +1,17 @@
 --- The rotation that a configuration asks for: rope_theta and rope_scaling as transformers 4 writes
 --- them, rope_parameters as transformers 5 does, one set for all layers or one per kind of layer.
-local equal = require "attune.model.network.published_config".equal
+local published_config = require "attune.model.network.published_config"
+local equal, is_empty = published_config.equal, published_config.is_empty
 
 local rope_config = {}
 
 --- The fields that architectures with a rotation have, for their tables.
 rope_config.fields = {
-  rope_theta = {"number"},
+  rope_theta = {"positive"},
   rope_scaling = {"table"},
   rope_parameters = {"table"},
-  partial_rotary_factor = {"number"},
-  original_max_position_embeddings = {"integer"},
+  partial_rotary_factor = {"positive"},
+  original_max_position_embeddings = {"count"},
 }
 
 -- The fields of each kind of scaling, besides rope_type, rope_theta and partial_rotary_factor.
@@ -46,7 +47,7 @@ local function kind_of(set)
 end
 
 -- {kind, theta, partial, fields} of one set.
-local function read_set(set)
+local function read_set(set, c)
   local kind = kind_of(set)
   local read = {kind = kind, theta = set.rope_theta, partial = set.partial_rotary_factor}
   local names = {rope_type = true, type = true, rope_theta = true, partial_rotary_factor = true}
@@ -55,9 +56,9 @@ local function read_set(set)
     read[name] = set[name]
   end
   for name, value in pairs(set) do
-    if not names[name] and value ~= false and value ~= 0 then
-      error(("config.json: unknown field '%s' of rope_scaling of type '%s'"):format(
-        tostring(name), kind), 0)
+    if not names[name] and not is_empty(value) then
+      c.report(("config.json: unknown field '%s' of rope_scaling of type '%s'"):format(
+        tostring(name), kind))
     end
   end
   return read
@@ -70,17 +71,54 @@ local function is_nested(parameters)
   return false
 end
 
--- What both spellings say must be the same.
-local function check_both(c, new)
-  local old = c.rope_scaling and read_set(c.rope_scaling)
-  for name, value in pairs(old or {}) do
-    if new[name] ~= nil and not equal(new[name], value) then
-      error(("config.json: rope_scaling and rope_parameters differ in '%s'"):format(name), 0)
+local function differ(a, b)
+  error(("config.json: %s and %s differ; expected one value"):format(a, b), 0)
+end
+
+-- What both spellings say must be the same. set: of rope_parameters, or of rope_scaling.
+local function check_both(c, set, name)
+  local old = name ~= "rope_scaling" and c.rope_scaling and read_set(c.rope_scaling, c)
+  for field, value in pairs(old or {}) do
+    if set[field] ~= nil and not equal(set[field], value) then
+      differ("rope_scaling." .. field, name .. "." .. field)
     end
   end
-  if c.rope_theta and new.theta and c.rope_theta ~= new.theta then
-    error("config.json: rope_theta and rope_parameters.rope_theta differ", 0)
+  for _, pair in ipairs {
+    {"rope_theta", "theta"}, {"partial_rotary_factor", "partial"},
+    {"original_max_position_embeddings", "original_max_position_embeddings"},
+  } do
+    local top, inner = c[pair[1]], set[pair[2]]
+    if top and inner and top ~= inner then differ(pair[1], name .. "." .. pair[1]) end
   end
+end
+
+-- Sets by kind of layer. What the fields outside say belongs to full_attention.
+local function nested(c, parameters)
+  local sets = {}
+  for name, set in pairs(parameters) do
+    local known = name == "full_attention" or name == "sliding_attention"
+    if known and type(set) == "table" then
+      sets[name] = read_set(set, c)
+    elseif not is_empty(set) then
+      c.report(("config.json: unknown field '%s' of rope_parameters, which has sets of "
+        .. "full_attention and sliding_attention"):format(tostring(name)))
+    end
+  end
+  if sets.full_attention then
+    check_both(c, sets.full_attention, "rope_parameters.full_attention")
+  end
+  return sets
+end
+
+local function read_sets(c)
+  local parameters = c.rope_parameters
+  local is_new = parameters and next(parameters)
+  if is_new and is_nested(parameters) then return nested(c, parameters) end
+  local set = read_set(is_new and parameters or c.rope_scaling or {}, c)
+  check_both(c, set, is_new and "rope_parameters" or "rope_scaling")
+  set.theta = set.theta or c.rope_theta
+  set.partial = set.partial or c.partial_rotary_factor
+  return {default = set}
 end
 
 --- The sets of a configuration: {default = set}, or one per kind of layer (full_attention,
@@ -88,24 +126,8 @@ end
 ---@param c table fields of the configuration
 ---@return table<string, table>
 function rope_config.sets(c)
-  local parameters = c.rope_parameters
-  if parameters and next(parameters) and is_nested(parameters) then
-    local sets = {}
-    for name, set in pairs(parameters) do
-      if type(set) == "table" then sets[name] = read_set(set) end
-    end
-    return sets
-  end
-  local set
-  if parameters and next(parameters) then
-    set = read_set(parameters)
-    check_both(c, set)
-  else
-    set = read_set(c.rope_scaling or {})
-  end
-  set.theta = set.theta or c.rope_theta
-  set.partial = set.partial or c.partial_rotary_factor
-  return {default = set}
+  c.rope_sets = c.rope_sets or read_sets(c)
+  return c.rope_sets
 end
 
 local function number(set, name)

@@ -1,0 +1,207 @@
+-- What config.json and the metadata of a GGUF file may say: both spellings of transformers, its
+-- defaults, and values of which no model can be made. The defaults are those of the configuration
+-- classes of transformers 5.24.
+local attune = require "attune"
+local json = require "attune.util.json"
+local model = require "attune.model"
+local model_copy = require "tests.support.model_copy"
+
+local with_model = model_copy.with_folder
+
+local function refused(name, change, expected)
+  with_model(name, change, function(folder)
+    local m, message, code = model.load(folder)
+    assert.is_nil(m, expected)
+    assert.same("EFORMAT", code)
+    assert.truthy(message:find(expected, 1, true), message .. " / " .. expected)
+  end)
+end
+
+local ids = {{5, 17, 3, 90, 41, 8, 23, 4, 9, 11, 30, 2}}
+
+local function logits(name, change)
+  return model_copy.load(name, change):forward(ids)
+end
+
+local function same_logits(name, one, other)
+  local d = logits(name, one) - logits(name, other)
+  assert.equal(0, d:abs():max():item(), name)
+end
+
+describe("two spellings that differ", function()
+  local function rope(c, changes)
+    c.rope_parameters = {rope_type = "default", rope_theta = c.rope_theta or 10000}
+    for name, value in pairs(changes) do c.rope_parameters[name] = value end
+  end
+  it("are refused: the part that is rotated", function()
+    refused("phi", function(c) rope(c, {partial_rotary_factor = 0.25}) end,
+      "partial_rotary_factor and rope_parameters.partial_rotary_factor differ")
+    refused("gpt_neox", function(c) rope(c, {partial_rotary_factor = 0.5}) end, "differ")
+    refused("gpt_neox", function(c) c.partial_rotary_factor = 0.5 end, "expected one value")
+  end)
+  it("are refused: the base", function()
+    refused("gpt_neox", function(c) c.rope_theta = 500 end, "expected one value")
+    refused("gpt_neox", function(c) rope(c, {rope_theta = 500}) end,
+      "rope_theta and rope_parameters.rope_theta differ")
+  end)
+  it("are refused: the trained length", function()
+    refused("llama_yarn", function(c) c.original_max_position_embeddings = 64 end, "original_max_"
+      .. "position_embeddings and rope_scaling.original_max_position_embeddings differ")
+  end)
+  it("are refused: sets per kind of layer", function()
+    local function sets(c, full, sliding)
+      c.rope_parameters = {
+        full_attention = {rope_type = "linear", factor = 8, rope_theta = 1000000},
+        sliding_attention = {rope_type = "default", rope_theta = 10000},
+      }
+      for name, value in pairs(full) do c.rope_parameters.full_attention[name] = value end
+      for name, value in pairs(sliding) do c.rope_parameters.sliding_attention[name] = value end
+    end
+    same_logits("gemma3", function() end, function(c) sets(c, {}, {}) end)
+    refused("gemma3", function(c) sets(c, {factor = 4}, {}) end,
+      "rope_scaling.factor and rope_parameters.full_attention.factor differ")
+    refused("gemma3", function(c) sets(c, {rope_theta = 500}, {}) end, "rope_theta and")
+    refused("gemma3", function(c) sets(c, {}, {rope_theta = 500}) end, "rope_local_base_freq and")
+    refused("gemma3", function(c)
+      sets(c, {}, {})
+      c.rope_parameters.other_attention = {rope_type = "default"}
+    end, "unknown field 'other_attention' of rope_parameters")
+  end)
+end)
+
+describe("a field that is absent", function()
+  it("has the default of transformers", function()
+    for name, change in pairs {
+      palm = function(c) c.logit_scale = nil end,
+      deepseek_v3 = function(c) c.norm_topk_prob, c.routed_scaling_factor = nil, nil end,
+      mixtral = function(c) c.rope_theta = nil end,
+    } do
+      same_logits(name, change, function() end)
+    end
+    same_logits("olmo2", function(c) c.rms_norm_eps = nil end,
+      function(c) c.rms_norm_eps = 1e-5 end)
+    same_logits("mistral", function(c) c.sliding_window = nil end,
+      function(c) c.sliding_window = 4096 end)
+    same_logits("mistral", function(c) c.sliding_window = json.null end,
+      function(c) c.sliding_window = 4096 end)
+    same_logits("cohere", function(c) c.rope_theta, c.rope_parameters = nil, nil end,
+      function(c) c.rope_theta, c.rope_parameters = 500000, nil end)
+  end)
+end)
+
+describe("a field inside of a field", function()
+  it("that is unknown is an error or a warning, and may be empty", function()
+    refused("llama_yarn", function(c) c.rope_scaling.foo = 3 end, "unknown field 'foo'")
+    refused("mpt", function(c) c.attn_config.foo = 3 end, "unknown field 'foo' of attn_config")
+    for name, field in pairs {llama_yarn = "rope_scaling", mpt = "attn_config"} do
+      with_model(name, function(c) c[field].foo = 3 end, function(folder)
+        local m = assert(model.load(folder, {unknown = "warn"}))
+        assert.same(1, #m.warnings)
+        assert.truthy(m.warnings[1]:find("'foo'", 1, true))
+      end)
+      for _, empty in ipairs {"", false, 0, json.list()} do
+        assert(model_copy.load(name, function(c) c[field].foo = empty end))
+      end
+    end
+  end)
+end)
+
+describe("a value of which no model can be made", function()
+  it("is refused when the model is loaded", function()
+    for _, case in ipairs {
+      {"llama_tied", "num_attention_heads", 0}, {"llama_tied", "num_key_value_heads", 0},
+      {"llama_tied", "num_key_value_heads", 3}, {"llama_tied", "rms_norm_eps", -1},
+      {"llama_tied", "eos_token_id", "x"}, {"llama_tied", "num_attention_heads", 1 << 40},
+      {"mistral", "sliding_window", 0}, {"mistral", "sliding_window", false},
+      {"gemma2", "attn_logit_softcapping", 0}, {"gemma2", "query_pre_attn_scalar", 0},
+      {"gemma3", "sliding_window_pattern", 0}, {"cohere2", "sliding_window_pattern", 0},
+      {"deepseek_v3", "moe_layer_freq", 0}, {"deepseek_v3", "n_group", 0},
+      {"deepseek_v3", "n_group", 3}, {"mixtral", "num_experts_per_tok", 9},
+      {"smollm3", "no_rope_layer_interval", 0}, {"t5", "decoder_start_token_id", 5000},
+    } do
+      refused(case[1], function(c) c[case[2]] = case[3] end, case[2])
+    end
+    refused("mpt", function(c) c.attn_config.softmax_scale = "x" end, "softmax_scale")
+    refused("smollm3", function(c) c.no_rope_layers = {1} end, "no_rope_layers")
+    refused("mpt", function(c) c.attn_config.alibi_bias_max = "x" end, "max_bias")
+  end)
+  it("is refused before it takes memory", function()
+    refused("llama_tied", function(c) c.num_hidden_layers = 1000000000 end,
+      "num_hidden_layers: expected at most")
+    refused("mixtral", function(c) c.num_local_experts = 3000000 end,
+      "num_local_experts: expected at most")
+  end)
+end)
+
+describe("a folder", function()
+  it("without config.json, or with a folder of that name, gives a code", function()
+    with_model("llama_tied", function() end, function(folder)
+      os.remove(folder .. "/config.json")
+      local m, message, code = model.load(folder)
+      assert.is_nil(m)
+      assert.truthy(message:find("config.json", 1, true), message)
+      assert.equal(2, code)
+      assert(require "attune.util.files".make_folder(folder .. "/config.json"))
+      m, message, code = model.load(folder)
+      assert.is_nil(m)
+      assert.truthy(message:find("config.json", 1, true), message)
+      assert.equal(21, code)
+      os.remove(folder .. "/config.json")
+    end)
+    assert.equal(2, select(3, model.load "/nonexistent"))
+  end)
+end)
+
+describe("metadata of a GGUF file", function()
+  local function load(change)
+    local result
+    with_model("llama_tied", function() end, function(folder)
+      local path = folder .. "/model.gguf"
+      local _, tensors = nil, {["token_embd.weight"] = attune.ones {8, 8}}
+      local metadata = {
+        ["general.architecture"] = "llama", ["llama.embedding_length"] = 8,
+        ["llama.feed_forward_length"] = 8, ["llama.block_count"] = 1,
+        ["llama.attention.head_count"] = 2, ["llama.attention.layer_norm_rms_epsilon"] = 1e-5,
+        ["llama.context_length"] = 32,
+      }
+      for _, name in ipairs {"attn_norm", "ffn_norm"} do
+        tensors[("blk.0.%s.weight"):format(name)] = attune.ones {8}
+      end
+      for _, name in ipairs {
+        "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down",
+      } do
+        tensors[("blk.0.%s.weight"):format(name)] = attune.ones {8, 8}
+      end
+      tensors["output_norm.weight"] = attune.ones {8}
+      change(metadata, tensors)
+      assert(attune.save(path, tensors, metadata))
+      result = {model.load(path)}
+    end)
+    return table.unpack(result, 1, 3)
+  end
+  it("that change what a model computes are followed or refused", function()
+    assert(load(function() end))
+    assert(load(function(m) m["llama.rope.dimension_count"] = 4 end))
+    assert(load(function(m) m["llama.logit_scale"] = 1.0 end))
+    for name, value in pairs {
+      ["rope.dimension_count"] = 2, ["attention.value_length"] = 2, ["attention.scale"] = 0.5,
+      ["rope.scaling.attn_factor"] = 2.0, ["logit_scale"] = 2.0, ["expert_count"] = 8,
+    } do
+      local m, message, code = load(function(metadata) metadata["llama." .. name] = value end)
+      assert.is_nil(m)
+      assert.same("EFORMAT", code)
+      assert.truthy(message:find("llama." .. name .. ": expected", 1, true), message)
+    end
+  end)
+  it("are named in messages", function()
+    local m, message = load(function(metadata) metadata["llama.attention.head_count"] = 0 end)
+    assert.is_nil(m)
+    assert.truthy(message:find("metadata: num_attention_heads", 1, true), message)
+    m, message = load(function(metadata) metadata["llama.block_count"] = 0xffffffff end)
+    assert.is_nil(m)
+    assert.truthy(message:find("num_hidden_layers: expected at most", 1, true), message)
+    m, message = load(function(_, tensors) tensors["rope_freqs.weight"] = attune.ones {3} end)
+    assert.is_nil(m)
+    assert.truthy(message:find("rope_freqs.weight: expected 2 numbers, got 3", 1, true), message)
+  end)
+end)
