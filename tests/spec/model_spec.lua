@@ -179,6 +179,50 @@ describe("the tensors of a model", function()
   end)
 end)
 
+describe("generation_config.json", function()
+  local files = require "attune.util.files"
+  -- The model whose folder has such a file; config.json names id 7.
+  local function with_generation(text, body)
+    with_model("llama_tied", function(c) c.eos_token_id = 7 end, function(folder)
+      if text then assert(files.write(folder .. "/generation_config.json", text)) end
+      body(folder)
+    end)
+  end
+  it("names the ids that end a text, else config.json does", function()
+    for text, expected in pairs {
+      [false] = 7, ["{}"] = 7, ['{"eos_token_id": null, "top_p": 0.9}'] = 7,
+      ['{"eos_token_id": 9}'] = 9, ['{"eos_token_id": [7, 9.0]}'] = {7, 9},
+    } do
+      with_generation(text, function(folder)
+        assert.same(expected, assert(model.load(folder)).eos)
+      end)
+    end
+    local prompt, free = {{5, 17, 3}}, nil
+    with_generation(false, function(folder)
+      free = assert(model.load(folder)):generate(prompt, {tokens = 8, stop = {}})[1]
+    end)
+    with_generation(('{"eos_token_id": [95, %d]}'):format(free[5]), function(folder)
+      assert.same(table.move(free, 1, 5, 1, {}), assert(model.load(folder)):generate(prompt)[1])
+    end)
+  end)
+  it("that is malformed is an error", function()
+    for text, expected in pairs {
+      ["{"] = "expected a JSON object, got", ["5"] = "expected a JSON object, got 5",
+      ['{"eos_token_id": "a"}'] = "eos_token_id: expected an id or a list of ids, got 'a'",
+      ['{"eos_token_id": -1}'] = "eos_token_id: expected an id or a list of ids, got -1",
+      ['{"eos_token_id": [1, 0.5]}'] = "eos_token_id: expected an id or a list of ids, got a table",
+      ['{"eos_token_id": {"a": 1}}'] = "eos_token_id: expected an id or a list of ids",
+    } do
+      with_generation(text, function(folder)
+        local m, message, code = model.load(folder)
+        assert.same({nil, "EFORMAT"}, {m, code})
+        local name = folder .. "/generation_config.json: "
+        assert.truthy(message:find(name .. expected, 1, true), message)
+      end)
+    end
+  end)
+end)
+
 describe("the head of T5", function()
   it("is the one that is stored, and the table where none is", function()
     local tied = t5_logits(function(c) c.tie_word_embeddings = false end)

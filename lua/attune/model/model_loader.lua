@@ -3,6 +3,7 @@ local attune = require "attune"
 local architectures = require "attune.model.architectures"
 local decoder = require "attune.model.network.decoder"
 local files = require "attune.util.files"
+local generation_config = require "attune.model.generation_config"
 local gguf_loader = require "attune.model.gguf_loader"
 local published_config = require "attune.model.network.published_config"
 local running = require "attune.model.running"
@@ -96,15 +97,20 @@ local function of_metadata(message)
   return (message:gsub("config%.json: ", "metadata: "))
 end
 
--- A folder with config.json and *.safetensors.
+-- A folder with config.json and *.safetensors, and perhaps generation_config.json, whose ids end a
+-- text in place of those of config.json, as in transformers.
 local function load_folder(path, given)
   local config, nulls, code = read_config(path .. "/config.json")
   if not config then return nil, nulls, code end
+  local generation, bad, its_code =
+    generation_config.read(path .. "/generation_config.json", read_config)
+  if not generation then return nil, bad, its_code end
   local file, why, kind = open_tensors(path)
   if not file then return nil, why, kind end
   local m, message
   m, message, code = result_of(path, pcall(build, config, file, given, nulls))
   file:close()
+  if m and generation.eos ~= nil then m.eos = generation.eos end
   if m and is_file(path .. "/tokenizer.json") then m.tokenizer_path = path .. "/tokenizer.json" end
   return m, message, code
 end

@@ -9,6 +9,7 @@ local session = require "attune.model.session"
 ---@field config table config.json as it was read
 ---@field warnings string[] unknown fields of the configuration, with {unknown = "warn"}
 ---@field vocab integer
+---@field eos? integer|integer[] what ends a text: of generation_config.json, else of config.json
 ---@field context integer tokens that the configuration names; a cache may have more
 ---@field tokenizer? attune.Tokenizer nil where the folder has no tokenizer.json
 local running = {}

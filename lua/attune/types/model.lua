@@ -116,6 +116,7 @@ function Tokenizer:id(token) end
 ---@field config table config.json as it was read, or what a GGUF file says in its words
 ---@field warnings string[] unknown fields, with {unknown = "warn"}
 ---@field vocab integer
+---@field eos? integer|integer[] ids that end a text, of generation_config.json, else of config.json
 ---@field context integer tokens that the configuration names
 ---@field tokenizer? attune.Tokenizer
 local Model = {}
