@@ -340,6 +340,38 @@ describe("train.run", function()
     assert.same(parameters_of(whole.model), parameters_of(second.model))
   end)
 
+  -- A model of one weight whose loss has noise.
+  local function noisy()
+    local w = attune.ones({4}):requires_grad()
+    return {
+      parameters = function() return {w = w} end,
+      state = function() return {w = w} end,
+      load_state = function(_, state) attune.no_grad(function() w:copy(state.w) end) end,
+      loss = function() return (w * w * attune.uniform {4}):sum() end,
+    }
+  end
+
+  it("goes on with the same noise where draws have no seed", function()
+    for _, seed in ipairs {false, 3} do
+      local function run_to(steps, dir, stop)
+        local o = options {
+          model = noisy(), steps = steps,
+          log = function(e) if e.step == stop then error("stopped", 0) end end,
+        }
+        o.seed, o.checkpoint = seed or nil, dir and {dir = folder .. "/" .. dir, every = 2}
+        return train.run(o)
+      end
+      attune.set_seed(5)
+      local expected = run_to(6)
+      attune.set_seed(5)
+      fails("stopped", run_to, 6, tostring(seed), 5)
+      attune.set_seed(11)
+      local result = run_to(6, tostring(seed))
+      assert.equal(6, #expected.losses)
+      assert.same(expected.losses, result.losses)
+    end
+  end)
+
   it("killed with SIGKILL, ends with the bits of a run that was not", function()
     local script = folder .. "/script.lua"
     local file = assert(io.open(script, "w"))
@@ -485,6 +517,24 @@ describe("train.save and train.load", function()
     assert.truthy(message:find("expected a checkpoint", 1, true))
     fails("model", train.save, path, {model = 3})
     fails("path", train.save, nil, {})
+  end)
+
+  it("keep where random draws without a seed go on, which a failed load leaves", function()
+    local path = folder .. "/a.safetensors"
+    for _, seed in ipairs {5, math.mininteger, math.maxinteger} do
+      attune.set_seed(seed)
+      attune.randn {2}
+      assert(train.save(path, {model = nn.Decoder(small)}))
+      local expected = attune.randn({3}):tolist()
+      attune.set_seed(1)
+      assert(train.load(path, {model = nn.Decoder(small)}))
+      assert.same(expected, attune.randn({3}):tolist())
+    end
+    attune.set_seed(1)
+    local expected = attune.randn({3}):tolist()
+    attune.set_seed(1)
+    assert.is_nil(train.load(path, {model = nn.Decoder(with({d_ff = 48}, small))}))
+    assert.same(expected, attune.randn({3}):tolist())
   end)
 end)
 

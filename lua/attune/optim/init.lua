@@ -82,10 +82,10 @@ local function is_hidden(p)
   return true
 end
 
---- Muon for the matrices of hidden layers, AdamW for other parameters: Jordan et al. 2024. The names
---- tell embeddings, tables of positions and heads: a part between dots contains "embed", begins with
---- "position", is "head" or ends with "_head". `muon` of a group decides for other names, and for a
---- list, which has none. A schedule that sets lr changes the rate of both in proportion.
+--- Muon for the matrices of hidden layers, AdamW for other parameters: Jordan et al. 2024. Names
+--- tell embeddings, tables of positions and heads: a part between dots contains "embed", begins
+--- with "position", is "head" or ends with "_head". `muon` of a group decides for other names, and
+--- for a list, which has none. A schedule that sets lr changes the rate of both in proportion.
 ---@param given table
 ---@param o? {lr: number, momentum: number, nesterov: boolean, weight_decay: number,
 --- iterations: integer, adamw: table, groups: table[]} 0.02, 0.95, true, 0.01, 5; adamw: the

@@ -28,7 +28,7 @@ local function check_path(path)
   end
 end
 
---- Writes a checkpoint.
+--- Writes a checkpoint. It also holds where draws of random numbers without a seed go on.
 ---@param path string
 ---@param given {model: table, optimizer: table, data: table, step: integer, extra: table} extra:
 --- numbers, strings and lists of them, which load gives back
@@ -43,7 +43,7 @@ function checkpoint.save(path, given)
   local tensors = {}
   local record = {
     format = format, step = o.step or 0, extra = o.extra, isa = core.machine().isa,
-    cpu = core.machine().cpu,
+    cpu = core.machine().cpu, random = {core._seeds()},
   }
   for name, tensor in next, parts.model and parts.model:state() or {} do
     tensors["model." .. name] = tensor
@@ -121,7 +121,7 @@ local function restore(parts, states)
 end
 
 --- Reads a checkpoint into a model, an optimiser and a loader of the same options. One that does
---- not fit changes none of them.
+--- not fit changes none of them. Draws of random numbers without a seed go on as after save.
 ---@param path string
 ---@param given {model: table, optimizer: table, data: table}
 ---@return {step: integer, extra: table, warnings: string[]}? record warnings: the processor or its
@@ -138,12 +138,20 @@ function checkpoint.load(path, given)
   if type(record) ~= "table" or record.format ~= format then
     return malformed(path, "another file")
   end
+  local random = record.random
+  if random ~= nil and not (type(random) == "table" and math.type(random[1]) == "integer"
+    and math.type(random[2]) == "integer")
+  then
+    return malformed(path, "one whose field random is not two integers")
+  end
   local ok, why = pcall(function() restore(parts, states_of(parts, tensors, record)) end)
   if not ok then
     if why == "interrupted!" then error(why, 0) end
     why = tostring(why):gsub("^[^\n]-%.lua:%d+: ", "")
     return nil, ("%s: the checkpoint does not fit: %s"):format(path, why), "EFORMAT"
   end
+  -- Checkpoints of earlier versions have none.
+  if record.random then core._seeds(record.random[1], record.random[2]) end
   local warnings = {}
   if record.isa ~= core.machine().isa then
     warnings[1] = ("the checkpoint was written with ATTUNE_ISA=%s, this is %s: the bits of what "

@@ -154,6 +154,7 @@ end
 local function stop(run, step, batches, what, value)
   run.optimizer:zero_grad()
   seed_step(run, step)
+  core._seeds(run.base, run.draws)
   local where = inspect.replay(run.model, function() backward(run, batches) end)
   run.optimizer:zero_grad()
   core._raise(("train: expected a finite %s, got %s at step %d; %s. The parameters are those "
@@ -171,6 +172,7 @@ local function train_step(run, step)
     tokens = tokens + shape[1] * shape[#shape]
   end
   seed_step(run, step)
+  run.base, run.draws = core._seeds() -- for a replay of the step
   local loss = backward(run, batches)
   if not is_finite(loss) then stop(run, step, batches, "loss", loss) end
   local norm = optim.clip(run.model:parameters(), run.clip)
