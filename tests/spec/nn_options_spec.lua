@@ -49,3 +49,40 @@ describe("an encoding that is added to the embeddings", function()
     })))
   end)
 end)
+
+describe("linear attention", function()
+  local linear = {features = "favor+", count = 8}
+  local function run(model, rows, context)
+    return attune.no_grad(function() return model:forward(rows, context) end)
+  end
+
+  it("keeps packed documents apart", function()
+    for _, position in ipairs {"rope", "none"} do
+      for _, causal in ipairs {true, false} do
+        local model = nn.Decoder(with {linear = linear, position = position, causal = causal})
+        local whole = run(model, {{1, 2, 3, 4, 5}, {6, 7, 0, 1, 2}}, {
+          lengths = {{2, 0, 3}, {5}},
+          positions = attune.tensor({{0, 1, 0, 1, 2}, {3, 4, 5, 6, 7}}, {dtype = "i64"}),
+        })
+        expect.close(whole:slice(1, 1, 1):slice(2, 1, 2), run(model, {{1, 2}}), 1e-5)
+        expect.close(whole:slice(1, 1, 1):slice(2, 3, 5), run(model, {{3, 4, 5}}), 1e-5)
+        expect.close(whole:slice(1, 2, 2), run(model, {{6, 7, 0, 1, 2}}), 1e-5)
+        local both = run(model, {{1, 2, 3}, {4, 5, 6}}, {lengths = {1, 2}})
+        expect.close(both:slice(2, 2, 3), run(model, {{2, 3}, {5, 6}}), 1e-5)
+      end
+    end
+  end)
+
+  it("refuses what it cannot do", function()
+    local model = nn.Decoder(with {linear = linear})
+    local function fails(text, context)
+      expect.fails_with(text, function() run(model, {{1, 2, 3, 4}}, context) end)
+    end
+    fails("lengths: expected documents of 4 tokens in all, got 3", {lengths = {1, 2}})
+    fails("lengths: expected integers of at least 0, got 2.5", {lengths = {2.5, 1.5}})
+    fails("positions: expected positions that rise by 1 in each document", {
+      positions = {0, 2, 4, 6},
+    })
+    refused("scale: linear attention never forms the scores", {linear = linear, scale = 0.5})
+  end)
+end)

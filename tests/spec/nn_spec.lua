@@ -105,6 +105,8 @@ local options = {
   {"dropout", {dropout = 0.3}, {dropout_step = 5}},
   {"recompute and dropout", {recompute = true, dropout = 0.3}, {dropout_step = 5}},
   {"documents", {}, {lengths = {{2, 4}, {6}}}},
+  {"linear attention and documents", {linear = {features = "favor+", count = 8}},
+    {lengths = {{2, 4}, {6}}}},
 }
 
 describe("gradients of a Decoder agree with differences in f64, with", function()

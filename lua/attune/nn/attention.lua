@@ -4,6 +4,7 @@ local attention = require "attune.autograd".attention
 local class = require "attune.nn.module".class
 local contexts = require "attune.nn.context"
 local layers = require "attune.nn.layers"
+local linear_documents = require "attune.nn.linear_documents"
 local parameter = require "attune.nn.parameter"
 local Encodings = require "attune.nn.encoding"
 
@@ -107,7 +108,7 @@ end
 
 --- softmax attention of projected heads; linear attention where the options say so.
 function Attention:attend(q, k, v, context)
-  if self._linear then return core.linear_attention(q, k, v, self._linear) end
+  if self._linear then return linear_documents(q, k, v, self._linear, context) end
   local o, tables = self:options(context), nil
   if self._encoding.score then o.score, tables = Encodings.program(self._encoding.score) end
   return (attention(q, k, v, o, tables))

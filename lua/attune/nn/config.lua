@@ -124,7 +124,7 @@ local function check_linear(c, prefix)
   c.linear = copy(c.linear)
   -- The number of features, which is what an encoding rotates.
   c.linear.total = c.linear.features == "elu" and c.head_dim or c.linear.count
-  for _, name in ipairs {"window", "softcap", "sinks"} do
+  for _, name in ipairs {"window", "softcap", "sinks", "scale"} do
     if c[name] then
       raise(("%s%s: linear attention never forms the scores q . k that it needs; leave it out, or "
         .. "take linear = false"):format(prefix, name))
