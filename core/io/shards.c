@@ -98,6 +98,37 @@ static int by_place_name(const void *a, const void *b) {
     return strcmp(((const place *)a)->name, ((const place *)b)->name);
 }
 
+/* Compares the names of the entries from `before` on, a file's, with those of the places [first,
+ * last), which the index gives it. */
+static attune_status compare_names(index_reader *r, int64_t first, int64_t last, int64_t before) {
+    const attune_file *f = r->f;
+    const char *path = f->part[f->parts - 1].path;
+    const int64_t n = f->entries - before, expected = last - first;
+    const at_entry **sorted = at_alloc((n + 1) * (int64_t)sizeof *sorted);
+    if (!sorted) return ATTUNE_EMEMORY;
+    for (int64_t i = 0; i < n; i++) sorted[i] = &f->entry[before + i];
+    qsort(sorted, (size_t)n, sizeof *sorted, by_entry_name);
+    qsort(r->place + first, (size_t)expected, sizeof *r->place, by_place_name);
+    attune_status status = ATTUNE_OK;
+    for (int64_t i = 0; (i < n || i < expected) && status == ATTUNE_OK; i++) {
+        const char *there = i < n ? sorted[i]->name : NULL;
+        const char *named = i < expected ? r->place[first + i].name : NULL;
+        const int order = !there ? 1 : !named ? -1 : strcmp(there, named);
+        if (order > 0)
+            status = at_fail(ATTUNE_EFORMAT,
+                             "%s: expected the tensor '%.100s', which the index gives this file, "
+                             "got none",
+                             path, named);
+        else if (order < 0)
+            status = at_fail(ATTUNE_EFORMAT,
+                             "%s: expected no tensor '%.100s', which the index does not give this "
+                             "file, got one",
+                             path, there);
+    }
+    at_free(sorted);
+    return status;
+}
+
 /* Opens and parses the file of the places [first, last), and compares their names with its. */
 static attune_status read_part(index_reader *r, int64_t first, int64_t last, const char *folder) {
     attune_file *f = r->f;
@@ -114,24 +145,7 @@ static attune_status read_part(index_reader *r, int64_t first, int64_t last, con
     if (status == ATTUNE_OK) status = at_parse_safetensors(f, part);
     AT_TRY(status);
     if (part > 1) f->texts = texts; /* every shard repeats them */
-    const int64_t n = f->entries - before;
-    if (n != last - first) {
-        return at_fail(ATTUNE_EFORMAT, "%s: expected the %lld tensors of the index, got %lld",
-                       f->part[part].path, (long long)(last - first), (long long)n);
-    }
-    const at_entry **sorted = at_alloc(n * (int64_t)sizeof *sorted);
-    if (!sorted) return ATTUNE_EMEMORY;
-    for (int64_t i = 0; i < n; i++) sorted[i] = &f->entry[before + i];
-    qsort(sorted, (size_t)n, sizeof *sorted, by_entry_name);
-    qsort(r->place + first, (size_t)n, sizeof *r->place, by_place_name);
-    for (int64_t i = 0; i < n && status == ATTUNE_OK; i++) {
-        if (strcmp(sorted[i]->name, r->place[first + i].name) != 0)
-            status =
-                at_fail(ATTUNE_EFORMAT, "%s: expected tensor '%.100s' of the index, got '%.100s'",
-                        f->part[part].path, r->place[first + i].name, sorted[i]->name);
-    }
-    at_free(sorted);
-    return status;
+    return compare_names(r, first, last, before);
 }
 
 /* The folder of a path, with its slash; "" where the path has none. */
