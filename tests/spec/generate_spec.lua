@@ -205,6 +205,28 @@ describe("m:generate of a model with an encoder", function()
   end)
 end)
 
+describe("misuse of a model", function()
+  it("is an error at the caller's line, also while generating", function()
+    local m, t5 = load "llama_tied", load "t5"
+    local later = model_copy.load("gemma3", function(c) c.use_bidirectional_attention = true end)
+    misuse(function() later:generate {{5}} end, "expected a causal model")
+    misuse(function() later:loss {5, 6} end, "expected a causal model")
+    misuse(function() later:session {} end, "expected a causal model")
+    misuse(function() m:session {context = 0} end, "context: expected an integer from 1 to 2^40, "
+      .. "got 0")
+    misuse(function() m:session {batch = "a"} end, "batch: expected an integer from 1 to 2^40, "
+      .. "got 'a'")
+    misuse(function() m:session {encoder_ids = {{1}}} end, "encoder_ids: expected nil")
+    misuse(function() m:generate({{1}}, {tokens = 1 << 50}) end, "tokens: expected at most 2^40")
+    misuse(function() t5:session {} end, "encoder_ids: expected rows of token ids")
+    misuse(function() t5:session {encoder_ids = {{1}, {2}}} end, "encoder_ids: expected 1 rows, "
+      .. "got 2")
+    misuse(function() t5:session {encoder_ids = {{1}, {2, 3}}, batch = 2} end,
+      "encoder_ids: expected rows of one length, got 1 and 2")
+    misuse(function() t5:loss {1, 2} end, "expected a model without encoder")
+  end)
+end)
+
 describe("the loss of a model", function()
   it("is that of its logits", function()
     for _, name in ipairs {"llama_tied", "mistral", "gemma2"} do

@@ -37,7 +37,8 @@ local function read(model, given, level)
   level = level + 1
   local o = options.read(given, known, level)
   if o.tokens ~= nil and (math.type(o.tokens) ~= "integer" or o.tokens < 1) then
-    error(("tokens: expected at least 1, got %s"):format(options.describe(o.tokens)), level)
+    error(("tokens: expected an integer of at least 1, got %s"):format(
+      options.describe(o.tokens)), level)
   end
   if o.each ~= nil and type(o.each) ~= "function" then
     error(("each: expected a function, got %s"):format(options.describe(o.each)), level)
@@ -54,8 +55,11 @@ end
 -- The number of ids that a row of n ids gets. Learned positions limit it; the last id is not read,
 -- and needs none.
 local function tokens_of(model, n, o, level)
-  local room = model.limit and model.limit - n + 1 or math.huge
+  local room = (model.limit or session.max_tokens) - n + 1
   if o.tokens and o.tokens > room then
+    if not model.limit then
+      error(("tokens: expected at most 2^40, got %d"):format(o.tokens), level + 1)
+    end
     local form = "tokens: expected at most %d after a prompt of %d, as the model has positions for "
       .. "%d tokens, got %d"
     error(form:format(room, n, model.limit, o.tokens), level + 1)
@@ -151,6 +155,10 @@ function generation.generate(model, ids, given, level)
   end
   local tokens = {}
   for b, row in ipairs(rows) do tokens[b] = tokens_of(model, #row, o, level) end
+  -- Misuse is an error here, as the caller's line cannot be told from inside no_grad.
+  session.check(model, {
+    context = 1, cache = o.cache, encoder_ids = sources[1] and {sources[1]},
+  }, level)
   if o.lookup then o.counts = {passes = 0, proposed = 0, accepted = 0} end
   local count = (o.lookup or runs_alone(model.network)) and 1 or rows_at_once
   attune.no_grad(function()

@@ -126,6 +126,9 @@ end
 ---@return integer count of ids that the mean is over
 function running:loss(ids, given)
   local o = options.read(given, {"cache", "after"}, 2)
+  if self.network.encoder then
+    error("expected a model without encoder, got one with an encoder, which has no loss", 2)
+  end
   local rows = checked.rows(self, {ids}, "ids", 2)
   local after = o.after == nil and 1 or o.after
   if #rows[1] < 2 then error("ids: expected at least 2, got 1", 2) end

@@ -13,46 +13,65 @@ session.__index = session
 -- Tokens per call of the decoder. A cache that is a ring takes at most 64 queries.
 local chunk_of_rings, chunk = 64, 256
 
-local function positive(value, name, level)
-  if math.type(value) ~= "integer" or value < 1 then
-    error(("%s: expected an integer of at least 1, got %s"):format(name, options.describe(value)),
-      level + 1)
+--- The tokens that a cache can hold at most.
+session.max_tokens = 1 << 40
+
+local function count_of(value, name, level)
+  if math.type(value) ~= "integer" or value < 1 or value > session.max_tokens then
+    error(("%s: expected an integer from 1 to 2^40, got %s"):format(
+      name, options.describe(value)), level + 1)
   end
   return value
 end
 
---- Of a model, with {batch, context, cache}. grows: the context is room, and not known to be used.
-function session.new(model, o, level)
+-- What the encoder reads, as checked rows; nil for a model without one.
+local function sources_of(model, given, batch, level)
+  level = level + 1
+  if not model.network.encoder then
+    if given ~= nil then error("encoder_ids: expected nil for a model without encoder", level) end
+    return nil
+  end
+  local sources = checked.rows(model, given, "encoder_ids", level)
+  checked.check_even(sources, "encoder_ids", level)
+  if #sources ~= batch then
+    error(("encoder_ids: expected %d rows, got %d"):format(batch, #sources), level)
+  end
+  return sources
+end
+
+--- Raises where session.new would refuse these options.
+---@return {batch: integer, context: integer, cache: string, sources?: integer[][]}
+function session.check(model, o, level)
+  level = level + 1
   if model.bidirectional then
     error("expected a causal model, got one whose tokens attend to later ones "
-      .. "(use_bidirectional_attention): it has forward, but no session, generate or loss",
-      level + 1)
+      .. "(use_bidirectional_attention): it has forward, but no session, generate or loss", level)
   end
-  local batch = positive(o.batch == nil and 1 or o.batch, "batch", level)
-  local context = positive(o.context == nil and model.context or o.context, "context", level)
+  local batch = count_of(o.batch == nil and 1 or o.batch, "batch", level)
+  local context = count_of(o.context == nil and model.context or o.context, "context", level)
   if model.limit and context > model.limit then
     error(("context: expected at most %d tokens, which the model has positions for, got %d"):format(
-      model.limit, context), level + 1)
+      model.limit, context), level)
   end
-  local dtype = o.cache == nil and (model.cache or "f32") or o.cache
-  if o.grows then o.context = nil end
+  return {
+    batch = batch, context = context, cache = o.cache == nil and (model.cache or "f32") or o.cache,
+    sources = sources_of(model, o.encoder_ids, batch, level),
+  }
+end
+
+--- Of a model, with {batch, context, cache, encoder_ids}. grows: the context is room, and not known
+--- to be used.
+function session.new(model, o, level)
+  local c = session.check(model, o, level + 1)
   local self = setmetatable({
-    model = model, batch = batch, context = context, length = 0, collect_at = 0,
-    caches = model.network:caches {batch = batch, context = context, dtype = dtype},
+    model = model, batch = c.batch, context = c.context, length = 0, collect_at = 0,
+    caches = model.network:caches {batch = c.batch, context = c.context, dtype = c.cache},
   }, session)
   local at = model.network.switches_at
-  self.switches_at, self.long = at, at ~= nil and o.context ~= nil and context > at
+  local is_known = o.context ~= nil and not o.grows
+  self.switches_at, self.long = at, at ~= nil and is_known and c.context > at
   if at and not self.long then self.rows = {} end
-  if model.network.encoder then
-    local sources = checked.rows(model, o.encoder_ids, "encoder_ids", level + 1)
-    checked.check_even(sources, "encoder_ids", level + 1)
-    if #sources ~= batch then
-      error(("encoder_ids: expected %d rows, got %d"):format(batch, #sources), level + 1)
-    end
-    self.memory = model.network:memory(sources)
-  elseif o.encoder_ids ~= nil then
-    error("encoder_ids: expected nil for a model without encoder", level + 1)
-  end
+  self.memory = c.sources and model.network:memory(c.sources)
   self.chunk, self.nbytes = chunk, 0
   for _, cache in pairs(self.caches) do
     if cache.window then self.chunk = chunk_of_rings end
