@@ -61,18 +61,35 @@ local function decompose(code, out, more)
   for _, part in ipairs(parts) do decompose(part, out, more) end
 end
 
--- Sorts each run of combining marks by class; equal classes keep their order.
+-- Sorts the combining marks at first .. last by class; equal classes keep their order.
+local function sort_marks(codes, first, last)
+  local marks_of, classes = {}, {}
+  for i = first, last do
+    local c = class[codes[i]]
+    if not marks_of[c] then
+      marks_of[c] = {}
+      classes[#classes + 1] = c
+    end
+    table.insert(marks_of[c], codes[i])
+  end
+  table.sort(classes)
+  local at = first
+  for _, c in ipairs(classes) do
+    table.move(marks_of[c], 1, #marks_of[c], at, codes)
+    at = at + #marks_of[c]
+  end
+end
+
+-- Sorts each run of combining marks.
 local function reorder(codes)
-  for i = 2, #codes do
-    local code = codes[i]
-    local c = class[code]
+  local first, before, is_sorted = nil, 0, true -- of the run; before: the class of its last mark
+  for i = 1, #codes + 1 do
+    local c = class[codes[i]]
     if c then
-      local k = i
-      while k > 1 and (class[codes[k - 1]] or 0) > c do
-        codes[k] = codes[k - 1]
-        k = k - 1
-      end
-      codes[k] = code
+      first, is_sorted, before = first or i, is_sorted and c >= before, c
+    elseif first then
+      if not is_sorted then sort_marks(codes, first, i - 1) end
+      first, before, is_sorted = nil, 0, true
     end
   end
 end
