@@ -37,17 +37,17 @@ local function handle_of(value, kind)
   return program.handle(value, kind)
 end
 
--- The options with programs in place of functions, in a new table: a user's table is not modified,
--- and what the functions do to it while they are traced changes nothing. The core refuses a table
--- whose metatable would answer for fields.
+-- The options with programs in place of functions, in a new table, and the tensors that the score
+-- and the mask read. A user's table is not modified, and what the functions do to it while they are
+-- traced changes nothing. The core refuses a table whose metatable would answer for fields.
 local function resolve(options)
   if answers(options) then return options end
   local resolved = {}
   for name, value in next, options do resolved[name] = value end
-  local score, tensors = handle_of(resolved.score, "score")
-  resolved.score = score
-  resolved.mask = handle_of(resolved.mask, "mask")
-  return resolved, tensors
+  local score, of_score = handle_of(resolved.score, "score")
+  local mask, of_mask = handle_of(resolved.mask, "mask")
+  resolved.score, resolved.mask = score, mask
+  return resolved, of_score, of_mask
 end
 
 local function has_functions(options)
@@ -62,9 +62,11 @@ local attention, backward = autograd.attention, attune.attention_backward
 local weights, attend = attune.attention_weights, attune._cache_methods.attend
 
 function attune.attention(q, k, v, options)
-  local tensors
-  if options ~= nil and has_functions(options) then options, tensors = resolve(options) end
-  return attention(q, k, v, options, tensors)
+  local of_score, of_mask
+  if options ~= nil and has_functions(options) then
+    options, of_score, of_mask = resolve(options)
+  end
+  return attention(q, k, v, options, of_score, of_mask)
 end
 
 function attune.attention_backward(d_o, q, k, v, o, lse, options)

@@ -19,6 +19,16 @@ local function frozen(value, depth)
   return copy
 end
 
+-- Adds the tensors in options, which backward reads again, to a list.
+local function add_tensors(list, value, depth)
+  if type(value) == "userdata" then
+    if core._kind(value) == "tensor" then list[#list + 1] = value end
+  elseif type(value) == "table" and depth > 0 and not answers(value) then
+    for _, field in next, value do add_tensors(list, field, depth - 1) end
+  end
+  return list
+end
+
 -- ---- exact attention ---------------------------------------------------------------------------
 
 local forward_only = {blis = true, decode = true} -- engines that compute no gradients
@@ -28,9 +38,10 @@ local exact = operation {
   forward = function(q, k, v, options) return core._attention(q, k, v, options) end,
   outputs = 2,
   results = 2,
-  keep = function(node, o, lse, q, k, v, options, ...)
+  keep = function(node, o, lse, q, k, v, options, watched, ...)
     node.options, node.tables = options or {}, {...}
     node:save(q, k, v, o, lse, ...)
+    if watched then node:watch(watched) end
   end,
   backward = function(node, d_o, d_lse)
     local q, k, v, o, lse = node:saved()
@@ -44,12 +55,14 @@ local exact = operation {
       local gradient = found[tensor] -- that of sinks has lse's dtype
       gradients[i] = gradient and tensor_methods.to(gradient, tensor.dtype)
     end
-    return dq, dk, dv, nil, table.unpack(gradients, 1, #node.tables)
+    return dq, dk, dv, nil, nil, table.unpack(gradients, 1, #node.tables)
   end,
 }
 
---- attune.attention with programs in place of functions. tables: the tensors that the score reads.
-function attention.attention(q, k, v, options, tables)
+--- attune.attention with programs in place of functions.
+---@param tables? attune.Tensor[] that the score reads
+---@param masks? attune.Tensor[] that the mask reads
+function attention.attention(q, k, v, options, tables, masks)
   if options == nil then return exact(q, k, v) end
   if type(options) ~= "table" or answers(options) then return core._attention(q, k, v, options) end
   local extra, seen = {}, {}
@@ -61,8 +74,17 @@ function attention.attention(q, k, v, options, tables)
   end
   add(rawget(options, "sinks"))
   for _, tensor in ipairs(tables or {}) do add(tensor) end
-  if #extra == 0 and not core._tracks(q, k, v) then return core._attention(q, k, v, options) end
-  return exact(q, k, v, frozen(options, 3), table.unpack(extra))
+  if #extra == 0 and not core._tracks(q, k, v) then
+    graph.note(q, k, v, rawget(options, "sinks"), table.unpack(tables or {}))
+    return core._attention(q, k, v, options)
+  end
+  local own, watched = frozen(options, 3), {}
+  for _, list in ipairs {tables or {}, masks or {}, add_tensors({}, own, 3)} do
+    for _, tensor in ipairs(list) do
+      if not seen[tensor] then watched[#watched + 1] = tensor end
+    end
+  end
+  return exact(q, k, v, own, watched, table.unpack(extra))
 end
 
 -- ---- linear attention --------------------------------------------------------------------------
@@ -73,6 +95,7 @@ local linear = operation {
   keep = function(node, _, q, k, v, options)
     node.options = frozen(options, 1)
     node:save(q, k, v)
+    node:watch(add_tensors({}, node.options, 1))
   end,
   backward = function(node, d_o)
     local q, k, v = node:saved()
@@ -125,6 +148,7 @@ local plain_rope = core.rope
 -- attune.rope makes its encoding anew for each call; a gradient needs it again.
 local function rope(x, options)
   if not core._tracks(x) or type(options) == "table" and answers(options) then
+    graph.note(x)
     return plain_rope(x, options)
   end
   local shape = x.shape

@@ -55,7 +55,8 @@ end
 
 --- Calls fn with the further arguments and returns what it returns. The graph keeps the arguments
 --- only, and backward calls fn again: with the same arguments it must compute the same. Draws of
---- random numbers without a seed start where they did in the first call.
+--- random numbers without a seed start where they did in the first call. Where a tensor that requires
+--- gradients, and that fn read, was written in place since, backward is an error.
 ---@param fn function
 return function(fn, ...)
   if type(fn) ~= "function" then
@@ -76,7 +77,9 @@ return function(fn, ...)
   local _ <close> = setmetatable({core._recording(false)}, {
     __close = function(s) core._recording(s[1]) end,
   })
-  local results = table.pack(core._call(fn, ...))
+  -- What fn reads beside its arguments, such as weights, must be the same when it is called again.
+  local reads, results = graph.reads_of(fn, ...)
+  node:watch(reads)
   for i = 1, results.n do
     local x = results[i]
     if is_tensor(x) and not core._node(x) and graph.floats[x.dtype] then

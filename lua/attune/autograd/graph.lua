@@ -17,7 +17,8 @@
 --- Calling it runs `forward`. Where an argument requires gradients, it also makes a node. What
 --- `backward` needs is kept in `keep`: tensors with node:save, which shares them and remembers the
 --- version of their memory; numbers and shapes as fields of the node. `node.needs[i]` says whether
---- the gradient of argument i is wanted. `backward` gets one gradient per result (nil where none
+--- the gradient of argument i is wanted. Tensors that options or programs hold are named with
+--- node:watch, so that a write into them is noticed, too. `backward` gets one gradient per result (nil where none
 --- arrived) and returns one per argument; nil and false stand for none. It returns new tensors or
 --- dy itself, never a tensor that it saved: the engine closes what it is done with.
 ---
@@ -59,19 +60,32 @@ function Node:save(...)
   self.kept, self.versions, self.kept_count = list, versions, count
 end
 
---- The tensors that were kept. Raises an error where one was written in place since.
+--- Remembers the versions of further tensors that backward reads.
+---@param tensors attune.Tensor[]
+function Node:watch(tensors)
+  local watched = self.watched or {}
+  for _, tensor in ipairs(tensors) do watched[#watched + 1] = {share(tensor)} end
+  self.watched = watched
+end
+
+local function check_version(node, tensor, version)
+  if version_of(tensor) == version then return end
+  core._raise(
+    ("backward: a tensor that '%s' needs was modified in place after the forward pass "
+      .. "(version %d, expected %d): write to a clone, or call backward first"):format(
+      node.op.name, version_of(tensor), version
+    )
+  )
+end
+
+--- The tensors that were kept. Raises an error where one of them, or a watched one, was written in
+--- place since.
 function Node:saved()
   local list, versions = self.kept, self.versions
   for i = 1, self.kept_count do
-    if list[i] and version_of(list[i]) ~= versions[i] then
-      core._raise(
-        ("backward: a tensor that '%s' needs was modified in place after the forward pass "
-          .. "(version %d, expected %d): write to a clone, or call backward first"):format(
-          self.op.name, version_of(list[i]), versions[i]
-        )
-      )
-    end
+    if list[i] then check_version(self, list[i], versions[i]) end
   end
+  for _, entry in ipairs(self.watched or {}) do check_version(self, entry[1], entry[2]) end
   return table.unpack(list, 1, self.kept_count)
 end
 
@@ -127,6 +141,34 @@ local function forward_of(op, inputs, count, ...)
   return record(op, inputs, y, z, w, ...)
 end
 
+-- Tensors that require gradients and that operations read although nothing is recorded: {the
+-- identity of its memory = tensor}. nil: not asked for.
+local reads
+
+--- Notes arguments of an operation that is not recorded.
+function graph.note(...)
+  if not reads then return end
+  for i = 1, select("#", ...) do
+    local x = select(i, ...)
+    if type(x) == "userdata" and core._kind(x) == "tensor" and core._node(x) then reads[core._storage(x)] = x end
+  end
+end
+
+local noting = {__close = function(before) reads = before[1] end}
+
+--- Calls fn with the further arguments. Returns the tensors that require gradients and that
+--- operations read meanwhile, and the packed results.
+---@return attune.Tensor[]
+---@return table
+function graph.reads_of(fn, ...)
+  local _ <close> = setmetatable({reads}, noting)
+  reads = {}
+  local results = table.pack(core._call(fn, ...))
+  local list = {}
+  for _, tensor in pairs(reads) do list[#list + 1] = tensor end
+  return list, results
+end
+
 --- The function of an operation.
 ---@param op table
 ---@return function
@@ -134,6 +176,7 @@ function graph.operation(op)
   local forward, outputs = op.forward, op.outputs or 1
   return function(...)
     if not tracks(...) then
+      if reads then graph.note(...) end
       if op.returns == 1 then return (forward(...)) end
       return forward(...)
     end
@@ -151,7 +194,8 @@ function graph.release(node)
       if kept[i] then kept[i]:close() end
     end
   end
-  node.kept, node.versions, node.inputs = nil, nil, nil
+  for _, entry in ipairs(node.watched or {}) do entry[1]:close() end
+  node.kept, node.versions, node.inputs, node.watched = nil, nil, nil, nil
 end
 
 --- The nodes that results depend on, from the last created to the first; and the leaves among them.

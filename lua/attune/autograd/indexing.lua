@@ -31,7 +31,10 @@ local function joining(name, join, part_of)
     if type(list) ~= "table" then return join(list, axis) end
     local tensors, count = {}, rawlen(list)
     for i = 1, count do tensors[i] = rawget(list, i) end
-    if not core._tracks(table.unpack(tensors, 1, count)) then return join(tensors, axis) end
+    if not core._tracks(table.unpack(tensors, 1, count)) then
+      graph.note(table.unpack(tensors, 1, count))
+      return join(tensors, axis)
+    end
     return recorded(axis or 1, table.unpack(tensors, 1, count))
   end
 end
@@ -222,6 +225,7 @@ end
 
 function methods.copy(tensor, x)
   if core._tracks(tensor, x) then return recorded_copy(tensor, x) end
+  graph.note(x)
   return keeping_node(tensor, plain_copy, x)
 end
 
