@@ -296,6 +296,15 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     end, "special_tokens.</s>: expected a table, got none"},
     ["an added token without content"] = {"gpt2", function(t) t.added_tokens[1].content = nil end,
       "added_tokens[1].content: expected a string, got none"},
+    ["an added token with an id above those of vocabularies"] = {"gpt2", function(t)
+      t.added_tokens[1].content, t.added_tokens[1].id = "<new>", 1000000000000
+    end, "added_tokens[1].id: expected an integer from 0 to 16777215, got 1000000000000"},
+    ["a template with such an id"] = {"t5", function(t)
+      t.post_processor.special_tokens["</s>"].ids = {1 << 24}
+    end, "special_tokens: expected integers from 0 to 16777215 as ids of '</s>', got 16777216"},
+    ["a pair with such an id"] = {"gpt2", function(t)
+      t.post_processor = {type = "BertProcessing", sep = {"a", 1 << 24}, cls = {"b", 0}}
+    end, "post_processor.sep: expected a text and an id from 0 to 16777215, got 16777216"},
   } do
     it(what, function()
       local message = refusal(row[1], row[2])

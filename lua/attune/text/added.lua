@@ -1,4 +1,5 @@
 --- Added tokens: texts that are one token wherever they appear, before and after normalisation.
+local bpe = require "attune.text.bpe"
 local failure = require "attune.text.failure"
 local pattern = require "attune.text.pattern"
 
@@ -119,6 +120,10 @@ function added.read(list, ids)
     end
     token.normalized = failure.field(spec, "normalized", "boolean", where, not token.special)
     token.id = ids[token.content] or failure.field(spec, "id", "integer", where)
+    if not bpe.is_id(token.id) then
+      failure.raise("%s.id: expected an integer from 0 to %d, got %d", where, bpe.max_ids - 1,
+        token.id)
+    end
     table.insert(token.special and special or plain, token)
   end
   table.move(plain, 1, #plain, #special + 1, special)

@@ -9,6 +9,9 @@ local bpe = {}
 local id_bits = 24
 bpe.max_ids = 1 << id_bits
 
+--- Whether a value of a file may be the id of a token.
+function bpe.is_id(id) return math.type(id) == "integer" and id >= 0 and id < bpe.max_ids end
+
 -- Words of a text repeat. Short ones are kept, until there are too many.
 local max_kept_bytes, max_kept = 64, 20000
 

@@ -21,7 +21,7 @@ local max_steps = 100
 
 -- An id of the vocabulary, checked.
 local function check_id(id, token)
-  if math.type(id) == "integer" and id >= 0 and id < bpe.max_ids then return id end
+  if bpe.is_id(id) then return id end
   local form = "model.vocab: expected integers from 0 to %d as ids, got %s for '%s'"
   failure.raise(form, bpe.max_ids - 1, tostring(id), token)
 end

@@ -1,5 +1,7 @@
 --- Post-processors of tokenizer.json: which special tokens stand before and after an encoded text.
+local bpe = require "attune.text.bpe"
 local failure = require "attune.text.failure"
+local options = require "attune.util.options"
 
 local field = failure.field
 
@@ -13,8 +15,9 @@ local function special_ids(spec, name, where)
   local entry = field(known, name, "table", where .. ".special_tokens")
   local ids = field(entry, "ids", "list", where)
   for _, id in ipairs(ids) do
-    if math.type(id) ~= "integer" or id < 0 then
-      failure.raise("%s.special_tokens: expected integers as ids of '%s'", where, name)
+    if not bpe.is_id(id) then
+      failure.raise("%s.special_tokens: expected integers from 0 to %d as ids of '%s', got %s",
+        where, bpe.max_ids - 1, name, options.describe(id))
     end
   end
   return ids
@@ -43,8 +46,9 @@ end
 -- The pair [text, id] of BertProcessing and RobertaProcessing.
 local function id_of_pair(spec, name, where)
   local id = field(spec, name, "list", where)[2]
-  if math.type(id) ~= "integer" or id < 0 then
-    failure.raise("%s.%s: expected a text and an id", where, name)
+  if not bpe.is_id(id) then
+    failure.raise("%s.%s: expected a text and an id from 0 to %d, got %s as the id", where, name,
+      bpe.max_ids - 1, options.describe(id))
   end
   return id
 end
