@@ -9,11 +9,18 @@ local checkpoint = {}
 
 local format = "attune.train.1"
 
+local names = {"model", "optimizer", "data", "validate"}
+
+--- Whether a checkpoint can keep the state of a model, an optimiser or data.
+function checkpoint.is_part(x)
+  return type(x) == "table" and type(x.state) == "function" and type(x.load_state) == "function"
+end
+
 local function parts_of(o)
   local parts = {}
-  for _, name in ipairs {"model", "optimizer", "data"} do
+  for _, name in ipairs(names) do
     local part = o[name]
-    if part ~= nil and (type(part) ~= "table" or type(part.state) ~= "function") then
+    if part ~= nil and not checkpoint.is_part(part) then
       core._raise(("%s: expected an object with state() and load_state(), got %s"):format(
         name, options.describe(part)))
     end
@@ -30,14 +37,15 @@ end
 
 --- Writes a checkpoint. It also holds where draws of random numbers without a seed go on.
 ---@param path string
----@param given {model: table, optimizer: table, data: table, step: integer, extra: table} extra:
---- numbers, strings and lists of them, which load gives back
+---@param given {model: table, optimizer: table, data: table, validate: table, step: integer,
+--- extra: table} data and validate: a loader or a task; extra: numbers, strings and lists of them,
+--- which load gives back
 ---@return true? ok
 ---@return string? message
 ---@return string|integer? code
 function checkpoint.save(path, given)
   check_path(path)
-  local o = options.read(given, {"model", "optimizer", "data", "step", "extra"}, 2, "state",
+  local o = options.read(given, {"step", "extra", table.unpack(names)}, 2, "state",
     "{model = , optimizer = , step = }")
   local parts = parts_of(o)
   local tensors = {}
@@ -54,6 +62,7 @@ function checkpoint.save(path, given)
     record.optimizer = {kind = state.kind, steps = state.steps, lr = state.lr}
   end
   record.data = parts.data and parts.data:state()
+  record.validate = parts.validate and parts.validate:state()
   return core.save(path, tensors, {checkpoint = json.encode(record)})
 end
 
@@ -85,6 +94,7 @@ local function states_of(parts, tensors, record)
     if record.data == nil then core._raise "data: expected its state, got none" end
     states.data = record.data
   end
+  states.validate = record.validate
   return states
 end
 
@@ -123,15 +133,16 @@ end
 --- Reads a checkpoint into a model, an optimiser and a loader of the same options. One that does
 --- not fit changes none of them. Draws of random numbers without a seed go on as after save.
 ---@param path string
----@param given {model: table, optimizer: table, data: table}
+---@param given {model: table, optimizer: table, data: table, validate: table}
 ---@return {step: integer, extra: table, warnings: string[]}? record warnings: the processor or its
---- instruction set is another one, so that the bits may differ
+--- instruction set is another one, or the checkpoint has no state of validate, so that the bits may
+--- differ
 ---@return string? message the file cannot be read, or does not fit
 ---@return string|integer? code
 function checkpoint.load(path, given)
   check_path(path)
   local parts = parts_of(
-    options.read(given, {"model", "optimizer", "data"}, 2, "state", "{model = , optimizer = }"))
+    options.read(given, names, 2, "state", "{model = , optimizer = }"))
   local tensors, texts, code = core.load(path)
   if not tensors then return nil, texts, code end
   local record = texts.checkpoint and json.decode(texts.checkpoint)
@@ -144,6 +155,12 @@ function checkpoint.load(path, given)
   then
     return malformed(path, "one whose field random is not two integers")
   end
+  local warnings = {}
+  if parts.validate and record.validate == nil then
+    parts.validate = nil
+    warnings[1] = "the checkpoint has no position of the data of validation, which goes on where "
+      .. "it is: validation losses may differ from those of an uninterrupted run"
+  end
   local ok, why = pcall(function() restore(parts, states_of(parts, tensors, record)) end)
   if not ok then
     if why == "interrupted!" then error(why, 0) end
@@ -152,13 +169,12 @@ function checkpoint.load(path, given)
   end
   -- Checkpoints of earlier versions have none.
   if record.random then core._seeds(record.random[1], record.random[2]) end
-  local warnings = {}
   if record.isa ~= core.machine().isa then
-    warnings[1] = ("the checkpoint was written with ATTUNE_ISA=%s, this is %s: the bits of what "
-      .. "follows may differ"):format(record.isa, core.machine().isa)
+    warnings[#warnings + 1] = ("the checkpoint was written with ATTUNE_ISA=%s, this is %s: the "
+      .. "bits of what follows may differ"):format(record.isa, core.machine().isa)
   elseif record.cpu ~= core.machine().cpu then
-    warnings[1] = ("the checkpoint was written on another processor, %s: the bits of what follows "
-      .. "may differ"):format(record.cpu)
+    warnings[#warnings + 1] = ("the checkpoint was written on another processor, %s: the bits of "
+      .. "what follows may differ"):format(record.cpu)
   end
   return {step = record.step, extra = record.extra or {}, warnings = warnings}
 end

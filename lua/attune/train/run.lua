@@ -69,6 +69,31 @@ local function read_section(o, name, fields, example)
   return section
 end
 
+local function check_validation(data)
+  if type(data) == "function" then return end
+  if type(data) ~= "table" or type(data.each) ~= "function" and type(data.next) ~= "function" then
+    wrong("validate.data", "a loader, a task, or a function that returns ids, targets, weights",
+      data)
+  end
+end
+
+-- A checkpoint needs the state of everything, but for a function as data.
+local function check_parts(run)
+  for _, name in ipairs {"model", "optimizer", "data"} do
+    local part = run[name]
+    if part ~= nil and not checkpoint.is_part(part) then
+      wrong(name, "state() and load_state(), which a checkpoint needs", part)
+    end
+  end
+end
+
+-- What each validation reads on from, and a checkpoint keeps; none where it starts anew each time.
+local function validation_part(run)
+  local data = run.validate and run.validate.data
+  local goes_on = type(data) == "table" and type(data.each) ~= "function"
+  return goes_on and checkpoint.is_part(data) and data or nil
+end
+
 local function read(given)
   local o = options.read(given, known, 3, "options", "{model = , data = , steps = 1000}")
   if type(o.model) ~= "table" or type(o.model.loss) ~= "function" then
@@ -90,9 +115,8 @@ local function read(given)
   end
   run.validate = read_section(o, "validate", {"data", "every", "batches", "batch"},
     "{data = , every = 100}")
-  if run.validate and run.validate.data == nil then
-    wrong("validate.data", "a loader or a task", nil)
-  end
+  if run.validate then check_validation(run.validate.data) end
+  if run.checkpoint then check_parts(run) end
   if o.log ~= nil and o.log ~= false and type(o.log) ~= "function" then
     wrong("log", "a function of an entry, or false", o.log)
   end
@@ -104,6 +128,23 @@ end
 
 local file_name = "checkpoint.safetensors"
 
+-- Adds a warning for data whose position a checkpoint cannot keep.
+local function warn_of_positions(run, warnings)
+  local form = "%s is %s, whose position a checkpoint does not keep: the run goes on with the "
+    .. "batches that it gives next, and %s may differ from those of an uninterrupted run. Use a "
+    .. "loader, a task, or a table with next(), state() and load_state()"
+  if not run.data then
+    warnings[#warnings + 1] = form:format("data", "a function", "the bits")
+  end
+  local data = run.validate and run.validate.data
+  if type(data) == "function" then
+    warnings[#warnings + 1] = form:format("validate.data", "a function", "validation losses")
+  elseif data and type(data.each) ~= "function" and not checkpoint.is_part(data) then
+    warnings[#warnings + 1] =
+      form:format("validate.data", "a table without state()", "validation losses")
+  end
+end
+
 -- Makes the folder, and goes on from what is there.
 local function resume(run, result)
   local dir = run.checkpoint.dir
@@ -112,11 +153,14 @@ local function resume(run, result)
   run.path = dir .. "/" .. file_name
   if not files.kind(run.path) then return true end
   local record, message, code = checkpoint.load(run.path, {
-    model = run.model, optimizer = run.optimizer, data = run.data,
+    model = run.model, optimizer = run.optimizer, data = run.data, validate = validation_part(run),
   })
   if not record then return nil, message, code end
-  for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
   run.first = record.step + 1
+  if run.first <= run.steps then
+    warn_of_positions(run, record.warnings)
+    for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
+  end
   -- JSON has no infinities; losses are finite, or the run would have stopped.
   result.losses, result.validation = record.extra.losses or {}, record.extra.validation or {}
   return true
@@ -124,7 +168,8 @@ end
 
 local function save(run, result, step)
   return checkpoint.save(run.path, {
-    model = run.model, optimizer = run.optimizer, data = run.data, step = step,
+    model = run.model, optimizer = run.optimizer, data = run.data,
+    validate = validation_part(run), step = step,
     extra = {losses = result.losses, validation = result.validation},
   })
 end
