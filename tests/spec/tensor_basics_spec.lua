@@ -60,6 +60,23 @@ describe("where and comparisons", function()
     assert.same({{3, 0, 0}, {0, 5, 4}}, attune.where(x:gt(2), x, 0):tolist())
     assert.same({{1, 0, 0}, {0, 1, 1}}, attune.where(x:gt(2), 1, 0):tolist())
   end)
+  it("are counted exactly", function()
+    local ones = attune.ones {3, 1000}
+    local sum = ones:gt(0):sum()
+    assert.same({"i64", 3000}, {sum.dtype, sum:item()})
+    assert.same({1000, 1000, 1000}, ones:gt(0):sum(2):tolist())
+    assert.equal(1000, ones:gt(0):cumsum(2)[1][1000]:item())
+    local mean = attune.tensor({1, 2, 3, 4}):gt(1):mean()
+    assert.same({"f32", 0.75}, {mean.dtype, mean:item()})
+    assert.same({0.5, 1}, attune.tensor({{1, 2}, {3, 4}}, {dtype = "i32"}):gt(1):mean(2):tolist())
+    for _, dtype in ipairs {"i8", "i32", "i64"} do
+      assert.equal(12700, attune.full({100}, 127, {dtype = dtype}):sum():item())
+    end
+    assert.equal(3 * (2 ^ 31 - 1), attune.full({3}, 2 ^ 31 - 1, {dtype = "i32"}):sum():item())
+    fails("axis", function() ones:gt(0):sum(3) end)
+    fails("axis", function() ones:gt(0):mean(3) end)
+  end)
+
   it("compare NaN, numbers near an f32, and large integers", function()
     local odd = attune.tensor {nan, 0.1}
     assert.same({0, 1}, odd:eq(0.1):tolist())

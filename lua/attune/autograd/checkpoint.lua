@@ -55,8 +55,8 @@ end
 
 --- Calls fn with the further arguments and returns what it returns. The graph keeps the arguments
 --- only, and backward calls fn again: with the same arguments it must compute the same. Draws of
---- random numbers without a seed start where they did in the first call. Where a tensor that requires
---- gradients, and that fn read, was written in place since, backward is an error.
+--- random numbers without a seed start where they did in the first call. Where a tensor that
+--- requires gradients, and that fn read, was written in place since, backward is an error.
 ---@param fn function
 return function(fn, ...)
   if type(fn) ~= "function" then

@@ -18,9 +18,9 @@
 --- `backward` needs is kept in `keep`: tensors with node:save, which shares them and remembers the
 --- version of their memory; numbers and shapes as fields of the node. `node.needs[i]` says whether
 --- the gradient of argument i is wanted. Tensors that options or programs hold are named with
---- node:watch, so that a write into them is noticed, too. `backward` gets one gradient per result (nil where none
---- arrived) and returns one per argument; nil and false stand for none. It returns new tensors or
---- dy itself, never a tensor that it saved: the engine closes what it is done with.
+--- node:watch, so that a write into them is noticed, too. `backward` gets one gradient per result
+--- (nil where none arrived) and returns one per argument; nil and false stand for none. It returns
+--- new tensors or dy itself, never a tensor that it saved: the engine closes what it is done with.
 ---
 --- More fields: `outputs` (the tensors that forward returns, 1), `results` (those of them with a
 --- gradient, from the first on, 1), `returns = 1` (the caller gets only the first), `passes`
@@ -150,7 +150,8 @@ function graph.note(...)
   if not reads then return end
   for i = 1, select("#", ...) do
     local x = select(i, ...)
-    if type(x) == "userdata" and core._kind(x) == "tensor" and core._node(x) then reads[core._storage(x)] = x end
+    local is_tensor = type(x) == "userdata" and core._kind(x) == "tensor"
+    if is_tensor and core._node(x) then reads[core._storage(x)] = x end
   end
 end
 

@@ -131,8 +131,36 @@ local function reduction(name, forward)
   }
 end
 
-methods.sum = reduction("sum", methods.sum)
-methods.mean = reduction("mean", methods.mean)
+local convert = methods.to
+
+-- Whether x is an open tensor of integers.
+local function is_integer(x)
+  local kind, open = core._kind(x)
+  return kind == "tensor" and open and not graph.floats[x.dtype]
+end
+
+-- A function of integers in i64, so that counts do not saturate.
+local function in_i64(forward)
+  return function(x, axis)
+    if not is_integer(x) or x.dtype == "i64" then return forward(x, axis) end
+    local wide <close> = convert(x, "i64")
+    return forward(wide, axis)
+  end
+end
+
+local mean = methods.mean
+-- The mean of integers, computed in f64, is f32.
+local function mean_of(x, axis)
+  if not is_integer(x) then return mean(x, axis) end
+  local wide <close> = convert(x, "f64")
+  local y <close> = mean(wide, axis)
+  return convert(y, "f32")
+end
+
+methods.sum = reduction("sum", in_i64(methods.sum))
+methods.mean = reduction("mean", mean_of)
+-- The gradient of cumsum is in indexing.lua.
+methods.cumsum = in_i64(methods.cumsum)
 
 methods.softmax = operation {
   name = "softmax",
@@ -201,7 +229,6 @@ methods.contiguous = operation {
   backward = function(_, dy) return dy end,
 }
 
-local convert = methods.to
 local to_float = operation {
   name = "to",
   forward = convert,

@@ -45,10 +45,10 @@ function Tensor:slice(axis, first, last) end
 ---@return attune.Tensor
 function Tensor:expand(...) end
 ---@param axis? integer without it over all, giving shape {}
----@return attune.Tensor
+---@return attune.Tensor of integers: i64, exact up to 2^53
 function Tensor:sum(axis) end
 ---@param axis? integer
----@return attune.Tensor
+---@return attune.Tensor of integers: f32
 function Tensor:mean(axis) end
 ---@param axis? integer
 ---@return attune.Tensor NaN where one is
@@ -68,7 +68,7 @@ function Tensor:argmin(axis) end
 ---@return attune.Tensor indices i64, from 1
 function Tensor:topk(k, axis) end
 ---@param axis integer
----@return attune.Tensor the sum of all elements up to each
+---@return attune.Tensor the sum of all elements up to each; of integers: i64
 function Tensor:cumsum(axis) end
 --- Comparisons broadcast; the result is i8, of 0 and 1.
 ---@param x attune.operand
