@@ -52,6 +52,32 @@ describe("train.run", function()
     for k = 1, 3 do assert.is_true(math.abs(one.losses[k] - two.losses[k]) < 1e-4) end
   end)
 
+  it("drops other elements in each batch of a step", function()
+    local ids = attune.zeros({2, 12}, {dtype = "i64"})
+    local function losses_of(accumulate)
+      local model, list = nn.Decoder(with({dropout = 0.5}, small)), {}
+      local loss = model.loss
+      function model.loss(...)
+        local l = loss(...)
+        list[#list + 1] = l:item()
+        return l
+      end
+      assert(train.run {
+        model = model, data = function() return ids, ids end, steps = 6 // accumulate,
+        accumulate = accumulate, optimizer = {lr = 0}, log = false,
+      })
+      return list
+    end
+    local one, three = losses_of(1), losses_of(3)
+    assert.equal(6, #three)
+    for k = 2, 6 do assert.are_not.equal(three[k - 1], three[k]) end
+    -- The elements follow from the number of the batch.
+    assert.same(one, three)
+    local model = nn.Decoder(with({dropout = 0.5}, small))
+    model:set_step(2)
+    assert.equal(one[2], model:loss(ids, ids):item())
+  end)
+
   it("stops at a number that is not finite, and names the tensor", function()
     local o = options()
     local weight = o.model.blocks[2].mlp.up.weight

@@ -178,10 +178,12 @@ end
 
 local function is_finite(x) return x == x and x < math.huge and x > -math.huge end
 
--- Computes the losses of the batches and adds up their gradients. Returns the mean loss.
-local function backward(run, batches)
+-- Computes the losses of the batches and adds up their gradients. Returns the mean loss. Dropout
+-- follows from the number of the batch, so that the batches of a step drop different elements.
+local function backward(run, step, batches)
   local sum = 0
-  for _, batch in ipairs(batches) do
+  for k, batch in ipairs(batches) do
+    if run.model.set_step then run.model:set_step((step - 1) * run.accumulate + k) end
     local loss = run.model:loss(table.unpack(batch, 1, 4))
     sum = sum + loss:item()
     if run.accumulate > 1 then loss = loss * (1 / run.accumulate) end
@@ -190,17 +192,10 @@ local function backward(run, batches)
   return sum / #batches
 end
 
--- What a step's random draws follow from, besides the model's own seed.
-local function seed_step(run, step)
-  if run.seed then core.set_seed(run.seed * 1000003 + step) end
-  if run.model.set_step then run.model:set_step(step) end
-end
-
 local function stop(run, step, batches, what, value)
   run.optimizer:zero_grad()
-  seed_step(run, step)
   core._seeds(run.base, run.draws)
-  local where = inspect.replay(run.model, function() backward(run, batches) end)
+  local where = inspect.replay(run.model, function() backward(run, step, batches) end)
   run.optimizer:zero_grad()
   core._raise(("train: expected a finite %s, got %s at step %d; %s. The parameters are those "
     .. "before the step"):format(what, value, step, where))
@@ -216,9 +211,9 @@ local function train_step(run, step)
     local shape = batches[k][1].shape
     tokens = tokens + shape[1] * shape[#shape]
   end
-  seed_step(run, step)
+  if run.seed then core.set_seed(run.seed * 1000003 + step) end
   run.base, run.draws = core._seeds() -- for a replay of the step
-  local loss = backward(run, batches)
+  local loss = backward(run, step, batches)
   if not is_finite(loss) then stop(run, step, batches, "loss", loss) end
   local norm = optim.clip(run.model:parameters(), run.clip)
   if not is_finite(norm) then stop(run, step, batches, "gradient norm", norm) end
