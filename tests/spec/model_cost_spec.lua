@@ -480,6 +480,31 @@ describe("attune model", function()
     local step = model.preset "falcon-7b":decode {hardware = "tpu-v4", batch = 2, context = 128}
     assert.equal(step.seconds, record.step.seconds)
     assert.equal("MHA", record.variants[2].name)
+    assert.same({}, record.warnings)
+  end)
+  it("prints null as the longest context where any fits", function()
+    local record = assert(json.decode((attune_model "mistral-7b --json --on a100-80g"), true))
+    assert.equal(json.null, record.step.longest_context)
+    record = assert(json.decode((attune_model "falcon-7b --json --on a100-80g"), true))
+    assert.equal("integer", math.type(record.step.longest_context))
+    local windowed = record.variants[#record.variants]
+    assert.equal(json.null, windowed.window and windowed.step.longest_context)
+  end)
+  it("warns of contexts beyond learned positions", function()
+    for arguments, expected in pairs {
+      ["gpt2 --context 1025"] = "1,024 tokens, and cannot run with a context of 1,025",
+      ["starcoder --context 8193"] = "8,192 tokens", ["gpt3-175b --context 9999"] = "2,048 tokens",
+    } do
+      expected = "the model has learned positions for " .. expected
+      local output = attune_model(arguments)
+      assert.truthy(output:find("\nWarning: " .. expected, 1, true), output)
+      local record = assert(json.decode((attune_model(arguments .. " --json"))))
+      assert.equal(1, #record.warnings)
+      assert.equal(1, record.warnings[1]:find(expected, 1, true))
+    end
+    for _, arguments in ipairs {"gpt2 --context 1024", "falcon-7b --context 8192"} do
+      assert.falsy(attune_model(arguments):find("Warning", 1, true))
+    end
   end)
   it("writes the picture as SVG", function()
     local path = os.tmpname()

@@ -29,7 +29,7 @@ function command.options(parser)
   parser:option("--sharding", "how chips share the cache: heads or batch (default: heads)")
     :argname "HOW"
   parser:option("--svg", "write the picture of the block to FILE"):argname "FILE"
-  parser:flag("--json", "print everything as JSON")
+  parser:flag("--json", "print everything as JSON; longest_context null: any context fits")
 end
 
 -- ---- small texts ------------------------------------------------------------------------------
@@ -87,13 +87,24 @@ end
 
 -- ---- one model ---------------------------------------------------------------------------------
 
-local function print_head(cfg)
+-- What is to be known about the numbers of a page.
+local function warnings_of(cfg, sizes)
+  local warnings = {}
+  if cfg.position == "learned" and sizes.context > cfg.max_positions then
+    warnings[1] = ("the model has learned positions for %s tokens, and cannot run with a context of"
+      .. " %s"):format(grouped(cfg.max_positions), grouped(sizes.context))
+  end
+  return warnings
+end
+
+local function print_head(cfg, sizes)
   output.line(("%s: %s parameters"):format(cfg.name, grouped(cfg.parameters)))
   if cfg.experts then
     output.line(("of which a token uses %s"):format(grouped(cfg.active_parameters)))
   end
   output.line(cfg.source)
   if cfg.note then output.line("Note: " .. cfg.note) end
+  for _, warning in ipairs(warnings_of(cfg, sizes)) do output.line("Warning: " .. warning) end
   output.line ""
 end
 
@@ -203,6 +214,7 @@ local function step_record(step)
   local record = {}
   for name, value in pairs(step) do record[name] = value end
   record.parts = json.list(step.parts)
+  if step.longest_context == math.huge then record.longest_context = json.null end -- any
   return record
 end
 
@@ -210,6 +222,7 @@ local function record_of(cfg, sizes, step, variants)
   local record = {config = {}, parts = json.list(cfg:parts {context = sizes.context})}
   for name, value in pairs(cfg) do record.config[name] = value end
   record.name, record.parameters = cfg.name, cfg.parameters
+  record.warnings = json.list(warnings_of(cfg, sizes))
   record.active_parameters = cfg.active_parameters
   record.context, record.batch = sizes.context, sizes.batch
   record.flops_per_token = cfg:flops {context = sizes.context}
@@ -292,7 +305,7 @@ function command.run(args)
     output.line(json.encode(record_of(asked.cfg, asked.sizes, asked.step, asked.variants)))
     return 0
   end
-  print_head(asked.cfg)
+  print_head(asked.cfg, asked.sizes)
   output.write(asked.cfg:draw())
   output.line ""
   print_parts(asked.cfg, asked.sizes)
