@@ -420,7 +420,11 @@ describe("data.task", function()
     end)() > 5)
   end)
 
-  it("asks for each key of mqar once", function()
+  it("asks for each key of mqar once, also where hardly any slot is likely", function()
+    local _, counts = draw("mqar", {vocab = 64, tokens = 64, pairs = 16, power = 60.0}, 1)
+    local sum = 0
+    for _, x in ipairs(counts[1]) do sum = sum + x end
+    assert.equal(16, sum)
     local ids, weights = draw("mqar", {tokens = 64, pairs = 4})
     for r, row in ipairs(ids) do
       local value_of, asked = {}, {}
@@ -435,6 +439,15 @@ describe("data.task", function()
     end
     fails("pairs", draw, "mqar", {tokens = 8, pairs = 3})
     fails("pairs", draw, "mqar", {vocab = 6, pairs = 3})
+    for _, count in ipairs {0, -1, math.mininteger} do
+      fails("pairs: expected from 1 to tokens / 4, 16, got " .. count, draw, "mqar",
+        {vocab = 64, tokens = 64, pairs = count})
+    end
+    for _, power in ipairs {0.0, 0 / 0, -1.0, -1, math.huge, 1e6} do
+      fails("power: expected a number above 0", data.task, "mqar",
+        {vocab = 64, tokens = 64, pairs = 2, power = power})
+    end
+    fails("vocab: expected an integer from 3 to", data.task, "copy", {vocab = 1 << 40, tokens = 8})
   end)
 
   it("adds", function()

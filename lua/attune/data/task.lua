@@ -17,12 +17,15 @@ Task.__index = Task
 
 local names = sorted_keys(tasks)
 
-local function check_integer(o, name, min, level)
-  if math.type(o[name]) ~= "integer" or o[name] < min then
-    error(("%s: expected an integer of at least %d, got %s"):format(
-      name, min, options.describe(o[name])), level + 1)
-  end
+local function check_integer(o, name, min, level, max)
+  local value = o[name]
+  if math.type(value) == "integer" and value >= min and value <= (max or value) then return end
+  local range = max and ("from %d to %d"):format(min, max) or ("of at least %d"):format(min)
+  error(("%s: expected an integer %s, got %s"):format(name, range, options.describe(value)),
+    level + 1)
 end
+
+local max_vocab = 1 << 31 -- ids are drawn from 32 random bits
 
 --- A task: "copy", "reverse", "sorting", "induction", "mqar" (options pairs, power), "addition"
 --- (digits, reversed), "needle", "indirect" (max_shift). attune/data/tasks.lua says what each is.
@@ -40,7 +43,7 @@ local function task(name, given)
   local known = {"vocab", "tokens", "seed"}
   for option in pairs(kind.options or {}) do known[#known + 1] = option end
   local o = options.read(given, known, 2, "options", "{vocab = 64, tokens = 32, seed = 1}")
-  check_integer(o, "vocab", kind.min_vocab, 2)
+  check_integer(o, "vocab", kind.min_vocab, 2, max_vocab)
   check_integer(o, "tokens", kind.min_tokens, 2)
   if o.seed == nil then o.seed = 1 end
   check_integer(o, "seed", math.mininteger, 2)

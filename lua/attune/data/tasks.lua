@@ -75,6 +75,34 @@ tasks.induction = {
   end,
 }
 
+-- How often a slot of mqar is drawn, relative to others.
+local function slot_weight(o, k) return o.power * k ^ (o.power - 1) end
+
+local max_draws = 100000
+
+-- A slot that is not taken. Where the slots that are left have hardly any probability, it is drawn
+-- among them, which has the same distribution.
+local function draw_slot(o, draw, taken)
+  for _ = 1, max_draws do
+    local x = draw:number() * o.cumulated[o.slots]
+    local slot = 1
+    while o.cumulated[slot] < x do slot = slot + 1 end
+    if not taken[slot] then return slot end
+  end
+  local sum, last = 0, nil
+  for slot = 1, o.slots do
+    if not taken[slot] then sum = sum + slot_weight(o, slot) end
+  end
+  local x = draw:number() * sum
+  for slot = 1, o.slots do
+    if not taken[slot] then
+      x, last = x - slot_weight(o, slot), slot
+      if x <= 0 then return slot end
+    end
+  end
+  return last -- rounding left something of x
+end
+
 --- Multi-query associative recall: pairs of a key and a value, then queries, keys that were given,
 --- whose next id is the value; other ids are random. Only the values after queries count. Keys are
 --- of the lower half of the vocabulary, values of the upper. Queries lie where a power law of
@@ -86,20 +114,26 @@ tasks.mqar = {
   options = {pairs = "integer", power = "number"},
   check = function(o)
     local pairs_wanted = o.pairs or math.max(1, o.tokens // 16)
-    if 4 * pairs_wanted > o.tokens then
-      return ("pairs: expected at most tokens / 4, %d, got %d"):format(o.tokens // 4, pairs_wanted)
+    if pairs_wanted < 1 or pairs_wanted > o.tokens // 4 then
+      return ("pairs: expected from 1 to tokens / 4, %d, got %d"):format(
+        o.tokens // 4, pairs_wanted)
     end
     if pairs_wanted > o.vocab // 2 - 1 then
       return ("pairs: expected at most the %d keys of vocab %d, got %d"):format(
         o.vocab // 2 - 1, o.vocab, pairs_wanted)
     end
-    o.pairs, o.power = pairs_wanted, o.power or 0.01
+    local power = o.power or 0.01
+    o.pairs, o.power = pairs_wanted, power
     -- Slots of two ids after the pairs, with the cumulated probability of each.
     o.slots, o.cumulated = (o.tokens - 2 * pairs_wanted) // 2, {}
     local sum = 0
     for k = 1, o.slots do
-      sum = sum + o.power * k ^ (o.power - 1)
+      sum = sum + slot_weight(o, k)
       o.cumulated[k] = sum
+    end
+    if not (power > 0 and sum > 0 and sum < math.huge) then
+      return ("power: expected a number above 0 for which %d ^ (power - 1) is finite, got %s")
+        :format(o.slots, tostring(power))
     end
   end,
   draw = function(o, draw)
@@ -111,12 +145,7 @@ tasks.mqar = {
     for k = 1, o.pairs do ids[2 * k - 1], ids[2 * k] = keys[k], values[k] end
     local taken = {}
     for k = 1, o.pairs do
-      local slot
-      repeat
-        local x = draw:number() * o.cumulated[o.slots]
-        slot = 1
-        while o.cumulated[slot] < x do slot = slot + 1 end
-      until not taken[slot]
+      local slot = draw_slot(o, draw, taken)
       taken[slot] = true
       local at = 2 * o.pairs + 2 * slot - 1
       ids[at], ids[at + 1], weights[at + 1] = keys[k], values[k], 1
