@@ -386,7 +386,7 @@ describe("a decoding step", function()
     refused(function() cfg:decode {} end, "hardware", "nil")
     refused(function() cfg:decode {hardware = {memory = 1, flops = 1}} end, "bandwidth")
     refused(function() cfg:decode {hardware = "tpu-v4", weights = "i4"} end, "weights", "q4_0")
-    refused(function() cfg:decode {hardware = "tpu-v4", cache = "f64"} end, "dtype", "i8")
+    refused(function() cfg:decode {hardware = "tpu-v4", cache = "f64"} end, "cache:", "i8")
   end)
   it("runs on the hardware of the table, and on this machine, measured", function()
     for _, name in ipairs(model.hardware_names()) do
@@ -516,9 +516,12 @@ describe("attune model", function()
   end)
   it("ends with 2 on misuse, and says what it expected", function()
     for arguments, words in pairs {
-      ["falcn-7b"] = "falcon-7b", ["gpt2 --on a10"] = "a10", ["gpt2 --chips 2"] = "--on",
-      ["gpt2 --context 0"] = "at least 1", ["gpt2 --cache f64"] = "i8",
-      ["gpt2 --on tpu-v4 --weights i4"] = "q4_0",
+      ["falcn-7b"] = "falcon-7b", ["gpt2 --on a10"] = "model: --on: unknown name 'a10'; expected",
+      ["gpt2 --chips 2"] = "model: --chips: expected --on HARDWARE beside it",
+      ["gpt2 --context 0"] = "at least 1",
+      ["gpt2 --cache f64"] = "model: --cache: expected one of bf16, f16, f32, i8, got 'f64'",
+      ["gpt2 --cache f64 --on tpu-v4"] = "model: --cache: expected one of",
+      ["gpt2 --on tpu-v4 --weights i4"] = "model: --weights: expected one of bf16",
     } do
       local output, status = attune_model(arguments)
       assert.equal(2, status, arguments)

@@ -275,7 +275,18 @@ local function compute(args)
   return asked
 end
 
+-- The flags of what messages of the library begin with.
+local flag_of = {
+  hardware = "--on", dtype = "--cache", cache = "--cache", context = "--context",
+  batch = "--batch", chips = "--chips", window = "--window", weights = "--weights",
+  sharding = "--sharding",
+}
+
+-- Messages of the library begin with the line of this file that called it.
 local function misuse(message)
+  message = message:gsub("^[^:]*model%.lua:%d+: ", "")
+  local name = message:match "^(%l+): "
+  if flag_of[name] then message = flag_of[name] .. message:sub(#name + 1) end
   output.complain("attune model", message)
   return 2
 end
@@ -290,10 +301,7 @@ function command.run(args)
     return 0
   end
   local ok, asked = pcall(compute, args)
-  if not ok then
-    -- Messages of the library begin with the line of this file that called it.
-    return misuse((tostring(asked):gsub("^[^:]*model%.lua:%d+: ", "")))
-  end
+  if not ok then return misuse(tostring(asked)) end
   if args.svg then
     local saved, why = files.save(args.svg, asked.cfg:svg())
     if not saved then

@@ -207,7 +207,7 @@ function config.decode(cfg, given, level)
   level = level + 1
   local o = options.read(given, step_options, level)
   local plan = roofline.read(o, level)
-  o.dtype = o.cache
+  o.dtype = numbers.choice(o, "cache", "bf16", cache.dtypes, level)
   for _, name in ipairs {"hardware", "weights", "cache", "chips", "sharding"} do o[name] = nil end
   local read, fields = read_sizes(cfg, o, size_options, level)
   plan.context, plan.batch = math.max(1, read.context), read.batch

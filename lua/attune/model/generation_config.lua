@@ -1,6 +1,6 @@
---- generation_config.json, which lies beside config.json in many checkpoints. Of what it says about
---- generation only the ids that end a text are read: the other fields are options of sampling, which
---- a caller chooses.
+--- generation_config.json, which lies beside config.json in many checkpoints. Of what it says only
+--- the ids that end a text are read: the other fields are options of sampling, which a caller
+--- chooses.
 local options = require "attune.util.options"
 
 local generation_config = {}

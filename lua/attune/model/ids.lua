@@ -3,6 +3,13 @@ local options = require "attune.util.options"
 
 local ids = {}
 
+local function describe(given)
+  if type(given) ~= "table" then return options.describe(given) end
+  if next(given) == nil then return "an empty table" end
+  if rawlen(given) == 0 then return "a table of fields" end
+  return ("a list whose first element is %s"):format(options.describe(rawget(given, 1)))
+end
+
 --- A copy of rows of ids, which may differ in length. Levels as of `error`, from the caller.
 ---@param model attune.model.Model
 ---@param given any
@@ -12,8 +19,8 @@ local ids = {}
 function ids.rows(model, given, name, level)
   level = level + 1
   if type(given) ~= "table" or type(rawget(given, 1)) ~= "table" then
-    error(("%s: expected rows of token ids such as {{1, 2}}, got %s"):format(
-      name, options.describe(given)), level)
+    error(("%s: expected rows of token ids, such as {{5, 17}}, got %s"):format(
+      name, describe(given)), level)
   end
   local rows = {}
   for b = 1, rawlen(given) do

@@ -129,6 +129,9 @@ function running:loss(ids, given)
   if self.network.encoder then
     error("expected a model without encoder, got one with an encoder, which has no loss", 2)
   end
+  if type(ids) ~= "table" then
+    error(("ids: expected a list of ids, such as {5, 17}, got %s"):format(options.describe(ids)), 2)
+  end
   local rows = checked.rows(self, {ids}, "ids", 2)
   local after = o.after == nil and 1 or o.after
   if #rows[1] < 2 then error("ids: expected at least 2, got 1", 2) end

@@ -13,6 +13,17 @@ session.__index = session
 -- Tokens per call of the decoder. A cache that is a ring takes at most 64 queries.
 local chunk_of_rings, chunk = 64, 256
 
+local dtypes = {f32 = true, bf16 = true, f16 = true, i8 = true}
+
+local function dtype_of(model, given, level)
+  local dtype = given == nil and (model.cache or "f32") or given
+  if type(dtype) ~= "string" or not dtypes[dtype] then
+    error(("cache: expected f32, bf16, f16 or i8, got %s"):format(options.describe(dtype)),
+      level + 1)
+  end
+  return dtype
+end
+
 --- The tokens that a cache can hold at most.
 session.max_tokens = 1 << 40
 
@@ -54,7 +65,7 @@ function session.check(model, o, level)
       model.limit, context), level)
   end
   return {
-    batch = batch, context = context, cache = o.cache == nil and (model.cache or "f32") or o.cache,
+    batch = batch, context = context, cache = dtype_of(model, o.cache, level),
     sources = sources_of(model, o.encoder_ids, batch, level),
   }
 end
