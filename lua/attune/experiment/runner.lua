@@ -169,6 +169,7 @@ local function run_used(options, e)
       own_folder = options.own_folder,
       chain = chain,
       quick = options.quick,
+      keep = options.keep,
       set = set_for(script, options.set),
       jobs = options.jobs,
       host = options.host,

@@ -23,8 +23,8 @@ local function machine_and_rounds(results, kind)
   local parts = {}
   local run = results.provenance[#results.provenance]
   if run and run.cpu then
-    local threads = tostring(run.threads or "?")
-    parts[1] = ("%s, %s threads, %s"):format(run.cpu, threads, run.isa or "?")
+    local threads = run.threads == 1 and "1 thread" or ("%s threads"):format(run.threads or "?")
+    parts[1] = ("%s, %s, %s"):format(run.cpu, threads, run.isa or "?")
   end
   local rounds = 0
   for _, point in ipairs(results.points) do rounds = math.max(rounds, point.rounds) end
