@@ -86,3 +86,62 @@ describe("linear attention", function()
     refused("scale: linear attention never forms the scores", {linear = linear, scale = 0.5})
   end)
 end)
+
+describe("a layer by itself", function()
+  it("has the same values for the same seed, with or without a name", function()
+    local function same(class, o) expect.close(class(o).weight, class(o).weight, 0) end
+    local function differ(class, a, b) expect.differ(class(a).weight, class(b).weight, 1e-4) end
+    for _, case in ipairs {
+      {nn.Linear, {input = 4, output = 4}}, {nn.Embedding, {vocab = 4, d_model = 4}},
+    } do
+      local class, o = case[1], case[2]
+      differ(class, o, o)
+      o.seed = 1
+      same(class, o)
+      local named = {name = "a"}
+      for name, value in pairs(o) do named[name] = value end
+      same(class, named)
+      differ(class, o, named)
+    end
+    local mlp = nn.MLP {d_model = 4, d_ff = 4, kind = "swiglu", seed = 1}
+    expect.differ(mlp.up.weight, mlp.gate.weight, 1e-4)
+    expect.close(nn.MLP {d_model = 4, d_ff = 4, seed = 1}.up.weight, mlp.up.weight, 0)
+  end)
+
+  it("takes integers as seeds and strings as names", function()
+    local function fails(text, class, o) expect.fails_with(text, function() class(o) end) end
+    for _, name in ipairs {"x", false} do
+      local o = {input = 2, output = 2, name = name or nil}
+      for text, seed in pairs {["'q'"] = "q", ["1.5"] = 1.5, ["true"] = true} do
+        o.seed = seed
+        fails("seed: expected an integer, got " .. text, nn.Linear, o)
+      end
+    end
+    fails("name: expected a string, got 5", nn.Embedding, {vocab = 2, d_model = 2, name = 5})
+    fails("layer: expected an integer, got 0.5", nn.Dropout, {layer = 0.5})
+  end)
+end)
+
+describe("an unknown option", function()
+  it("is reported at the line that gave it", function()
+    local here = expect.here
+    local function starts(start, text, fn)
+      local _, message = pcall(fn)
+      assert.equal(start, message:match "[^/]+$":sub(1, #start))
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    starts(here(1), "unknown option 'hedas'; did you mean 'heads'?", function()
+      nn.Decoder(with {hedas = 2})
+    end)
+    starts(here(1), "unknown field 'windw' of pattern[1]", function()
+      nn.Decoder(with {pattern = {{windw = 2}}})
+    end)
+    starts(here(1), "unknown option 'inptu'", function()
+      nn.Linear {inptu = 2, output = 2}
+    end)
+    local Own = nn.module "Own"
+    local line = here(1)
+    function Own:init() self.proj = nn.Linear {inptu = 2, output = 2} end
+    starts(line, "unknown option 'inptu'", function() Own() end)
+  end)
+end)

@@ -8,6 +8,9 @@ local raise = core._raise
 
 local config = {}
 
+-- A side of a window: a number of tokens, or -1 for no limit.
+local function is_side(x) return math.type(x) == "integer" and x >= -1 end
+
 -- Kinds of options: the check, and what a message says was expected.
 local kinds = {
   count = {function(x) return math.type(x) == "integer" and x >= 1 end,
@@ -19,7 +22,8 @@ local kinds = {
   fraction = {function(x) return type(x) == "number" and x >= 0 and x < 1 end,
     "a number from 0 to below 1"},
   window = {function(x)
-    return math.type(x) == "integer" and x >= 1 or type(x) == "table" or x == false
+    return math.type(x) == "integer" and x >= 1 or x == false
+      or type(x) == "table" and rawlen(x) == 2 and is_side(rawget(x, 1)) and is_side(rawget(x, 2))
   end, "a number of tokens, {left, right} or false"},
   fields = {function(x) return type(x) == "table" end, "a table of named fields"},
   list = {function(x) return type(x) == "table" end, "a list"},
@@ -191,7 +195,7 @@ local defaults = {
 ---@param given table
 ---@param needs? string[] options that must be given
 function config.read(given, needs)
-  local c = options.read(given, all_names, 3, "options",
+  local c = options.read(given, all_names, nil, "options",
     "{vocab = 256, d_model = 128, layers = 4, heads = 4}")
   check(c, "")
   for _, name in ipairs(needs or {"vocab", "d_model", "layers", "heads"}) do
@@ -208,7 +212,7 @@ end
 local function read_entry(pattern, k)
   local entry = rawget(pattern, k)
   local prefix = ("pattern[%d]."):format(k)
-  local o = options.read(entry, layer_names, 4, ("pattern[%d]"):format(k), "{window = 128}")
+  local o = options.read(entry, layer_names, nil, ("pattern[%d]"):format(k), "{window = 128}")
   check(o, prefix)
   return o, prefix
 end
@@ -240,6 +244,23 @@ function config.layers(c)
     list[n] = layer
   end
   return list
+end
+
+local function copy_of(value)
+  if type(value) ~= "table" then return value end
+  local new = {}
+  for name, field in next, value do new[name] = copy_of(field) end
+  return new
+end
+
+-- A module's tensors are searched in its tables without a metatable: options are no part of it.
+local Options = {__name = "attune.options"}
+
+--- The options of a model for users: a plain table, which makes the same model again.
+function config.public(c)
+  local public = copy_of(c)
+  public.first_dropout = nil
+  return setmetatable(public, Options)
 end
 
 --- Whether an encoding is added to the embeddings of the whole model.

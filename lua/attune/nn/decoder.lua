@@ -64,9 +64,10 @@ local describe = require "attune.util.options".describe
 ---@field dtype? "f32"|"f64"
 
 ---@class attune.Decoder
----@field config table the options with defaults
+---@field config attune.DecoderOptions with defaults, a copy; they make the same model again
 ---@field blocks table[]
 local Decoder = class "Decoder"
+Decoder._is_decoder = true -- count.lua
 
 ---@param given attune.DecoderOptions
 ---@param embed? table an embedding to share with another model
@@ -105,7 +106,7 @@ function Decoder:init(given, embed, first_dropout)
     logit_scale = c.logit_scale, softcap = c.logit_softcap, label_smoothing = c.label_smoothing,
     z_loss = c.z_loss,
   }
-  self.config = setmetatable({}, {__index = c}) -- not part of the state
+  self.config = config.public(c)
 end
 
 -- ids as a tensor i64 [batch, tokens]: a list of one row, a list of rows or a tensor.

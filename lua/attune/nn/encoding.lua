@@ -9,6 +9,7 @@ local describe = require "attune.util.options".describe
 
 --- The encodings of one model. Its tensors are position.weight (learned) and position.table (t5).
 local Encodings = class "Encodings"
+Encodings._is_looked_up = true -- count.lua: not multiplied
 
 --- prefix begins the names of the tensors; seed and dtype are those of the model.
 function Encodings:init(prefix, seed, dtype)
@@ -84,7 +85,7 @@ makers.rope, makers.rope2d, makers.xpos = rotating "rope", rotating "rope2d", ro
 
 function makers.alibi(_, c)
   local pe = parameter.position("alibi", merged({heads = c.heads}, c.alibi))
-  if parameter.is_counted(pe) then return {} end
+  if parameter.is_counting() then return {} end
   return {score = scores.alibi(pe.slopes, {symmetric = not c.causal})}
 end
 

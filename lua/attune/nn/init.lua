@@ -1,7 +1,6 @@
 --- Modules for training: layers, blocks and whole decoders, as plain Lua tables. See
 --- docs/training.md.
 local layers = require "attune.nn.layers"
-local match = require "attune.nn.match"
 
 return {
   module = require "attune.nn.module".class,
@@ -9,5 +8,6 @@ return {
   LayerNorm = layers.LayerNorm, Dropout = layers.Dropout, MLP = layers.MLP,
   Attention = require "attune.nn.attention", Block = require "attune.nn.block",
   Decoder = require "attune.nn.decoder", EncoderDecoder = require "attune.nn.encoder_decoder",
-  loss = require "attune.nn.loss", count = match.count, match = match.match,
+  loss = require "attune.nn.loss", count = require "attune.nn.count",
+  match = require "attune.nn.match",
 }

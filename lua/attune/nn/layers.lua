@@ -12,8 +12,19 @@ local nn = {}
 
 -- ---- options ----------------------------------------------------------------------------------
 
+local function check_integer(o, name)
+  if o[name] ~= nil and math.type(o[name]) ~= "integer" then
+    core._raise(("%s: expected an integer, got %s"):format(name, options.describe(o[name])))
+  end
+end
+
 local function read(given, known, example)
-  return options.read(given, known, 5, "options", example) -- the caller of the module
+  local o = options.read(given, known, nil, "options", example)
+  if o.name ~= nil and type(o.name) ~= "string" then
+    core._raise(("name: expected a string, got %s"):format(options.describe(o.name)))
+  end
+  check_integer(o, "seed")
+  return o
 end
 
 local function count(o, name, optional)
@@ -51,7 +62,8 @@ local function known_with(...)
   return table.move(common, 1, #common, select("#", ...) + 1, {...})
 end
 
-local function suffix(o, name) return o.name and o.name .. "." .. name end
+-- The name of a member, by which with the seed its initial values are keyed.
+local function suffix(o, name) return o.name and o.name .. "." .. name or name end
 
 -- ---- Linear and Embedding ---------------------------------------------------------------------
 
@@ -77,6 +89,7 @@ function nn.Linear:forward(x) return layers.linear(x, self.weight, self.bias) en
 
 --- The rows of a table that ids name.
 nn.Embedding = class "Embedding"
+nn.Embedding._is_looked_up = true -- count.lua: not multiplied
 local embedding_options = known_with("vocab", "d_model", "std")
 
 ---@param given {vocab: integer, d_model: integer, std: number, name: string, seed: integer}
@@ -156,6 +169,7 @@ function nn.Dropout:init(given)
   if self._p >= 1 then
     core._raise(("dropout: expected from 0 to below 1, got %s"):format(self._p))
   end
+  check_integer(o, "layer")
   self._layer, self._seed = o.layer or 0, o.seed or 0
 end
 

@@ -1,67 +1,11 @@
---- Counting parameters and floating-point operations, and making two models of equal counts.
+--- Making two models of equal counts.
 local core = require "attune.core"
+local count_of = require "attune.nn.count"
 local options = require "attune.util.options"
-local parameter = require "attune.nn.parameter"
-local module = require "attune.nn.module"
-
-local match = {}
-
--- A model made from a configuration, or what the user's function makes.
-local function maker_of(cfg)
-  if type(cfg) == "function" then return cfg end
-  local encoders = rawget(cfg, "encoder_layers")
-  local nn = require "attune.nn.decoder"
-  if not encoders then return function() return nn(cfg) end end
-  return function() return require "attune.nn.encoder_decoder"(cfg) end
-end
-
--- The operations of the scores and of their weighted sums, per token of a context that is full and
--- causal: half of 2 heads (head_dim + v_head_dim) per pair.
-local function attention_operations(cfg, context)
-  local config = require "attune.nn.config"
-  local operations = 0
-  for _, c in ipairs(config.layers(config.read(cfg))) do
-    local visible = context / 2
-    if type(c.window) == "number" then visible = math.min(visible, c.window) end
-    if c.linear then visible = c.linear.total or c.head_dim end
-    operations = operations + 2 * c.heads * (c.head_dim + c.v_head_dim) * visible
-  end
-  return operations
-end
-
---- The number of parameters of a configuration of nn.Decoder, of a module, or of the module that a
---- function makes; nothing is allocated for a configuration.
----@param cfg table|function
----@return integer parameters
----@return integer flops of a forward pass per token: two per weight of a matrix that is multiplied,
---- and for a configuration with `context` those of attention
-function match.count(cfg)
-  if type(cfg) ~= "table" and type(cfg) ~= "function" then
-    core._raise(("cfg: expected the options of a model, a module or a function, got %s"):format(
-      options.describe(cfg)))
-  end
-  if module.is_module(cfg) then
-    local matrix = 0
-    for _, tensor in ipairs(cfg:parameters()) do
-      if #tensor.shape == 2 then matrix = matrix + tensor.shape[1] * tensor.shape[2] end
-    end
-    return cfg:count(), 2 * matrix
-  end
-  local parameters, matrix = parameter.count(maker_of(cfg))
-  local flops = 2 * matrix
-  if type(cfg) == "table" then
-    -- Embeddings and tables are looked up; a tied embedding is multiplied once, as the head.
-    local tied = rawget(cfg, "tied") ~= false
-    if not tied then flops = flops - 2 * cfg.vocab * cfg.d_model end
-    if cfg.position == "learned" then flops = flops - 2 * cfg.context * cfg.d_model end
-    if cfg.context then flops = flops + attention_operations(cfg, cfg.context) end
-  end
-  return parameters, math.floor(flops)
-end
 
 local measures = {
-  parameters = function(cfg) return (match.count(cfg)) end,
-  flops = function(cfg) return (select(2, match.count(cfg))) end,
+  parameters = function(cfg) return (count_of(cfg)) end,
+  flops = function(cfg) return (select(2, count_of(cfg))) end,
 }
 
 local function changed(reference, change, name, value)
@@ -80,7 +24,7 @@ local limit = 0.005 -- 0.5%
 ---@param given {reference: table, change: table, by: "parameters"|"flops", adjust: string,
 --- multiple: integer} parameters, d_ff and 1 by default
 ---@return table cfg a new configuration
-function match.match(given)
+return function(given)
   local o = options.read(given, {"reference", "change", "by", "adjust", "multiple"}, 2, "options",
     "{reference = cfg, change = {kv_heads = 1}}")
   for _, name in ipairs {"reference", "change"} do
@@ -133,5 +77,3 @@ function match.match(given)
   end
   return changed(reference, o.change, adjust, best * multiple)
 end
-
-return match

@@ -16,28 +16,30 @@ local function key_of(name, seed)
   return (tonumber(core._sha256(name):sub(1, 15), 16) + seed) & math.maxinteger
 end
 
+-- What marks a parameter that is only counted.
+local Counted = {}
+
 -- A counted parameter has nothing but a shape.
-local function counted(shape, is_matrix)
+local function counted(shape)
   local elements = 1
   for _, extent in ipairs(shape) do elements = elements * extent end
-  counting.parameters = counting.parameters + elements
-  if is_matrix then counting.matrix = counting.matrix + elements end
-  return {shape = shape, counted = elements}
+  counting = counting + elements
+  return setmetatable({shape = shape}, Counted)
 end
 
 --- Normal values, of mean 0.
 ---@param shape integer[]
----@param o {std: number, name?: string, seed?: integer, dtype?: string} without name and seed the
---- values differ from call to call and follow from attune.set_seed
+---@param o {std: number, name: string, seed?: integer, dtype?: string} without a seed the values
+--- differ from call to call and follow from attune.set_seed
 function parameter.normal(shape, o)
-  if counting then return counted(shape, true) end
-  local seed = o.name and o.seed and key_of(o.name, o.seed)
+  if counting then return counted(shape) end
+  local seed = o.seed and key_of(o.name, o.seed)
   return core.randn(shape, {std = o.std, seed = seed, dtype = o.dtype}):requires_grad()
 end
 
 --- One value in all elements.
 function parameter.constant(shape, value, dtype)
-  if counting then return counted(shape, false) end
+  if counting then return counted(shape) end
   return core.full(shape, value, {dtype = dtype}):requires_grad()
 end
 
@@ -46,9 +48,9 @@ end
 ---@param c table of config.layers
 ---@param rows integer
 function parameter.projection(name, c, rows)
-  if counting then return {shape = {rows, c.head_dim}, counted = 0} end
+  if counting then return nil end
   local w = core.favor_projection {
-    head_dim = c.head_dim, features = rows, seed = key_of(name, c.seed),
+    head_dim = c.head_dim, features = rows, seed = c.seed and key_of(name, c.seed),
   }
   return c.dtype == "f64" and w:to "f64" or w
 end
@@ -59,21 +61,22 @@ function parameter.position(name, options)
   return core.position(name, options)
 end
 
+--- Whether parameters are only counted at present.
+function parameter.is_counting() return counting ~= nil end
+
 --- Whether a parameter is only counted.
-function parameter.is_counted(x) return type(x) == "table" end
+function parameter.is_counted(x) return getmetatable(x) == Counted end
 
 local restoring = {__close = function() counting = nil end}
 
 --- Calls make(..) while parameters are only counted.
 ---@return integer parameters
----@return integer matrix those of matrices
 ---@return any made
 function parameter.count(make, ...)
-  if counting then error("count: expected no model that counts another one while it is made", 2) end
   local _ <close> = setmetatable({}, restoring)
-  counting = {parameters = 0, matrix = 0}
+  counting = 0
   local made = make(...)
-  return counting.parameters, counting.matrix, made
+  return counting, made
 end
 
 return parameter

@@ -35,25 +35,31 @@ function options.describe(x)
   return "a " .. type(x)
 end
 
+-- Raises a message at a level, or at the line that called the library.
+local function fail(message, level)
+  if level then error(message, level + 1) end
+  core._raise(message)
+end
+
 --- A copy of a table of named fields. Raises at the given level where it is not a plain table or
 --- has unknown names.
 ---@param given any nil counts as empty, where required is not given
 ---@param known string[]
----@param level integer as of `error`, from the caller
+---@param level? integer as of `error`, from the caller; nil: the line that called the library
 ---@param name? string of the argument in messages; "options"
 ---@param required? string an example of the table, which must then be given
 ---@return table
 function options.read(given, known, level, name, required)
   name = name or "options"
-  level = level + 1
+  level = level and level + 1
   if given == nil and not required then return {} end
   if type(given) ~= "table" then
     local form = required and "a table " .. required or "a table of named fields"
-    error(("%s: expected %s, got %s"):format(name, form, options.describe(given)), level)
+    fail(("%s: expected %s, got %s"):format(name, form, options.describe(given)), level)
   end
   if answers(given) then
     local form = "%s: expected a plain table, got one whose metatable has %s"
-    error(form:format(name, answers(given)), level)
+    fail(form:format(name, answers(given)), level)
   end
   local copy = {}
   for key, value in next, given do
@@ -62,11 +68,11 @@ function options.read(given, known, level, name, required)
     if not is_known then
       if type(key) ~= "string" then
         local form = "%s: expected named fields, got %s as a name"
-        error(form:format(name, options.describe(key)), level)
+        fail(form:format(name, options.describe(key)), level)
       end
       local form = name == "options" and "unknown option '%s'; %s"
         or "unknown field '%s' of " .. name .. "; %s"
-      error(form:format(key, suggest(key, known)), level)
+      fail(form:format(key, suggest(key, known)), level)
     end
     copy[key] = value
   end
