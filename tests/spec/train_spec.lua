@@ -1,5 +1,7 @@
 -- The training loop, and what it refuses.
 local attune = require "attune"
+local autograd = require "attune.autograd"
+local core = require "attune.core"
 local data = require "attune.data"
 local expect = require "tests.support.expect"
 local files = require "attune.util.files"
@@ -93,6 +95,39 @@ describe("train.run", function()
     end
     message = fails("parameter 'norm.weight' is not finite", train.run, o)
     assert.truthy(message:find("step 2", 1, true))
+  end)
+
+  it("names the first gradient in backward that is not finite", function()
+    local function refused(word, loss, changes)
+      local model = {first = nn.Linear {input = 2, output = 2}, second = nn.Linear {
+        input = 2, output = 2,
+      }, shared = nn.Linear {input = 2, output = 2}}
+      local found = {}
+      for name, part in pairs(model) do found[name .. ".weight"] = part.weight end
+      function model.parameters() return found end
+      model.loss = loss
+      local o = with(changes or {}, {
+        model = model, data = function() return attune.ones {2, 2} end, steps = 1, log = false,
+      })
+      fails(("at step 1; the gradient of '%s' is the first in backward that is not finite")
+        :format(word), train.run, o)
+      -- Another run is not watched any more.
+      fails("gradient norm", train.run, o)
+      for _, p in pairs(found) do assert.is_nil(getmetatable(core._node(p))) end
+    end
+    refused("second.weight", function(m, x) return (m.second(m.first(x)) * 0):sqrt():sum() end)
+    refused("first.weight", function(m, x)
+      local y = (m.first(x) * 0):sqrt():sum()
+      return y + m.second(x):sum()
+    end)
+    -- The second use of a weight, which backward reaches first, has a finite gradient.
+    refused("shared.weight", function(m, x)
+      local y = (m.shared(m.first(x)) * 0):sqrt()
+      return (y * 1 + m.second(m.shared(x))):sum()
+    end)
+    refused("second.weight", function(m, x)
+      return autograd.checkpoint(function(y) return (m.second(y) * 0):sqrt() end, m.first(x)):sum()
+    end, {accumulate = 2})
   end)
 
   it("refuses wrong options and other checkpoints", function()

@@ -54,6 +54,39 @@ local function watched(model, fn)
   return found
 end
 
+-- The leaves of a graph, which get the gradients: {leaf = name of the parameter}.
+local function leaves_of(parameters)
+  local leaves = {}
+  for name, p in next, parameters do
+    local node = core._node(p)
+    if node and node.leaf then leaves[node] = name end
+  end
+  return leaves
+end
+
+-- Runs fn while the first gradient of every parameter is looked at. Backward assigns it to a new
+-- field of the leaf. Returns the name of the first that is not finite, in the order in which they
+-- arrive; one that further gradients of its own made so comes before what arrives after it.
+local function watched_gradients(parameters, fn)
+  local leaves, arrived, found = leaves_of(parameters), {}, nil
+  local function first_arrived()
+    for _, leaf in ipairs(arrived) do
+      if leaf.grad and not is_finite(leaf.grad) then return leaves[leaf] end
+    end
+  end
+  local watch = {__newindex = function(leaf, key, value)
+    rawset(leaf, key, value)
+    if key ~= "grad" or found then return end
+    arrived[#arrived + 1] = leaf
+    if value and not is_finite(value) then found = first_arrived() end
+  end}
+  for leaf in next, leaves do setmetatable(leaf, watch) end
+  local ok, result = pcall(fn)
+  for leaf in next, leaves do setmetatable(leaf, nil) end
+  if not ok then error(result, 0) end
+  return result, found or first_arrived()
+end
+
 --- Computes a failed step again and says where the first value arises that is not finite.
 ---@param model table
 ---@param backward fun() computes the losses of the step and their gradients, of which there are
@@ -63,12 +96,12 @@ function inspect.replay(model, backward)
   local parameters = model.parameters and model:parameters() or {}
   local wrong = first_wrong(parameters)
   if wrong then return ("parameter '%s' is not finite before the step"):format(wrong) end
-  wrong = watched(model, backward)
+  local gradient
+  wrong, gradient = watched_gradients(parameters, function() return watched(model, backward) end)
   if wrong then return ("the result of '%s' is the first that is not finite"):format(wrong) end
-  local gradients = {}
-  for name, p in next, parameters do gradients[name] = p.grad end
-  wrong = first_wrong(gradients)
-  if wrong then return ("the gradient of '%s' is not finite"):format(wrong) end
+  if gradient then
+    return ("the gradient of '%s' is the first in backward that is not finite"):format(gradient)
+  end
   return "all results of modules and all gradients are finite; the loss itself is not"
 end
 
