@@ -149,6 +149,9 @@ describe("a folder", function()
       os.remove(folder .. "/config.json")
     end)
     assert.equal(2, select(3, model.load "/nonexistent"))
+    local m, message = model.load(model_copy.source .. "llama_tied/model.safetensors")
+    assert.is_nil(m)
+    assert.truthy(message:find("or the folder of a model", 1, true), message)
   end)
 end)
 
@@ -157,7 +160,7 @@ describe("metadata of a GGUF file", function()
     local result
     with_model("llama_tied", function() end, function(folder)
       local path = folder .. "/model.gguf"
-      local _, tensors = nil, {["token_embd.weight"] = attune.ones {8, 8}}
+      local tensors = {["token_embd.weight"] = attune.randn({8, 8}, {seed = 1})}
       local metadata = {
         ["general.architecture"] = "llama", ["llama.embedding_length"] = 8,
         ["llama.feed_forward_length"] = 8, ["llama.block_count"] = 1,
@@ -192,6 +195,16 @@ describe("metadata of a GGUF file", function()
       assert.same("EFORMAT", code)
       assert.truthy(message:find("llama." .. name .. ": expected", 1, true), message)
     end
+  end)
+  it("need not say that matrices have biases", function()
+    local function biased(_, tensors)
+      for _, name in ipairs {"attn_q", "attn_k", "attn_v", "attn_output"} do
+        tensors[("blk.0.%s.bias"):format(name)] = attune.full({8}, 0.5)
+      end
+    end
+    local plain, with_biases = assert(load(function() end)), assert(load(biased))
+    local d = plain:forward {{1, 2, 3}} - with_biases:forward {{1, 2, 3}}
+    assert.is_true(d:abs():max():item() > 0)
   end)
   it("are named in messages", function()
     local m, message = load(function(metadata) metadata["llama.attention.head_count"] = 0 end)

@@ -114,6 +114,10 @@ function gguf_loader.config(m, file, original)
   local architecture = m["general.architecture"]
   if architecture == "t5" then return gguf_t5.config(m, original) end
   local kind = kinds[architecture]
+  if architecture == nil then
+    error("expected a GGUF file with general.architecture, or the folder of a model with its "
+      .. "config.json, got a file without either", 0)
+  end
   if not kind then
     error(("general.architecture: expected llama, qwen2, qwen3 or t5, got '%s'%s"):format(
       tostring(architecture), architecture == "t5encoder" and ", which has no decoder" or ""), 0)
@@ -135,6 +139,8 @@ function gguf_loader.config(m, file, original)
     vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"]
       or tokens and tokens.count,
     tie_word_embeddings = file:info "lm_head.weight" == nil,
+    attention_bias = file:info "model.layers.0.self_attn.q_proj.bias" ~= nil,
+    mlp_bias = kind[2] == "llama" and file:info "model.layers.0.mlp.up_proj.bias" ~= nil,
     eos_token_id = m["tokenizer.ggml.eos_token_id"],
   }, kind[1]
 end
