@@ -215,6 +215,51 @@ describe("optim.muon", function()
     end)
 end)
 
+describe("each optimiser", function()
+  local makers = {adamw = optim.adamw, sgd = optim.sgd, muon = optim.muon}
+  local w
+  before_each(function() w = attune.ones({2, 2}):requires_grad() end)
+
+  local function refused(word, given, options)
+    for _, make in pairs(makers) do fails(word, make, given, options) end
+  end
+
+  it("refuses tensors that it cannot step, when it is made", function()
+    refused("parameters: expected tensors that require gradients, got a 2 f32 tensor as 'x', which "
+      .. "does not (call requires_grad() on it first)", {w = w, x = attune.ones {2}})
+    refused("parameters: expected tensors that require gradients, got a 2x2 f32 tensor as '1', the "
+      .. "result of an operation", {w * 2})
+    refused("parameters: expected f32 or f64 tensors, got a 2 i32 tensor as 'x'",
+      {x = attune.ones({2}, {dtype = "i32"})})
+    refused("parameters: expected f32 or f64 tensors, got a 2 bf16 tensor as 'x'",
+      {x = attune.ones({2}):to "bf16":requires_grad()})
+    refused("parameters: expected each tensor once, got one as '1' and as '2'", {w, w})
+    refused("parameters: expected each tensor once, got one as 'a' and as 'b'", {b = w, a = w})
+    w.grad = attune.ones {2, 2}
+    fails("parameters: expected each tensor once", optim.clip, {w, w})
+  end)
+
+  it("refuses groups that would be ignored, or whose pattern is none", function()
+    refused("groups: expected a list such as {{match = \"embed\", weight_decay = 0}}, got a table "
+      .. "with the field 'match'", {w = w}, {groups = {match = "w"}})
+    for _, groups in ipairs {{{match = "w"}, weight_decay = 0}, {[2] = {match = "w"}}} do
+      refused("groups: expected a list such as", {w = w}, {groups = groups})
+    end
+    for _, pattern in ipairs {"(w", "w%", "[w", "%1"} do
+      refused(("groups[1].match: expected a Lua pattern, got '%s' ("):format(pattern), {w = w},
+        {groups = {{match = pattern}}})
+    end
+    for _, make in pairs(makers) do
+      local here = expect.here(1)
+      local _, message = pcall(function() make({w = w}, {groups = {{match = "w", wd = 1}}}) end)
+      assert.equal(here, message:match "[^/]+%.lua:%d+: ")
+      here = expect.here(1)
+      _, message = pcall(function() make({w = w}, {groups = {{match = "(w"}}}) end)
+      assert.equal(here, message:match "[^/]+%.lua:%d+: ")
+    end
+  end)
+end)
+
 describe("optim.clip", function()
   it("scales all gradients to the norm, and gives the norm before", function()
     local a, b = attune.ones({3}):requires_grad(), attune.ones({1}):requires_grad()

@@ -32,7 +32,8 @@ local function adamw_step(a, self, p, gradient, lr)
 end
 
 --- AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101). Tensors of two axes or more decay.
----@param given table model:parameters(), {name = tensor}, or a list of tensors
+---@param given table model:parameters(), {name = tensor}, or a list of tensors; each tensor once,
+--- in f32 or f64, and it requires gradients
 ---@param o? {lr: number, betas: number[], eps: number, weight_decay: number, groups: table[]}
 --- 1e-3, {0.9, 0.999}, 1e-8, 0.01; groups = {{match = "embed", weight_decay = 0, lr_factor = 0.1}}
 ---@return attune.Optimizer
@@ -40,7 +41,7 @@ function optim.adamw(given, o)
   o = options.read(o, {"lr", "betas", "eps", "weight_decay", "groups"}, 2)
   local a = adamw_options(o)
   local list = parameters.grouped(
-    parameters.list(given), number(o, "weight_decay", 0.01), o.groups)
+    parameters.trainable(given), number(o, "weight_decay", 0.01), o.groups)
   return Optimizer.new("adamw", list, number(o, "lr", 1e-3), {"m", "v"}, function(...)
     adamw_step(a, ...)
   end)
@@ -57,7 +58,8 @@ function optim.sgd(given, o)
   o = options.read(o, {"lr", "momentum", "nesterov", "weight_decay", "groups"}, 2)
   local momentum = number(o, "momentum", 0.9, 1)
   local nesterov = o.nesterov or false
-  local list = parameters.grouped(parameters.list(given), number(o, "weight_decay", 0), o.groups)
+  local list = parameters.grouped(
+    parameters.trainable(given), number(o, "weight_decay", 0), o.groups)
   return Optimizer.new("sgd", list, number(o, "lr", 1e-2), momentum > 0 and {"m"} or {},
     function(_, p, gradient, lr)
       core._sgd(p.tensor, gradient, p.moments.m, lr, momentum, p.weight_decay, nesterov)
@@ -107,7 +109,7 @@ function optim.muon(given, o)
   if lr == 0 then core._raise "lr: expected a number above 0, got 0" end
   local decay, other_decay = number(o, "weight_decay", 0.01), number(other, "weight_decay", 0.01)
   local ratio = number(other, "lr", 1e-3) / lr
-  local list = parameters.grouped(parameters.list(given), decay, o.groups, {muon = "boolean"})
+  local list = parameters.grouped(parameters.trainable(given), decay, o.groups, {muon = "boolean"})
   for _, p in ipairs(list) do
     local chosen = p.group.muon
     if chosen and #p.tensor.shape ~= 2 then

@@ -28,6 +28,34 @@ function parameters.list(given)
     if type(a.order) ~= type(b.order) then return type(a.order) == "number" end
     return a.order < b.order
   end)
+  local names = {}
+  for _, p in ipairs(list) do
+    local key = core._node(p.tensor) or p.tensor
+    if names[key] then
+      core._raise(("parameters: expected each tensor once, got one as '%s' and as '%s'"):format(
+        names[key], p.name))
+    end
+    names[key] = p.name
+  end
+  return list
+end
+
+--- The same for tensors that an optimiser can step: leaves in f32 or f64.
+---@param given table<string, attune.Tensor>|attune.Tensor[]
+function parameters.trainable(given)
+  local list = parameters.list(given)
+  for _, p in ipairs(list) do
+    local node, dtype = core._node(p.tensor), p.tensor.dtype
+    if dtype ~= "f32" and dtype ~= "f64" then
+      core._raise(("parameters: expected f32 or f64 tensors, got a %s as '%s'"):format(
+        options.describe(p.tensor), p.name))
+    end
+    if not (node and node.leaf) then
+      core._raise(("parameters: expected tensors that require gradients, got a %s as '%s', %s")
+        :format(options.describe(p.tensor), p.name, node and "the result of an operation"
+          or "which does not (call requires_grad() on it first)"))
+    end
+  end
   return list
 end
 
@@ -42,9 +70,6 @@ local function check_group(group, k, more)
     core._raise(("groups[%d].match: expected a Lua pattern of names, got %s"):format(
       k, options.describe(o.match)))
   end
-  if not pcall(string.find, "", o.match) then
-    core._raise(("groups[%d].match: expected a Lua pattern, got '%s'"):format(k, o.match))
-  end
   for name, value in next, o do
     local kind = group_fields[name] or more[name]
     if kind == "number" and (type(value) ~= kind or not (value >= 0 and value < math.huge)) then
@@ -56,6 +81,32 @@ local function check_group(group, k, more)
     end
   end
   return o
+end
+
+-- Whether the pattern of group k matches the name.
+local function matches(group, k, name)
+  local ok, found = pcall(string.find, name, group.match)
+  if ok then return found ~= nil end
+  core._raise(("groups[%d].match: expected a Lua pattern, got '%s' (%s)"):format(
+    k, group.match, found))
+end
+
+-- The groups, checked.
+local function read_groups(groups, more)
+  if groups == nil then return {} end
+  local example = "a list such as {{match = \"embed\", weight_decay = 0}}"
+  if type(groups) ~= "table" then
+    core._raise(("groups: expected %s, got %s"):format(example, options.describe(groups)))
+  end
+  local read = {}
+  for key in next, groups do
+    if math.type(key) ~= "integer" or key < 1 or key > rawlen(groups) then
+      core._raise(("groups: expected %s, got a table with the field %s"):format(
+        example, options.describe(key)))
+    end
+  end
+  for k = 1, rawlen(groups) do read[k] = check_group(rawget(groups, k), k, more) end
+  return read
 end
 
 --- The weight decay of a parameter: what its group says, else the given one for tensors of two axes
@@ -73,32 +124,23 @@ end
 ---@param groups? {match: string, weight_decay?: number, lr_factor?: number}[]
 ---@param more? table<string, string> further fields of groups, with their types
 function parameters.grouped(list, weight_decay, groups, more)
-  if groups ~= nil and type(groups) ~= "table" then
-    core._raise(("groups: expected a list such as {{match = \"embed\", weight_decay = 0}}, got %s")
-      :format(options.describe(groups)))
-  end
-  local read = {}
-  for k = 1, groups and rawlen(groups) or 0 do
-    read[k] = check_group(rawget(groups, k), k, more)
+  local read, has_match = read_groups(groups, more), {}
+  for _, p in ipairs(list) do
+    p.group = nil
+    for k, group in ipairs(read) do
+      if matches(group, k, p.name) then
+        p.group, has_match[k] = p.group or group, true
+      end
+    end
+    p.group = p.group or {}
+    p.weight_decay = parameters.decay_of(p, weight_decay)
+    p.lr_factor = p.group.lr_factor or 1
   end
   for k, group in ipairs(read) do
-    local matches = false
-    for _, p in ipairs(list) do matches = matches or p.name:find(group.match) ~= nil end
-    if not matches then
+    if not has_match[k] then
       core._raise(("groups[%d].match: expected a Lua pattern that matches the name of a parameter, "
         .. "such as '%s', got '%s'"):format(k, list[1].name, group.match))
     end
-  end
-  for _, p in ipairs(list) do
-    p.group = {}
-    for _, group in ipairs(read) do
-      if p.name:find(group.match) then
-        p.group = group
-        break
-      end
-    end
-    p.weight_decay = parameters.decay_of(p, weight_decay)
-    p.lr_factor = p.group.lr_factor or 1
   end
   return list
 end
