@@ -256,6 +256,15 @@ describe("misuse of gradients:", function()
 end)
 
 describe("gradcheck", function()
+  it("needs a float tensor, whose gradient it compares", function()
+    local function first(x) return x or attune.ones {1} end
+    for _, inputs in ipairs {{}, {attune.tensor({1}, {dtype = "i32"})}, {3}} do
+      fails("inputs: expected at least one float tensor", function()
+        attune.gradcheck(first, inputs)
+      end)
+    end
+  end)
+
   it("tells a mismatch without an error", function()
     -- sign(x) is a step: its differences are 0, and exp's are not those of 2 exp.
     local core = require "attune.core"
@@ -278,7 +287,8 @@ describe("gradcheck", function()
     assert.is_false(ok)
     assert.truthy(message:find("odd: expected backward to return a 2 f64 tensor", 1, true), message)
     assert.same(math.huge, worst)
-    fails("on purpose", function() attune.gradcheck(function() error "on purpose" end, {}) end)
+    local function purpose() error "on purpose" end
+    fails("on purpose", function() attune.gradcheck(purpose, {attune.ones {1}}) end)
   end)
   it("fails where a gradient is NaN", function()
     local ok, _, worst = attune.gradcheck(function(x) return (x * 0):sqrt() end, {attune.ones {2}})

@@ -109,12 +109,15 @@ return function(fn, inputs, given)
     core._raise(("bound: expected a number, got %s"):format(describe(bound)))
   end
   local list, checked = copies(inputs)
+  if #checked == 0 then
+    core._raise("inputs: expected at least one float tensor, whose gradient is compared, got none")
+  end
   local before = core._recording(true)
   local _ <close> = setmetatable({}, {__close = function() core._recording(before) end})
   local gradients, failure = gradients_of(fn, list, checked)
   if not gradients then return false, failure, math.huge end
   core._recording(false)
-  local worst, where = 0, "no float tensor among the inputs"
+  local worst, where = 0, nil
   for _, i in ipairs(checked) do
     local x, shape = list[i], list[i].shape
     for element = 1, x.nbytes // 8 do
