@@ -145,3 +145,78 @@ describe("an unknown option", function()
     starts(line, "unknown option 'inptu'", function() Own() end)
   end)
 end)
+
+describe("options of a Decoder that contradict each other", function()
+  it("are refused", function()
+    for _, place in ipairs {"after", "both", "residual"} do
+      refused("norm_place: expected 'before' with block = 'parallel'",
+        {block = "parallel", norm_place = place})
+    end
+    nn.Decoder(with {block = "parallel", norm_place = "before"})
+    refused("shared_norm: expected block = 'parallel'", {shared_norm = true})
+    refused("head_bias: expected tied = false", {head_bias = true})
+    nn.Decoder(with {head_bias = false, bias = true})
+    refused("norm_offset: expected norm = 'rmsnorm'", {norm = "layernorm", norm_offset = 1})
+  end)
+
+  it("are refused where a name in a table is unknown or a value is wrong", function()
+    refused("unknown field 'bucket' of t5; did you mean 'buckets'?", {t5 = {bucket = 3}})
+    refused("t5.buckets: expected an integer of at least 1, got 'x'", {t5 = {buckets = "x"}})
+    refused("t5.buckets: expected an integer of at least 2, got 1",
+      {position = "t5", t5 = {buckets = 1}})
+    refused("t5.buckets: expected an even integer of at least 4",
+      {position = "t5", causal = false, t5 = {buckets = 5}})
+    refused("t5.max_distance: expected more than the 8 distances",
+      {position = "t5", t5 = {buckets = 16, max_distance = 8}})
+    refused("unknown field 'feature' of linear; did you mean 'features'?",
+      {linear = {feature = "elu"}})
+    refused("linear.features: expected one of favor+, trig, relu, elu, got 'exp'",
+      {linear = {features = "exp"}})
+    refused("linear.count: expected an even number", {linear = {features = "trig", count = 3}})
+    refused("unknown field 'feature' of pattern[1].linear", {pattern = {{linear = {feature = 1}}}})
+    refused("pattern: expected a list of entries", {pattern = {{}, window = 3}})
+    refused("unknown option 'bas'", {rope = {bas = 3}})
+  end)
+
+  it("mean the same for logits and for the loss", function()
+    local ids, targets = {{1, 2, 3}}, {{2, 3, 4}}
+    local plain, off = nn.Decoder(with()), nn.Decoder(with {logit_softcap = 0})
+    expect.close(off:forward(ids), plain:forward(ids), 0)
+    assert.equal(plain:loss(ids, targets):item(), off:loss(ids, targets):item())
+    for _, name in ipairs {"logit_softcap", "softcap", "z_loss"} do
+      refused(name .. ": expected a finite number of at least 0, got -1", {[name] = -1})
+    end
+  end)
+end)
+
+describe("nn.loss", function()
+  local x, w = attune.ones({1, 3, 4}):requires_grad(), attune.ones {5, 4}
+  it("refuses unknown options", function()
+    expect.fails_with("unknown option 'label_smooth'; did you mean 'label_smoothing'?", function()
+      nn.loss(x, w, nil, {{1, 2, 3}}, nil, {label_smooth = 0.1})
+    end)
+    expect.fails_with("options: expected a table", function()
+      nn.loss(x, w, nil, {{1, 2, 3}}, nil, 3)
+    end)
+  end)
+
+  it("refuses weights that require a gradient, which it does not have", function()
+    local weights = attune.ones({1, 3}):requires_grad()
+    expect.fails_with("weights: expected a tensor without gradients", function()
+      nn.loss(x, w, nil, {{1, 2, 3}}, weights)
+    end)
+    attune.no_grad(function() nn.loss(x, w, nil, {{1, 2, 3}}, weights) end)
+  end)
+end)
+
+describe("cross-attention", function()
+  it("says that it needs a memory", function()
+    local model = nn.Decoder(with {cross = true})
+    for _, context in ipairs {false, {}, {lengths = {4}}} do
+      expect.fails_with("context.memory: expected a tensor [batch, tokens, d_model]", function()
+        model:forward(ids, context or nil)
+      end)
+    end
+    model:forward(ids, {memory = attune.ones {1, 3, 8}})
+  end)
+end)

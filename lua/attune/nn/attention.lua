@@ -121,7 +121,12 @@ end
 function Attention:forward(x, context)
   local c = self._c
   context = contexts.of(self, context)
-  local q, k, v = self:project(x, c.is_cross and context.memory or nil)
+  local memory = c.is_cross and context and context.memory
+  if c.is_cross and not memory then
+    core._raise("context.memory: expected a tensor [batch, tokens, d_model], which "
+      .. "cross-attention reads, got nil")
+  end
+  local q, k, v = self:project(x, memory or nil)
   local kv = context and context.kv
   if c.share_kv then
     local from = kv and kv[c.share_kv]

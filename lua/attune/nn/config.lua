@@ -18,6 +18,8 @@ local kinds = {
   integer = {function(x) return math.type(x) == "integer" end, "an integer"},
   number = {function(x) return type(x) == "number" and x == x and math.abs(x) < math.huge end,
     "a finite number"},
+  at_least_0 = {function(x) return type(x) == "number" and x >= 0 and x < math.huge end,
+    "a finite number of at least 0"},
   flag = {function(x) return type(x) == "boolean" end, "true or false"},
   fraction = {function(x) return type(x) == "number" and x >= 0 and x < 1 end,
     "a number from 0 to below 1"},
@@ -46,7 +48,7 @@ local of_layer = {
   d_ff = kinds.count,
   mlp = choice(table.unpack(mlps)),
   position = choice("none", "learned", "sinusoidal", "rope", "rope2d", "xpos", "alibi", "t5"),
-  window = kinds.window, softcap = kinds.number, scale = kinds.number, sinks = kinds.flag,
+  window = kinds.window, softcap = kinds.at_least_0, scale = kinds.number, sinks = kinds.flag,
   qk_norm = {function(x) return type(x) == "boolean" or x == "heads" or x == "all" end,
     'false, true ("heads": each head by itself) or "all"'},
   gate = kinds.flag, k_equals_v = kinds.flag, share_kv = kinds.integer,
@@ -68,13 +70,22 @@ local common = {
   tied = kinds.flag,
   bias = kinds.flag, qkv_bias = kinds.flag, o_bias = kinds.flag, mlp_bias = kinds.flag,
   head_bias = kinds.flag,
-  embed_scale = kinds.number, logit_scale = kinds.number, logit_softcap = kinds.number,
+  embed_scale = kinds.number, logit_scale = kinds.number, logit_softcap = kinds.at_least_0,
   residual_scale = kinds.number,
-  label_smoothing = kinds.fraction, z_loss = kinds.number,
+  label_smoothing = kinds.fraction, z_loss = kinds.at_least_0,
   dropout = kinds.fraction, recompute = kinds.flag,
   seed = kinds.integer, std = kinds.number, std_out = kinds.number,
   dtype = choice("f32", "f64"),
   pattern = kinds.list, name = {function(x) return type(x) == "string" end, "a string"},
+}
+
+-- The fields of options that are tables; the core knows those of the other encodings.
+local fields_of = {
+  linear = {
+    features = choice("favor+", "trig", "relu", "elu"), count = kinds.count,
+    epsilon = kinds.at_least_0,
+  },
+  t5 = {buckets = kinds.count, max_distance = kinds.count, bidirectional = kinds.flag},
 }
 
 local function names_of(...)
@@ -88,13 +99,40 @@ end
 
 local all_names, layer_names = names_of(of_layer, common), names_of(of_layer)
 
+local function check_value(name, value, kind)
+  if not kind[1](value) then
+    raise(("%s: expected %s, got %s"):format(name, kind[2], options.describe(value)))
+  end
+end
+
 local function check(o, prefix)
   for name, value in next, o do
-    local kind = of_layer[name] or common[name]
-    if not kind[1](value) then
-      raise(("%s%s: expected %s, got %s"):format(prefix, name, kind[2], options.describe(value)))
+    check_value(prefix .. name, value, of_layer[name] or common[name])
+    local fields = value and fields_of[name]
+    if fields then
+      local full = prefix .. name
+      for field, x in next, options.read(value, names_of(fields), nil, full) do
+        check_value(full .. "." .. field, x, fields[field])
+      end
     end
   end
+end
+
+-- Raises where options contradict each other: one of them would have no effect.
+local function check_together(c)
+  local function refuse(name, condition, what)
+    if condition then
+      raise(("%s: expected %s, got %s"):format(name, what, options.describe(c[name])))
+    end
+  end
+  refuse("norm_place", c.block == "parallel" and c.norm_place ~= "before",
+    "'before' with block = 'parallel', whose norms have one place")
+  refuse("shared_norm", c.shared_norm and c.block ~= "parallel",
+    "block = 'parallel', whose branches can share a norm")
+  refuse("head_bias", c.head_bias and c.tied,
+    "tied = false, as a tied head has no bias")
+  refuse("norm_offset", (c.norm_offset or 0) ~= 0 and c.norm ~= "rmsnorm",
+    "norm = 'rmsnorm', which alone has an offset")
 end
 
 -- Fills in what follows from other options of one layer.
@@ -126,6 +164,11 @@ end
 local function check_linear(c, prefix)
   if not c.linear then return end
   c.linear = copy(c.linear)
+  local count = c.linear.count
+  if c.linear.features == "trig" and count and count % 2 == 1 then
+    raise(("%slinear.count: expected an even number of features, as each row of the projection "
+      .. "makes two, got %d"):format(prefix, count))
+  end
   -- The number of features, which is what an encoding rotates.
   c.linear.total = c.linear.features == "elu" and c.head_dim or c.linear.count
   for _, name in ipairs {"window", "softcap", "sinks", "scale"} do
@@ -206,6 +249,8 @@ function config.read(given, needs)
   for name, value in pairs(defaults) do
     if c[name] == nil then c[name] = value end
   end
+  check_together(c)
+  if c.logit_softcap == 0 then c.logit_softcap = nil end
   return complete(c, "")
 end
 
@@ -224,6 +269,12 @@ function config.layers(c)
   local length = rawlen(pattern)
   if length == 0 then
     raise "pattern: expected at least one entry, such as {{window = 128}, {}}, got one of no layer"
+  end
+  for key in next, pattern do
+    if math.type(key) ~= "integer" or key < 1 or key > length then
+      raise(("pattern: expected a list of entries {{window = 128}, {}}, got a field %s"):format(
+        options.describe(key)))
+    end
   end
   if length > c.layers then
     raise(("pattern: expected at most one entry per layer, %d, got %d"):format(c.layers, length))

@@ -94,6 +94,17 @@ function makers.t5(self, c)
   local buckets = o.buckets or 32
   local bidirectional = o.bidirectional
   if bidirectional == nil then bidirectional = not c.causal end
+  local min, even = bidirectional and 4 or 2, bidirectional and " even" or ""
+  if buckets < min or bidirectional and buckets % 2 == 1 then
+    core._raise(("t5.buckets: expected an%s integer of at least %d%s, got %d"):format(
+      even, min, bidirectional and " where attention looks both ways" or "", buckets))
+  end
+  local max_distance = o.max_distance or 128
+  local exact = (bidirectional and buckets // 2 or buckets) // 2
+  if max_distance <= exact then
+    core._raise(("t5.max_distance: expected more than the %d distances that have their own "
+      .. "buckets, got %d"):format(exact, max_distance))
+  end
   if not self.table then
     -- Programs read tables in f32, whatever the dtype of the model.
     self.table = parameter.normal({buckets, c.heads}, {
@@ -105,7 +116,7 @@ function makers.t5(self, c)
   end
   if parameter.is_counted(self.table) then return {} end
   return {score = scores.t5(self.table, {
-    max_distance = o.max_distance or 128, bidirectional = bidirectional,
+    max_distance = max_distance, bidirectional = bidirectional,
   })}
 end
 

@@ -3,6 +3,10 @@
 local core = require "attune.core"
 local graph = require "attune.autograd.graph"
 
+local options = require "attune.util.options"
+
+local names = {"logit_scale", "softcap", "label_smoothing", "z_loss"}
+
 local operation = graph.operation {
   name = "projected_loss",
   forward = function(...)
@@ -45,7 +49,12 @@ local operation = graph.operation {
 ---@return attune.Tensor loss of shape {}
 ---@return number nll the same without label smoothing and z_loss
 return function(x, weight, bias, targets, weights, o)
-  o = o or {}
+  o = options.read(o, names, nil)
+  -- The gradient would end here without a word.
+  if core._kind(weights) == "tensor" and core._tracks(weights) then
+    core._raise("weights: expected a tensor without gradients, got one that requires them: the "
+      .. "loss has no gradient for weights; compute them in attune.no_grad")
+  end
   local loss, parts = operation(
     x, weight, bias, targets, weights, core._tracks(x, weight, bias), o.logit_scale or 1,
     o.softcap or 0, o.label_smoothing or 0, o.z_loss or 0
