@@ -130,6 +130,56 @@ describe("train.run", function()
     end, {accumulate = 2})
   end)
 
+  it("says what a model, data or a schedule of a user lacks", function()
+    local w = attune.ones({2}):requires_grad()
+    local function model(loss)
+      return {parameters = function() return {w = w} end, loss = loss}
+    end
+    local function product(_, x) return (w * attune.tensor(x)):sum() end
+    local function refused(message, changes)
+      local here = expect.here(1)
+      local _, said = pcall(function() return train.run(with(changes, {
+          model = model(product), data = function() return {1, 2} end, steps = 2, log = false,
+        }))
+      end)
+      assert.equal(message, said:match "^[^\n]-%.lua:%d+: (.*)")
+      assert.equal(here, said:match "[^/]+%.lua:%d+: ")
+    end
+    local given = "model: expected a model with loss and parameters, such as nn.Decoder, got "
+    refused(given .. "3", {model = 3})
+    refused(given .. "one without loss", {model = {parameters = function() end}})
+    refused(given .. "one without parameters", {model = {loss = product}})
+    refused("optimizer: parameters: expected at least one tensor that requires gradients, got none",
+      {model = {loss = product, parameters = function() return {} end}})
+    local scalar = "model: expected loss to return a tensor of one element, got "
+    refused(scalar .. "nil", {model = model(function() end)})
+    refused(scalar .. "1.5", {model = model(function() return 1.5 end)})
+    refused(scalar .. "2 f32 tensor", {model = model(function() return w * 2 end)})
+    refused("model: expected a loss that depends on parameters, got one without a graph",
+      {model = model(function() return attune.ones {1} end)})
+    local ids = "data: expected ids, a tensor [batch, tokens] or a list of rows, got "
+    refused(ids .. "nothing at step 1", {data = function() end})
+    refused(ids .. "3 at step 1", {data = function() return 3 end})
+    refused(ids .. "a table at step 1", {data = function() return {} end})
+    local rate = "schedule: expected a number of at least 0 for step 1, got "
+    refused(rate .. "nil", {schedule = function() end})
+    refused(rate .. "-1", {schedule = function() return -1 end})
+    refused("schedule: unknown option 'wrmup'; did you mean 'warmup'?", {schedule = {wrmup = 1}})
+    refused("optimizer: unknown option 'ler'; did you mean 'lr'?", {optimizer = {ler = 1}})
+    fails("step: expected a number from 1, got nil", optim.schedule {lr = 1, steps = 3})
+  end)
+
+  it("takes lists of ids, as a model does", function()
+    local entries = {}
+    local model = nn.Decoder(with({dropout = 0}, small))
+    local r = train.run {
+      model = model, steps = 1, data = function() return {{1, 2, 3}, {4, 5, 6}}, {{2, 3, 4},
+        {5, 6, 7}} end, log = function(e) entries[#entries + 1] = e end,
+    }
+    assert.equal(1, #r.losses)
+    assert.is_true(entries[1].tokens_per_s > 0)
+  end)
+
   it("refuses wrong options and other checkpoints", function()
     fails("model", train.run, options {model = 3})
     fails("data", train.run, options {data = 3})

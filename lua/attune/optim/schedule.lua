@@ -46,6 +46,9 @@ return function(given)
   local warmup, min = number(o, "warmup", 0, o.steps), number(o, "min", 0, lr)
   local decay = number(o, "decay", 0.2, 1)
   return function(step)
+    if type(step) ~= "number" or not (step >= 0 and step < math.huge) then
+      core._raise(("step: expected a number from 1, got %s"):format(options.describe(step)))
+    end
     if step <= warmup then return lr * step / (warmup + 1) end
     local span = o.steps - warmup
     local x = span > 0 and math.min((step - 1 - warmup) / span, 1) or 1

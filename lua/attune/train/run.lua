@@ -27,6 +27,15 @@ local function positive(o, name, default)
   return x
 end
 
+-- Calls a function of the library, whose errors are then about the caller of this one.
+local function called(name, fn, ...)
+  local results = table.pack(pcall(fn, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  local why = results[2]
+  if type(why) ~= "string" or why == "interrupted!" then error(why, 0) end
+  core._raise(name .. ": " .. why:gsub("^[^\n]-%.lua:%d+: ", ""))
+end
+
 -- ---- options ----------------------------------------------------------------------------------
 
 local function read_data(o)
@@ -47,7 +56,7 @@ local function read_optimizer(o)
   if given ~= nil and type(given) ~= "table" then
     wrong("optimizer", "an optimiser, such as optim.adamw(model:parameters()), or options", given)
   end
-  return optim.adamw(o.model:parameters(), given)
+  return called("optimizer", optim.adamw, o.model:parameters(), given)
 end
 
 local function read_schedule(o, steps, lr)
@@ -58,7 +67,7 @@ local function read_schedule(o, steps, lr)
   end
   local copy = {lr = lr, steps = steps}
   for name, value in next, schedule do copy[name] = value end
-  return optim.schedule(copy)
+  return called("schedule", optim.schedule, copy)
 end
 
 local function read_section(o, name, fields, example)
@@ -96,8 +105,12 @@ end
 
 local function read(given)
   local o = options.read(given, known, 3, "options", "{model = , data = , steps = 1000}")
-  if type(o.model) ~= "table" or type(o.model.loss) ~= "function" then
-    wrong("model", "a model with loss and parameters, such as nn.Decoder", o.model)
+  local model = o.model
+  for _, method in ipairs {"loss", "parameters"} do
+    if type(model) ~= "table" or type(model[method]) ~= "function" then
+      core._raise("model: expected a model with loss and parameters, such as nn.Decoder, got "
+        .. (type(model) ~= "table" and options.describe(model) or "one without " .. method))
+    end
   end
   local run = {model = o.model, steps = positive(o, "steps"), seed = o.seed}
   if not run.steps then wrong("steps", "an integer of at least 1", nil) end
@@ -178,6 +191,45 @@ end
 
 local function is_finite(x) return x == x and x < math.huge and x > -math.huge end
 
+-- The number of tokens of ids [batch, tokens], a tensor or a list of ids or of rows; nil for
+-- anything else.
+local function tokens_of(ids)
+  if core._kind(ids) == "tensor" then
+    local shape = ids.shape
+    return #shape == 0 and 1 or #shape == 1 and shape[1] or shape[1] * shape[#shape]
+  end
+  if type(ids) ~= "table" or rawlen(ids) == 0 then return nil end
+  local count = 0
+  for k = 1, rawlen(ids) do
+    local row = rawget(ids, k)
+    count = count + (type(row) == "table" and rawlen(row) or 1)
+  end
+  return count
+end
+
+-- The batches of a step, and their tokens.
+local function draw_batches(run, step)
+  local batches, tokens = {}, 0
+  for k = 1, run.accumulate do
+    local batch = table.pack(run.draw())
+    local count = tokens_of(batch[1])
+    if not count then
+      core._raise(("data: expected ids, a tensor [batch, tokens] or a list of rows, got %s at step "
+        .. "%d"):format(batch[1] == nil and "nothing" or options.describe(batch[1]), step))
+    end
+    batches[k], tokens = batch, tokens + count
+  end
+  return batches, tokens
+end
+
+local function is_scalar(loss)
+  if core._kind(loss) ~= "tensor" then return false end
+  for _, extent in ipairs(loss.shape) do
+    if extent ~= 1 then return false end
+  end
+  return true
+end
+
 -- Computes the losses of the batches and adds up their gradients. Returns the mean loss. Dropout
 -- follows from the number of the batch, so that the batches of a step drop different elements.
 local function backward(run, step, batches)
@@ -185,11 +237,27 @@ local function backward(run, step, batches)
   for k, batch in ipairs(batches) do
     if run.model.set_step then run.model:set_step((step - 1) * run.accumulate + k) end
     local loss = run.model:loss(table.unpack(batch, 1, 4))
+    if not is_scalar(loss) then
+      wrong("model", "loss to return a tensor of one element", loss)
+    end
+    if not core._node(loss) then
+      core._raise("model: expected a loss that depends on parameters, got one without a graph")
+    end
     sum = sum + loss:item()
     if run.accumulate > 1 then loss = loss * (1 / run.accumulate) end
     loss:backward()
   end
   return sum / #batches
+end
+
+-- Sets the rate of a step.
+local function set_rate(run, step)
+  if not run.schedule then return end
+  local lr = run.schedule(step)
+  if type(lr) ~= "number" or not (lr >= 0 and lr < math.huge) then
+    wrong("schedule", ("a number of at least 0 for step %d"):format(step), lr)
+  end
+  run.optimizer.lr = lr
 end
 
 local function stop(run, step, batches, what, value)
@@ -203,14 +271,9 @@ end
 
 local function train_step(run, step)
   local optimizer = run.optimizer
-  if run.schedule then optimizer.lr = run.schedule(step) end
+  set_rate(run, step)
   optimizer:zero_grad()
-  local batches, tokens = {}, 0
-  for k = 1, run.accumulate do
-    batches[k] = {run.draw()}
-    local shape = batches[k][1].shape
-    tokens = tokens + shape[1] * shape[#shape]
-  end
+  local batches, tokens = draw_batches(run, step)
   if run.seed then core.set_seed(run.seed * 1000003 + step) end
   run.base, run.draws = core._seeds() -- for a replay of the step
   local loss = backward(run, step, batches)
