@@ -238,6 +238,18 @@ describe("train.save and train.load", function()
     assert.truthy(message:find("expected a checkpoint", 1, true))
     fails("model", train.save, path, {model = 3})
     fails("path", train.save, nil, {})
+    for _, step in ipairs {"abc", -1, 1.5} do
+      fails("step: expected an integer of at least 0, got", train.save, path, {step = step})
+    end
+    fails("extra: expected a table", train.save, path, {extra = 3})
+    fails("extra: expected a table", train.save, path, {extra = {print}})
+    assert(attune.save(path, {x = attune.ones {1}}, {
+      checkpoint = [[{"format": "attune.train.1"}]],
+    }))
+    none, message = train.load(path, {})
+    assert.is_nil(none)
+    assert.truthy(message:find("expected a checkpoint of attune.train, got one of step nil", 1,
+      true))
   end)
 
   it("keep where random draws without a seed go on, which a failed load leaves", function()
@@ -276,7 +288,7 @@ describe("a checkpoint that does not fit", function()
     local steps, lr = other.optimizer.steps, other.optimizer.lr
     local record, message, code = train.load(path, other)
     assert.is_nil(record)
-    assert.truthy(message:find("^.-a.safetensors: the checkpoint does not fit: [%w.]*" .. word),
+    assert.truthy(message:find("^.-a.safetensors: the checkpoint does not fit: [%w.: ]*" .. word),
       message)
     assert.equal("EFORMAT", code)
     assert.same(weights, parameters_of(other.model))
@@ -302,6 +314,8 @@ describe("a checkpoint that does not fit", function()
     refused(": expected shape", saved,
       parts("one line\n", {seed = 3, d_model = 32}, sgd))
     refused("kind: expected", saved, parts("one line\n", {seed = 3}, adamw))
+    local f64 = parts("one line\n", {seed = 7, dtype = "f64"}, sgd)
+    refused("expected dtype f32, got f64; load the weights with attune.load", f64, saved)
   end)
 
   it("changes nothing where parts of users refuse it after a change", function()

@@ -321,6 +321,28 @@ describe("data.loader", function()
     fails("batches", loader().load_state, loader(), {batches = -1})
   end)
 
+  it("refuses the state of other batches, and takes one that says less", function()
+    local l = loader()
+    for _, changes in ipairs {
+      {batch = l.batch + 1}, {tokens = l.tokens + 1}, {seed = l.seed + 1}, {order = "sequential"},
+      {packing = "separate"},
+    } do
+      local name, value = next(changes)
+      local state = loader(changes):state()
+      local words = type(value) == "string" and "'%s'" or "%s"
+      fails(name .. ": expected " .. words:format(l[name]) .. " of the loader, got "
+        .. words:format(value) .. "; the checkpoint is of other batches", l.load_state, l, state)
+    end
+    assert.equal(0, l.batches)
+    l:load_state {batches = 3, sha256 = l.corpus.sha256}
+    assert.equal(3, l.batches)
+    -- Parts of one text have its sha256.
+    local one, two = l.corpus:split {validation = 0.3}
+    one = data.loader {corpus = one, tokens = 8, batch = 2}
+    two = data.loader {corpus = two, tokens = 8, batch = 2}
+    fails("the checkpoint is of other batches", two.load_state, two, one:state())
+  end)
+
   it("refuses what cannot be drawn", function()
     fails("batch: expected at most", loader, {batch = 100000})
     fails("tokens: expected less than", loader, {tokens = #book})
@@ -499,6 +521,16 @@ describe("data.task", function()
     fails("vocab", data.task, "copy", {vocab = 2, tokens = 8})
     fails("tokens", data.task, "copy", {vocab = 8})
     fails("batch", function() data.task("copy", {vocab = 8, tokens = 8}):next() end)
+    local one = data.task("mqar", {vocab = 8, tokens = 8, seed = 1})
+    for _, changes in ipairs {{vocab = 9}, {tokens = 9}, {seed = 2}, {pairs = 2}, {power = 0.5}} do
+      local o = {vocab = 8, tokens = 8, seed = 1}
+      local name, value = next(changes)
+      o[name] = value
+      fails(("%s: expected %s of the task, got %s; the checkpoint is of other sequences"):format(
+        name, one[name], value), one.load_state, one, data.task("mqar", o):state())
+    end
+    one:load_state {sequences = 3}
+    assert.equal(3, one:state().sequences)
     fails("name", data.task)
   end)
 end)

@@ -8,6 +8,7 @@ local corpus = require "attune.data.corpus"
 local options = require "attune.util.options"
 local random = require "attune.util.random"
 local rows_of = require "attune.data.rows"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local known = {
   "corpus", "tokens", "batch", "seed", "order", "packing", "mask", "positions", "name",
@@ -176,20 +177,43 @@ function Loader:each(max_batches)
   end
 end
 
---- What a checkpoint keeps.
----@return {batches: integer, sha256: string}
-function Loader:state() return {batches = self.batches, sha256 = self.corpus.sha256} end
+-- What a state says of the loader, since the batches follow from it. A checkpoint of an earlier
+-- version has batches and sha256 only.
+local function identity(self)
+  return {
+    sha256 = self.corpus.sha256, documents = self.corpus.documents,
+    corpus_tokens = self.corpus.tokens, tokens = self.tokens, batch = self.batch,
+    seed = self.seed, order = self.order, packing = self.packing,
+  }
+end
+
+--- What a checkpoint keeps: the number of batches, and what they follow from.
+---@return {batches: integer, sha256: string, documents: integer, corpus_tokens: integer,
+--- tokens: integer, batch: integer, seed: integer, order: string, packing: string}
+function Loader:state()
+  local state = identity(self)
+  state.batches = self.batches
+  return state
+end
 
 -- The number of batches of a state that fits.
 local function read_state(self, state)
-  local s = options.read(state, {"batches", "sha256"}, 3, "state", "{batches = n}")
+  local own = identity(self)
+  local s = options.read(state, {"batches", table.unpack(sorted_keys(own))}, 3, "state",
+    "{batches = n}")
   if math.type(s.batches) ~= "integer" or s.batches < 0 then
     error(("batches: expected an integer of at least 0, got %s"):format(
       options.describe(s.batches)), 3)
   end
-  if s.sha256 ~= nil and s.sha256 ~= self.corpus.sha256 then
+  if s.sha256 ~= nil and s.sha256 ~= own.sha256 then
     error(("sha256: expected the text %s of the loader, got %s; the checkpoint is of another text")
-      :format(self.corpus.sha256, options.describe(s.sha256)), 3)
+      :format(own.sha256, options.describe(s.sha256)), 3)
+  end
+  for _, name in ipairs(sorted_keys(own)) do
+    if s[name] ~= nil and s[name] ~= own[name] then
+      error(("%s: expected %s of the loader, got %s; the checkpoint is of other batches"):format(
+        name, options.describe(own[name]), options.describe(s[name])), 3)
+    end
   end
   return s.batches
 end
@@ -197,8 +221,8 @@ end
 --- Raises an error where load_state would.
 function Loader:check_state(state) read_state(self, state) end
 
---- Goes on where another loader of the same options stopped.
----@param state {batches: integer, sha256: string}
+--- Goes on where another loader of the same corpus and options stopped.
+---@param state table of state(); fields other than batches may be absent
 function Loader:load_state(state) self.batches = read_state(self, state) end
 
 return loader

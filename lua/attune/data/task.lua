@@ -84,20 +84,43 @@ function Task:next(batch)
     core.tensor(weights)
 end
 
---- What a checkpoint keeps.
-function Task:state() return {sequences = self.sequences} end
+-- What a state says of the task, since the sequences follow from it. A checkpoint of an earlier
+-- version has sequences only.
+local function identity(self)
+  local own = {name = self.name, vocab = self.vocab, tokens = self.tokens, seed = self.seed}
+  for option in pairs(self.kind.options or {}) do own[option] = self[option] end
+  return own
+end
+
+--- What a checkpoint keeps: the number of sequences, and what they follow from.
+---@return table
+function Task:state()
+  local state = identity(self)
+  state.sequences = self.sequences
+  return state
+end
 
 -- The number of sequences of a state that fits.
-local function read_state(state)
-  local s = options.read(state, {"sequences"}, 3, "state", "{sequences = n}")
+local function read_state(self, state)
+  local own = identity(self)
+  local names_of_state = sorted_keys(own)
+  local s = options.read(state, {"sequences", table.unpack(names_of_state)}, 3, "state",
+    "{sequences = n}")
   check_integer(s, "sequences", 0, 3)
+  for _, name in ipairs(names_of_state) do
+    if s[name] ~= nil and s[name] ~= own[name] then
+      error(("%s: expected %s of the task, got %s; the checkpoint is of other sequences"):format(
+        name, options.describe(own[name]), options.describe(s[name])), 3)
+    end
+  end
   return s.sequences
 end
 
 --- Raises an error where load_state would.
-function Task:check_state(state) read_state(state) end -- luacheck: no self
+function Task:check_state(state) read_state(self, state) end
 
 --- Goes on where another task of the same options stopped.
-function Task:load_state(state) self.sequences = read_state(state) end
+---@param state table of state(); fields other than sequences may be absent
+function Task:load_state(state) self.sequences = read_state(self, state) end
 
 return task

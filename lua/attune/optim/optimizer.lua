@@ -70,6 +70,10 @@ local function check(own, given)
       core._raise(("moments: %s: expected shape {%s}, got {%s}"):format(
         name, table.concat(tensor.shape, ", "), table.concat(other.shape, ", ")))
     end
+    if other.dtype ~= tensor.dtype then
+      core._raise(("moments: %s: expected dtype %s, got %s"):format(
+        name, tensor.dtype, other.dtype))
+    end
   end
 end
 

@@ -4,6 +4,7 @@
 local core = require "attune.core"
 local json = require "attune.util.json"
 local options = require "attune.util.options"
+local sorted_keys = require "attune.util.tables".sorted_keys
 
 local checkpoint = {}
 
@@ -35,6 +36,18 @@ local function check_path(path)
   end
 end
 
+local function check_record(o)
+  if o.step ~= nil and (math.type(o.step) ~= "integer" or o.step < 0) then
+    core._raise(("step: expected an integer of at least 0, got %s"):format(
+      options.describe(o.step)))
+  end
+  local ok = type(o.extra) == "table" and pcall(json.encode, o.extra)
+  if o.extra ~= nil and not ok then
+    core._raise(("extra: expected a table of numbers, strings and lists of them, got %s"):format(
+      type(o.extra) == "table" and "one with other values" or options.describe(o.extra)))
+  end
+end
+
 --- Writes a checkpoint. It also holds where draws of random numbers without a seed go on.
 ---@param path string
 ---@param given {model: table, optimizer: table, data: table, validate: table, step: integer,
@@ -48,6 +61,7 @@ function checkpoint.save(path, given)
   local o = options.read(given, {"step", "extra", table.unpack(names)}, 2, "state",
     "{model = , optimizer = , step = }")
   local parts = parts_of(o)
+  check_record(o)
   local tensors = {}
   local record = {
     format = format, step = o.step or 0, extra = o.extra, isa = core.machine().isa,
@@ -107,9 +121,23 @@ local function copy_of(state)
   return copy
 end
 
+-- A model's load_state converts values, but a run in another dtype would not go on with the same
+-- bits.
+local function check_dtypes(model, state)
+  local own = model and model:state() or {}
+  for _, name in ipairs(sorted_keys(own)) do
+    local tensor, other = own[name], state[name]
+    if other and other.dtype ~= tensor.dtype then
+      core._raise(("%s: expected dtype %s, got %s; load the weights with attune.load and "
+        .. "model:load_state to convert them"):format(name, tensor.dtype, other.dtype))
+    end
+  end
+end
+
 -- Loads all parts, or none. A part with check_state says beforehand whether its state fits, and is
 -- loaded last. Other parts get back what they had where one does not fit.
 local function restore(parts, states)
+  check_dtypes(parts.model, states.model)
   local others = {}
   for name, part in next, parts do
     if part.check_state then part:check_state(states[name]) else others[#others + 1] = name end
@@ -148,6 +176,9 @@ function checkpoint.load(path, given)
   local record = texts.checkpoint and json.decode(texts.checkpoint)
   if type(record) ~= "table" or record.format ~= format then
     return malformed(path, "another file")
+  end
+  if math.type(record.step) ~= "integer" or record.step < 0 then
+    return malformed(path, ("one of step %s"):format(options.describe(record.step)))
   end
   local random = record.random
   if random ~= nil and not (type(random) == "table" and math.type(random[1]) == "integer"
