@@ -28,6 +28,7 @@ describe("nn.count of a function", function()
     for class, parameters in pairs {[Own] = 128, [Tied] = 64} do
       local count, operations = nn.count(function() return class() end)
       assert.same({parameters, 256}, {count, operations})
+      assert.same({parameters, 256}, {nn.count(class)})
       assert.same({parameters, 256}, {nn.count(class())})
       assert.equal(parameters, class():count())
     end

@@ -137,3 +137,115 @@ describe("the context of a call", function()
     assert.same({lengths = {{4}}}, given)
   end)
 end)
+
+-- A stack of blocks as a Decoder has it.
+local Stack = nn.module "Stack"
+function Stack:init(more)
+  self.blocks = {}
+  for n = 1, 2 do
+    local o = {d_model = 8, heads = 2, seed = 1, layers = 2, layer = n, name = "blocks." .. n}
+    for name, value in pairs(more or {}) do o[name] = value end
+    self.blocks[n] = nn.Block(o)
+  end
+end
+function Stack:forward(x, context)
+  for _, block in ipairs(self.blocks) do x = block(x, context) end
+  return x
+end
+
+local variants = {
+  {}, {kv_heads = 1}, {position = "none", window = 2}, {position = "alibi"},
+  {softcap = 5, sinks = true, qk_norm = true, gate = true}, {head_dim = 6, scale = 0.3},
+  {k_equals_v = true, bias = true}, {linear = {features = "favor+", count = 4}},
+  {norm = "layernorm", causal = false},
+}
+
+describe("nn.Block by itself", function()
+  it("computes what a block of a Decoder computes", function()
+    local more = {
+      {block = "parallel", shared_norm = true}, {norm_place = "both", mlp = "swiglu", d_ff = 12},
+      {mlp = "none", residual_scale = 0.5}, {dropout = 0.5}, table.unpack(variants),
+    }
+    for _, options in ipairs(more) do
+      local model, stack = decoder(options), Stack(options)
+      local x = attune.randn({2, 4, 8}, {seed = 1})
+      model:set_step(1)
+      stack:set_step(1)
+      local expected = x
+      for _, block in ipairs(model.blocks) do expected = block(expected) end
+      expect.close(stack(x), expected, 0)
+      expect.close(stack(x, {lengths = {2, 2}}):slice(2, 1, 2), stack(x:slice(2, 1, 2)),
+        options.dropout and math.huge or 1e-5)
+    end
+  end)
+
+  it("has gradients of all parameters, state, and values of its own", function()
+    for _, options in ipairs {{}, {position = "t5"}, {block = "parallel"}} do
+      local stack = Stack(options)
+      stack(attune.ones {1, 3, 8}):sum():backward()
+      for name, p in pairs(stack:parameters()) do assert.truthy(p.grad, name) end
+      local other = Stack(options):load_state(stack:state())
+      expect.close(other(attune.ones {1, 3, 8}), stack(attune.ones {1, 3, 8}), 0)
+    end
+    assert.truthy(nn.Block {d_model = 8, heads = 2, position = "t5"}:state()["position.table"])
+    local a, b = nn.Block {d_model = 8, heads = 2}, nn.Block {d_model = 8, heads = 2}
+    expect.differ(a.attention.q.weight, b.attention.q.weight, 1e-4)
+  end)
+
+  it("reads a memory where it has cross-attention", function()
+    local block = nn.Block {d_model = 8, heads = 2, cross = true}
+    local x, memory = attune.ones {1, 3, 8}, attune.randn({1, 5, 8}, {seed = 1})
+    expect.differ(block(x, {memory = memory}), block(x, {memory = memory * 2 + 1}), 1e-7)
+    fails("context.memory: expected a tensor", block.forward, block, x)
+  end)
+end)
+
+describe("nn.Attention by itself", function()
+  it("is attention between its projections", function()
+    local attention = nn.Attention {d_model = 8, heads = 2, kv_heads = 1, window = 2}
+    assert.same({4, 8}, attention.k.weight.shape)
+    local x = attune.randn({1, 4, 8}, {seed = 1})
+    local q, k, v = attention:project(x)
+    local o = attune.attention(q, k, v, {
+      causal = true, window = 2, rotate = attune.position("rope", {head_dim = 4}),
+    })
+    expect.close(attention(x), attention.o(o:transpose(2, 3):contiguous():view(1, 4, 8)), 1e-6)
+  end)
+
+  it("takes the options of a layer, and has gradients and state", function()
+    for _, options in ipairs {{position = "t5"}, table.unpack(variants)} do
+      local o = {d_model = 8, heads = 2, seed = 1}
+      for name, value in pairs(options) do o[name] = value end
+      local attention, other = nn.Attention(o), nn.Attention(o)
+      local x = attune.randn({1, 4, 8}, {seed = 1})
+      expect.close(attention(x), other(x), 0)
+      attention(x):sum():backward()
+      for name, p in pairs(attention:parameters()) do assert.truthy(p.grad, name) end
+      expect.close(attention(x, {lengths = {{3, 1}}}):slice(2, 1, 3), attention(x:slice(2, 1, 3)),
+        1e-6)
+    end
+  end)
+
+  it("names what is wrong", function()
+    local function refused(text, more, class)
+      local o = {d_model = 8, heads = 2}
+      for name, value in pairs(more) do o[name] = value end
+      fails(text, class or nn.Attention, o)
+    end
+    fails("options: expected a table {d_model = 128, heads = 4}", nn.Attention)
+    fails("heads: expected an integer of at least 1, got nil", nn.Block, {d_model = 8})
+    refused("kv_heads: expected a divisor of heads, 2, got 3", {kv_heads = 3})
+    refused("head_dim: expected heads to divide d_model 8, got 3 heads", {heads = 3})
+    refused("unknown option 'kv_head'; did you mean 'kv_heads'?", {kv_head = 1})
+    refused("unknown option 'vocab'", {vocab = 3}, nn.Block)
+    refused("unknown option 'share_kv'", {share_kv = 1}, nn.Block)
+    refused("position: expected an encoding of one layer, got 'learned'", {position = "learned"})
+    refused("layer: expected at most layers, 2, got 3", {layers = 2, layer = 3}, nn.Block)
+    local attention = nn.Attention {d_model = 8, heads = 2}
+    fails("x: expected a tensor [batch, tokens, 8], got 3", attention.forward, attention, 3)
+    fails("x: expected a tensor [batch, tokens, 8], got 2x8 f32 tensor", attention.forward,
+      attention, attune.ones {2, 8})
+    fails("unknown field 'lenghts'", attention.forward, attention, attune.ones {1, 2, 8},
+      {lenghts = {2}})
+  end)
+end)

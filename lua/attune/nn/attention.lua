@@ -1,12 +1,17 @@
 --- Attention as a module: projections of q, k and v, their norms, and what is done with the result.
+---
+---     local attention = nn.Attention {d_model = 64, heads = 4, kv_heads = 1, window = 128}
+---     local y = attention(x)          -- x and y [batch, tokens, d_model]
 local core = require "attune.core"
 local attention = require "attune.autograd".attention
 local class = require "attune.nn.module".class
 local contexts = require "attune.nn.context"
+local config = require "attune.nn.config"
 local layers = require "attune.nn.layers"
 local linear_documents = require "attune.nn.linear_documents"
 local parameter = require "attune.nn.parameter"
 local Encodings = require "attune.nn.encoding"
+local describe = require "attune.util.options".describe
 
 local Attention = class "Attention"
 
@@ -26,7 +31,7 @@ end
 
 -- FAVOR+ and its kin draw one row of the projection per feature, except trig, which makes two
 -- features of each row, and elu, which needs no projection.
-local function linear_of(self, c, name)
+local function linear_of(self, c, prefix)
   local features, count = c.linear.features or "favor+", c.linear.count
   if features ~= "elu" and not count then
     core._raise('linear: expected a number of features, such as {features = "favor+", count = 64}')
@@ -37,20 +42,29 @@ local function linear_of(self, c, name)
   }
   if features == "elu" then return end
   local rows = features == "trig" and count // 2 or count
-  self.projection = parameter.projection(name .. ".projection", c, rows)
+  self.projection = parameter.projection(prefix .. "projection", c, rows)
   self._linear.projection = self.projection
 end
 
---- Of the options of one layer (nn.Decoder says what each is).
----@param c table of config.layers
----@param encoding table of Encodings:of
----@param name string such as "blocks.1.attention"
----@param std_out number of the output projection
+--- By itself, attention takes the options that nn.Decoder has for a layer: heads, kv_heads,
+--- head_dim, position and its table, window, softcap, linear and so on, beside d_model. Without a
+--- seed its initial values differ from call to call. A Decoder passes more:
+---@param c table the options, or those of config.layers
+---@param encoding? table of Encodings:of
+---@param name? string such as "blocks.1.attention"
+---@param std_out? number of the output projection
 function Attention:init(c, encoding, name, std_out)
+  if not encoding then
+    c = config.part(c, "attention")
+    name, std_out = c.name or "", c.std_out
+    self.position = Encodings(name == "" and "" or name .. ".", c.seed, c.dtype)
+    encoding = self.position:of(c)
+  end
+  local prefix = name == "" and "" or name .. "."
   local function linear(field, input, output, bias, std)
     self[field] = layers.Linear {
       input = input, output = output, bias = bias, std = std or c.std,
-      name = name .. "." .. field, seed = c.seed, dtype = c.dtype,
+      name = prefix .. field, seed = c.seed, dtype = c.dtype,
     }
   end
   local bias = pick(c.qkv_bias, c.bias)
@@ -68,7 +82,7 @@ function Attention:init(c, encoding, name, std_out)
     if not c.share_kv then self.k_norm = norm_of(c, c.head_dim * (per_head and 1 or c.kv_heads)) end
   end
   if c.sinks then self.sinks = parameter.constant({c.heads}, 0) end
-  if c.linear then linear_of(self, c, name) end
+  if c.linear then linear_of(self, c, prefix) end
 end
 
 -- [batch, tokens, heads * size] -> [batch, heads, tokens, size], normed over all or each head.
@@ -120,6 +134,9 @@ end
 ---@param context? attune.Context
 function Attention:forward(x, context)
   local c = self._c
+  if core._kind(x) ~= "tensor" or #x.shape ~= 3 then
+    core._raise(("x: expected a tensor [batch, tokens, %d], got %s"):format(c.d_model, describe(x)))
+  end
   context = contexts.of(self, context)
   local memory = c.is_cross and context and context.memory
   if c.is_cross and not memory then

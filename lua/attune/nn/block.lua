@@ -8,6 +8,8 @@
 local class = require "attune.nn.module".class
 local contexts = require "attune.nn.context"
 local Attention = require "attune.nn.attention"
+local config = require "attune.nn.config"
+local Encodings = require "attune.nn.encoding"
 local layers = require "attune.nn.layers"
 local copy = require "attune.util.tables".copy
 
@@ -32,10 +34,21 @@ local function pick(a, b)
   return b
 end
 
----@param c table of config.layers
----@param encodings table
----@param name string such as "blocks.1"
+--- By itself, a block takes the options that nn.Decoder has for a layer and for blocks, beside
+--- d_model. layers is the number of blocks of the model, by which o and down begin smaller; layer,
+--- its number among them, tells its dropout from that of others. Without a seed its initial values
+--- differ from call to call. A Decoder passes more:
+---@param c table the options, or those of config.layers
+---@param encodings? table
+---@param name? string such as "blocks.1"
 function Block:init(c, encodings, name)
+  if not encodings then
+    c = config.part(c, "block")
+    name = c.name or ""
+    self.position = Encodings(name == "" and "" or name .. ".", c.seed, c.dtype)
+    encodings = self.position
+  end
+  local prefix = name == "" and "" or name .. "."
   local std = c.std or 0.02
   local std_out = c.std_out or std / math.sqrt(2 * c.layers)
   self._c = c
@@ -47,18 +60,18 @@ function Block:init(c, encodings, name)
     self.norm1_after = norm_of(c, c.d_model)
     if has_mlp then self.norm2_after = norm_of(c, c.d_model) end
   end
-  self.attention = Attention(c, encodings:of(c), name .. ".attention", std_out)
+  self.attention = Attention(c, encodings:of(c), prefix .. "attention", std_out)
   if c.cross then
     local other = copy(c)
     other.is_cross, other.causal, other.position = true, false, "none"
     other.window, other.share_kv, other.k_equals_v = nil, nil, nil
-    self.cross = Attention(other, encodings:of(other), name .. ".cross", std_out)
+    self.cross = Attention(other, encodings:of(other), prefix .. "cross", std_out)
     self.norm_cross = norm_of(c, c.d_model)
   end
   if has_mlp then
     self.mlp = layers.MLP {
       d_model = c.d_model, d_ff = c.d_ff, kind = c.mlp, bias = pick(c.mlp_bias, c.bias),
-      std = std, std_out = std_out, name = name .. ".mlp", seed = c.seed, dtype = c.dtype,
+      std = std, std_out = std_out, name = prefix .. "mlp", seed = c.seed, dtype = c.dtype,
     }
   end
   -- Each dropout of the model has a number: 0 for the embeddings, two per block, and after those

@@ -1,5 +1,6 @@
---- The options of a Decoder: what each is, its default, and what does not fit together. Each layer
---- gets an own table, in which its entry of `pattern` overrides the common options.
+--- The options of a Decoder and of its parts: what each is, its default, and what does not fit
+--- together. Each layer gets an own table, in which its entry of `pattern` overrides the common
+--- options.
 local core = require "attune.core"
 local layers = require "attune.nn.layers"
 local options = require "attune.util.options"
@@ -61,6 +62,7 @@ local of_layer = {
 
 local common = {
   vocab = kinds.count, d_model = kinds.count, layers = kinds.count, context = kinds.count,
+  layer = kinds.count,
   norm = choice("rmsnorm", "layernorm", "none"),
   norm_eps = kinds.number, norm_bias = kinds.flag, norm_weight = kinds.flag,
   norm_offset = kinds.number,
@@ -97,7 +99,27 @@ local function names_of(...)
   return names
 end
 
-local all_names, layer_names = names_of(of_layer, common), names_of(of_layer)
+local function without(set, ...)
+  local rest = copy(set)
+  for _, name in ipairs {...} do rest[name] = nil end
+  return rest
+end
+
+local all_names, layer_names = names_of(of_layer, without(common, "layer")), names_of(of_layer)
+
+-- Options of an Attention and of a Block by itself.
+local of_attention = {
+  d_model = 1, norm = 1, norm_eps = 1, norm_offset = 1, bias = 1, qkv_bias = 1, o_bias = 1,
+  seed = 1, std = 1, std_out = 1, dtype = 1, name = 1,
+}
+local of_block = {
+  layer = 1, layers = 1, norm_bias = 1, norm_weight = 1, norm_place = 1, block = 1,
+  shared_norm = 1, mlp_bias = 1, residual_scale = 1, dropout = 1,
+}
+local part_names = {
+  attention = names_of(without(of_layer, "share_kv", "d_ff", "mlp", "cross"), of_attention),
+  block = names_of(without(of_layer, "share_kv"), of_attention, of_block),
+}
 
 local function check_value(name, value, kind)
   if not kind[1](value) then
@@ -231,17 +253,13 @@ end
 
 local defaults = {
   mlp = "gelu", norm = "rmsnorm", position = "rope", block = "serial", norm_place = "before",
-  tied = true, bias = false, causal = true, dropout = 0, seed = 0, final_norm = true,
+  tied = true, bias = false, causal = true, dropout = 0, final_norm = true,
 }
 
---- The options with defaults: a new table. Raises where something is wrong.
----@param given table
----@param needs? string[] options that must be given
-function config.read(given, needs)
-  local c = options.read(given, all_names, nil, "options",
-    "{vocab = 256, d_model = 128, layers = 4, heads = 4}")
+local function read(given, known, needs, example)
+  local c = options.read(given, known, nil, "options", example)
   check(c, "")
-  for _, name in ipairs(needs or {"vocab", "d_model", "layers", "heads"}) do
+  for _, name in ipairs(needs) do
     if c[name] == nil then
       raise(("%s: expected %s, got nil"):format(name, (of_layer[name] or common[name])[2]))
     end
@@ -252,6 +270,39 @@ function config.read(given, needs)
   check_together(c)
   if c.logit_softcap == 0 then c.logit_softcap = nil end
   return complete(c, "")
+end
+
+--- The options with defaults: a new table. Raises where something is wrong.
+---@param given table
+function config.read(given)
+  local c = read(given, all_names, {"vocab", "d_model", "layers", "heads"},
+    "{vocab = 256, d_model = 128, layers = 4, heads = 4}")
+  c.seed = c.seed or 0
+  return c
+end
+
+-- What the options of one layer still need.
+local function finish(layer, prefix)
+  if layer.window == false then layer.window = nil end
+  complete(layer, prefix)
+  check_linear(layer, prefix)
+end
+
+--- The options of an Attention or a Block by itself, as config.layers gives them for a layer.
+---@param given table
+---@param part "attention"|"block"
+function config.part(given, part)
+  local c = read(given, part_names[part], {"d_model", "heads"}, "{d_model = 128, heads = 4}")
+  if of_the_model[c.position] then
+    raise(("position: expected an encoding of one layer, got '%s', which is added to the "
+      .. "embeddings of a model: add it to x, and take position = 'none'"):format(c.position))
+  end
+  c.layer, c.layers = c.layer or 1, c.layers or c.layer or 1
+  if c.layer > c.layers then
+    raise(("layer: expected at most layers, %d, got %d"):format(c.layers, c.layer))
+  end
+  finish(c, "")
+  return c
 end
 
 local function read_entry(pattern, k)
@@ -287,10 +338,8 @@ function config.layers(c)
     -- What followed from an option that the entry replaces follows anew.
     if o.heads and not o.kv_heads then layer.kv_heads = nil end
     for name, value in next, o do layer[name] = value end
-    if layer.window == false then layer.window = nil end
     layer.pattern, layer.layer = nil, n
-    complete(layer, prefix)
-    check_linear(layer, prefix)
+    finish(layer, prefix)
     layer.share_kv = layer.share_kv and shared_layer(layer, n, list)
     list[n] = layer
   end

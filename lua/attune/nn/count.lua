@@ -85,7 +85,7 @@ local restoring = {__close = function(state) core._seeds(state[1], state[2]) end
 -- Draws of random numbers go on as if it had not been called.
 local function count_made(make)
   local _ <close> = setmetatable({core._seeds()}, restoring)
-  local made = core._call(make)
+  local made = core._call(function() return make() end)
   if not module.is_module(made) then
     core._raise(("cfg: expected a function that returns a module, got one that returns %s"):format(
       options.describe(made)))
@@ -95,14 +95,16 @@ end
 
 --- The number of parameters of a configuration of nn.Decoder or, with encoder_layers, of
 --- nn.EncoderDecoder, for which nothing is allocated; of a module; or of the module that a function
---- makes. A tensor that is used twice counts once.
+--- or a class of nn.module makes. A tensor that is used twice counts once.
 ---@param cfg table|function
 ---@return integer parameters
 ---@return integer flops of a forward pass per token (with an encoder: per token of each half): two
 --- per weight of a matrix where it is multiplied, and for a Decoder with `context` those of
 --- attention over a full context
 return function(cfg)
-  if type(cfg) == "function" then return count_made(cfg) end
+  -- A class of nn.module is its own __index: it makes a module, too.
+  local is_class = type(cfg) == "table" and rawequal(rawget(cfg, "__index"), cfg)
+  if is_class or type(cfg) == "function" then return count_made(cfg) end
   if type(cfg) ~= "table" then
     core._raise(("cfg: expected the options of a model, a module or a function, got %s"):format(
       options.describe(cfg)))
