@@ -154,7 +154,8 @@ describe("a configuration", function()
     refused("llama_tied", function(c) c.model_type = "lama" end,
       "unknown model_type 'lama'; did you mean 'llama'")
     refused("llama_tied", function(c) c.rope_parameters.rope_type = "odd" end, "got 'odd'")
-    refused("llama_tied", function(c) c.num_key_value_heads = 3 end, "num_key_value_heads: expected a divisor of the 4 heads, got 3")
+    refused("llama_tied", function(c) c.num_key_value_heads = 3 end,
+      "num_key_value_heads: expected a divisor of the 4 heads, got 3")
     refused("llama_tied", function(c) c.hidden_act = "mish" end, "got 'mish'")
     refused("mpt", function(c) c.attn_config.rope = true end, "unknown field 'rope' of attn_config")
     refused("llama_yarn", function(c) c.rope_scaling.beta = 2 end,

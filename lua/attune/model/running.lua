@@ -62,7 +62,8 @@ local function forward_both(self, rows, decoder_ids, level)
 end
 
 --- The logits of every token. Rows may differ in length: the logits after the end of a row mean
---- nothing. Where tokens attend to later ones (Gemma 3 with use_bidirectional_attention) rows have
+--- nothing. A rotation that follows from the length of a text (dynamic, longrope) is that of the
+--- longest row, as in transformers. Where tokens attend to later ones (Gemma 3 with use_bidirectional_attention) rows have
 --- one length. A model with an encoder (T5) takes its ids and gives the logits of decoder_ids, by
 --- default of the one that starts a text.
 ---@param ids integer[][] from 0

@@ -14,9 +14,10 @@ local fields = common.fields(common.rope.fields, {
   eos_token_id = {"ids"},
 })
 
--- Falcon rounds slopes and products to bf16 and multiplies the bias by the scale of the scores too.
--- The bias is that of the key alone, which differs by a constant per row from that of the distance.
--- transformers 5 adds it twice, before the scale and in the mask, and so does this.
+-- Falcon rounds slopes, numbers of keys and products to bf16, and multiplies the bias by the scale
+-- of the scores too. The bias is that of the key alone, which differs by a constant per row from
+-- that of the distance. transformers 5 adds it twice, before the scale and in the mask, and so does
+-- this.
 -- The bias is a table, which grows with the text: the program of a score cannot round to bf16.
 local function alibi_of_length(heads, head_dim)
   local slopes = attune.position("alibi", {heads = heads}).slopes:to "bf16":to "f32"
@@ -24,7 +25,7 @@ local function alibi_of_length(heads, head_dim)
   return function(count)
     if score and count <= tokens then return score end
     tokens = math.max(count, 2 * tokens)
-    local keys = attune.arange(tokens):view(1, tokens)
+    local keys = attune.arange(tokens):to "bf16":to "f32":view(1, tokens)
     local bias = (slopes:view(heads, 1) * keys):to "bf16":to "f32" * (2 * head_dim ^ -0.5)
     score = function(s, at) return s + bias[at.h][at.j] end
     return score
