@@ -95,7 +95,7 @@ describe("train.run with a checkpoint", function()
       local attune, data = require "attune", require "attune.data"
       local train = require "attune.train"
       local w = attune.ones({4}):requires_grad()
-      local function draw() return attune.ones {1, 4} end
+      local function draw() return attune.ones {1, 4}, attune.ones {1, 4} end
       local given = {
         model = {
           parameters = function() return {w = w} end, state = function() return {w = w} end,
@@ -120,6 +120,10 @@ describe("train.run with a checkpoint", function()
     assert.truthy(text:find("attune: validate.data is a function", 1, true), text)
     text = said "4 table"
     assert.truthy(text:find("attune: validate.data is a table without state()", 1, true), text)
+    -- A checkpoint of more steps is no reason for a warning about what comes next.
+    assert.equal("attune: run/checkpoint.safetensors is of step 4, after the 2 steps of this run: "
+      .. "nothing is trained, and the result is that of 4 steps\n", said "2")
+    assert.equal("", said "4")
   end)
 
   it("refuses parts without a state before the first step", function()

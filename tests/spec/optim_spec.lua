@@ -291,6 +291,10 @@ describe("optim.schedule", function()
     local wsd = optim.schedule {kind = "wsd", lr = 1, steps = 100, decay = 0.5}
     assert.equal(1, wsd(50))
     assert.is_true(math.abs(wsd(76) - 0.5) < 1e-12)
+    local sudden = optim.schedule {kind = "wsd", lr = 1, steps = 10, decay = 0, min = 0.25}
+    for step, rate in pairs {[1] = 1, [10] = 1, [11] = 0.25, [99] = 0.25} do
+      assert.equal(rate, sudden(step))
+    end
     assert.equal(0.5, optim.schedule {kind = "constant", lr = 0.5, steps = 3}(2))
     fails("kind", optim.schedule, {kind = "cosin", lr = 1, steps = 3})
     fails("lr", optim.schedule, {steps = 3})

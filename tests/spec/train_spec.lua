@@ -238,6 +238,28 @@ describe("a small model", function()
   end)
 end)
 
+describe("train.generate", function()
+  it("reads the last tokens that a learned table has", function()
+    local function model(position)
+      return nn.Decoder {
+        vocab = 8, d_model = 16, layers = 1, heads = 2, position = position, context = 4, seed = 2,
+      }
+    end
+    local learned, rope = model "learned", model "rope"
+    local o = {tokens = 9, temperature = 1, seed = 3}
+    local ids = train.generate(learned, {1, 2}, o)
+    assert.equal(11, #ids)
+    assert.same(ids, train.generate(learned, {1, 2}, with({context = 4}, o)))
+    assert.equal(15, #train.generate(learned, {1, 2, 3, 4, 5, 6}, o))
+    assert.equal(11, #train.generate(learned, {1, 2}, with({context = 2}, o)))
+    fails("context: expected at most the 4 learned positions of the model, got 5", train.generate,
+      learned, {1}, with({context = 5}, o))
+    -- Other models read everything.
+    assert.same(train.generate(rope, {1, 2}, o),
+      train.generate(rope, {1, 2}, with({context = 99}, o)))
+  end)
+end)
+
 describe("three steps of training agree with PyTorch in f64:", function()
   local golden = require "tests.support.golden"
   local json = require "attune.util.json"

@@ -12,7 +12,10 @@ function shapes.linear(x) return 1 - x end
 function shapes.cosine(x) return 0.5 * (1 + math.cos(math.pi * x)) end
 --- Stays, and falls on a line over the last part: warm-up, stable, decay (Hu et al. 2024, arXiv
 --- 2404.06395).
-function shapes.wsd(x, decay) return x < 1 - decay and 1 or (1 - x) / decay end
+function shapes.wsd(x, decay)
+  if x < 1 - decay then return 1 end
+  return decay > 0 and (1 - x) / decay or 0
+end
 
 local function number(o, name, default, max)
   local x = o[name]

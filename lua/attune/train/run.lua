@@ -172,8 +172,14 @@ local function resume(run, result)
   run.first = record.step + 1
   if run.first <= run.steps then
     warn_of_positions(run, record.warnings)
-    for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
+  elseif record.step > run.steps then
+    local form = "%s is of step %d, after the %d steps of this run: nothing is trained, and the "
+      .. "result is that of %d steps"
+    record.warnings = {form:format(run.path, record.step, run.steps, record.step)}
+  else
+    record.warnings = {}
   end
+  for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
   -- JSON has no infinities; losses are finite, or the run would have stopped.
   result.losses, result.validation = record.extra.losses or {}, record.extra.validation or {}
   return true
@@ -301,6 +307,9 @@ end
 
 --- Trains a model. Where the folder of `checkpoint` holds a checkpoint, the run goes on from it: it
 --- ends with the bits of one that was never interrupted, on the same machine and ATTUNE_ISA.
+---
+--- One of more steps than `steps` is read, with a warning, and nothing is trained: the model and
+--- the losses are those of all its steps.
 ---
 --- A loss or a gradient norm that is not finite raises an error that names the first tensor that is
 --- not; the parameters stay as they were before the step.
