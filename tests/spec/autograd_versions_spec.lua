@@ -12,6 +12,30 @@ end
 
 local function ids(...) return attune.tensor({...}, {dtype = "i32"}) end
 
+describe("errors of backward", function()
+  it("name the line that called it", function()
+    local here = require "tests.support.expect".here
+    local x, w = attune.ones({2}):requires_grad(), attune.ones({2}):requires_grad()
+    local function starts(start, fn)
+      local _, message = pcall(fn)
+      assert.equal(start, message:match "[^/]+$":sub(1, #start))
+    end
+    for _, forward in ipairs {
+      function() return (x * w):sum() end,
+      function() return autograd.checkpoint(function(y) return y * w end, x):sum() end,
+    } do
+      local loss = forward()
+      attune.no_grad(function() w:fill(3) end)
+      starts(here(1) .. "backward: a tensor that", function()
+        loss:backward()
+      end)
+      starts(here(1) .. "backward: expected a graph that was not walked yet", function()
+        loss:backward()
+      end)
+    end
+  end)
+end)
+
 -- Runs forward, writes, and expects backward to raise; without the write it must not.
 local function check(forward, write)
   forward():backward()

@@ -68,9 +68,22 @@ function Node:watch(tensors)
   self.watched = watched
 end
 
+local library = debug.getinfo(1, "S").source:match "^(.*/)autograd/[^/]*$"
+
+-- Raises a message for the line of the user that a walk was started from: core._raise does not look
+-- beyond core._call, in which a walk runs.
+local function raise(message)
+  local level, info = 2, debug.getinfo(2, "Sl")
+  while info and (info.currentline < 0 or library and info.source:sub(1, #library) == library) do
+    level = level + 1
+    info = debug.getinfo(level, "Sl")
+  end
+  error(info and ("%s:%d: %s"):format(info.short_src, info.currentline, message) or message, 0)
+end
+
 local function check_version(node, tensor, version)
   if version_of(tensor) == version then return end
-  core._raise(
+  raise(
     ("backward: a tensor that '%s' needs was modified in place after the forward pass "
       .. "(version %d, expected %d): write to a clone, or call backward first"):format(
       node.op.name, version_of(tensor), version
@@ -219,7 +232,7 @@ function graph.reachable(roots)
       leaves[#leaves + 1] = node
     else
       if node.released then
-        core._raise(
+        raise(
           "backward: expected a graph that was not walked yet, got one that an earlier backward "
             .. "has freed: run the forward pass again (a second backward needs a second graph)"
         )
