@@ -105,7 +105,8 @@ local function without(set, ...)
   return rest
 end
 
-local all_names, layer_names = names_of(of_layer, without(common, "layer")), names_of(of_layer)
+local all_names = names_of(of_layer, without(common, "layer", "name"))
+local layer_names = names_of(of_layer)
 
 -- Options of an Attention and of a Block by itself.
 local of_attention = {
