@@ -238,6 +238,31 @@ describe("a small model", function()
   end)
 end)
 
+describe("train.evaluate and train.accuracy", function()
+  it("take lists, as a model does, and say what they expected", function()
+    local model = nn.Decoder(with({dropout = 0}, small))
+    local ids, targets, weights = {{1, 2}, {3, 4}}, {{2, 3}, {4, 5}}, {{1, 0}, {1, 0.5}}
+    local function lists() return ids, targets, weights end
+    local function tensors()
+      return attune.tensor(ids, {dtype = "i64"}), attune.tensor(targets, {dtype = "i64"}),
+        attune.tensor(weights)
+    end
+    local o = {batches = 2}
+    assert.same(train.evaluate(model, tensors, o), train.evaluate(model, lists, o))
+    assert.equal(5, train.evaluate(model, lists, o).tokens)
+    assert.same({train.accuracy(model, tensors, o)}, {train.accuracy(model, lists, o)})
+    local function one() return {1, 2}, {2, 3} end
+    assert.equal(4, train.evaluate(model, one, o).tokens)
+    assert.equal(0, (train.accuracy(model, function() return {1, 2}, {99, 99} end, o)))
+    for _, fn in ipairs {train.evaluate, train.accuracy} do
+      fails("data: expected a loader, a task, or a function", fn, model, 3)
+      fails("data: expected a loader, a task, or a function", fn, model, {})
+    end
+    fails("data: expected targets as the second result, a tensor or a list of rows, got nil",
+      train.evaluate, {loss = function() return attune.ones {1} end}, function() return ids end)
+  end)
+end)
+
 describe("train.generate", function()
   it("reads the last tokens that a learned table has", function()
     local function model(position)

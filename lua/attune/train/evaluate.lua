@@ -12,8 +12,28 @@ local function sum_of(weights, targets)
   return count
 end
 
+local function tensor_of(x, make)
+  return type(x) == "table" and make(x) or x
+end
+
+-- Targets and weights as tensors, where data gave lists, as a model takes them.
+local function as_tensors(targets, weights)
+  targets = tensor_of(targets, core._integers)
+  if core._kind(targets) ~= "tensor" then
+    core._raise(("data: expected targets as the second result, a tensor or a list of rows, got %s")
+      :format(options.describe(targets)))
+  end
+  return targets, tensor_of(weights, core.tensor)
+end
+
 -- Iterates over batches: all of a loader's, or a number of a task's.
 local function batches_of(data, o)
+  if type(data) ~= "function"
+    and (type(data) ~= "table" or type(data.each) ~= "function" and type(data.next) ~= "function")
+  then
+    core._raise(("data: expected a loader, a task, or a function that returns ids, targets, "
+      .. "weights, got %s"):format(options.describe(data)))
+  end
   if type(data) == "table" and type(data.each) == "function" then return data:each(o.batches) end
   local left = o.batches or 10
   local size = o.batch or 32
@@ -39,6 +59,7 @@ function evaluate.loss(model, data, given)
   autograd.no_grad(function()
     for ids, targets, weights, info in batches_of(data, o) do
       local loss, nll = model:loss(ids, targets, weights, info)
+      targets, weights = as_tensors(targets, weights)
       local count = sum_of(weights, targets)
       nats = nats + (nll or loss:item()) * count
       tokens = tokens + count
@@ -65,6 +86,10 @@ function evaluate.accuracy(model, data, given)
   autograd.no_grad(function()
     for ids, targets, weights, info in batches_of(data, o) do
       local chosen = model:forward(ids, info):argmax(-1):tolist()
+      targets, weights = as_tensors(targets, weights)
+      if #targets.shape == 1 then
+        targets, weights = targets:view(1, -1), weights and weights:view(1, -1)
+      end
       local wanted, counts = targets:tolist(), weights and weights:tolist()
       for r = 1, #wanted do
         local whole, any = true, false
