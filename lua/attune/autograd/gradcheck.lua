@@ -92,7 +92,7 @@ end
 --- Compares the gradients that backward gives with central differences in f64. Float inputs are
 --- converted to f64; others, and options, are passed as they are. A mismatch is no error.
 ---@param fn function (inputs ..) -> one or more float tensors
----@param inputs table list of what fn takes
+---@param inputs table list of what fn takes, with at least one float tensor
 ---@param given? {bound?: number} of |gradient - difference| / max(1, |difference|); 1e-6
 ---@return boolean ok
 ---@return string message the worst element, and what was expected there

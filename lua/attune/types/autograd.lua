@@ -41,7 +41,7 @@ function attune.no_grad(fn, ...) end
 function attune.graph_bytes(result) end
 --- Compares gradients with central differences in f64. A mismatch is no error.
 ---@param fn function (inputs ..) -> float tensors
----@param inputs table float tensors are converted to f64; the rest is passed as it is
+---@param inputs table with at least one float tensor; those are converted to f64
 ---@param options? {bound?: number} 1e-6
 ---@return boolean ok
 ---@return string message the worst element
