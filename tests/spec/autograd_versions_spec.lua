@@ -95,6 +95,7 @@ describe("a recomputed function: backward notices a write in place into", functi
       function(y) return layers.linear(y, w) end,
       function(y) return attune.matmul(y, w:transpose(1, 2)) end,
       function(y) return attune.cat({y, w}, 1) end,
+      function(y) return attune.matmul(y, w:gt(0):to "f32") end,
     } do
       check(function() return autograd.checkpoint(fn, x):sum() end, function() w:fill(0.5) end)
     end

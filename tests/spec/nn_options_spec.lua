@@ -157,6 +157,7 @@ describe("options of a Decoder that contradict each other", function()
     refused("head_bias: expected tied = false", {head_bias = true})
     nn.Decoder(with {head_bias = false, bias = true})
     refused("norm_offset: expected norm = 'rmsnorm'", {norm = "layernorm", norm_offset = 1})
+    refused("norm_bias: expected norm = 'layernorm'", {norm_bias = true})
   end)
 
   it("are refused where a name in a table is unknown or a value is wrong", function()

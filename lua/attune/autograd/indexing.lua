@@ -75,6 +75,15 @@ core.where = operation {
   end,
 }
 
+-- Comparisons have no gradient, but a function that is computed again reads what they compare.
+for _, name in ipairs {"lt", "le", "gt", "ge", "eq", "ne"} do
+  local compare = methods[name]
+  methods[name] = function(a, b)
+    graph.note(a, b)
+    return compare(a, b)
+  end
+end
+
 local function extremum(name, arg)
   local indices_of = methods[arg]
   return operation {

@@ -156,6 +156,8 @@ local function check_together(c)
     "tied = false, as a tied head has no bias")
   refuse("norm_offset", (c.norm_offset or 0) ~= 0 and c.norm ~= "rmsnorm",
     "norm = 'rmsnorm', which alone has an offset")
+  refuse("norm_bias", c.norm_bias and c.norm ~= "layernorm",
+    "norm = 'layernorm', which alone has a bias")
 end
 
 -- Fills in what follows from other options of one layer.
