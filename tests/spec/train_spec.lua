@@ -239,6 +239,28 @@ describe("a small model", function()
 end)
 
 describe("train.evaluate and train.accuracy", function()
+  it("leave dropout out, as generate does, and set its step again", function()
+    local function model(dropout)
+      return nn.Decoder {
+        vocab = 16, d_model = 16, layers = 1, heads = 2, seed = 1, dropout = dropout,
+      }
+    end
+    local function results(m)
+      local copy = data.task("copy", {vocab = 16, tokens = 12, seed = 9})
+      return {
+        train.evaluate(m, copy, {batches = 1, batch = 4}).loss,
+        train.accuracy(m, copy, {batches = 1, batch = 4}),
+        train.generate(m, {1, 2}, {tokens = 4, temperature = 0}),
+      }
+    end
+    local plain, dropping = model(0), model(0.9)
+    dropping:set_step(3)
+    assert.same(results(plain), results(dropping))
+    local with_step = dropping:forward({{1, 2, 3}})
+    assert.is_true((with_step - plain:forward({{1, 2, 3}})):abs():max():item() > 0)
+    pcall(train.evaluate, dropping, function() error "stop" end)
+    expect.close(dropping:forward({{1, 2, 3}}), with_step, 0)
+  end)
   it("take lists, as a model does, and say what they expected", function()
     local model = nn.Decoder(with({dropout = 0}, small))
     local ids, targets, weights = {{1, 2}, {3, 4}}, {{2, 3}, {4, 5}}, {{1, 0}, {1, 0.5}}

@@ -1,7 +1,7 @@
 --- The loss over a whole text or over batches of a task, and the share of answers that are right.
-local autograd = require "attune.autograd"
 local core = require "attune.core"
 local options = require "attune.util.options"
+local without_dropout = require "attune.train.without_dropout"
 
 local evaluate = {}
 
@@ -45,7 +45,8 @@ local function batches_of(data, o)
   end
 end
 
---- The mean loss in nats per token, without gradients, weighted by tokens over the batches.
+--- The mean loss in nats per token, without gradients and dropout, weighted by tokens over the
+--- batches.
 ---@param model table with loss(ids, targets, weights, info)
 ---@param data table a loader (one epoch in order), or a task or a function that gives batches
 ---@param given? {batches: integer, batch: integer} all batches of a loader, 10 of others; batch:
@@ -56,7 +57,7 @@ function evaluate.loss(model, data, given)
   local o = options.read(given, {"batches", "batch"}, 2)
   local nats, tokens, bytes = 0, 0, 0
   local corpus = type(data) == "table" and data.corpus
-  autograd.no_grad(function()
+  without_dropout(model, function()
     for ids, targets, weights, info in batches_of(data, o) do
       local loss, nll = model:loss(ids, targets, weights, info)
       targets, weights = as_tensors(targets, weights)
@@ -83,7 +84,7 @@ end
 function evaluate.accuracy(model, data, given)
   local o = options.read(given, {"batches", "batch"}, 2)
   local right, counted, right_rows, rows = 0, 0, 0, 0
-  autograd.no_grad(function()
+  without_dropout(model, function()
     for ids, targets, weights, info in batches_of(data, o) do
       local chosen = model:forward(ids, info):argmax(-1):tolist()
       targets, weights = as_tensors(targets, weights)

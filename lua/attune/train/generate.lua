@@ -1,9 +1,9 @@
 --- Text from a small model: ids chosen one by one, each from a full forward pass. Real models with
 --- a cache are in attune.model.
-local autograd = require "attune.autograd"
 local core = require "attune.core"
 local options = require "attune.util.options"
 local sampling = require "attune.nn.sampling"
+local without_dropout = require "attune.train.without_dropout"
 
 local known = {
   "tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "context",
@@ -47,7 +47,7 @@ return function(model, ids, given)
   o.temperature = o.temperature == nil and 1 or o.temperature
   o.seed = o.seed == nil and 0 or o.seed
   local list, sampler = table.move(ids, 1, #ids, 1, {}), sampling.new(o, 2)
-  autograd.no_grad(function()
+  without_dropout(model, function()
     for step = 1, tokens do
       local first = math.max(1, #list - (context or #list) + 1)
       local logits = model:forward({table.move(list, first, #list, 1, {})})

@@ -292,7 +292,6 @@ end
 
 local function validate(run, result, step)
   local v = run.validate
-  if run.model.set_step then run.model:set_step(nil) end
   local found = evaluate.loss(run.model, v.data, {batches = v.batches, batch = v.batch})
   result.validation[#result.validation + 1] =
     {step = step, loss = found.loss, bits_per_byte = found.bits_per_byte}
