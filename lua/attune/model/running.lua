@@ -63,9 +63,9 @@ end
 
 --- The logits of every token. Rows may differ in length: the logits after the end of a row mean
 --- nothing. A rotation that follows from the length of a text (dynamic, longrope) is that of the
---- longest row, as in transformers. Where tokens attend to later ones (Gemma 3 with use_bidirectional_attention) rows have
---- one length. A model with an encoder (T5) takes its ids and gives the logits of decoder_ids, by
---- default of the one that starts a text.
+--- longest row, as in transformers. Where tokens attend to later ones (Gemma 3 with
+--- use_bidirectional_attention) rows have one length. A model with an encoder (T5) takes its ids
+--- and gives the logits of decoder_ids, by default of the one that starts a text.
 ---@param ids integer[][] from 0
 ---@param given? {decoder_ids?: integer[][], summaries?: attune.SummaryName[]} summaries: where
 ---  attention looks, see attune.attention; of a model without encoder

@@ -164,14 +164,14 @@ end
 ---@param architecture table {fields = {name = kind | {kind, default, null = true}}, aliases =
 ---  {name = field}, ignored = {name = true}}; null: a field that is null has no value, where one
 ---  that is absent has the default; joins_experts: one tensor holds all experts
----@param given {unknown?: "warn", nulls?: table<string, boolean>, tensors?: integer} unknown:
+---@param o {unknown?: "warn", nulls?: table<string, boolean>, tensors?: integer} unknown:
 ---  unknown fields become warnings; nulls: the fields that are null; tensors: in the file
 ---@return table fields and `report(message)`, for unknown fields inside of fields
 ---@return string[] warnings
-function published.read(config, architecture, given)
+function published.read(config, architecture, o)
   local c, warnings = {}, {}
   function c.report(message)
-    if given.unknown ~= "warn" then
+    if o.unknown ~= "warn" then
       error(message .. "; {unknown = \"warn\"} ignores such fields", 0)
     end
     warnings[#warnings + 1] = message
@@ -179,9 +179,9 @@ function published.read(config, architecture, given)
   end
   check_unknown(config, architecture, c.report)
   for field, form in pairs(architecture.fields) do
-    c[field] = read_field(config, field, form, architecture.aliases or {}, given.nulls or {})
+    c[field] = read_field(config, field, form, architecture.aliases or {}, o.nulls or {})
   end
-  check_counts(c, architecture, given.tensors or math.huge)
+  check_counts(c, architecture, o.tensors or math.huge)
   return c, warnings
 end
 

@@ -96,8 +96,8 @@ end
 local function nested(c, parameters)
   local sets = {}
   for name, set in pairs(parameters) do
-    local known = name == "full_attention" or name == "sliding_attention"
-    if known and type(set) == "table" then
+    local is_kind = name == "full_attention" or name == "sliding_attention"
+    if is_kind and type(set) == "table" then
       sets[name] = read_set(set, c)
     elseif not is_empty(set) then
       c.report(("config.json: unknown field '%s' of rope_parameters, which has sets of "
