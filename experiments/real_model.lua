@@ -1,9 +1,10 @@
 --- What do changes of a real model's attention cost and save: time, memory, quality?
 --
--- The environment variable ATTUNE_MODEL names the model, a Hugging Face folder or a GGUF file, and
--- ATTUNE_TEXT a text (default: build/corpus/bible.txt, which `make corpus` writes):
+-- The model is a Hugging Face folder or a GGUF file, named after the script or by the environment
+-- variable ATTUNE_MODEL. ATTUNE_TEXT names a text (default: build/corpus/bible.txt, which `make
+-- corpus` writes):
 --
---     ATTUNE_MODEL=smollm2.gguf attune run experiments/real_model.lua --out results/smollm2
+--     attune run experiments/real_model.lua smollm2.gguf --out results/smollm2
 --
 -- Each change is one of m:with, without training. Perplexity is that of the text's first tokens;
 -- time is that of one more token after them. The layers are pooled one by one: which of them need
@@ -11,7 +12,7 @@
 -- gives. For a change of your own add a row to `changes`.
 local attune = require "attune"
 
-local path = os.getenv "ATTUNE_MODEL"
+local path = os.getenv "ATTUNE_ARGUMENT" or os.getenv "ATTUNE_MODEL"
 local text = os.getenv "ATTUNE_TEXT" or "build/corpus/bible.txt"
 
 local function load()
@@ -154,7 +155,7 @@ return require "attune.experiment" {
     ids_per_pass = {better = "higher", about = "ids that one pass of the model gives"},
   },
   trial = function(p, t)
-    if not path then return nil, "ATTUNE_MODEL names a model; it is not set" end
+    if not path then return nil, "expected a model: attune run real_model.lua MODEL, or ATTUNE_MODEL" end
     return parts[p.part](p, t)
   end,
   plots = {

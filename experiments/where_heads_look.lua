@@ -5,10 +5,11 @@
 -- the weight on the first 4 keys, and per key the weight that it receives from all queries.
 --
 -- By default queries and keys are random, so that causal order and the encoding alone decide. With
--- the environment variable ATTUNE_MODEL, a Hugging Face folder or a GGUF file, a model reads the
--- file that ATTUNE_TEXT names (default: this script), and its layers are compared:
+-- a model, a Hugging Face folder or a GGUF file (named after the script or by the environment
+-- variable ATTUNE_MODEL), the model reads the file that ATTUNE_TEXT names (default: this script),
+-- and its layers are compared:
 --
---     ATTUNE_MODEL=smollm2.gguf attune run experiments/where_heads_look.lua --out results/smollm2
+--     attune run experiments/where_heads_look.lua smollm2.gguf --out results/smollm2
 --
 -- Of the first 24 tokens the whole map of weights is drawn too, per layer (the mean of its heads)
 -- and per head of one layer. It comes from the summaries as well: the columns of a single query are
@@ -17,7 +18,8 @@
 -- For an experiment of your own add an encoding to `encodings`.
 local attune = require "attune"
 
-local path, text = os.getenv "ATTUNE_MODEL", os.getenv "ATTUNE_TEXT"
+local path = os.getenv "ATTUNE_ARGUMENT" or os.getenv "ATTUNE_MODEL"
+local text = os.getenv "ATTUNE_TEXT"
 local summaries = {"entropy", "distance", "sinks", "columns"}
 local heads, head_dim = 8, 64
 

@@ -444,6 +444,20 @@ describe("a script", function()
   end)
 end)
 
+describe("a word after the script", function()
+  it("is there for the script and its trials", function()
+    local script = script_with [[rounds = 1, grid = {a = {#(os.getenv "ATTUNE_ARGUMENT" or "")}},
+      trial = function(p) return {y = p.a * 10 + #os.getenv "ATTUNE_ARGUMENT"} end]]
+    local dir = run.folder()
+    local said, status = shell(("%s run %s 'a b' --out %s"):format(attune, script, dir))
+    assert.same(0, status, said)
+    assert.same(33, assert(store.read(dir)).points[1].metrics.y.values[1])
+    said, status = shell(("%s run %s one two --out %s"):format(attune, script, dir))
+    assert.same(2, status, said)
+    run.remove(dir, script)
+  end)
+end)
+
 describe("a trial that a script skipped", function()
   it("is decided again by the edited script, also with --keep", function()
     local body = [[grid = {a = {1, 2}}, seeds = {1, 2, 3}, trial = function(p)

@@ -34,6 +34,9 @@ end
 
 function run.options(parser)
   parser:argument("script", "the script that declares the experiment"):convert(folder)
+  parser:argument("argument", "a text for the script, such as the path of a model; the script finds "
+      .. "it in the environment variable ATTUNE_ARGUMENT")
+    :args "?"
   parser:option("--out", "folder for the results; results/NAME by default")
     :argname "DIR"
     :convert(function(path)
@@ -280,6 +283,8 @@ function run.run(args)
   local ok, why = check_executor(args)
   if not ok then return misuse(why) end
   local experiment = require "attune.experiment"
+  -- Trials are processes of their own, which inherit it.
+  if args.argument then require "luv".os_setenv("ATTUNE_ARGUMENT", args.argument) end
   local e
   e, why = experiment.load(args.script)
   if not e then return misuse(why) end
