@@ -155,7 +155,9 @@ return require "attune.experiment" {
     ids_per_pass = {better = "higher", about = "ids that one pass of the model gives"},
   },
   trial = function(p, t)
-    if not path then return nil, "expected a model: attune run real_model.lua MODEL, or ATTUNE_MODEL" end
+    if not path then
+      return nil, "expected a model: attune run real_model.lua MODEL, or ATTUNE_MODEL"
+    end
     return parts[p.part](p, t)
   end,
   plots = {

@@ -34,8 +34,8 @@ end
 
 function run.options(parser)
   parser:argument("script", "the script that declares the experiment"):convert(folder)
-  parser:argument("argument", "a text for the script, such as the path of a model; the script finds "
-      .. "it in the environment variable ATTUNE_ARGUMENT")
+  parser:argument("argument", "a text for the script, such as the path of a model; the script "
+      .. "finds it in the environment variable ATTUNE_ARGUMENT")
     :args "?"
   parser:option("--out", "folder for the results; results/NAME by default")
     :argname "DIR"
