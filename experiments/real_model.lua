@@ -141,6 +141,7 @@ end
 
 return require "attune.experiment" {
   name = "real_model",
+  argument = "a model: a Hugging Face folder or a GGUF file",
   about = "What do changes of a real model's attention cost and save: time, memory, quality?",
   fixed = {tokens = 1024},
   list = points,

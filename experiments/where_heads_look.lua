@@ -162,6 +162,7 @@ local claims = {
 
 return require "attune.experiment" {
   name = "where_heads_look",
+  argument = "a model: a Hugging Face folder or a GGUF file",
   about = "Where do attention heads look, by position and encoding, or in a model by layer?",
   fixed = {tokens = path and 512 or 4096},
   grid = not path and {

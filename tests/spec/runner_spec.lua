@@ -447,6 +447,7 @@ end)
 describe("a word after the script", function()
   it("is there for the script and its trials", function()
     local script = script_with [[rounds = 1, grid = {a = {#(os.getenv "ATTUNE_ARGUMENT" or "")}},
+      argument = "a word",
       trial = function(p) return {y = p.a * 10 + #os.getenv "ATTUNE_ARGUMENT"} end]]
     local dir = run.folder()
     local said, status = shell(("%s run %s 'a b' --out %s"):format(attune, script, dir))
@@ -454,6 +455,11 @@ describe("a word after the script", function()
     assert.same(33, assert(store.read(dir)).points[1].metrics.y.values[1])
     said, status = shell(("%s run %s one two --out %s"):format(attune, script, dir))
     assert.same(2, status, said)
+    run.remove(script)
+    script = script_with "grid = {a = {1}}, trial = function() return {y = 1} end"
+    said, status = shell(("%s run %s quick --out %s"):format(attune, script, dir))
+    assert.same(2, status, said)
+    assert.truthy(said:find("takes no argument after its name, got 'quick'", 1, true), said)
     run.remove(dir, script)
   end)
 end)

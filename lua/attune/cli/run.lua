@@ -288,6 +288,10 @@ function run.run(args)
   local e
   e, why = experiment.load(args.script)
   if not e then return misuse(why) end
+  if args.argument and not e.argument then
+    return misuse(("%s takes no argument after its name, got '%s'"):format(
+      args.script, args.argument))
+  end
   local set
   set, why = assignments(args.set or {}, function(name) return axes.examples(e, name) end)
   if not set then return misuse(why) end

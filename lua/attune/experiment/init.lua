@@ -23,6 +23,7 @@ local sorted_keys = require "attune.util.tables".sorted_keys
 local fields = {
   name = "string",
   about = "string",
+  argument = "string",
   fixed = "table",
   grid = "table",
   list = "table",

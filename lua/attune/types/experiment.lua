@@ -5,6 +5,7 @@
 ---@class attune.Experiment
 ---@field name string letters, digits, - and _
 ---@field about? string the question in one sentence
+---@field argument? string what a word after the script is: os.getenv "ATTUNE_ARGUMENT"
 ---@field fixed? table<string, any> parameters with one value; a table has a field name
 ---@field grid? table<string, any[]> parameters with several values; every combination is a point
 ---@field list? table<string, any>[] whole points, all with the same parameters
