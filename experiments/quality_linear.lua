@@ -11,7 +11,7 @@ local sizes = {
   tiny = {d_model = 16, layers = 2, heads = 2, context = 16, batch = 4, tokens = 256, rows = 4},
   quick = {d_model = 32, layers = 2, heads = 4, context = 64, batch = 8, tokens = 65536, rows = 80},
   study = {
-    d_model = 96, layers = 4, heads = 6, context = 128, batch = 32, tokens = 1 << 20, rows = 3200,
+    d_model = 96, layers = 4, heads = 6, context = 128, batch = 8, tokens = 1 << 20, rows = 3200,
   },
 }
 local features = {["softmax"] = 0, ["favor+ 32"] = 32, ["favor+ 64"] = 64, ["favor+ 128"] = 128}

@@ -3,9 +3,9 @@
 -- The documents are the verses of the Bible (or the lines of `--set path=FILE`). A model is trained
 -- on rows of one document each, filled up; or on rows that hold several documents, first-fit
 -- decreasing. In packed rows positions run on or restart in each document, and attention is kept
--- inside documents by a mask or it is not. All are trained on as many tokens of text, and all are
--- tested alike: one document per row, from position 0. `tokens_computed` says what the filled rows
--- cost.
+-- inside documents by a mask or it is not. All are trained in as many steps on as many tokens of
+-- text (rows of one document are more per step), and all are tested alike: one document per row,
+-- from position 0. `tokens_computed` says what the filled rows cost.
 local data, nn, train = require "attune.data", require "attune.nn", require "attune.train"
 local study = train.study
 
@@ -15,7 +15,7 @@ local sizes = {
     d_model = 32, layers = 2, heads = 4, row = 256, batch = 4, tokens = 65536, tested = 128,
   },
   study = {
-    d_model = 96, layers = 4, heads = 6, row = 512, batch = 8, tokens = 1 << 20, tested = 2048,
+    d_model = 96, layers = 4, heads = 6, row = 512, batch = 2, tokens = 1 << 20, tested = 2048,
   },
 }
 
@@ -27,10 +27,10 @@ local packings = {
   ["restarted, no mask"] = {packing = "packed", positions = "restart"},
 }
 
-local function loader(p, corpus, options)
+local function loader(p, corpus, options, batch)
   local size = sizes[p.size]
   return data.loader {
-    corpus = corpus, tokens = size.row, batch = size.batch, seed = p.seed,
+    corpus = corpus, tokens = size.row, batch = batch or size.batch, seed = p.seed,
     packing = options.packing, mask = options.mask, positions = options.positions,
     order = options.order,
   }
@@ -76,9 +76,11 @@ return require "attune.experiment" {
     local size, how = sizes[p.size], packings[p.packing]
     local training, validation = study.text(p.path, {separator = "\n"})
     if not training then return nil, validation end
-    local batches = loader(p, training, how)
-    local text_of_batch = size.row * size.batch * (1 - batches.waste)
-    local steps = math.ceil(size.tokens / text_of_batch)
+    -- As many rows as hold the text of full ones.
+    local waste = loader(p, training, how).waste
+    local rows = math.floor(size.batch / (1 - waste) + 0.5)
+    local steps = math.ceil(size.tokens / (size.row * rows * (1 - waste)))
+    local batches = loader(p, training, how, rows)
     local model = nn.Decoder {
       vocab = 256, d_model = size.d_model, layers = size.layers, heads = size.heads,
       context = size.row, position = p.position, seed = p.seed,
@@ -89,7 +91,7 @@ return require "attune.experiment" {
       {batches = size.tested // size.batch})
     return {
       bits_per_byte = found.bits_per_byte, loss = found.loss,
-      tokens_computed = steps * size.row * size.batch,
+      tokens_computed = steps * size.row * rows,
     }
   end,
   plots = {
