@@ -86,6 +86,26 @@ describe("a table as a value", function()
   end)
 end)
 
+describe("quick", function()
+  it("replaces the values of a parameter n, and n of a sample", function()
+    assert.same({"n=1"}, texts({grid = {n = {1, 2}}, quick = {n = {1}}}, {quick = true}))
+    local sampled = {sample = {n = 8, ranges = {x = {0, 1}}}, quick = {n = 2}}
+    assert.same(2, #points(sampled, {quick = true}))
+  end)
+  it("refuses a name that could mean a parameter or a field, and values of another type", function()
+    local function refused(e, wanted)
+      assert.has_error(function() declared(e) end, "experiment: " .. wanted)
+    end
+    refused({grid = {rounds = {1, 2}}, quick = {rounds = {1}}},
+      "grid.rounds: expected another name, as quick.rounds is the field rounds of the experiment")
+    refused({sample = {n = 2, ranges = {n = {0, 1}}}, quick = {n = 1}},
+      "sample.n: expected another name, as quick.n is the n of sample")
+    refused({grid = {a = {1}}, quick = {timeout = {1}}},
+      "quick.timeout: expected a number, got a table")
+    refused({grid = {a = {1}}, quick = {n = 1}}, "unknown field 'quick.n': did you mean 'a'?")
+  end)
+end)
+
 describe("a sample", function()
   local ranges = {
     lr = {log = {1e-4, 1e-2}}, k = {integer = {1, 4}}, x = {-1, 1}, batch = {integer = {1, 64},

@@ -64,13 +64,27 @@ local function check_fields(where, t, known)
   end
 end
 
--- What --quick may replace besides values of parameters; n is that of sample.
-local quick_fields = {rounds = true, timeout = true, seeds = true, budget = true, n = true}
+-- What --quick may replace besides values of parameters.
+local quick_fields = {rounds = "number", timeout = "number", seeds = "table", budget = "number"}
+
+-- The type that a name of `quick` has which is no parameter; nil for the name of a parameter. n is
+-- that of sample, where there is one.
+local function quick_field(e, name)
+  return quick_fields[name] or name == "n" and e.sample and "number" or nil
+end
 
 local function check_parameters(e)
   local group_of = axes.check(e)
-  for name in pairs(e.quick or {}) do
-    if not group_of[name] and not quick_fields[name] then
+  for name, value in pairs(e.quick or {}) do
+    local wanted = quick_field(e, name)
+    if wanted and group_of[name] then
+      fail("%s.%s: expected another name, as quick.%s is %s", group_of[name], name, name,
+        name == "n" and "the n of sample" or "the field " .. name .. " of the experiment")
+    end
+    if wanted and type(value) ~= wanted then
+      fail("quick.%s: expected a %s, got a %s", name, wanted, type(value))
+    end
+    if not group_of[name] and not wanted then
       local hint = suggest(tostring(name), sorted_keys(group_of))
       fail("unknown field 'quick.%s': %s", tostring(name), hint)
     end
@@ -364,12 +378,13 @@ end
 -- Other values of `quick` for a copy of a declaration.
 local function apply_quick(copy, quick)
   for name, value in pairs(quick) do
-    if name == "n" and copy.sample then
+    local field = quick_field(copy, name)
+    if field and name == "n" then
       local sample = {}
       for field, old in pairs(copy.sample) do sample[field] = old end
       sample.n = value
       copy.sample = sample
-    elseif quick_fields[name] then
+    elseif field then
       copy[name] = value
     else
       local is_list = type(value) == "table" and axes.shown(value) == nil
