@@ -106,6 +106,28 @@ describe("quick", function()
   end)
 end)
 
+describe("the order of points", function()
+  it("is that of the script, whatever an earlier run of some of them was", function()
+    local script, dir = run.script [[return require "attune.experiment" {name = "t", rounds = 1,
+      timing = false, grid = {k = {"a", "b", "c"}, n = {"s", "m"}}, fixed = {f = 1},
+      quick = {k = {"c", "b"}}, trial = function() return {y = 1} end}]], run.folder()
+    local function order_after(options)
+      local said, status = run.attune(("run %s --out %s %s"):format(script, dir, options))
+      assert.same(0, status, said)
+      local list = {}
+      for i, point in ipairs(assert(store.read(dir)).points) do
+        local p = point.parameters
+        list[i] = p.k .. p.n .. (p.f == 1 and "" or p.f)
+      end
+      return table.concat(list, " ")
+    end
+    assert.same("bs bm cs cm", order_after "--quick")
+    assert.same("as am bs bm cs cm", order_after "")
+    assert.same("as am bs bm cs cm as2", order_after "--set f=2,k=a,n=s")
+    run.remove(script, dir)
+  end)
+end)
+
 describe("a sample", function()
   local ranges = {
     lr = {log = {1e-4, 1e-2}}, k = {integer = {1, 4}}, x = {-1, 1}, batch = {integer = {1, 64},

@@ -23,7 +23,7 @@ local function summary(loaded)
   local current, superseded = reader.current(loaded.records, description.source)
   local trials, measured, skipped, count = {}, {}, {}, 0
   for _, name in ipairs(order) do trials[name] = 0 end
-  for _, record in ipairs(points.in_sweep_order(current, description.seeds)) do
+  for _, record in ipairs(points.in_sweep_order(current, description)) do
     trials[record.status] = trials[record.status] + 1
     local ok = record.status == "ok" and 1 or 0
     if not measured[record.hash] then count = count + 1 end

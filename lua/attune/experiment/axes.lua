@@ -4,7 +4,10 @@
 -- the points of `list` are one axis, and so are those of `sample`. The sweep is the product of all
 -- axes. A value is a number, a text, a boolean, or a table with a field `name`: scripts get the
 -- table, and results, conditions and plots show its name.
+local json = require "attune.util.json"
+local reader = require "attune.results.reader"
 local sample = require "attune.experiment.sample"
+local schema = require "attune.results.schema"
 local suggest = require "attune.util.suggest"
 local sorted_keys = require "attune.util.tables".sorted_keys
 
@@ -207,6 +210,46 @@ function axes.of(e)
     if x.rank ~= y.rank then return x.rank < y.rank end
     return x.names[1] < y.names[1]
   end)
+  return list
+end
+
+local max_listed = schema.limits.list
+
+--- The axes of a run as experiment.json holds them, the last one varies fastest: the values of the
+--- script in their order, then those that --quick or --set adds. Results sort their points by them,
+--- as the folder may have points of other runs. Parameters with one value are left out, and so are
+--- axes of more than schema.limits.list points, whose records are in the order of the sweep.
+---@param e attune.Experiment narrowed
+---@return {names: string[], points: attune.Scalar[][]}[]
+function axes.listed(e)
+  local list, by_names, rank = json.list(), {}, {}
+  for i, name in ipairs(e.parameters) do rank[name] = i end
+  local function add(names, values)
+    local key, row = table.concat(names, " "), json.list()
+    for i, name in ipairs(names) do row[i] = axes.shown(values[name]) end
+    local one = by_names[key]
+    if not one then
+      one = {names = json.list(names), points = json.list(), seen = {}, rank = math.huge}
+      for _, name in ipairs(names) do one.rank = math.min(one.rank, rank[name] or math.huge) end
+      by_names[key] = one
+    end
+    local text = reader.row_key(row)
+    if not one.seen[text] then one.points[#one.points + 1], one.seen[text] = row, true end
+  end
+  for _, version in ipairs {e.declared, e} do
+    for name, value in next, version.fixed or {} do add({name}, {[name] = value}) end
+    for _, one in ipairs(axes.of(version)) do
+      for _, values in ipairs(one.points) do add(one.names, values) end
+    end
+  end
+  for _, one in next, by_names do
+    if #one.points > 1 and #one.points <= max_listed then list[#list + 1] = one end
+  end
+  table.sort(list, function(x, y)
+    if x.rank ~= y.rank then return x.rank < y.rank end
+    return x.names[1] < y.names[1]
+  end)
+  for _, one in ipairs(list) do one.seen, one.rank = nil, nil end
   return list
 end
 

@@ -376,15 +376,15 @@ function experiment.reload(path)
 end
 
 -- Other values of `quick` for a copy of a declaration.
-local function apply_quick(copy, quick)
-  for name, value in pairs(quick) do
-    local field = quick_field(copy, name)
-    if field and name == "n" then
+local function apply_quick(copy, e)
+  for name, value in pairs(e.quick or {}) do
+    local is_field = quick_field(e, name) ~= nil
+    if is_field and name == "n" then
       local sample = {}
-      for field, old in pairs(copy.sample) do sample[field] = old end
+      for field, old in pairs(copy.sample or {}) do sample[field] = old end
       sample.n = value
-      copy.sample = sample
-    elseif field then
+      copy.sample = copy.sample and sample
+    elseif is_field then
       copy[name] = value
     else
       local is_list = type(value) == "table" and axes.shown(value) == nil
@@ -395,7 +395,7 @@ end
 
 --- A copy of the declaration as one run uses it: defaults filled in, the values of `quick` applied
 --- when asked, then those of `set`. Field `parameters` lists all parameter names in order; `total`
---- is the number of trials of a point: its rounds times its seeds.
+--- is the number of trials of a point: its rounds times its seeds; `declared` is e.
 ---@param e attune.Experiment
 ---@param options {quick?: boolean, set?: table<string, any[]>, rounds?: integer}
 ---@return attune.Experiment
@@ -405,7 +405,7 @@ function experiment.narrowed(e, options)
   copy.fixed, copy.grid = {}, {}
   for k, v in pairs(e.fixed or {}) do copy.fixed[k] = v end
   for k, v in pairs(e.grid or {}) do copy.grid[k] = v end
-  if options.quick then apply_quick(copy, e.quick or {}) end
+  if options.quick then apply_quick(copy, e) end
   for name, values in pairs(options.set or {}) do axes.override(copy, name, values) end
   check_numbers(copy)
   axes.check(copy)
@@ -414,6 +414,7 @@ function experiment.narrowed(e, options)
   copy.timeout = copy.timeout or 600
   copy.timing = copy.timing ~= false
   copy.parameters = axes.names(copy)
+  copy.declared = e
   return copy
 end
 

@@ -181,6 +181,7 @@ function plan.describe(e, options, count)
     points = count,
     seeds = e.seeds and json.list(table.move(e.seeds, 1, #e.seeds, 1, {})) or nil,
     parameters = json.list(e.parameters),
+    axes = axes.listed(e),
     metrics = metric_list(e),
     plots = json.list(e.plots),
     claims = claim_texts(e),

@@ -106,17 +106,61 @@ function points.varied(parameters, list)
   return varied
 end
 
---- The records that count, in sweep order and then by round.
+-- The positions of a point on the axes: a number per axis.
+local function positions_on(axes)
+  local rank_of = {}
+  for i, axis in ipairs(axes) do
+    rank_of[i] = {}
+    for position, row in ipairs(axis.points) do rank_of[i][reader.row_key(row)] = position end
+  end
+  return function(parameters)
+    local positions = {}
+    for i, axis in ipairs(axes) do
+      local row = {}
+      for k, name in ipairs(axis.names) do
+        row[k] = parameters[name]
+        if row[k] == nil then row[k] = "nil" end
+      end
+      positions[i] = rank_of[i][reader.row_key(row)] or math.huge
+    end
+    return positions
+  end
+end
+
+-- The rank of each point in the sweep that the description declares, by its hash: the index in a
+-- record is that of the run that measured it, which may have been of other points.
+local function ranks_of(records, description)
+  local positions_of, list, rank = positions_on(description.axes or {}), {}, {}
+  for _, record in ipairs(records) do
+    if not rank[record.hash] then
+      rank[record.hash] = true
+      list[#list + 1] = {
+        hash = record.hash, index = record.index, positions = positions_of(record.parameters),
+      }
+    end
+  end
+  table.sort(list, function(x, y)
+    for i, position in ipairs(x.positions) do
+      if position ~= y.positions[i] then return position < y.positions[i] end
+    end
+    if x.index ~= y.index then return x.index < y.index end
+    return x.hash < y.hash
+  end)
+  for i, one in ipairs(list) do rank[one.hash] = i end
+  return rank
+end
+
+--- The records that count, in the order of the described sweep and then by round.
 ---@param records attune.Record[]
----@param seeds? integer[] the declared ones
+---@param description attune.Description
 ---@return attune.Record[]
-function points.in_sweep_order(records, seeds)
-  local by_key, order = reader.chosen(records, seeds)
+function points.in_sweep_order(records, description)
+  local by_key, order = reader.chosen(records, description.seeds)
   local list = {}
   for i, key in ipairs(order) do list[i] = by_key[key] end
+  local rank = ranks_of(list, description)
   local function is_before(x, y)
-    if x.index ~= y.index then return x.index < y.index end
-    if x.hash ~= y.hash then return x.hash < y.hash end
+    if x.hash ~= y.hash then return rank[x.hash] < rank[y.hash] end
     if x.round ~= y.round then return x.round < y.round end
     return (x.seed or 0) < (y.seed or 0)
   end

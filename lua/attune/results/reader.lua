@@ -174,6 +174,19 @@ function reader.is_complete(record, source)
   return record.status == "ok" or record.status == "skipped" and record.source == source
 end
 
+--- A text that is the same for equal lists of values of parameters.
+---@param row attune.Scalar[]
+---@return string
+function reader.row_key(row)
+  local parts = {}
+  for i, value in ipairs(row) do
+    -- JSON has no infinities; see json.number.
+    value = type(value) == "string" and json.number(value) or value
+    parts[i] = ("%s %s"):format(type(value), value)
+  end
+  return table.concat(parts, "\n")
+end
+
 local known_keys = setmetatable({}, {__mode = "k"})
 
 --- A text that is the same for equal parameters. It is kept with the table, which must not change.

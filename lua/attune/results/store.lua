@@ -261,7 +261,7 @@ function store.results(loaded, of)
   local dir, description, wanted = loaded.dir, loaded.description, {}
   local warnings = table.move(loaded.warnings, 1, #loaded.warnings, 1, {})
   local current = reader.current(loaded.records, description.source)
-  for _, record in ipairs(points.in_sweep_order(current, description.seeds)) do
+  for _, record in ipairs(points.in_sweep_order(current, description)) do
     if not of or of[record.hash] then wanted[#wanted + 1] = record end
   end
   for _, warning in ipairs(reader.warnings(wanted)) do warnings[#warnings + 1] = warning end

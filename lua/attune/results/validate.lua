@@ -236,6 +236,10 @@ local description = fields_of {
   seeds = optional(list_of(integer_from(0), limits.list)),
   points = optional(integer_from(0)),
   parameters = list_of(an_identifier, limits.parameters),
+  axes = optional(list_of(fields_of {
+    names = list_of(an_identifier, limits.parameters),
+    points = list_of(list_of(a_scalar, limits.parameters), limits.list),
+  }, limits.parameters)),
   metrics = list_of(fields_of {
     name = a_name,
     unit = optional(string_of(limits.unit)),

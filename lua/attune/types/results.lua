@@ -45,6 +45,7 @@
 ---@field seeds? integer[]
 ---@field points? integer number of points of the last run
 ---@field parameters string[]
+---@field axes? {names: string[], points: attune.Scalar[][]}[] the order of points, see axes.listed
 ---@field metrics attune.Metric[]
 ---@field plots attune.PlotSpec[]
 ---@field claims string[] texts
