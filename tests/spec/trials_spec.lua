@@ -37,6 +37,36 @@ end
 
 local pid = 'pid = require "luv".os_getpid()'
 
+describe("the name of a metric", function()
+  it("is not that of another column of the results", function()
+    local format = "timing = false, rounds = 1, grid = {y = {1}}, trial = function(p) "
+      .. "return {%s} end"
+    for returned, wanted in pairs {
+      ["y = 10"] = "metric y: expected another name, as a parameter has this one",
+      ["status = 1"] = "metric status: expected another name",
+      ["m = 1, ['m.lo'] = 2"] = "metric m.lo: expected another name, as this is an end of",
+      ["m = 1, ['m.hi'] = 2"] = "metric m.hi: expected another name, as this is an end of",
+    } do
+      local records, _, dir, script = records_of(format:format(returned), nil, 1)
+      assert.same("failed", records[1].status)
+      assert.matches(wanted, records[1].reason, 1, true)
+      run.remove(dir, script)
+    end
+  end)
+  it("is refused where it is declared", function()
+    local format = "grid = {y = {1}}, metrics = {%s}, trial = function(p) return {} end"
+    for declared, wanted in pairs {
+      ["y = {}"] = "metrics.y: expected another name, as a parameter has this one",
+      ["status = {}"] = "metrics.status: expected another name",
+      ["m = {}, ['m.lo'] = {}"] = "metrics.m.lo: expected another name",
+    } do
+      local _, said, dir, script = records_of(format:format(declared), nil, 2)
+      assert.matches(wanted, said, 1, true)
+      run.remove(dir, script)
+    end
+  end)
+end)
+
 describe("a worker", function()
   it("runs one trial after the other", function()
     local records, _, dir, script = records_of("timing = false, rounds = 2, "

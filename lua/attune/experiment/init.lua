@@ -14,6 +14,7 @@ local check_reference = require "attune.results.reference".check
 local files = require "attune.util.files"
 local limits = require "attune.results.schema".limits
 local place = require "attune.place"
+local rows = require "attune.results.rows"
 local script_text = require "attune.experiment.script_text"
 local sweep = require "attune.experiment.points"
 local suggest = require "attune.util.suggest"
@@ -97,6 +98,10 @@ local function check_parameters(e)
       local hint = suggest(tostring(name), sorted_keys(group_of))
       fail("unknown parameter '%s' in order: %s", tostring(name), hint)
     end
+  end
+  for name in pairs(e.metrics or {}) do
+    local clash = rows.taken(name, group_of, e.metrics)
+    if clash then fail("metrics.%s: %s", tostring(name), clash) end
   end
 end
 

@@ -11,6 +11,7 @@ local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
 local leftovers = require "attune.experiment.leftovers"
+local rows = require "attune.results.rows"
 local schema = require "attune.results.schema"
 local text = require "attune.util.text"
 local timing = require "attune.experiment.timing"
@@ -116,12 +117,14 @@ local function raw_list(value)
 end
 
 -- Returns the metrics as they are stored; nil and a message for what is no metric.
-local function check_metrics(metrics)
+local function check_metrics(metrics, parameters)
   if type(metrics) ~= "table" then
     return nil, "trial: expected a table of metrics, or nil and a reason, got a " .. type(metrics)
   end
   local stored = {}
   for name, value in next, metrics do
+    local clash = rows.taken(name, parameters, metrics)
+    if clash then return nil, ("trial: metric %s: %s"):format(text.plain(name), clash) end
     if type(value) == "table" and rawget(value, "samples") == nil then
       if rawlen(value) == 0 then
         return nil, ("trial: %s: expected a number or a list of numbers, got an empty table")
@@ -172,7 +175,7 @@ local function attempt(request, warnings, is_first)
     local given = reason and tostring(reason) or "the trial gave no reason"
     return "skipped", given, nil, source
   end
-  local checked, message = check_metrics(metrics)
+  local checked, message = check_metrics(metrics, request.parameters)
   if not checked then return "failed", message, nil, source end
   return "ok", nil, checked, source
 end

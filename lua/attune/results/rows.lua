@@ -16,6 +16,20 @@ function rows.columns(results)
   return names
 end
 
+--- Why a metric cannot have this name: a column of the row has it already.
+---@param name string
+---@param parameters table<string, any> by name
+---@param metrics table<string, any> by name
+---@return string? message
+function rows.taken(name, parameters, metrics)
+  if name == "status" then return "expected another name, as the results have a column 'status'" end
+  if parameters[name] ~= nil then return "expected another name, as a parameter has this one" end
+  local whole = type(name) == "string" and (name:match "^(.+)%.lo$" or name:match "^(.+)%.hi$")
+  if whole and metrics[whole] ~= nil then
+    return ("expected another name, as this is an end of the interval of metric '%s'"):format(whole)
+  end
+end
+
 --- The row of a point. What a point does not have is nil.
 ---@param results attune.Results
 ---@param point attune.Point
