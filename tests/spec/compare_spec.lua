@@ -124,6 +124,22 @@ describe("compare", function()
     assert.same({"worse", "same"}, verdicts(report))
     assert.same({"EPYC", "Xeon"}, {report.rows[1].cpu, report.rows[2].cpu})
   end)
+  it("refuses a metric whose unit or direction differs", function()
+    local a = results("A", {{{n = 1}, {seconds = fast}}})
+    local b = results("B", {{{n = 1}, {seconds = slow}}})
+    b.metrics = {{name = "seconds", unit = "ms", better = "lower"}}
+    local wanted = "metric 'seconds': expected one unit in all folders, got s in A and ms in B"
+    local report, why = compare.folders(a, b)
+    assert.same({false, wanted}, {report or false, why})
+    report, why = history.of {a, b}
+    assert.same({false, wanted}, {report or false, why})
+    b.metrics = {{name = "seconds", unit = "s", better = "higher"}}
+    report, why = compare.folders(a, b)
+    assert.same({false, "metric 'seconds': expected one 'better' in all folders, got lower in A "
+      .. "and higher in B"}, {report or false, why})
+    b.metrics = {{name = "seconds", unit = "s"}}
+    assert(compare.folders(a, b))
+  end)
   it("counts a point that no longer ends ok", function()
     local a = results("A", {{{n = 1}, {seconds = fast}}, {{n = 2}, {seconds = fast}}})
     local b = results("B", {{{n = 1}, {seconds = fast}}, {{n = 2}, {}, status = "timeout"}})
@@ -248,6 +264,23 @@ describe("the commands compare and history", function()
     assert.same(0, status)
     assert.truthy(said:find "seconds %(n 2%).*2%.00 s.*2%.50 s.*1%.2500%s+worse")
     assert.same(0, select(2, run.attune("history " .. a)))
+  end)
+  it("refuse to merge folders whose units differ", function()
+    local dirs, text = {}, [[return require "attune.experiment" {name = "t", timing = false,
+      rounds = 1, grid = {a = {1}}, metrics = {m = {unit = "%s"}},
+      trial = function() return {m = 1} end}]]
+    for i, unit in ipairs {"s", "ms"} do
+      local path = run.script(text:format(unit))
+      dirs[i] = run.folder()
+      run.attune(("run %s --out %s"):format(path, dirs[i]))
+      run.remove(path)
+    end
+    local out = run.folder()
+    local said, status = run.attune(("merge %s %s --out %s"):format(dirs[1], dirs[2], out))
+    assert.same(2, status)
+    assert.matches("metric 'm': expected one unit in all folders, got s in", said, 1, true)
+    assert.is_nil(files.kind(out))
+    run.remove(dirs[1], dirs[2], out)
   end)
   it("end with 2 for misuse, and where nothing can be compared", function()
     for _, words in ipairs {

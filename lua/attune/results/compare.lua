@@ -63,6 +63,31 @@ local function shared_metrics(a, b, wanted)
   return nil, ("unknown metric '%s' of %s: %s"):format(wanted, side.dir, suggest(wanted, names))
 end
 
+--- Why values of a metric in two folders cannot be compared or joined: their units differ, or what
+--- counts as better.
+---@param metrics_a attune.Metric[] of folder A
+---@param dir_a string
+---@param metrics_b attune.Metric[]
+---@param dir_b string
+---@param wanted? string this metric only
+---@return string? message
+function compare.unlike(metrics_a, dir_a, metrics_b, dir_b, wanted)
+  local of_a = {}
+  for _, m in ipairs(metrics_a) do of_a[m.name] = m end
+  local format = "metric '%s': expected one %s in all folders, got %s in %s and %s in %s"
+  for _, y in ipairs(metrics_b) do
+    local x = (not wanted or wanted == y.name) and of_a[y.name]
+    -- A script may declare later what it did not: one without a unit fits any.
+    if x and x.unit and y.unit and x.unit ~= y.unit then
+      return format:format(y.name, "unit", text.plain(x.unit), dir_a, text.plain(y.unit), dir_b)
+    end
+    if x and x.better and y.better and x.better ~= y.better then
+      return format:format(y.name, "'better'", text.plain(x.better), dir_a, text.plain(y.better),
+        dir_b)
+    end
+  end
+end
+
 -- The parameters that both folders have.
 local function shared_parameters(a, b)
   local list = {}
@@ -365,6 +390,8 @@ function compare.folders(a, b, options)
   local metrics, cpus, several
   metrics, why = shared_metrics(a, b, options.metric)
   if not metrics then return nil, why end
+  why = compare.unlike(a.metrics, a.dir, b.metrics, b.dir, options.metric)
+  if why then return nil, why end
   cpus, several = shared_processors(a, b)
   if not cpus then return nil, several end
   local list, only_a, only_b = find_pairs(a, b, options.by)

@@ -108,10 +108,15 @@ end
 ---@return string? message
 function history.of(list, options)
   options = options or {}
-  for _, results in ipairs(list) do
+  for i, results in ipairs(list) do
     if results.name ~= list[1].name then
       local format = "expected results of one experiment, got '%s' in %s and '%s' in %s"
       return nil, format:format(list[1].name, list[1].dir, results.name, results.dir)
+    end
+    for k = 1, i - 1 do
+      local why = compare.unlike(list[k].metrics, list[k].dir, results.metrics, results.dir,
+        options.metric)
+      if why then return nil, why end
     end
   end
   local folders = by_time(list)

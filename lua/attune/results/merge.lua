@@ -1,5 +1,6 @@
 --- Joins folders of results of one experiment into a new one: `attune merge`. The folders stay as
 --- they are. Trials that are in several of them count once, as everywhere.
+local compare = require "attune.results.compare"
 local files = require "attune.util.files"
 local json = require "attune.util.json"
 local reader = require "attune.results.reader"
@@ -125,6 +126,11 @@ return function(dirs, out)
     if name and loaded.description.name ~= name then
       return nil, ("%s: expected results of '%s', as in %s, got those of '%s'"):format(dir, name,
         dirs[1], loaded.description.name)
+    end
+    for k = 1, i - 1 do
+      why = compare.unlike(all[k].description.metrics or {}, dirs[k],
+        loaded.description.metrics or {}, dir)
+      if why then return nil, why end
     end
     all[i] = loaded
   end
