@@ -23,6 +23,36 @@ end
 
 local function message(fn, ...) return select(2, pcall(fn, ...)) end
 
+describe("a name that a claim or a reference value has of a point", function()
+  local function refused(fields, wanted)
+    fields.name, fields.trial, fields.grid = "t", function() end, {a = {1, 2}}
+    assert.same("experiment: " .. wanted, message(experiment.declare, fields))
+  end
+  local function fn() return true end
+  it("is a parameter of the script", function()
+    refused({claims = {{"c", fn, needs = {{z = 1}}}}},
+      "claims[1].needs[1]: unknown parameter 'z': did you mean 'a'?")
+    refused({claims = {{"c", fn, needs = {a = 1}}}}, "claims[1].needs: expected a list of "
+      .. "parameters such as {{heads = 8}}, got a table with a field 'a'")
+    refused({reference = {EPYC = {y = {1, 0.1, where = {z = 1}}}}},
+      "reference['EPYC'].y.where: unknown parameter 'z': did you mean 'a'?")
+  end)
+  it("is that of a point, in a run of all points", function()
+    local all = results {{parameters = {a = 1}, metrics = {y = value {1, 1, 1}}}}
+    local declared = {
+      claims = {{"c", fn, needs = {{a = 9}}}},
+      reference = {EPYC = {y = {1, 0.1, where = {a = 9}}, z = {1, 0.1}}, Zen = {z = {1, 0.1}}},
+    }
+    local list = claims.judge(declared, all)
+    assert.same({"failed", "failed", "failed"},
+      {list[1].verdict, list[2].verdict, list[3].verdict})
+    assert.same({"needs: no point of the script has a 9", "where: no point of the script has a 9",
+      "no trial returned the metric 'z'"}, {list[1].detail, list[2].detail, list[3].detail})
+    assert.is_nil(list[4])
+    assert.same({}, claims.judge(declared, all, true))
+  end)
+end)
+
 describe("claims", function()
   local two = results {
     {parameters = {a = 1}, metrics = {y = value {1, 1.1, 0.9, 1.05}}},

@@ -13,6 +13,7 @@ local check_plot = require "attune.plot.spec"
 local check_reference = require "attune.results.reference".check
 local files = require "attune.util.files"
 local limits = require "attune.results.schema".limits
+local named = require "attune.experiment.names"
 local place = require "attune.place"
 local rows = require "attune.results.rows"
 local script_text = require "attune.experiment.script_text"
@@ -103,6 +104,7 @@ local function check_parameters(e)
     local clash = rows.taken(name, group_of, e.metrics)
     if clash then fail("metrics.%s: %s", tostring(name), clash) end
   end
+  return group_of
 end
 
 -- Bytes of what results keep of a metric.
@@ -130,24 +132,10 @@ end
 
 local max_text_bytes = limits.text -- of what claims.json keeps
 
-local function check_needs(needs, i)
-  if needs == nil then return end
-  if type(needs) ~= "table" then
-    fail("claims[%d].needs: expected a list of parameters such as {{heads = 8}}, got a %s", i,
-      type(needs))
-  end
-  for n, wanted in ipairs(needs) do
-    if type(wanted) ~= "table" then
-      fail("claims[%d].needs[%d]: expected parameters such as {heads = 8}, got a %s", i, n,
-        type(wanted))
-    end
-  end
-end
-
-local function check_claim(claim, i)
+local function check_claim(claim, i, group_of)
   local ok = type(claim) == "table" and type(claim[1]) == "string" and type(claim[2]) == "function"
   if not ok then fail("claims[%d]: expected {text, function}", i) end
-  check_needs(claim.needs, i)
+  named.check_needs(claim.needs, i, group_of)
   for key, value in pairs(claim) do
     if key ~= 1 and key ~= 2 and key ~= "needs" then
       if key ~= "source" and key ~= "paper" then
@@ -164,7 +152,7 @@ local function check_claim(claim, i)
   end
 end
 
-local function check_lists(e)
+local function check_lists(e, group_of)
   for i, name in ipairs(e.uses or {}) do
     if type(name) ~= "string" or not name:find "^[%w_-]+$" or name == e.name then
       fail("uses[%d]: expected the name of another experiment, got %s", i, tostring(name))
@@ -177,9 +165,10 @@ local function check_lists(e)
     end
     check_plot(plot, i)
   end
-  for i, claim in ipairs(e.claims or {}) do check_claim(claim, i) end
+  for i, claim in ipairs(e.claims or {}) do check_claim(claim, i, group_of) end
   local why = check_reference(e.reference or {})
   if why then fail("%s", why) end
+  named.check_reference(e.reference or {}, group_of)
 end
 
 local max_rounds, max_seconds = 100000, 1e8
@@ -227,8 +216,7 @@ function experiment.declare(e)
     fail "grid: expected grid or fixed, got neither (nor list, zip, sample)"
   end
   check_numbers(e)
-  check_parameters(e)
-  check_lists(e)
+  check_lists(e, check_parameters(e))
   return setmetatable(e, experiment.type)
 end
 

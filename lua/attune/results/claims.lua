@@ -269,19 +269,27 @@ local function judge_one(claim, results, is_incomplete)
   }
 end
 
--- Whether the run has a point with each of these sets of parameters.
-local function has_points(needs, results)
+-- The first of these sets of parameters that no point of the run has; nil when all are there.
+local function missing_point(needs, results)
   for _, wanted in ipairs(needs or {}) do
     local found = false
     for _, point in ipairs(results.points) do found = found or matches(point, wanted) end
-    if not found then return false end
+    if not found then return wanted end
   end
-  return true
+end
+
+-- The verdict on a claim that needs a point which a complete run does not have.
+local function without_point(claim, wanted)
+  return {
+    text = claim[1], verdict = "failed", source = claim.source, paper = claim.paper,
+    detail = ("needs: no point of the script has %s"):format(reference.conditions(wanted)),
+  }
 end
 
 --- Judges every claim whose `needs` are among the points, then the reference values for this
 --- machine. A claim whose function raises an error has failed, with the error as detail; where
---- points are missing it is undecided, as the error may come from that.
+--- points are missing it is undecided, as the error may come from that. A claim that needs a point
+--- which is not there is left out where points are missing, else it has failed.
 ---@param experiment attune.Experiment
 ---@param results attune.Results
 ---@param is_incomplete? boolean whether these are not all points that the script declares
@@ -289,11 +297,14 @@ end
 function claims.judge(experiment, results, is_incomplete)
   local list = {}
   for _, claim in ipairs(experiment.claims or {}) do
-    if has_points(claim.needs, results) then
+    local missing = missing_point(claim.needs, results)
+    if not missing then
       list[#list + 1] = judge_one(claim, results, is_incomplete)
+    elseif not is_incomplete then
+      list[#list + 1] = without_point(claim, missing)
     end
   end
-  for _, verdict in ipairs(reference.judge(experiment.reference, results)) do
+  for _, verdict in ipairs(reference.judge(experiment.reference, results, is_incomplete)) do
     list[#list + 1] = verdict
   end
   return list

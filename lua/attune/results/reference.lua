@@ -7,7 +7,15 @@
 -- list of such values:
 --     decode_seconds = {{1.2e-3, 0.1, where = {kv_heads = 1}}, {9e-3, 0.1, where = {kv_heads = 8}}}
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 local text = require "attune.util.text"
+
+local scalar = {number = true, string = true, boolean = true}
+
+-- A value of a condition in words.
+local function shown(value)
+  return scalar[type(value)] and text.plain(value) or "a " .. type(value)
+end
 
 local reference = {}
 
@@ -99,7 +107,42 @@ local function point_text(point, results)
   return table.concat(parts, ", ")
 end
 
+--- A set of parameters in words: "heads 8, kv_heads 1".
+---@param wanted table<string, attune.Scalar>
+---@return string
+function reference.conditions(wanted)
+  local parts = {}
+  for name, value in pairs(wanted) do parts[#parts + 1] = ("%s %s"):format(name, shown(value)) end
+  table.sort(parts)
+  return table.concat(parts, ", ")
+end
+
 local severity = {held = 1, undecided = 2, failed = 3}
+
+-- The verdict on a reference value that a complete run has nothing for: a condition that no point
+-- has, or a metric that no trial returned; nil for any other, such as one whose points are skipped.
+local function judge_missing(value, name, metric, results)
+  local found, detail = false, nil
+  for _, point in ipairs(results.points) do found = found or matches(point, value.where) end
+  if not found then
+    detail = "where: no point of the script has " .. reference.conditions(value.where or {})
+  elseif not metric then
+    detail = ("no trial returned the metric '%s'"):format(name)
+  end
+  return detail and {
+    text = "Reference value of " .. text.plain(name), verdict = "failed", detail = detail,
+  }
+end
+
+-- Whether any value was measured on this machine.
+local function is_machine_of(results, machine)
+  for _, point in ipairs(results.points) do
+    for _, value in pairs(point.metrics) do
+      if on_machine(value, machine) then return true end
+    end
+  end
+  return false
+end
 
 -- The verdict on one reference value: the worst over its points.
 local function judge_value(value, machine, metric, results)
@@ -118,33 +161,58 @@ local function judge_value(value, machine, metric, results)
   end
   if count == 0 then return nil end
   local at = count > 1 and (" at %s (%d points)"):format(point_text(point_of, results), count) or ""
-  local conditions = {}
-  for name, wanted in pairs(value.where or {}) do
-    conditions[#conditions + 1] = ("%s %s"):format(name, text.plain(wanted))
-  end
-  table.sort(conditions)
+  local conditions = reference.conditions(value.where or {})
   return {
     text = ("Reference for %s: %s is %s within %g%%%s"):format(machine, metric.name,
       text.quantity(value[1], metric.unit), 100 * value[2],
-      #conditions > 0 and " at " .. table.concat(conditions, ", ") or ""),
+      conditions ~= "" and " at " .. conditions or ""),
     verdict = worst,
     detail = value_text(found, metric.unit) .. at .. (words and "; " .. words or ""),
   }
 end
 
+-- The metrics that a trial returned, by name.
+local function returned_metrics(results)
+  local by_name = {}
+  for _, metric in ipairs(results.metrics) do
+    for _, point in ipairs(results.points) do
+      if point.metrics[metric.name] then by_name[metric.name] = metric end
+    end
+  end
+  return by_name
+end
+
+-- The metrics with reference values: those of the results in their order, then the others.
+local function names_in_order(metrics, declared)
+  local list, known = {}, {}
+  for _, metric in ipairs(metrics) do
+    known[metric.name] = true
+    if declared[metric.name] ~= nil then list[#list + 1] = metric.name end
+  end
+  for _, name in ipairs(sorted_keys(declared)) do
+    if not known[name] then list[#list + 1] = name end
+  end
+  return list
+end
+
 --- Judges the reference values that name the processor of these results; others say nothing.
 ---@param declared table<string, table<string, table>>?
+--- In a run of all points, a value that no point can have has failed.
 ---@param results attune.Results
+---@param is_incomplete? boolean whether these are not all points that the script declares
 ---@return attune.ClaimVerdict[]
-function reference.judge(declared, results)
+function reference.judge(declared, results, is_incomplete)
   local list, machines = {}, {}
   for machine in pairs(declared or {}) do machines[#machines + 1] = machine end
   table.sort(machines)
   for _, machine in ipairs(machines) do
-    for _, metric in ipairs(results.metrics) do
-      local entry = declared[machine][metric.name]
-      for _, value in ipairs(entry and values_of(entry) or {}) do
-        list[#list + 1] = judge_value(value, machine, metric, results)
+    local complete = not is_incomplete and is_machine_of(results, machine)
+    local returned = returned_metrics(results)
+    for _, name in ipairs(names_in_order(results.metrics, declared[machine])) do
+      for _, value in ipairs(values_of(declared[machine][name])) do
+        local metric = returned[name]
+        list[#list + 1] = metric and judge_value(value, machine, metric, results)
+          or complete and judge_missing(value, name, metric, results) or nil
       end
     end
   end

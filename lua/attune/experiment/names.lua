@@ -1,0 +1,55 @@
+--- Checks of the parameters that the claims, plots and reference values of a declaration name.
+local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
+
+local names = {}
+
+local function fail(format, ...) error(("experiment: " .. format):format(...), 0) end
+
+-- Raises an error for a name that is no parameter. group_of: what axes.check returns.
+local function check_parameter(where, name, group_of)
+  if not group_of[name] then
+    fail("%s: unknown parameter '%s': %s", where, tostring(name),
+      suggest(tostring(name), sorted_keys(group_of)))
+  end
+end
+
+local function check_point(where, point, group_of)
+  for _, name in ipairs(sorted_keys(point)) do check_parameter(where, name, group_of) end
+end
+
+--- Checks the field `needs` of claim number i: a list of sets of parameters.
+---@param needs any
+---@param i integer
+---@param group_of table<string, string> the group that declares each parameter
+function names.check_needs(needs, i, group_of)
+  if needs == nil then return end
+  local where = ("claims[%d].needs"):format(i)
+  local expected = "expected a list of parameters such as {{heads = 8}}, got "
+  if type(needs) ~= "table" then fail("%s: %sa %s", where, expected, type(needs)) end
+  for key, wanted in pairs(needs) do
+    if math.type(key) ~= "integer" or key < 1 or key > #needs then
+      fail("%s: %sa table with a field '%s'", where, expected, tostring(key))
+    end
+    if type(wanted) ~= "table" then
+      fail("%s[%d]: expected parameters such as {heads = 8}, got a %s", where, key, type(wanted))
+    end
+    check_point(("%s[%d]"):format(where, key), wanted, group_of)
+  end
+end
+
+--- Checks the conditions `where` of the field `reference`, which has the right form.
+---@param declared table
+---@param group_of table<string, string>
+function names.check_reference(declared, group_of)
+  for machine, metrics in pairs(declared) do
+    for metric, entry in pairs(metrics) do
+      for _, value in ipairs(type(entry[1]) == "table" and entry or {entry}) do
+        check_point(("reference['%s'].%s.where"):format(machine, metric), value.where or {},
+          group_of)
+      end
+    end
+  end
+end
+
+return names
