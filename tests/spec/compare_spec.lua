@@ -146,6 +146,17 @@ describe("compare", function()
     local report = assert(compare.folders(a, b))
     assert.same("timeout", report.lost[1].status)
   end)
+  it("counts a value that is no longer finite as a point that is no longer ok", function()
+    local a = results("A", {{{n = 1}, {seconds = fast}}, {{n = 2}, {seconds = fast}}})
+    for _, x in ipairs {0 / 0, math.huge} do
+      local b = results("B", {{{n = 1}, {seconds = {1, x, 1}}}, {{n = 2}, {seconds = fast}}})
+      local lost = assert(compare.folders(a, b)).lost
+      assert.same({1, "not finite"}, {#lost, lost[1].status})
+      assert.same({n = 1}, lost[1].parameters)
+      assert.same(0, #compare.folders(b, a).lost)
+      assert.same(0, #compare.folders(b, b).lost)
+    end
+  end)
   it("compares seed by seed where both folders declare the same seeds", function()
     local a, b = {}, {}
     for i = 1, 8 do

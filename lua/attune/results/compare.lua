@@ -32,7 +32,7 @@ local compare = {}
 ---@field paired boolean
 ---@field parameters string[] those that tell rows apart
 ---@field rows attune.CompareRow[] in the order of folder A
----@field lost {parameters: table, status: string, reason: string?}[] ok in A, not ok in B
+---@field lost {parameters: table, status: string, reason: string?}[] ok in A, not in B
 ---@field only_a integer points that B does not have
 ---@field only_b integer
 ---@field notes string[]
@@ -301,13 +301,29 @@ function compare.judge(rows, options)
   end
 end
 
--- Points that were ok in A and are not in B.
-local function lost_points(list)
+-- The first metric whose values are finite in A and not all in B.
+local function no_longer_finite(a, b, metrics)
+  for _, m in ipairs(metrics) do
+    local of_a, of_b = a.metrics[m.name], b.metrics[m.name]
+    if of_a and of_b and stats.all_finite(of_a.values) and not stats.all_finite(of_b.values) then
+      return m.name
+    end
+  end
+end
+
+-- Points that were ok in A and are not in B, or have a value that is not finite there only.
+local function lost_points(list, metrics)
   local lost = {}
   for _, pair in ipairs(list) do
     local a, b = pair[1], pair[2]
+    local metric = b.status == "ok" and no_longer_finite(a, b, metrics)
     if a.status == "ok" and a.rounds > 0 and b.status ~= "ok" then
       lost[#lost + 1] = {parameters = b.parameters, status = b.status, reason = b.reason}
+    elseif a.status == "ok" and metric then
+      lost[#lost + 1] = {
+        parameters = b.parameters, status = "not finite",
+        reason = ("%s: expected finite values, as in A, got NaN or an infinity"):format(metric),
+      }
     end
   end
   return lost
@@ -410,7 +426,7 @@ function compare.folders(a, b, options)
       add_rows(rows, group, metrics, nil, names)
     end
   end
-  local lost = lost_points(list)
+  local lost = lost_points(list, metrics)
   if #rows == 0 and #lost == 0 then
     return nil, ("expected a metric at points of %s and %s, got none"):format(a.dir, b.dir)
   end
