@@ -60,6 +60,15 @@ describe("compare", function()
     local back = assert(compare.folders(b, a))
     assert.same({"better", "same"}, verdicts(back))
   end)
+  it("takes a change below the threshold as none, in both directions", function()
+    local a = results("A", {{{n = 1}, {seconds = {100, 100.1, 99.9, 100}}}})
+    for value, wanted in pairs {
+      [82] = "same", [118] = "same", [79] = "better", [121] = "worse",
+    } do
+      local b = results("B", {{{n = 1}, {seconds = {value, value + 0.1, value - 0.1, value}}}})
+      assert.same({wanted}, verdicts(compare.folders(a, b, {threshold = 0.2})))
+    end
+  end)
   it("adjusts for the number of comparisons", function()
     local a, b = {}, {}
     for i = 1, 40 do

@@ -242,7 +242,7 @@ end
 local function is_within(c, lo, hi, change)
   if not lo then return false end
   if c.kind == "difference" then return math.max(-lo, hi) <= change * c.scale end
-  return lo >= 1 / (1 + change) and hi <= 1 + change
+  return lo >= 1 - change and hi <= 1 + change
 end
 
 ---@alias attune.ComparisonVerdict
