@@ -37,6 +37,21 @@ describe("a name that a claim or a reference value has of a point", function()
     refused({reference = {EPYC = {y = {1, 0.1, where = {z = 1}}}}},
       "reference['EPYC'].y.where: unknown parameter 'z': did you mean 'a'?")
   end)
+  it("of a plot is a parameter, and its order has values of it", function()
+    local function plot(more)
+      more.kind, more.x, more.y = "line", "a", "y"
+      return {plots = {more}}
+    end
+    refused(plot {by = "aa"}, "plots[1].by: unknown parameter 'aa': did you mean 'a'?")
+    refused(plot {facet = "aa"}, "plots[1].facet: unknown parameter 'aa': did you mean 'a'?")
+    refused(plot {where = {aa = 1}}, "plots[1].where: unknown parameter 'aa': did you mean 'a'?")
+    refused(plot {by = "a", order = {2, 3}},
+      "plots[1].order: unknown value '3' of a: expected one of 1, 2")
+    local fields = plot {by = "a", order = {2, 3}}
+    fields.name, fields.trial, fields.grid = "t", function() end, {a = {1, 2}}
+    fields.quick = {a = 3}
+    assert.is_true(pcall(experiment.declare, fields))
+  end)
   it("is that of a point, in a run of all points", function()
     local all = results {{parameters = {a = 1}, metrics = {y = value {1, 1, 1}}}}
     local declared = {

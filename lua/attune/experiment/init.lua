@@ -13,7 +13,7 @@ local check_plot = require "attune.plot.spec"
 local check_reference = require "attune.results.reference".check
 local files = require "attune.util.files"
 local limits = require "attune.results.schema".limits
-local named = require "attune.experiment.names"
+local check_names = require "attune.experiment.names"
 local place = require "attune.place"
 local rows = require "attune.results.rows"
 local script_text = require "attune.experiment.script_text"
@@ -135,7 +135,7 @@ local max_text_bytes = limits.text -- of what claims.json keeps
 local function check_claim(claim, i, group_of)
   local ok = type(claim) == "table" and type(claim[1]) == "string" and type(claim[2]) == "function"
   if not ok then fail("claims[%d]: expected {text, function}", i) end
-  named.check_needs(claim.needs, i, group_of)
+  check_names.needs(claim.needs, i, group_of)
   for key, value in pairs(claim) do
     if key ~= 1 and key ~= 2 and key ~= "needs" then
       if key ~= "source" and key ~= "paper" then
@@ -164,11 +164,12 @@ local function check_lists(e, group_of)
       fail("plots[%d]: expected a table with a kind, got %s", i, type(plot))
     end
     check_plot(plot, i)
+    check_names.plot(plot, i, e, group_of)
   end
   for i, claim in ipairs(e.claims or {}) do check_claim(claim, i, group_of) end
   local why = check_reference(e.reference or {})
   if why then fail("%s", why) end
-  named.check_reference(e.reference or {}, group_of)
+  check_names.reference(e.reference or {}, group_of)
 end
 
 local max_rounds, max_seconds = 100000, 1e8

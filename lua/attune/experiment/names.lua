@@ -1,4 +1,5 @@
 --- Checks of the parameters that the claims, plots and reference values of a declaration name.
+local axes = require "attune.experiment.axes"
 local suggest = require "attune.util.suggest"
 local sorted_keys = require "attune.util.tables".sorted_keys
 
@@ -22,7 +23,7 @@ end
 ---@param needs any
 ---@param i integer
 ---@param group_of table<string, string> the group that declares each parameter
-function names.check_needs(needs, i, group_of)
+function names.needs(needs, i, group_of)
   if needs == nil then return end
   local where = ("claims[%d].needs"):format(i)
   local expected = "expected a list of parameters such as {{heads = 8}}, got "
@@ -38,10 +39,49 @@ function names.check_needs(needs, i, group_of)
   end
 end
 
+-- What results show for all values that a script gives a parameter; nil for a derived or a sampled
+-- parameter.
+local function shown_values(e, name)
+  local values = axes.values(e, name)
+  if not values then return nil end
+  local quick, list = e.quick and e.quick[name], {}
+  for i, value in ipairs(values) do list[i] = axes.shown(value) end
+  if axes.shown(quick) ~= nil then quick = {quick} end
+  for _, value in ipairs(quick or {}) do list[#list + 1] = axes.shown(value) end
+  return list
+end
+
+--- Checks the parameters of plot number i, whose form is right. The metrics of a plot may be known
+--- only after a trial.
+---@param plot attune.PlotSpec
+---@param i integer
+---@param e attune.Experiment
+---@param group_of table<string, string>
+function names.plot(plot, i, e, group_of)
+  local function where(field) return ("plots[%d].%s"):format(i, field) end
+  for _, field in ipairs {"by", "facet"} do
+    if plot[field] then check_parameter(where(field), plot[field], group_of) end
+  end
+  for _, field in ipairs {"where", "against"} do
+    check_point(where(field), plot[field] or {}, group_of)
+  end
+  local values = plot.by and shown_values(e, plot.by)
+  for _, value in ipairs(values and plot.order or {}) do
+    local found, texts = false, {}
+    for k, one in ipairs(values) do
+      found, texts[k] = found or one == value, tostring(one)
+    end
+    if not found then
+      fail("%s: unknown value '%s' of %s: expected one of %s", where "order", tostring(value),
+        plot.by, table.concat(texts, ", "))
+    end
+  end
+end
+
 --- Checks the conditions `where` of the field `reference`, which has the right form.
 ---@param declared table
 ---@param group_of table<string, string>
-function names.check_reference(declared, group_of)
+function names.reference(declared, group_of)
   for machine, metrics in pairs(declared) do
     for metric, entry in pairs(metrics) do
       for _, value in ipairs(type(entry[1]) == "table" and entry or {entry}) do
