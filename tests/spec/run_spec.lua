@@ -63,7 +63,7 @@ describe("a run", function()
       return status, said
     end
     assert.same(0, (status_of ""))
-    for _, options in ipairs {"--quick", "--only 'a == 1'", "--set a=1"} do
+    for _, options in ipairs {"--quick", "--only 'a == 1'", "--set a=1", "--set b=1,2"} do
       local status, said = status_of(options)
       assert.same(0, status, options)
       assert.truthy(said:find "FAILED%s+two")

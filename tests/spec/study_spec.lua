@@ -225,6 +225,26 @@ describe("a family of variants", function()
     local without = r:where {variant = "MQA"}:family("y", {variant = "MHA"}, "ratio")
     assert.same("undecided", (verdict(without:of "MQA":above(0))))
   end)
+  it("fails in a run of all points for a name that no point has, and for the base", function()
+    local results, base = r.results, {variant = "MHA"}
+    local function judged(name, is_incomplete)
+      return claims.judge({claims = {{"x", function(over)
+        return over:family("y", base, "ratio"):of(name):above(0)
+      end}}}, results, is_incomplete)[1]
+    end
+    for name, wanted in pairs {
+      MQE = "of: unknown variant 'MQE': did you mean 'MQA'?",
+      MHA = "of: expected another variant than that of the comparison, got MHA",
+    } do
+      local claim = judged(name)
+      assert.same("failed", claim.verdict)
+      assert.truthy(claim.detail:find(wanted, 1, true), claim.detail)
+      assert.same("undecided", judged(name, true).verdict)
+    end
+    assert.same("undecided", judged("none").verdict)
+    base = {variant = "MHE"}
+    assert.truthy(judged("MQA").detail:find("family: no point has variant MHE", 1, true))
+  end)
   it("is exact where nothing scatters", function()
     local same = claims.over {
       parameters = {"v"}, metrics = {{name = "y"}},

@@ -151,7 +151,7 @@ end
 local function is_partial(e, args, set)
   if args.quick or args.only then return true end
   for name in pairs(set) do
-    if axes.varies(e, name) then return true end
+    if axes.varies(e, name) or name ~= "seed" and #set[name] > 1 then return true end
   end
   return false
 end

@@ -49,7 +49,9 @@ function Handle:where(wanted)
   for _, point in ipairs(self.points) do
     if matches(point, wanted) then kept[#kept + 1] = point end
   end
-  return setmetatable({results = self.results, points = kept}, Handle)
+  return setmetatable({
+    results = self.results, points = kept, is_complete = self.is_complete,
+  }, Handle)
 end
 
 --- The median of a metric at each point, in sweep order; points without it are left out.
@@ -147,6 +149,18 @@ Family.__index = Family
 ---@param name attune.Scalar a value of the parameter
 ---@return attune.Quantity
 function Family:of(name)
+  if name == self.base then
+    error(("of: expected another %s than that of the comparison, got %s"):format(self.parameter,
+      tostring(name)), 2)
+  end
+  if self.is_complete and not self.present[name] then
+    local known = {}
+    for value in pairs(self.present) do
+      if value ~= self.base then known[#known + 1] = tostring(value) end
+    end
+    error(("of: unknown %s '%s': %s"):format(self.parameter, tostring(name),
+      suggest(tostring(name), known)), 2)
+  end
   return self.members[name] or quantity.missing(
     self.what, ("no %s with %s = %s in this run"):format(self.metric, self.parameter, name))
 end
@@ -179,7 +193,14 @@ function Handle:family(metric, base, what)
   end
   check_metric(self, metric, 2)
   check_parameters(self, base, 2)
-  local members, names, seen = {}, {}, {[value] = true}
+  local members, names, seen, present = {}, {}, {[value] = true}, {}
+  for _, point in ipairs(self.points) do
+    local name = point.parameters[parameter]
+    if name ~= nil then present[name] = true end
+  end
+  if self.is_complete and not present[value] then
+    error(("family: no point has %s %s"):format(parameter, tostring(value)), 2)
+  end
   local function has(name)
     for _, point in ipairs(self.points) do
       if point.parameters[parameter] == name and point.metrics[metric] then return true end
@@ -197,6 +218,7 @@ function Handle:family(metric, base, what)
   adjust(members, names)
   return setmetatable({
     members = members, names = names, metric = metric, parameter = parameter, what = what,
+    base = value, present = present, is_complete = self.is_complete,
   }, Family)
 end
 
@@ -204,8 +226,12 @@ local claims = {}
 
 --- The handle over results that claims and scripts use.
 ---@param results attune.Results
-function claims.over(results)
-  return setmetatable({results = results, points = results.points}, Handle)
+---@param is_complete? boolean whether these are all points of the script: then a value of a
+--- parameter that no point has is a mistake
+function claims.over(results, is_complete)
+  return setmetatable({
+    results = results, points = results.points, is_complete = is_complete,
+  }, Handle)
 end
 
 -- Turns what a claim's function returned into verdict, detail and quantity.
@@ -252,7 +278,7 @@ end
 
 local function judge_one(claim, results, is_incomplete)
   local function runner()
-    local value, more = claim[2](claims.over(results))
+    local value, more = claim[2](claims.over(results, not is_incomplete))
     return judged(value, more and tostring(more))
   end
   local ok, verdict, detail, ours = xpcall(runner, at_script(claim[2], runner))
