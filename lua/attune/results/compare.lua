@@ -230,6 +230,7 @@ end
 -- positive. Rounds that some point lacks are left out.
 local function pooled(points, metric, cpu)
   local lists, rounds, values = {}, {}, {}
+  if #points == 0 then return values, rounds end
   for i, point in ipairs(points) do lists[i] = values_of(point, metric, cpu) end
   for round in pairs(lists[1]) do
     local complete = true
@@ -254,13 +255,23 @@ local function direction(metric)
   return metric.better or ((metric.unit == "s" or metric.unit == "B") and "lower" or nil)
 end
 
+-- The points of A and of B in those pairs of a group that have the metric on both sides.
+local function measured(group, metric, cpu)
+  local of_a, of_b = {}, {}
+  for _, pair in ipairs(group) do
+    if next(values_of(pair[1], metric, cpu)) and next(values_of(pair[2], metric, cpu)) then
+      of_a[#of_a + 1], of_b[#of_b + 1] = pair[1], pair[2]
+    end
+  end
+  return of_a, of_b
+end
+
 -- Adds a row for each metric of a group that both sides have.
 local function add_rows(rows, group, metrics, cpu, names)
-  local of_a, of_b = {}, {}
-  for i, pair in ipairs(group) do of_a[i], of_b[i] = pair[1], pair[2] end
   local parameters = {}
-  for _, name in ipairs(names) do parameters[name] = of_a[1].parameters[name] end
+  for _, name in ipairs(names) do parameters[name] = group[1][1].parameters[name] end
   for _, metric in ipairs(metrics) do
+    local of_a, of_b = measured(group, metric.name, cpu)
     local a, rounds_a = pooled(of_a, metric.name, cpu)
     local b, rounds_b = pooled(of_b, metric.name, cpu)
     if #a > 0 and #b > 0 then
@@ -270,7 +281,7 @@ local function add_rows(rows, group, metrics, cpu, names)
         metric = metric.name,
         unit = metric.unit,
         better = direction(metric),
-        pairs = #group,
+        pairs = #of_a,
         a = stats.centre(a),
         b = stats.centre(b),
         values = {a = a, b = b, rounds_a = rounds_a, rounds_b = rounds_b},
