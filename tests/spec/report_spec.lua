@@ -329,3 +329,27 @@ describe("attune report", function()
     run.remove(dir)
   end)
 end)
+
+describe("points without a result", function()
+  it("are named in every format, with their status in the table", function()
+    run.with_folder(function(folder)
+      local script, dir = run.script [[return require "attune.experiment" {name = "t",
+        timing = false, rounds = 1, grid = {n = {1, 2, 3}}, trial = function(p)
+          if p.n == 2 then return nil, "too long\nfor this model" end
+          if p.n == 3 then error "broken" end
+          return {m = p.n}
+        end}]], folder .. "/r"
+      run.attune(("run %s --out %s"):format(script, dir))
+      run.attune(("report %s --to html,md,tex"):format(dir))
+      for _, name in ipairs {"report.md", "report.html", "report.tex"} do
+        local content = files.read(dir .. "/" .. name)
+        assert.matches("too long for this model", content, 1, true)
+        assert.matches("1 point: n 2)", content, 1, true)
+        assert.matches("1 point: n 3)", content, 1, true)
+      end
+      assert.matches("| n | status | m |", files.read(dir .. "/report.md"), 1, true)
+      assert.matches("| 2 | skipped |", files.read(dir .. "/report.md"), 1, true)
+      run.remove(script)
+    end)
+  end)
+end)

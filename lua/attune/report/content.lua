@@ -157,6 +157,11 @@ local function columns_of(results)
     local numeric = first and type(first.parameters[name]) == "number"
     columns[#columns + 1] = {name = name, numeric = numeric}
   end
+  local any_without_result = false
+  for _, point in ipairs(results.points) do
+    any_without_result = any_without_result or point.status ~= "ok"
+  end
+  if any_without_result then columns[#columns + 1] = {name = "status", status = true} end
   for _, m in ipairs(scalars(results)) do
     columns[#columns + 1] = {name = m.name, numeric = true, metric = m}
   end
@@ -187,6 +192,8 @@ function content.table(results)
     for i, c in ipairs(columns) do
       if c.metric then
         row[i] = value_cell(point.metrics[c.name], c.metric.unit)
+      elseif c.status then
+        row[i] = {text = point.status}
       else
         local value = point.parameters[c.name]
         row[i] = {text = text.plain(value), value = c.numeric and value or nil}
@@ -197,6 +204,31 @@ function content.table(results)
   return columns, rows
 end
 
+local max_reason_bytes = 500
+
+-- A skipped trial says in words why; of an error the lines after the first are a trace of Lua.
+local function whole_reason(point)
+  local reason = point.reason or "no reason"
+  if point.status ~= "skipped" then return reason:match "^[^\n]*" end
+  return text.cut(reason:gsub("%s*\n%s*", " "):match "^%s*(.-)%s*$", max_reason_bytes)
+end
+
+local max_listed_points = 3
+
+--- "2 points: n 1; n 2": which points a group of content.missing has.
+---@param group {points: string[]}
+---@return string
+function content.points_text(group)
+  local count = #group.points
+  local words, listed = text.count(count, "point"), {}
+  for i = 1, math.min(max_listed_points, count) do
+    if group.points[i] ~= "" then listed[#listed + 1] = group.points[i] end
+  end
+  if #listed == 0 then return words end
+  if count > max_listed_points then listed[#listed + 1] = ".." end
+  return ("%s: %s"):format(words, table.concat(listed, "; "))
+end
+
 --- The points without a result, grouped by status and reason.
 ---@param results attune.Results
 ---@return {status: attune.Status, reason: string, points: string[]}[]
@@ -204,7 +236,7 @@ function content.missing(results)
   local groups, order = {}, {}
   for _, point in ipairs(results.points) do
     if point.status ~= "ok" then
-      local reason = (point.reason or "no reason"):match "^[^\n]*"
+      local reason = whole_reason(point)
       local key = point.status .. ": " .. reason
       if not groups[key] then
         groups[key] = {status = point.status, reason = reason, points = {}}

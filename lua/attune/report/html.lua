@@ -94,18 +94,13 @@ local function add_points(results, out)
   html.add_table(out, escape(caption), columns, lines)
 end
 
-local max_listed_points = 3
-
 local function add_missing(results, out)
   local groups = content.missing(results)
   if #groups == 0 then return end
   add(out, '<h2 id="missing">Points without a result</h2><ul>')
   for _, g in ipairs(groups) do
-    local count = #g.points
-    local listed = table.concat(g.points, "; ", 1, math.min(max_listed_points, count))
-    add(out, '<li><b>%s</b>: %s <span class="detail">(%d point%s: %s%s)</span></li>',
-      escape(g.status), escape(g.reason), count, count == 1 and "" or "s", escape(listed),
-      count > max_listed_points and "; .." or "")
+    add(out, '<li><b>%s</b>: %s <span class="detail">(%s)</span></li>',
+      escape(g.status), escape(g.reason), escape(content.points_text(g)))
   end
   add(out, "</ul>")
 end

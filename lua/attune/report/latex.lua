@@ -86,7 +86,7 @@ return function(results, dir)
   add_table(results, out)
   local missing = {}
   for i, g in ipairs(content.missing(results)) do
-    missing[i] = ("%s: %s (%d points)"):format(g.status, g.reason, #g.points)
+    missing[i] = ("%s: %s (%s)"):format(g.status, g.reason, content.points_text(g))
   end
   add_list("Points without a result", missing, out)
   add_list("Warnings", results.warnings, out)

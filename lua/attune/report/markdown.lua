@@ -58,7 +58,8 @@ local function add_missing(results, out)
   local groups = content.missing(results)
   if #groups > 0 then add(out, "\n## Points without a result\n") end
   for _, g in ipairs(groups) do
-    add(out, "- **%s**: %s (%d points)", escape(g.status), escape(g.reason), #g.points)
+    add(out, "- **%s**: %s (%s)", escape(g.status), escape(g.reason),
+      escape(content.points_text(g)))
   end
 end
 
