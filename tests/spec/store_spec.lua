@@ -302,3 +302,21 @@ describe("attune merge", function()
     run.remove(dir, other, out, script, other_script)
   end)
 end)
+
+describe("rows of samples", function()
+  local rows = require "attune.results.rows"
+
+  it("name the seed where seeds are declared", function()
+    local results = {
+      parameters = {"n"}, metrics = {{name = "m"}}, seeds = {7, 9},
+      points = {{parameters = {n = 1}, metrics = {
+        m = {samples = {{0.5}, {0.25}}, rounds = {1, 2}},
+      }}},
+    }
+    local columns, list = rows.of_samples(results)
+    assert.same({"n", "seed", "metric", "round", "sample", "value"}, columns)
+    assert.same({7, 9}, {list[1].seed, list[2].seed})
+    results.seeds = nil
+    assert.same({"n", "metric", "round", "sample", "value"}, (rows.of_samples(results)))
+  end)
+end)

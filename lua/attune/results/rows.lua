@@ -64,14 +64,16 @@ local function free_name(name, taken)
   return name
 end
 
---- One row per sample: every parameter, then metric, round (which seed, where seeds are declared),
---- sample and value.
+--- One row per sample: every parameter, the seed where seeds are declared, then metric, round
+--- (where seeds are declared: which of them, from 1), sample and value.
 ---@param results attune.Results
 ---@return string[] columns
 ---@return table[] list of rows, marked as a list for JSON
 function rows.of_samples(results)
   local columns, taken, names = {}, {}, {}
   for i, name in ipairs(results.parameters) do columns[i], taken[name] = name, true end
+  -- A script that declares seeds has no parameter of this name.
+  if results.seeds then columns[#columns + 1] = "seed" end
   for _, name in ipairs(sample_columns) do
     names[name] = free_name(name, taken)
     columns[#columns + 1] = names[name]
@@ -84,6 +86,7 @@ function rows.of_samples(results)
         for j, x in ipairs(samples) do
           local row = {}
           for _, name in ipairs(results.parameters) do row[name] = point.parameters[name] end
+          if results.seeds then row.seed = results.seeds[value.rounds[i]] end
           row[names.metric], row[names.round] = m.name, value.rounds[i]
           row[names.sample], row[names.value] = j, x
           list[#list + 1] = row
