@@ -104,6 +104,18 @@ describe("claims", function()
     assert.truthy(message(r.difference, r, "y", {b = 1}, {a = 2}):find "unknown parameter 'b'")
     assert.truthy(message(r.ratio, r, "z", {a = 1}, {a = 2}):find "unknown metric 'z'")
   end)
+  it("keep the points that have one of a list of values", function()
+    local r = claims.over(two)
+    assert.same(2, #r:where {a = {1, 2, 3}}:values "y")
+    assert.same({}, r:where({a = {3}}):values "y")
+  end)
+  it("that end the process or have exchanged bounds have failed", function()
+    local verdict = judge {"ends", function() os.exit(7) end}
+    assert.same("failed", verdict.verdict)
+    assert.truthy(verdict.detail:find("os.exit: expected the claim's function to return", 1, true))
+    verdict = judge {"within", function(r) return r:value("y", {a = 1}):within(8, 6) end}
+    assert.truthy(verdict.detail:find("within: expected lo of at most hi, got 8 and 6", 1, true))
+  end)
   it("write thousands without an exponent", function()
     local many = results {{parameters = {a = 1}, metrics = {y = value {12000, 12400, 11900}}}}
     local verdict = claims.judge({claims = {{"many", function(r)

@@ -8,12 +8,7 @@ local suggest = require "attune.util.suggest"
 local Handle = {}
 Handle.__index = Handle
 
-local function matches(point, wanted)
-  for name, value in pairs(wanted or {}) do
-    if point.parameters[name] ~= value then return false end
-  end
-  return true
-end
+local matches = reference.matches
 
 local function check_parameters(self, wanted, level)
   if wanted ~= nil and type(wanted) ~= "table" then
@@ -41,8 +36,8 @@ local function check_metric(self, metric, level)
   error(("unknown metric '%s': %s"):format(tostring(metric), hint), level + 1)
 end
 
---- A handle over the points that have these parameters.
----@param wanted table<string, attune.Scalar>
+--- A handle over the points that have these parameters. A list is any of its values.
+---@param wanted table<string, attune.Scalar|attune.Scalar[]>
 function Handle:where(wanted)
   check_parameters(self, wanted, 2)
   local kept = {}
@@ -276,12 +271,19 @@ local function at_script(fn, runner)
   end
 end
 
+local function refuse_exit()
+  error("os.exit: expected the claim's function to return, not to end the process", 2)
+end
+
 local function judge_one(claim, results, is_incomplete)
   local function runner()
     local value, more = claim[2](claims.over(results, not is_incomplete))
     return judged(value, more and tostring(more))
   end
+  local exit = os.exit
+  rawset(os, "exit", refuse_exit)
   local ok, verdict, detail, ours = xpcall(runner, at_script(claim[2], runner))
+  rawset(os, "exit", exit)
   os.setlocale "C" -- numbers are written with a point, whatever the function has set
   if not ok and is_incomplete then
     detail, ours = "not all points are measured (error: " .. tostring(verdict) .. ")", nil

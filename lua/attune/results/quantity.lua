@@ -17,6 +17,8 @@ local quantity = {}
 -- Three digits; a number of thousands has all digits before its point.
 local function figure(x)
   if not x then return "?" end
+  -- As in tables: C writes the sign of a NaN, which means nothing.
+  if x ~= x then return "NaN" end
   local a = math.abs(x)
   return (a >= 1e3 and a < 1e9 and "%.0f" or "%.3g"):format(x)
 end
@@ -135,6 +137,9 @@ end
 function Quantity:within(lo, hi)
   check_bound(lo, "lo")
   check_bound(hi, "hi")
+  if lo > hi then
+    error(("within: expected lo of at most hi, got %s and %s"):format(lo, hi), 2)
+  end
   local held = self.lo and self.lo >= lo and self.hi <= hi
   local failed = self.lo and (self.hi < lo or self.lo > hi)
   local words = ("from %s to %s"):format(figure(lo), figure(hi))

@@ -13,8 +13,13 @@ local text = require "attune.util.text"
 local scalar = {number = true, string = true, boolean = true}
 
 -- A value of a condition in words.
-local function shown(value)
-  return scalar[type(value)] and text.plain(value) or "a " .. type(value)
+local shown
+function shown(value)
+  if scalar[type(value)] then return text.plain(value) end
+  if type(value) ~= "table" then return "a " .. type(value) end
+  local parts = {}
+  for i, one in ipairs(value) do parts[i] = shown(one) end
+  return table.concat(parts, " or ")
 end
 
 local reference = {}
@@ -63,12 +68,27 @@ function reference.check(declared)
   end
 end
 
-local function matches(point, wanted)
+-- Whether a value is the wanted one, or one of a list.
+local function is_wanted(value, wanted)
+  if type(wanted) ~= "table" then return value == wanted end
+  for _, one in ipairs(wanted) do
+    if value == one then return true end
+  end
+  return false
+end
+
+--- Whether a point has these parameters. A list is any of its values, as in the `where` of a plot.
+---@param point attune.Point
+---@param wanted? table<string, attune.Scalar|attune.Scalar[]>
+---@return boolean
+function reference.matches(point, wanted)
   for name, value in pairs(wanted or {}) do
-    if point.parameters[name] ~= value then return false end
+    if not is_wanted(point.parameters[name], value) then return false end
   end
   return true
 end
+
+local matches = reference.matches
 
 -- The values of a metric that were measured on this machine: those of all rounds, or none.
 local function on_machine(value, machine)
