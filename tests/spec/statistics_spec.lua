@@ -274,3 +274,27 @@ describe("a comparison", function()
     assert.is_true(found >= 180, found)
   end)
 end)
+
+describe("statistics outside their range", function()
+  local quantity = require "attune.results.quantity"
+  local statistics = require "attune.results.statistics"
+
+  it("are refused", function()
+    for _, case in ipairs {
+      {"q from 0 to 1, got 1.5", statistics.quantile, {1, 2}, 1.5},
+      {"q from 0 to 1, got nil", statistics.quantile, {1, 2}},
+      {"shift: expected alpha between 0 and 1, such as 0.05, got nil", statistics.shift, {1}, {2}},
+      {"middle: expected alpha between 0 and 1, such as 0.05, got nil", statistics.middle, {1, 2}},
+      {"middle: expected alpha between 0 and 1, such as 0.05, got 1", statistics.middle, {1, 2}, 1},
+    } do
+      local ok, why = pcall(table.unpack(case, 2))
+      assert.is_false(ok)
+      assert.matches(case[1], why, 1, true)
+    end
+  end)
+  it("are written NaN, without a sign", function()
+    for _, x in ipairs {0 / 0, -(0 / 0)} do
+      assert.matches("^NaN ", tostring(quantity.of({x, 1, x}, "value")))
+    end
+  end)
+end)

@@ -30,6 +30,9 @@ end
 ---@param q number from 0 to 1
 ---@return number? quantile nil for an empty list, NaN when a value is NaN
 function describe.quantile(values, q)
+  if type(q) ~= "number" or not (q >= 0 and q <= 1) then
+    error(("quantile: expected q from 0 to 1, got %s"):format(tostring(q)), 2)
+  end
   if #values == 0 then return nil end
   local sorted = sorted_copy(values)
   return sorted and of_sorted(sorted, q) or 0 / 0

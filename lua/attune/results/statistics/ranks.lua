@@ -44,6 +44,13 @@ end
 
 ranks.check = check
 
+-- Raises an error for what is no probability of an interval to miss.
+local function check_alpha(name, alpha)
+  if type(alpha) == "number" and alpha > 0 and alpha < 1 then return end
+  error(("%s: expected alpha between 0 and 1, such as 0.05, got %s"):format(name, tostring(alpha)),
+    3)
+end
+
 -- The number of subsets of `size` of the weights (whole numbers), or of any size, for each sum.
 local function subset_sums(weights, size)
   local total = 0
@@ -286,6 +293,7 @@ end
 function ranks.shift(a, b, alpha)
   check("shift", a, "a", 1)
   check("shift", b, "b", 1)
+  check_alpha("shift", alpha)
   a, b = sorted(a), sorted(b)
   local n, m = #a, #b
   local numbers = {total = n * m, min = b[1] - a[n], max = b[m] - a[1]}
@@ -329,6 +337,7 @@ end
 ---@return number? hi
 function ranks.middle(differences, alpha)
   check("middle", differences, "differences", 1)
+  check_alpha("middle", alpha)
   local d = sorted(differences)
   local n = #d
   local numbers = {total = n * (n + 1) // 2, min = d[1], max = d[n]}
