@@ -67,6 +67,44 @@ describe("the name of a metric", function()
   end)
 end)
 
+describe("a mistake of a trial", function()
+  local function reason_of(body)
+    local records, _, dir, script = records_of(("timing = false, rounds = 1, grid = {a = {1}}, "
+      .. "trial = function(p, t) %s end"):format(body), nil, 1)
+    run.remove(dir, script)
+    return records[1].reason
+  end
+  it("is named without addresses of memory", function()
+    assert.matches("^a table\n", reason_of "error({code = 3})")
+    assert.matches("^seven\n",
+      reason_of "error(setmetatable({}, {__tostring = function() return 'seven' end}))")
+    assert.same("trial: y: expected a number or a list of numbers, got a table with a field 'a'",
+      reason_of "return {y = {a = 1}}")
+    assert.matches("warn: expected a text, got nil", reason_of "t:warn()", 1, true)
+  end)
+  it("is found in the options of t:time", function()
+    for options, wanted in pairs {
+      ["budget = -1"] = "time: budget: expected seconds of at least 0, got -1",
+      ["spread = 0"] = "time: spread: expected a number above 0, got 0",
+      ["least = 0.5"] = "time: least: expected an integer from 1, got 0.5",
+      ["least = 9, most = 3"] = "time: least: expected at most 3, as most says, got 9",
+    } do
+      local reason = reason_of(("t:time(function() end, {%s})"):format(options))
+      assert.matches(wanted, reason, 1, true)
+      assert.matches("%.lua:2: time", reason)
+    end
+  end)
+end)
+
+describe("a script", function()
+  it("may begin with a byte order mark", function()
+    local script = run.script("\xEF\xBB\xBF" .. head .. "grid = {a = {1}}, trial = print}")
+    local said, status = run.attune(("run %s --dry"):format(script))
+    assert.same(0, status, said)
+    run.remove(script)
+  end)
+end)
+
 describe("a worker", function()
   it("runs one trial after the other", function()
     local records, _, dir, script = records_of("timing = false, rounds = 2, "

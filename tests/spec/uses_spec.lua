@@ -20,7 +20,7 @@ local speed = [[return require "attune.experiment" {name = "speed", timing = fal
     local file = assert(io.open(trained:file "model.txt"))
     assert(file:read "a" == "model " .. p.width)
     file:close()
-    return {loss = trained.metrics.loss, width = trained.parameters.width}
+    return {loss = trained.metrics.loss, its_width = trained.parameters.width}
   end}]]
 
 local function folder_with(scripts)
@@ -49,6 +49,15 @@ describe("an experiment that uses another one", function()
     attune_in(folder, "run speed.lua --rounds 3")
     assert.same(2, #(store.records(folder .. "/results/train")))
     assert.same(6, #(store.records(folder .. "/results/speed")))
+    run.remove(folder)
+  end)
+  it("names a parameter that the other one does not have", function()
+    local wrong = speed:gsub("{width = p.width}", "{widht = p.width}")
+    local folder = folder_with {["train.lua"] = train, ["speed.lua"] = wrong}
+    local said, status = attune_in(folder, "run speed.lua")
+    assert.same(1, status)
+    assert.matches("speed.lua:3: use: 'train': unknown parameter 'widht': did you mean 'width'?",
+      said, 1, true)
     run.remove(folder)
   end)
   it("keeps it in its own folder with --out, and measures again when it changes", function()

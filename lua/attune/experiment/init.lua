@@ -331,6 +331,7 @@ local max_script_bytes = 1 << 26
 local function load_script(path)
   local text, why = files.read(path, max_script_bytes)
   if not text then return nil, why end
+  text = text:gsub("^\xEF\xBB\xBF", "") -- a byte order mark, which Lua skips too
   -- The first line may name the program that runs the script.
   local chunk, syntax = load((text:gsub("^#[^\n]*", "")), "@" .. path, "t")
   if not chunk then return nil, syntax end

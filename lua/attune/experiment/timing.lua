@@ -16,6 +16,7 @@ function timing.clock()
   return core_clock()
 end
 
+local default_min, default_max = 5, 1000 -- samples
 local option_names = {"budget", "least", "most", "spread", "warmups", "before"}
 
 -- Reading the clock costs tens of nanoseconds and errs by as much. A call that is shorter than this
@@ -24,6 +25,31 @@ local min_batch_seconds = 20e-6
 
 -- A median absolute deviation above 5% of the median marks a value as unsteady.
 local unsteady_above = 0.05
+
+-- Raises an error at the line of the trial for a value that is out of range.
+local function check_values(options)
+  local function check(name, is_right, expected)
+    local value = options[name]
+    if value ~= nil and not (type(value) == "number" and is_right(value)) then
+      error(("time: %s: expected %s, got %s"):format(name, expected, tostring(value)), 5)
+    end
+  end
+  local function is_count(x) return x >= 1 and x == math.floor(x) end
+  check("budget", function(x) return x >= 0 end, "seconds of at least 0")
+  check("spread", function(x) return x > 0 end, "a number above 0")
+  check("warmups", function(x) return x >= 0 and x == math.floor(x) end, "an integer from 0")
+  check("least", is_count, "an integer from 1")
+  check("most", is_count, "an integer from 1")
+  if options.before ~= nil and type(options.before) ~= "function" then
+    error(("time: before: expected a function, got a %s"):format(type(options.before)), 4)
+  end
+  local min_count, max_count = options.least or default_min, options.most or default_max
+  -- A script that gives most alone may give fewer than the default of least.
+  if options.least and min_count > max_count then
+    error(("time: least: expected at most %s, as most says, got %s"):format(max_count, min_count),
+      4)
+  end
+end
 
 local function check_options(options)
   for k in pairs(options) do
@@ -34,6 +60,7 @@ local function check_options(options)
       error(("unknown option '%s': %s"):format(tostring(k), hint), 3)
     end
   end
+  check_values(options)
 end
 
 -- Seconds per call, averaged over a batch of calls.
@@ -64,7 +91,7 @@ function timing.time(fn, options)
   options = options or {}
   if type(fn) ~= "function" then error("time: expected a function, got a " .. type(fn), 2) end
   check_options(options)
-  local min_count, max_count = options.least or 5, options.most or 1000
+  local min_count, max_count = options.least or default_min, options.most or default_max
   local budget, spread = options.budget or 1, options.spread or 0.01
   local warmups, before, first = options.warmups or 1, options.before, nil
   for _ = 1, warmups do first = sample(fn, 1, before) end

@@ -13,6 +13,7 @@ local json = require "attune.util.json"
 local leftovers = require "attune.experiment.leftovers"
 local rows = require "attune.results.rows"
 local schema = require "attune.results.schema"
+local suggest = require "attune.util.suggest"
 local text = require "attune.util.text"
 local timing = require "attune.experiment.timing"
 local validate = require "attune.results.validate"
@@ -37,6 +38,18 @@ local function results_of(request, name)
   return used[dir]
 end
 
+-- Raises an error, at the line of the trial, for a name that is no parameter of the results.
+local function check_parameters(results, name, wanted)
+  for parameter in pairs(wanted or {}) do
+    local found
+    for _, known in ipairs(results.parameters) do found = found or known == parameter end
+    if not found then
+      error(("use: '%s': unknown parameter '%s': %s"):format(name, tostring(parameter),
+        suggest(tostring(parameter), results.parameters)), 3)
+    end
+  end
+end
+
 local function is_at(point, wanted)
   for parameter, value in pairs(wanted or {}) do
     if point.parameters[parameter] ~= value then return false end
@@ -48,6 +61,7 @@ end
 -- each metric, and a function that finds a file that it kept.
 local function use(request, name, wanted)
   local results, found = results_of(request, name), {}
+  check_parameters(results, name, wanted)
   for _, point in ipairs(results.points) do
     if point.status == "ok" and is_at(point, wanted) then found[#found + 1] = point end
   end
@@ -85,6 +99,17 @@ local function kept_file(request, name)
   return path
 end
 
+-- A value as a text that is the same in every run: what says where a table lies is left out.
+local function in_words(value)
+  local kind = type(value)
+  local meta = kind ~= "string" and getmetatable(value)
+  local has_words = type(meta) == "table" and rawget(meta, "__tostring") ~= nil
+  if kind == "string" or kind == "number" or kind == "boolean" or kind == "nil" or has_words then
+    return tostring(value)
+  end
+  return "a " .. kind
+end
+
 -- The second argument of a trial function.
 local function trial_handle(request, warnings)
   local function warn(warning)
@@ -101,7 +126,10 @@ local function trial_handle(request, warnings)
     against = function(_, fn, options)
       return ceilings.against(fn, options, request.round, warn)
     end,
-    warn = function(_, warning) warn(warning) end,
+    warn = function(_, warning)
+      if warning == nil then error("warn: expected a text, got nil", 2) end
+      warn(in_words(warning))
+    end,
   }
 end
 
@@ -127,8 +155,11 @@ local function check_metrics(metrics, parameters)
     if clash then return nil, ("trial: metric %s: %s"):format(text.plain(name), clash) end
     if type(value) == "table" and rawget(value, "samples") == nil then
       if rawlen(value) == 0 then
-        return nil, ("trial: %s: expected a number or a list of numbers, got an empty table")
-          :format(text.plain(name))
+        local key = next(value)
+        local got = key == nil and "an empty table"
+          or ("a table with a field '%s'"):format(in_words(key))
+        return nil, ("trial: %s: expected a number or a list of numbers, got %s")
+          :format(text.plain(name), got)
       end
       stored[name] = {samples = raw_list(value)}
     elseif type(value) == "table" then
@@ -164,7 +195,8 @@ local function attempt(request, warnings, is_first)
   local ok, metrics, reason = xpcall(function()
     return e.trial(parameters_of(request, e), trial_handle(request, warnings))
   end, function(m)
-    return out_of_memory(tostring(m)) and tostring(m) or debug.traceback(tostring(m), 2)
+    m = in_words(m)
+    return out_of_memory(m) and m or debug.traceback(m, 2)
   end)
   os.setlocale "C" -- numbers are written with a point, whatever the trial has set
   if not ok then
@@ -172,7 +204,7 @@ local function attempt(request, warnings, is_first)
     return out_of_memory(metrics) and "oom" or "failed", metrics, nil, source
   end
   if metrics == nil then
-    local given = reason and tostring(reason) or "the trial gave no reason"
+    local given = reason and in_words(reason) or "the trial gave no reason"
     return "skipped", given, nil, source
   end
   local checked, message = check_metrics(metrics, request.parameters)
