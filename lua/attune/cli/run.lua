@@ -156,6 +156,11 @@ local function is_partial(e, args, set)
   return false
 end
 
+-- Short budgets keep their fractions.
+local function budget_text(seconds)
+  return seconds < 10 and ("%g s"):format(seconds) or text.duration(seconds)
+end
+
 -- The exit status: 1 when a point of this run has no result, or when a claim failed and failed
 -- claims are to change the status; else 0.
 local function status_of(points, verdicts, claims_count)
@@ -224,7 +229,7 @@ local function finish(outcome, dir, claims_count, is_part)
   if (outcome.left or 0) > 0 then
     output.line ""
     output.line(("The budget of %s is spent: %s not measured; the same command continues.")
-      :format(text.duration(outcome.experiment.budget), text.count(outcome.left, "trial")))
+      :format(budget_text(outcome.experiment.budget), text.count(outcome.left, "trial")))
   end
   if outcome.stopped then
     output.line ""

@@ -427,6 +427,8 @@ function axes.override(e, name, values)
     for field, value in next, e.sample do changed[field] = value end
     changed.ranges = ranges
     e.sample, e.grid[name] = next(ranges) and changed or nil, own
+  elseif e.derived and e.derived[name] then
+    fail("%s: expected a parameter of fixed or of an axis, got a derived one", name)
   else
     fail("unknown parameter '%s': %s", name, suggest(name, known_names(e)))
   end
