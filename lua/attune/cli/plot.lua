@@ -80,18 +80,23 @@ local function scalar(word)
   return math.tointeger(tonumber(word)) or tonumber(word) or word
 end
 
--- {"context=512,1024"} as {context = {512, 1024}}.
+-- {"context=512,1024,heads=8"} as {context = {512, 1024}, heads = 8}.
 local function conditions(words, name)
-  local wanted = {}
+  local lists, wanted = {}, {}
   for _, word in ipairs(words) do
-    local parameter, values = word:match "^%s*([%a_][%w_]*)%s*=(.*)$"
+    local parameter
+    for piece in word:gmatch "[^,]+" do
+      local started, value = piece:match "^%s*([%a_][%w_]*)%s*=(.*)$"
+      parameter = started or parameter
+      if not parameter then break end
+      lists[parameter] = lists[parameter] or {}
+      table.insert(lists[parameter], scalar(value or piece))
+    end
     if not parameter then
       return nil, ("%s: expected parameter=value, got '%s'"):format(name, word)
     end
-    local list = {}
-    for value in values:gmatch "[^,]+" do list[#list + 1] = scalar(value) end
-    wanted[parameter] = #list == 1 and list[1] or list
   end
+  for parameter, list in pairs(lists) do wanted[parameter] = #list == 1 and list[1] or list end
   return next(wanted) ~= nil and wanted or nil
 end
 
@@ -172,7 +177,14 @@ function plot.run(args)
   if spec then
     local ok, wrong = pcall(require "attune.plot.spec", spec, 1)
     if not ok then
-      output.complain("attune plot", (tostring(wrong):gsub("^plots%[1%]: ", "--")))
+      -- A message names its field first, which is an option here; that of kind does not.
+      local message = tostring(wrong):gsub("^plots%[1%]: ", "--")
+      output.complain("attune plot", (message:gsub("^%-%-unknown kind", "--kind: unknown kind")))
+      return 2
+    end
+    wrong = require "attune.plot".check_names(spec, results)
+    if wrong then
+      output.complain("attune plot", "--" .. wrong)
       return 2
     end
   end

@@ -6,6 +6,7 @@ local gnuplot = require "attune.plot.gnuplot"
 local look = require "attune.plot.look"
 local series = require "attune.plot.series"
 local suggest = require "attune.util.suggest"
+local sorted_keys = require "attune.util.tables".sorted_keys
 local uv = require "luv"
 
 local plot = {check = require "attune.plot.spec", themes = look.names}
@@ -71,7 +72,14 @@ local function check_names(spec, results)
   for i, name in ipairs(spec.parts or {}) do
     if names[name] ~= "metric" then return wrong(("parts[%d]"):format(i), "metric", name) end
   end
+  for _, field in ipairs {"where", "against"} do
+    for _, name in ipairs(sorted_keys(spec[field] or {})) do
+      if names[name] ~= "parameter" then return wrong(field, "parameter", tostring(name)) end
+    end
+  end
 end
+
+plot.check_names = check_names
 
 --- The base name of the files of plot number i, such as "01-decode": letters, digits, - and _ only,
 --- whatever the plot and its metric are called.
