@@ -310,6 +310,28 @@ describe("stop_when", function()
   end)
 end)
 
+describe("a metric that no trial returns", function()
+  it("is a warning of a complete run, and an error in stop_when where metrics are declared",
+    function()
+      local function said_by(fields, options)
+        local script, dir = run.script(head .. fields .. [[, grid = {a = {1, 2}}, rounds = 1,
+          trial = function() return {y = 1} end}]]), run.folder()
+        local said, status = run.attune(("run %s --out %s %s"):format(script, dir, options or ""))
+        run.remove(script, dir)
+        return said, status
+      end
+      local declared_z = "metrics = {y = {}, z = {}}"
+      local warning = "metrics.z: no trial returned this metric"
+      assert.matches(warning, said_by(declared_z), 1, true)
+      assert.not_matches(warning, said_by(declared_z, "--only 'a == 1'"), 1, true)
+      assert.matches("stop_when.zz: no trial returned this metric",
+        said_by "stop_when = {zz = 0.1}", 1, true)
+      local said, status = said_by "metrics = {y = {}}, stop_when = {yy = 0.1}"
+      assert.same(2, status)
+      assert.matches("stop_when: unknown metric 'yy': did you mean 'y'?", said, 1, true)
+    end)
+end)
+
 describe("a budget", function()
   it("that is spent leaves the other trials to the next run", function()
     local script, dir = run.script(head .. [[grid = {a = {1, 2, 3}}, rounds = 1, budget = 0.05,

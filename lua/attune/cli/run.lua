@@ -10,6 +10,7 @@ local results_table = require "attune.cli.results_table"
 local runner = require "attune.experiment.runner"
 local schema = require "attune.results.schema"
 local slurm = require "attune.experiment.executor.slurm"
+local sorted_keys = require "attune.util.tables".sorted_keys
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 
@@ -193,6 +194,27 @@ local function print_stopped(measured, dir)
     text.count(measured, "trial"), measured == 1 and "is" or "are", dir))
 end
 
+-- Sentences about declared metrics that no trial of a complete run returned, and about those of
+-- stop_when.
+local function unreturned_metrics(e, results, is_part)
+  local returned, has_values, list = {}, false, {}
+  for _, point in ipairs(results.points) do
+    has_values = has_values or point.status == "ok"
+    for name in pairs(point.metrics) do returned[name] = true end
+  end
+  if not has_values then return list end
+  local function add(field, names)
+    for _, name in ipairs(sorted_keys(names or {})) do
+      if not returned[name] then
+        list[#list + 1] = ("%s.%s: no trial returned this metric"):format(field, name)
+      end
+    end
+  end
+  if not is_part then add("metrics", e.metrics) end
+  add("stop_when", e.stop_when)
+  return list
+end
+
 -- Judges the claims, draws the plots, writes the report and prints the table and the verdicts.
 -- Returns an exit status. Claims and the table use the points of this run only; plots and the
 -- report use all points of the folder.
@@ -218,6 +240,9 @@ local function finish(outcome, dir, claims_count, is_part)
   end
   for _, line in ipairs(results_table(run_results, 60)) do output.line(line) end
   output.warn("attune run", run_results.warnings)
+  if not outcome.stopped then
+    output.warn("attune run", unreturned_metrics(outcome.experiment, run_results, is_part))
+  end
   print_claims(results.claims)
   print_jobs(outcome, dir)
   if (outcome.lost or 0) > 0 then status = 1 end

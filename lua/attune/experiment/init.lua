@@ -166,6 +166,11 @@ local function check_lists(e, group_of)
     check_plot(plot, i)
     check_names.plot(plot, i, e, group_of)
   end
+  for name in pairs(next(e.metrics or {}) and e.stop_when or {}) do
+    if not e.metrics[name] then
+      fail("stop_when: unknown metric '%s': %s", name, suggest(name, sorted_keys(e.metrics)))
+    end
+  end
   for i, claim in ipairs(e.claims or {}) do check_claim(claim, i, group_of) end
   local why = check_reference(e.reference or {})
   if why then fail("%s", why) end
