@@ -242,6 +242,17 @@ describe("attune status", function()
   end)
 end)
 
+describe("attune status of a run with stop_when", function()
+  it("counts no rounds that the run does not need", function()
+    local dir, script = measured [[grid = {a = {1, 2}}, rounds = 10, stop_when = {y = 0.05},
+      trial = function(p) return {y = p.a} end]]
+    local said = run.attune("status " .. dir)
+    assert.matches("t: 6 ok; 0 of 20 left", said, 1, true)
+    assert.same(0, json.decode((run.attune(("status %s --json"):format(dir)))).left)
+    run.remove(dir, script)
+  end)
+end)
+
 describe("attune gc", function()
   it("removes what does not count and changes no result", function()
     local dir, script = measured [[grid = {a = {1, 2}}, rounds = 2,

@@ -5,6 +5,7 @@ local lock = require "attune.results.lock"
 local output = require "attune.cli.output"
 local points = require "attune.results.points"
 local reader = require "attune.results.reader"
+local stopping = require "attune.experiment.stopping"
 local store = require "attune.results.store"
 local text = require "attune.util.text"
 
@@ -17,23 +18,26 @@ end
 
 local order = {"ok", "skipped", "failed", "timeout", "oom"}
 
--- What is there and what is left of the last run that was asked for.
+-- What is there and what is left of the last run that was asked for. Nothing is left of a point
+-- that was skipped, or that stop_when says is known well enough.
 local function summary(loaded)
   local description = loaded.description
   local current, superseded = reader.current(loaded.records, description.source)
-  local trials, measured, skipped, count = {}, {}, {}, 0
+  local trials, measured, closed, count = {}, {}, {}, 0
   for _, name in ipairs(order) do trials[name] = 0 end
-  for _, record in ipairs(points.in_sweep_order(current, description)) do
+  local counting = points.in_sweep_order(current, description)
+  local enough = stopping({stop_when = description.stop_when}, counting)
+  for _, record in ipairs(counting) do
     trials[record.status] = trials[record.status] + 1
     local ok = record.status == "ok" and 1 or 0
     if not measured[record.hash] then count = count + 1 end
     measured[record.hash] = (measured[record.hash] or 0) + ok
-    if record.status == "skipped" then skipped[record.hash] = true end
+    if record.status == "skipped" or enough:done(record.hash) then closed[record.hash] = true end
   end
   local rounds = (description.rounds or 1) * #(description.seeds or {1})
   local wanted = description.points or count
   local done = trials.ok
-  for hash in pairs(skipped) do done = done + math.max(0, rounds - measured[hash]) end
+  for hash in pairs(closed) do done = done + math.max(0, rounds - measured[hash]) end
   return {
     name = description.name,
     running = lock.is_held(loaded.dir),

@@ -178,6 +178,7 @@ function plan.describe(e, options, count)
     command = options.command and text.without_home(options.command, home),
     source = e.source,
     rounds = e.rounds,
+    stop_when = e.stop_when and next(e.stop_when) and e.stop_when or nil,
     points = count,
     seeds = e.seeds and json.list(table.move(e.seeds, 1, #e.seeds, 1, {})) or nil,
     parameters = json.list(e.parameters),

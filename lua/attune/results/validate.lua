@@ -233,6 +233,7 @@ local description = fields_of {
   command = optional(a_message),
   source = optional(string_of(limits.name)),
   rounds = optional(integer_from(1)),
+  stop_when = optional(map_of(a_plain_number, limits.metrics)),
   seeds = optional(list_of(integer_from(0), limits.list)),
   points = optional(integer_from(0)),
   parameters = list_of(an_identifier, limits.parameters),

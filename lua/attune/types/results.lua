@@ -42,6 +42,7 @@
 ---@field command? string
 ---@field source? string fingerprint of the script, see experiment/script_text.lua
 ---@field rounds integer
+---@field stop_when? table<string, number> relative half-widths of intervals that suffice
 ---@field seeds? integer[]
 ---@field points? integer number of points of the last run
 ---@field parameters string[]
