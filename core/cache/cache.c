@@ -336,6 +336,19 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
         return at_fail(
             ATTUNE_EVALUE,
             "positions: expected none, because the position of a cached token is its index");
+    const int64_t window = window_of(options) ? window_of(options) : o->window;
+    for (int64_t b = 0; b < o->batch && o->window; b++) {
+        /* Only after a truncation may the ring lack what a window needs. */
+        const int64_t needed = c->length[b] - Sq - window + 1;
+        if ((needed > 0 ? needed : 0) < c->oldest[b] && c->length[b] > 0) {
+            return at_fail(ATTUNE_EVALUE,
+                           "q: expected queries whose windows begin at token %lld or later, as the "
+                           "ring holds no token before it any more, got %lld queries at length "
+                           "%lld with a window of %lld",
+                           (long long)c->oldest[b], (long long)Sq, (long long)c->length[b],
+                           (long long)window);
+        }
+    }
     int64_t longest = attune_cache_length(c);
     if (Sq > longest) {
         return at_fail(ATTUNE_EVALUE,

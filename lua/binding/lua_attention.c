@@ -241,6 +241,24 @@ static int push_table_gradients(lua_State *L, const attention_call *call) {
     return count;
 }
 
+/* Pushes the gradient of the tensor of sinks on the top of the stack. Where the score reads it too,
+ * `tables` has a gradient for it already, and the sum of both is pushed. */
+static void push_gradient_of_sinks(lua_State *L, int tables, attune_tensor *d_sinks, int index) {
+    lua_pushvalue(L, -1);
+    lua_rawget(L, tables);
+    const attune_tensor *other = test_tensor(L, -1);
+    if (!other) {
+        lua_pop(L, 1);
+        lua_pushvalue(L, index);
+        return;
+    }
+    attune_tensor *same = push_tensor(L), *sum = push_tensor(L);
+    RUN(L, attune_tensor_convert(other, d_sinks->dtype, same));
+    RUN(L, attune_tensor_binary(ATTUNE_ADD, d_sinks, same, sum));
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
 /* dq, dk, dv, and a table of the gradients of what else the options hold, keyed by its tensor. */
 static int attention_backward(lua_State *L) {
     static const char *const names[] = {"d_o", "q", "k", "v", "o", "lse"};
@@ -266,7 +284,7 @@ static int attention_backward(lua_State *L) {
     }
     if (call.options.sinks) {
         lua_pushvalue(L, slot(&call, SINKS));
-        lua_pushvalue(L, d_sinks);
+        push_gradient_of_sinks(L, tables, dsinks, d_sinks);
         lua_rawset(L, tables);
     }
     lua_settop(L, d_sinks - 1);

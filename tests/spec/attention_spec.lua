@@ -373,6 +373,27 @@ describe("the cache", function()
     cache:close()
     fails("closed", function() return cache.length end)
   end)
+  it("refuses queries whose windows a truncated ring no longer holds", function()
+    local k, v = attune.randn {1, 1, 200, 8}, attune.randn {1, 1, 200, 8}
+    local q = attune.randn {1, 1, 1, 8}
+    local cache = attune.cache {kv_heads = 1, head_dim = 8, window = 65}
+    for t = 1, 200 do cache:append(k:slice(3, t, t), v:slice(3, t, t)) end
+    local oldest = 200 - cache.capacity
+    assert.is_true(oldest > 0)
+    cache:truncate(oldest + 65)
+    local o = cache:attend(q)
+    local from, to = oldest + 1, oldest + 65
+    expect.close(o, attune.attention(q, k:slice(3, from, to), v:slice(3, from, to)), 1e-5)
+    fails("the ring holds no token before it any more, got 2 queries", function()
+      cache:attend(attune.randn {1, 1, 2, 8})
+    end)
+    cache:truncate(oldest + 64)
+    fails("the ring holds no token before it any more, got 1 queries", function()
+      cache:attend(q)
+    end)
+    cache:append(k:slice(3, 1, 1), v:slice(3, 1, 1))
+    cache:attend(q)
+  end)
   it("refuses wrong arguments and keeps its contents", function()
     local cache = attune.cache {kv_heads = 2, head_dim = 8, capacity = 4}
     local k = attune.ones {1, 2, 3, 8}
