@@ -153,7 +153,17 @@ static attune_linear_state *check_state_and_rotation(lua_State *L, int rotation)
     return check_state(L);
 }
 
+/* Options that a cache takes here belong to the state itself. */
+static void refuse_options(lua_State *L, int index) {
+    if (!lua_isnoneornil(L, index))
+        raise_error(L,
+                    "options: expected none here, as attune.linear_state takes them (rotate, "
+                    "features), got a %s",
+                    luaL_typename(L, index));
+}
+
 static int s_append(lua_State *L) {
+    refuse_options(L, 4);
     lua_settop(L, 3);
     check_state(L);
     attune_tensor *k = check_tensor(L, 2, "k"), *v = check_tensor(L, 3, "v");
@@ -165,6 +175,7 @@ static int s_append(lua_State *L) {
 }
 
 static int s_attend(lua_State *L) {
+    refuse_options(L, 3);
     lua_settop(L, 2);
     check_state(L);
     attune_tensor *q = check_tensor(L, 2, "q");

@@ -288,6 +288,8 @@ describe("the linear state", function()
       state.batch, state.kv_heads, state.head_dim, state.v_head_dim, state.features, state.length,
     })
     assert.equal(state, state:append(k, v))
+    fails("options: expected none here", function() state:append(k, v, {counts = {1, 1}}) end)
+    fails("options: expected none here", function() state:attend(q, {rotate = 1}) end)
     local first = state:attend(q:slice(3, 30, 30)):tolist()
     assert.same("linear state (favor+) of batch 2, 2 kv heads of 16: 30 tokens", tostring(state))
     assert.same(0, state:reset().length)
