@@ -259,24 +259,6 @@ describe("a bias with one value per pair", function()
   end)
 end)
 
-describe("a tensor that is sinks and is read by the score", function()
-  it("has the sum of both gradients", function()
-    local function gradients(dtype, sinks, factor)
-      local x = {}
-      for i = 1, 4 do x[i] = attune.randn({1, 2, 3, 4}, {seed = i}):to(dtype) end
-      local options = {sinks = sinks, score = function(s, at) return s * factor[at.h] end}
-      local o, lse = attune.attention(x[1], x[2], x[3], options)
-      return select(4, attune.attention_backward(x[4], x[1], x[2], x[3], o, lse, options))
-    end
-    for _, dtype in ipairs {"f32", "f64"} do
-      local both, other = attune.tensor {0.5, -0.3}, attune.tensor {0.5, -0.3}
-      local apart, together = gradients(dtype, other, both), gradients(dtype, both, both)
-      local sum = apart[both]:to "f64" + apart[other]:to "f64"
-      expect.close(together[both]:to "f64", sum, 1e-6)
-    end
-  end)
-end)
-
 describe("block maps", function()
   it("names the line of the caller when a mask cannot be traced", function()
     local line = here(2)
