@@ -7,12 +7,8 @@ local autograd = require "attune.autograd"
 return function(model, fn)
   local has_step = type(model) == "table" and model.set_step ~= nil
   local step = has_step and model._dropout_step or nil
-  if step == nil then
-    if has_step then model:set_step(nil) end
-    return autograd.no_grad(fn)
-  end
-  model:set_step(nil)
+  if has_step then model:set_step(nil) end
   local ok, why = pcall(autograd.no_grad, fn)
-  model:set_step(step)
+  if step then model:set_step(step) end
   if not ok then error(why, 0) end
 end
