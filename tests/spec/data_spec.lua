@@ -2,10 +2,7 @@ local attune = require "attune"
 local data = require "attune.data"
 local expect = require "tests.support.expect"
 
-local function fails(word, fn, ...)
-  local arguments = table.pack(...)
-  return expect.fails_with(word, function() return fn(table.unpack(arguments, 1, arguments.n)) end)
-end
+local fails = expect.fails_with
 
 -- A file of this content, removed at the end of the test.
 local made = {}

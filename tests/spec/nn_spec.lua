@@ -3,10 +3,7 @@ local expect = require "tests.support.expect"
 local nn = require "attune.nn"
 local core = require "attune.core"
 
-local function fails(word, fn, ...)
-  local arguments = table.pack(...)
-  return expect.fails_with(word, function() return fn(table.unpack(arguments, 1, arguments.n)) end)
-end
+local fails = expect.fails_with
 
 local function with(changes, base)
   local o = {}

@@ -3,10 +3,7 @@ local attune = require "attune"
 local expect = require "tests.support.expect"
 local optim = require "attune.optim"
 
-local function fails(word, fn, ...)
-  local arguments = table.pack(...)
-  return expect.fails_with(word, function() return fn(table.unpack(arguments, 1, arguments.n)) end)
-end
+local fails = expect.fails_with
 
 -- A parameter [2, 3] in f64 and gradients for three steps.
 local function problem()

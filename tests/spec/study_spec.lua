@@ -21,10 +21,7 @@ setup(function()
 end)
 teardown(function() run.remove(folder) end)
 
-local function fails(word, fn, ...)
-  local arguments = table.pack(...)
-  return expect.fails_with(word, function() return fn(table.unpack(arguments, 1, arguments.n)) end)
-end
+local fails = expect.fails_with
 
 -- The targets that count, window by window.
 local function counted(windows)

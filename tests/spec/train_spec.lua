@@ -13,10 +13,7 @@ local training = require "tests.support.training"
 local options, parameters_of = training.options, training.parameters_of
 local small, with = training.small, training.with
 
-local function fails(word, fn, ...)
-  local arguments = table.pack(...)
-  return expect.fails_with(word, function() return fn(table.unpack(arguments, 1, arguments.n)) end)
-end
+local fails = expect.fails_with
 
 local folder
 before_each(function()

@@ -17,8 +17,12 @@ end
 --- fn raises an error whose message matches the Lua pattern. Returns the message.
 function expect.fails(pattern, fn) return fails(pattern, fn, false) end
 
---- fn raises an error whose message contains the text. Returns the message.
-function expect.fails_with(text, fn) return fails(text, fn, true) end
+--- fn, called with the further arguments, raises an error whose message contains the text. Returns
+--- the message.
+function expect.fails_with(text, fn, ...)
+  local arguments = table.pack(...)
+  return fails(text, function() return fn(table.unpack(arguments, 1, arguments.n)) end, true)
+end
 
 --- Two tensors of one shape differ by at most bound in every element.
 ---@param name? string what is compared, for the message

@@ -135,7 +135,7 @@ local function check_unknown(config, architecture, report)
   end
 end
 
--- Refuses layers and experts that outnumber the tensors of the file before anything is made of them.
+-- Refuses more layers or experts than the file has tensors, before anything is made of them.
 local function check_counts(c, architecture, tensors)
   for _, field in ipairs {
     "num_hidden_layers", "num_decoder_layers", "n_routed_experts", "num_local_experts",
