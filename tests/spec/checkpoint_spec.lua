@@ -16,12 +16,8 @@ local copy_task = training.copy_task
 local fails = expect.fails_with
 
 local folder
-before_each(function()
-  folder = os.tmpname()
-  os.remove(folder)
-  os.execute("mkdir -p " .. folder)
-end)
-after_each(function() os.execute("rm -rf " .. folder) end)
+before_each(function() folder = run.empty_folder() end)
+after_each(function() run.remove(folder) end)
 
 describe("train.run with a checkpoint", function()
   it("goes on from a checkpoint with the same bits", function()

@@ -7,6 +7,7 @@ local expect = require "tests.support.expect"
 local files = require "attune.util.files"
 local nn = require "attune.nn"
 local optim = require "attune.optim"
+local run = require "tests.support.run"
 local train = require "attune.train"
 local training = require "tests.support.training"
 
@@ -16,12 +17,8 @@ local small, with = training.small, training.with
 local fails = expect.fails_with
 
 local folder
-before_each(function()
-  folder = os.tmpname()
-  os.remove(folder)
-  os.execute("mkdir -p " .. folder)
-end)
-after_each(function() os.execute("rm -rf " .. folder) end)
+before_each(function() folder = run.empty_folder() end)
+after_each(function() run.remove(folder) end)
 
 describe("train.run", function()
   it("lowers the loss, validates, and tells each step", function()

@@ -1,16 +1,13 @@
 local curves = require "attune.report.curves"
 local data = require "attune.data"
 local nn = require "attune.nn"
+local run = require "tests.support.run"
 local train = require "attune.train"
 local build = os.getenv "ATTUNE_BUILD_DIR" or "build"
 
 local folder
-before_each(function()
-  folder = os.tmpname()
-  os.remove(folder)
-  os.execute("mkdir -p " .. folder)
-end)
-after_each(function() os.execute("rm -rf " .. folder) end)
+before_each(function() folder = run.empty_folder() end)
+after_each(function() run.remove(folder) end)
 
 local function write(path, content)
   local file = assert(io.open(path, "w"))
@@ -25,7 +22,7 @@ local function read(path)
   return content
 end
 
-local function run(arguments)
+local function watch(arguments)
   local pipe = io.popen(("%s/attune watch %s 2>&1; echo $?"):format(build, arguments))
   local said = pipe:read "a"
   pipe:close()
@@ -47,7 +44,7 @@ describe("attune watch", function()
   it("draws a curve per run, and dots where it was validated", function()
     local result = train_one(folder .. "/seed1", 4)
     train_one(folder .. "/deep/seed2", 4)
-    local said, status = run(folder .. " --once")
+    local said, status = watch(folder .. " --once")
     assert.equal("0", status)
     assert.truthy(said:find("watch.html", 1, true))
     local page = read(folder .. "/watch.html")
@@ -97,7 +94,7 @@ describe("attune watch", function()
   end)
 
   it("ends with 2 for what is no folder, and for a wrong pause", function()
-    assert.equal("2", select(2, run(folder .. "/none --once")))
-    assert.equal("2", select(2, run(folder .. " --every 0")))
+    assert.equal("2", select(2, watch(folder .. "/none --once")))
+    assert.equal("2", select(2, watch(folder .. " --every 0")))
   end)
 end)
