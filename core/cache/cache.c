@@ -292,6 +292,12 @@ static int64_t window_of(const attune_attention_options *o) {
     return o->window_left < MAX_EXTENT ? o->window_left + 1 : MAX_EXTENT;
 }
 
+/* The window of a call: that of its options, else the cache's; 0: none. */
+static int64_t window_in(const attune_cache *c, const attune_attention_options *o) {
+    const int64_t window = window_of(o);
+    return window ? window : c->options.window;
+}
+
 static attune_status check_query(const attune_cache *c, const attune_tensor *q,
                                  const attune_attention_options *options) {
     const attune_cache_options *o = &c->options;
@@ -336,7 +342,7 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
         return at_fail(
             ATTUNE_EVALUE,
             "positions: expected none, because the position of a cached token is its index");
-    const int64_t window = window_of(options) ? window_of(options) : o->window;
+    const int64_t window = window_in(c, options);
     for (int64_t b = 0; b < o->batch && o->window; b++) {
         /* Only after a truncation may the ring lack what a window needs. */
         const int64_t needed = c->length[b] - Sq - window + 1;
@@ -446,7 +452,7 @@ attune_status attune_cache_attend_summarized(attune_cache *c, const attune_tenso
     memset(lse, 0, sizeof *lse);
     memset(summaries, 0, sizeof *summaries);
     AT_TRY(check_query(c, q, options));
-    const int64_t window = window_of(options) ? window_of(options) : c->options.window;
+    const int64_t window = window_in(c, options);
     const attend_job job = {
         .cache = c, .Sq = q->shape[2], .window = window < MAX_EXTENT ? window : MAX_EXTENT};
     attune_tensor q_f32 = {0}; /* q's own dtype unless that is f64 */
