@@ -67,6 +67,7 @@ attune_status attune_attention_summarized(const attune_tensor *q, const attune_t
     const at_results results = {.o = o, .lse = lse};
     if (status == ATTUNE_OK)
         status = wanted ? run_summarized(&p, wanted, o, lse, summaries) : run_engine(&p, &results);
+    if (status == ATTUNE_OK) status = at_modifier_status(&p.query.modifier);
     if (status != ATTUNE_OK) {
         attune_tensor_close(o);
         attune_tensor_close(lse);
@@ -150,6 +151,7 @@ static attune_status run_backward(at_problem *p, const attune_tensor *q, const a
     AT_TRY(at_problem_make(q, k, v, &again, true, &exact));
     attune_status status =
         rotates ? reference_rotated_back(&exact, &again, g) : at_reference_backward(&exact, g);
+    if (status == ATTUNE_OK) status = at_modifier_status(&exact.query.modifier);
     at_problem_close(&exact);
     return status;
 }
@@ -200,6 +202,7 @@ attune_status attune_attention_backward(const attune_tensor *d_o, const attune_t
                             .dsinks = p.query.sinks ? all[3] : NULL,
                             .tables = &tables};
     if (status == ATTUNE_OK) status = run_backward(&p, q, k, v, &wanted, &g);
+    if (status == ATTUNE_OK) status = at_modifier_status(&p.query.modifier);
     if (status == ATTUNE_OK && dtables) status = at_table_gradients_store(&tables, dtables);
     const int32_t count = dtables && wanted.score ? wanted.score->tensor_count : 0;
     for (int32_t t = 0; t < count && status != ATTUNE_OK; t++) attune_tensor_close(&dtables[t]);
@@ -226,6 +229,7 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     if (status == ATTUNE_OK) status = attune_tensor_new(p.query.lse_dtype, 4, shape, weights);
     if (status == ATTUNE_OK) {
         status = at_reference_weights(&p, weights);
+        if (status == ATTUNE_OK) status = at_modifier_status(&p.query.modifier);
         if (status != ATTUNE_OK) attune_tensor_close(weights);
     }
     at_problem_close(&p);

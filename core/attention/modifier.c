@@ -20,11 +20,16 @@ attune_status at_modifier_make(attune_program *score, attune_program *mask, cons
         status = at_check_reads(&m->mask, shown_by, m->map, visible_keys, context);
     if (status == ATTUNE_OK && score)
         status = at_check_reads(&m->score, shown_by, m->map, visible_keys, context);
+    if (status == ATTUNE_OK && score)
+        status = at_score_reads_new(&m->score, shown_by, m->map, &m->reads);
     if (status != ATTUNE_OK) at_modifier_free(m);
     return status;
 }
 
+attune_status at_modifier_status(const at_modifier *m) { return at_score_reads_status(m->reads); }
+
 void at_modifier_free(at_modifier *m) {
+    at_score_reads_free(m->reads);
     if (m->score.program) at_binding_free(&m->score);
     if (m->mask.program) at_binding_free(&m->mask);
     memset(m, 0, sizeof *m);
@@ -64,15 +69,18 @@ void at_hide(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
 void at_modify(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key, int n,
                float *score, void *scratch) {
     if (m->score.program) {
+        float before[AT_RUN];
         const at_run run = {.binding = &m->score,
                             .b = b,
                             .h = h,
                             .i = i,
                             .key = key,
                             .n = n,
-                            .score = score,
+                            .score = m->reads ? before : score,
                             .scratch = scratch};
+        if (m->reads) memcpy(before, score, (size_t)n * sizeof *score);
         at_run_pairs(&run, score);
+        at_modifier_note_reads(m, &run, NULL);
     }
     at_hide(m, b, h, i, key, n, score, scratch);
 }
@@ -99,6 +107,7 @@ void at_hide_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t 
 
 void at_modify_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_t key,
                    int64_t count, double *score, void *scratch) {
+    double before[CHUNK];
     for (int64_t x = 0; x < count && m->score.program; x += CHUNK) {
         double *s = score + x;
         const at_run run = {.binding = &m->score,
@@ -108,7 +117,9 @@ void at_modify_f64(const at_modifier *m, int64_t b, int64_t h, int64_t i, int64_
                             .key = key + x,
                             .n = (int)(count - x < CHUNK ? count - x : CHUNK),
                             .scratch = scratch};
-        at_run_f64(&run, s, 1, &m->score.program->result, &s);
+        if (m->reads) memcpy(before, s, (size_t)run.n * sizeof *s);
+        at_run_f64(&run, m->reads ? before : s, 1, &m->score.program->result, &s);
+        at_modifier_note_reads(m, &run, before);
     }
     at_hide_f64(m, b, h, i, key, count, score, scratch);
 }

@@ -3,21 +3,30 @@
 #ifndef AT_ATTENTION_MODIFIER_H
 #define AT_ATTENTION_MODIFIER_H
 
-#include "program/block_map.h"
+#include "program/reads.h"
 
 typedef struct at_modifier {
     at_binding score, mask;  /* programs bound to the shapes; program NULL: none */
     const at_block_map *map; /* of the mask, borrowed from its program; NULL: no mask */
+    at_score_reads *reads;   /* NULL: no index that depends on the score may be out of range */
 } at_modifier;
 
 /* Binds the programs to `extent`; score or mask or both may be NULL. flags: AT_WITH_GRADIENTS,
  * AT_IN_DOUBLE. visible_keys(context, ..) gives the visible keys before the mask: no index that a
- * program reads for a visible pair may be out of range. After success the caller calls
+ * program reads for a visible pair may be out of range. Whether one that depends on the score was
+ * says at_modifier_status, after the run. out must stay where it is. After success the caller calls
  * at_modifier_free. */
 attune_status at_modifier_make(attune_program *score, attune_program *mask, const at_extent *extent,
                                int flags, at_visible_keys visible_keys, const void *context,
                                at_modifier *out);
 void at_modifier_free(at_modifier *m);
+attune_status at_modifier_status(const at_modifier *m);
+
+/* For callers that run the score program themselves: see at_score_reads_note. */
+static inline void at_modifier_note_reads(const at_modifier *m, const at_run *run,
+                                          const double *score) {
+    if (m->reads) at_score_reads_note(m->reads, run, score);
+}
 
 static inline bool at_modifies(const at_modifier *m) { return m->score.program || m->mask.program; }
 

@@ -80,12 +80,13 @@ static void run_program(const backward_job *j, const row *r, int64_t from, int n
     const int32_t outputs[2] = {program->result, program->slope};
     double *const to[2] = {s, slopes};
     at_run_f64(&run, before, program->slope < 0 ? 1 : 2, outputs, to);
+    at_modifier_note_reads(&p->query.modifier, &run, before);
     for (int x = 0; x < n; x++) slope[x] *= program->slope < 0 ? 0 : slopes[x];
     for (int32_t k = 0; k < reads(j); k++) {
         double *adjoint = s + (2 + 2 * k) * p->Sk;
         at_run_f64(&run, before, 1, &program->adjoint[k], &adjoint);
         for (int x = 0; x < n; x++) {
-            const int64_t index = at_run_flat_index_f64(&run, before, program->read[k], x);
+            const int64_t index = at_run_flat_index(&run, before, program->read[k], x);
             memcpy(adjoint + p->Sk + x, &index, sizeof index);
         }
     }

@@ -183,7 +183,7 @@ void at_task_gradients_add(at_task_gradients *task, const at_run *run, const flo
         }
         case AT_EACH_PAIR:
             for (int x = 0; x < run->n; x++) {
-                const int64_t index = at_run_flat_index(run, p->read[r], x);
+                const int64_t index = at_run_flat_index(run, NULL, p->read[r], x);
                 if (index < 0 || d[x] == 0) continue;
                 const float product = d[x] * slope.p[x * slope.step];
                 if (task->f32_sums[r])

@@ -184,10 +184,12 @@ static at_run run_programs(const backward_job *j, block_scratch *s, const at_bac
         kernels->apply(ATTUNE_OP_SUB, (at_values){&one, 0}, slopes, (at_values){0}, s->slope, n);
         kernels->apply(ATTUNE_OP_MUL, scores, (at_values){&cap, 0}, (at_values){0}, s->before, n);
     }
-    if (m->score.program)
+    if (m->score.program) {
         at_run_pairs(&run, x + first);
-    else
+        at_modifier_note_reads(m, &run, NULL);
+    } else {
         memcpy(x + first, s->before, (size_t)n * sizeof *x);
+    }
     at_hide(m, k->b, k->h, k->token + row, k->key + first, n, x + first,
             (char *)s->modifier + at_modifier_scratch(m));
     return run;

@@ -468,6 +468,7 @@ attune_status attune_cache_attend_summarized(attune_cache *c, const attune_tenso
     if (status == ATTUNE_OK)
         status = wanted ? run_summarized(c, &query, options->engine, wanted, o, lse, summaries)
                         : run_schedule(c, &query, options->engine, &results);
+    if (status == ATTUNE_OK) status = at_modifier_status(&query.modifier);
     if (status == ATTUNE_OK && q->dtype == ATTUNE_F64) status = convert_to_f64(o);
     if (status != ATTUNE_OK) {
         attune_tensor_close(o);

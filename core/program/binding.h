@@ -108,10 +108,11 @@ at_values at_run_value(const at_run *run, int32_t n);
 void at_run_f64(const at_run *run, const double *score, int32_t outputs, const int32_t *output,
                 double *const *out);
 
-/* The flat index in its tensor of what a READ at AT_EACH_PAIR reads for column x, after
- * at_run_pairs; -1: out of range. The f64 version takes any READ, after at_run_f64. */
-int64_t at_run_flat_index(const at_run *run, int32_t n, int x);
-int64_t at_run_flat_index_f64(const at_run *run, const double *score, int32_t n, int x);
+/* The indices [rank], or the flat index (-1: out of range), of what a READ reads for column x. With
+ * score, which at_run_f64 ran on: of any READ. score NULL: of one at AT_EACH_PAIR, after
+ * at_run_pairs. */
+void at_run_indices(const at_run *run, const double *score, int32_t n, int x, double *index);
+int64_t at_run_flat_index(const at_run *run, const double *score, int32_t n, int x);
 
 /* The range of instruction n over queries [i, i_end) and keys [key, key_end) of head (b, h); h -1:
  * of all heads. scratch: [count]. */

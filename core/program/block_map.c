@@ -1,5 +1,5 @@
 /* block_map.c - block maps. */
-#include "program/block_map.h"
+#include "program/reads.h"
 
 #include <string.h>
 

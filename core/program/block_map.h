@@ -55,9 +55,4 @@ static inline int at_block_map_state(const at_block_map *m, int64_t b, int64_t h
 typedef void (*at_visible_keys)(const void *context, int64_t b, int64_t i, int64_t *first,
                                 int64_t *last);
 
-/* Fails where a visible pair reads outside a tensor. mask and map: of the mask program, or NULL. */
-attune_status at_check_reads(const at_binding *binding, const at_binding *mask,
-                             const at_block_map *map, at_visible_keys visible_keys,
-                             const void *context);
-
 #endif

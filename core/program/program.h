@@ -1,8 +1,8 @@
 /* program.h - score and mask programs: their instructions, and each operation in double precision.
  *
- * Dependency order: program.h <- binding.h <- block_map.h; program.c and apply.c know neither of
- * the other two. binding.h binds a program to the shapes of a problem: it computes whatever does
- * not depend on the pair of query and key once, and runs the rest row by row.
+ * Dependency order: program.h <- binding.h <- block_map.h <- reads.h; program.c and apply.c know
+ * none of the others. binding.h binds a program to the shapes of a problem: it computes whatever
+ * does not depend on the pair of query and key once, and runs the rest row by row.
  */
 #ifndef AT_PROGRAM_PROGRAM_H
 #define AT_PROGRAM_PROGRAM_H

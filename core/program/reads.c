@@ -1,4 +1,4 @@
-/* reads.c - finds visible pairs that read outside a tensor.
+/* reads.c - finds visible pairs that read outside a tensor, before a program runs.
  *
  * The table of a READ whose index varies only with the query, the key or their distance says which
  * of its values are bad; the number of bad values among the visible keys of a query is a difference
@@ -11,7 +11,43 @@
 #include "base/memory.h"
 #include "base/parallel.h"
 #include "base/status.h"
-#include "program/block_map.h"
+#include "program/reads.h"
+
+attune_status at_read_outside(const at_binding *bd, int32_t n, const at_place *pair,
+                              const double *index) {
+    const attune_program *p = bd->program;
+    const attune_instruction *in = &p->code[n];
+    const attune_tensor *t = &p->tensors[in->tensor];
+    char where[32] = "", at[160] = "";
+    if (in->line) snprintf(where, sizeof where, " (line %d)", in->line);
+    for (int k = 0, used = 0; k < t->rank && used < (int)sizeof at; k++)
+        used += snprintf(at + used, sizeof at - (size_t)used, "%s%.14g", k ? ", " : "", index[k]);
+    return at_fail(
+        ATTUNE_EVALUE,
+        "%s: expected an index in range of the tensor %s, from %d, got [%s] for query %lld and "
+        "key %lld of head %lld%s",
+        p->name, at_shape_text(t->rank, t->shape), (int)p->first, at,
+        (long long)(bd->base[pair->b] + pair->i + p->first), (long long)(pair->key + p->first),
+        (long long)(pair->h + p->first), where);
+}
+
+bool at_read_proved(const at_binding *bd, int32_t n, at_range *scratch) {
+    const attune_program *p = bd->program;
+    const attune_instruction *in = &p->code[n];
+    const attune_tensor *t = &p->tensors[in->tensor];
+    for (int64_t b = 0; b < bd->extent.B; b++) {
+        for (int k = 0; k < t->rank; k++) {
+            const at_range r = at_binding_range(bd, in->a[k], b, -1, 0, bd->extent.Sq,
+                                                bd->extent.from, bd->extent.to, scratch);
+            if (!(at_index_in_range(p, r.low, t->shape[k]) &&
+                  at_index_in_range(p, r.high, t->shape[k])))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* ---- before a program runs ------------------------------------------------------------------- */
 
 typedef struct check {
     const at_binding *bd, *mask;
@@ -35,29 +71,20 @@ static attune_status outside(const check *c, int64_t b, int64_t h, int64_t i, in
                         .n = 1,
                         .score = (const float[AT_TILE]){0},
                         .scratch = c->scratch};
-    char where[32] = "", at[160] = "";
+    double index[ATTUNE_MAX_RANK];
     at_run_pairs(&run, NULL);
-    if (in->line) snprintf(where, sizeof where, " (line %d)", in->line);
-    for (int k = 0, used = 0; k < t->rank && used < (int)sizeof at; k++) {
-        double index;
+    for (int k = 0; k < t->rank; k++) {
         if (bd->slot[in->a[k]] >= 0) {
-            index = (double)*at_run_value(&run, in->a[k]).p;
+            index[k] = (double)*at_run_value(&run, in->a[k]).p;
         } else { /* its table may have lost its f64 copy or have no f32 copy */
             const at_table *table = &bd->table[in->a[k]];
             const at_level l = at_level_of(bd->deps[in->a[k]]);
             const int64_t offset =
                 b * table->b_stride + h * table->h_stride + at_along(bd, l, b, i, key);
-            index = table->f64 ? table->f64[offset] : (double)table->f32[offset];
+            index[k] = table->f64 ? table->f64[offset] : (double)table->f32[offset];
         }
-        used += snprintf(at + used, sizeof at - (size_t)used, "%s%.14g", k ? ", " : "", index);
     }
-    return at_fail(
-        ATTUNE_EVALUE,
-        "%s: expected an index in range of the tensor %s, from %d, got [%s] for query %lld and "
-        "key %lld of head %lld%s",
-        p->name, at_shape_text(t->rank, t->shape), (int)p->first, at,
-        (long long)(bd->base[b] + i + p->first), (long long)(key + p->first),
-        (long long)(h + p->first), where);
+    return at_read_outside(bd, c->n, &(at_place){b, h, i, key}, index);
 }
 
 /* Whether column x of a run reads outside, by its index values. */
@@ -156,23 +183,6 @@ static attune_status check_read(check *c, at_visible_keys visible_keys, const vo
     return ATTUNE_OK;
 }
 
-/* Whether ranges prove that all indices of a READ at AT_EACH_PAIR are in range. */
-static bool proved_in_range(const at_binding *bd, int32_t n, at_range *scratch) {
-    const attune_program *p = bd->program;
-    const attune_instruction *in = &p->code[n];
-    const attune_tensor *t = &p->tensors[in->tensor];
-    for (int64_t b = 0; b < bd->extent.B; b++) {
-        for (int k = 0; k < t->rank; k++) {
-            const at_range r = at_binding_range(bd, in->a[k], b, -1, 0, bd->extent.Sq,
-                                                bd->extent.from, bd->extent.to, scratch);
-            if (!(at_index_in_range(p, r.low, t->shape[k]) &&
-                  at_index_in_range(p, r.high, t->shape[k])))
-                return false;
-        }
-    }
-    return true;
-}
-
 attune_status at_check_reads(const at_binding *bd, const at_binding *mask, const at_block_map *map,
                              at_visible_keys visible_keys, const void *context) {
     const attune_program *p = bd->program;
@@ -194,8 +204,9 @@ attune_status at_check_reads(const at_binding *bd, const at_binding *mask, const
     attune_status status = ATTUNE_OK;
     for (c.n = 0; c.n < p->count && status == ATTUNE_OK; c.n++) {
         if (!bd->used[c.n] || p->code[c.n].op != ATTUNE_OP_READ) continue;
+        if (bd->deps[c.n] & AT_ON_SCORE) continue;
         const bool pairs = at_level_of(bd->deps[c.n]) == AT_EACH_PAIR;
-        if (pairs ? proved_in_range(bd, c.n, (at_range *)(void *)all) : !bd->table[c.n].bad)
+        if (pairs ? at_read_proved(bd, c.n, (at_range *)(void *)all) : !bd->table[c.n].bad)
             continue;
         c.row = -1;
         status = check_read(&c, visible_keys, context);

@@ -41,8 +41,8 @@ at_values at_run_value(const at_run *run, int32_t n) {
     return (at_values){bd->table[n].f32 + offset, step};
 }
 
-/* An index out of range reads the first element: at_check_reads has made sure that no such pair is
- * visible. */
+/* An index out of range reads the first element. reads.h makes sure that no such pair is visible.
+ */
 static int64_t offset_of(const attune_program *p, const attune_tensor *t, const double *index) {
     int64_t offset;
     return at_element_offset(p, t, index, &offset) ? offset : 0;
@@ -161,24 +161,23 @@ void at_run_f64(const at_run *run, const double *score, int32_t outputs, const i
     }
 }
 
-int64_t at_run_flat_index(const at_run *run, int32_t n, int x) {
+void at_run_indices(const at_run *run, const double *score, int32_t n, int x, double *index) {
     const attune_program *p = run->binding->program;
-    const attune_tensor *t = &p->tensors[p->code[n].tensor];
-    double index[ATTUNE_MAX_RANK];
-    for (int k = 0; k < t->rank; k++) {
-        const at_values v = at_run_value(run, p->code[n].a[k]);
-        index[k] = (double)v.p[x * v.step];
+    const attune_instruction *in = &p->code[n];
+    for (int k = 0; k < p->tensors[in->tensor].rank; k++) {
+        if (score) {
+            const at_operand_f64 v = value_f64(run, score, in->a[k]);
+            index[k] = v.p[x * v.step];
+        } else {
+            const at_values v = at_run_value(run, in->a[k]);
+            index[k] = (double)v.p[x * v.step];
+        }
     }
-    return at_flat_index(run->binding->program, t, index);
 }
 
-int64_t at_run_flat_index_f64(const at_run *run, const double *score, int32_t n, int x) {
+int64_t at_run_flat_index(const at_run *run, const double *score, int32_t n, int x) {
     const attune_program *p = run->binding->program;
-    const attune_tensor *t = &p->tensors[p->code[n].tensor];
     double index[ATTUNE_MAX_RANK];
-    for (int k = 0; k < t->rank; k++) {
-        const at_operand_f64 v = value_f64(run, score, p->code[n].a[k]);
-        index[k] = v.p[x * v.step];
-    }
-    return at_flat_index(run->binding->program, t, index);
+    at_run_indices(run, score, n, x, index);
+    return at_flat_index(p, &p->tensors[p->code[n].tensor], index);
 }

@@ -627,48 +627,6 @@ describe("tracing", function()
     end
   end)
 
-  it("refuses an index out of range for visible pairs only", function()
-    local t = attune.ones {4}
-    fails("score: expected an index in range of the tensor %[4%], from 1, got %[5%] for query 5 "
-      .. "and key 1 of head 1 %(line %d+%)", function()
-      run(function(s, at) return s + t[at.i] end)
-    end)
-    local function by_distance(s, at) return s + t[at.i - at.j + 1] end
-    fails("got %[0%]", function() run(by_distance) end)
-    fails("got %[5%]", function()
-      attune.attention(x[1], x[2], x[3], {score = by_distance, causal = true})
-    end)
-    for _, options in ipairs {
-      {score = by_distance, causal = true, window = 4},
-      {score = by_distance, mask = function(at) return at.i:ge(at.j) & (at.i - at.j):lt(4) end},
-      {score = by_distance, mask = function(at)
-        local d = at.i - at.j
-        return (d % 2):eq(0) & d:ge(0) & d:lt(4)
-      end},
-      {score = by_distance, causal = true, lengths = {4, 4}},
-      {score = function(s, at)
-        return s + t[at.i - at.j + at.h - 1]
-      end, mask = function(at)
-      local d = at.i - at.j + at.h - 1
-      return d:ge(1) & d:le(4) end},
-      {score = function(s, at) return s + t[at.i * at.j] end, mask = function(at)
-        return (at.i * at.j):le(4)
-      end},
-    } do
-      for _, engine in ipairs {"reference", "tiled", "blis"} do
-        options.engine = engine
-        assert.has_no.errors(function() attune.attention(x[1], x[2], x[3], options) end)
-      end
-    end
-    fails("got %[5%]", function()
-      attune.attention(x[1], x[2], x[3], {score = function(
-        s, at
-      ) return s + t[at.i * at.j] end, mask = function(at)
-        return (at.i * at.j):le(6)
-      end})
-    end)
-  end)
-
   it("shows the program that a function became", function()
     local slope = attune.ones {2}
     local text = attune.program(
