@@ -8,7 +8,7 @@ local corpus = require "attune.data.corpus"
 local options = require "attune.util.options"
 local random = require "attune.util.random"
 local rows_of = require "attune.data.rows"
-local sorted_keys = require "attune.util.tables".sorted_keys
+local state = require "attune.data.state"
 
 local known = {
   "corpus", "tokens", "batch", "seed", "order", "packing", "mask", "positions", "name",
@@ -191,38 +191,18 @@ end
 ---@return {batches: integer, sha256: string, documents: integer, corpus_tokens: integer,
 --- tokens: integer, batch: integer, seed: integer, order: string, packing: string}
 function Loader:state()
-  local state = identity(self)
-  state.batches = self.batches
-  return state
-end
-
--- The number of batches of a state that fits.
-local function read_state(self, state)
   local own = identity(self)
-  local s = options.read(state, {"batches", table.unpack(sorted_keys(own))}, 3, "state",
-    "{batches = n}")
-  if math.type(s.batches) ~= "integer" or s.batches < 0 then
-    error(("batches: expected an integer of at least 0, got %s"):format(
-      options.describe(s.batches)), 3)
-  end
-  if s.sha256 ~= nil and s.sha256 ~= own.sha256 then
-    error(("sha256: expected the text %s of the loader, got %s; the checkpoint is of another text")
-      :format(own.sha256, options.describe(s.sha256)), 3)
-  end
-  for _, name in ipairs(sorted_keys(own)) do
-    if s[name] ~= nil and s[name] ~= own[name] then
-      error(("%s: expected %s of the loader, got %s; the checkpoint is of other batches"):format(
-        name, options.describe(own[name]), options.describe(s[name])), 3)
-    end
-  end
-  return s.batches
+  own.batches = self.batches
+  return own
 end
 
 --- Raises an error where load_state would.
-function Loader:check_state(state) read_state(self, state) end
+function Loader:check_state(given) state.read(given, "batches", identity(self), "loader") end
 
 --- Goes on where another loader of the same corpus and options stopped.
----@param state table of state(); fields other than batches may be absent
-function Loader:load_state(state) self.batches = read_state(self, state) end
+---@param given table of state(); fields other than batches may be absent
+function Loader:load_state(given)
+  self.batches = state.read(given, "batches", identity(self), "loader")
+end
 
 return loader

@@ -3,6 +3,7 @@
 local core = require "attune.core"
 local options = require "attune.util.options"
 local random = require "attune.util.random"
+local state = require "attune.data.state"
 local suggest = require "attune.util.suggest"
 local tasks = require "attune.data.tasks"
 local sorted_keys = require "attune.util.tables".sorted_keys
@@ -95,32 +96,18 @@ end
 --- What a checkpoint keeps: the number of sequences, and what they follow from.
 ---@return table
 function Task:state()
-  local state = identity(self)
-  state.sequences = self.sequences
-  return state
-end
-
--- The number of sequences of a state that fits.
-local function read_state(self, state)
   local own = identity(self)
-  local names_of_state = sorted_keys(own)
-  local s = options.read(state, {"sequences", table.unpack(names_of_state)}, 3, "state",
-    "{sequences = n}")
-  check_integer(s, "sequences", 0, 3)
-  for _, name in ipairs(names_of_state) do
-    if s[name] ~= nil and s[name] ~= own[name] then
-      error(("%s: expected %s of the task, got %s; the checkpoint is of other sequences"):format(
-        name, options.describe(own[name]), options.describe(s[name])), 3)
-    end
-  end
-  return s.sequences
+  own.sequences = self.sequences
+  return own
 end
 
 --- Raises an error where load_state would.
-function Task:check_state(state) read_state(self, state) end
+function Task:check_state(given) state.read(given, "sequences", identity(self), "task") end
 
 --- Goes on where another task of the same options stopped.
----@param state table of state(); fields other than sequences may be absent
-function Task:load_state(state) self.sequences = read_state(self, state) end
+---@param given table of state(); fields other than sequences may be absent
+function Task:load_state(given)
+  self.sequences = state.read(given, "sequences", identity(self), "task")
+end
 
 return task
