@@ -22,6 +22,9 @@
  * of these, and of products with packed weights. TILE: outputs per task of a matrix product. */
 enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
 
+/* PLANES: of x, as in simd/quant_kernels.h. MOST_SPLIT: rows of x that are split. */
+enum { PLANES = 3, MOST_SPLIT = 40 };
+
 struct attune_weight {
     const at_format *format;
     attune_compute compute;
@@ -202,6 +205,9 @@ static void to_f32(const attune_weight *w, int64_t row, float *to) {
 
 /* ---- products -------------------------------------------------------------------------------- */
 
+/* What packed weights are multiplied with: x with its sums, integers, or planes. */
+typedef enum form { PLAIN, FLOATS, INTEGERS, SPLIT } form;
+
 /* A product, as tasks of `step` outputs each. */
 typedef struct product {
     const attune_weight *w;
@@ -209,9 +215,11 @@ typedef struct product {
     float *y;
     int64_t rows, step;
     at_task run;
-    float *sums;             /* [rows, inputs / 32]: of x, for few rows times packed weights */
-    int8_t *q;               /* [rows, inputs]: x in integers, in the memory at `of` */
-    at_activation_block *of; /* [rows, inputs / 32] */
+    form form;               /* FLOATS or SPLIT: few rows */
+    float *sums;             /* [rows, inputs / 32]: of x; or else q */
+    int planes;              /* rows of q per row of x: 1 or PLANES */
+    int8_t *q;               /* [planes rows, inputs]: x in integers, in the memory at `of` */
+    at_activation_block *of; /* [planes rows, inputs / 32] */
 } product;
 
 static int64_t outputs_of(const product *p, int64_t first) {
@@ -240,6 +248,18 @@ static attune_status few_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
+/* x as planes: the products of a panel are sums of three. */
+static void multiply_planes(const product *p, const uint8_t *panel, int outputs, float *y) {
+    const attune_weight *w = p->w;
+    float sums[PLANES * MOST_SPLIT][AT_PANEL];
+    at_simd_now()->quant.product[w->packed](panel, w->inputs, p->q, p->of, PLANES * p->rows,
+                                            outputs, sums[0], AT_PANEL);
+    for (int64_t r = 0; r < p->rows; r++, y += w->outputs) {
+        const float(*s)[AT_PANEL] = sums + PLANES * r;
+        for (int o = 0; o < outputs; o++) y[o] = s[0][o] + (s[1][o] + s[2][o]);
+    }
+}
+
 /* Any number of rows in integers, few in f32. */
 static attune_status multiply_panels(void *context, int64_t task, int thread) {
     const product *p = context;
@@ -250,7 +270,9 @@ static attune_status multiply_panels(void *context, int64_t task, int thread) {
     for (int64_t at = first; at < first + n; at += AT_PANEL) {
         const uint8_t *panel = w->data + at / AT_PANEL * w->panel_bytes;
         const int outputs = (int)(first + n - at < AT_PANEL ? first + n - at : AT_PANEL);
-        if (w->compute == ATTUNE_COMPUTE_I8)
+        if (p->planes == PLANES)
+            multiply_planes(p, panel, outputs, p->y + at);
+        else if (p->q)
             k->product[w->packed](panel, w->inputs, p->q, p->of, p->rows, outputs, p->y + at,
                                   w->outputs);
         else
@@ -318,11 +340,17 @@ static attune_status quantise_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-static attune_status quantise(product *p) {
-    const int64_t blocks = at_checked_mul(p->rows, p->w->inputs / 32);
+static attune_status take_integers(product *p, int planes) {
+    const int64_t blocks = at_checked_mul(planes * p->rows, p->w->inputs / 32);
     p->of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p->of + 32));
     if (!p->of) return ATTUNE_EMEMORY;
     p->q = (int8_t *)(p->of + blocks);
+    p->planes = planes;
+    return ATTUNE_OK;
+}
+
+static attune_status quantise(product *p) {
+    AT_TRY(take_integers(p, 1));
     return at_parallel(at_ceil_div(p->rows, ROWS_PER_TASK), quantise_rows, p);
 }
 
@@ -334,28 +362,50 @@ static attune_status sum_blocks(product *p) {
     return ATTUNE_OK;
 }
 
+/* Splits x into planes, unless these do not hold it. */
+static attune_status split(product *p) {
+    const int64_t n = p->w->inputs;
+    bool good = true;
+    AT_TRY(take_integers(p, PLANES));
+    for (int64_t r = 0; r < p->rows && good; r++)
+        good = at_simd_now()->quant.split(p->x + r * n, n / 32, p->q + PLANES * r * n,
+                                          p->of + PLANES * r * (n / 32));
+    if (good) return ATTUNE_OK;
+    at_free(p->of);
+    p->of = NULL;
+    p->q = NULL;
+    p->planes = 0;
+    return sum_blocks(p);
+}
+
 /* ---- several products ------------------------------------------------------------------------ */
 
 /* `earlier`: the product before this one; where both want x in the same form, it is shared.
  * finish() is called after an error, too. */
 static attune_status prepare(product *p, const product *earlier) {
+    const at_quant_kernels *k = &at_simd_now()->quant;
     const attune_weight *w = p->w;
-    const bool integers = w->compute == ATTUNE_COMPUTE_I8;
-    const bool few = p->rows <= (w->packed < 0 ? FEW_ROWS : at_simd_now()->quant.few_rows);
-    if (w->packed < 0 || (!integers && !few)) {
+    const bool few = p->rows <= (w->packed < 0 ? FEW_ROWS : k->few_rows);
+    p->form = w->packed < 0                     ? PLAIN
+              : w->compute == ATTUNE_COMPUTE_I8 ? INTEGERS
+              : !few                            ? PLAIN
+              : k->splits[w->packed]            ? SPLIT
+                                                : FLOATS;
+    if (p->form == PLAIN) {
         p->run = few ? few_rows : many_rows;
         p->step = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
         return ATTUNE_OK;
     }
     p->run = multiply_panels;
     p->step = AT_PANEL * (w->panel_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->panel_bytes);
-    if (earlier && (integers ? (const void *)earlier->of : (const void *)earlier->sums)) {
+    if (earlier && earlier->form == p->form) {
         p->sums = earlier->sums;
+        p->planes = earlier->planes;
         p->of = earlier->of;
         p->q = earlier->q;
         return ATTUNE_OK;
     }
-    return integers ? quantise(p) : sum_blocks(p);
+    return p->form == INTEGERS ? quantise(p) : p->form == SPLIT ? split(p) : sum_blocks(p);
 }
 
 static int64_t tasks_of(const product *p) { return at_ceil_div(p->w->outputs, p->step); }

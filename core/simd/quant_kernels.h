@@ -2,7 +2,9 @@
  *
  * Activations. In f32 they are as they come. For integers each 32 neighbouring elements of a row
  * are quantised together: scale = max |x| / 127 in f32, and integers q = x / scale, rounded to
- * nearest even, from -127 to 127.
+ * nearest even, from -127 to 127. Where a set multiplies bytes fast enough, f32 goes the same way:
+ * integers of 24 bits, whose scale is a power of two, are sums of three bytes, 65536 a + 256 b + c,
+ * and each of these planes is a row of its own.
  *
  * Weights. 16 neighbouring outputs are a panel, whose integers are interleaved: a vector holds 4
  * neighbouring weights of each output, so that a lane is an output and sums need no reduction. A
@@ -21,6 +23,7 @@
 #ifndef AT_SIMD_QUANT_H
 #define AT_SIMD_QUANT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* In the formulas q is an unsigned integer, of Q8_0 a signed one; d and m are f16. */
@@ -72,6 +75,11 @@ typedef struct at_quant_kernels {
     /* x [32 blocks] -> q [32 blocks], of [blocks]. A block with a NaN or Inf gets the scale NaN;
      * one whose scale would be subnormal becomes zero. Every set gives the same bits. */
     void (*quantise)(const float *x, int64_t blocks, int8_t *q, at_activation_block *of);
+    /* x [32 blocks] -> planes q [3, 32 blocks], of [3, blocks], whose products add up to those of
+     * x. NULL: no kind of this set is multiplied so. false: x has a NaN, an Inf, or a block so
+     * small that its scale would be subnormal. */
+    bool (*split)(const float *x, int64_t blocks, int8_t *q, at_activation_block *of);
+    bool splits[AT_PACKED_KINDS]; /* whether products of planes are faster than float_product */
     /* out[r out_stride + o] = sum over the n inputs of x[r] times output o of the panel, r < rows,
      * o < outputs <= 16; q [rows, n], of [rows, n / 32]. A row has the same bits whatever rows is.
      */

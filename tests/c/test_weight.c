@@ -381,6 +381,126 @@ static void integer_products_are_those_of_the_quantised_numbers(void **unused) {
     }
 }
 
+/* Planes of bytes hold an x to within half a unit, which is at most 2.4e-7 of the largest of its
+ * 32; and their sums. */
+static void check_planes(const char *set, const float *x, const int8_t *q,
+                         const at_activation_block *of, int64_t blocks) {
+    for (int64_t b = 0; b < blocks; b++) {
+        float max = 0.0f;
+        int sums[3] = {0}, first[3] = {0};
+        for (int64_t i = 32 * b; i < 32 * b + 32; i++) max = fmaxf(max, fabsf(x[i]));
+        for (int64_t i = 32 * b; i < 32 * b + 32; i++) {
+            double got = 0.0;
+            for (int p = 0; p < 3; p++) {
+                const int byte = q[32 * blocks * p + i];
+                got += (double)of[blocks * p + b].scale * byte;
+                sums[p] += byte;
+                if (i < 32 * b + 16) first[p] += byte;
+            }
+            const double unit = (double)of[blocks * 2 + b].scale;
+            assert_true(unit <= (double)max / 4177000.0);
+            if (!(fabs(got - (double)x[i]) <= unit / 2))
+                fail_msg("%s: %.9g in planes, expected %.9g, the largest is %.9g", set, got,
+                         (double)x[i], (double)max);
+        }
+        for (int p = 0; p < 3; p++) {
+            const at_activation_block *o = &of[blocks * p + b];
+            assert_true(o->sum == (float)sums[p] && o->first_sum == (float)first[p]);
+            assert_true(o->scaled_sum == o->scale * o->sum);
+        }
+    }
+}
+
+/* Products of planes against double precision. x is off by at most 2^-23 of the largest of its 32,
+ * and a sum by a rounding per block and plane of what the largest x would make of it. */
+static void check_split_products(const at_simd *set, int kind) {
+    const at_format *f = at_format_named(packed_formats[kind]);
+    enum { BLOCKS = PACKED_INPUTS / 32 };
+    static float x[PACKED_INPUTS], weights[PACKED_INPUTS];
+    static int8_t q[3 * PACKED_INPUTS];
+    static at_activation_block of[3 * BLOCKS];
+    float out[3][16];
+    packed_case c = new_case(kind, false);
+    for (int i = 0; i < PACKED_INPUTS; i++) x[i] = draw_number() * (i % 7 ? 1.0f : 1e-3f);
+    for (int i = 32; i < 64; i++) x[i] = i % 2 ? 1.0f : -1.0f;
+    for (int i = 64; i < 96; i++) x[i] = i == 70 ? -3e4f : 0.0f;
+    for (int i = 96; i < 128; i++) x[i] = 0.0f;
+    assert_true(set->quant.split(x, BLOCKS, q, of));
+    check_planes(set->name, x, q, of, BLOCKS);
+    set->quant.product[kind](c.panel, PACKED_INPUTS, q, of, 3, c.outputs, out[0], 16);
+    for (int o = 0; o < c.outputs; o++) {
+        double sum = 0.0, terms = 0.0;
+        f->to_f32(c.rows + o * c.row_bytes, PACKED_INPUTS / f->values, weights);
+        for (int i = 0; i < PACKED_INPUTS; i++) {
+            sum += (double)weights[i] * (double)x[i];
+            terms += fabs((double)weights[i]) * 127.5 * (double)of[i / 32].scale;
+        }
+        const double spread = at_packed_layouts[kind].head >= 64 ? 64.0 : 1.0;
+        const double bound = spread * (BLOCKS + 8) * 0x1p-24 * terms;
+        expect_product(set, f, 0, o, (double)out[0][o] + (double)out[1][o] + (double)out[2][o], sum,
+                       bound);
+    }
+    close_case(&c);
+}
+
+static void products_of_planes_are_those_of_the_weights(void **unused) {
+    (void)unused;
+    const char *names[16];
+    const int sets = at_simd_available(names, 16);
+    for (int s = 0; s < sets; s++) {
+        at_simd set;
+        assert_true(at_simd_table(names[s], &set));
+        state = 19;
+        for (int kind = 0; kind < AT_PACKED_KINDS; kind++)
+            if (set.quant.splits[kind]) check_split_products(&set, kind);
+    }
+}
+
+/* The planes do not hold these x. */
+static void what_does_not_fit_planes_is_multiplied_in_f32(void **unused) {
+    (void)unused;
+    const char *names[16];
+    const int sets = at_simd_available(names, 16);
+    for (int s = 0; s < sets; s++) {
+        at_simd set;
+        float x[64] = {[3] = 1.0f};
+        int8_t q[3 * 64];
+        at_activation_block of[3 * 2];
+        assert_true(at_simd_table(names[s], &set));
+        if (!set.quant.split) continue;
+        assert_true(set.quant.split(x, 2, q, of));
+        static const float others[] = {NAN, INFINITY, -INFINITY, 1e-44f, 1e-33f};
+        for (int i = 0; i < 5; i++) {
+            x[40] = others[i];
+            assert_false(set.quant.split(x, 2, q, of));
+        }
+    }
+    static double values[OUTPUTS * INPUTS];
+    attune_tensor x, y;
+    const int64_t shape[2] = {2, INPUTS};
+    MUST(attune_tensor_new(ATTUNE_F32, 2, shape, &x));
+    attune_weight *w = new_weight(at_format_named("Q4_1"), OUTPUTS, INPUTS, values);
+    for (int row = 0; row < 2; row++) {
+        float *to = (float *)x.data + row * INPUTS;
+        for (int i = 0; i < INPUTS; i++) to[i] = row ? 1e-35f : 1.0f;
+        if (row == 0) to[100] = INFINITY;
+    }
+    MUST(attune_weight_apply(w, &x, NULL, &y));
+    for (int o = 0; o < OUTPUTS; o++) {
+        double sum = 0.0, terms = 0.0;
+        for (int i = 0; i < INPUTS; i++) {
+            sum += values[o * INPUTS + i] * (double)1e-35f;
+            terms += fabs(values[o * INPUTS + i]) * (double)1e-35f;
+        }
+        const float *got = y.data;
+        assert_false(isfinite(got[o]));
+        assert_true(fabs((double)got[OUTPUTS + o] - sum) <= 16.0 * INPUTS * 0x1p-23 * terms);
+    }
+    attune_weight_close(w);
+    attune_tensor_close(&x);
+    attune_tensor_close(&y);
+}
+
 static void activations_that_are_not_finite_stay_so(void **unused) {
     (void)unused;
     const char *names[16];
@@ -476,6 +596,8 @@ int main(void) {
         cmocka_unit_test(packed_weights_are_those_of_the_file),
         cmocka_unit_test(float_products_are_those_of_the_weights),
         cmocka_unit_test(integer_products_are_those_of_the_quantised_numbers),
+        cmocka_unit_test(products_of_planes_are_those_of_the_weights),
+        cmocka_unit_test(what_does_not_fit_planes_is_multiplied_in_f32),
         cmocka_unit_test(activations_that_are_not_finite_stay_so),
         cmocka_unit_test(weights_of_one_x_give_the_same_bits_together),
         cmocka_unit_test(wrong_arguments_are_refused),

@@ -49,6 +49,58 @@ static void quantise(const float *x, int64_t blocks, int8_t *q, at_activation_bl
     }
 }
 
+/* Integers up to MOST are 65536 a + 256 b + c with a, b and c from -128 to 127. What is added
+ * before a rounding keeps it from a tie, and what is left in range. */
+static const float MOST = 8355000.0f;
+
+AT_INLINE void split_32(const float *x, float inverse, float planes[3][BLOCK], vf sums[3][2]) {
+    for (int p = 0; p < 3; p++) sums[p][0] = sums[p][1] = vf_zero();
+    for (int i = 0; i < BLOCK; i += AT_LANES) {
+        const vf v = vf_round(vf_mul(vf_load(x + i), vf_set1(inverse)));
+        const vf a = vf_round(vf_mul(vf_add(v, vf_set1(128.5f)), vf_set1(0x1p-16f)));
+        const vf left = vf_fma(a, vf_set1(-65536.0f), v);
+        const vf b = vf_round(vf_mul(vf_add(left, vf_set1(0.5f)), vf_set1(0x1p-8f)));
+        const vf c = vf_fma(b, vf_set1(-256.0f), left);
+        vf_store(planes[0] + i, a);
+        vf_store(planes[1] + i, b);
+        vf_store(planes[2] + i, c);
+        sums[0][i / 16] = vf_add(sums[0][i / 16], a);
+        sums[1][i / 16] = vf_add(sums[1][i / 16], b);
+        sums[2][i / 16] = vf_add(sums[2][i / 16], c);
+    }
+}
+
+/* The least power of two that is not below a normal x > 0. Dividing by it is exact. */
+AT_INLINE float power_of_two_from(float x) {
+    return at_f32_of_bits((at_bits_of_f32(x) + 0x7fffff) & 0xff800000);
+}
+
+static bool split(const float *x, int64_t blocks, int8_t *q, at_activation_block *of) {
+    for (int64_t b = 0; b < blocks; b++, x += BLOCK, q += BLOCK, of++) {
+        vf max = vf_zero(), nonfinite = vf_zero(), sums[3][2]; /* nonfinite: 0 or NaN */
+        float planes[3][BLOCK];
+        for (int i = 0; i < BLOCK; i += AT_LANES) {
+            const vf v = vf_load(x + i);
+            max = vf_max(vf_abs(v), max);
+            nonfinite = vf_fma(v, vf_zero(), nonfinite);
+        }
+        const float largest = vf_reduce_max(max), least = largest / MOST;
+        if (vf_reduce_add(nonfinite) != 0.0f || (least < FLT_MIN && largest > 0.0f)) return false;
+        const float scale = largest > 0.0f ? power_of_two_from(least) : 0.0f;
+        split_32(x, largest > 0.0f ? 1.0f / scale : 0.0f, planes, sums);
+        for (int p = 0; p < 3; p++) {
+            int8_t *bytes = q + p * blocks * BLOCK;
+            at_activation_block *to = of + p * blocks;
+            for (int i = 0; i < BLOCK; i++) bytes[i] = (int8_t)(int)planes[p][i];
+            to->scale = scale * (p == 0 ? 65536.0f : p == 1 ? 256.0f : 1.0f);
+            to->first_sum = vf_reduce_add(sums[p][0]);
+            to->sum = to->first_sum + vf_reduce_add(sums[p][1]);
+            to->scaled_sum = to->scale * to->sum;
+        }
+    }
+    return true;
+}
+
 /* ---- products -------------------------------------------------------------------------------- */
 
 /* The groups 4 half .. 4 half + 3 of a block's chunks, for AT_LANES outputs from `chunks` on. */
@@ -167,9 +219,14 @@ AT_INLINE void store(const vf *total, int rows, int vectors, int first, int outp
     }
 }
 
-/* SEVERAL, MANY: rows that share each load of weights. One row takes all outputs of a panel at
- * once, as it reads them from memory. */
-enum { SEVERAL = 4, MANY = AT_LANES == 16 ? 8 : SEVERAL, VECTORS = AT_PANEL / AT_LANES };
+/* PLANES, SEVERAL, MANY: rows that share each load of weights. One row takes all outputs of a panel
+ * at once, as it reads them from memory. */
+enum {
+    PLANES = 3,
+    SEVERAL = 4,
+    MANY = AT_LANES == 16 ? 8 : SEVERAL,
+    VECTORS = AT_PANEL / AT_LANES
+};
 
 AT_INLINE void product_of_rows(const int kind, const int count, bool fresh, const uint8_t *panel,
                                int64_t n, const int8_t *q, const at_activation_block *of,
@@ -192,6 +249,11 @@ AT_INLINE void product(const int kind, const uint8_t *panel, int64_t n, const in
         product_of_rows(kind, SEVERAL, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), outputs,
                         out + r * out_stride, out_stride);
         r += SEVERAL;
+    }
+    if (r + PLANES <= rows) {
+        product_of_rows(kind, PLANES, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), outputs,
+                        out + r * out_stride, out_stride);
+        r += PLANES;
     }
     for (; r < rows; r++) {
         vf total[VECTORS];
@@ -354,7 +416,10 @@ EACH_KIND(PRODUCT)
 
 void AT_KERNEL(quant)(at_quant_kernels *table) {
     table->quantise = quantise;
+    table->split = AT_SPLIT_BITS > 0 ? split : NULL;
     table->sum_32 = sum_32;
     table->few_rows = FLOAT_ROWS > 1 ? 40 : 8;
     EACH_KIND(ENTER)
+    for (int kind = 0; kind < AT_PACKED_KINDS; kind++)
+        table->splits[kind] = at_packed_layouts[kind].bits <= AT_SPLIT_BITS;
 }

@@ -10,10 +10,13 @@
  *   vec_byte(w, e)                byte e of each lane as f32, unsigned
  *   vec_signed_byte(w, e)         the same, signed
  *
- * x is from -127 to 127. Weights of 4, 5 and 6 bits are unsigned, those of 8 bits are signed. The
- * instruction that multiplies unsigned by signed bytes and adds pairs (maddubs) saturates at 32767.
- * It never does here: the largest sums of 16 bits are 4 * 2 * 31 * 127 = 31496 for 5 bits, 2 * 2 *
- * 63 * 127 = 32004 for 6 bits, and 2 * 128 * 127 = 32512 for |w| of 8 bits times x with w's sign.
+ * AT_SPLIT_BITS: up to these bits three such sums cost less than one in f32.
+ *
+ * x is from -127 to 127, and -128 too for weights of AT_SPLIT_BITS. Weights of 4, 5 and 6 bits are
+ * unsigned, those of 8 bits are signed. The instruction that multiplies unsigned by signed bytes
+ * and adds pairs (maddubs) saturates at 32767. It never does here: the largest sums of 16 bits are
+ * 4 * 2 * 31 * 128 = 31744 for 5 bits, 2 * 2 * 63 * 128 = 32256 for 6 bits, and 2 * 128 * 127 =
+ * 32512 for |w| of 8 bits times x with w's sign.
  */
 #ifndef AT_SIMD_VEC_BYTES_H
 #define AT_SIMD_VEC_BYTES_H
@@ -52,7 +55,7 @@ AT_INLINE vf vec_dot_broadcast(vf w, const int8_t *x, vf sum) {
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const word *)x));
     return sum;
 }
-enum { AT_BYTE_BIAS = 128 };
+enum { AT_BYTE_BIAS = 128, AT_SPLIT_BITS = 8 };
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 #pragma GCC unroll 4
     for (int g = 0; g < 4; g++) {
@@ -65,6 +68,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     return sum;
 }
 #else
+enum { AT_SPLIT_BITS = 0 }; /* a permutation makes numbers as fast */
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     const __m512i ones = _mm512_set1_epi16(1);
     __m512i words[4], total = _mm512_castps_si512(sum);
@@ -98,6 +102,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #elif defined AT_ISA_avx2
 
+enum { AT_SPLIT_BITS = 6 };
 AT_INLINE vf vec_or(vf a, vf b) { return _mm256_or_ps(a, b); }
 AT_INLINE vf vec_bits(vf w, int shift, int mask) {
     const __m256i u = _mm256_castps_si256(w),
@@ -145,6 +150,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #elif defined AT_ISA_sse2
 
+enum { AT_SPLIT_BITS = 0 };
 AT_INLINE vf vec_or(vf a, vf b) { return _mm_or_ps(a, b); }
 AT_INLINE vf vec_bits(vf w, int shift, int mask) {
     const __m128i u = _mm_castps_si128(w),
@@ -186,6 +192,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #elif defined AT_ISA_neon
 
+enum { AT_SPLIT_BITS = 0 };
 AT_INLINE vf vec_or(vf a, vf b) {
     return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));
 }
@@ -222,6 +229,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #else
 
+enum { AT_SPLIT_BITS = 0 };
 AT_INLINE vf vec_or(vf a, vf b) {
     for (int i = 0; i < AT_LANES; i++) {
         const uint32_t u = at_bits_of_f32(a.x[i]) | at_bits_of_f32(b.x[i]);
