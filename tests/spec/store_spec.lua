@@ -279,6 +279,65 @@ describe("attune gc", function()
   end)
 end)
 
+-- "a rounds" of each point of a folder, with the value of its last round.
+local function values_of(dir)
+  local list = {}
+  for i, point in ipairs(assert(store.read(dir)).points) do
+    local value = point.metrics.y
+    list[i] = ("%d: %s"):format(point.parameters.a, table.concat(value.values, " "))
+  end
+  return table.concat(list, ", ")
+end
+
+describe("attune run --fresh", function()
+  local body = [[grid = {a = {1, 2, 3}}, quick = {a = {2}, rounds = 1}, rounds = 2,
+    trial = function(p) return {y = tonumber(os.getenv "Y")} end]]
+  local function run_with(y, script, dir, options)
+    uv.os_setenv("Y", y)
+    local said, status = run.attune(("run %s --out %s %s"):format(script, dir, options))
+    uv.os_unsetenv "Y"
+    assert.same(0, status, said)
+  end
+  it("measures the points of the run again, and leaves the others", function()
+    uv.os_setenv("Y", "1")
+    local dir, script = measured(body)
+    run_with("2", script, dir, "--fresh --only 'a == 2'")
+    assert.same("1: 1 1, 2: 2 2, 3: 1 1", values_of(dir))
+    run_with("3", script, dir, "--fresh --set a=3")
+    assert.same("1: 1 1, 2: 2 2, 3: 3 3", values_of(dir))
+    run_with("4", script, dir, "--fresh --quick")
+    assert.same("1: 1 1, 2: 4, 3: 3 3", values_of(dir))
+    local old = ""
+    for _, name in ipairs(files.list(dir .. "/trials/old")) do
+      old = old .. files.read(("%s/trials/old/%s"):format(dir, name))
+    end
+    assert.same(6, select(2, old:gsub('"hash"', "")))
+    run_with("5", script, dir, "--fresh")
+    assert.same("1: 5 5, 2: 5 5, 3: 5 5", values_of(dir))
+    run.remove(dir, script)
+  end)
+  it("sets aside the records of the seeds of the run", function()
+    uv.os_setenv("Y", "1")
+    local dir, script = measured((body:gsub("rounds = 2", "seeds = {1, 2}")))
+    run_with("2", script, dir, "--fresh --set seed=2 --only 'a == 1'")
+    run_with("3", script, dir, "")
+    assert.same("1: 1 2, 2: 1 1, 3: 1 1", values_of(dir))
+    run.remove(dir, script)
+  end)
+  it("overwrites no file of an earlier run", function()
+    uv.os_setenv("Y", "1")
+    local dir, script = measured(body)
+    for _, y in ipairs {"2", "3"} do
+      local name = files.list(dir .. "/trials")[1]
+      if name == "old" then name = files.list(dir .. "/trials")[2] end
+      os.rename(("%s/trials/%s"):format(dir, name), dir .. "/trials/run00001.jsonl")
+      run_with(y, script, dir, "--fresh")
+    end
+    assert.same({"run00001-2.jsonl", "run00001.jsonl"}, files.list(dir .. "/trials/old"))
+    run.remove(dir, script)
+  end)
+end)
+
 describe("attune merge", function()
   local body = "grid = {a = {1, 2, 3}}, rounds = 2, trial = function(p) return {y = p.a} end"
   it("joins folders and leaves them as they are", function()

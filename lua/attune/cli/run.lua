@@ -60,7 +60,8 @@ function run.options(parser)
       .. "results go to DIR/before (the other build) and DIR/now")
     :argname "ATTUNE"
   parser:flag("--quick", "run the smaller version of the script")
-  parser:flag("--fresh", "measure everything again; earlier records move to trials/old")
+  parser:flag("--fresh", "measure the points of this run again; their earlier records move to "
+    .. "trials/old")
   parser:flag("--keep", "accept records that were measured before the script was edited")
   parser:flag("--host", "record the name of this machine")
   parser:flag("--retry-failed", "run only what failed, took too long or ran out of memory")

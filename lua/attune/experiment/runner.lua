@@ -5,6 +5,7 @@
 --- alternates from round to round, as the second may find caches or a clock that the first left.
 local uv = require "luv"
 local Queue = require "attune.experiment.queue"
+local aside = require "attune.results.aside"
 local axes = require "attune.experiment.axes"
 local cluster = require "attune.experiment.cluster"
 local executor = require "attune.experiment.executor.local"
@@ -54,6 +55,22 @@ local function explain(options, dir, changed, say)
   end
 end
 
+-- Whether a run measures all points of the script, and not only some.
+local function is_whole(options)
+  return not (options.only or options.quick or next(options.set or {}))
+end
+
+-- Which records --fresh sets aside in a run of some points: theirs, of the seeds of this run.
+local function remeasured(e, points)
+  local is_seed, keys = {}, {}
+  for _, seed in ipairs(e.seeds or {}) do is_seed[seed] = true end
+  for _, point in ipairs(points) do keys[store.parameters_key(point.parameters)] = true end
+  return function(record)
+    return keys[store.parameters_key(record.parameters)] and (not e.seeds or is_seed[record.seed])
+      or false
+  end
+end
+
 -- The trials that are still to be run in the folder of a side, which this run holds; nil and a
 -- message.
 local function open(side, options, e, points, description)
@@ -64,7 +81,8 @@ local function open(side, options, e, points, description)
   side.loaded, why = store.load(dir)
   if not side.loaded then return nil, why end
   if options.fresh then
-    ok, why = store.clear(dir)
+    local goes = not is_whole(options) and remeasured(e, points) or nil
+    ok, why = aside(dir, side.loaded.records, goes)
     if not ok then return nil, why end
   else
     local changes = plan.changes(e, points, side.loaded.records, options.keep)

@@ -3,12 +3,11 @@
 -- What stays is copied byte by byte. Each file is written whole beside the old one and renamed, so
 -- that a run that is killed, or a full disk, loses nothing.
 local files = require "attune.util.files"
-local json = require "attune.util.json"
+local lines = require "attune.results.lines"
 local reader = require "attune.results.reader"
 local schema = require "attune.results.schema"
 local store = require "attune.results.store"
 local uv = require "luv"
-local validate = require "attune.results.validate"
 
 local limits = schema.limits
 
@@ -27,30 +26,19 @@ local function kind_of(record, current_hashes)
   return "repeated"
 end
 
--- Reads a file of trials line by line. `wanted` and `position` follow the order of reader.records.
+-- What stays of a file of trials, nil for nothing, and how many lines of each kind go.
 local function sift(content, records, wanted, current_hashes, state)
   local kept, removed = {}, {}
   local with_records = false
-  local function drop(kind)
-    removed[kind] = (removed[kind] or 0) + 1
-  end
-  for line in content:gmatch "[^\n]+" do
-    local value = #line <= limits.record and json.decode(line) or nil
-    if type(value) == "table" and value.header ~= nil and not validate.header(value.header) then
+  lines(content, records, state, function(line, kind, record)
+    if kind == "header" or wanted[record] then
       kept[#kept + 1] = line
-    elseif value == nil or type(value) ~= "table" or validate.record(value) then
-      drop "broken"
+      with_records = with_records or kind == "record"
     else
-      state.at = state.at + 1
-      local record = records[state.at]
-      if wanted[record] then
-        kept[#kept + 1] = line
-        with_records = true
-      else
-        drop(kind_of(record, current_hashes))
-      end
+      local why = record and kind_of(record, current_hashes) or "broken"
+      removed[why] = (removed[why] or 0) + 1
     end
-  end
+  end)
   return with_records and table.concat(kept, "\n") .. "\n" or nil, removed
 end
 

@@ -192,23 +192,6 @@ function Writer:close()
   return true
 end
 
---- Moves the records of earlier runs to trials/old, so that --fresh loses nothing.
----@return true? ok
----@return string? message
-function store.clear(dir)
-  local names = files.list(dir .. "/trials")
-  for _, name in ipairs(names) do
-    if name:find "%.jsonl$" then
-      local ok, why = files.make_folder_inside(dir .. "/trials/old")
-      if ok then
-        ok, why = uv.fs_rename(dir .. "/trials/" .. name, dir .. "/trials/old/" .. name)
-      end
-      if not ok then return nil, why end
-    end
-  end
-  return true
-end
-
 -- A verdict whose detail fits the schema.
 local function shortened(claim)
   local detail = claim.detail and text.cut(claim.detail, schema.limits.message)
