@@ -189,6 +189,16 @@ describe("compare", function()
     two.seeds = {1, 2, 3, 4, 5, 6, 7, 9}
     assert.same({"cannot tell"}, verdicts(compare.folders(one, two)))
   end)
+  it("pairs what was measured with one seed, wherever the seed stands", function()
+    local a = results("A", {{{n = 1}, {seconds = {10, 20, 30}}}})
+    local b = results("B", {{{n = 1}, {seconds = {20, 30, 41}}}})
+    a.seeds, b.seeds = {1, 2, 3}, {2, 3, 4}
+    local comparison = compare.folders(a, b, {paired = true}).rows[1].comparison
+    assert.same({1, 1, 1}, {comparison.centre, comparison.lo, comparison.hi})
+    b.seeds = nil
+    assert.same("--paired: expected folders that both declare seeds, or neither, got seeds in A only",
+      select(2, compare.folders(a, b, {paired = true})))
+  end)
   it("notes what else differs", function()
     local a = results("A", {{{n = 1}, {seconds = fast}}}, {isa = "avx2"})
     local b = results("B", {{{n = 1}, {seconds = fast}}}, {isa = "c"})

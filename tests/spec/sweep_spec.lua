@@ -292,6 +292,26 @@ describe("seeds", function()
     assert.same({11.5, 23}, assert(store.read(dir)).points[2].metrics.y.values)
     run.remove(script, dir)
   end)
+  it("are what more of would narrow intervals: rounds of a seed are one value", function()
+    local script, dir = run.script(head .. [[grid = {a = {1, 2}}, seeds = {1, 2, 3}, rounds = 2,
+      trial = function(p, t) return {y = p.a + p.seed} end,
+      plots = {{kind = "bars", x = "a", y = "y", name = "y"}},
+      claims = {{"a", function(r) return r:ratio("y", {a = 2}, {a = 1}):above(1.2) end}}}]]),
+      run.folder()
+    local said, status = run.attune(("run %s --out %s"):format(script, dir))
+    assert.same(0, status, said)
+    assert.truthy(said:find("mean over the seeds", 1, true), said)
+    assert.truthy(said:find("too few seeds: about", 1, true), said)
+    assert.truthy(said:find("(geometric mean of 3 seeds, ", 1, true), said)
+    assert.truthy(said:find("; about 5 seeds would decide", 1, true), said)
+    local page = assert(files.read(dir .. "/report.html"))
+    for _, words in ipairs {"6 trials each", "To narrow half of them takes about", " seeds (--set",
+      "in 6 trials, with 3 seeds; ", "mean over the seeds", "mean of 3 seeds"} do
+      assert.truthy(page:find(words, 1, true), words)
+    end
+    assert.falsy(page:find("%d rounds") or said:find("%-%-rounds"))
+    run.remove(script, dir)
+  end)
 end)
 
 describe("stop_when", function()

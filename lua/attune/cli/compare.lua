@@ -91,18 +91,18 @@ end
 local max_named_rounds = 10000
 
 -- "cannot tell: 34 rounds would do"
-local function verdict_text(row)
+local function verdict_text(row, word)
   local c = row.comparison
   if row.verdict ~= "cannot tell" then return row.verdict end
   if not c.centre then return "cannot tell: a value is not finite" end
   if not c.rounds_needed then return "cannot tell" end
   if c.rounds_needed > max_named_rounds then
-    return ("cannot tell: more than %d rounds would do"):format(max_named_rounds)
+    return ("cannot tell: more than %d %ss would do"):format(max_named_rounds, word)
   end
   local most = math.max(c.n_a, c.n_b)
   -- Rounds that should do did not: what was seen lies between no change and the one looked for.
   local needed = math.max(c.rounds_needed, most + 1)
-  return ("cannot tell: about %d rounds would do"):format(needed)
+  return ("cannot tell: about %d %ss would do"):format(needed, word)
 end
 
 local function parameters_text(parameters)
@@ -127,8 +127,9 @@ local function folder_text(results)
 end
 
 --- Prints the rows of a report as a table.
----@param report {rows: attune.CompareRow[], parameters: string[], alpha: number}
+---@param report {rows: attune.CompareRow[], parameters: string[], alpha: number, word: string?}
 function command.print_table(report)
+  local word = report.word or "round"
   local with_cpu, columns, rows = false, {}, {}
   for _, row in ipairs(report.rows) do with_cpu = with_cpu or row.cpu ~= nil end
   for _, name in ipairs(report.parameters) do columns[#columns + 1] = {name} end
@@ -148,7 +149,7 @@ function command.print_table(report)
     if with_cpu then cells[#cells + 1] = row.cpu or "" end
     for _, cell in ipairs {
       row.metric, text.quantity(row.a.centre, row.unit), text.quantity(row.b.centre, row.unit),
-      figure(c, c.centre), interval(c), bar(c, max), verdict_text(row),
+      figure(c, c.centre), interval(c), bar(c, max), verdict_text(row, word),
     } do cells[#cells + 1] = cell end
     rows[i] = cells
   end

@@ -1,4 +1,5 @@
 --- Results as a table on the terminal.
+local repeats = require "attune.results.repeats"
 local scalars = require "attune.results.scalars"
 local stats = require "attune.results.statistics"
 local steadiness = require "attune.results.steadiness"
@@ -44,7 +45,7 @@ return function(results, max_rows)
     local dir = text.shell_word(results.dir)
     lines[#lines + 1] = (".. and %d more points: attune show %s"):format(left, dir)
   end
-  local sentence = stats.sentence(results.points, false)
+  local sentence = stats.sentence(results.points, false, repeats.word(results))
   if sentence ~= "" then lines[#lines + 1] = sentence end
   local unstable = max_rows
     and steadiness.summary(results, "The report and attune show have all.")

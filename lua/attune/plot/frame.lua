@@ -1,6 +1,7 @@
 --- Common to all kinds of charts: titles, margins, ranges, legends.
 local gnuplot = require "attune.plot.gnuplot"
 local letters = require "attune.plot.letters"
+local repeats = require "attune.results.repeats"
 local text = require "attune.util.text"
 
 local add, quote = gnuplot.add, gnuplot.quote
@@ -14,11 +15,11 @@ local max_condition_lines = 6
 frame.font = {title = 17, panel = 15, tick = 15, label = 14, cell = 13, condition = 11}
 
 local kinds = {}
-kinds["median"] = "median of %d rounds, 95%% intervals"
-kinds["mean"] = "mean of %d rounds, 95%% intervals"
-kinds["geometric mean"] = "geometric mean of %d rounds, 95%% intervals"
+kinds["median"] = "median of %d %ss, 95%% intervals"
+kinds["mean"] = "mean of %d %ss, 95%% intervals"
+kinds["geometric mean"] = "geometric mean of %d %ss, 95%% intervals"
 
--- The machine and the number of rounds.
+-- The machine and the number of rounds, or of seeds.
 local function machine_and_rounds(results, kind)
   local parts = {}
   local run = results.provenance[#results.provenance]
@@ -26,12 +27,18 @@ local function machine_and_rounds(results, kind)
     local threads = run.threads == 1 and "1 thread" or ("%s threads"):format(run.threads or "?")
     parts[1] = ("%s, %s, %s"):format(run.cpu, threads, run.isa or "?")
   end
-  local rounds = 0
-  for _, point in ipairs(results.points) do rounds = math.max(rounds, point.rounds) end
-  if rounds == 1 then
-    parts[#parts + 1] = "one round"
+  local count, word = 0, repeats.word(results)
+  for _, point in ipairs(results.points) do
+    local seeds = 0
+    for _, value in pairs(results.seeds and point.metrics or {}) do
+      seeds = math.max(seeds, value.n)
+    end
+    count = math.max(count, results.seeds and seeds or point.rounds)
+  end
+  if count == 1 then
+    parts[#parts + 1] = "one " .. word
   elseif kinds[kind] then
-    parts[#parts + 1] = kinds[kind]:format(rounds)
+    parts[#parts + 1] = kinds[kind]:format(count, word)
   end
   return parts
 end

@@ -1,6 +1,7 @@
 --- What a report says, independent of its format.
 local files = require "attune.util.files"
 local plot = require "attune.plot"
+local repeats = require "attune.results.repeats"
 local scalars = require "attune.results.scalars"
 local schema = require "attune.results.schema"
 local series = require "attune.plot.series"
@@ -169,14 +170,14 @@ local function columns_of(results)
 end
 
 -- A cell for a metric's value: its centre, and the interval of this centre where it has one.
-local function value_cell(value, unit)
+local function value_cell(value, unit, word)
   local function quantity(x) return text.quantity(x, unit) end
   local centre = value and value.centre
   local cell = {text = quantity(centre), value = centre}
   if value and value.lo and value.hi ~= value.lo then
-    local format = "%s of %d rounds, 95%% interval %s; IQR %s"
+    local format = "%s of %d %ss, 95%% interval %s; IQR %s"
     cell.spread = ("%s to %s"):format(quantity(value.lo), quantity(value.hi))
-    cell.detail = format:format(value.kind, value.n, cell.spread, quantity(value.iqr))
+    cell.detail = format:format(value.kind, value.n, word, cell.spread, quantity(value.iqr))
   end
   return cell
 end
@@ -186,12 +187,12 @@ end
 ---@return {name: string, numeric: boolean?, metric: attune.Metric?}[] columns
 ---@return {text: string, value: number?, spread: string?, detail: string?}[][] rows of cells
 function content.table(results)
-  local columns, rows = columns_of(results), {}
+  local columns, rows, word = columns_of(results), {}, repeats.word(results)
   for r, point in ipairs(results.points) do
     local row = {}
     for i, c in ipairs(columns) do
       if c.metric then
-        row[i] = value_cell(point.metrics[c.name], c.metric.unit)
+        row[i] = value_cell(point.metrics[c.name], c.metric.unit, word)
       elseif c.status then
         row[i] = {text = point.status}
       else
@@ -275,9 +276,10 @@ local function rounds_sentence(results)
   local half, all = rounds_text(needed[(#needed + 1) // 2]), rounds_text(needed[#needed])
   local first = " %d of %d intervals reach more than %g%% from their value."
   local s = first:format(#needed, intervals, 100 * target_width)
-  if half == all then return s .. (" To narrow them takes %s rounds (--rounds)."):format(all) end
-  local format = " To narrow half of them takes %s rounds (--rounds), all of them %s."
-  return s .. format:format(half, all)
+  local more = ("%ss (%s)"):format(repeats.word(results), repeats.option(results))
+  if half == all then return ("%s To narrow them takes %s %s."):format(s, all, more) end
+  local format = "%s To narrow half of them takes %s %s, all of them %s."
+  return format:format(s, half, more, all)
 end
 
 -- How many rounds would do is said by rounds_sentence.
@@ -292,7 +294,8 @@ function content.summary(results)
     if point.status == "ok" then ok = ok + 1 end
     rounds = math.max(rounds, point.rounds)
   end
-  local each = rounds == 1 and "one round" or rounds .. " rounds"
+  local word = results.seeds and "trial" or "round"
+  local each = rounds == 1 and "one " .. word or text.count(rounds, word)
   local s = ("%d of %d points measured, %s each."):format(ok, #results.points, each)
   local unstable = steadiness.summary(results, "The method below has all.", said_elsewhere)
   for _, sentence in ipairs(unstable) do s = s .. " " .. sentence end
@@ -322,8 +325,10 @@ local function rounds_words(results)
   end
   if not low then return "No point was measured." end
   local count = low == high and tostring(low) or ("%d to %d"):format(low, high)
-  return ("Each point was measured in %s round%s; a round visits all points before the next "
-    .. "begins."):format(count, count == "1" and "" or "s")
+  local word = results.seeds and "trial" or "round"
+  local seeds = results.seeds and ", with " .. text.count(#results.seeds, "seed") or ""
+  return ("Each point was measured in %s %s%s%s; a round visits all points before the next "
+    .. "begins."):format(count, word, count == "1" and "" or "s", seeds)
 end
 
 local function distinct_facts(results, field)
@@ -346,7 +351,7 @@ function content.method(results)
     out[#out + 1] = ("A round of a metric holds %s samples; their median is the round's value.")
       :format(count)
   end
-  local sentence = stats.sentence(results.points)
+  local sentence = stats.sentence(results.points, true, repeats.word(results))
   if sentence ~= "" then out[#out + 1] = sentence end
   local unstable = steadiness.sentences(results, said_elsewhere)
   table.move(unstable, 1, #unstable, #out + 1, out)

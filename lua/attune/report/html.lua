@@ -1,6 +1,7 @@
 --- report.html: one file with the figures inside. It fetches nothing; its only script sorts tables.
 local content = require "attune.report.content"
 local inline = require "attune.report.inline"
+local repeats = require "attune.results.repeats"
 local stats = require "attune.results.statistics"
 local style = require "attune.report.style"
 
@@ -89,7 +90,7 @@ local function add_points(results, out)
     for i, c in ipairs(columns) do cells[i] = cell_html(c, row[i]) end
     lines[r] = table.concat(cells)
   end
-  local sentence = stats.sentence(results.points)
+  local sentence = stats.sentence(results.points, true, repeats.word(results))
   local caption = ("%d points. %s"):format(#rows, sentence)
   html.add_table(out, escape(caption), columns, lines)
 end

@@ -2,6 +2,7 @@
 --- results with pdflatex (letters beyond Latin want lualatex), and its tables can be copied.
 local content = require "attune.report.content"
 local latex = require "attune.util.latex"
+local repeats = require "attune.results.repeats"
 local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
@@ -54,7 +55,7 @@ local function add_table(results, out)
   for i, c in ipairs(columns) do
     head[i], align[i] = escape(c.name), c.numeric and "r" or "l"
   end
-  local sentence = escape(stats.sentence(results.points))
+  local sentence = escape(stats.sentence(results.points, true, repeats.word(results)))
   add(out, "\\clearpage\n\\section*{All points}\n%s\n\n{\\small", sentence)
   add(out, "\\begin{longtable}{%s}\n\\toprule", table.concat(align))
   add(out, "%s \\\\\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot", table.concat(head, " & "))

@@ -1,5 +1,6 @@
 --- report.md: the report for a repository, with links to the files of the figures.
 local content = require "attune.report.content"
+local repeats = require "attune.results.repeats"
 local stats = require "attune.results.statistics"
 local text = require "attune.util.text"
 
@@ -38,7 +39,8 @@ local function add_figures(results, dir, out)
 end
 
 local function add_table(results, out)
-  add(out, "\n## All points\n\n%s\n", escape(stats.sentence(results.points)))
+  local sentence = stats.sentence(results.points, true, repeats.word(results))
+  add(out, "\n## All points\n\n%s\n", escape(sentence))
   local columns, rows = content.table(results)
   local head, rule = {}, {}
   for i, c in ipairs(columns) do head[i], rule[i] = escape(c.name), c.numeric and "--:" or ":--" end

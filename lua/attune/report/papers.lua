@@ -1,5 +1,6 @@
 --- One page over several experiments: each claim with its source, the figure of that source, ours
 --- with its interval, the verdict, and the conditions.
+local repeats = require "attune.results.repeats"
 local text = require "attune.util.text"
 
 local papers = {}
@@ -21,13 +22,14 @@ local function number(x) return x and ("%.3g"):format(x) or "?" end
 local max_detail_bytes = 300
 
 -- "9.82 (geometric mean of 5 rounds, 8.9 to 10.8)", or what the claim says in words.
-local function ours(claim)
+local function ours(claim, word)
   local q = claim.ours
   if not q or not q.centre then
     return claim.detail and text.cut(claim.detail:match "^[^\n]*", max_detail_bytes) or ""
   end
-  if not q.lo then return ("%s (%s, %d rounds)"):format(number(q.centre), q.kind, q.rounds) end
-  return ("%s (%s of %d rounds, %s to %s)"):format(number(q.centre), q.kind, q.rounds, number(q.lo),
+  local count = text.count(q.rounds, word)
+  if not q.lo then return ("%s (%s, %s)"):format(number(q.centre), q.kind, count) end
+  return ("%s (%s of %s, %s to %s)"):format(number(q.centre), q.kind, count, number(q.lo),
     number(q.hi))
 end
 
@@ -76,6 +78,7 @@ function papers.page(list)
   local out = {head}
   for _, results in ipairs(list) do
     local found = papers.with_origin(results.claims)
+    local word = repeats.word(results)
     if #found > 0 then
       out[#out + 1] = ("\n## %s\n"):format(cell(results.name))
       if results.about then out[#out + 1] = cell(results.about) .. "\n" end
@@ -83,7 +86,7 @@ function papers.page(list)
       for _, claim in ipairs(found) do
         out[#out + 1] = ("| %s | %s | %s | %s | %s |"):format(cell(claim.text),
           cell(claim.source or ""), cell(claim.paper == nil and "" or text.plain(claim.paper)),
-          cell(ours(claim)), cell(claim.verdict))
+          cell(ours(claim, word)), cell(claim.verdict))
       end
       out[#out + 1] = ("\nConditions: %s."):format(cell(conditions(results)))
     end

@@ -2,6 +2,7 @@
 local is_library = require "attune.program.recording".is_library
 local quantity = require "attune.results.quantity"
 local reference = require "attune.results.reference"
+local repeats = require "attune.results.repeats"
 local stats = require "attune.results.statistics"
 local suggest = require "attune.util.suggest"
 
@@ -105,7 +106,11 @@ local function of_pairs(self, metric, a, b, what, fn)
   for i, round in ipairs(x.rounds) do
     if by_round[round] then list[#list + 1] = fn(x.values[i], by_round[round]) end
   end
-  return quantity.of(list, what)
+  local word = repeats.word(self.results)
+  if #list == 0 then
+    return quantity.missing(what, ("no %s has a value of '%s' at both points"):format(word, metric))
+  end
+  return quantity.of(list, what, word)
 end
 
 --- The metric at a divided by the metric at b. Each of a and b must match one point. Rounds are
@@ -134,7 +139,8 @@ end
 function Handle:value(metric, wanted)
   check_metric(self, metric, 2)
   check_parameters(self, wanted, 2)
-  return quantity.of(value_of_one(self, metric, wanted, "value", 2).values, "value")
+  local values = value_of_one(self, metric, wanted, "value", 2).values
+  return quantity.of(values, "value", repeats.word(self.results))
 end
 
 local Family = {}

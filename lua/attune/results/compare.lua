@@ -31,6 +31,7 @@ local compare = {}
 ---@field alpha number
 ---@field paired boolean
 ---@field parameters string[] those that tell rows apart
+---@field word "seed"|"round" what each value is of
 ---@field rows attune.CompareRow[] in the order of folder A
 ---@field lost {parameters: table, status: string, reason: string?}[] ok in A, not in B
 ---@field only_a integer points that B does not have
@@ -377,10 +378,16 @@ end
 -- Whether both folders declare the same seeds: then values of one seed belong together.
 local function same_seeds(a, b)
   if not a.seeds or not b.seeds or #a.seeds ~= #b.seeds then return false end
-  for i, seed in ipairs(a.seeds) do
-    if b.seeds[i] ~= seed then return false end
+  for _, seed in ipairs(a.seeds) do
+    if not contains(b.seeds, seed) then return false end
   end
   return true
+end
+
+-- With declared seeds the "rounds" of a value are indices into them: those of two folders are the
+-- same only by the seeds themselves.
+local function seeds_of(rounds, seeds)
+  for i, round in ipairs(seeds and rounds or {}) do rounds[i] = seeds[round] end
 end
 
 local nothing = "expected points with the same parameters in %s and %s, got none; "
@@ -441,10 +448,19 @@ function compare.folders(a, b, options)
   if #rows == 0 and #lost == 0 then
     return nil, ("expected a metric at points of %s and %s, got none"):format(a.dir, b.dir)
   end
+  if options.paired and not a.seeds ~= not b.seeds then
+    return nil, ("--paired: expected folders that both declare seeds, or neither, got seeds in %s "
+      .. "only"):format(a.seeds and a.dir or b.dir)
+  end
+  for _, row in ipairs(rows) do
+    seeds_of(row.values.rounds_a, a.seeds)
+    seeds_of(row.values.rounds_b, b.seeds)
+  end
   local paired = options.paired or same_seeds(a, b)
   compare.judge(rows, {paired = paired, threshold = options.threshold})
   return {
     a = a, b = b, alpha = stats.alpha, paired = paired, parameters = names,
+    word = a.seeds and b.seeds and "seed" or "round",
     rows = rows, lost = lost, only_a = only_a, only_b = only_b, notes = condition_notes(a, b),
   }
 end

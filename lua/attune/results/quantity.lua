@@ -6,6 +6,7 @@ local stats = require "attune.results.statistics"
 ---@field median number
 ---@field values number[] one per round
 ---@field what "ratio"|"difference"|"value"
+---@field word "seed"|"round" what each value is of
 ---@field missing? string why there are no values; every claim about it is then undecided
 ---@field p? number of a family: two-sided, that of no difference; adjusted for the family (Holm)
 ---@field comparisons? integer of a family: the number of its comparisons
@@ -23,13 +24,14 @@ local function figure(x)
   return (a >= 1e3 and a < 1e9 and "%.0f" or "%.3g"):format(x)
 end
 
---- The quantity of values, one per round.
+--- The quantity of values, one per round, or per seed.
 ---@param values number[]
 ---@param what "ratio"|"difference"|"value"
+---@param word "seed"|"round"
 ---@return attune.Quantity
-function quantity.of(values, what)
+function quantity.of(values, what, word)
   local q = (what == "ratio" and stats.ratio_centre or stats.centre)(values)
-  q.median, q.values, q.what = stats.median(values), values, what
+  q.median, q.values, q.what, q.word = stats.median(values), values, what, word
   return setmetatable(q, Quantity)
 end
 
@@ -172,15 +174,16 @@ end
 
 Quantity.__tostring = function(self)
   if self.missing then return self.missing end
-  if self.n == 1 then return ("%s (one round: no interval)"):format(figure(self.centre)) end
+  if self.n == 1 then return ("%s (one %s: no interval)"):format(figure(self.centre), self.word) end
   if not self.lo then
     local why = self.what == "ratio" and "a ratio is not positive and finite"
       or "a value is not finite"
-    return ("%s (median of %d rounds; no interval: %s)"):format(figure(self.centre), self.n, why)
+    return ("%s (median of %d %ss; no interval: %s)"):format(figure(self.centre), self.n, self.word,
+      why)
   end
-  local format = "%s (%s of %d rounds, 95%% interval %s to %s)"
-  return format:format(figure(self.centre), self.kind, self.n, figure(self.lo), figure(self.hi))
-    .. resolution(self)
+  local format = "%s (%s of %d %ss, 95%% interval %s to %s)%s"
+  return format:format(figure(self.centre), self.kind, self.n, self.word, figure(self.lo),
+    figure(self.hi), resolution(self))
 end
 
 local max_named_rounds = 10000
@@ -195,7 +198,7 @@ function quantity.judged(value)
   if type(meta) ~= "table" or meta.__name ~= "attune.verdict" then return nil end
   local detail = ("%s; claimed %s"):format(tostring(value.quantity), value.bound)
   if value.rounds and value.rounds <= max_named_rounds then
-    detail = detail .. ("; about %d rounds would decide"):format(value.rounds)
+    detail = detail .. ("; about %d %ss would decide"):format(value.rounds, value.quantity.word)
   end
   return value.verdict, detail, not value.quantity.missing and value.quantity or nil
 end

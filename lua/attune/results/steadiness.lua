@@ -1,4 +1,5 @@
 --- Which values are unstable, why, and what helps.
+local repeats = require "attune.results.repeats"
 local schema = require "attune.results.schema"
 local stats = require "attune.results.statistics"
 
@@ -20,7 +21,7 @@ local words = {
     .. "what was measured in alternation",
   dependent = "each round repeats the one before (autocorrelation), so that intervals are too "
     .. "narrow: make rounds longer, or look for what else runs",
-  rounds = "there are too few rounds",
+  rounds = "there are too few %ss", -- what gives a point several values
 }
 local order = {"steal", "load", "faults", "frequency", "samples", "unknown", "drift", "dependent",
   "rounds"}
@@ -68,16 +69,19 @@ end
 
 local max_named_rounds = 1000
 
-local function rounds_text(list)
+-- "rounds: about 5 would do (--rounds)"
+local function words_of(cause, list, results)
+  if cause ~= "rounds" then return words[cause] end
   table.sort(list)
   local most = list[#list]
   local function text(n)
     return n > max_named_rounds and "more than 1000" or ("about %d"):format(n)
   end
-  if #list == 1 then return (": %s would do (--rounds)"):format(text(most)) end
   local half = list[(#list + 1) // 2]
-  if half == most then return (": %s would do (--rounds)"):format(text(most)) end
-  return (": %s would do for half of them, %s for all (--rounds)"):format(text(half), text(most))
+  local would_do = half == most and ("%s would do"):format(text(most))
+    or ("%s would do for half of them, %s for all"):format(text(half), text(most))
+  local few = words.rounds:format(repeats.word(results))
+  return ("%s: %s (%s)"):format(few, would_do, repeats.option(results))
 end
 
 -- "seconds: 3 rounds are beyond ..", or nil. In a narrow range outliers do not matter.
@@ -91,9 +95,11 @@ local function outliers_sentence(results, metric)
     for _, outlier in ipairs(found) do severe = severe + (outlier.severe and 1 or 0) end
   end
   if count == 0 then return nil end
+  local word = repeats.word(results)
   local format = "%s: %s beyond 1.5 interquartile ranges (outliers, %d of them beyond 3) at %s; "
     .. "they are kept."
-  return format:format(metric.name, count == 1 and "one round is" or count .. " rounds are", severe,
+  return format:format(metric.name,
+    count == 1 and ("one %s is"):format(word) or ("%d %ss are"):format(count, word), severe,
     points == 1 and "one point" or points .. " points")
 end
 
@@ -124,9 +130,8 @@ function steadiness.sentences(results, skip)
     local counts, all, rounds = count_causes(results, metric)
     for _, cause in ipairs(order) do
       if counts[cause] and not (skip and skip[cause]) then
-        local format = "%s is unstable in %d of %d points: %s%s."
-        local more = cause == "rounds" and rounds_text(rounds) or ""
-        list[#list + 1] = format:format(metric.name, counts[cause], all, words[cause], more)
+        list[#list + 1] = ("%s is unstable in %d of %d points: %s."):format(metric.name,
+          counts[cause], all, words_of(cause, rounds, results))
       end
     end
     list[#list + 1] = outliers_sentence(results, metric)
@@ -162,9 +167,9 @@ function steadiness.summary(results, where, skip)
   end
   if unstable == 0 then return sentences end -- only outliers
   local cause = main_cause(causes)
-  local format = "Unstable: %s. Most frequent cause (%d of %d): %s%s. %s"
-  return {format:format(table.concat(parts, ", "), causes[cause], unstable, words[cause],
-    cause == "rounds" and rounds_text(all_rounds) or "", where)}
+  local format = "Unstable: %s. Most frequent cause (%d of %d): %s. %s"
+  return {format:format(table.concat(parts, ", "), causes[cause], unstable,
+    words_of(cause, all_rounds, results), where)}
 end
 
 -- Every cause that a record may name has words.
