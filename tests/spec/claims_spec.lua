@@ -39,7 +39,7 @@ describe("a name that a claim or a reference value has of a point", function()
   end)
   it("of a plot is a parameter, and its order has values of it", function()
     local function plot(more)
-      more.kind, more.x, more.y = "line", "a", "y"
+      more.kind, more.x, more.y = more.kind or "line", more.x or "a", more.y or "y"
       return {plots = {more}}
     end
     refused(plot {by = "aa"}, "plots[1].by: unknown parameter 'aa': did you mean 'a'?")
@@ -47,6 +47,15 @@ describe("a name that a claim or a reference value has of a point", function()
     refused(plot {where = {aa = 1}}, "plots[1].where: unknown parameter 'aa': did you mean 'a'?")
     refused(plot {by = "a", order = {2, 3}},
       "plots[1].order: unknown value '3' of a: expected one of 1, 2")
+    for _, kind in ipairs {"bars", "box", "ecdf", "pixels"} do
+      refused(plot {kind = kind, x = "aa"},
+        "plots[1].x: unknown parameter 'aa': did you mean 'a'?")
+    end
+    refused(plot {kind = "heat", y = "aa", value = "z"},
+      "plots[1].y: unknown parameter 'aa': did you mean 'a'?")
+    refused(plot {label = "aa"}, "plots[1].label: unknown parameter 'aa': did you mean 'a'?")
+    refused(plot {y = "a"}, "plots[1].y: expected a metric, got the parameter 'a'")
+    refused(plot {also = "a"}, "plots[1].also: expected a metric, got the parameter 'a'")
     local fields = plot {by = "a", order = {2, 3}}
     fields.name, fields.trial, fields.grid = "t", function() end, {a = {1, 2}}
     fields.quick = {a = 3}

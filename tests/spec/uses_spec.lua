@@ -160,3 +160,29 @@ describe("an experiment that uses another one", function()
     run.remove(folder)
   end)
 end)
+
+describe("the script in a folder of results", function()
+  it("names its original where modules or used experiments are not beside it", function()
+    local folder = folder_with {
+      ["train.lua"] = train, ["speed.lua"] = speed, ["half.lua"] = "return 2",
+      ["m.lua"] = 'local half = require "half"\n'
+        .. (train:gsub('"train"', '"m"'):gsub("p.width / 10", "p.width / half")),
+    }
+    os.execute(("cd '%s' && mkdir exp && mv *.lua exp"):format(folder))
+    assert.same(0, select(2, attune_in(folder, "run exp/speed.lua")))
+    assert.same(0, select(2, attune_in(folder, "run exp/m.lua")))
+    local said, status = attune_in(folder, "run results/m/script.lua --out again")
+    assert.same({"attune run: results/m/script.lua:1: module 'half' not found in its folder "
+      .. "(results/m), nor where Lua looks; results/m/script.lua is a copy, whose modules and used "
+      .. "experiments are beside the original, exp/m.lua: run that\n", 2}, {said, status})
+    said, status = attune_in(folder, "run results/speed/script.lua --out other")
+    assert.same(2, status)
+    assert.matches("uses: train: expected its script, results/speed/train.lua, got nothing; "
+      .. "results/speed/script.lua is a copy, whose", said, 1, true)
+    os.remove(folder .. "/exp/half.lua")
+    said, status = attune_in(folder, "run exp/m.lua")
+    assert.same({"attune run: exp/m.lua:1: module 'half' not found in its folder (exp), nor where "
+      .. "Lua looks\n", 2}, {said, status})
+    run.remove(folder)
+  end)
+end)

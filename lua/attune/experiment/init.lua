@@ -231,6 +231,15 @@ experiment.type = {__name = "attune.experiment"}
 ---@return boolean whether declare made this value
 function experiment.is(value) return getmetatable(value) == experiment.type end
 
+-- The message of a failed require without the list of all places where Lua looked.
+local function without_places(message, path)
+  local first = message:match "^([^\n]-: module '[^'\n]*' not found):\n\tno field"
+  if not first then return message end
+  local original = require "attune.experiment.original"
+  return ("%s in its folder (%s), nor where Lua looks%s"):format(first, files.folder_of(path),
+    original(path))
+end
+
 local expected_script = "%s: expected a script that returns an experiment "
   .. '(return require "attune.experiment" {..}), got %s'
 
@@ -344,6 +353,7 @@ local function load_script(path)
   local ok, result = xpcall(chunk, tostring)
   os.setlocale "C" -- numbers are written with a point, whatever the script has set
   if not ok then
+    result = without_places(result, path)
     local named = result:sub(1, #path) == path
     return nil, (named and "" or path .. ": ") .. result
   end

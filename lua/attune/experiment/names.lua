@@ -51,16 +51,34 @@ local function shown_values(e, name)
   return list
 end
 
+-- The fields of a plot that name a parameter, and those that name a metric. x of other kinds than
+-- these may be either.
+local function fields_of(plot)
+  local parameters, metrics = {"by", "facet", "label"}, {"value", "also"}
+  if ({bars = true, heat = true, box = true, ecdf = true, pixels = true})[plot.kind] then
+    parameters[#parameters + 1] = "x"
+  end
+  local list = plot.kind == "heat" and parameters or metrics
+  list[#list + 1] = "y"
+  return parameters, metrics
+end
+
 --- Checks the parameters of plot number i, whose form is right. The metrics of a plot may be known
---- only after a trial.
+--- only after a trial; but no metric has the name of a parameter.
 ---@param plot attune.PlotSpec
 ---@param i integer
 ---@param e attune.Experiment
 ---@param group_of table<string, string>
 function names.plot(plot, i, e, group_of)
   local function where(field) return ("plots[%d].%s"):format(i, field) end
-  for _, field in ipairs {"by", "facet"} do
+  local parameters, metrics = fields_of(plot)
+  for _, field in ipairs(parameters) do
     if plot[field] then check_parameter(where(field), plot[field], group_of) end
+  end
+  for _, field in ipairs(metrics) do
+    if group_of[plot[field]] then
+      fail("%s: expected a metric, got the parameter '%s'", where(field), plot[field])
+    end
   end
   for _, field in ipairs {"where", "against"} do
     check_point(where(field), plot[field] or {}, group_of)

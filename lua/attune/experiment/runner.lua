@@ -12,6 +12,7 @@ local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
 local lock = require "attune.results.lock"
+local original = require "attune.experiment.original"
 local other_build = require "attune.experiment.other_build"
 local plan = require "attune.experiment.plan"
 local progress = require "attune.experiment.progress"
@@ -181,6 +182,10 @@ local function run_used(options, e)
       or ("%s/%s"):format(files.folder_of(options.dir), name)
     to_standard_error(("%s uses %s, in %s"):format(e.name, name, dir))
     local script = experiment.script_of(options.script, name)
+    if files.kind(script) ~= "file" then
+      return nil, ("uses: %s: expected its script, %s, got nothing%s"):format(name, script,
+        original(options.script))
+    end
     local outcome, why = runner.run {
       script = script,
       dir = dir,
