@@ -202,6 +202,18 @@ describe("plots", function()
     assert.same(2, select(2, svg:gsub("polygon fill = 'rgb%(  0, 114, 178%)'", "")))
     run.remove(dir)
   end)
+  it("name intervals only where they draw them", function()
+    local points = {{{a = 1, m = "x"}, {y = {1, 2, 3}}}, {{a = 2, m = "x"}, {y = {2, 3, 4}}}}
+    local dir = drawn(results(points, {
+      {kind = "bars", x = "a", y = "y"}, {kind = "bars", x = "a", parts = {"y"}},
+      {kind = "heat", x = "a", y = "m", value = "y"},
+    }), {formats = {"svg"}})
+    for i, words in ipairs {"s, 95%% intervals'", "s'", "s'"} do
+      local script = files.read(("%s/plots/%02d-y.gp"):format(dir, i))
+      assert.truthy(script:find("mean of 3 round" .. words), i)
+    end
+    run.remove(dir)
+  end)
   it("over texts place each text beside the one before", function()
     local points = {{{a = "10%", m = "x"}, {y = 1}}, {{a = "50%d", m = "x"}, {y = 2}}}
     local dir, made, warnings = drawn(results(points, {
@@ -429,12 +441,34 @@ describe("plots", function()
     refused({kind = "line", x = "a", y = "b", log = "z"}, "log: expected 'x', 'y' or 'xy', got 'z'")
     refused({kind = "heat", x = "a", y = "b"}, "value: expected")
     refused({kind = "line", x = "a", y = "b", name = "../x"}, "name: expected letters")
-    refused({kind = "bars", x = "a", y = "b", log = "value"}, "log: expected 'x', 'y' or 'xy'")
+    refused({kind = "line", x = "a", y = "b", log = "value"}, "log: expected 'x', 'y' or 'xy'")
     refused({kind = "heat", x = "a", y = "b", value = "c", log = "x"}, "log: expected 'value'")
     refused({kind = "line", x = "a", y = "b", base = 3}, "base: expected 2 or 10, got 3")
     refused({kind = "line", x = "a", y = "b", lines = {{z = 1}}}, "lines[1]: expected {x = value")
     refused({kind = "roofline", x = "a", y = "b", peak = -1, bandwidth = 1}, "peak: expected a pos")
     refused({kind = "bars", x = "a", parts = {}}, "parts: expected metrics, got an empty list")
     refused({kind = "box", x = "a"}, "y: expected one, got none")
+  end)
+  it("have no field that their kind does not use", function()
+    local function refused(kind, field, value, wanted)
+      local spec = {kind = kind, x = "a", y = "b", [field] = value}
+      if kind == "heat" then spec.value = "c" end
+      local ok, message = pcall(plot.check, spec, 1)
+      assert.is_false(ok, kind .. " " .. field)
+      local start = ("plots[1]: %s: expected %s"):format(field, wanted or "kind ")
+      assert.matches(start, message, 1, true)
+    end
+    for _, kind in ipairs {"bars", "pixels"} do
+      refused(kind, "log", "y")
+      refused(kind, "base", 2)
+    end
+    refused("ecdf", "log", "y", "'x' for kind ecdf, got 'y'")
+    refused("box", "log", "xy", "'y' for kind box, got 'xy'")
+    for _, kind in ipairs {"scatter", "bars", "heat", "ecdf", "box"} do
+      refused(kind, "also", "c")
+    end
+    for _, kind in ipairs {"ecdf", "box", "pixels"} do refused(kind, "against", {c = 1}) end
+    for _, kind in ipairs {"heat", "pixels"} do refused(kind, "by", "c") end
+    refused("line", "value", "c")
   end)
 end)

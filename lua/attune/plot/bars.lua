@@ -334,7 +334,8 @@ return function(results, spec, points, notes, look)
   note_all(notes, bad, layout)
   local conditions = series.constants(points, results, spec)
   local title = spec.title or spec.y or table.concat(spec.parts, ", ")
-  local head = frame.head(results, title, conditions, notes, kind, layout.width)
+  local drawn = kind and spec.stacked and kind .. " alone" or kind
+  local head = frame.head(results, title, conditions, notes, drawn, layout.width)
   local legend = legend_of(bars, layout.width, spec)
   local above = head.height + (legend and legend.height or 0)
   local step = layout.title + layout.plot_height + layout.under

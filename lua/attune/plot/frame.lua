@@ -15,9 +15,10 @@ local max_condition_lines = 6
 frame.font = {title = 17, panel = 15, tick = 15, label = 14, cell = 13, condition = 11}
 
 local kinds = {}
-kinds["median"] = "median of %d %ss, 95%% intervals"
-kinds["mean"] = "mean of %d %ss, 95%% intervals"
-kinds["geometric mean"] = "geometric mean of %d %ss, 95%% intervals"
+for _, kind in ipairs {"median", "mean", "geometric mean"} do
+  kinds[kind .. " alone"] = kind .. " of %d %ss"
+  kinds[kind] = kinds[kind .. " alone"] .. ", 95%% intervals"
+end
 
 -- The machine and the number of rounds, or of seeds.
 local function machine_and_rounds(results, kind)
@@ -52,7 +53,8 @@ end
 ---@param title string
 ---@param conditions string[] such as "head_dim 128"
 ---@param notes string[] what the figure leaves out
----@param kind string? what the drawn centres are: "mean", "geometric mean", "median" or "value"
+---@param kind string? what the drawn centres are: "mean", "geometric mean", "median" or "value";
+--- "mean alone" and so on where their intervals are not drawn
 ---@param width number of the figure in inches
 ---@param taken number? inches at the right of the title that are used otherwise
 ---@return attune.Head

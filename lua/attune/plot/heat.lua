@@ -397,8 +397,8 @@ return function(results, spec, points, notes, look)
   local layout = layout_of(xs, ys, panels, look)
   note_all(notes, panels, scale.log, layout.with_text)
   local title = spec.title or spec.value
-  local head = frame.head(results, title, series.constants(shown, results, spec), notes, kind,
-    layout.width)
+  local head = frame.head(results, title, series.constants(shown, results, spec), notes,
+    kind and kind .. " alone", layout.width)
   local step = layout.above + layout.plot_height + layout.under
   local size = {width = layout.width, height = head.height + layout.rows * step}
   local script = {}

@@ -50,6 +50,12 @@ local needed = {
 
 -- Fields that only some kinds have. A field that would be ignored is a mistake.
 local of_kinds = {
+  value = {"heat"},
+  by = {"line", "scatter", "bars", "roofline", "pareto", "ecdf", "box"},
+  log = {"line", "scatter", "heat", "roofline", "pareto", "ecdf", "box"},
+  base = {"line", "scatter", "heat", "roofline", "pareto", "ecdf", "box"},
+  also = {"line", "pixels"},
+  against = {"line", "scatter", "bars", "heat", "roofline", "pareto"},
   label = {"line", "scatter", "roofline", "pareto"},
   lines = {"line", "scatter", "roofline", "pareto", "ecdf", "box"},
   along = {"line", "heat"},
@@ -63,6 +69,7 @@ local of_kinds = {
 }
 local max_name_length = 100
 local logs = {x = true, y = true, xy = true}
+local only_log = {ecdf = "x", box = "y"} -- the axis of the samples
 
 local function has_type(value, wanted)
   if type(wanted) == "string" then return type(value) == wanted end
@@ -86,8 +93,8 @@ local function check_lines(list, fail)
 end
 
 local function check_kinds(plot, kind, fail)
-  for field, list in pairs(of_kinds) do
-    local fits = plot[field] == nil
+  for _, field in ipairs(sorted_keys(of_kinds)) do
+    local list, fits = of_kinds[field], plot[field] == nil
     for _, name in ipairs(list) do fits = fits or name == kind end
     local kinds_text = table.concat(list, ", ")
     if not fits then fail("%s: expected kind %s, got '%s'", field, kinds_text, kind) end
@@ -103,6 +110,10 @@ local function check_values(plot, fail)
   end
   if plot.kind ~= "heat" and plot.log and not logs[plot.log] then
     fail("log: expected 'x', 'y' or 'xy', got '%s'", plot.log)
+  end
+  local only = only_log[plot.kind]
+  if only and plot.log and plot.log ~= only then
+    fail("log: expected '%s' for kind %s, got '%s'", only, plot.kind, plot.log)
   end
   if plot.base and plot.base ~= 2 and plot.base ~= 10 then
     fail("base: expected 2 or 10, got %s", tostring(plot.base))
