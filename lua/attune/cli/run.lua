@@ -230,10 +230,15 @@ local function finish(outcome, dir, claims_count, is_part)
   for _, point in ipairs(results.points) do others = others or not hashes[point.hash] end
   local run_results = others and store.results(loaded, hashes) or results
   local status = 0
-  if outcome.measured > 0 or outcome.taken_in or not files.kind(dir .. "/report.html") then
-    local is_incomplete = is_part or outcome.stopped or (outcome.left or 0) > 0
-      or (outcome.lost or 0) > 0
+  local is_incomplete = is_part or outcome.stopped or (outcome.left or 0) > 0
+    or (outcome.lost or 0) > 0
+  local is_new = outcome.measured > 0 or outcome.taken_in or not files.kind(dir .. "/report.html")
+  if is_new or not is_incomplete then
+    -- Verdicts change without a trial when claims are edited, and when partial runs were before.
     results.claims = claims.judge(outcome.experiment, run_results, is_incomplete)
+    is_new = is_new or outcome.redescribed or not store.has_claims(dir, results.claims)
+  end
+  if is_new then
     local written
     written, why = store.write_claims(dir, results.claims)
     if not written then return misuse(why) end

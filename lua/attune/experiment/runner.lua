@@ -11,6 +11,7 @@ local cluster = require "attune.experiment.cluster"
 local executor = require "attune.experiment.executor.local"
 local experiment = require "attune.experiment"
 local files = require "attune.util.files"
+local json = require "attune.util.json"
 local lock = require "attune.results.lock"
 local original = require "attune.experiment.original"
 local other_build = require "attune.experiment.other_build"
@@ -72,10 +73,21 @@ local function remeasured(e, points)
   end
 end
 
+-- Whether a script says other things of its results than the one before it in the folder.
+local function is_other(before, description)
+  local function said(d)
+    return json.encode {
+      about = d.about, metrics = d.metrics, plots = d.plots, parameters = d.parameters,
+    }
+  end
+  return before ~= nil and said(before) ~= said(json.decode(json.encode(description)))
+end
+
 -- The trials that are still to be run in the folder of a side, which this run holds; nil and a
 -- message.
 local function open(side, options, e, points, description)
   local dir = side.dir
+  side.redescribed = is_other(store.description(dir), description)
   local ok, why = store.open(dir, description)
   if ok then ok, why = store.keep_script(dir, options.script) end
   if not ok then return nil, why end
@@ -315,6 +327,7 @@ function runner.run(options)
     detached = done.detached,
     lost = done.lost,
     taken_in = taken_in,
+    redescribed = sides[1].redescribed,
     loaded = done.measured == 0 and not options.fresh and sides[1].loaded or nil,
     status = control.status,
     points = points,

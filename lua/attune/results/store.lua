@@ -201,15 +201,30 @@ local function shortened(claim)
   }
 end
 
+local function content_of(claims)
+  local list = json.list()
+  for i, claim in ipairs(claims) do list[i] = shortened(claim) end
+  return json.encode(list) .. "\n"
+end
+
+--- Whether a folder's claims.json holds these verdicts.
+---@param dir string
+---@param claims attune.ClaimVerdict[]
+---@return boolean
+function store.has_claims(dir, claims)
+  local path = dir .. "/claims.json"
+  return files.kind_inside(path) == "file"
+    and files.read_inside(path, schema.limits.description) == content_of(claims)
+end
+
 --- Writes the verdicts of a run.
 ---@param dir string
 ---@param claims attune.ClaimVerdict[]
 ---@return true? ok
 ---@return string? message
 function store.write_claims(dir, claims)
-  local path, list = dir .. "/claims.json", json.list()
-  for i, claim in ipairs(claims) do list[i] = shortened(claim) end
-  local ok, why = files.write(path, json.encode(list) .. "\n")
+  local path = dir .. "/claims.json"
+  local ok, why = files.write(path, content_of(claims))
   if not ok then return nil, ("%s: %s"):format(path, why) end
   return true
 end

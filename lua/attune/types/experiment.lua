@@ -144,6 +144,7 @@
 ---@field status? integer exit status for that signal
 ---@field sides? attune.RunSide[] of a run with `against`: before and now
 ---@field detached? string[] numbers of jobs that were left to themselves
+---@field redescribed? boolean the script's metrics, plots or sentences are others than before
 ---@field taken_in? boolean jobs of an earlier run have ended since
 ---@field lost? integer trials whose tasks were lost too often
 ---@field lock? integer descriptor of the locked folder
