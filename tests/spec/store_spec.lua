@@ -253,6 +253,21 @@ describe("attune status of a run with stop_when", function()
   end)
 end)
 
+describe("attune status of a folder", function()
+  it("counts no more rounds of a point than the run asks for, and all points of a merge", function()
+    local dir, script = measured([[grid = {a = {1, 2, 3, 4}}, rounds = 3,
+      trial = function(p) return {y = p.a} end]], "--rounds 6 --only 'a < 3'")
+    local body = files.read(dir .. "/experiment.json"):gsub('"points":2', '"points":4')
+    assert(files.write(dir .. "/experiment.json", (body:gsub('"rounds":6', '"rounds":3'))))
+    assert.matches("t: 12 ok; 6 of 12 left", (run.attune("status " .. dir)), 1, true)
+    local other, out = run.folder(), run.folder()
+    run.attune(("run %s --out %s --only 'a > 2' --rounds 6"):format(script, other))
+    assert.same(0, select(2, run.attune(("merge %s %s --out %s"):format(dir, other, out))))
+    assert.matches("t: 24 ok; 0 of 24 left", (run.attune("status " .. out)), 1, true)
+    run.remove(dir, other, out, script)
+  end)
+end)
+
 describe("attune gc", function()
   it("removes what does not count and changes no result", function()
     local dir, script = measured [[grid = {a = {1, 2}}, rounds = 2,

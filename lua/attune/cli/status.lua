@@ -36,8 +36,10 @@ local function summary(loaded)
   end
   local rounds = (description.rounds or 1) * #(description.seeds or {1})
   local wanted = description.points or count
-  local done = trials.ok
-  for hash in pairs(closed) do done = done + math.max(0, rounds - measured[hash]) end
+  local done = 0
+  for hash, ok in pairs(measured) do
+    done = done + (closed[hash] and rounds or math.min(ok, rounds))
+  end
   return {
     name = description.name,
     running = lock.is_held(loaded.dir),

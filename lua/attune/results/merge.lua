@@ -42,9 +42,15 @@ local function joined_description(all)
       if list then d[name] = add_missing(d[name] or json.list(), list, name_of) end
     end
   end
+  local seen, points = {}, 0
   for _, loaded in ipairs(all) do
     d.rounds = math.max(d.rounds or 1, loaded.description.rounds or 1)
+    for _, record in ipairs(loaded.records) do
+      local key = reader.parameters_key(record.parameters)
+      if not seen[key] then seen[key], points = true, points + 1 end
+    end
   end
+  d.points = d.points and math.max(d.points, points)
   return d
 end
 
