@@ -113,6 +113,21 @@ describe("claims", function()
     assert.truthy(message(r.difference, r, "y", {b = 1}, {a = 2}):find "unknown parameter 'b'")
     assert.truthy(message(r.ratio, r, "z", {a = 1}, {a = 2}):find "unknown metric 'z'")
   end)
+  it("say why a point has no value", function()
+    local r = claims.over(results {
+      {parameters = {a = 1}, metrics = {y = value {1}}},
+      {parameters = {a = 2}, metrics = {}, status = "timeout"},
+      {parameters = {a = 3}, metrics = {}, status = "ok"},
+    })
+    for a, why in pairs {
+      [2] = "the point with these parameters has status 'timeout'",
+      [3] = "the trial of the point with these parameters did not return it",
+      [4] = "no point has these parameters",
+    } do
+      assert.matches("value: expected one point with 'y', got none: " .. why,
+        message(r.value, r, "y", {a = a}), 1, true)
+    end
+  end)
   it("keep the points that have one of a list of values", function()
     local r = claims.over(two)
     assert.same(2, #r:where {a = {1, 2, 3}}:values "y")

@@ -202,6 +202,13 @@ describe("plots", function()
     assert.same(2, select(2, svg:gsub("polygon fill = 'rgb%(  0, 114, 178%)'", "")))
     run.remove(dir)
   end)
+  it("of bars have room below intervals that reach below 0", function()
+    local dir = drawn(results({{{a = 1, m = "x"}, {y = {-1, 3}}}},
+      {{kind = "bars", x = "a", y = "y"}}), {formats = {"svg"}})
+    local low = files.read(dir .. "/plots/01-y.gp"):match "set yrange %[(%S-):"
+    assert.is_true(tonumber(low) < 1 - 12.706 * 2 - 0.5, low) -- t of one degree of freedom
+    run.remove(dir)
+  end)
   it("name intervals only where they draw them", function()
     local points = {{{a = 1, m = "x"}, {y = {1, 2, 3}}}, {{a = 2, m = "x"}, {y = {2, 3, 4}}}}
     local dir = drawn(results(points, {

@@ -113,7 +113,8 @@ local groups = {"fixed", "grid", "list", "zip", "sample", "derived"}
 
 local function check_name(group, name)
   if type(name) ~= "string" or not name:find "^[%a_][%w_]*$" then
-    fail("%s: expected names as keys, got %s", group, tostring(name))
+    fail("%s: expected names of letters, digits and _, with no digit at first, got '%s'", group,
+      tostring(name))
   end
   if name == "status" then
     fail("%s.status: expected another name, as the results have a column 'status'", group)

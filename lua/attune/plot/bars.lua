@@ -328,7 +328,7 @@ return function(results, spec, points, notes, look)
   for _, panel in ipairs(panels) do
     for _, top in ipairs(panel.tops) do top.text = words(top.value) end
   end
-  local low, high = frame.range(shown_values(panels), false, 0, 0)
+  local low, high = frame.range(shown_values(panels), false, 0.03, 0)
   local value_unit = frame.value_unit(spec, unit)
   local layout = layout_of(groups, bars, panels, low, high, value_unit, spec, look)
   note_all(notes, bad, layout)

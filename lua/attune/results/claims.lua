@@ -78,14 +78,17 @@ end
 
 -- The metric's value at the only point that has it among those with the wanted parameters.
 local function value_of_one(self, metric, wanted, name, level)
-  local values = {}
+  local values, without = {}, nil
   for _, point in ipairs(self.points) do
     local value = matches(point, wanted) and point.metrics[metric]
     if value then values[#values + 1] = value end
+    if matches(point, wanted) and not value then without = without or point.status end
   end
   if #values == 0 then
-    local format = "%s: expected one point with '%s', got none: no point has these parameters"
-    error(format:format(name, metric), level + 1)
+    local why = not without and "no point has these parameters"
+      or without == "ok" and "the trial of the point with these parameters did not return it"
+      or ("the point with these parameters has status '%s'"):format(without)
+    error(("%s: expected one point with '%s', got none: %s"):format(name, metric, why), level + 1)
   end
   if #values > 1 then
     local format = "%s: expected one point with '%s', got %d; narrow it with r:where"
