@@ -318,6 +318,9 @@ end
 function run.run(args)
   local ok, why = check_executor(args)
   if not ok then return misuse(why) end
+  if args.fresh and args.retry_failed then
+    return misuse "--fresh: expected no --retry-failed beside it, which keeps what is measured"
+  end
   local experiment = require "attune.experiment"
   -- Trials are processes of their own, which inherit it.
   if args.argument then require "luv".os_setenv("ATTUNE_ARGUMENT", args.argument) end
