@@ -24,13 +24,14 @@ function text.prefixes(unit)
   return unit:match "^[^/]*" == "B" and binary or decimal
 end
 
-local function three_digits(x)
-  local a = math.abs(x)
-  return a >= 100 and "%.0f" or a >= 10 and "%.1f" or "%.2f"
-end
-
 -- Numbers below this have all their digits before the point: 2097152, not 2.097e+06.
 local max_written_out = 1e9
+
+local function three_digits(x)
+  local a = math.abs(x)
+  if a >= max_written_out then return "%.3g" end
+  return a >= 100 and "%.0f" or a >= 10 and "%.1f" or "%.2f"
+end
 
 local function plain_number(x)
   local a = math.abs(x)
