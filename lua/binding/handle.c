@@ -112,8 +112,12 @@ static int handle_tostring(lua_State *L) {
 static int raise_unknown_field(lua_State *L, const handle_kind *kind) {
     const char *known[MAX_NAMES + 1];
     int n = 0;
-    for (const luaL_Reg *r = kind->methods; r->name && n < MAX_NAMES; r++) known[n++] = r->name;
-    for (const luaL_Reg *r = kind->fields; r->name && n < MAX_NAMES; r++) known[n++] = r->name;
+    const luaL_Reg *const lists[] = {kind->methods, kind->fields};
+    for (int i = 0; i < 2; i++) {
+        /* A name that begins with "_" is private. */
+        for (const luaL_Reg *r = lists[i]; r->name && n < MAX_NAMES; r++)
+            if (r->name[0] != '_') known[n++] = r->name;
+    }
     known[n] = NULL;
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : describe(L, 2);
     return raise_unknown(L, "method or field", name, known);

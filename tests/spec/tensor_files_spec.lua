@@ -1,6 +1,7 @@
 -- Files of tensors: GGUF, shards, and reading one tensor at a time. test_files.c has the malformed
 -- headers of safetensors.
 local attune = require "attune"
+local expect = require "tests.support.expect"
 local files = require "attune.util.files"
 local golden = require "tests.support.golden"
 local json = require "attune.util.json"
@@ -99,6 +100,11 @@ describe("GGUF files", function()
       assert.same("bf16", file:read("w", "bf16").dtype)
       assert.same(0, golden.difference(file:read("w", "f64"), file:read "w":to "f64"))
     end)
+  end)
+  it("name what an open file has, without what is private", function()
+    local file <close> = attune.open "tests/golden/gguf/blocks.gguf"
+    expect.fails_with("'shapes': expected one of info, read, close, names, metadata",
+      function() return file.shapes end)
   end)
   it("that cannot be written are refused", function()
     local x = attune.zeros {1, 32}
