@@ -518,7 +518,7 @@ describe("attune model", function()
     for arguments, words in pairs {
       ["falcn-7b"] = "falcon-7b", ["gpt2 --on a10"] = "model: --on: unknown name 'a10'; expected",
       ["gpt2 --chips 2"] = "model: --chips: expected --on HARDWARE beside it",
-      ["gpt2 --context 0"] = "at least 1",
+      ["gpt2 --context 0"] = "--context: expected an integer of at least 1, got '0'",
       ["gpt2 --cache f64"] = "model: --cache: expected one of bf16, f16, f32, i8, got 'f64'",
       ["gpt2 --cache f64 --on tpu-v4"] = "model: --cache: expected one of",
       ["gpt2 --on tpu-v4 --weights i4"] = "model: --weights: expected one of bf16",

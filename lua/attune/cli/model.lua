@@ -6,10 +6,13 @@ local text = require "attune.util.text"
 
 local command = {summary = "tell what a published model costs: parameters, cache, time per token"}
 
-local function whole(s)
-  local n = math.tointeger(tonumber(s))
-  if n and n >= 1 then return n end
-  return nil, ("expected an integer of at least 1, got '%s'"):format(text.printable(s))
+-- A converter of the value of a flag.
+local function whole(flag)
+  return function(s)
+    local n = math.tointeger(tonumber(s))
+    if n and n >= 1 then return n end
+    return nil, ("%s: expected an integer of at least 1, got '%s'"):format(flag, text.printable(s))
+  end
 end
 
 function command.options(parser)
@@ -18,7 +21,7 @@ function command.options(parser)
   parser:option("--on", "time and memory on HARDWARE: " ..
     table.concat(model.hardware_names(), ", ") .. " (this machine, measured now)")
     :argname "HARDWARE"
-  local function size(flag, help) parser:option(flag, help):argname "N":convert(whole) end
+  local function size(flag, help) parser:option(flag, help):argname "N":convert(whole(flag)) end
   size("--context", "tokens in the cache (default: the model's context)")
   size("--batch", "sequences (default: 1)")
   size("--chips", "chips that share the weights and the cache (default: 1)")
