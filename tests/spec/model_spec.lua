@@ -1,5 +1,6 @@
 -- Loading models: what config.json and the tensors may say. Sessions, generation and sampling.
 local attune = require "attune"
+local expect = require "tests.support.expect"
 local golden = require "tests.support.golden"
 local json = require "attune.util.json"
 local model = require "attune.model"
@@ -356,6 +357,31 @@ describe("a model", function()
     assert.same({1, 1, 96}, mixed:append({5}).shape)
     assert.has_error(function() m:session {batch = 2}:append {ids} end)
     assert.has_error(function() m:session {contxt = 2} end)
+  end)
+  it("with several windows changes none of its caches where one refuses to go back", function()
+    local mistral, prompt = assert(model.load(source .. "mistral")), {}
+    for i = 1, 300 do prompt[i] = i * 37 % 96 end
+    local s = mistral:with({window = 60}):with({window = 1, layers = {2}}):session {context = 400}
+    s:append(prompt)
+    expect.fails_with("n: expected at least 236", s.truncate, s, 235)
+    for i, cache in pairs(s.caches) do assert.same({i, 300}, {i, cache.length}) end
+    s:truncate(236)
+    for i, cache in pairs(s.caches) do assert.same({i, 236}, {i, cache.length}) end
+  end)
+  it("with LongRoPE goes back to the rotations of a text of the trained length", function()
+    local phi3, text = assert(model.load(source .. "phi3_longrope")), {}
+    for i = 1, 30 do text[i] = i * 37 % 96 end
+    local short = phi3:forward {table.move(text, 1, 12, 1, {})}
+    local long = phi3:forward {text}
+    local s = phi3:session {}
+    for _, kept in ipairs {10, 0} do
+      s:append(table.move(text, s.length + 1, 20, 1, {}))
+      s:truncate(kept)
+      local again = s:append(table.move(text, kept + 1, 12, 1, {}))
+      assert.truthy(golden.difference(short:slice(2, kept + 1, 12):contiguous(), again) < 1e-4)
+    end
+    local rest = s:append(table.move(text, 13, 30, 1, {}))
+    assert.truthy(golden.difference(long:slice(2, 13, 30):contiguous(), rest) < 1e-4)
   end)
   it("with ALiBi takes texts of any length", function()
     local long = {}

@@ -75,7 +75,7 @@ end
 function session.new(model, o, level)
   local c = session.check(model, o, level + 1)
   local self = setmetatable({
-    model = model, batch = c.batch, context = c.context, length = 0, collect_at = 0,
+    model = model, batch = c.batch, context = c.context, length = 0, highest = 0, collect_at = 0,
     caches = model.network:caches {batch = c.batch, context = c.context, dtype = c.cache},
   }, session)
   local at = model.network.switches_at
@@ -119,18 +119,21 @@ end
 local run
 
 -- LongRoPE rotates all tokens of a text that is longer than the trained length in another way. When
--- a session that did not know its length grows beyond that, its keys are computed again.
+-- a session that did not know its length crosses that one, its keys are computed again.
+local function rotate_again(self, long)
+  local rows, tokens = self.rows, self.length
+  self.rows, self.long, self.length, self.highest = nil, long, 0, 0
+  for _, cache in pairs(self.caches) do cache:reset() end
+  if tokens > 0 then run(self, piece_of(rows, 1, tokens), function() end) end
+  self.rows = rows
+end
+
 local function lengthen(self, rows)
   for b, row in ipairs(rows) do
     self.rows[b] = self.rows[b] or {}
     table.move(row, 1, #row, #self.rows[b] + 1, self.rows[b])
   end
-  if #self.rows[1] <= self.switches_at then return end
-  local before = self.length
-  local old = piece_of(self.rows, 1, before)
-  self.rows, self.long, self.length = nil, true, 0
-  for _, cache in pairs(self.caches) do cache:reset() end
-  if before > 0 then run(self, old, function() end) end
+  if not self.long and #self.rows[1] > self.switches_at then rotate_again(self, true) end
 end
 
 -- Runs the decoder over rows of one length and hands the stream of each piece to `with`, and with
@@ -148,6 +151,7 @@ function run(self, rows, with, wanted)
       long = self.long, memory = self.memory, summaries = wanted, summaries_of = summaries,
     })
     self.length = self.length + n
+    self.highest = math.max(self.highest, self.length)
     with(x, n, summaries)
     x:close()
     collect(self)
@@ -290,6 +294,19 @@ function session:last(rows)
   return logits
 end
 
+-- The ring that refuses the most truncations; nil where none has lost a token. highest: the most
+-- tokens that the session has had since it was empty.
+local function strictest_ring(self)
+  local strictest, fewest = nil, 0
+  for _, cache in pairs(self.caches) do
+    local lost = cache.window and self.highest - cache.capacity or 0
+    if lost > 0 and lost + cache.window > fewest then
+      strictest, fewest = cache, lost + cache.window
+    end
+  end
+  return strictest
+end
+
 --- Keeps the first n tokens.
 ---@param n integer
 function session:truncate(n)
@@ -297,14 +314,13 @@ function session:truncate(n)
     error(("n: expected from 0 to %d tokens, got %s"):format(self.length, options.describe(n)), 2)
   end
   -- A ring may refuse, and then nothing has changed.
-  for _, cache in pairs(self.caches) do
-    if cache.window then cache:truncate(n) end
-  end
-  for _, cache in pairs(self.caches) do
-    if not cache.window then cache:truncate(n) end
-  end
+  local ring = strictest_ring(self)
+  if ring then ring:truncate(n) end
+  for _, cache in pairs(self.caches) do cache:truncate(n) end
   for b, row in ipairs(self.rows or {}) do self.rows[b] = table.move(row, 1, n, 1, {}) end
   self.length = n
+  if n == 0 then self.highest = 0 end
+  if self.rows and self.long and n <= self.switches_at then rotate_again(self, false) end
 end
 
 --- Frees the caches.
