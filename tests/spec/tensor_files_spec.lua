@@ -103,8 +103,8 @@ describe("GGUF files", function()
   end)
   it("name what an open file has, without what is private", function()
     local file <close> = attune.open "tests/golden/gguf/blocks.gguf"
-    expect.fails_with("'shapes': expected one of info, read, close, names, metadata",
-      function() return file.shapes end)
+    expect.fails_with("'dimensions': expected one of info, read, close, names, metadata",
+      function() return file.dimensions end)
   end)
   it("that cannot be written are refused", function()
     local x = attune.zeros {1, 32}
