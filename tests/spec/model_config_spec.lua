@@ -189,12 +189,69 @@ describe("metadata of a GGUF file", function()
     for name, value in pairs {
       ["rope.dimension_count"] = 2, ["attention.value_length"] = 2, ["attention.scale"] = 0.5,
       ["rope.scaling.attn_factor"] = 2.0, ["logit_scale"] = 2.0, ["expert_count"] = 8,
+      ["rope.scaling.yarn_attn_factor"] = 0.5, ["rope.scaling.yarn_ext_factor"] = 0.5,
+      ["rope.scaling.yarn_log_multiplier"] = 0.1, ["attention.causal"] = false,
+      ["attention.sliding_window"] = 31, ["rope.scaling.type"] = "longrope",
     } do
       local m, message, code = load(function(metadata) metadata["llama." .. name] = value end)
       assert.is_nil(m)
       assert.same("EFORMAT", code)
       assert.truthy(message:find("llama." .. name .. ": expected", 1, true), message)
     end
+  end)
+  it("may have a window and other values that change nothing", function()
+    assert(load(function(m)
+      m["llama.attention.sliding_window"], m["llama.attention.causal"] = 32, true
+      m["llama.rope.scaling.factor"] = 0.0
+    end))
+  end)
+  it("of a rotation are read as by llama.cpp", function()
+    local function logits(changes)
+      local m = assert(load(function(metadata, tensors)
+        for name, value in pairs(changes) do metadata["llama." .. name] = value end
+        for i, name in ipairs {"attn_q", "attn_k", "attn_v", "ffn_gate"} do
+          tensors[("blk.0.%s.weight"):format(name)] = attune.randn({8, 8}, {seed = i})
+        end
+      end))
+      return m:forward {{1, 7, 3, 0, 5, 2, 6, 4, 4, 1}}
+    end
+    local function differ(a, b) return (logits(a) - logits(b)):abs():max():item() > 1e-3 end
+    local linear = {["rope.scaling.type"] = "linear", ["rope.scaling.factor"] = 4.0}
+    assert.is_true(differ(linear, {}))
+    assert.is_false(differ(linear, {["rope.scaling.factor"] = 4.0}))
+    assert.is_false(differ(linear, {["rope.scale_linear"] = 4.0}))
+    assert.is_false(differ({}, {["rope.scaling.type"] = "none", ["rope.scaling.factor"] = 4.0}))
+    assert.is_false(differ({}, {["rope.scaling.type"] = "linear"}))
+    local function yarn(name, value)
+      return {
+        ["rope.scaling.type"] = "yarn", ["rope.scaling.factor"] = 4.0,
+        ["rope.scaling.original_context_length"] = 4096, [name or "x"] = value,
+      }
+    end
+    assert.is_true(differ(yarn(), yarn("rope.scaling.yarn_beta_slow", 30.0)))
+  end)
+  it("of which no rotation can be made are refused", function()
+    local m, message, code = load(function(metadata)
+      metadata["llama.rope.scaling.factor"] = -2.0
+    end)
+    assert.is_nil(m)
+    assert.same("EFORMAT", code)
+    local expected = "metadata: rotation: factor: expected a number of at least 1, got -2"
+    assert.truthy(message:find(expected, 1, true), message)
+    refused("llama_yarn", function(c) c.rope_scaling.beta_slow = 100 end,
+      "config.json: rotation: beta_fast: expected at least beta_slow, 100, got 32")
+  end)
+  it("must have the epsilon of the norms", function()
+    local name = "llama.attention.layer_norm_rms_epsilon"
+    local m, message = load(function(metadata) metadata[name] = nil end)
+    assert.is_nil(m)
+    assert.truthy(message:find(name .. ": expected a number, got nil", 1, true), message)
+    m, message = load(function(metadata, tensors)
+      metadata["llama.rope.scaling.factor"] = 8.0
+      tensors["rope_freqs.weight"] = attune.ones {2}
+    end)
+    assert.is_nil(m)
+    assert.truthy(message:find("expected 1 beside rope_freqs.weight, got 8.0", 1, true), message)
   end)
   it("need not say that matrices have biases", function()
     local function biased(_, tensors)

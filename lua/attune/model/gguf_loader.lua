@@ -58,23 +58,28 @@ function gguf_loader.renamed(file, architecture)
   }
 end
 
+-- As in llama.cpp, a factor without a type is linear, and scale_linear is an older name of it.
 local function rope_scaling(m, at)
-  local kind = m[at .. "rope.scaling.type"]
-  if not kind or kind == "none" then return nil end
-  if kind ~= "linear" and kind ~= "yarn" then
+  local function of(name) return m[at .. "rope.scaling." .. name] end
+  local kind, factor = of "type" or "linear", of "factor"
+  if factor == nil then factor = m[at .. "rope.scale_linear"] end
+  if kind ~= "none" and kind ~= "linear" and kind ~= "yarn" then
     error(("%srope.scaling.type: expected none, linear or yarn, got '%s'"):format(
       at, tostring(kind)), 0)
   end
+  if kind == "none" or factor == nil or factor == 0 then return nil end
+  if kind == "linear" then return factor ~= 1 and {type = kind, factor = factor} or nil end
   return {
-    type = kind, factor = m[at .. "rope.scaling.factor"],
-    original_max_position_embeddings = kind == "yarn"
-      and m[at .. "rope.scaling.original_context_length"] or nil,
+    type = kind, factor = factor, original_max_position_embeddings = of "original_context_length",
+    beta_fast = of "yarn_beta_fast", beta_slow = of "yarn_beta_slow",
   }
 end
 
 -- Metadata that change what a model computes, with the values that say nothing.
 local neutral = {
-  ["rope.scaling.attn_factor"] = {1}, ["attention.scale"] = {0}, ["expert_count"] = {0},
+  ["rope.scaling.attn_factor"] = {1}, ["rope.scaling.yarn_attn_factor"] = {1},
+  ["rope.scaling.yarn_ext_factor"] = {-1, 1}, ["rope.scaling.yarn_log_multiplier"] = {0},
+  ["rope.scaling.alpha"] = {0}, ["attention.causal"] = {true}, ["attention.scale"] = {0}, ["expert_count"] = {0},
   ["logit_scale"] = {0, 1}, ["residual_scale"] = {0, 1}, ["embedding_scale"] = {0, 1},
   ["attention.clamp_kqv"] = {0}, ["attention.max_alibi_bias"] = {0},
   ["attn_logit_softcapping"] = {0}, ["final_logit_softcapping"] = {0},
@@ -86,8 +91,15 @@ local function check_neutral(m, at)
     local value, is_neutral = m[at .. name], false
     for _, v in ipairs(values) do is_neutral = is_neutral or value == v end
     if value ~= nil and not is_neutral then
-      error(("%s%s: expected %g, got %s"):format(at, name, values[#values], tostring(value)), 0)
+      error(("%s%s: expected %s, got %s"):format(
+        at, name, tostring(values[#values]), tostring(value)), 0)
     end
+  end
+  local window, context = m[at .. "attention.sliding_window"], m[at .. "context_length"]
+  if window ~= nil and window ~= 0 and not (math.type(window) and math.type(context)
+    and window >= context) then
+    error(("%sattention.sliding_window: expected none below the context_length of %s, got %s")
+      :format(at, tostring(context), tostring(window)), 0)
   end
   local heads, width = m[at .. "attention.head_count"], m[at .. "embedding_length"]
   local d = m[at .. "attention.key_length"]
@@ -124,6 +136,14 @@ function gguf_loader.config(m, file, original)
   end
   local at = architecture .. "."
   check_neutral(m, at)
+  local epsilon, scaling = m[at .. "attention.layer_norm_rms_epsilon"], rope_scaling(m, at)
+  if epsilon == nil then
+    error(at .. "attention.layer_norm_rms_epsilon: expected a number, got nil", 0)
+  end
+  if scaling and original:info "rope_freqs.weight" then
+    error(("%srope.scaling.factor: expected 1 beside rope_freqs.weight, got %s"):format(
+      at, tostring(scaling.factor)), 0)
+  end
   local tokens = m["tokenizer.ggml.tokens"]
   local embedding = file:info "model.embed_tokens.weight"
   return {
@@ -133,9 +153,9 @@ function gguf_loader.config(m, file, original)
     num_attention_heads = m[at .. "attention.head_count"],
     num_key_value_heads = m[at .. "attention.head_count_kv"],
     head_dim = m[at .. "attention.key_length"],
-    rms_norm_eps = m[at .. "attention.layer_norm_rms_epsilon"],
+    rms_norm_eps = epsilon,
     max_position_embeddings = m[at .. "context_length"],
-    rope_theta = m[at .. "rope.freq_base"], rope_scaling = rope_scaling(m, at),
+    rope_theta = m[at .. "rope.freq_base"], rope_scaling = scaling,
     vocab_size = embedding and embedding.shape[1] or m[at .. "vocab_size"]
       or tokens and tokens.count,
     tie_word_embeddings = file:info "lm_head.weight" == nil,

@@ -128,7 +128,9 @@ local function load_gguf(path, given)
   local renamed = gguf_loader.renamed(file, metadata["general.architecture"])
   local function make()
     local config, pairing = gguf_loader.config(metadata, renamed, file)
-    return build(config, renamed, {compute = given.compute}, nil, function(c)
+    -- Without a number of kv heads there are as many as heads, whatever the architecture's default.
+    local nulls = {num_key_value_heads = true}
+    return build(config, renamed, {compute = given.compute}, nulls, function(c)
       c.pairing, c.rope_factors = pairing, rope_factors(file)
     end)
   end

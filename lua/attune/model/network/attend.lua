@@ -184,7 +184,12 @@ function attend.new(w, spec)
     flat_norm = spec.flat_norm, clip = spec.clip, keeps = spec.keeps,
     form = forms[spec.form],
   }
-  if spec.rope then attend.rotate(a, w, spec.rope) end
+  if spec.rope then
+    local ok, message = pcall(attend.rotate, a, w, spec.rope)
+    if not ok then
+      error("config.json: rotation: " .. tostring(message):gsub("^%S+:%d+: ", ""), 0)
+    end
+  end
   if a.heads % a.kv_heads ~= 0 then
     error(("config.json: expected kv heads that divide %d heads, got %d"):format(
       a.heads, a.kv_heads), 0)
