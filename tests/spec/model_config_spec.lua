@@ -89,6 +89,64 @@ describe("a field that is absent", function()
   end)
 end)
 
+describe("a configuration of one architecture", function()
+  local function differ(name, a, b)
+    return (logits(name, a) - logits(name, b)):abs():max():item() > 1e-5
+  end
+  local function same() end
+  it("of SmolLM3 gives the window to the layers that do not rotate", function()
+    local function window(c) c.use_sliding_window, c.sliding_window = true, 3 end
+    local function derived(c)
+      window(c)
+      c.layer_types = nil
+    end
+    local function listed(c)
+      window(c)
+      c.layer_types[4] = "sliding_attention"
+    end
+    assert.is_true(differ("smollm3", same, derived))
+    assert.is_false(differ("smollm3", listed, derived))
+  end)
+  it("of OLMo 3 may have a rotation of the layers with a window", function()
+    local function nested(theta)
+      return function(c)
+        c.rope_parameters = {
+          full_attention = c.rope_scaling,
+          sliding_attention = {rope_type = "default", rope_theta = theta},
+        }
+        c.rope_scaling = nil
+      end
+    end
+    assert.is_false(differ("olmo3", same, nested(500000)))
+    assert.is_true(differ("olmo3", same, nested(100)))
+  end)
+  it("of Gemma 1 names its activation in one of two fields", function()
+    local function act(hidden_act, activation)
+      return function(c) c.hidden_act, c.hidden_activation = hidden_act, activation end
+    end
+    assert.is_false(differ("gemma", same, act "gelu"))
+    assert.is_false(differ("gemma", same, act()))
+    assert.is_true(differ("gemma", same, act "silu"))
+    assert.is_false(differ("gemma", act "silu", act(nil, "silu")))
+    refused("gemma", act("silu", "relu"), "hidden_act is 'silu' and hidden_activation is 'relu'")
+  end)
+  it("of Falcon may name its width n_embed", function()
+    assert.is_false(differ("falcon_7b", same, function(c)
+      c.n_embed, c.hidden_size = c.hidden_size, nil
+    end))
+  end)
+  it("of MPT has LayerNorm", function()
+    assert.is_false(differ("mpt", same, function(c) c.norm_type = "layernorm" end))
+    refused("mpt", function(c) c.norm_type = "rmsnorm" end, "norm_type: expected low_precision_lay")
+  end)
+  it("of Mistral and Mixtral has as many kv heads as heads where their number is null", function()
+    for _, name in ipairs {"mistral", "mixtral"} do
+      refused(name, function(c) c.num_key_value_heads = json.null end,
+        "expected shape [32, 32], got [16, 32]")
+    end
+  end)
+end)
+
 describe("a field inside of a field", function()
   it("that is unknown is an error or a warning, and may be empty", function()
     refused("llama_yarn", function(c) c.rope_scaling.foo = 3 end, "unknown field 'foo'")

@@ -37,6 +37,8 @@ local function mpt(c)
   refuse(a.prefix_lm, "attn_config.prefix_lm: expected false, got true")
   refuse(a.attn_type and a.attn_type ~= "multihead_attention",
     "attn_config.attn_type: expected multihead_attention")
+  refuse(c.norm_type ~= "low_precision_layernorm" and c.norm_type ~= "layernorm",
+    ("norm_type: expected low_precision_layernorm or layernorm, got '%s'"):format(c.norm_type))
   refuse(c.logit_scale, "logit_scale: expected null")
   local score, positions
   if a.alibi ~= false then
@@ -108,15 +110,14 @@ return {
       expansion_ratio = {"count", 4}, layer_norm_epsilon = {"positive", 1e-5},
       no_bias = {"boolean", true}, attn_config = {"table", {}}, logit_scale = {"any"},
       tie_word_embeddings = {"boolean", true}, eos_token_id = {"ids"},
-      learned_pos_emb = {"boolean", true},
+      learned_pos_emb = {"boolean", true}, norm_type = {"text", "low_precision_layernorm"},
     },
     aliases = {
       d_model = "hidden_size", n_heads = "num_attention_heads", n_layers = "num_hidden_layers",
       max_seq_len = "max_position_embeddings",
     },
     ignored = {
-      norm_type = true, init_device = true, embedding_fraction = true,
-      verbose = true, init_config = true,
+      init_device = true, embedding_fraction = true, verbose = true, init_config = true,
     },
     prefixes = {"transformer.", ""}, probe = "wte.weight", describe = mpt,
   },

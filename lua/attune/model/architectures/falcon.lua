@@ -77,7 +77,7 @@ end
 return {
   falcon = {
     fields = fields, aliases = {n_layer = "num_hidden_layers", n_head = "num_attention_heads",
-      n_head_kv = "num_kv_heads"},
+      n_head_kv = "num_kv_heads", n_embed = "hidden_size"},
     prefixes = {"transformer.", ""}, probe = "word_embeddings.weight", describe = describe,
   },
 }

@@ -13,11 +13,10 @@ local shared = common.fields(common.rope.fields, {
   eos_token_id = {"ids"},
 })
 
--- v: four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale, bidirectional
+-- v: activation, four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale, bidirectional
 local function describe(c, v)
   local n, d, eps = c.hidden_size, c.head_dim, c.rms_norm_eps
-  -- hidden_act of Gemma 1 says gelu where the model was trained with the approximation.
-  local activation = layers.activation(c.hidden_activation or "gelu_pytorch_tanh")
+  local activation = layers.activation(v.activation or c.hidden_activation or "gelu_pytorch_tanh")
   return {
     vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
     bidirectional = v.bidirectional, embedding = {name = "embed_tokens", scale = n ^ 0.5},
@@ -68,9 +67,20 @@ local function refuse_bidirectional(c)
   end
 end
 
+-- hidden_act of Gemma 1 says gelu where the model was trained with the approximation.
+local function activation_of_gemma1(c)
+  local act, activation = c.hidden_act, c.hidden_activation
+  if act == "gelu" then act = nil end
+  if act and activation and act ~= activation then
+    error(("config.json: hidden_act is '%s' and hidden_activation is '%s'; expected one value")
+      :format(act, activation), 0)
+  end
+  return act or activation
+end
+
 return {
   gemma = architecture({num_key_value_heads = {"count", 16}}, function(c)
-    return describe(c, {rope = one_rope(c)})
+    return describe(c, {rope = one_rope(c), activation = activation_of_gemma1(c)})
   end),
   gemma2 = architecture(
     {

@@ -128,7 +128,8 @@ return {
     return describe(c, {bias = c.attention_bias, o_bias = c.attention_bias, mlp_bias = c.mlp_bias})
   end),
   mistral = architecture({
-    num_key_value_heads = {"count", 8}, sliding_window = {"count", 4096, null = true},
+    num_key_value_heads = {"count", 8, null = true},
+    sliding_window = {"count", 4096, null = true},
     layer_types = {"table"}, max_position_embeddings = {"count", 131072},
   }, {}, function(c)
     return describe(c, {window = function() return c.sliding_window end})
@@ -155,14 +156,20 @@ return {
         local form = "config.json: no_rope_layers: expected a number for each of %d layers, got %d"
         error(form:format(c.num_hidden_layers, #c.no_rope_layers), 0)
       end
-      local function rope(i, d)
-        local rotates = i % c.no_rope_layer_interval ~= 0
-        if c.no_rope_layers then rotates = c.no_rope_layers[i] ~= 0 end
-        return rotates and common.rope_options(c, d, {theta = 2000000}) or nil
+      local function rotates(i)
+        if c.no_rope_layers then return c.no_rope_layers[i] ~= 0 end
+        return i % c.no_rope_layer_interval ~= 0
       end
+      local function rope(i, d)
+        return rotates(i) and common.rope_options(c, d, {theta = 2000000}) or nil
+      end
+      -- Where the file does not say, the layers that do not rotate have the window.
+      local sliding = common.sliding(c, function(i) return not rotates(i) end)
       return describe(c, {
         bias = c.attention_bias, o_bias = c.attention_bias, mlp_bias = c.mlp_bias, rope = rope,
-        window = late_window(c),
+        window = function(i)
+          return c.use_sliding_window and sliding[i] and c.sliding_window or nil
+        end,
       })
     end
   ),
@@ -171,17 +178,19 @@ return {
       bias = c.attention_bias, o_bias = c.attention_bias, qk_norm = "all", post_norms = true,
     })
   end),
-  -- Layers with a window rotate without scaling.
+  -- Layers with a window have a rotation of their own, or that of the others without scaling.
   olmo3 = architecture(
     {
       sliding_window = {"count", 4096}, layer_types = {"table"}, rms_norm_eps = {"positive", 1e-5},
     }, {},
     function(c)
       local sliding = common.sliding(c, function(i) return i % 4 ~= 0 end)
+      local sets = common.rope.sets(c)
+      local of_window = sets.sliding_attention
+        or {kind = "default", theta = sets.default and sets.default.theta}
       local function rope(i, d)
-        local options = common.rope_options(c, d, {theta = 500000})
-        if sliding[i] then options.scaling = nil end
-        return options
+        local set = sliding[i] and of_window or sets.full_attention or sets.default
+        return common.rope.options(set or {kind = "default"}, c, d, {theta = 500000})
       end
       return describe(c, {
         bias = c.attention_bias, o_bias = c.attention_bias, qk_norm = "all", post_norms = true,
@@ -192,7 +201,8 @@ return {
     {
       num_local_experts = {"count", 8}, num_experts_per_tok = {"count", 2},
       sliding_window = {"count"}, rms_norm_eps = {"positive", 1e-5},
-      num_key_value_heads = {"count", 8}, max_position_embeddings = {"count", 131072},
+      num_key_value_heads = {"count", 8, null = true},
+      max_position_embeddings = {"count", 131072},
     }, {},
     function(c)
       return describe(c, {
