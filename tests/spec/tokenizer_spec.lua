@@ -305,6 +305,12 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     ["a pair with such an id"] = {"gpt2", function(t)
       t.post_processor = {type = "BertProcessing", sep = {"a", 1 << 24}, cls = {"b", 0}}
     end, "post_processor.sep: expected a text and an id from 0 to 16777215, got 16777216"},
+    ["two post-processors that add tokens"] = {"t5", function(t)
+      t.post_processor = {type = "Sequence", processors = {
+        {type = "ByteLevel"}, t.post_processor,
+        {type = "BertProcessing", sep = {"a", 1}, cls = {"b", 0}},
+      }}
+    end, "post_processor.processors[3]: expected one processor of a Sequence that adds tokens"},
   } do
     it(what, function()
       local message = refusal(row[1], row[2])

@@ -62,9 +62,16 @@ makers.BertProcessing, makers.RobertaProcessing = cls_and_sep, cls_and_sep
 -- It changes offsets only.
 function makers.ByteLevel() end
 
+-- Hugging Face's library hands a second processor the parts that the first one made, as if they
+-- were texts: no file means that.
 function makers.Sequence(spec, where, before, after)
   for i, inner in ipairs(field(spec, "processors", "list", where)) do
-    local inner_before, inner_after = processors.new(inner, ("%s.processors[%d]"):format(where, i))
+    local place = ("%s.processors[%d]"):format(where, i)
+    local inner_before, inner_after = processors.new(inner, place)
+    if #before + #after > 0 and #inner_before + #inner_after > 0 then
+      failure.raise("%s: expected one processor of a Sequence that adds tokens, got a second one",
+        place)
+    end
     table.move(before, 1, #before, #inner_before + 1, inner_before)
     table.move(inner_before, 1, #inner_before, 1, before)
     table.move(inner_after, 1, #inner_after, #after + 1, after)
