@@ -210,7 +210,7 @@ describe("the cache", function()
   local function measured(cfg, batch, context, dtype)
     local cache = attune.cache {
       batch = batch, kv_heads = cfg.kv_heads, head_dim = cfg.head_dim, dtype = dtype,
-      capacity = context, window = cfg.window and cfg.window < context and cfg.window or nil,
+      capacity = context, window = cfg.window and cfg.window + 63 < context and cfg.window or nil,
     }
     return cfg.layers * cache.nbytes
   end
@@ -234,6 +234,20 @@ describe("the cache", function()
         local o = {context = context, dtype = dtype}
         assert.equal(measured(cfg, 1, context, dtype), cfg:cache_bytes(o))
         assert.is_true(cfg:cache_bytes(o) > cfg:kv_bytes(o))
+      end
+    end
+  end)
+  it("of a session takes to the byte what the model says, with any window", function()
+    local mistral = assert(model.load "tests/golden/models/mistral")
+    for _, window in ipairs {6, 33, 64, 100} do
+      local cfg = model.config {
+        layers = 2, d_model = 32, heads = 4, head_dim = 8, kv_heads = 2, d_ff = 48, vocab = 96,
+        mlp = "swiglu", norm = "rmsnorm", position = "rope", window = window,
+      }
+      local changed = mistral:with {window = window}
+      for _, context in ipairs {1, 6, 7, 60, 64, 65, 100, 128, 163, 164, 200} do
+        local s <close> = changed:session {context = context, batch = 3, cache = "i8"}
+        assert.equal(s.nbytes, cfg:cache_bytes {context = context, batch = 3, dtype = "i8"})
       end
     end
   end)

@@ -35,10 +35,10 @@ function cache.formula(cfg, o, level)
   return bytes
 end
 
--- The tokens that a cache of attune has room for.
+-- The tokens that a cache of a session has room for: a ring only where it is the smaller one.
 local function tokens_held(context, window)
-  if window and window > 0 and window < context then return round_up(window + 63, tile_tokens) end
-  return round_up(context, tile_tokens)
+  local ring = window and window > 0 and window + tile_tokens - 1 or context
+  return round_up(math.min(ring, context), tile_tokens)
 end
 
 --- What attune.cache takes, one per layer.
