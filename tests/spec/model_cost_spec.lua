@@ -168,6 +168,15 @@ describe("a configuration of one's own", function()
     refused(function() model.preset("gpt2"):kv_bytes {context = 1 << 60} end, "2^62")
     refused(function() model.preset("gpt2"):kv_bytes {context = 1.5} end, "context", "1.5")
     refused(function() model.preset("gpt2"):kv_bytes {dtype = "f64"} end, "dtype", "bf16")
+    refused(function() model.preset("gpt2", {tied = "no"}) end, "tied", "true or false", "'no'")
+    refused(function() model.preset("gpt2", {heads = 6}) end, "at most the 6 heads, got 12")
+    refused(function() model.preset("falcon-7b", {rope = {dimz = 4}}) end, "'dimz' of rope", "dims")
+    refused(function() model.preset("mpt-7b", {alibi = 8}) end, "alibi: expected a table")
+    refused(function()
+      local cfg = model.preset "deepseek-v2"
+      cfg.experts.share = 1
+      return cfg.parameters
+    end, "'share' of experts", "shared")
     refused(function() model.preset("gpt2"):kv_bytes {contxt = 1} end, "contxt", "context")
   end)
 end)

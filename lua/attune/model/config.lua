@@ -37,6 +37,12 @@ local activations = {
 }
 choices.mlp = activations
 
+-- Fields of tables inside of a configuration that no count depends on.
+local uncounted = {rope = {"base", "dims", "pairing"}, alibi = {"max_bias"}, t5 = {"max_distance"}}
+local booleans = {
+  "norm_bias", "shared_norm", "tied", "bias", "attention_bias", "mlp_bias", "head_bias",
+}
+
 local known_fields = {
   "name", "family", "source", "note", "kind", "layers", "encoder_layers", "d_model", "heads",
   "head_dim", "kv_heads", "d_ff", "mlp", "norm", "norm_bias", "shared_norm", "block", "position",
@@ -58,6 +64,28 @@ local function check_size(fields, name, min, level, prefix)
   error(form:format(prefix or "", name, min, options.describe(x)), level + 1)
 end
 
+local function check_names(cfg, level)
+  for _, name in ipairs {"mla", "experts", "t5", "rope", "alibi"} do
+    local value = cfg[name]
+    if value then
+      local names = {}
+      for _, list in ipairs {nested[name] or {}, uncounted[name] or {}} do
+        table.move(list, 1, #list, #names + 1, names)
+      end
+      options.read(value, names, level + 1, name)
+    end
+  end
+end
+
+local function check_booleans(cfg, level)
+  for _, name in ipairs(booleans) do
+    local value = cfg[name]
+    if value ~= nil and type(value) ~= "boolean" then
+      error(("%s: expected true or false, got %s"):format(name, options.describe(value)), level + 1)
+    end
+  end
+end
+
 -- A checked copy of a configuration's fields, nested tables included.
 local function checked(cfg, level)
   level = level + 1
@@ -67,6 +95,12 @@ local function checked(cfg, level)
     if value ~= nil then copy[name] = value end
   end
   for _, name in ipairs(sizes) do copy[name] = check_size(cfg, name, 1, level) end
+  if copy.kv_heads > copy.heads then
+    error(("kv_heads: expected at most the %d heads, got %d"):format(copy.heads, copy.kv_heads),
+      level)
+  end
+  check_booleans(copy, level)
+  check_names(copy, level)
   for name, known in pairs(choices) do numbers.choice(copy, name, nil, known, level) end
   for name, names in pairs(nested) do
     local value = copy[name]
