@@ -119,7 +119,7 @@ describe("counting", function()
     end
     if c.kv_lora_rank then
       sizes.mla = {
-        kv_rank = c.kv_lora_rank, q_rank = c.q_lora_rank, nope = c.qk_nope_head_dim,
+        kv_rank = c.kv_lora_rank, q_rank = c.q_lora_rank or 0, nope = c.qk_nope_head_dim,
         rope = c.qk_rope_head_dim, v = c.v_head_dim,
       }
       sizes.experts = {
@@ -133,7 +133,7 @@ describe("counting", function()
     falcon_7b = "falcon-7b", falcon_40b = "falcon-40b", falcon_rw = "falcon-rw-1b",
     palm = "palm-8b", gpt_bigcode = "starcoder", gptj = "gpt-j-6b", mpt = "mpt-7b",
     mistral = "mistral-7b", gemma = "gemma-2b", llama_llama3 = "llama3-8b",
-    deepseek_v2_q_lora = "deepseek-v2", t5 = "t5-base",
+    deepseek_v2_q_lora = "deepseek-v2", deepseek_v2 = "deepseek-v2", t5 = "t5-base",
   } do
     it(folder .. " gives the elements of a real checkpoint of that family", function()
       local path = "tests/golden/models/" .. folder

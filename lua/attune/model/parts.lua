@@ -28,8 +28,10 @@ local function attention_size(cfg)
   local d, mla = cfg.d_model, cfg.mla
   if mla then
     local h = cfg.heads
+    local q_size = h * (mla.nope + mla.rope)
     return {
-      weights = d * mla.q_rank + mla.q_rank * h * (mla.nope + mla.rope)
+      -- Without a rank, q has one projection.
+      weights = (mla.q_rank > 0 and mla.q_rank * (d + q_size) or d * q_size)
         + d * (mla.kv_rank + mla.rope) + mla.kv_rank * h * (mla.nope + mla.v) + h * mla.v * d,
       biases = 0,
       norms = mla.q_rank + mla.kv_rank,

@@ -31,7 +31,8 @@ local function attention_boxes(cfg, is_cross)
   local boxes, mla = {}, cfg.mla
   if mla then
     boxes[1] = {
-      ("q: %d → %d → %d × (%d + %d)"):format(d, mla.q_rank, h, mla.nope, mla.rope),
+      ("q: %d →%s %d × (%d + %d)"):format(d,
+        mla.q_rank > 0 and (" %d →"):format(mla.q_rank) or "", h, mla.nope, mla.rope),
       ("latent of k, v: %d → %d + %d"):format(d, mla.kv_rank, mla.rope),
       ("k, v: %d → %d × (%d + %d)"):format(mla.kv_rank, h, mla.nope, mla.v),
     }

@@ -8,7 +8,7 @@
 --   rope           {base, dims, pairing}: dims 0 means all of head_dim
 --   window         tokens that a query sees, itself included; 0: all
 --   max_positions  rows of a learned position table
---   mla            latent attention: ranks and dims
+--   mla            latent attention: ranks and dims; q_rank 0: q has one projection
 --   experts        a mixture of experts in place of the MLP
 -- `source` says where the configuration is published. `note` corrects what is often misread.
 
