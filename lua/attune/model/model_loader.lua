@@ -5,6 +5,7 @@ local decoder = require "attune.model.network.decoder"
 local files = require "attune.util.files"
 local generation_config = require "attune.model.generation_config"
 local gguf_loader = require "attune.model.gguf_loader"
+local options = require "attune.util.options"
 local published_config = require "attune.model.network.published_config"
 local running = require "attune.model.running"
 local suggest = require "attune.util.suggest"
@@ -44,10 +45,14 @@ local function read_config(path)
 end
 
 local function architecture_of(config)
+  if type(config.model_type) ~= "string" then
+    error(("config.json: model_type: expected a text, got %s"):format(
+      options.describe(config.model_type)), 0)
+  end
   local found = architectures.get(config.model_type)
   if not found then
     error(("config.json: unknown model_type '%s'; %s"):format(
-      tostring(config.model_type), suggest(tostring(config.model_type), architectures.names())), 0)
+      config.model_type, suggest(config.model_type, architectures.names())), 0)
   end
   return found
 end

@@ -17,7 +17,9 @@ local running = {}
 -- The tokenizer is read when it is first asked for.
 function running.__index(self, key)
   if key == "tokenizer" and rawget(self, "tokenizer_path") then
-    self.tokenizer = assert(require "attune.text".load(self.tokenizer_path))
+    local tokenizer, message = require "attune.text".load(self.tokenizer_path)
+    if not tokenizer then error(message, 2) end
+    self.tokenizer = tokenizer
     collectgarbage() -- what the file was made of: megabytes in tens of thousands of texts
     return self.tokenizer
   end
