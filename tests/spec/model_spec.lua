@@ -358,6 +358,17 @@ describe("a model", function()
     assert.has_error(function() m:session {batch = 2}:append {ids} end)
     assert.has_error(function() m:session {contxt = 2} end)
   end)
+  it("counts on after an append that failed", function()
+    for _, name in ipairs {"llama_tied", "gemma3", "phi3_longrope"} do
+      local of = assert(model.load(source .. name))
+      local s = of:session {}
+      s:append {1, 2}
+      expect.fails_with("unknown summaries 'foo'", s.append, s, {9, 9, 9}, {summaries = {"foo"}})
+      assert.same(2, s.length)
+      local last = of:forward {{1, 2, 3}}:slice(2, 3, 3):contiguous()
+      assert.truthy(golden.difference(last, s:append {3}) < 1e-4, name)
+    end
+  end)
   it("with several windows changes none of its caches where one refuses to go back", function()
     local mistral, prompt = assert(model.load(source .. "mistral")), {}
     for i = 1, 300 do prompt[i] = i * 37 % 96 end

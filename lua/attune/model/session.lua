@@ -116,47 +116,60 @@ local function collect(self)
   end
 end
 
-local run
-
--- LongRoPE rotates all tokens of a text that is longer than the trained length in another way. When
--- a session that did not know its length crosses that one, its keys are computed again.
-local function rotate_again(self, long)
-  local rows, tokens = self.rows, self.length
-  self.rows, self.long, self.length, self.highest = nil, long, 0, 0
-  for _, cache in pairs(self.caches) do cache:reset() end
-  if tokens > 0 then run(self, piece_of(rows, 1, tokens), function() end) end
-  self.rows = rows
-end
-
-local function lengthen(self, rows)
-  for b, row in ipairs(rows) do
-    self.rows[b] = self.rows[b] or {}
-    table.move(row, 1, #row, #self.rows[b] + 1, self.rows[b])
+-- An append that failed may have left tokens in some of the caches.
+local function remove_leftovers(self)
+  for _, cache in pairs(self.caches) do
+    if cache.length > self.length then cache:truncate(self.length) end
   end
-  if not self.long and #self.rows[1] > self.switches_at then rotate_again(self, true) end
 end
 
 -- Runs the decoder over rows of one length and hands the stream of each piece to `with`, and with
 -- `wanted`, names of summaries, those of each block.
-function run(self, rows, with, wanted)
-  if self.rows then lengthen(self, rows) end
+local function run_pieces(self, rows, with, wanted)
   local tokens = #rows[1]
   for at = 1, tokens, self.chunk do
     local n = math.min(self.chunk, tokens - at + 1)
     local first = {}
     for b = 1, self.batch do first[b] = self.length end
     local summaries = wanted and {}
+    self.highest = math.max(self.highest, self.length + n)
     local x = self.model.network:run(piece_of(rows, at, at + n - 1), {
       batch = self.batch, tokens = n, first = first, caches = self.caches,
       long = self.long, memory = self.memory, summaries = wanted, summaries_of = summaries,
     })
     self.length = self.length + n
-    self.highest = math.max(self.highest, self.length)
     with(x, n, summaries)
     x:close()
     collect(self)
   end
   if tokens >= long_prompt then core._trim() end
+end
+
+-- LongRoPE rotates all tokens of a text that is longer than the trained length in another way. When
+-- a session that did not know its length crosses that one, its keys are computed again.
+local function rotate_again(self, long)
+  local tokens = self.length
+  self.long, self.length, self.highest = long, 0, 0
+  for _, cache in pairs(self.caches) do cache:reset() end
+  if tokens > 0 then run_pieces(self, piece_of(self.rows, 1, tokens), function() end) end
+end
+
+-- The tokens so far and those of rows, in self.rows.
+local function lengthen(self, rows)
+  local tokens = self.length + #rows[1]
+  for b, row in ipairs(rows) do
+    local all = self.rows[b] or {}
+    for i = #all, self.length + 1, -1 do all[i] = nil end
+    self.rows[b] = table.move(row, 1, #row, self.length + 1, all)
+  end
+  local long = tokens > self.switches_at
+  if long ~= self.long then rotate_again(self, long) end
+end
+
+local function run(self, rows, with, wanted)
+  remove_leftovers(self)
+  if self.rows then lengthen(self, rows) end
+  run_pieces(self, rows, with, wanted)
 end
 
 local function check(self, ids, level)
@@ -201,7 +214,8 @@ local function join_summaries(all, piece)
   end
 end
 
---- Appends tokens: a row of ids per batch row; for one row the ids alone will do.
+--- Appends tokens: a row of ids per batch row; for one row the ids alone will do. An append that
+--- fails, for want of memory for instance, may have appended a part of the tokens: see `length`.
 ---@param ids integer[]|integer[][]
 ---@param given? {summaries?: attune.SummaryName[]} where attention looks, see attune.attention
 ---@return attune.Tensor logits [batch, tokens, vocab] of the tokens appended
@@ -317,10 +331,8 @@ function session:truncate(n)
   local ring = strictest_ring(self)
   if ring then ring:truncate(n) end
   for _, cache in pairs(self.caches) do cache:truncate(n) end
-  for b, row in ipairs(self.rows or {}) do self.rows[b] = table.move(row, 1, n, 1, {}) end
   self.length = n
   if n == 0 then self.highest = 0 end
-  if self.rows and self.long and n <= self.switches_at then rotate_again(self, false) end
 end
 
 --- Frees the caches.
