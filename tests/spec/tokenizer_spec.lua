@@ -89,6 +89,12 @@ describe("a tokenizer", function()
     local llama2, long = load_golden "llama2", ("the other thing "):rep(2000)
     assert.equal(long, llama2:decode(llama2:encode(long)))
   end)
+  it("decodes a long run of byte tokens in time that grows with its length", function()
+    local llama2, long = load_golden "llama2", ("\u{4E2D}"):rep(30000)
+    local ids = llama2:encode(long)
+    assert.is_true(#ids >= 90000) -- no token has that character
+    assert.equal(long, llama2:decode(ids))
+  end)
   it("refuses what is no text, and text that is no UTF-8", function()
     local gpt2 = load_golden "gpt2"
     expect.fails_with("text: expected a string, got 7", function() gpt2:encode(7) end)

@@ -49,17 +49,18 @@ end
 -- run is given only when it ends.
 function makers.ByteFallback()
   return function()
-    local run = ""
+    local bytes = {} -- of the run
     local function give(emit)
-      if run == "" then return end
+      if #bytes == 0 then return end
+      local run = table.concat(bytes)
+      bytes = {}
       emit(utf8.len(run) and run or utf.replacement:rep(#run))
-      run = ""
     end
     return {
       push = function(token, emit)
         local hex = token:match "^<0x(%x%x)>$"
         if hex then
-          run = run .. string.char(tonumber(hex, 16))
+          bytes[#bytes + 1] = string.char(tonumber(hex, 16))
         else
           give(emit)
           emit(token)
