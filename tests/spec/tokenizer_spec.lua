@@ -123,6 +123,37 @@ describe("a tokenizer", function()
   end)
 end)
 
+-- What tokenizers 0.23.3 gives.
+describe("a pattern whose matches are empty", function()
+  local function cut(regex, behaviour, s)
+    local split = require "attune.text.pretokenizers".new(
+      {type = "Split", pattern = {Regex = regex}, behavior = behaviour, invert = false}, "here")
+    local words = {}
+    for i, piece in ipairs(split {{s, true}}) do words[i] = piece[1] end
+    return table.concat(words, "|")
+  end
+  it("cuts a text there", function()
+    assert.equal("Hello World 1|234|567", cut("(?=(\\d{3})+(?!\\d))", "Isolated",
+      "Hello World 1234567"))
+    assert.equal("Hello |World", cut("(?=[A-Z])", "MergedWithNext", "Hello World"))
+    assert.equal("Hel|l|o Worl|d", cut("(?<=l)", "Removed", "Hello World"))
+    assert.equal("日|本|l", cut("x*", "Removed", "日本l"))
+    assert.equal(" |a", cut("x*", "Removed", "xx axx"))
+    assert.equal("a|l|l |l|l", cut("(?=l)|l", "Removed", "all ll"))
+    assert.equal("", cut("x*", "Isolated", ""))
+  end)
+  it("is replaced there", function()
+    local function replaced(regex, s)
+      return require "attune.text.normalizers".new(
+        {type = "Replace", pattern = {Regex = regex}, content = "-"}, "here")(s, 100)
+    end
+    assert.equal("-ab", replaced("^", "ab"))
+    assert.equal("日-ab", replaced("(?=a)", "日ab"))
+    assert.equal("ab-", replaced("$", "ab"))
+    assert.equal("-b-", replaced("a|", "ab"))
+  end)
+end)
+
 -- A tokenizer of a golden file, changed by a function.
 local function changed(name, change)
   local tree = assert(json.decode(read(golden .. name .. "/tokenizer.json")))

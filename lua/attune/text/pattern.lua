@@ -89,34 +89,46 @@ function pattern.literal(s, where)
   return pattern.compile((s:gsub("[%p]", "\\%0")), where)
 end
 
+-- The first match from `init` on: its first and last byte; nil: there is none.
+local function match(regex, s, init)
+  local ok, first, last = pcall(regex.find, regex, s, init, match_flags)
+  if not ok then
+    error("text: a pattern of the file needs too many steps: " .. tostring(first), 0)
+  end
+  return first, last
+end
+
 --- The first match from `init` on that is not empty: its first and last byte; nil: there is none.
 --- Raises where the pattern needs more steps than PCRE2 allows.
 ---@param s string UTF-8
 function pattern.find(regex, s, init)
   while init <= #s do
-    local ok, first, last = pcall(regex.find, regex, s, init, match_flags)
-    if not ok then
-      error("text: a pattern of the file needs too many steps: " .. tostring(first), 0)
-    end
+    local first, last = match(regex, s, init)
     if not first then return nil end
     if last >= first then return first, last end
     init = utf8.offset(s, 2, first) or #s + 1
   end
 end
 
---- The parts of a text: matches and what lies between, in order.
+--- The parts of a text: matches and what lies between, in order. A match may be empty, as that of a
+--- lookahead is, but not where the match before it ends.
 ---@param s string UTF-8
 ---@param inverted boolean? what lies between counts as a match
 ---@return {[1]: integer, [2]: integer, [3]: boolean}[] first byte, last byte, whether it matched
 function pattern.parts(regex, s, inverted)
-  local list, at = {}, 1
+  local list, at, init = {}, 1, 1 -- at: where the last match ends
+  local is_first = true
   inverted = inverted or false
-  while true do
-    local first, last = pattern.find(regex, s, at)
+  while at <= #s and init <= #s + 1 do
+    local first, last = match(regex, s, init)
     if not first then break end
-    if first > at then list[#list + 1] = {at, first - 1, inverted} end
-    list[#list + 1] = {first, last, not inverted}
-    at = last + 1
+    if last < first and first == at and not is_first then
+      init = utf8.offset(s, 2, init) or #s + 2
+    else
+      if first > at then list[#list + 1] = {at, first - 1, inverted} end
+      list[#list + 1] = {first, last, not inverted}
+      at, init, is_first = last + 1, last + 1, false
+    end
   end
   if at <= #s then list[#list + 1] = {at, #s, inverted} end
   return list
