@@ -92,7 +92,7 @@ end)
 describe("the type of a model", function()
   it("must be a text", function()
     refused("gpt2", function(c) c.model_type = nil end, "model_type: expected a text, got nil")
-    refused("gpt2", function(c) c.model_type = {"gpt2"} end, "model_type: expected a text, got a ta")
+    refused("gpt2", function(c) c.model_type = {"gpt2"} end, "expected a text, got a table")
     refused("gpt2", function(c) c.model_type = "gpt3" end, "unknown model_type 'gpt3'; did you")
   end)
 end)
@@ -287,7 +287,7 @@ describe("metadata of a GGUF file", function()
     end))
   end)
   it("of a rotation are read as by llama.cpp", function()
-    local function logits(changes)
+    local function logits_with(changes)
       local m = assert(load(function(metadata, tensors)
         for name, value in pairs(changes) do metadata["llama." .. name] = value end
         for i, name in ipairs {"attn_q", "attn_k", "attn_v", "ffn_gate"} do
@@ -296,7 +296,9 @@ describe("metadata of a GGUF file", function()
       end))
       return m:forward {{1, 7, 3, 0, 5, 2, 6, 4, 4, 1}}
     end
-    local function differ(a, b) return (logits(a) - logits(b)):abs():max():item() > 1e-3 end
+    local function differ(a, b)
+      return (logits_with(a) - logits_with(b)):abs():max():item() > 1e-3
+    end
     local linear = {["rope.scaling.type"] = "linear", ["rope.scaling.factor"] = 4.0}
     assert.is_true(differ(linear, {}))
     assert.is_false(differ(linear, {["rope.scaling.factor"] = 4.0}))

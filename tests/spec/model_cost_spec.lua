@@ -173,9 +173,9 @@ describe("a configuration of one's own", function()
     refused(function() model.preset("falcon-7b", {rope = {dimz = 4}}) end, "'dimz' of rope", "dims")
     refused(function() model.preset("mpt-7b", {alibi = 8}) end, "alibi: expected a table")
     refused(function()
-      local cfg = model.preset "deepseek-v2"
-      cfg.experts.share = 1
-      return cfg.parameters
+      local deepseek = model.preset "deepseek-v2"
+      deepseek.experts.share = 1
+      return deepseek.parameters
     end, "'share' of experts", "shared")
     refused(function() model.preset("gpt2"):kv_bytes {contxt = 1} end, "contxt", "context")
   end)

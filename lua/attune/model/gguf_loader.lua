@@ -79,7 +79,8 @@ end
 local neutral = {
   ["rope.scaling.attn_factor"] = {1}, ["rope.scaling.yarn_attn_factor"] = {1},
   ["rope.scaling.yarn_ext_factor"] = {-1, 1}, ["rope.scaling.yarn_log_multiplier"] = {0},
-  ["rope.scaling.alpha"] = {0}, ["attention.causal"] = {true}, ["attention.scale"] = {0}, ["expert_count"] = {0},
+  ["rope.scaling.alpha"] = {0}, ["attention.causal"] = {true},
+  ["attention.scale"] = {0}, ["expert_count"] = {0},
   ["logit_scale"] = {0, 1}, ["residual_scale"] = {0, 1}, ["embedding_scale"] = {0, 1},
   ["attention.clamp_kqv"] = {0}, ["attention.max_alibi_bias"] = {0},
   ["attn_logit_softcapping"] = {0}, ["final_logit_softcapping"] = {0},

@@ -13,7 +13,8 @@ local shared = common.fields(common.rope.fields, {
   eos_token_id = {"ids"},
 })
 
--- v: activation, four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale, bidirectional
+-- v: activation, four_norms, window(i), rope(i, d), qk_norm, softcap, final_softcap, scale,
+-- bidirectional
 local function describe(c, v)
   local n, d, eps = c.hidden_size, c.head_dim, c.rms_norm_eps
   local activation = layers.activation(v.activation or c.hidden_activation or "gelu_pytorch_tanh")

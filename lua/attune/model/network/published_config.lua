@@ -16,7 +16,8 @@ for name in ([[
   attention_dropout attn_pdrop embd_pdrop resid_pdrop emb_pdrop hidden_dropout embedding_dropout
   residual_dropout dropout dropout_rate classifier_dropout attention_probs_dropout_prob
   hidden_dropout_prob num_labels _num_labels summary_activation summary_first_dropout
-  summary_proj_to_labels summary_type summary_use_proj initializer_range initializer_factor bos_token_id pad_token_id sep_token_id
+  summary_proj_to_labels summary_type summary_use_proj initializer_range initializer_factor
+  bos_token_id pad_token_id sep_token_id
   unk_token_id mask_token_id output_router_logits router_aux_loss_coef aux_loss_alpha seq_aux
   router_jitter_noise pretraining_tp ep_size cache_implementation task_specific_params id2label
   label2id problem_type gradient_checkpointing use_return_dict return_dict output_attentions
