@@ -103,6 +103,12 @@ int raise_expected(lua_State *L, const char *name, const char *what, int index) 
     return raise_error(L, "%s: expected %s, got %s", name, what, describe(L, index));
 }
 
+void refuse_further(lua_State *L, int count, const char *what) {
+    for (int i = count + 1; i <= lua_gettop(L); i++)
+        if (!lua_isnil(L, i))
+            raise_error(L, "%s, got a further argument, %s", what, describe(L, i));
+}
+
 bool is_text(lua_State *L, int index, const char *text) {
     size_t size;
     if (lua_type(L, index) != LUA_TSTRING) return false;

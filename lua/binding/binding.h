@@ -82,6 +82,10 @@ const char *describe(lua_State *L, int index);
 /* Raises "NAME: expected WHAT, got ..". */
 int raise_expected(lua_State *L, const char *name, const char *what, int index);
 
+/* Raises where a call has more than `count` arguments; further ones that are nil are none. `what`:
+ * the name of the call and its arguments, for the message. */
+void refuse_further(lua_State *L, int count, const char *what);
+
 /* The value at index is this string. */
 bool is_text(lua_State *L, int index, const char *text);
 /* The string at index, which C can read: without zero bytes. what: "a file's name". */
