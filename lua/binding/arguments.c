@@ -141,6 +141,25 @@ double check_number(lua_State *L, int index, const char *name) {
     return lua_tonumber(L, index);
 }
 
+bool is_exact_integer(lua_State *L, int index, attune_dtype dtype) {
+    return dtype == ATTUNE_I64 && lua_isinteger(L, index);
+}
+
+attune_tensor *push_typed_operand(lua_State *L, int index, const char *name, attune_dtype dtype) {
+    if (test_tensor(L, index)) {
+        lua_pushvalue(L, index);
+        return check_tensor(L, index, name);
+    }
+    const double number = check_number(L, index, name);
+    if (at_is_integer(dtype) && number != floor(number))
+        raise_expected(L, name, "an integer to go with integers", index);
+    attune_tensor *t = push_tensor(L);
+    RUN(L, attune_tensor_new(dtype, 0, NULL, t));
+    RUN(L, attune_tensor_fill(t, number));
+    if (is_exact_integer(L, index, dtype)) *(int64_t *)t->data = lua_tointeger(L, index);
+    return t;
+}
+
 int push_integer(lua_State *L, int64_t n) {
     lua_pushinteger(L, n);
     return 1;
