@@ -220,7 +220,7 @@ attune_status attune_attention_weights(const attune_tensor *q, const attune_tens
     memset(weights, 0, sizeof *weights);
     attune_attention_options exact = options ? *options : (attune_attention_options){0};
     exact.engine = ATTUNE_ENGINE_REFERENCE;
-    if (options) AT_TRY(at_check_options(options));
+    if (options) AT_TRY(at_check_options(options, true)); /* the range of f32: below */
     AT_TRY(at_problem_make(q, k, NULL, &exact, false, &p));
     const int64_t shape[4] = {p.query.B, p.query.Hq, p.query.Sq, p.Sk};
     attune_status status = ATTUNE_OK;

@@ -229,7 +229,7 @@ attune_status at_problem_make(const attune_tensor *q, const attune_tensor *k,
                            attune_dtype_name(q->dtype), attune_dtype_name(others[i]->dtype));
         }
     }
-    AT_TRY(at_check_options(o));
+    AT_TRY(at_check_options(o, q->dtype == ATTUNE_F64));
 
     at_problem *p = out;
     p->engine = chosen_engine(q, o);

@@ -8,7 +8,12 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-attune_status at_check_options(const attune_attention_options *o) {
+/* Scores are computed in f32, where scale / softcap and their products with scores have to fit. */
+static const double min_factor = 1e-18, max_factor = 1e18;
+
+static bool is_factor(double x) { return x >= min_factor && x <= max_factor; }
+
+attune_status at_check_options(const attune_attention_options *o, bool f64) {
     if (o->window < 0)
         return at_fail(ATTUNE_EVALUE, "window: expected at least 1 token, got %lld",
                        (long long)o->window);
@@ -26,6 +31,15 @@ attune_status at_check_options(const attune_attention_options *o) {
     if (!(o->softcap >= 0) || isinf(o->softcap)) {
         return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g",
                        o->softcap);
+    }
+    if (!f64 && o->scale_given && o->scale != 0 && !is_factor(fabs(o->scale))) {
+        return at_fail(ATTUNE_EVALUE,
+                       "scale: expected 0 or a magnitude from %g to %g, except for f64, got %g",
+                       min_factor, max_factor, o->scale);
+    }
+    if (!f64 && o->softcap != 0 && !is_factor(o->softcap)) {
+        return at_fail(ATTUNE_EVALUE, "softcap: expected from %g to %g, except for f64, got %g",
+                       min_factor, max_factor, o->softcap);
     }
     if (o->engine > ATTUNE_ENGINE_DECODE) {
         return at_fail(ATTUNE_EVALUE,

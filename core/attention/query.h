@@ -54,8 +54,9 @@ static inline const at_modifier *at_query_modifier(const at_query_side *query) {
 attune_status at_results_new(const at_query_side *query, int64_t Dv, attune_tensor *o,
                              attune_tensor *lse);
 
-/* Checks window, scale, softcap and engine, which do not depend on shapes. */
-attune_status at_check_options(const attune_attention_options *options);
+/* Checks window, scale, softcap and engine, which do not depend on shapes. f64: scores are computed
+ * in f64, for q, k and v of f64. */
+attune_status at_check_options(const attune_attention_options *options, bool f64);
 
 enum { AT_DECODE_QUERIES = 16 }; /* the max number of queries that decode accepts */
 

@@ -315,7 +315,7 @@ static attune_status check_query(const attune_cache *c, const attune_tensor *q,
     if (!at_is_float(q->dtype))
         return at_fail(ATTUNE_EDTYPE, "q: expected a float dtype, got %s",
                        attune_dtype_name(q->dtype));
-    AT_TRY(at_check_options(options));
+    AT_TRY(at_check_options(options, false));
     const int64_t Sq = q->shape[2];
     if (o->window && Sq > AT_TILE) {
         return at_fail(ATTUNE_EVALUE,

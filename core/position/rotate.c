@@ -210,14 +210,14 @@ attune_status at_rotation_make(attune_position *pe, const attune_tensor *positio
                                                         : max,
                                       side, &c);
     if (status == ATTUNE_OK) {
-        if (min < 0 || max >= MAX_KEPT || pe->axes > 1 || c.slot < 0) {
+        const bool kept = min >= 0 && max < MAX_KEPT && pe->axes <= 1 && c.slot >= 0;
+        status = kept ? extend_kept(pe, &c, side, max + 1) : ATTUNE_EVALUE;
+        if (status == ATTUNE_OK) {
+            out->table = pe->kept[c.slot];
+            out->table->uses++;
+        } else if (status == ATTUNE_EVALUE) {
+            /* Not kept, or a position up to max has no rotation: perhaps none of the call's. */
             status = own_table(pe, &c, positions, side, lists, S, out);
-        } else {
-            status = extend_kept(pe, &c, side, max + 1);
-            if (status == ATTUNE_OK) {
-                out->table = pe->kept[c.slot];
-                out->table->uses++;
-            }
         }
         call_end(&c);
     }

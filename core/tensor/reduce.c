@@ -49,6 +49,24 @@ static double reduce_run(attune_reduction op, const attune_tensor *t, int64_t of
     return total;
 }
 
+/* Maxima and minima of i64, which double does not hold beyond 2^53. */
+static bool is_i64_extreme(attune_reduction op, const attune_tensor *t) {
+    return t->dtype == ATTUNE_I64 && (op == ATTUNE_MAX || op == ATTUNE_MIN);
+}
+
+/* `best`, or what of n elements of i64 is beyond it. */
+static int64_t extreme_of_run(attune_reduction op, const attune_tensor *t, int64_t offset,
+                              int64_t stride, int64_t n, int64_t best) {
+    const int64_t *x = (const int64_t *)t->data + offset;
+    for (int64_t i = 0; i < n; i++)
+        if (op == ATTUNE_MAX ? x[i * stride] > best : x[i * stride] < best) best = x[i * stride];
+    return best;
+}
+
+static int64_t first_extreme(attune_reduction op) {
+    return op == ATTUNE_MAX ? INT64_MIN : INT64_MAX;
+}
+
 typedef struct reduce_job {
     attune_reduction op;
     attune_tensor t; /* the reduced axis is the last */
@@ -73,7 +91,19 @@ static attune_status piece_task(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
+static attune_status i64_extreme_of_all(attune_reduction op, const attune_tensor *t,
+                                        attune_tensor *out) {
+    const at_rows_view rows = at_rows_of(t);
+    int64_t best = first_extreme(op);
+    for (int64_t row = 0; row < rows.rows; row++)
+        best = extreme_of_run(op, t, at_row_offset(t, row), rows.stride, rows.length, best);
+    AT_TRY(at_tensor_new(ATTUNE_I64, 0, NULL, out));
+    *(int64_t *)out->data = best;
+    return ATTUNE_OK;
+}
+
 static attune_status reduce_all(attune_reduction op, const attune_tensor *t, attune_tensor *out) {
+    if (is_i64_extreme(op, t)) return i64_extreme_of_all(op, t, out);
     reduce_job j = {.op = op, .flat = *t};
     const int64_t count = attune_tensor_count(t);
     if (attune_tensor_is_contiguous(t)) {
@@ -123,6 +153,11 @@ static attune_status row_task(void *context, int64_t task, int thread) {
          row < (task + 1) * j->rows_per_task && row < rows.rows; row++) {
         int64_t offset = at_row_offset(&j->t, row);
         double total = start_of(j->op);
+        if (is_i64_extreme(j->op, &j->t)) {
+            ((int64_t *)j->out->data)[row] = extreme_of_run(j->op, &j->t, offset, rows.stride,
+                                                            rows.length, first_extreme(j->op));
+            continue;
+        }
         for (int64_t i = 0; i < rows.length; i += PIECE) {
             int64_t n = rows.length - i < PIECE ? rows.length - i : PIECE;
             double x = reduce_run(j->op, &j->t, offset + i * rows.stride, rows.stride, n);

@@ -27,6 +27,7 @@ attune._hook("score_of", function(tensor, max_distance, bidirectional)
 end)
 
 local answers = require "attune.util.options".answers
+local refuse_further = require "attune.util.options".refuse_further
 local program
 
 -- Program handles replace the functions; other values stay, for the core to refuse. Returns also
@@ -61,7 +62,8 @@ attune.profile = require "attune.autograd.profile"
 local attention, backward = autograd.attention, attune.attention_backward
 local weights, attend = attune.attention_weights, attune._cache_methods.attend
 
-function attune.attention(q, k, v, options)
+function attune.attention(q, k, v, options, ...)
+  refuse_further("attention: expected q, k, v and options", ...)
   local of_score, of_mask
   if options ~= nil and has_functions(options) then
     options, of_score, of_mask = resolve(options)
@@ -69,17 +71,20 @@ function attune.attention(q, k, v, options)
   return attention(q, k, v, options, of_score, of_mask)
 end
 
-function attune.attention_backward(d_o, q, k, v, o, lse, options)
+function attune.attention_backward(d_o, q, k, v, o, lse, options, ...)
+  refuse_further("attention_backward: expected d_o, q, k, v, o, lse and options", ...)
   if options ~= nil and has_functions(options) then options = resolve(options) end
   return backward(d_o, q, k, v, o, lse, options)
 end
 
-function attune.attention_weights(q, k, options)
+function attune.attention_weights(q, k, options, ...)
+  refuse_further("attention_weights: expected q, k and options", ...)
   if options ~= nil and has_functions(options) then options = resolve(options) end
   return weights(q, k, options)
 end
 
-function attune._cache_methods:attend(q, options)
+function attune._cache_methods:attend(q, options, ...)
+  refuse_further("attend: expected q and options", ...)
   if options ~= nil and has_functions(options) then options = resolve(options) end
   return attend(self, q, options)
 end

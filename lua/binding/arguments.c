@@ -103,6 +103,12 @@ int raise_expected(lua_State *L, const char *name, const char *what, int index) 
     return raise_error(L, "%s: expected %s, got %s", name, what, describe(L, index));
 }
 
+void refuse_further(lua_State *L, int count, const char *what) {
+    for (int i = count + 1; i <= lua_gettop(L); i++)
+        if (!lua_isnil(L, i))
+            raise_error(L, "%s, got a further argument, %s", what, describe(L, i));
+}
+
 bool is_text(lua_State *L, int index, const char *text) {
     size_t size;
     if (lua_type(L, index) != LUA_TSTRING) return false;
@@ -133,6 +139,25 @@ int64_t check_integer(lua_State *L, int index, const char *name, int64_t min) {
 double check_number(lua_State *L, int index, const char *name) {
     if (lua_type(L, index) != LUA_TNUMBER) raise_expected(L, name, "a number", index);
     return lua_tonumber(L, index);
+}
+
+bool is_exact_integer(lua_State *L, int index, attune_dtype dtype) {
+    return dtype == ATTUNE_I64 && lua_isinteger(L, index);
+}
+
+attune_tensor *push_typed_operand(lua_State *L, int index, const char *name, attune_dtype dtype) {
+    if (test_tensor(L, index)) {
+        lua_pushvalue(L, index);
+        return check_tensor(L, index, name);
+    }
+    const double number = check_number(L, index, name);
+    if (at_is_integer(dtype) && number != floor(number))
+        raise_expected(L, name, "an integer to go with integers", index);
+    attune_tensor *t = push_tensor(L);
+    RUN(L, attune_tensor_new(dtype, 0, NULL, t));
+    RUN(L, attune_tensor_fill(t, number));
+    if (is_exact_integer(L, index, dtype)) *(int64_t *)t->data = lua_tointeger(L, index);
+    return t;
 }
 
 int push_integer(lua_State *L, int64_t n) {

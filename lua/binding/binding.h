@@ -82,6 +82,10 @@ const char *describe(lua_State *L, int index);
 /* Raises "NAME: expected WHAT, got ..". */
 int raise_expected(lua_State *L, const char *name, const char *what, int index);
 
+/* Raises where a call has more than `count` arguments; further ones that are nil are none. `what`:
+ * the name of the call and its arguments, for the message. */
+void refuse_further(lua_State *L, int count, const char *what);
+
 /* The value at index is this string. */
 bool is_text(lua_State *L, int index, const char *text);
 /* The string at index, which C can read: without zero bytes. what: "a file's name". */
@@ -105,6 +109,12 @@ int check_shape(lua_State *L, int index, const char *name, int64_t shape[ATTUNE_
 /* A list of integers at index into a tensor i64 [n], pushed; a list of lists gives [rows, n]. A
  * tensor is converted. */
 attune_tensor *push_integers(lua_State *L, int index, const char *name);
+
+/* Whether the number at index is an integer that goes with i64, which double may not hold. */
+bool is_exact_integer(lua_State *L, int index, attune_dtype dtype);
+
+/* The tensor at index, pushed, or a number as a tensor of one element of the dtype. */
+attune_tensor *push_typed_operand(lua_State *L, int index, const char *name, attune_dtype dtype);
 /* Whether t is contiguous and shares its memory with no other tensor. */
 bool is_own(const attune_tensor *t);
 

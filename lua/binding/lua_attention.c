@@ -307,6 +307,7 @@ static int attention_weights(lua_State *L) {
 }
 
 static int merge(lua_State *L) {
+    refuse_further(L, 4, "merge: expected o1, lse1, o2 and lse2");
     lua_settop(L, 4);
     attune_tensor *o1 = check_tensor(L, 1, "o1"), *lse1 = check_tensor(L, 2, "lse1");
     attune_tensor *o2 = check_tensor(L, 3, "o2"), *lse2 = check_tensor(L, 4, "lse2");

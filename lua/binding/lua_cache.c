@@ -31,6 +31,7 @@ static int cache(lua_State *L) {
 
 static int c_append(lua_State *L) {
     static const char *const known[] = {"counts", "rotate", NULL};
+    refuse_further(L, 4, "append: expected k, v and options");
     lua_settop(L, 4);
     check_cache(L, 1);
     static const char layout[] = "[batch, kv_heads, tokens, head_dim]";

@@ -69,21 +69,6 @@ static int stack(lua_State *L) {
 
 /* ---- comparing ------------------------------------------------------------------------------- */
 
-/* The tensor at index, pushed, or a number as a tensor of one element of the dtype. */
-static attune_tensor *push_operand(lua_State *L, int index, const char *name, attune_dtype dtype) {
-    if (test_tensor(L, index)) {
-        lua_pushvalue(L, index);
-        return check_tensor(L, index, name);
-    }
-    const double number = check_number(L, index, name);
-    if (at_is_integer(dtype) && number != floor(number))
-        raise_expected(L, name, "an integer to go with integers", index);
-    attune_tensor *t = push_tensor(L);
-    RUN(L, attune_tensor_new(dtype, 0, NULL, t));
-    RUN(L, attune_tensor_fill(t, number));
-    return t;
-}
-
 /* The dtype in which a number is compared with a tensor: that of f32 for floats, so that 0.1 equals
  * the f32 nearest to it. */
 static attune_dtype number_dtype(lua_State *L, int index, const attune_tensor *t) {
@@ -95,7 +80,7 @@ static attune_dtype number_dtype(lua_State *L, int index, const attune_tensor *t
 static int compare(lua_State *L, attune_comparison op) {
     lua_settop(L, 2);
     attune_tensor *a = check_tensor(L, 1, "tensor");
-    attune_tensor *b = push_operand(L, 2, "operand", number_dtype(L, 2, a));
+    attune_tensor *b = push_typed_operand(L, 2, "operand", number_dtype(L, 2, a));
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_tensor_compare(op, check_tensor(L, 1, "tensor"), b, out));
     return 1;
@@ -116,8 +101,8 @@ static int where(lua_State *L) {
                                 : test_tensor(L, 3) ? check_tensor(L, 3, "b")
                                                     : NULL;
     const attune_dtype dtype = like ? like->dtype : ATTUNE_F32;
-    push_operand(L, 2, "a", dtype);
-    push_operand(L, 3, "b", dtype);
+    push_typed_operand(L, 2, "a", dtype);
+    push_typed_operand(L, 3, "b", dtype);
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_tensor_where(check_tensor(L, 1, "condition"), check_tensor(L, 4, "a"),
                                check_tensor(L, 5, "b"), out));
@@ -220,6 +205,11 @@ static int t_clone(lua_State *L) {
 
 /* Writes the number or the tensor at index, which broadcasts, into t. */
 static void write_in_place(lua_State *L, attune_tensor *t, int index, const char *name) {
+    index = lua_absindex(L, index);
+    if (is_exact_integer(L, index, t->dtype)) {
+        push_typed_operand(L, index, name, t->dtype);
+        lua_replace(L, index);
+    }
     if (!test_tensor(L, index)) {
         const double x = check_number(L, index, name);
         if (at_is_integer(t->dtype) && x != floor(x))

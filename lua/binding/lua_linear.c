@@ -59,6 +59,7 @@ static void read_linear_options(lua_State *L, int index, linear_call *call) {
 
 static int linear_attention(lua_State *L) {
     linear_call call;
+    refuse_further(L, 4, "linear_attention: expected q, k, v and options");
     lua_settop(L, 4);
     attune_tensor *q = check_tensor(L, 1, "q");
     attune_tensor *k = check_tensor(L, 2, "k");
@@ -72,6 +73,7 @@ static int linear_attention(lua_State *L) {
 
 static int linear_attention_backward(lua_State *L) {
     linear_call call;
+    refuse_further(L, 5, "linear_attention_backward: expected d_o, q, k, v and options");
     lua_settop(L, 5);
     attune_tensor *d_o = check_tensor(L, 1, "d_o");
     attune_tensor *q = check_tensor(L, 2, "q");

@@ -72,6 +72,11 @@ static int full(lua_State *L) {
     const options given = read_options(L, 3, only_dtype);
     attune_tensor *t = push_shaped(L, &given);
     RUN(L, attune_tensor_fill(t, value));
+    if (is_exact_integer(L, 2, t->dtype)) {
+        int64_t *to = t->data;
+        for (int64_t i = 0, count = attune_tensor_count(t); i < count; i++)
+            to[i] = lua_tointeger(L, 2);
+    }
     return 1;
 }
 

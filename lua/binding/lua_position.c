@@ -281,6 +281,7 @@ static attune_side check_side(lua_State *L, int index, bool sided) {
 }
 
 static int p_rotate(lua_State *L) {
+    refuse_further(L, 4, "rotate: expected x, positions, and 'q' or 'k'");
     lua_settop(L, 4);
     const unsigned capabilities = attune_position_capabilities(check_position(L, 1, "position"));
     attune_tensor *x = check_tensor_of(L, 2, "x", "[batch, heads, tokens, head_dim]");

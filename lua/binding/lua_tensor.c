@@ -234,7 +234,14 @@ static int binary(lua_State *L, attune_binary op, const char *event) {
         return 1;
     }
     if (!a && !b) check_tensor(L, 1, "left operand"); /* the metamethod, called by hand */
-    const double x = check_number(L, a ? 2 : 1, a ? "right operand" : "left operand");
+    const int number = a ? 2 : 1;
+    const double x = check_number(L, number, a ? "right operand" : "left operand");
+    if (is_exact_integer(L, number, (a ? a : b)->dtype)) {
+        const attune_tensor *scalar = push_typed_operand(L, number, "operand", ATTUNE_I64);
+        attune_tensor *out = push_tensor(L);
+        RUN(L, attune_tensor_binary(op, a ? a : scalar, a ? scalar : b, out));
+        return 1;
+    }
     attune_tensor *out = push_tensor(L);
     RUN(L, attune_tensor_binary_scalar(op, a ? a : b, x, !a, out));
     return 1;

@@ -3,6 +3,8 @@
 -- visible values. Any value of ones then gives ones, and the gradient of v sums to the rows.
 local attune = require "attune"
 
+local fails_with = require "tests.support.expect".fails_with
+
 local SIZE, DIMS, PADDED = 12, 8, 4
 local q = attune.randn({1, 2, SIZE, DIMS}, {seed = 1})
 local k = attune.randn({1, 1, SIZE, DIMS}, {seed = 2})
@@ -109,5 +111,60 @@ describe("rows of large scores", function()
       mean = mean + sums[j] / SIZE
     end
     for j = 1, SIZE do near(tables[bias][j]:item(), 2 * (sums[j] - mean), "gradient " .. j) end
+  end)
+end)
+
+describe("a scale or softcap that f32 does not hold", function()
+  local engines = {"reference", "blis", "tiled", "decode"}
+
+  it("is refused by every engine, by weights and by a cache", function()
+    for _, options in ipairs {
+      {scale = 1e39}, {scale = -1e39}, {scale = 1e-46}, {scale = -1e-19}, {softcap = 1e39},
+      {softcap = 1e-46}, {softcap = 1.1e18},
+    } do
+      local name, value = next(options)
+      local range = name == "scale" and "0 or a magnitude from" or "from"
+      local want = ("%s: expected %s 1e-18 to 1e+18, except for f64, got %g"):format(
+        name, range, value
+      )
+      fails_with(want, attune.attention_weights, q, k, options)
+      local cache = attune.cache {kv_heads = 1, head_dim = DIMS, capacity = SIZE}
+      cache:append(k, v)
+      fails_with(want, cache.attend, cache, q, options)
+      for _, engine in ipairs(engines) do
+        local given = {[name] = value, engine = engine}
+        for _, dtype in ipairs {"f32", "bf16", "f16"} do
+          fails_with(want, attune.attention, q:to(dtype), k, v, given)
+        end
+      end
+      finite(attune.attention(q:to "f64", k:to "f64", v:to "f64", options), "o of f64")
+    end
+  end)
+
+  it("at the limits gives the same in every engine, with gradients", function()
+    local values = attune.randn({1, 1, SIZE, DIMS}, {seed = 4})
+    for _, options in ipairs {
+      {scale = 1e-18}, {softcap = 1e18}, {softcap = 1e-18}, {scale = 1e18, softcap = 1e-18},
+      {scale = 1e-18, softcap = 1e18}, {scale = -1e18, softcap = 1},
+    } do
+      local function of(engine, x)
+        options.engine = engine
+        local o, lse = attune.attention(x, k, values, options)
+        if engine == "blis" or engine == "decode" then return {o, lse} end
+        local d_o = attune.ones(o.shape)
+        return {o, lse, attune.attention_backward(d_o, x, k, values, o, lse, options)}
+      end
+      for _, x in ipairs {q, attune.zeros(q.shape)} do
+        local want = of("reference", x)
+        for _, engine in ipairs {"blis", "tiled", "decode"} do
+          for n, t in ipairs(of(engine, x)) do
+            if n > 5 then break end
+            local off = (t - want[n]):abs():max():item()
+            local most = want[n]:abs():max():item()
+            assert(off <= 1e-5 * (1 + most), ("%s, result %d: off by %g"):format(engine, n, off))
+          end
+        end
+      end
+    end
   end)
 end)

@@ -53,6 +53,29 @@ describe("xpos beyond the range of f16", function()
   end)
 end)
 
+describe("positions without a rotation", function()
+  local x = attune.ones {1, 1, 2, DIMS}
+
+  it("are refused only where the call has them: a center far from 0", function()
+    local far = attune.position("xpos", {head_dim = DIMS, center = 50000})
+    local wide = far:rotate(x:to "f64", {50000, 50001}, "q")
+    local difference = (far:rotate(x, {50000, 50001}, "q"):to "f64" - wide):abs():max():item()
+    assert(difference < 1e-6, difference)
+    fails("within 24521 of center, 50000, .* got 7$", function() far:rotate(x, {50000, 7}, "q") end)
+  end)
+
+  it("are named as they were given, by every engine and dtype", function()
+    local f16 = attune.position("rope", {head_dim = DIMS, angles = "f16"})
+    fails("got 70000$", function() f16:rotate(x, {0, 70000}) end)
+    fails("got 70000$", function() f16:rotate(x:to "bf16", {70000, 0}) end)
+    fails("got 24600$", function() pe:rotate(x, {0, 24600}, "k") end)
+    for _, engine in ipairs {"tiled", "decode", "blis", "reference"} do
+      local options = {rotate = f16, positions = {3, 70000}, engine = engine}
+      fails("got 70000$", function() attune.attention(x, x, x, options) end)
+    end
+  end)
+end)
+
 describe("xpos in linear attention", function()
   local features = attune.position("xpos", {head_dim = DIMS, scale_base = 64})
   local function call(causal, of)

@@ -5,6 +5,7 @@
 local core = require "attune.core"
 local graph = require "attune.autograd.graph"
 local answers = require "attune.util.options".answers
+local refuse_further = require "attune.util.options".refuse_further
 local operation = graph.operation
 
 local tensor_methods = core._tensor_methods
@@ -134,7 +135,8 @@ local embed = operation {
 }
 
 -- The table of a learned encoding is a further argument.
-function methods.embed(pe, x, positions)
+function methods.embed(pe, x, positions, ...)
+  refuse_further("embed: expected x and positions", ...)
   if core._kind(pe) == "position" and pe.name == "learned" then
     return embed(pe, x, positions, pe.table)
   end

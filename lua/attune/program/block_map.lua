@@ -92,7 +92,8 @@ end
 ---@param mask attune.MaskFunction|attune.Program
 ---@param shape attune.BlockMapShape
 ---@return attune.BlockMap
-return function(mask, shape)
+return function(mask, shape, ...)
+  options.refuse_further("block_map: expected a mask and a shape", ...)
   shape = read_shape(shape)
   local queries, heads = shape.queries or shape.keys, shape.heads or 1
   local handle = program.handle(mask, "mask")

@@ -1,6 +1,7 @@
 --- Programs: score and mask functions, traced once. `attune.program(fn)` shows what became of one.
 local core = require "attune.core"
 local describe = require "attune.util.options".describe
+local refuse_further = require "attune.util.options".refuse_further
 local derivatives_of = require "attune.program.derivative"
 local graph = require "attune.program.graph"
 local recording = require "attune.program.recording"
@@ -206,7 +207,8 @@ end
 --- score.
 ---@param fn function
 ---@return attune.Program
-function program.new(fn)
+function program.new(fn, ...)
+  refuse_further("program: expected one function", ...)
   if type(fn) ~= "function" then
     error(("program: expected a function, got %s"):format(describe(fn)), 2)
   end
@@ -267,4 +269,4 @@ function Program:__tostring()
   return ("%s program of %d instructions"):format(content.kind, #graph.order {content.result})
 end
 
-return setmetatable(program, {__call = function(_, fn) return program.new(fn) end})
+return setmetatable(program, {__call = function(_, ...) return program.new(...) end})

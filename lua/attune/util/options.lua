@@ -41,6 +41,19 @@ local function fail(message, level)
   core._raise(message)
 end
 
+--- Raises, at the line that called the library, where one of the values, arguments that a call does
+--- not have, is not nil.
+---@param what string the name of the call and its arguments, for the message
+---@param ... any
+function options.refuse_further(what, ...)
+  for n = 1, select("#", ...) do
+    local value = select(n, ...)
+    if value ~= nil then
+      core._raise(("%s, got a further argument, %s"):format(what, options.describe(value)))
+    end
+  end
+end
+
 --- A copy of a table of named fields. Raises at the given level where it is not a plain table or
 --- has unknown names.
 ---@param given any nil counts as empty, where required is not given
