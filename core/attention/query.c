@@ -8,10 +8,26 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-/* Scores are computed in f32, where scale / softcap and their products with scores have to fit. */
-static const double min_factor = 1e-18, max_factor = 1e18;
-
-static bool is_factor(double x) { return x >= min_factor && x <= max_factor; }
+/* What f32 computes with: scale, softcap and its inverse, scale / softcap. */
+static attune_status check_range_of_f32(const attune_attention_options *o) {
+    const double largest = 1e38, most = 1e18, scale = o->scale_given ? fabs(o->scale) : 1;
+    if (scale > largest) {
+        return at_fail(ATTUNE_EVALUE,
+                       "scale: expected a magnitude of at most %g, except for f64, got %g", largest,
+                       o->scale);
+    }
+    if (o->softcap == 0) return ATTUNE_OK;
+    if (o->softcap < 1 / most || o->softcap > most) {
+        return at_fail(ATTUNE_EVALUE, "softcap: expected from %g to %g, except for f64, got %g",
+                       1 / most, most, o->softcap);
+    }
+    if (scale / o->softcap > largest) {
+        return at_fail(ATTUNE_EVALUE,
+                       "softcap: expected at least %g with a scale of %g, except for f64, got %g",
+                       scale / largest, o->scale, o->softcap);
+    }
+    return ATTUNE_OK;
+}
 
 attune_status at_check_options(const attune_attention_options *o, bool f64) {
     if (o->window < 0)
@@ -32,15 +48,7 @@ attune_status at_check_options(const attune_attention_options *o, bool f64) {
         return at_fail(ATTUNE_EVALUE, "softcap: expected a positive finite number, got %g",
                        o->softcap);
     }
-    if (!f64 && o->scale_given && o->scale != 0 && !is_factor(fabs(o->scale))) {
-        return at_fail(ATTUNE_EVALUE,
-                       "scale: expected 0 or a magnitude from %g to %g, except for f64, got %g",
-                       min_factor, max_factor, o->scale);
-    }
-    if (!f64 && o->softcap != 0 && !is_factor(o->softcap)) {
-        return at_fail(ATTUNE_EVALUE, "softcap: expected from %g to %g, except for f64, got %g",
-                       min_factor, max_factor, o->softcap);
-    }
+    if (!f64) AT_TRY(check_range_of_f32(o));
     if (o->engine > ATTUNE_ENGINE_DECODE) {
         return at_fail(ATTUNE_EVALUE,
                        "engine: expected reference, blis, tiled or decode, got number %d",
