@@ -274,8 +274,61 @@ describe("train.evaluate and train.accuracy", function()
       fails("data: expected a loader, a task, or a function", fn, model, 3)
       fails("data: expected a loader, a task, or a function", fn, model, {})
     end
+    fails("data: expected at least one token that counts, got none", train.accuracy, model,
+      function() return ids, targets, {{0, 0}, {0, 0}} end, o)
     fails("data: expected targets as the second result, a tensor or a list of rows, got nil",
       train.evaluate, {loss = function() return attune.ones {1} end}, function() return ids end)
+  end)
+end)
+
+describe("an EncoderDecoder", function()
+  local model = nn.EncoderDecoder {
+    vocab = 8, d_model = 8, layers = 1, heads = 2, encoder_layers = 1, std = 0.5, seed = 1,
+  }
+  -- The ids of the target, which are no weights, differ much.
+  local batches = {
+    {{{1, 2, 3}}, {{0, 1}}, {{1, 2}}, {{1, 1}}},
+    {{{4, 5, 6}}, {{7, 6}}, {{6, 5}}, {{1, 0}}},
+  }
+  local function data_of()
+    local n = 0
+    return function()
+      n = n % #batches + 1
+      return table.unpack(batches[n])
+    end
+  end
+
+  it("is evaluated by the weights of its targets", function()
+    local a, b = model:loss(table.unpack(batches[1])), model:loss(table.unpack(batches[2]))
+    local found = train.evaluate(model, data_of(), {batches = 2})
+    assert.equal(3, found.tokens)
+    assert.is_true(math.abs(found.loss - (2 * a:item() + b:item()) / 3) < 1e-6)
+    local chosen = {}
+    for n, batch in ipairs(batches) do
+      chosen[n] = model:forward(batch[1], batch[2]):argmax(-1):tolist()[1]
+    end
+    local right = 0
+    for n, places in ipairs {{1, 2}, {1}} do
+      for _, k in ipairs(places) do
+        if chosen[n][k] - 1 == batches[n][3][1][k] then right = right + 1 end
+      end
+    end
+    assert.equal(right / 3, (train.accuracy(model, data_of(), {batches = 2})))
+  end)
+
+  it("is given its context by train.run", function()
+    local seen
+    local class, context = nn.EncoderDecoder, {lengths = {{1, 2}}}
+    function model.loss(...)
+      seen = table.pack(...)
+      return class.loss(...)
+    end
+    train.run {
+      model = model, steps = 1, log = false,
+      data = function() return batches[1][1], batches[1][2], batches[1][3], nil, context end,
+    }
+    model.loss = nil
+    assert.equal(context, seen[6])
   end)
 end)
 

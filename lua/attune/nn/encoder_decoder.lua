@@ -6,6 +6,7 @@ local Decoder = require "attune.nn.decoder"
 local describe = require "attune.util.options".describe
 
 local EncoderDecoder = class "EncoderDecoder"
+EncoderDecoder._reads_source = true -- train.evaluate: a batch begins with the ids of the source
 
 ---@param given table options of nn.Decoder, and encoder_layers; each half has tensors under
 --- `encoder.` and `decoder.`

@@ -242,7 +242,7 @@ local function backward(run, step, batches)
   local sum = 0
   for k, batch in ipairs(batches) do
     if run.model.set_step then run.model:set_step((step - 1) * run.accumulate + k) end
-    local loss = run.model:loss(table.unpack(batch, 1, 4))
+    local loss = run.model:loss(table.unpack(batch, 1, batch.n))
     if not is_scalar(loss) then
       wrong("model", "loss to return a tensor of one element", loss)
     end
