@@ -91,6 +91,27 @@ describe("train.run", function()
     assert.truthy(message:find("step 2", 1, true))
   end)
 
+  it("computes the step again with modules of one's own, which may return more than one value",
+    function()
+      local Pair, Model = nn.module "Pair", nn.module "Model"
+      function Pair:init() self.proj = nn.Linear {input = 4, output = 4, seed = 1} end
+      function Pair:forward(x) return self.proj(x), x:argmax(-1), x:gt(0) end
+      function Model:init() self.pair, self.own = Pair(), Pair() end
+      function Model:loss(x)
+        local y, largest, positive = self.pair(x)
+        local z = (self.own(y) * 0):log() * positive:to "f32"
+        return (z + largest:to "f32":view(-1, 1)):sum()
+      end
+      local model = Model()
+      local function own(_, x) return model.own.proj(x) / 0 end
+      model.own.forward = own
+      fails("the result of 'own' is the first that is not finite", train.run, {
+        model = model, data = function() return attune.ones {2, 4} end, steps = 1, log = false,
+      })
+      assert.equal(own, rawget(model.own, "forward"))
+      assert.is_nil(rawget(model.pair, "forward"))
+    end)
+
   it("names the first gradient in backward that is not finite", function()
     local function refused(word, loss, changes)
       local model = {first = nn.Linear {input = 2, output = 2}, second = nn.Linear {
