@@ -112,6 +112,14 @@ local function states_of(parts, tensors, record)
   return states
 end
 
+-- JSON has no NaN and no infinities; see json.number.
+local function numbers_of(x)
+  if type(x) ~= "table" then return json.number(x) or x end
+  local copy = {}
+  for key, value in next, x do copy[key] = numbers_of(value) end
+  return copy
+end
+
 -- A state that later changes of the part do not reach.
 local function copy_of(state)
   if core._kind(state) == "tensor" then return state:clone() end
@@ -207,7 +215,7 @@ function checkpoint.load(path, given)
     warnings[#warnings + 1] = ("the checkpoint was written on another processor, %s: the bits of "
       .. "what follows may differ"):format(record.cpu)
   end
-  return {step = record.step, extra = record.extra or {}, warnings = warnings}
+  return {step = record.step, extra = numbers_of(record.extra or {}), warnings = warnings}
 end
 
 return checkpoint

@@ -180,7 +180,6 @@ local function resume(run, result)
     record.warnings = {}
   end
   for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
-  -- JSON has no infinities; losses are finite, or the run would have stopped.
   result.losses, result.validation = record.extra.losses or {}, record.extra.validation or {}
   return true
 end
