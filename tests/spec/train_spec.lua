@@ -294,6 +294,12 @@ describe("train.evaluate and train.accuracy", function()
     for _, fn in ipairs {train.evaluate, train.accuracy} do
       fails("data: expected a loader, a task, or a function", fn, model, 3)
       fails("data: expected a loader, a task, or a function", fn, model, {})
+      -- Batches are counted down to 0.
+      for _, count in ipairs {0, -1, 1.5, "2"} do
+        fails("batches: expected an integer of at least 1, got", fn, model, lists,
+          {batches = count})
+        fails("batch: expected an integer of at least 1, got", fn, model, lists, {batch = count})
+      end
     end
     fails("data: expected at least one token that counts, got none", train.accuracy, model,
       function() return ids, targets, {{0, 0}, {0, 0}} end, o)

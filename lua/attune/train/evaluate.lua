@@ -5,6 +5,18 @@ local without_dropout = require "attune.train.without_dropout"
 
 local evaluate = {}
 
+local function read(given)
+  local o = options.read(given, {"batches", "batch"}, 3)
+  for _, name in ipairs {"batches", "batch"} do
+    local x = o[name]
+    if x ~= nil and (math.type(x) ~= "integer" or x < 1) then
+      core._raise(("%s: expected an integer of at least 1, got %s"):format(
+        name, options.describe(x)))
+    end
+  end
+  return o
+end
+
 local function sum_of(weights, targets)
   if weights then return weights:sum():item() end
   local count = 1
@@ -70,7 +82,7 @@ end
 ---@return {loss: number, tokens: number, nats: number, bits_per_byte: number?} bits_per_byte of a
 --- loader's corpus
 function evaluate.loss(model, data, given)
-  local o = options.read(given, {"batches", "batch"}, 2)
+  local o = read(given)
   local nats, tokens, bytes = 0, 0, 0
   local corpus = type(data) == "table" and data.corpus
   without_dropout(model, function()
@@ -98,7 +110,7 @@ end
 ---@return number tokens
 ---@return number rows
 function evaluate.accuracy(model, data, given)
-  local o = options.read(given, {"batches", "batch"}, 2)
+  local o = read(given)
   local right, counted, right_rows, rows = 0, 0, 0, 0
   without_dropout(model, function()
     for a, b, c, d, e in batches_of(data, o) do
