@@ -247,6 +247,13 @@ describe("nn.loss", function()
     end)
   end)
 
+  it("takes lists of weights, as of targets", function()
+    local table_of, y = attune.randn({5, 4}, {seed = 1}), attune.randn({1, 3, 4}, {seed = 2})
+    local expected = nn.loss(y, table_of, nil, {{1, 2, 3}}, attune.tensor {{1, 0, 2}}):item()
+    assert.equal(expected, nn.loss(y, table_of, nil, {{1, 2, 3}}, {{1, 0, 2}}):item())
+    assert.equal(expected, nn.loss(y, table_of, nil, {{1, 2, 3}}, {1, 0, 2}):item())
+  end)
+
   it("refuses weights that require a gradient, which it does not have", function()
     local weights = attune.ones({1, 3}):requires_grad()
     expect.fails_with("weights: expected a tensor without gradients", function()

@@ -114,7 +114,7 @@ local function tensor_of(ids, name)
   if core._kind(ids) ~= "tensor" and type(ids) ~= "table" then
     core._raise(("%s: expected ids [batch, tokens] from 0, got %s"):format(name, describe(ids)))
   end
-  local t = core._integers(ids)
+  local t = core._integers(ids, name)
   if #t.shape == 1 then t = t:view(1, t.shape[1]) end
   if #t.shape ~= 2 then
     core._raise(("%s: expected ids [batch, tokens], got %s"):format(name, describe(t)))
@@ -189,9 +189,6 @@ function Decoder:forward(ids, context) return self:logits(self:hidden(ids, conte
 function Decoder:loss(ids, targets, weights, context)
   local x = self:hidden(ids, context)
   targets = tensor_of(targets, "targets")
-  if weights ~= nil and core._kind(weights) ~= "tensor" then
-    weights = core.tensor(weights, {shape = targets.shape})
-  end
   local head = self.head
   return loss(
     x, head and head.weight or self.embed.weight, head and head.bias, targets, weights, self._loss)

@@ -30,7 +30,7 @@ end
 
 -- Targets and weights as tensors, where data gave lists, as a model takes them.
 local function as_tensors(targets, weights)
-  targets = tensor_of(targets, core._integers)
+  targets = tensor_of(targets, function(x) return core._integers(x, "targets") end)
   if core._kind(targets) ~= "tensor" then
     core._raise(("data: expected targets as the second result, a tensor or a list of rows, got %s")
       :format(options.describe(targets)))
