@@ -41,6 +41,13 @@ describe("an encoding that is added to the embeddings", function()
     assert.truthy(model:parameters()["position.weight"].grad)
   end)
 
+  it("has one t5 table, of the same buckets and heads in all layers", function()
+    refused("pattern: expected the same buckets in all layers of one t5 table, 8, got 16",
+      {position = "t5", pattern = {{t5 = {buckets = 8}}, {t5 = {buckets = 16}}}})
+    refused("pattern: expected the same heads in all layers of one t5 table, 2, got 4",
+      {position = "t5", pattern = {{}, {heads = 4}}})
+  end)
+
   it("makes no table that no layer uses", function()
     local model = nn.Decoder(with {position = "t5", pattern = {{position = "none"}}})
     assert.is_nil(model:state()["position.table"])

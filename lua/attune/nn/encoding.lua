@@ -127,9 +127,12 @@ function makers.t5(self, c)
     self.table = parameter.normal({buckets, c.heads}, {
       std = TABLE_STD, name = self._prefix .. "position.table", seed = self._seed,
     })
-  elseif self.table.shape[2] ~= c.heads then
-    local form = "pattern: expected the same heads in all layers of one t5 table, %d, got %d"
-    core._raise(form:format(self.table.shape[2], c.heads))
+  end
+  for axis, wanted in ipairs {buckets, c.heads} do
+    if self.table.shape[axis] ~= wanted then
+      local form = "pattern: expected the same %s in all layers of one t5 table, %d, got %d"
+      core._raise(form:format(axis == 1 and "buckets" or "heads", self.table.shape[axis], wanted))
+    end
   end
   if parameter.is_counted(self.table) then return {} end
   return {score = scores.t5(self.table, {
