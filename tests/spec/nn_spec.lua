@@ -418,6 +418,21 @@ describe("an EncoderDecoder", function()
   end)
 end)
 
+describe("the halves of an EncoderDecoder", function()
+  it("have initial values of their own", function()
+    local state = nn.EncoderDecoder(with {encoder_layers = 2, position = "t5"}):state()
+    local compared = 0
+    for name, t in pairs(state) do
+      local other = #t.shape == 2 and state[name:gsub("^encoder", "decoder")]
+      if other and other ~= t then
+        expect.differ(t, other, 1e-4)
+        compared = compared + 1
+      end
+    end
+    assert.is_true(compared > 12)
+  end)
+end)
+
 describe("wrong options of a Decoder", function()
   local function refused(word, changes) return fails(word, nn.Decoder, with(changes)) end
   it("are named, with what was expected", function()

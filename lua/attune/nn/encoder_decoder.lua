@@ -26,11 +26,12 @@ function EncoderDecoder:init(given)
   end
   of_encoder.layers, of_encoder.causal, of_encoder.tied = count, false, true
   of_decoder.cross = true
-  self.decoder = Decoder(of_decoder)
+  self.decoder = Decoder(of_decoder, nil, nil, "decoder.")
   self.config = config.public(self.decoder._c)
   self.config.encoder_layers, self.config.cross = count, nil
   -- The decoder has dropouts 0 to 3 times its layers.
-  self.encoder = Decoder(of_encoder, self.decoder.embed, 3 * self.decoder._c.layers + 1)
+  self.encoder =
+    Decoder(of_encoder, self.decoder.embed, 3 * self.decoder._c.layers + 1, "encoder.")
   self.encoder._is_encoder = true -- count.lua: without a head
 end
 
