@@ -397,9 +397,12 @@ attune_tensor *push_integers(lua_State *L, int index, const char *name) {
         if (!nested) {
             *to++ = check_integer(L, -1, name, INT64_MIN);
         } else {
-            if (lua_type(L, -1) != LUA_TTABLE || (int64_t)lua_rawlen(L, -1) != shape[1])
+            if (lua_type(L, -1) != LUA_TTABLE)
                 raise_error(L, "%s: expected lists of %d integers each, got %s", name,
                             (int)shape[1], describe(L, -1));
+            if ((int64_t)lua_rawlen(L, -1) != shape[1])
+                raise_error(L, "%s: expected lists of %d integers each, got one of %d", name,
+                            (int)shape[1], (int)lua_rawlen(L, -1));
             for (int64_t j = 0; j < shape[1]; j++) {
                 lua_rawgeti(L, -1, j + 1);
                 *to++ = check_integer(L, -1, name, INT64_MIN);

@@ -179,10 +179,11 @@ static int element(lua_State *L) {
     return 1;
 }
 
-/* (list of integers, lists of them, or tensor) -> a new i64 tensor */
+/* (list of integers, lists of them, or tensor, [their name in messages]) -> a new i64 tensor */
 static int integers(lua_State *L) {
-    lua_settop(L, 1);
-    push_integers(L, 1, "integers");
+    const char *name = luaL_optstring(L, 2, "integers");
+    lua_settop(L, 2);
+    push_integers(L, 1, name);
     return 1;
 }
 

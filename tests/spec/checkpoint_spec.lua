@@ -137,6 +137,19 @@ describe("train.run with a checkpoint", function()
       parameters = function() return model:parameters() end,
     }})
     refused("optimizer", {optimizer = {step = function() end, lr = 1}})
+    -- Where the state cannot be written, the first checkpoint would be too late to say so.
+    local state
+    local own = {batch = 8, next = draw, load_state = function() end}
+    function own.state() return state end
+    local section, log = {dir = folder .. "/run", every = 1}, function() steps = steps + 1 end
+    local text = "data: expected state() to give what JSON can hold: expected "
+    fails(text .. "numbers, strings, booleans and tables, got nil", train.run,
+      options {data = own, checkpoint = section, log = log})
+    state = {ids = attune.ones {1}}
+    fails("validate." .. text .. "numbers, strings, booleans and tables, got a userdata", train.run,
+      options {validate = {data = own, every = 9}, checkpoint = section, log = log})
+    fails(text .. "numbers, strings, booleans and tables, got a userdata", train.save,
+      folder .. "/a.safetensors", {data = own})
     assert.equal(0, steps)
     fails("validate.data: expected a loader", train.run, options {validate = {data = 3, every = 1}})
     fails("validate.data: expected a loader", train.run, options {validate = {every = 1}})
@@ -219,6 +232,11 @@ describe("train.save and train.load", function()
     local record = assert(train.load(path, {model = model2, optimizer = o2, data = task2}))
     assert.equal(7, record.step)
     assert.same({note = "text", list = {1, 2.5}}, record.extra)
+    assert(train.save(path, {extra = {best = math.huge, losses = {-math.huge, 0 / 0}}}))
+    local extra = assert(train.load(path, {})).extra
+    assert.same({math.huge, -math.huge}, {extra.best, extra.losses[1]})
+    assert.equal("number", type(extra.losses[2]))
+    assert(train.save(path, {model = model, optimizer = o, data = task, step = 7}))
     assert.same({}, record.warnings)
     assert.equal(0.5, o2.lr)
     assert.same(parameters_of(model), parameters_of(model2))

@@ -192,6 +192,26 @@ describe("nn.Block by itself", function()
     expect.differ(a.attention.q.weight, b.attention.q.weight, 1e-4)
   end)
 
+  it("with norms before and after has two norms of its cross-attention", function()
+    local block = nn.Block {d_model = 8, heads = 2, cross = true, norm_place = "both", seed = 1}
+    local state = block:state()
+    assert.same({8}, state["norm_cross.weight"].shape)
+    assert.same({8}, state["norm_cross_after.weight"].shape)
+    local x, memory = attune.randn({1, 3, 8}, {seed = 1}), attune.randn({1, 2, 8}, {seed = 2})
+    local before = block(x, {memory = memory})
+    attune.no_grad(function() state["norm_cross_after.weight"]:fill(0) end)
+    block:load_state(state)
+    expect.differ(block(x, {memory = memory}), before, 1e-4)
+  end)
+
+  it("cannot be parallel where it has cross-attention, which would not be computed", function()
+    local text = "cross: expected block = 'serial', as a parallel block has no cross-attention"
+    fails(text, nn.Block, {d_model = 8, heads = 2, cross = true, block = "parallel"})
+    fails(text, nn.EncoderDecoder, {
+      vocab = 8, d_model = 8, layers = 1, heads = 2, encoder_layers = 1, block = "parallel",
+    })
+  end)
+
   it("reads a memory where it has cross-attention", function()
     local block = nn.Block {d_model = 8, heads = 2, cross = true}
     local x, memory = attune.ones {1, 3, 8}, attune.randn({1, 5, 8}, {seed = 1})

@@ -41,12 +41,65 @@ describe("an encoding that is added to the embeddings", function()
     assert.truthy(model:parameters()["position.weight"].grad)
   end)
 
+  it("has one t5 table, of the same buckets and heads in all layers", function()
+    refused("pattern: expected the same buckets in all layers of one t5 table, 8, got 16",
+      {position = "t5", pattern = {{t5 = {buckets = 8}}, {t5 = {buckets = 16}}}})
+    refused("pattern: expected the same heads in all layers of one t5 table, 2, got 4",
+      {position = "t5", pattern = {{}, {heads = 4}}})
+  end)
+
   it("makes no table that no layer uses", function()
     local model = nn.Decoder(with {position = "t5", pattern = {{position = "none"}}})
     assert.is_nil(model:state()["position.table"])
     assert.equal(model:count(), (nn.count(with {
       position = "t5", pattern = {{position = "none"}},
     })))
+  end)
+end)
+
+describe("an entry of the pattern", function()
+  local function shapes(model)
+    local state = model:state()
+    return {state["blocks.1.attention.k.weight"].shape[1],
+      state["blocks.1.attention.v.weight"].shape[1], state["blocks.2.attention.k.weight"].shape[1]}
+  end
+  -- A model of the config has the same shapes.
+  local function both(expected, more)
+    local model = nn.Decoder(with(more))
+    assert.same(expected, shapes(model))
+    assert.same(expected, shapes(nn.Decoder(model.config)))
+  end
+
+  it("with other heads keeps the kv_heads that the model gives", function()
+    both({4, 4, 4}, {kv_heads = 1, pattern = {{heads = 4}, {}}})
+    both({16, 16, 8}, {pattern = {{heads = 4}, {}}})
+    both({8, 8, 8}, {pattern = {{heads = 4, kv_heads = 2}, {}}})
+    local sharing = {kv_heads = 1, pattern = {{}, {heads = 4, share_kv = 1}}}
+    assert.equal(1, nn.Decoder(with(sharing)).blocks[2].attention._c.share_kv)
+  end)
+
+  it("with another head_dim has a v_head_dim of that, unless the model gives one", function()
+    both({4, 4, 8}, {pattern = {{head_dim = 2}, {}}})
+    both({4, 12, 8}, {v_head_dim = 6, pattern = {{head_dim = 2}, {}}})
+    nn.Decoder(with {k_equals_v = true, pattern = {{head_dim = 2}, {}}}):forward(ids)
+  end)
+end)
+
+describe("a rotation", function()
+  it("of an odd number of dims is refused, also where parameters are only counted", function()
+    local odd = {d_model = 9, heads = 3}
+    local text = "head_dim: expected a multiple of 2, as position = 'rope' turns pairs of them, "
+      .. "got 3"
+    assert.equal(text, refused(text, odd):match "head_dim.*")
+    expect.fails_with(text, nn.count, with(odd))
+    odd.pattern = {{position = "none"}, {}}
+    refused("pattern[2]." .. text, odd)
+    odd.rope = {dims = 2}
+    nn.Decoder(with(odd)):forward(ids)
+    refused("head_dim: expected a multiple of 4, as position = 'rope2d'",
+      {d_model = 12, position = "rope2d"})
+    refused("linear.count: expected a multiple of 2",
+      {linear = {features = "favor+", count = 7}})
   end)
 end)
 
@@ -199,6 +252,13 @@ describe("nn.loss", function()
     expect.fails_with("options: expected a table", function()
       nn.loss(x, w, nil, {{1, 2, 3}}, nil, 3)
     end)
+  end)
+
+  it("takes lists of weights, as of targets", function()
+    local table_of, y = attune.randn({5, 4}, {seed = 1}), attune.randn({1, 3, 4}, {seed = 2})
+    local expected = nn.loss(y, table_of, nil, {{1, 2, 3}}, attune.tensor {{1, 0, 2}}):item()
+    assert.equal(expected, nn.loss(y, table_of, nil, {{1, 2, 3}}, {{1, 0, 2}}):item())
+    assert.equal(expected, nn.loss(y, table_of, nil, {{1, 2, 3}}, {1, 0, 2}):item())
   end)
 
   it("refuses weights that require a gradient, which it does not have", function()

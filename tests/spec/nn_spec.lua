@@ -418,6 +418,21 @@ describe("an EncoderDecoder", function()
   end)
 end)
 
+describe("the halves of an EncoderDecoder", function()
+  it("have initial values of their own", function()
+    local state = nn.EncoderDecoder(with {encoder_layers = 2, position = "t5"}):state()
+    local compared = 0
+    for name, t in pairs(state) do
+      local other = #t.shape == 2 and state[name:gsub("^encoder", "decoder")]
+      if other and other ~= t then
+        expect.differ(t, other, 1e-4)
+        compared = compared + 1
+      end
+    end
+    assert.is_true(compared > 12)
+  end)
+end)
+
 describe("wrong options of a Decoder", function()
   local function refused(word, changes) return fails(word, nn.Decoder, with(changes)) end
   it("are named, with what was expected", function()
@@ -454,7 +469,29 @@ describe("wrong options of a Decoder", function()
     fails("targets: expected ids from 0 to 10, got 11", model.loss, model, {{1}}, {{11}})
     fails("expected at most context = 7 tokens", model.forward, model, {{1, 2, 3, 4, 5, 6, 7, 8}})
     fails("ids", model.forward, model, "text")
+    fails("ids: expected an integer, got 1.5", model.forward, model, {{1, 1.5}})
+    fails("ids: expected lists of 2 integers each, got one of 1", model.forward, model,
+      {{1, 2}, {1}})
+    fails("targets: expected an integer, got 'a'", model.loss, model, {{1}}, {{"a"}})
     fails("weights", model.loss, model, {{1, 2}}, {{1, 2}}, {{1, -1}})
+    fails("weights: expected [1, 2], as targets, got [1, 3]", model.loss, model, {{1, 2}},
+      {{1, 2}}, {{1, 0, 1}})
     fails("targets", model.loss, model, {{1, 2}}, {{1}})
+  end)
+
+  it("positions of a learned table that do not fit the ids or the table are errors", function()
+    local model = nn.Decoder(with {position = "learned", dtype = "f32"})
+    local function refused_at(text, positions)
+      fails("positions: expected " .. text, model.forward, model, {{1, 2}, {3, 4}},
+        {positions = positions})
+    end
+    refused_at("[2] or [2, 2], got [1]", {3})
+    refused_at("[2] or [2, 2], got [3]", {0, 1, 2})
+    refused_at("[2] or [2, 2], got [1, 2]", {{0, 1}})
+    refused_at("[2] or [2, 2], got [3, 2]", {{0, 1}, {0, 1}, {0, 1}})
+    refused_at("from 0 to 6, as context = 7, got 7", {6, 7})
+    refused_at("from 0 to 6, as context = 7, got -1", {{0, 1}, {-1, 0}})
+    local context = {positions = attune.tensor({{0, 1}, {0, 1}}, {dtype = "i32"})}
+    expect.close(model:forward({{1, 2}, {3, 4}}, context), model:forward {{1, 2}, {3, 4}}, 0)
   end)
 end)

@@ -84,6 +84,14 @@ describe("data.windows", function()
   it("refuse what the corpus does not have", function()
     fails("tokens: expected an integer from 1 to", data.windows,
       {corpus = corpus, tokens = 1 << 20})
+    for name, value in pairs {tokens = "8", stride = 0, targets = 1.5} do
+      local o = {tokens = 8}
+      o[name] = value
+      fails(name .. ": expected an integer of at least 1, got", study.bits_per_byte, {}, corpus, o)
+    end
+    fails("tokens: expected an integer of at least 1, got nil", study.bits_per_byte, {}, corpus, {})
+    fails("targets: expected at least the 8 of one window, got 7", study.bits_per_byte, {}, corpus,
+      {tokens = 8, targets = 7})
     fails("stride: expected an integer from 1 to 8, got 9", data.windows,
       {corpus = corpus, tokens = 8, stride = 9})
     fails("from: expected an integer from 4", data.windows,

@@ -91,6 +91,27 @@ describe("train.run", function()
     assert.truthy(message:find("step 2", 1, true))
   end)
 
+  it("computes the step again with modules of one's own, which may return more than one value",
+    function()
+      local Pair, Model = nn.module "Pair", nn.module "Model"
+      function Pair:init() self.proj = nn.Linear {input = 4, output = 4, seed = 1} end
+      function Pair:forward(x) return self.proj(x), x:argmax(-1), x:gt(0) end
+      function Model:init() self.pair, self.own = Pair(), Pair() end
+      function Model:loss(x)
+        local y, largest, positive = self.pair(x)
+        local z = (self.own(y) * 0):log() * positive:to "f32"
+        return (z + largest:to "f32":view(-1, 1)):sum()
+      end
+      local model = Model()
+      local function own(_, x) return model.own.proj(x) / 0 end
+      model.own.forward = own
+      fails("the result of 'own' is the first that is not finite", train.run, {
+        model = model, data = function() return attune.ones {2, 4} end, steps = 1, log = false,
+      })
+      assert.equal(own, rawget(model.own, "forward"))
+      assert.is_nil(rawget(model.pair, "forward"))
+    end)
+
   it("names the first gradient in backward that is not finite", function()
     local function refused(word, loss, changes)
       local model = {first = nn.Linear {input = 2, output = 2}, second = nn.Linear {
@@ -273,9 +294,68 @@ describe("train.evaluate and train.accuracy", function()
     for _, fn in ipairs {train.evaluate, train.accuracy} do
       fails("data: expected a loader, a task, or a function", fn, model, 3)
       fails("data: expected a loader, a task, or a function", fn, model, {})
+      -- Batches are counted down to 0.
+      for _, count in ipairs {0, -1, 1.5, "2"} do
+        fails("batches: expected an integer of at least 1, got", fn, model, lists,
+          {batches = count})
+        fails("batch: expected an integer of at least 1, got", fn, model, lists, {batch = count})
+      end
     end
+    fails("data: expected at least one token that counts, got none", train.accuracy, model,
+      function() return ids, targets, {{0, 0}, {0, 0}} end, o)
     fails("data: expected targets as the second result, a tensor or a list of rows, got nil",
       train.evaluate, {loss = function() return attune.ones {1} end}, function() return ids end)
+  end)
+end)
+
+describe("an EncoderDecoder", function()
+  local model = nn.EncoderDecoder {
+    vocab = 8, d_model = 8, layers = 1, heads = 2, encoder_layers = 1, std = 0.5, seed = 1,
+  }
+  -- The ids of the target, which are no weights, differ much.
+  local batches = {
+    {{{1, 2, 3}}, {{0, 1}}, {{1, 2}}, {{1, 1}}},
+    {{{4, 5, 6}}, {{7, 6}}, {{6, 5}}, {{1, 0}}},
+  }
+  local function data_of()
+    local n = 0
+    return function()
+      n = n % #batches + 1
+      return table.unpack(batches[n])
+    end
+  end
+
+  it("is evaluated by the weights of its targets", function()
+    local a, b = model:loss(table.unpack(batches[1])), model:loss(table.unpack(batches[2]))
+    local found = train.evaluate(model, data_of(), {batches = 2})
+    assert.equal(3, found.tokens)
+    assert.is_true(math.abs(found.loss - (2 * a:item() + b:item()) / 3) < 1e-6)
+    local chosen = {}
+    for n, batch in ipairs(batches) do
+      chosen[n] = model:forward(batch[1], batch[2]):argmax(-1):tolist()[1]
+    end
+    local right = 0
+    for n, places in ipairs {{1, 2}, {1}} do
+      for _, k in ipairs(places) do
+        if chosen[n][k] - 1 == batches[n][3][1][k] then right = right + 1 end
+      end
+    end
+    assert.equal(right / 3, (train.accuracy(model, data_of(), {batches = 2})))
+  end)
+
+  it("is given its context by train.run", function()
+    local seen
+    local class, context = nn.EncoderDecoder, {lengths = {{1, 2}}}
+    function model.loss(...)
+      seen = table.pack(...)
+      return class.loss(...)
+    end
+    train.run {
+      model = model, steps = 1, log = false,
+      data = function() return batches[1][1], batches[1][2], batches[1][3], nil, context end,
+    }
+    model.loss = nil
+    assert.equal(context, seen[6])
   end)
 end)
 

@@ -67,6 +67,7 @@ function Block:init(c, encodings, name)
     other.window, other.share_kv, other.k_equals_v = nil, nil, nil
     self.cross = Attention(other, encodings:of(other), prefix .. "cross", std_out)
     self.norm_cross = norm_of(c, c.d_model)
+    if c.norm_place == "both" then self.norm_cross_after = norm_of(c, c.d_model) end
   end
   if has_mlp then
     self.mlp = layers.MLP {
@@ -128,7 +129,8 @@ function Block:forward(x, context)
   if self._c.block == "parallel" then return parallel(self, x, context) end
   x = branch(self, x, self.attention, self.norm1, self.norm1_after, self._dropout1, context)
   if self.cross then
-    x = branch(self, x, self.cross, self.norm_cross, self.norm_cross, self._dropout_cross, context)
+    x = branch(self, x, self.cross, self.norm_cross, self.norm_cross_after, self._dropout_cross,
+      context)
   end
   if not self.mlp then return x end
   return branch(self, x, self.mlp, self.norm2, self.norm2_after, self._dropout2, context)

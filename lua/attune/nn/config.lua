@@ -150,6 +150,8 @@ local function check_together(c)
   end
   refuse("norm_place", c.block == "parallel" and c.norm_place ~= "before",
     "'before' with block = 'parallel', whose norms have one place")
+  refuse("cross", c.cross and c.block == "parallel",
+    "block = 'serial', as a parallel block has no cross-attention")
   refuse("shared_norm", c.shared_norm and c.block ~= "parallel",
     "block = 'parallel', whose branches can share a norm")
   refuse("head_bias", c.head_bias and c.tied,
@@ -262,6 +264,7 @@ local defaults = {
 local function read(given, known, needs, example)
   local c = options.read(given, known, nil, "options", example)
   check(c, "")
+  local derived = {kv_heads = c.kv_heads == nil, v_head_dim = c.v_head_dim == nil}
   for _, name in ipairs(needs) do
     if c[name] == nil then
       raise(("%s: expected %s, got nil"):format(name, (of_layer[name] or common[name])[2]))
@@ -272,6 +275,7 @@ local function read(given, known, needs, example)
   end
   check_together(c)
   if c.logit_softcap == 0 then c.logit_softcap = nil end
+  c.derived = derived -- which of them follow from other options
   return complete(c, "")
 end
 
@@ -284,11 +288,31 @@ function config.read(given)
   return c
 end
 
+-- What an option follows from: in a layer whose entry replaces that, it follows anew.
+local follows_from = {kv_heads = "heads", v_head_dim = "head_dim"}
+
+-- Whether an option of a layer follows from what its entry gives.
+local function follows_anew(name, entry, c)
+  return c.derived[name] and entry[name] == nil and entry[follows_from[name]] ~= nil
+end
+
+-- Rotations turn pairs of dims, and of two positions twice as many.
+local multiple_of = {rope = 2, xpos = 2, rope2d = 4}
+
+local function check_rotation(c, prefix)
+  local multiple = multiple_of[c.position]
+  local dims = c.linear and c.linear.total or not c.linear and c.head_dim
+  if not multiple or not dims or dims % multiple == 0 or (c[c.position] or {}).dims then return end
+  raise(("%s%s: expected a multiple of %d, as position = '%s' turns pairs of them, got %d"):format(
+    prefix, dims ~= c.head_dim and "linear.count" or "head_dim", multiple, c.position, dims))
+end
+
 -- What the options of one layer still need.
 local function finish(layer, prefix)
   if layer.window == false then layer.window = nil end
   complete(layer, prefix)
   check_linear(layer, prefix)
+  check_rotation(layer, prefix)
 end
 
 --- The options of an Attention or a Block by itself, as config.layers gives them for a layer.
@@ -336,12 +360,14 @@ function config.layers(c)
   local list = {}
   for n = 1, c.layers do
     local o, prefix = read_entry(pattern, (n - 1) % length + 1)
+    if not c.pattern then prefix = "" end
     check_added(o, c, prefix)
     local layer = copy(c)
-    -- What followed from an option that the entry replaces follows anew.
-    if o.heads and not o.kv_heads then layer.kv_heads = nil end
+    for name in next, follows_from do
+      if follows_anew(name, o, c) then layer[name] = nil end
+    end
     for name, value in next, o do layer[name] = value end
-    layer.pattern, layer.layer = nil, n
+    layer.pattern, layer.derived, layer.layer = nil, nil, n
     finish(layer, prefix)
     layer.share_kv = layer.share_kv and shared_layer(layer, n, list)
     list[n] = layer
@@ -362,7 +388,14 @@ local Options = {__name = "attune.options"}
 --- The options of a model for users: a plain table, which makes the same model again.
 function config.public(c)
   local public = copy_of(c)
-  public.first_dropout = nil
+  public.first_dropout, public.derived = nil, nil
+  -- There every option is given, so that nothing follows anew.
+  local list = c.pattern and config.layers(c)
+  for k, entry in ipairs(public.pattern or {}) do
+    for name in next, follows_from do
+      if follows_anew(name, entry, c) then entry[name] = list[k][name] end
+    end
+  end
   return setmetatable(public, Options)
 end
 

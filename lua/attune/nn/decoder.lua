@@ -72,20 +72,22 @@ Decoder._is_decoder = true -- count.lua
 ---@param given attune.DecoderOptions
 ---@param embed? table an embedding to share with another model
 ---@param first_dropout? integer the number of the first dropout, 0
-function Decoder:init(given, embed, first_dropout)
+---@param prefix? string of the names that initial values are keyed by
+function Decoder:init(given, embed, first_dropout, prefix)
   local c = config.read(given)
+  prefix = prefix or ""
   c.first_dropout = first_dropout or 0
   self._c = c
   self.embed = embed or layers.Embedding {
-    vocab = c.vocab, d_model = c.d_model, std = c.std, name = "embed", seed = c.seed,
+    vocab = c.vocab, d_model = c.d_model, std = c.std, name = prefix .. "embed", seed = c.seed,
     dtype = c.dtype,
   }
-  self.position = Encodings("", c.seed, c.dtype)
+  self.position = Encodings(prefix, c.seed, c.dtype)
   if c.embed_norm then self.embed_norm = Block.norm_of(c, c.d_model) end
   self._dropout = layers.Dropout {p = c.dropout, layer = c.first_dropout, seed = c.seed}
   self.blocks = {}
   for n, layer in ipairs(config.layers(c)) do
-    self.blocks[n] = Block(layer, self.position, "blocks." .. n)
+    self.blocks[n] = Block(layer, self.position, prefix .. "blocks." .. n)
     if layer.share_kv then self._shares = true end
     if c.recompute and (layer.share_kv or layer.cross) then
       core._raise "recompute: expected layers whose only input is x; share_kv and cross have more"
@@ -98,8 +100,8 @@ function Decoder:init(given, embed, first_dropout)
   if c.final_norm then self.norm = Block.norm_of(c, c.d_model) end
   if not c.tied then
     self.head = layers.Linear {
-      input = c.d_model, output = c.vocab, bias = c.head_bias, std = c.std, name = "head",
-      seed = c.seed, dtype = c.dtype,
+      input = c.d_model, output = c.vocab, bias = c.head_bias, std = c.std,
+      name = prefix .. "head", seed = c.seed, dtype = c.dtype,
     }
   end
   self._loss = {
@@ -114,7 +116,7 @@ local function tensor_of(ids, name)
   if core._kind(ids) ~= "tensor" and type(ids) ~= "table" then
     core._raise(("%s: expected ids [batch, tokens] from 0, got %s"):format(name, describe(ids)))
   end
-  local t = core._integers(ids)
+  local t = core._integers(ids, name)
   if #t.shape == 1 then t = t:view(1, t.shape[1]) end
   if #t.shape ~= 2 then
     core._raise(("%s: expected ids [batch, tokens], got %s"):format(name, describe(t)))
@@ -189,9 +191,6 @@ function Decoder:forward(ids, context) return self:logits(self:hidden(ids, conte
 function Decoder:loss(ids, targets, weights, context)
   local x = self:hidden(ids, context)
   targets = tensor_of(targets, "targets")
-  if weights ~= nil and core._kind(weights) ~= "tensor" then
-    weights = core.tensor(weights, {shape = targets.shape})
-  end
   local head = self.head
   return loss(
     x, head and head.weight or self.embed.weight, head and head.bias, targets, weights, self._loss)

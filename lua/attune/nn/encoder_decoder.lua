@@ -6,6 +6,7 @@ local Decoder = require "attune.nn.decoder"
 local describe = require "attune.util.options".describe
 
 local EncoderDecoder = class "EncoderDecoder"
+EncoderDecoder._reads_source = true -- train.evaluate: a batch begins with the ids of the source
 
 ---@param given table options of nn.Decoder, and encoder_layers; each half has tensors under
 --- `encoder.` and `decoder.`
@@ -25,11 +26,12 @@ function EncoderDecoder:init(given)
   end
   of_encoder.layers, of_encoder.causal, of_encoder.tied = count, false, true
   of_decoder.cross = true
-  self.decoder = Decoder(of_decoder)
+  self.decoder = Decoder(of_decoder, nil, nil, "decoder.")
   self.config = config.public(self.decoder._c)
   self.config.encoder_layers, self.config.cross = count, nil
   -- The decoder has dropouts 0 to 3 times its layers.
-  self.encoder = Decoder(of_encoder, self.decoder.embed, 3 * self.decoder._c.layers + 1)
+  self.encoder =
+    Decoder(of_encoder, self.decoder.embed, 3 * self.decoder._c.layers + 1, "encoder.")
   self.encoder._is_encoder = true -- count.lua: without a head
 end
 

@@ -42,6 +42,23 @@ local makers = {}
 
 function makers.none() return {} end
 
+-- Positions as a tensor that fits x [batch, tokens, d_model] and a table.
+local function positions_of(positions, x, count)
+  local t, batch, tokens = core._integers(positions, "positions"), x.shape[1], x.shape[2]
+  local shape = t.shape
+  if shape[#shape] ~= tokens or #shape > 2 or #shape == 2 and shape[1] ~= batch then
+    core._raise(("positions: expected [%d] or [%d, %d], got [%s]"):format(
+      tokens, batch, tokens, table.concat(shape, ", ")))
+  end
+  for _, wrong in ipairs {t:min():item(), t:max():item()} do
+    if wrong < 0 or wrong >= count then
+      core._raise(("positions: expected from 0 to %d, as context = %d, got %d"):format(
+        count - 1, count, wrong))
+    end
+  end
+  return t
+end
+
 function makers.learned(self, c)
   if not c.context then
     core._raise("context: expected a number of tokens, which learned positions need, got nil")
@@ -55,7 +72,7 @@ function makers.learned(self, c)
   if parameter.is_counted(self.weight) then return {} end
   local weight = self.weight
   local function embed(x, positions)
-    if positions then return x + embedding(weight, positions) end
+    if positions then return x + embedding(weight, positions_of(positions, x, c.context)) end
     return x + weight:slice(1, 1, x.shape[2])
   end
   return {embed = embed, max_positions = c.context}
@@ -110,9 +127,12 @@ function makers.t5(self, c)
     self.table = parameter.normal({buckets, c.heads}, {
       std = TABLE_STD, name = self._prefix .. "position.table", seed = self._seed,
     })
-  elseif self.table.shape[2] ~= c.heads then
-    local form = "pattern: expected the same heads in all layers of one t5 table, %d, got %d"
-    core._raise(form:format(self.table.shape[2], c.heads))
+  end
+  for axis, wanted in ipairs {buckets, c.heads} do
+    if self.table.shape[axis] ~= wanted then
+      local form = "pattern: expected the same %s in all layers of one t5 table, %d, got %d"
+      core._raise(form:format(axis == 1 and "buckets" or "heads", self.table.shape[axis], wanted))
+    end
   end
   if parameter.is_counted(self.table) then return {} end
   return {score = scores.t5(self.table, {

@@ -26,7 +26,7 @@ end
 -- Rotations depend on differences of positions only, so running positions and those that start
 -- again in each document give the same. Others would need a rotation by position.
 local function check_positions(positions, rows, batch, tokens)
-  local list = core._integers(positions):tolist()
+  local list = core._integers(positions, "positions"):tolist()
   if type(list[1]) ~= "table" then list = {list} end
   for b = 1, batch do
     local row, start = list[b] or list[1], 1

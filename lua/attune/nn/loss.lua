@@ -32,6 +32,15 @@ local operation = graph.operation {
   end,
 }
 
+-- Weights as a tensor. A list has the shape of the targets, or their number of elements.
+local function tensor_of(weights, targets)
+  if type(weights) ~= "table" then return weights end
+  local tensor = core.tensor(weights)
+  local shape, count = core._integers(targets, "targets").shape, 1
+  for _, extent in ipairs(shape) do count = count * extent end
+  return tensor.nbytes == 4 * count and tensor:view(table.unpack(shape)) or tensor
+end
+
 ---@class attune.LossOptions
 ---@field logit_scale? number of the logits, 1
 ---@field softcap? number logits become softcap tanh(logits / softcap)
@@ -44,12 +53,13 @@ local operation = graph.operation {
 ---@param weight attune.Tensor [vocab, d_model]
 ---@param bias? attune.Tensor [vocab]
 ---@param targets attune.Tensor|integer[]|integer[][] ids from 0 [..]
----@param weights? attune.Tensor [..], each at least 0; all 1 by default
+---@param weights? attune.Tensor|number[]|number[][] [..], each at least 0; all 1 by default
 ---@param o? attune.LossOptions
 ---@return attune.Tensor loss of shape {}
 ---@return number nll the same without label smoothing and z_loss
 return function(x, weight, bias, targets, weights, o)
   o = options.read(o, names, nil)
+  weights = tensor_of(weights, targets)
   -- The gradient would end here without a word.
   if core._kind(weights) == "tensor" and core._tracks(weights) then
     core._raise("weights: expected a tensor without gradients, got one that requires them: the "

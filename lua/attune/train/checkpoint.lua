@@ -30,6 +30,20 @@ local function parts_of(o)
   return parts
 end
 
+--- The state of data or of validate, which is written as JSON. Raises where it cannot be.
+---@param name "data"|"validate"
+---@param part table
+---@return any
+function checkpoint.state_of(name, part)
+  local state = part:state()
+  local ok, why = pcall(json.encode, state)
+  if state == nil or not ok then
+    core._raise(("%s: expected state() to give what JSON can hold: %s"):format(name, state == nil
+      and "expected numbers, strings, booleans and tables, got nil" or why:gsub("^.-json: ", "")))
+  end
+  return state
+end
+
 local function check_path(path)
   if type(path) ~= "string" or path == "" then
     core._raise(("path: expected the name of a file, got %s"):format(options.describe(path)))
@@ -75,8 +89,8 @@ function checkpoint.save(path, given)
     for name, tensor in next, state.moments do tensors["optimizer." .. name] = tensor end
     record.optimizer = {kind = state.kind, steps = state.steps, lr = state.lr}
   end
-  record.data = parts.data and parts.data:state()
-  record.validate = parts.validate and parts.validate:state()
+  record.data = parts.data and checkpoint.state_of("data", parts.data)
+  record.validate = parts.validate and checkpoint.state_of("validate", parts.validate)
   return core.save(path, tensors, {checkpoint = json.encode(record)})
 end
 
@@ -110,6 +124,14 @@ local function states_of(parts, tensors, record)
   end
   states.validate = record.validate
   return states
+end
+
+-- JSON has no NaN and no infinities; see json.number.
+local function numbers_of(x)
+  if type(x) ~= "table" then return json.number(x) or x end
+  local copy = {}
+  for key, value in next, x do copy[key] = numbers_of(value) end
+  return copy
 end
 
 -- A state that later changes of the part do not reach.
@@ -207,7 +229,7 @@ function checkpoint.load(path, given)
     warnings[#warnings + 1] = ("the checkpoint was written on another processor, %s: the bits of "
       .. "what follows may differ"):format(record.cpu)
   end
-  return {step = record.step, extra = record.extra or {}, warnings = warnings}
+  return {step = record.step, extra = numbers_of(record.extra or {}), warnings = warnings}
 end
 
 return checkpoint

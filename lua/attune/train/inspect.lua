@@ -1,5 +1,6 @@
 --- Names the tensor where the first NaN or Inf arises: a failed step is computed again with checks.
 local core = require "attune.core"
+local floats = require "attune.autograd.graph".floats
 local module = require "attune.nn.module"
 local sorted_keys = require "attune.util.tables".sorted_keys
 
@@ -33,7 +34,11 @@ local function each_module(x, prefix, visit, seen)
   end
 end
 
--- Runs fn while the result of every module is looked at. The first wrong one in the order of
+local function is_wrong(x)
+  return core._kind(x) == "tensor" and floats[x.dtype] and not is_finite(x)
+end
+
+-- Runs fn while the results of every module are looked at. The first wrong one in the order of
 -- computation is returned; modules inside a wrong one come before it.
 local function watched(model, fn)
   local found
@@ -41,15 +46,18 @@ local function watched(model, fn)
   each_module(model, "", function(part, name)
     local forward = part.forward
     if type(forward) ~= "function" then return end
-    changed[#changed + 1] = part
-    part.forward = function(self, ...)
-      local y = forward(self, ...)
-      if not found and core._kind(y) == "tensor" and not is_finite(y) then found = name end
-      return y
+    local function look(...)
+      for k = 1, select("#", ...) do
+        if not found and is_wrong((select(k, ...))) then found = name end
+      end
+      return ...
     end
+    changed[#changed + 1] = {part, rawget(part, "forward")}
+    rawset(part, "forward", function(...) return look(forward(...)) end)
   end, {})
   local ok, why = pcall(fn)
-  for _, part in ipairs(changed) do part.forward = nil end
+  -- A module of two names was changed twice.
+  for k = #changed, 1, -1 do rawset(changed[k][1], "forward", changed[k][2]) end
   if not ok then error(why, 0) end
   return found
 end

@@ -86,6 +86,13 @@ local function check_validation(data)
   end
 end
 
+-- What each validation reads on from, and a checkpoint keeps; none where it starts anew each time.
+local function validation_part(run)
+  local data = run.validate and run.validate.data
+  local goes_on = type(data) == "table" and type(data.each) ~= "function"
+  return goes_on and checkpoint.is_part(data) and data or nil
+end
+
 -- A checkpoint needs the state of everything, but for a function as data.
 local function check_parts(run)
   for _, name in ipairs {"model", "optimizer", "data"} do
@@ -94,13 +101,9 @@ local function check_parts(run)
       wrong(name, "state() and load_state(), which a checkpoint needs", part)
     end
   end
-end
-
--- What each validation reads on from, and a checkpoint keeps; none where it starts anew each time.
-local function validation_part(run)
-  local data = run.validate and run.validate.data
-  local goes_on = type(data) == "table" and type(data.each) ~= "function"
-  return goes_on and checkpoint.is_part(data) and data or nil
+  if run.data then checkpoint.state_of("data", run.data) end
+  local part = validation_part(run)
+  if part then checkpoint.state_of("validate.data", part) end
 end
 
 local function read(given)
@@ -128,7 +131,11 @@ local function read(given)
   end
   run.validate = read_section(o, "validate", {"data", "every", "batches", "batch"},
     "{data = , every = 100}")
-  if run.validate then check_validation(run.validate.data) end
+  if run.validate then
+    check_validation(run.validate.data)
+    positive(run.validate, "batches")
+    positive(run.validate, "batch")
+  end
   if run.checkpoint then check_parts(run) end
   if o.log ~= nil and o.log ~= false and type(o.log) ~= "function" then
     wrong("log", "a function of an entry, or false", o.log)
@@ -180,7 +187,6 @@ local function resume(run, result)
     record.warnings = {}
   end
   for _, warning in ipairs(record.warnings) do io.stderr:write("attune: ", warning, "\n") end
-  -- JSON has no infinities; losses are finite, or the run would have stopped.
   result.losses, result.validation = record.extra.losses or {}, record.extra.validation or {}
   return true
 end
@@ -242,7 +248,7 @@ local function backward(run, step, batches)
   local sum = 0
   for k, batch in ipairs(batches) do
     if run.model.set_step then run.model:set_step((step - 1) * run.accumulate + k) end
-    local loss = run.model:loss(table.unpack(batch, 1, 4))
+    local loss = run.model:loss(table.unpack(batch, 1, batch.n))
     if not is_scalar(loss) then
       wrong("model", "loss to return a tensor of one element", loss)
     end

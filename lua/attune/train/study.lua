@@ -99,7 +99,18 @@ local tokens_at_once = 4096 -- of a batch of windows
 function study.bits_per_byte(model, corpus, given)
   local o = options.read(given, {"tokens", "stride", "from", "targets"}, 2, "options",
     "{tokens = 1024, stride = 64, targets = 65536}")
+  for _, name in ipairs {"tokens", "stride", "targets"} do
+    local x = o[name]
+    if (x ~= nil or name == "tokens") and (math.type(x) ~= "integer" or x < 1) then
+      core._raise(("%s: expected an integer of at least 1, got %s"):format(
+        name, options.describe(x)))
+    end
+  end
   local stride = o.stride or o.tokens
+  if o.targets and o.targets < stride then
+    core._raise(("targets: expected at least the %d of one window, got %d"):format(
+      stride, o.targets))
+  end
   local windows = data.windows {
     corpus = corpus, tokens = o.tokens, stride = stride, from = o.from,
     count = o.targets and o.targets // stride, batch = math.max(1, tokens_at_once // o.tokens),
