@@ -73,6 +73,20 @@ describe("files", function()
       assert.truthy(why:find "symbolic link")
     end)
   end)
+  it("and folders are made by two processes at once", function()
+    with_folder(function(folder)
+      local mkdir = uv.fs_mkdir
+      uv.fs_mkdir = function(path, bits)
+        assert(mkdir(path, bits)) -- the other process
+        return mkdir(path, bits)
+      end
+      local inside = table.pack(pcall(files.make_folder_inside, folder .. "/a"))
+      local outside = table.pack(pcall(files.make_folder, folder .. "/b"))
+      uv.fs_mkdir = mkdir
+      assert.same({true, true}, {inside[1], inside[2]})
+      assert.same({true, true}, {outside[1], outside[2]})
+    end)
+  end)
   it("are read up to a limit", function()
     with_folder(function(folder)
       assert(files.write(folder .. "/a", ("x"):rep(100)))

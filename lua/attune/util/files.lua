@@ -73,7 +73,9 @@ function files.make_folder_inside(path)
   local kind = files.kind_inside(path)
   if kind == "directory" then return true end
   if kind then return unexpected(path, "a folder", kind) end
-  return uv.fs_mkdir(path, folder_mode)
+  local ok, why = uv.fs_mkdir(path, folder_mode)
+  if ok or files.kind_inside(path) == "directory" then return true end -- another process was faster
+  return nil, why
 end
 
 --- The names in a folder, sorted; an empty list when it cannot be read.
