@@ -53,7 +53,7 @@ return require "attune.experiment" {
   about = "Can a trained multi-head model be made a GQA or MQA model, and what training does that "
     .. "take?",
   uses = {"trained_mha"},
-  fixed = {size = "study", path = "bible", lr = 1e-3, heads = 8, head_dim = 16},
+  fixed = {size = "study", path = "bible", lr = 4e-3, heads = 8, head_dim = 16},
   grid = {
     kv_heads = {8, 4, 2, 1},
     choice = {"mean", "first", "random"},

@@ -8,7 +8,7 @@ local study = train.study
 return require "attune.experiment" {
   name = "trained_mha",
   about = "What is the loss of models with multi-head attention that other experiments convert?",
-  fixed = {size = "study", path = "bible", lr = 2e-3, heads = 8, head_dim = 16},
+  fixed = {size = "study", path = "bible", lr = 8e-3, heads = 8, head_dim = 16},
   grid = {model = {1, 2, 3, 4, 5}},
   derived = {text = function(p) return study.fingerprint(p.path) end},
   order = {"model", "heads", "head_dim", "lr", "size", "path", "text"},

@@ -1,6 +1,7 @@
 /* query.c - the query side of an attention problem. */
 #include "attention/query.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,8 @@
 
 /* What f32 computes with: scale, softcap and its inverse, scale / softcap. */
 static attune_status check_range_of_f32(const attune_attention_options *o) {
-    const double largest = 1e38, most = 1e18, scale = o->scale_given ? fabs(o->scale) : 1;
+    const double largest = (double)FLT_MAX, most = 1e18,
+                 scale = o->scale_given ? fabs(o->scale) : 1;
     if (scale > largest) {
         return at_fail(ATTUNE_EVALUE,
                        "scale: expected a magnitude of at most %g, except for f64, got %g", largest,

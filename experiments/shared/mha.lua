@@ -7,7 +7,7 @@ local mha = {}
 mha.sizes = {
   tiny = {d_model = 16, layers = 2, context = 16, batch = 4, tokens = 512, rows = 4},
   quick = {d_model = 32, layers = 2, context = 64, batch = 8, tokens = 131072, rows = 80},
-  study = {d_model = 96, layers = 4, context = 128, batch = 32, tokens = 2 << 20, rows = 3200},
+  study = {d_model = 96, layers = 4, context = 128, batch = 8, tokens = 2 << 20, rows = 3200},
 }
 
 --- The options of a model.

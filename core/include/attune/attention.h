@@ -46,9 +46,9 @@ typedef struct attune_attention_options {
                        window_left tokens before it and window_right tokens after it */
     int64_t window_left, window_right; /* -1: no limit on that side */
     bool scale_given;                  /* false: the scale is 1 / sqrt(D) */
-    double scale;                      /* at most 1e38 in magnitude; f64: any finite number */
-    double softcap;                    /* c > 0: a score s becomes c * tanh(s / c); 0: none. The
-                                          limits are those of scale */
+    double scale;                      /* at most FLT_MAX in magnitude; f64: any finite number */
+    double softcap;                    /* c > 0: a score s becomes c * tanh(s / c); 0: none. From
+                                          1e-18 to 1e18 and at least |scale| / FLT_MAX; f64: any */
     attune_lengths lengths;
     const attune_tensor *sinks; /* [Hq] any float dtype: one logit per head, which joins the
                                    softmax's denominator; NULL: none */
