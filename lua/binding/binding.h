@@ -66,6 +66,7 @@ attune_tensor *test_tensor(lua_State *L, int index); /* NULL: no tensor */
 void push_shape(lua_State *L, const attune_tensor *t);
 /* An axis as Lua counts it, from 1 or from the end, to the core's. */
 int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t);
+int axis_of_rank(lua_State *L, int64_t axis, const char *name, int rank);
 /* An index in an axis likewise: 1 is the first, -1 the last. Returns from 0. */
 int64_t check_index(lua_State *L, int index, const char *name, int64_t extent);
 /* (tensor, i, x): t[i] = x, without recording. lua_index.c */

@@ -27,10 +27,7 @@ static const attune_tensor *const *push_list(lua_State *L, int64_t *count) {
 /* An axis of the result, which has `rank` axes. */
 static int axis_of(lua_State *L, int index, int rank) {
     const int64_t axis = lua_isnoneornil(L, index) ? 1 : check_integer(L, index, "axis", INT64_MIN);
-    if (axis == 0 || axis > rank || axis < -rank)
-        raise_error(L, "axis: expected from 1 to %d, or from -1 to -%d, got %I (axis out of range)",
-                    rank, rank, (LUAI_UACINT)axis);
-    return (int)(axis > 0 ? axis - 1 : axis);
+    return axis_of_rank(L, axis, "axis", rank);
 }
 
 /* The size of an axis, which may count from the end. */

@@ -60,13 +60,18 @@ void push_shape(lua_State *L, const attune_tensor *t) {
 
 static attune_tensor *self(lua_State *L) { return check_tensor(L, 1, "tensor"); }
 
-int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
-    int64_t axis = check_integer(L, index, name, INT64_MIN);
-    if (axis == 0 || axis > t->rank || axis < -t->rank) {
+int axis_of_rank(lua_State *L, int64_t axis, const char *name, int rank) {
+    if (rank == 0)
+        raise_error(L, "%s: expected a tensor with axes, got one of one element without any", name);
+    if (axis == 0 || axis > rank || axis < -rank) {
         raise_error(L, "%s: expected from 1 to %d, or from -1 to -%d, got %I (axis out of range)",
-                    name, t->rank, t->rank, (LUAI_UACINT)axis);
+                    name, rank, rank, (LUAI_UACINT)axis);
     }
     return (int)(axis > 0 ? axis - 1 : axis);
+}
+
+int check_axis(lua_State *L, int index, const char *name, const attune_tensor *t) {
+    return axis_of_rank(L, check_integer(L, index, name, INT64_MIN), name, t->rank);
 }
 
 int64_t check_index(lua_State *L, int index, const char *name, int64_t extent) {
