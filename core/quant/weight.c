@@ -386,11 +386,11 @@ static attune_status prepare(product *p, const product *earlier) {
     const at_quant_kernels *k = &at_simd_now()->quant;
     const attune_weight *w = p->w;
     const bool few = p->rows <= (w->packed < 0 ? FEW_ROWS : k->few_rows);
-    p->form = w->packed < 0                     ? PLAIN
-              : w->compute == ATTUNE_COMPUTE_I8 ? INTEGERS
-              : !few                            ? PLAIN
-              : k->splits[w->packed]            ? SPLIT
-                                                : FLOATS;
+    p->form = w->packed < 0                                   ? PLAIN
+              : w->compute == ATTUNE_COMPUTE_I8               ? INTEGERS
+              : !few                                          ? PLAIN
+              : k->splits[w->packed] && p->rows <= MOST_SPLIT ? SPLIT
+                                                              : FLOATS;
     if (p->form == PLAIN) {
         p->run = few ? few_rows : many_rows;
         p->step = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
