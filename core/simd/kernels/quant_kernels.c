@@ -22,16 +22,22 @@ enum { BLOCK = 32 };
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
+/* The largest magnitude of a block. *flag: 0, or NaN where a number is not finite. */
+AT_INLINE float largest_of(const float *x, float *flag) {
+    vf max = vf_zero(), nonfinite = vf_zero();
+    for (int i = 0; i < BLOCK; i += AT_LANES) {
+        const vf v = vf_load(x + i);
+        max = vf_max(vf_abs(v), max);
+        nonfinite = vf_fma(v, vf_zero(), nonfinite);
+    }
+    *flag = vf_reduce_add(nonfinite);
+    return vf_reduce_max(max);
+}
+
 static void quantise(const float *x, int64_t blocks, int8_t *q, at_activation_block *of) {
     for (int64_t b = 0; b < blocks; b++, x += BLOCK, q += BLOCK, of++) {
-        vf max = vf_zero(), nonfinite = vf_zero(); /* 0 or NaN */
-        for (int i = 0; i < BLOCK; i += AT_LANES) {
-            const vf v = vf_load(x + i);
-            max = vf_max(vf_abs(v), max);
-            nonfinite = vf_fma(v, vf_zero(), nonfinite);
-        }
-        float values[BLOCK];
-        const float scale = vf_reduce_max(max) / 127.0f, flag = vf_reduce_add(nonfinite);
+        float values[BLOCK], flag;
+        const float scale = largest_of(x, &flag) / 127.0f;
         const bool used = flag == 0.0f && scale >= FLT_MIN;
         const vf inverse = vf_set1(used ? 1.0f / scale : 0.0f);
         for (int i = 0; i < BLOCK; i += AT_LANES)
@@ -77,15 +83,10 @@ AT_INLINE float power_of_two_from(float x) {
 
 static bool split(const float *x, int64_t blocks, int8_t *q, at_activation_block *of) {
     for (int64_t b = 0; b < blocks; b++, x += BLOCK, q += BLOCK, of++) {
-        vf max = vf_zero(), nonfinite = vf_zero(), sums[3][2]; /* nonfinite: 0 or NaN */
-        float planes[3][BLOCK];
-        for (int i = 0; i < BLOCK; i += AT_LANES) {
-            const vf v = vf_load(x + i);
-            max = vf_max(vf_abs(v), max);
-            nonfinite = vf_fma(v, vf_zero(), nonfinite);
-        }
-        const float largest = vf_reduce_max(max), least = largest / MOST;
-        if (vf_reduce_add(nonfinite) != 0.0f || (least < FLT_MIN && largest > 0.0f)) return false;
+        vf sums[3][2];
+        float planes[3][BLOCK], flag;
+        const float largest = largest_of(x, &flag), least = largest / MOST;
+        if (flag != 0.0f || (least < FLT_MIN && largest > 0.0f)) return false;
         const float scale = largest > 0.0f ? power_of_two_from(least) : 0.0f;
         split_32(x, largest > 0.0f ? 1.0f / scale : 0.0f, planes, sums);
         for (int p = 0; p < 3; p++) {
