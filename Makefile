@@ -50,7 +50,7 @@ LUA_CFLAGS := -I/usr/include/lua5.4
 
 # The processor's family decides which instruction sets are compiled. The machine that runs the
 # program decides which one is used.
-ISAS_x86_64 := c amx_emulated sse2 avx2 avx512 avx512_bf16 amx
+ISAS_x86_64 := c amx_emulated sse2 avx2 avx512 avx512_vnni avx512_bf16 amx
 ISAS_aarch64 := c amx_emulated neon
 ISAS = $(or $(ISAS_$(ARCH)),c amx_emulated)
 # The thread sanitizer builds few instruction sets: threads behave the same on each, and
@@ -72,7 +72,8 @@ ISA_FLAGS_sse2 := -msse2
 ISA_FLAGS_neon :=
 ISA_FLAGS_avx2 := -mavx2 -mfma -mf16c
 ISA_FLAGS_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c
-ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512) -mavx512bf16 -mavx512vnni
+ISA_FLAGS_avx512_vnni := $(ISA_FLAGS_avx512) -mavx512vnni
+ISA_FLAGS_avx512_bf16 := $(ISA_FLAGS_avx512_vnni) -mavx512bf16
 ISA_FLAGS_amx := $(ISA_FLAGS_avx512_bf16) -mamx-tile -mamx-bf16 -mamx-int8
 
 # -std=c11 keeps the compiler from contracting a * b + c, so that sums are rounded as written. The
@@ -178,7 +179,7 @@ $$(BUILD)/obj/core/simd/$(1)/%.o: core/simd/kernels/%.c $$(BUILD)/flags
 	$$(Q)$$(CC) $$(BASE_CFLAGS) $$(CFLAGS) $$(ISA_FLAGS_$(1)) -DAT_ISA=$(1) -DAT_ISA_$(1)=1 \
 	  -MMD -MP -c $$< -o $$@
 endef
-ALL_ISAS := f64 c amx_emulated sse2 avx2 avx512 avx512_bf16 amx neon
+ALL_ISAS := f64 c amx_emulated sse2 avx2 avx512 avx512_vnni avx512_bf16 amx neon
 $(foreach isa,$(ALL_ISAS),$(eval $(call kernel_rule,$(isa))))
 
 COMPILER = $(shell $(CC) --version 2>/dev/null | head -n 1 | tr -d '"')

@@ -71,6 +71,7 @@ static bool has_avx2(void) {
 #if !defined AT_FEW_SETS
 AT_SET_KERNELS(sse2)
 AT_SET_KERNELS(avx512)
+AT_SET_KERNELS(avx512_vnni)
 AT_SET_KERNELS(avx512_bf16)
 AT_SET_WITH_TILES(amx)
 
@@ -79,9 +80,9 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-static bool has_avx512_bf16(void) {
-    return has_avx512() && __builtin_cpu_supports("avx512vnni") && (cpuid_word(7, 1, 0) & 1u << 5);
-}
+static bool has_avx512_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
+static bool has_avx512_bf16(void) { return has_avx512_vnni() && (cpuid_word(7, 1, 0) & 1u << 5); }
 
 /* Linux grants the 8 KiB of tile registers only on request, once per process. */
 static bool has_amx(void) {
@@ -111,6 +112,7 @@ static const struct set {
     {"sse2", 4, always, fill_sse2, false},
     {"avx2", 8, has_avx2, fill_avx2, false},
     {"avx512", 16, has_avx512, fill_avx512, false},
+    {"avx512_vnni", 16, has_avx512_vnni, fill_avx512_vnni, false},
     {"avx512_bf16", 16, has_avx512_bf16, fill_avx512_bf16, false},
     {"amx", 16, has_amx, fill_amx_with_tiles, false},
 #else
@@ -121,6 +123,7 @@ static const struct set {
     {"avx2", 8, NULL, NULL, false},
 #endif
     {"avx512", 16, NULL, NULL, false},
+    {"avx512_vnni", 16, NULL, NULL, false},
     {"avx512_bf16", 16, NULL, NULL, false},
     {"amx", 16, NULL, NULL, false},
 #endif

@@ -166,8 +166,10 @@ typedef void (*step_function)(const at_step *s);
 AT_EACH_ROW(FUNCTIONS, F32)
 AT_EACH_ROW(FUNCTIONS, BF16)
 AT_EACH_ROW(FUNCTIONS, F16)
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
 AT_EACH_ROW(FUNCTIONS, PAIRS)
+#endif
+#if AT_HAS_DOT_I8
 AT_EACH_HALF(FUNCTIONS, QUADS)
 #else
 AT_EACH_ROW(FUNCTIONS, WORDS)
@@ -176,22 +178,27 @@ AT_EACH_ROW(FUNCTIONS, WORDS)
 /* Indexed by operand, then by rows - 1. */
 #define SCORES(rows, kind) scores_##kind##_##rows,
 #define VALUES(rows, kind) values_##kind##_##rows,
-#if AT_HAS_DOT
-#define OTHERS(which) [PAIRS] = {AT_EACH_ROW(which, PAIRS)}, [QUADS] = {AT_EACH_HALF(which, QUADS)}
+#if AT_HAS_DOT_BF16
+#define OF_PAIRS(which) [PAIRS] = {AT_EACH_ROW(which, PAIRS)},
 #else
-#define OTHERS(which) [WORDS] = {AT_EACH_ROW(which, WORDS)}
+#define OF_PAIRS(which)
+#endif
+#if AT_HAS_DOT_I8
+#define OF_INTEGERS(which) [QUADS] = {AT_EACH_HALF(which, QUADS)}
+#else
+#define OF_INTEGERS(which) [WORDS] = {AT_EACH_ROW(which, WORDS)}
 #endif
 #define TABLE(which)                                                            \
     {                                                                           \
         [F32] = {AT_EACH_ROW(which, F32)}, [BF16] = {AT_EACH_ROW(which, BF16)}, \
-        [F16] = {AT_EACH_ROW(which, F16)}, OTHERS(which)                        \
+        [F16] = {AT_EACH_ROW(which, F16)}, OF_PAIRS(which) OF_INTEGERS(which)   \
     }
 static const step_function scores_table[][AT_ROWS] = TABLE(SCORES),
                            values_table[][AT_ROWS] = TABLE(VALUES);
 
 static operand kind_of(const at_step *s) {
     if (s->product == AT_DOT_BF16) return PAIRS;
-    if (s->product == AT_DOT_I8) return AT_HAS_DOT ? QUADS : WORDS;
+    if (s->product == AT_DOT_I8) return AT_HAS_DOT_I8 ? QUADS : WORDS;
     return s->dtype == ATTUNE_F32 ? F32 : s->dtype == ATTUNE_BF16 ? BF16 : F16;
 }
 
@@ -303,7 +310,7 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
             count(t, to, j, e0, p0);
             count(t, to, j + AT_LANES, e1, p1);
         }
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
         if (as == PAIRED) {
             vf_store_bf16_two((uint16_t *)s->weights + r * AT_SCORE_STRIDE + j, p0, p1);
             continue;
@@ -349,11 +356,11 @@ AT_INLINE float weights_of_row(const at_step *s, int r, float origin, weighing a
  * their digits. */
 static void weights_as_integers(at_step *s, int r, float max_weight) {
     const float *x = s->scores + r * AT_SCORE_STRIDE;
-    const float max_integer = AT_HAS_DOT ? 65535.0f : 32767.0f;
+    const float max_integer = AT_HAS_DOT_I8 ? 65535.0f : 32767.0f;
     const bool any = max_weight > 0x1p-100f;
     const vf digits = vf_set1(any ? max_integer / max_weight : 0.0f);
     s->weight_scale[r] = any ? max_weight / max_integer : 0.0f;
-#if AT_HAS_DOT
+#if AT_HAS_DOT_I8
     uint8_t *high = (uint8_t *)s->weights + 2 * r * AT_SCORE_STRIDE, *low = high + AT_SCORE_STRIDE;
     for (int j = left_of(s), right = right_of(s); j < right; j += AT_LANES)
         vf_store_digits(high + j, low + j, vf_mul(vf_load(x + j), digits));
@@ -495,7 +502,7 @@ static float value_at(const at_step *s, const char *panel, int width, int token,
     case ATTUNE_BF16:
         return at_bf16_to_f32(((const uint16_t *)panel)[(token / 2 * width + dim) * 2 + token % 2]);
     default: {
-        const int group = AT_HAS_DOT ? 4 : 2;
+        const int group = AT_HAS_DOT_I8 ? 4 : 2;
         return (float)((const int8_t *)panel)[(token / group * width + dim) * group +
                                               token % group]; /* the weight includes the scale */
     }
@@ -532,7 +539,7 @@ void AT_KERNEL(vector_values)(at_step *s) {
 
 static at_product product(attune_dtype tile, attune_dtype rows) {
     if (tile == ATTUNE_I8) return AT_DOT_I8;
-    return AT_HAS_DOT && tile == ATTUNE_BF16 && rows == ATTUNE_BF16 ? AT_DOT_BF16 : AT_FMA;
+    return AT_HAS_DOT_BF16 && tile == ATTUNE_BF16 && rows == ATTUNE_BF16 ? AT_DOT_BF16 : AT_FMA;
 }
 
 void AT_KERNEL(attention)(at_attention_kernels *table, at_geometry *geometry) {

@@ -28,12 +28,14 @@ static double peak_fma(int64_t steps) {
     return run_chains(F32, vf_set1(0.999f), vf_set1(1e-3f), steps);
 }
 
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
 static double peak_bf16(int64_t steps) {
     return run_chains(PAIRS, vf_pairs(vf_set1(0.5f), vf_set1(-0.5f)),
                       vf_pairs(vf_set1(0.25f), vf_set1(0.25f)), steps);
 }
+#endif
 
+#if AT_HAS_DOT_I8
 /* Each quad of products sums to zero: the sums never overflow. */
 static double peak_i8(int64_t steps) {
     const vf ones = vf_set1(1.0f), minus = vf_set1(-1.0f);
@@ -62,8 +64,10 @@ static double read_all(const void *p, int64_t bytes) {
 
 void AT_KERNEL(limits)(at_limit_kernels *table) {
     table->peak[AT_FMA] = peak_fma;
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
     table->peak[AT_DOT_BF16] = peak_bf16;
+#endif
+#if AT_HAS_DOT_I8
     table->peak[AT_DOT_I8] = peak_i8;
 #endif
     table->read = read_all;

@@ -7,7 +7,7 @@ void AT_KERNEL(pack)(at_attention_kernels *table);
 
 /* Steps of the depth that are interleaved: a group. */
 static int group_of(attune_dtype dtype) {
-    return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 ? (AT_HAS_DOT ? 4 : 2) : 1;
+    return dtype == ATTUNE_BF16 ? 2 : dtype == ATTUNE_I8 ? (AT_HAS_DOT_I8 ? 4 : 2) : 1;
 }
 
 /* Stores one element of a panel: step `depth`, column `column` of `width`. */
@@ -33,7 +33,7 @@ static void put_vector(attune_dtype dtype, void *panel, int64_t width, int64_t d
     case ATTUNE_BF16: vf_store((float *)panel + at / 2, vf_pairs(x[0], x[1])); break;
     case ATTUNE_F16: vf_store_f16((uint16_t *)panel + at, x[0]); break;
     default:
-#if AT_HAS_DOT
+#if AT_HAS_DOT_I8
         vf_store((float *)panel + at / 4, vf_quads(x[0], x[1], x[2], x[3], bias));
 #else
         (void)bias;
@@ -93,7 +93,7 @@ static void pack_square(const float *x, int64_t stride, int64_t D, attune_dtype 
 static void pack_keys(const float *x, int64_t stride, int first, int tokens, int64_t D,
                       attune_dtype dtype, void *tile, float *scale) {
     const int64_t panel_bytes = at_round_up(D, AT_DIM) * AT_PANEL * attune_dtype_size(dtype);
-    const int bias = dtype == ATTUNE_I8 && AT_HAS_DOT ? 128 : 0;
+    const int bias = dtype == ATTUNE_I8 && AT_HAS_DOT_I8 ? 128 : 0;
     float digits[AT_TILE];
     for (int i = 0; i < tokens && dtype == ATTUNE_I8; i++)
         digits[i] = digits_of(x + i * stride, D, scale + first + i);
@@ -212,7 +212,7 @@ static float query_digits(const float *x, int64_t D, float factor, int max_integ
     return digits;
 }
 
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
 /* [D / 2][rows] pairs of bf16. */
 static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t D, float factor,
                               uint16_t *to) {
@@ -221,7 +221,9 @@ static void queries_for_pairs(const float *x, int64_t stride, int rows, int64_t 
             to[(d / 2 * rows + r) * 2 + d % 2] =
                 d < D ? at_f32_to_bf16(x[r * stride + d] * factor) : 0;
 }
+#endif
 
+#if AT_HAS_DOT_I8
 /* [D / 4][2 rows] quads. Each row is two rows of digits, 128 high + low, both from -64 to 127.
  * q_scale: [rows] scales of the integers, then one number per row of digits that compensates for
  * the 128 in k + 128: the bits of an i32. */
@@ -262,7 +264,7 @@ static void queries_for_integers(const float *x, int64_t stride, int rows, int64
 
 void AT_KERNEL(vector_pack_queries)(at_product product, const float *x, int64_t stride, int rows,
                                     int64_t D, float factor, void *to, float *q_scale) {
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
     if (product == AT_DOT_BF16) queries_for_pairs(x, stride, rows, D, factor, to);
 #endif
     if (product == AT_DOT_I8) queries_for_integers(x, stride, rows, D, factor, to, q_scale);

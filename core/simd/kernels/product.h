@@ -39,7 +39,7 @@ AT_INLINE int bytes_of(operand kind) {
 AT_INLINE vf load_column(operand kind, const void *b, int64_t at) {
     switch (kind) {
     case F16: return vf_load_f16((const uint16_t *)b + at);
-#if !AT_HAS_DOT
+#if !AT_HAS_DOT_I8
     case WORDS: return vf_load_words((const int8_t *)b + 2 * at);
 #endif
     default: return vf_load((const float *)b + at);
@@ -49,10 +49,13 @@ AT_INLINE vf load_column(operand kind, const void *b, int64_t at) {
 /* sum + x * column in each lane. x holds one step's elements of one row, the same in all lanes.
  * PAIRS, WORDS and QUADS add the dot product of the 2, 2 or 4 elements of a lane. unsigned_rows:
  * QUADS multiplies an unsigned by a signed operand, and the rows are the unsigned one, else the
- * columns are. A set has either PAIRS and QUADS (AT_HAS_DOT) or WORDS. */
+ * columns are. A set has either QUADS (AT_HAS_DOT_I8) or WORDS, and may have PAIRS
+ * (AT_HAS_DOT_BF16). */
 AT_INLINE vf multiply(operand kind, bool unsigned_rows, vf x, vf column, vf sum) {
-#if AT_HAS_DOT
+#if AT_HAS_DOT_BF16
     if (kind == PAIRS) return vf_dot_bf16(x, column, sum);
+#endif
+#if AT_HAS_DOT_I8
     if (kind == QUADS)
         return unsigned_rows ? vf_dot_u8s8(x, column, sum) : vf_dot_u8s8(column, x, sum);
 #else

@@ -27,7 +27,8 @@
 #include "vec_f64.h"
 #else
 typedef float real; /* an element of a vector */
-#if defined AT_ISA_avx512 || defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
+#if defined AT_ISA_avx512 || defined AT_ISA_avx512_vnni || defined AT_ISA_avx512_bf16 || \
+    defined AT_ISA_amx
 #include "vec_avx512.h"
 #elif defined AT_ISA_avx2
 #include "vec_avx2.h"

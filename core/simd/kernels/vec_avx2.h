@@ -7,7 +7,8 @@
 /* 16 registers: 6 rows x 2 vectors of sums, 2 of columns, 1 broadcast, 1 spare. */
 enum { AT_LANES = 8 };
 #define AT_ROWS 6
-#define AT_HAS_DOT 0
+#define AT_HAS_DOT_BF16 0
+#define AT_HAS_DOT_I8 0
 
 typedef __m256 vf;
 typedef __m256 vm;

@@ -1,5 +1,5 @@
-/* vec_avx512.h - the vector layer over AVX-512 F, BW, DQ and VL; in the sets avx512_bf16 and amx
- * with the dot products of BF16 and VNNI. */
+/* vec_avx512.h - the vector layer over AVX-512 F, BW, DQ and VL. The set avx512_vnni also has the
+ * dot products of VNNI, avx512_bf16 and amx those of VNNI and BF16. */
 #ifndef AT_SIMD_VEC_AVX512_H
 #define AT_SIMD_VEC_AVX512_H
 
@@ -9,6 +9,17 @@
  * from memory. */
 enum { AT_LANES = 16 };
 #define AT_ROWS 14
+#define AT_AVX512 1
+#if defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
+#define AT_HAS_DOT_BF16 1
+#else
+#define AT_HAS_DOT_BF16 0
+#endif
+#if AT_HAS_DOT_BF16 || defined AT_ISA_avx512_vnni
+#define AT_HAS_DOT_I8 1
+#else
+#define AT_HAS_DOT_I8 0
+#endif
 
 typedef __m512 vf;
 typedef __mmask16 vm;
@@ -139,22 +150,25 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
     for (int i = 0; i < 16; i++) x[i] = y[i];
 }
 
-#if defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
-#define AT_HAS_DOT 1
-/* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to
- * the lane of sum, f32 or i32. */
+#if AT_HAS_DOT_BF16
+/* A 32-bit lane of x and y holds two bf16; their products are added to the f32 in the lane of sum.
+ */
 AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) {
     return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y);
-}
-/* As an instruction: with the intrinsic's casts between vectors of floats and of integers gcc 12
- * copies each sum through memory. */
-AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
-    return sum;
 }
 AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
     const __m512bh two = _mm512_cvtne2ps_pbh(b, a);
     memcpy(p, &two, sizeof two);
+}
+#endif
+
+#if AT_HAS_DOT_I8
+/* A 32-bit lane of x and y holds four integers of 8 bits; their products are added to the i32 in
+ * the lane of sum. As an instruction: with the intrinsic's casts between vectors of floats and of
+ * integers gcc 12 copies each sum through memory. */
+AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
 }
 /* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
 AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {
@@ -174,7 +188,6 @@ AT_INLINE void vf_store_digits(uint8_t *high, uint8_t *low, vf a) {
     _mm_storeu_si128((__m128i *)low, _mm512_cvtepi32_epi8(u));
 }
 #else
-#define AT_HAS_DOT 0
 /* A 32-bit lane of x and y holds two integers of 16 bits; their products are added to the i32 in
  * the lane of sum. */
 AT_INLINE vf vf_dot_words(vf x, vf y, vf sum) {

@@ -23,7 +23,7 @@
 
 #include "vec.h"
 
-#if defined AT_ISA_avx512 || defined AT_ISA_avx512_bf16 || defined AT_ISA_amx
+#if defined AT_AVX512
 
 AT_INLINE vf vec_or(vf a, vf b) { return _mm512_or_ps(a, b); }
 AT_INLINE vf vec_bits(vf w, int shift, int mask) {
@@ -48,7 +48,7 @@ AT_INLINE vf vec_signed_byte(vf w, int e) {
     return _mm512_cvtepi32_ps(_mm512_srai_epi32(moved, 24));
 }
 
-#if AT_HAS_DOT
+#if AT_HAS_DOT_I8
 /* The instruction broadcasts the 4 bytes of x itself. */
 AT_INLINE vf vec_dot_broadcast(vf w, const int8_t *x, vf sum) {
     typedef int32_t word __attribute__((may_alias, aligned(1)));
@@ -278,7 +278,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #endif
 
-#if !(AT_HAS_DOT && (defined AT_ISA_avx512_bf16 || defined AT_ISA_amx))
+#if !(defined AT_AVX512 && AT_HAS_DOT_I8)
 enum { AT_BYTE_BIAS = 0 };
 #endif
 

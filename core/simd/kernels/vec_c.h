@@ -7,9 +7,11 @@ typedef uint32_t lane_mask;
 enum { AT_LANES = 8 };
 #define AT_ROWS 2 /* max rows of a register tile */
 #if defined AT_ISA_amx_emulated
-#define AT_HAS_DOT 1 /* dot products of bf16 and of 8-bit integers: at the end of this file */
+#define AT_HAS_DOT_BF16 1 /* dot products: at the end of this file */
+#define AT_HAS_DOT_I8 1
 #else
-#define AT_HAS_DOT 0
+#define AT_HAS_DOT_BF16 0
+#define AT_HAS_DOT_I8 0
 #endif
 
 #include "vec_plain.h"
@@ -106,9 +108,9 @@ AT_INLINE void vf_transpose(vf x[AT_LANES]) {
         }
 }
 
-#if AT_HAS_DOT
-/* A 32-bit lane of x and y holds two bf16, or four integers of 8 bits; their products are added to
- * the lane of sum, f32 or i32. */
+#if AT_HAS_DOT_BF16
+/* A 32-bit lane of x and y holds two bf16; their products are added to the f32 in the lane of sum.
+ */
 AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) {
     AT_EACH {
         const uint32_t a = at_bits_of_f32(x.x[i]), b = at_bits_of_f32(y.x[i]);
@@ -117,6 +119,15 @@ AT_INLINE vf vf_dot_bf16(vf x, vf y, vf sum) {
     }
     return sum;
 }
+AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
+    vf_store_bf16(p, a);
+    vf_store_bf16(p + AT_LANES, b);
+}
+#endif
+
+#if AT_HAS_DOT_I8
+/* A 32-bit lane of x and y holds four integers of 8 bits; their products are added to the i32 in
+ * the lane of sum. */
 AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
     AT_EACH {
         uint8_t a[4];
@@ -129,10 +140,6 @@ AT_INLINE vf vf_dot_u8s8(vf x, vf y, vf sum) {
         memcpy(&sum.x[i], &total, 4);
     }
     return sum;
-}
-AT_INLINE void vf_store_bf16_two(uint16_t *p, vf a, vf b) {
-    vf_store_bf16(p, a);
-    vf_store_bf16(p + AT_LANES, b);
 }
 /* Four integers of -127 .. 127 in a 32-bit lane, a the lowest, each plus bias. */
 AT_INLINE vf vf_quads(vf a, vf b, vf c, vf d, int bias) {

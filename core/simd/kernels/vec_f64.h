@@ -7,7 +7,8 @@ typedef double real;
 typedef bool lane_mask;
 enum { AT_LANES = 4 };
 #define AT_ROWS 2
-#define AT_HAS_DOT 0
+#define AT_HAS_DOT_BF16 0
+#define AT_HAS_DOT_I8 0
 
 #include "vec_plain.h"
 #undef AT_BINARY

@@ -7,7 +7,8 @@
 /* 32 registers: 12 rows x 2 vectors of sums, 2 of columns, the rest for elements of rows. */
 enum { AT_LANES = 4 };
 #define AT_ROWS 12
-#define AT_HAS_DOT 0
+#define AT_HAS_DOT_BF16 0
+#define AT_HAS_DOT_I8 0
 
 typedef float32x4_t vf;
 typedef uint32x4_t vm;

@@ -8,7 +8,8 @@
  * is added. */
 enum { AT_LANES = 4 };
 #define AT_ROWS 6
-#define AT_HAS_DOT 0
+#define AT_HAS_DOT_BF16 0
+#define AT_HAS_DOT_I8 0
 
 typedef __m128 vf;
 typedef __m128 vm;

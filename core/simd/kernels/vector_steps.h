@@ -11,8 +11,8 @@
 /* Max rows of the register tile; 0: the set lacks this product. A row of 8-bit quads takes two rows
  * of the register tile, one per digit. */
 AT_INLINE int vector_rows(at_product product) {
-    if (product == AT_DOT_BF16) return AT_HAS_DOT ? AT_ROWS : 0;
-    if (product == AT_DOT_I8) return AT_HAS_DOT ? AT_ROWS / 2 : AT_ROWS;
+    if (product == AT_DOT_BF16) return AT_HAS_DOT_BF16 ? AT_ROWS : 0;
+    if (product == AT_DOT_I8) return AT_HAS_DOT_I8 ? AT_ROWS / 2 : AT_ROWS;
     return AT_ROWS;
 }
 
