@@ -147,7 +147,7 @@ decode("decode", {name = "decode-f32-g32-rope", heads = 32, kv_heads = 1, tokens
 
 -- One row of x times matrices of 4096 x 4096, which together are as large as the caches of decode.
 for _, compute in ipairs {"f32", "i8"} do
-  for _, format in ipairs {"F16", "BF16", "Q8_0", "Q4_0", "Q4_1"} do
+  for format in ("F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K"):gmatch "%S+" do
     local is_plain = format:find "F16" ~= nil
     if compute == "f32" or not is_plain then
       case("weights", {name = ("weights-%s-%s"):format(format:lower(), compute),

@@ -10,6 +10,14 @@ local formats = {
   Q8_0 = {code = 8, values = 32, block = string.pack("<I2", 0x211e) .. ("\x05\xfa"):rep(16)},
   Q4_0 = {code = 2, values = 32, block = string.pack("<I2", 0x211e) .. ("\x5a"):rep(16)},
   Q4_1 = {code = 3, values = 32, block = string.pack("<I2I2", 0x211e, 0xa51e) .. ("\x5a"):rep(16)},
+  Q5_0 = {code = 6, values = 32, block = string.pack("<I2", 0x211e) .. ("\x5a"):rep(20)},
+  Q5_1 = {code = 7, values = 32, block = string.pack("<I2I2", 0x211e, 0xa51e) .. ("\x5a"):rep(20)},
+  Q4_K = {code = 12, values = 256,
+    block = string.pack("<I2I2", 0x211e, 0x211e) .. ("\x5a"):rep(12 + 128)},
+  Q5_K = {code = 13, values = 256,
+    block = string.pack("<I2I2", 0x211e, 0x211e) .. ("\x5a"):rep(12 + 32 + 128)},
+  Q6_K = {code = 14, values = 256,
+    block = ("\x5a"):rep(128 + 64 + 16) .. string.pack("<I2", 0x211e)},
 }
 
 -- A GGUF file of version 3 with one tensor, `w`, and no metadata.

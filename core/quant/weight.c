@@ -22,9 +22,6 @@
  * of these, and of products with packed weights. TILE: outputs per task of a matrix product. */
 enum { FEW_ROWS = 4, TASK_BYTES = 1 << 15, TILE = 64 };
 
-/* PLANES: of x, as in simd/quant_kernels.h. MOST_SPLIT: rows of x that are split. */
-enum { PLANES = 3, MOST_SPLIT = 40 };
-
 struct attune_weight {
     const at_format *format;
     attune_compute compute;
@@ -205,7 +202,7 @@ static void to_f32(const attune_weight *w, int64_t row, float *to) {
 
 /* ---- products -------------------------------------------------------------------------------- */
 
-/* What packed weights are multiplied with: x with its sums, integers, or planes. */
+/* What packed weights are multiplied with: x with its sums, integers, or x in planes. */
 typedef enum form { PLAIN, FLOATS, INTEGERS, SPLIT } form;
 
 /* A product, as tasks of `step` outputs each. */
@@ -215,11 +212,12 @@ typedef struct product {
     float *y;
     int64_t rows, step;
     at_task run;
-    form form;               /* FLOATS or SPLIT: few rows */
-    float *sums;             /* [rows, inputs / 32]: of x; or else q */
-    int planes;              /* rows of q per row of x: 1 or PLANES */
-    int8_t *q;               /* [planes rows, inputs]: x in integers, in the memory at `of` */
-    at_activation_block *of; /* [planes rows, inputs / 32] */
+    form form;                   /* FLOATS or SPLIT: few rows */
+    void *memory;                /* of what follows; each as simd/quant_kernels.h has it */
+    float *sums;                 /* FLOATS */
+    int8_t *q;                   /* INTEGERS, SPLIT */
+    at_activation_block *blocks; /* INTEGERS */
+    at_split_block *parts;       /* SPLIT */
 } product;
 
 static int64_t outputs_of(const product *p, int64_t first) {
@@ -248,18 +246,6 @@ static attune_status few_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* x as planes: the products of a panel are sums of three. */
-static void multiply_planes(const product *p, const uint8_t *panel, int outputs, float *y) {
-    const attune_weight *w = p->w;
-    float sums[PLANES * MOST_SPLIT][AT_PANEL];
-    at_simd_now()->quant.product[w->packed](panel, w->inputs, p->q, p->of, PLANES * p->rows,
-                                            outputs, sums[0], AT_PANEL);
-    for (int64_t r = 0; r < p->rows; r++, y += w->outputs) {
-        const float(*s)[AT_PANEL] = sums + PLANES * r;
-        for (int o = 0; o < outputs; o++) y[o] = s[0][o] + (s[1][o] + s[2][o]);
-    }
-}
-
 /* Any number of rows in integers, few in f32. */
 static attune_status multiply_panels(void *context, int64_t task, int thread) {
     const product *p = context;
@@ -270,14 +256,16 @@ static attune_status multiply_panels(void *context, int64_t task, int thread) {
     for (int64_t at = first; at < first + n; at += AT_PANEL) {
         const uint8_t *panel = w->data + at / AT_PANEL * w->panel_bytes;
         const int outputs = (int)(first + n - at < AT_PANEL ? first + n - at : AT_PANEL);
-        if (p->planes == PLANES)
-            multiply_planes(p, panel, outputs, p->y + at);
-        else if (p->q)
-            k->product[w->packed](panel, w->inputs, p->q, p->of, p->rows, outputs, p->y + at,
+        float *y = p->y + at;
+        if (p->form == SPLIT)
+            k->split_product[w->packed](panel, w->inputs, p->q, p->parts, p->rows, outputs, y,
+                                        w->outputs);
+        else if (p->form == INTEGERS)
+            k->product[w->packed](panel, w->inputs, p->q, p->blocks, p->rows, outputs, y,
                                   w->outputs);
         else
-            k->float_product[w->packed](panel, w->inputs, p->x, p->sums, p->rows, outputs,
-                                        p->y + at, w->outputs);
+            k->float_product[w->packed](panel, w->inputs, p->x, p->sums, p->rows, outputs, y,
+                                        w->outputs);
     }
     add_bias(p, first, n);
     return ATTUNE_OK;
@@ -336,29 +324,27 @@ static attune_status quantise_rows(void *context, int64_t task, int thread) {
     const int64_t rows = p->rows - first < ROWS_PER_TASK ? p->rows - first : ROWS_PER_TASK;
     (void)thread;
     at_simd_now()->quant.quantise(p->x + first * n, rows * (n / 32), p->q + first * n,
-                                  p->of + first * (n / 32));
+                                  p->blocks + first * (n / 32));
     return ATTUNE_OK;
 }
 
-static attune_status take_integers(product *p, int planes) {
-    const int64_t blocks = at_checked_mul(planes * p->rows, p->w->inputs / 32);
-    p->of = at_alloc(at_checked_mul(blocks, (int64_t)sizeof *p->of + 32));
-    if (!p->of) return ATTUNE_EMEMORY;
-    p->q = (int8_t *)(p->of + blocks);
-    p->planes = planes;
-    return ATTUNE_OK;
+/* Memory for so many bytes for each 32 inputs of each row; NULL: none is left. */
+static void *take(product *p, int64_t bytes) {
+    return p->memory = at_alloc(at_checked_mul(p->rows, p->w->inputs / 32 * bytes));
 }
 
 static attune_status quantise(product *p) {
-    AT_TRY(take_integers(p, 1));
+    p->blocks = take(p, (int64_t)sizeof *p->blocks + 32);
+    if (!p->blocks) return ATTUNE_EMEMORY;
+    p->q = (int8_t *)(p->blocks + p->rows * (p->w->inputs / 32));
     return at_parallel(at_ceil_div(p->rows, ROWS_PER_TASK), quantise_rows, p);
 }
 
 static attune_status sum_blocks(product *p) {
-    const int64_t blocks = p->rows * (p->w->inputs / 32);
-    p->sums = at_alloc(blocks * (int64_t)sizeof *p->sums);
+    p->form = FLOATS;
+    p->sums = take(p, (int64_t)sizeof *p->sums);
     if (!p->sums) return ATTUNE_EMEMORY;
-    at_simd_now()->quant.sum_32(p->x, blocks, p->sums);
+    at_simd_now()->quant.sum_32(p->x, p->rows * (p->w->inputs / 32), p->sums);
     return ATTUNE_OK;
 }
 
@@ -366,15 +352,14 @@ static attune_status sum_blocks(product *p) {
 static attune_status split(product *p) {
     const int64_t n = p->w->inputs;
     bool good = true;
-    AT_TRY(take_integers(p, PLANES));
+    p->parts = take(p, (int64_t)sizeof *p->parts + 32 * AT_PLANES);
+    if (!p->parts) return ATTUNE_EMEMORY;
+    p->q = (int8_t *)(p->parts + p->rows * (n / 32));
     for (int64_t r = 0; r < p->rows && good; r++)
-        good = at_simd_now()->quant.split(p->x + r * n, n / 32, p->q + PLANES * r * n,
-                                          p->of + PLANES * r * (n / 32));
+        good = at_simd_now()->quant.split(p->x + r * n, n / 32, p->q + AT_PLANES * r * n,
+                                          p->parts + r * (n / 32));
     if (good) return ATTUNE_OK;
-    at_free(p->of);
-    p->of = NULL;
-    p->q = NULL;
-    p->planes = 0;
+    at_free(p->memory);
     return sum_blocks(p);
 }
 
@@ -386,11 +371,11 @@ static attune_status prepare(product *p, const product *earlier) {
     const at_quant_kernels *k = &at_simd_now()->quant;
     const attune_weight *w = p->w;
     const bool few = p->rows <= (w->packed < 0 ? FEW_ROWS : k->few_rows);
-    p->form = w->packed < 0                                   ? PLAIN
-              : w->compute == ATTUNE_COMPUTE_I8               ? INTEGERS
-              : !few                                          ? PLAIN
-              : k->splits[w->packed] && p->rows <= MOST_SPLIT ? SPLIT
-                                                              : FLOATS;
+    p->form = w->packed < 0                     ? PLAIN
+              : w->compute == ATTUNE_COMPUTE_I8 ? INTEGERS
+              : !few                            ? PLAIN
+              : k->split_product[w->packed]     ? SPLIT
+                                                : FLOATS;
     if (p->form == PLAIN) {
         p->run = few ? few_rows : many_rows;
         p->step = !few ? TILE : w->row_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->row_bytes;
@@ -399,10 +384,11 @@ static attune_status prepare(product *p, const product *earlier) {
     p->run = multiply_panels;
     p->step = AT_PANEL * (w->panel_bytes >= TASK_BYTES ? 1 : TASK_BYTES / w->panel_bytes);
     if (earlier && earlier->form == p->form) {
+        p->memory = earlier->memory;
         p->sums = earlier->sums;
-        p->planes = earlier->planes;
-        p->of = earlier->of;
         p->q = earlier->q;
+        p->blocks = earlier->blocks;
+        p->parts = earlier->parts;
         return ATTUNE_OK;
     }
     return p->form == INTEGERS ? quantise(p) : p->form == SPLIT ? split(p) : sum_blocks(p);
@@ -417,8 +403,7 @@ static attune_status run_one_of(void *context, int64_t task, int thread) {
 }
 
 static void finish(product *p, const product *earlier) {
-    if (!earlier || p->sums != earlier->sums) at_free(p->sums);
-    if (!earlier || p->of != earlier->of) at_free(p->of);
+    if (!earlier || p->memory != earlier->memory) at_free(p->memory);
 }
 
 static attune_status multiply(product *products, int count) {

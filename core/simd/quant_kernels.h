@@ -4,7 +4,7 @@
  * are quantised together: scale = max |x| / 127 in f32, and integers q = x / scale, rounded to
  * nearest even, from -127 to 127. Where a set multiplies bytes fast enough, f32 goes the same way:
  * integers of 24 bits, whose scale is a power of two, are sums of three bytes, 65536 a + 256 b + c,
- * and each of these planes is a row of its own.
+ * and each of these planes is multiplied as such a row.
  *
  * Weights. 16 neighbouring outputs are a panel, whose integers are interleaved: a vector holds 4
  * neighbouring weights of each output, so that a lane is an output and sums need no reduction. A
@@ -71,15 +71,23 @@ typedef struct at_activation_block {
     float scale, sum, scaled_sum, first_sum; /* scaled_sum = scale * sum */
 } at_activation_block;
 
+enum { AT_PLANES = 3 };
+
+/* Of 32 activations in planes. 65536 high + low is -8 times the sum of their integers: of all 32,
+ * of the first 16, and of the last 16. The zero points of all formats are multiples of 8. */
+typedef struct at_split_block {
+    float scale, scaled_sum; /* scaled_sum: of the 32 numbers */
+    int32_t high[3], low[3];
+} at_split_block;
+
 typedef struct at_quant_kernels {
     /* x [32 blocks] -> q [32 blocks], of [blocks]. A block with a NaN or Inf gets the scale NaN;
      * one whose scale would be subnormal becomes zero. Every set gives the same bits. */
     void (*quantise)(const float *x, int64_t blocks, int8_t *q, at_activation_block *of);
-    /* x [32 blocks] -> planes q [3, 32 blocks], of [3, blocks], whose products add up to those of
-     * x. NULL: no kind of this set is multiplied so. false: x has a NaN, an Inf, or a block so
-     * small that its scale would be subnormal. */
-    bool (*split)(const float *x, int64_t blocks, int8_t *q, at_activation_block *of);
-    bool splits[AT_PACKED_KINDS]; /* whether products of planes are faster than float_product */
+    /* x [32 blocks] -> planes q [AT_PLANES, 32 blocks], of [blocks]. NULL: the set has no
+     * split_product. false: x has a NaN, an Inf, or a block so small that its scale would be
+     * subnormal. */
+    bool (*split)(const float *x, int64_t blocks, int8_t *q, at_split_block *of);
     /* out[r out_stride + o] = sum over the n inputs of x[r] times output o of the panel, r < rows,
      * o < outputs <= 16; q [rows, n], of [rows, n / 32]. A row has the same bits whatever rows is.
      */
@@ -91,6 +99,11 @@ typedef struct at_quant_kernels {
     void (*float_product[AT_PACKED_KINDS])(const uint8_t *panel, int64_t n, const float *x,
                                            const float *sums, int64_t rows, int outputs, float *out,
                                            int64_t out_stride);
+    /* float_product of x in planes: q [rows, AT_PLANES, n], of [rows, n / 32]. NULL: it would not
+     * be faster. */
+    void (*split_product[AT_PACKED_KINDS])(const uint8_t *panel, int64_t n, const int8_t *q,
+                                           const at_split_block *of, int64_t rows, int outputs,
+                                           float *out, int64_t out_stride);
     /* The number of rows up to which float_product is faster than unpack and a matrix product. */
     int few_rows;
     /* x [32 blocks] -> sums [blocks] */

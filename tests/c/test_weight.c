@@ -383,62 +383,76 @@ static void integer_products_are_those_of_the_quantised_numbers(void **unused) {
 
 /* Planes of bytes hold an x to within half a unit, which is at most 2.4e-7 of the largest of its
  * 32; and their sums. */
-static void check_planes(const char *set, const float *x, const int8_t *q,
-                         const at_activation_block *of, int64_t blocks) {
+static void check_planes(const char *set, const float *x, const int8_t *q, const at_split_block *of,
+                         int64_t blocks) {
     for (int64_t b = 0; b < blocks; b++) {
         float max = 0.0f;
-        int sums[3] = {0}, first[3] = {0};
+        double all = 0.0;
+        int64_t sums[3] = {0};
+        const double unit = (double)of[b].scale;
         for (int64_t i = 32 * b; i < 32 * b + 32; i++) max = fmaxf(max, fabsf(x[i]));
         for (int64_t i = 32 * b; i < 32 * b + 32; i++) {
             double got = 0.0;
-            for (int p = 0; p < 3; p++) {
+            for (int p = 0; p < AT_PLANES; p++) {
                 const int byte = q[32 * blocks * p + i];
-                got += (double)of[blocks * p + b].scale * byte;
-                sums[p] += byte;
-                if (i < 32 * b + 16) first[p] += byte;
+                got = 256.0 * got + byte;
             }
-            const double unit = (double)of[blocks * 2 + b].scale;
+            sums[0] += (int64_t)got;
+            sums[i < 32 * b + 16 ? 1 : 2] += (int64_t)got;
+            got *= unit;
+            all += got;
             assert_true(unit <= (double)max / 4177000.0);
             if (!(fabs(got - (double)x[i]) <= unit / 2))
                 fail_msg("%s: %.9g in planes, expected %.9g, the largest is %.9g", set, got,
                          (double)x[i], (double)max);
         }
-        for (int p = 0; p < 3; p++) {
-            const at_activation_block *o = &of[blocks * p + b];
-            assert_true(o->sum == (float)sums[p] && o->first_sum == (float)first[p]);
-            assert_true(o->scaled_sum == o->scale * o->sum);
-        }
+        for (int i = 0; i < 3; i++)
+            assert_true((int64_t)65536 * of[b].high[i] + of[b].low[i] == -8 * sums[i]);
+        assert_true(fabs((double)of[b].scaled_sum - all) <= 0x1p-23 * 32.0 * (double)max);
     }
 }
 
 /* Products of planes against double precision. x is off by at most 2^-23 of the largest of its 32,
- * and a sum by a rounding per block and plane of what the largest x would make of it. */
+ * and a sum by two roundings per block of what the largest x would make of it. */
 static void check_split_products(const at_simd *set, int kind) {
     const at_format *f = at_format_named(packed_formats[kind]);
     enum { BLOCKS = PACKED_INPUTS / 32 };
-    static float x[PACKED_INPUTS], weights[PACKED_INPUTS];
-    static int8_t q[3 * PACKED_INPUTS];
-    static at_activation_block of[3 * BLOCKS];
-    float out[3][16];
+    static float x[PACKED_ROWS][PACKED_INPUTS], weights[PACKED_INPUTS];
+    static int8_t q[PACKED_ROWS][AT_PLANES * PACKED_INPUTS];
+    static at_split_block of[PACKED_ROWS][BLOCKS];
+    float out[PACKED_ROWS][16] = {{0}}, single[16];
     packed_case c = new_case(kind, false);
-    for (int i = 0; i < PACKED_INPUTS; i++) x[i] = draw_number() * (i % 7 ? 1.0f : 1e-3f);
-    for (int i = 32; i < 64; i++) x[i] = i % 2 ? 1.0f : -1.0f;
-    for (int i = 64; i < 96; i++) x[i] = i == 70 ? -3e4f : 0.0f;
-    for (int i = 96; i < 128; i++) x[i] = 0.0f;
-    assert_true(set->quant.split(x, BLOCKS, q, of));
-    check_planes(set->name, x, q, of, BLOCKS);
-    set->quant.product[kind](c.panel, PACKED_INPUTS, q, of, 3, c.outputs, out[0], 16);
-    for (int o = 0; o < c.outputs; o++) {
-        double sum = 0.0, terms = 0.0;
-        f->to_f32(c.rows + o * c.row_bytes, PACKED_INPUTS / f->values, weights);
-        for (int i = 0; i < PACKED_INPUTS; i++) {
-            sum += (double)weights[i] * (double)x[i];
-            terms += fabs((double)weights[i]) * 127.5 * (double)of[i / 32].scale;
+    for (int r = 0; r < PACKED_ROWS; r++) {
+        for (int i = 0; i < PACKED_INPUTS; i++) x[r][i] = draw_number() * (i % 7 ? 1.0f : 1e-3f);
+        for (int i = 32; i < 64; i++) x[r][i] = i % 2 ? 1.0f : -1.0f;
+        for (int i = 64; i < 96; i++) x[r][i] = i == 70 ? -3e4f : 0.0f;
+        for (int i = 96; i < 128; i++) x[r][i] = 0.0f;
+        assert_true(set->quant.split(x[r], BLOCKS, q[r], of[r]));
+        check_planes(set->name, x[r], q[r], of[r], BLOCKS);
+    }
+    set->quant.split_product[kind](c.panel, PACKED_INPUTS, q[0], of[0], PACKED_ROWS, c.outputs,
+                                   out[0], 16);
+    for (int o = 0; o < 16; o++) {
+        if (o < c.outputs) f->to_f32(c.rows + o * c.row_bytes, PACKED_INPUTS / f->values, weights);
+        for (int r = 0; r < PACKED_ROWS; r++) {
+            double sum = 0.0, terms = 0.0;
+            if (o >= c.outputs) {
+                assert_true(out[r][o] == 0.0f); /* not written */
+                continue;
+            }
+            for (int i = 0; i < PACKED_INPUTS; i++) {
+                sum += (double)weights[i] * (double)x[r][i];
+                terms += fabs((double)weights[i]) * 0x7f8000 * (double)of[r][i / 32].scale;
+            }
+            const double spread = at_packed_layouts[kind].head >= 64 ? 64.0 : 1.0;
+            const double bound = spread * (BLOCKS + 8) * 0x1p-24 * terms;
+            expect_product(set, f, r, o, (double)out[r][o], sum, bound);
         }
-        const double spread = at_packed_layouts[kind].head >= 64 ? 64.0 : 1.0;
-        const double bound = spread * (BLOCKS + 8) * 0x1p-24 * terms;
-        expect_product(set, f, 0, o, (double)out[0][o] + (double)out[1][o] + (double)out[2][o], sum,
-                       bound);
+    }
+    for (int r = 0; r < PACKED_ROWS; r++) {
+        set->quant.split_product[kind](c.panel, PACKED_INPUTS, q[r], of[r], 1, c.outputs, single,
+                                       16);
+        assert_memory_equal(out[r], single, (size_t)c.outputs * sizeof(float));
     }
     close_case(&c);
 }
@@ -452,7 +466,7 @@ static void products_of_planes_are_those_of_the_weights(void **unused) {
         assert_true(at_simd_table(names[s], &set));
         state = 19;
         for (int kind = 0; kind < AT_PACKED_KINDS; kind++)
-            if (set.quant.splits[kind]) check_split_products(&set, kind);
+            if (set.quant.split_product[kind]) check_split_products(&set, kind);
     }
 }
 
@@ -464,8 +478,8 @@ static void what_does_not_fit_planes_is_multiplied_in_f32(void **unused) {
     for (int s = 0; s < sets; s++) {
         at_simd set;
         float x[64] = {[3] = 1.0f};
-        int8_t q[3 * 64];
-        at_activation_block of[3 * 2];
+        int8_t q[AT_PLANES * 64];
+        at_split_block of[2];
         assert_true(at_simd_table(names[s], &set));
         if (!set.quant.split) continue;
         assert_true(set.quant.split(x, 2, q, of));

@@ -22,22 +22,22 @@ enum { BLOCK = 32 };
 
 /* ---- activations ----------------------------------------------------------------------------- */
 
-/* The largest magnitude of a block. *flag: 0, or NaN where a number is not finite. */
-AT_INLINE float largest_of(const float *x, float *flag) {
-    vf max = vf_zero(), nonfinite = vf_zero();
+/* The largest magnitude of a block. *nonfinite becomes NaN where a number is not finite. */
+AT_INLINE float largest_of(const float *x, vf *nonfinite) {
+    vf max = vf_zero();
     for (int i = 0; i < BLOCK; i += AT_LANES) {
         const vf v = vf_load(x + i);
         max = vf_max(vf_abs(v), max);
-        nonfinite = vf_fma(v, vf_zero(), nonfinite);
+        *nonfinite = vf_fma(v, vf_zero(), *nonfinite);
     }
-    *flag = vf_reduce_add(nonfinite);
     return vf_reduce_max(max);
 }
 
 static void quantise(const float *x, int64_t blocks, int8_t *q, at_activation_block *of) {
     for (int64_t b = 0; b < blocks; b++, x += BLOCK, q += BLOCK, of++) {
-        float values[BLOCK], flag;
-        const float scale = largest_of(x, &flag) / 127.0f;
+        float values[BLOCK];
+        vf nonfinite = vf_zero();
+        const float scale = largest_of(x, &nonfinite) / 127.0f, flag = vf_reduce_add(nonfinite);
         const bool used = flag == 0.0f && scale >= FLT_MIN;
         const vf inverse = vf_set1(used ? 1.0f / scale : 0.0f);
         for (int i = 0; i < BLOCK; i += AT_LANES)
@@ -55,52 +55,39 @@ static void quantise(const float *x, int64_t blocks, int8_t *q, at_activation_bl
     }
 }
 
-/* Integers up to MOST are 65536 a + 256 b + c with a, b and c from -128 to 127. What is added
- * before a rounding keeps it from a tie, and what is left in range. */
-static const float MOST = 8355000.0f;
-
-AT_INLINE void split_32(const float *x, float inverse, float planes[3][BLOCK], vf sums[3][2]) {
-    for (int p = 0; p < 3; p++) sums[p][0] = sums[p][1] = vf_zero();
-    for (int i = 0; i < BLOCK; i += AT_LANES) {
-        const vf v = vf_round(vf_mul(vf_load(x + i), vf_set1(inverse)));
-        const vf a = vf_round(vf_mul(vf_add(v, vf_set1(128.5f)), vf_set1(0x1p-16f)));
-        const vf left = vf_fma(a, vf_set1(-65536.0f), v);
-        const vf b = vf_round(vf_mul(vf_add(left, vf_set1(0.5f)), vf_set1(0x1p-8f)));
-        const vf c = vf_fma(b, vf_set1(-256.0f), left);
-        vf_store(planes[0] + i, a);
-        vf_store(planes[1] + i, b);
-        vf_store(planes[2] + i, c);
-        sums[0][i / 16] = vf_add(sums[0][i / 16], a);
-        sums[1][i / 16] = vf_add(sums[1][i / 16], b);
-        sums[2][i / 16] = vf_add(sums[2][i / 16], c);
-    }
-}
-
-/* The least power of two that is not below a normal x > 0. Dividing by it is exact. */
+#if AT_SPLIT_BITS > 0
+/* The least power of two that is not below a normal x > 0, or 0 for x = 0. */
 AT_INLINE float power_of_two_from(float x) {
     return at_f32_of_bits((at_bits_of_f32(x) + 0x7fffff) & 0xff800000);
 }
 
-static bool split(const float *x, int64_t blocks, int8_t *q, at_activation_block *of) {
+/* Of a power of two: exact. Of 0: 2^127. */
+AT_INLINE float inverse_of_power(float x) { return at_f32_of_bits(0x7f000000 - at_bits_of_f32(x)); }
+
+static bool split(const float *x, int64_t blocks, int8_t *q, at_split_block *of) {
+    const float of_largest = 1.0f / 8355000.0f; /* no integer is beyond what planes hold */
+    vf nonfinite = vf_zero();
+    bool small = false;
     for (int64_t b = 0; b < blocks; b++, x += BLOCK, q += BLOCK, of++) {
-        vf sums[3][2];
-        float planes[3][BLOCK], flag;
-        const float largest = largest_of(x, &flag), least = largest / MOST;
-        if (flag != 0.0f || (least < FLT_MIN && largest > 0.0f)) return false;
-        const float scale = largest > 0.0f ? power_of_two_from(least) : 0.0f;
-        split_32(x, largest > 0.0f ? 1.0f / scale : 0.0f, planes, sums);
-        for (int p = 0; p < 3; p++) {
-            int8_t *bytes = q + p * blocks * BLOCK;
-            at_activation_block *to = of + p * blocks;
-            for (int i = 0; i < BLOCK; i++) bytes[i] = (int8_t)(int)planes[p][i];
-            to->scale = scale * (p == 0 ? 65536.0f : p == 1 ? 256.0f : 1.0f);
-            to->first_sum = vf_reduce_add(sums[p][0]);
-            to->sum = to->first_sum + vf_reduce_add(sums[p][1]);
-            to->scaled_sum = to->scale * to->sum;
+        const float largest = largest_of(x, &nonfinite), least = largest * of_largest,
+                    scale = power_of_two_from(least), inverse = inverse_of_power(scale);
+        small = small || (least < FLT_MIN && largest > 0.0f);
+        int sums[3] = {0};
+        for (int i = 0; i < BLOCK; i += AT_LANES) {
+            const vf v = vf_round(vf_mul(vf_load(x + i), vf_set1(inverse)));
+            sums[1 + i / 16] += vec_store_planes(v, q + i, blocks * BLOCK);
+        }
+        sums[0] = sums[1] + sums[2];
+        of->scale = scale;
+        of->scaled_sum = scale * (float)sums[0];
+        for (int i = 0; i < 3; i++) {
+            of->high[i] = -8 * (sums[i] >> 16);
+            of->low[i] = -8 * (sums[i] & 0xffff);
         }
     }
-    return true;
+    return !small && vf_reduce_add(nonfinite) == 0.0f;
 }
+#endif
 
 /* ---- products -------------------------------------------------------------------------------- */
 
@@ -154,11 +141,21 @@ AT_INLINE void load_factors(const uint8_t *heads, int kind, int64_t b, int half,
     }
 }
 
-/* What comes AHEAD bytes after these. Panels follow each other in memory, so that the factors and
- * the first chunks of the next one have arrived when it begins. */
-enum { AHEAD = 8192 };
+/* What comes AHEAD bytes after these, into the second cache, and what comes SOON, into the first.
+ * Panels follow each other in memory, so that the factors and the first chunks of the next one have
+ * arrived when it begins. */
+enum { AHEAD = 8192, SOON = 2048 };
 AT_INLINE void prefetch_later(const uint8_t *p, int bytes) {
-    for (int i = 0; i < bytes; i += AT_CHUNK_BYTES) __builtin_prefetch(p + AHEAD + i, 0, 2);
+    for (int i = 0; i < bytes; i += AT_CHUNK_BYTES) {
+        __builtin_prefetch(p + AHEAD + i, 0, 2);
+        __builtin_prefetch(p + SOON + i, 0, 3);
+    }
+}
+
+/* What is subtracted from the integers of a kind, as vec_dot_16() counts them. */
+AT_INLINE int zero_of(int kind) {
+    const at_packed_layout *l = &at_packed_layouts[kind];
+    return l->bits == 8 ? AT_BYTE_BIAS : l->zero;
 }
 
 /* The rows q [rows, n], of [rows, n / 32] times VECTORS * AT_LANES outputs of a panel, from `first`
@@ -169,7 +166,7 @@ AT_INLINE void multiply(const int kind, const int rows, const int vectors, bool 
                         const at_activation_block *of, int first, vf *total) {
     const at_packed_layout *l = &at_packed_layouts[kind];
     const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind);
-    const float zero = (float)(l->bits == 8 ? AT_BYTE_BIAS : l->zero);
+    const float zero = (float)zero_of(kind);
     const bool halves = kind == AT_PACKED_Q6_K, offsets = has_offsets(kind);
     const uint8_t *chunks = panel + at_packed_heads(kind, n);
     const int64_t blocks = n / BLOCK;
@@ -197,7 +194,7 @@ AT_INLINE void multiply(const int kind, const int rows, const int vectors, bool 
                                        : half == 0 ? x->first_sum
                                                    : x->sum - x->first_sum;
                     vf integers = vf_of_i32(sum[r]);
-                    if (zero != 0.0f) integers = vf_sub(integers, vf_set1(zero * part));
+                    if (zero != 0.0f) integers = vf_fma(vf_set1(-zero), vf_set1(part), integers);
                     *t = vf_fma(vf_mul(factor, vf_set1(x->scale)), integers, *t);
                     if (offsets) *t = vf_fma(offset, vf_set1(x->scaled_sum), *t);
                     sum[r] = vf_zero();
@@ -220,13 +217,13 @@ AT_INLINE void store(const vf *total, int rows, int vectors, int first, int outp
     }
 }
 
-/* PLANES, SEVERAL, MANY: rows that share each load of weights. One row takes all outputs of a panel
- * at once, as it reads them from memory. */
+/* SEVERAL, MANY, SPLIT_ROWS: rows that share each load of weights. One row takes all outputs of a
+ * panel at once, as it reads them from memory. */
 enum {
-    PLANES = 3,
     SEVERAL = 4,
     MANY = AT_LANES == 16 ? 8 : SEVERAL,
-    VECTORS = AT_PANEL / AT_LANES
+    VECTORS = AT_PANEL / AT_LANES,
+    SPLIT_ROWS = AT_LANES == 16 ? 4 : 1
 };
 
 AT_INLINE void product_of_rows(const int kind, const int count, bool fresh, const uint8_t *panel,
@@ -251,17 +248,78 @@ AT_INLINE void product(const int kind, const uint8_t *panel, int64_t n, const in
                         out + r * out_stride, out_stride);
         r += SEVERAL;
     }
-    if (r + PLANES <= rows) {
-        product_of_rows(kind, PLANES, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), outputs,
-                        out + r * out_stride, out_stride);
-        r += PLANES;
-    }
     for (; r < rows; r++) {
         vf total[VECTORS];
         multiply(kind, 1, VECTORS, r == 0, panel, n, q + r * n, of + r * (n / BLOCK), 0, total);
         store(total, 1, VECTORS, 0, outputs, out + r * out_stride, out_stride);
     }
 }
+
+/* ---- products of planes ---------------------------------------------------------------------- */
+
+#if AT_SPLIT_BITS > 0
+/* As multiply(), for AT_LANES outputs and rows in planes. The zero point is where the sums start.
+ */
+AT_INLINE void multiply_split(const int kind, const int rows, bool fresh, const uint8_t *panel,
+                              int64_t n, const int8_t *q, const at_split_block *of, int first,
+                              vf *total) {
+    const at_packed_layout *l = &at_packed_layouts[kind];
+    const int bytes = AT_CHUNK_BYTES * at_packed_chunks(kind), zero = zero_of(kind);
+    const int shift = zero > 64 ? 4 : zero > 16 ? 2 : zero > 8 ? 1 : 0;
+    const bool halves = kind == AT_PACKED_Q6_K, offsets = has_offsets(kind);
+    const uint8_t *chunks = panel + at_packed_heads(kind, n);
+    const int64_t blocks = n / BLOCK;
+    for (int r = 0; r < rows; r++) total[r] = vf_zero();
+    for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
+        vf sum[SPLIT_ROWS][AT_PLANES], w[4], factor, offset;
+        if (fresh) prefetch_later(chunks, bytes);
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            load_groups(chunks + 4 * first, kind, half, w);
+            if (half == 0 || halves) load_factors(panel, kind, b, half, first, &factor, &offset);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                const at_split_block *x = of + r * blocks + b;
+                vf *s = sum[r];
+                if (half == 0 || halves) {
+                    const int part = halves ? 1 + half : 0;
+                    s[0] = zero ? vec_start_of(&x->high[part], shift) : vf_zero();
+                    s[1] = vf_zero();
+                    s[2] = zero ? vec_start_of(&x->low[part], shift) : vf_zero();
+                }
+#pragma GCC unroll 3
+                for (int p = 0; p < AT_PLANES; p++)
+                    s[p] = vec_dot_16(w, q + (AT_PLANES * r + p) * n + BLOCK * b + 16 * half,
+                                      l->bits, s[p]);
+                if (half == 0 && !halves) continue;
+                total[r] = vf_fma(vf_mul(factor, vf_set1(x->scale)),
+                                  vec_of_planes(s[0], s[1], s[2]), total[r]);
+                if (offsets) total[r] = vf_fma(offset, vf_set1(x->scaled_sum), total[r]);
+            }
+        }
+    }
+}
+
+AT_INLINE void split_product(const int kind, const uint8_t *panel, int64_t n, const int8_t *q,
+                             const at_split_block *of, int64_t rows, int outputs, float *out,
+                             int64_t out_stride) {
+    for (int first = 0; first < outputs; first += AT_LANES) {
+        int64_t r = 0;
+        for (; r + SPLIT_ROWS <= rows; r += SPLIT_ROWS) {
+            vf total[SPLIT_ROWS];
+            multiply_split(kind, SPLIT_ROWS, r == 0, panel, n, q + AT_PLANES * r * n,
+                           of + r * (n / BLOCK), first, total);
+            store(total, SPLIT_ROWS, 1, first, outputs, out + r * out_stride, out_stride);
+        }
+        for (; r < rows; r++) {
+            vf total;
+            multiply_split(kind, 1, r == 0, panel, n, q + AT_PLANES * r * n, of + r * (n / BLOCK),
+                           first, &total);
+            store(&total, 1, 1, first, outputs, out + r * out_stride, out_stride);
+        }
+    }
+}
+#endif
 
 /* ---- products in f32 ------------------------------------------------------------------------- */
 
@@ -285,9 +343,8 @@ AT_INLINE vf weight_at(const vf w[4], int kind, int half, int c, int e) {
 }
 
 /* CHAINS: sums of a row that do not wait for each other. FLOAT_ROWS: rows that share the numbers
- * made of weights. AHEAD_OF_FLOATS: bytes from what is used to what is prefetched; this loop takes
- * longer for a chunk. */
-enum { AHEAD_OF_FLOATS = 2048, CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
+ * made of weights. */
+enum { CHAINS = 4, FLOAT_ROWS = AT_LANES == 16 ? 4 : 1 };
 
 /* As multiply(), for x [rows, n] in f32. */
 AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors,
@@ -300,8 +357,7 @@ AT_INLINE void multiply_floats(const int kind, const int rows, const int vectors
     const int64_t blocks = n / BLOCK;
     for (int i = 0; i < rows * vectors; i++) total[i] = vf_zero();
     for (int64_t b = 0; b < blocks; b++, chunks += bytes) {
-        for (int i = 0; i < bytes; i += AT_CHUNK_BYTES)
-            __builtin_prefetch(chunks + AHEAD_OF_FLOATS + i, 0, 3);
+        prefetch_later(chunks, bytes);
         for (int v = 0; v < vectors; v++) {
             vf sum[FLOAT_ROWS * CHAINS], w[4], factor, offset;
             for (int i = 0; i < rows * CHAINS; i++) sum[i] = vf_zero();
@@ -403,24 +459,43 @@ AT_INLINE void unpack(const int kind, const uint8_t *panel, int64_t n, float *ou
         unpack(kind, panel, n, out, out_stride);                                                 \
     }
 
-#define EACH_KIND(macro)                                                                    \
-    macro(q8_0, AT_PACKED_Q8_0) macro(q4_0, AT_PACKED_Q4_0) macro(q4_1, AT_PACKED_Q4_1)     \
-        macro(q5_0, AT_PACKED_Q5_0) macro(q5_1, AT_PACKED_Q5_1) macro(q4_k, AT_PACKED_Q4_K) \
-            macro(q5_k, AT_PACKED_Q5_K) macro(q6_k, AT_PACKED_Q6_K)
+#define SPLIT_PRODUCT(name, kind)                                                         \
+    static void split_product_##name(const uint8_t *panel, int64_t n, const int8_t *q,    \
+                                     const at_split_block *of, int64_t rows, int outputs, \
+                                     float *out, int64_t out_stride) {                    \
+        split_product(kind, panel, n, q, of, rows, outputs, out, out_stride);             \
+    }
+
+#define EACH_OF_FEW_BITS(macro)                                                             \
+    macro(q4_0, AT_PACKED_Q4_0) macro(q4_1, AT_PACKED_Q4_1) macro(q5_0, AT_PACKED_Q5_0)     \
+        macro(q5_1, AT_PACKED_Q5_1) macro(q4_k, AT_PACKED_Q4_K) macro(q5_k, AT_PACKED_Q5_K) \
+            macro(q6_k, AT_PACKED_Q6_K)
+#define EACH_KIND(macro) macro(q8_0, AT_PACKED_Q8_0) EACH_OF_FEW_BITS(macro)
+#if AT_SPLIT_BITS == 8
+#define EACH_SPLIT_KIND EACH_KIND
+#elif AT_SPLIT_BITS == 6
+#define EACH_SPLIT_KIND EACH_OF_FEW_BITS
+#else
+#define EACH_SPLIT_KIND(macro)
+#endif
 
 EACH_KIND(PRODUCT)
+EACH_SPLIT_KIND(SPLIT_PRODUCT)
 
 #define ENTER(name, kind)                              \
     table->product[kind] = product_##name;             \
     table->float_product[kind] = float_product_##name; \
     table->unpack[kind] = unpack_##name;
 
+#define ENTER_SPLIT(name, kind) table->split_product[kind] = split_product_##name;
+
 void AT_KERNEL(quant)(at_quant_kernels *table) {
     table->quantise = quantise;
-    table->split = AT_SPLIT_BITS > 0 ? split : NULL;
     table->sum_32 = sum_32;
     table->few_rows = FLOAT_ROWS > 1 ? 40 : 8;
     EACH_KIND(ENTER)
-    for (int kind = 0; kind < AT_PACKED_KINDS; kind++)
-        table->splits[kind] = at_packed_layouts[kind].bits <= AT_SPLIT_BITS;
+#if AT_SPLIT_BITS > 0
+    table->split = split;
+#endif
+    EACH_SPLIT_KIND(ENTER_SPLIT)
 }

@@ -10,7 +10,13 @@
  *   vec_byte(w, e)                byte e of each lane as f32, unsigned
  *   vec_signed_byte(w, e)         the same, signed
  *
- * AT_SPLIT_BITS: up to these bits three such sums cost less than one in f32.
+ * AT_SPLIT_BITS: up to these bits three such sums cost less than one in f32. Where it is not 0:
+ *
+ *   vec_store_planes(v, q, plane) v: integers from -8421504 to 8355711, as f32. Each is 65536 a +
+ *                                 256 b + c of signed bytes, and a goes to q, b to q + plane and c
+ *                                 to q + 2 plane. Returns the sum of v
+ *   vec_start_of(p, shift)        the i32 at p times 2^shift, in each lane
+ *   vec_of_planes(a, b, c)        65536 a + 256 b + c of i32 as f32; 256 b + c is an i32
  *
  * x is from -127 to 127, and -128 too for weights of AT_SPLIT_BITS. Weights of 4, 5 and 6 bits are
  * unsigned, those of 8 bits are signed. The instruction that multiplies unsigned by signed bytes
@@ -48,6 +54,25 @@ AT_INLINE vf vec_signed_byte(vf w, int e) {
     return _mm512_cvtepi32_ps(_mm512_srai_epi32(moved, 24));
 }
 
+/* Of v + 0x808080 the bytes are a + 128, b + 128 and c + 128. */
+AT_INLINE int vec_store_planes(vf v, int8_t *q, int64_t plane) {
+    const __m512i n = _mm512_cvtps_epi32(v), half = _mm512_set1_epi32(0x808080),
+                  bytes = _mm512_xor_si512(_mm512_add_epi32(n, half), half);
+    _mm_storeu_si128((__m128i *)q, _mm512_cvtepi32_epi8(_mm512_srli_epi32(bytes, 16)));
+    _mm_storeu_si128((__m128i *)(q + plane), _mm512_cvtepi32_epi8(_mm512_srli_epi32(bytes, 8)));
+    _mm_storeu_si128((__m128i *)(q + 2 * plane), _mm512_cvtepi32_epi8(bytes));
+    return _mm512_reduce_add_epi32(n);
+}
+AT_INLINE vf vec_start_of(const int32_t *p, int shift) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_set1_epi32(*p), (unsigned)shift));
+}
+AT_INLINE vf vec_of_planes(vf a, vf b, vf c) {
+    const __m512i low =
+        _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(b), 8), _mm512_castps_si512(c));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(a)), _mm512_set1_ps(65536.0f),
+                           _mm512_cvtepi32_ps(low));
+}
+
 #if AT_HAS_DOT_I8
 /* The instruction broadcasts the 4 bytes of x itself. */
 AT_INLINE vf vec_dot_broadcast(vf w, const int8_t *x, vf sum) {
@@ -55,7 +80,8 @@ AT_INLINE vf vec_dot_broadcast(vf w, const int8_t *x, vf sum) {
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const word *)x));
     return sum;
 }
-enum { AT_BYTE_BIAS = 128, AT_SPLIT_BITS = 8 };
+#define AT_SPLIT_BITS 8
+enum { AT_BYTE_BIAS = 128 };
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 #pragma GCC unroll 4
     for (int g = 0; g < 4; g++) {
@@ -68,7 +94,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     return sum;
 }
 #else
-enum { AT_SPLIT_BITS = 0 }; /* a permutation makes numbers as fast */
+#define AT_SPLIT_BITS 0 /* a permutation makes numbers as fast */
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     const __m512i ones = _mm512_set1_epi16(1);
     __m512i words[4], total = _mm512_castps_si512(sum);
@@ -102,7 +128,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #elif defined AT_ISA_avx2
 
-enum { AT_SPLIT_BITS = 6 };
+#define AT_SPLIT_BITS 6
 AT_INLINE vf vec_or(vf a, vf b) { return _mm256_or_ps(a, b); }
 AT_INLINE vf vec_bits(vf w, int shift, int mask) {
     const __m256i u = _mm256_castps_si256(w),
@@ -120,6 +146,31 @@ AT_INLINE vf vec_byte(vf w, int e) {
 AT_INLINE vf vec_signed_byte(vf w, int e) {
     const __m256i moved = _mm256_slli_epi32(_mm256_castps_si256(w), 24 - 8 * e);
     return _mm256_cvtepi32_ps(_mm256_srai_epi32(moved, 24));
+}
+/* Of v + 0x808080 the bytes are a + 128, b + 128 and c + 128. */
+AT_INLINE int vec_store_planes(vf v, int8_t *q, int64_t plane) {
+    const __m256i n = _mm256_cvtps_epi32(v), half = _mm256_set1_epi32(0x808080),
+                  bytes = _mm256_xor_si256(_mm256_add_epi32(n, half), half);
+    const __m256i by_plane = _mm256_setr_epi8(2, 6, 10, 14, 1, 5, 9, 13, 0, 4, 8, 12, 3, 7, 11, 15,
+                                              2, 6, 10, 14, 1, 5, 9, 13, 0, 4, 8, 12, 3, 7, 11, 15);
+    const __m256i planes = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(bytes, by_plane),
+                                                       _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const __m128i ab = _mm256_castsi256_si128(planes);
+    _mm_storel_epi64((__m128i *)q, ab);
+    _mm_storel_epi64((__m128i *)(q + plane), _mm_srli_si128(ab, 8));
+    _mm_storel_epi64((__m128i *)(q + 2 * plane), _mm256_extracti128_si256(planes, 1));
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+}
+AT_INLINE vf vec_start_of(const int32_t *p, int shift) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_set1_epi32(*p), shift));
+}
+AT_INLINE vf vec_of_planes(vf a, vf b, vf c) {
+    const __m256i low =
+        _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(b), 8), _mm256_castps_si256(c));
+    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_castps_si256(a)), _mm256_set1_ps(65536.0f),
+                           _mm256_cvtepi32_ps(low));
 }
 AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -150,7 +201,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #elif defined AT_ISA_sse2
 
-enum { AT_SPLIT_BITS = 0 };
+#define AT_SPLIT_BITS 0
 AT_INLINE vf vec_or(vf a, vf b) { return _mm_or_ps(a, b); }
 AT_INLINE vf vec_bits(vf w, int shift, int mask) {
     const __m128i u = _mm_castps_si128(w),
@@ -192,7 +243,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #elif defined AT_ISA_neon
 
-enum { AT_SPLIT_BITS = 0 };
+#define AT_SPLIT_BITS 0
 AT_INLINE vf vec_or(vf a, vf b) {
     return vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b)));
 }
@@ -229,7 +280,7 @@ AT_INLINE vf vec_dot_16(const vf w[4], const int8_t *x, int bits, vf sum) {
 
 #else
 
-enum { AT_SPLIT_BITS = 0 };
+#define AT_SPLIT_BITS 0
 AT_INLINE vf vec_or(vf a, vf b) {
     for (int i = 0; i < AT_LANES; i++) {
         const uint32_t u = at_bits_of_f32(a.x[i]) | at_bits_of_f32(b.x[i]);
