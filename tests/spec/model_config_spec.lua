@@ -155,6 +155,18 @@ describe("a configuration of one architecture", function()
       c.n_embed, c.hidden_size = c.hidden_size, nil
     end))
   end)
+  it("of the first Falcon files has another model_type and the names of that time", function()
+    local function older(model_type)
+      return function(c)
+        c.model_type, c.new_decoder_architecture, c.num_ln_in_parallel_attn = model_type, nil, nil
+        c.n_head, c.n_layer, c.n_head_kv = c.num_attention_heads, c.num_hidden_layers, c.num_kv_heads
+        c.num_attention_heads, c.num_hidden_layers, c.num_kv_heads = nil, nil, nil
+      end
+    end
+    assert.is_false(differ("falcon_7b", same, older "RefinedWebModel"))
+    assert.is_false(differ("falcon_rw", same, older "RefinedWebModel"))
+    assert.is_false(differ("falcon_40b", same, older "RefinedWeb"))
+  end)
   it("of GPT-2 may have a number of labels, as that of DistilGPT2 has", function()
     assert.is_false(differ("gpt2", same, function(c) c._num_labels, c.num_labels = 1, 2 end))
   end)

@@ -1,5 +1,6 @@
 --- Falcon: the forms of 7B (multi-query, one norm, parallel), 40B and 180B (grouped, two norms,
---- parallel) and RW (ALiBi, serial).
+--- parallel) and RW (ALiBi, serial). RefinedWeb and RefinedWebModel are what the first files of 40B
+--- and of the others call themselves; RefinedWeb has the new architecture and no field for it.
 local attune = require "attune"
 local common = require "attune.model.architectures.common"
 
@@ -74,10 +75,16 @@ local function describe(c)
   }
 end
 
-return {
-  falcon = {
-    fields = fields, aliases = {n_layer = "num_hidden_layers", n_head = "num_attention_heads",
+local function falcon(its_fields)
+  return {
+    fields = its_fields, aliases = {n_layer = "num_hidden_layers", n_head = "num_attention_heads",
       n_head_kv = "num_kv_heads", n_embed = "hidden_size"},
     prefixes = {"transformer.", ""}, probe = "word_embeddings.weight", describe = describe,
-  },
+  }
+end
+
+return {
+  falcon = falcon(fields),
+  RefinedWebModel = falcon(fields),
+  RefinedWeb = falcon(common.fields(fields, {new_decoder_architecture = {"boolean", true}})),
 }

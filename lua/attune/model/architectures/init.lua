@@ -8,7 +8,8 @@ local sorted_keys = require "attune.util.tables".sorted_keys
 local architectures = {}
 
 local modules = {
-  falcon = "falcon", cohere = "cohere", cohere2 = "cohere", palm = "cohere",
+  falcon = "falcon", RefinedWeb = "falcon", RefinedWebModel = "falcon",
+  cohere = "cohere", cohere2 = "cohere", palm = "cohere",
   gpt_bigcode = "gpt2", gpt2 = "gpt2", starcoder2 = "starcoder2",
   gpt_neox = "parallel", gptj = "parallel", phi = "parallel", stablelm = "stablelm",
   mpt = "alibi", bloom = "alibi",
