@@ -166,6 +166,8 @@ describe("train.run", function()
     refused(given .. "one without parameters", {model = {loss = product}})
     refused("optimizer: parameters: expected at least one tensor that requires gradients, got none",
       {model = {loss = product, parameters = function() return {} end}})
+    refused("optimizer: expected one over parameters of the model, got one over other tensors",
+      {optimizer = optim.sgd {attune.ones({1}):requires_grad()}})
     local scalar = "model: expected loss to return a tensor of one element, got "
     refused(scalar .. "nil", {model = model(function() end)})
     refused(scalar .. "1.5", {model = model(function() return 1.5 end)})

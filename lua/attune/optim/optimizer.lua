@@ -35,6 +35,16 @@ function Optimizer:step()
   end
 end
 
+-- Whether it steps one of these tensors.
+function Optimizer:_steps_one_of(tensors)
+  local own = {}
+  for _, p in ipairs(self._list) do own[p.tensor] = true end
+  for _, tensor in next, tensors do
+    if own[tensor] then return true end
+  end
+  return false
+end
+
 --- Forgets all gradients.
 function Optimizer:zero_grad()
   for _, p in ipairs(self._list) do p.tensor.grad = nil end

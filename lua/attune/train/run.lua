@@ -52,7 +52,12 @@ end
 
 local function read_optimizer(o)
   local given = o.optimizer
-  if type(given) == "table" and type(given.step) == "function" then return given end
+  if type(given) == "table" and type(given.step) == "function" then
+    if given._steps_one_of and not given:_steps_one_of(o.model:parameters()) then
+      core._raise "optimizer: expected one over parameters of the model, got one over other tensors"
+    end
+    return given
+  end
   if given ~= nil and type(given) ~= "table" then
     wrong("optimizer", "an optimiser, such as optim.adamw(model:parameters()), or options", given)
   end
