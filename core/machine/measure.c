@@ -17,6 +17,7 @@ typedef struct measure_job {
     const attune_span *spans; /* each is divided into one part per thread */
     int count;
     bool evicts; /* the spans leave the caches before each run */
+    bool ahead;  /* whether spans are read with prefetches */
     int64_t steps;
     at_product product;
     double begin[256], end[256], work[256];
@@ -45,7 +46,8 @@ static attune_status measure_task(void *context, int64_t i, int thread) {
         for (int64_t n = 0; n < j->steps * j->count; n++) {
             const attune_span *span = &j->spans[n % j->count];
             const int64_t bytes = part_bytes(span, j->threads);
-            volatile double sum = kernels->read((const char *)span->data + i * bytes, bytes);
+            volatile double sum =
+                kernels->read((const char *)span->data + i * bytes, bytes, j->ahead);
             (void)sum;
             j->work[i] += (double)bytes;
         }
@@ -71,18 +73,20 @@ static attune_status measure_once(measure_job *j, double *rate, double *seconds)
 }
 
 /* The best rate of all runs that fit into the seconds: a ceiling is what the machine can do when
- * nothing disturbs it. */
+ * nothing disturbs it. Memory is read in both ways, at least once each. */
 static attune_status measure_best(measure_job *j, double seconds, double *best) {
     double start = attune_clock(), rate, took;
+    int runs = 0;
     *best = 0;
     do {
+        j->ahead = runs++ % 2 == 1;
         if (j->evicts) AT_TRY(attune_evict(j->spans, j->count));
         AT_TRY(measure_once(j, &rate, &took));
         if (rate > *best) *best = rate;
         /* About 20 ms: long compared with the cost of starting a run, and short enough to be
          * interrupted. */
         if (!j->spans && took < 0.01) j->steps *= 2;
-    } while (attune_clock() - start < seconds);
+    } while (attune_clock() - start < seconds || (j->spans && runs < 2));
     return ATTUNE_OK;
 }
 

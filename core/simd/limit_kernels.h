@@ -10,8 +10,9 @@ typedef struct at_limit_kernels {
      * operations done: a multiplication with its addition counts as 2. NULL: the set lacks this
      * product. */
     double (*peak[AT_PRODUCTS])(int64_t steps);
-    /* Reads every one of the bytes at p. Returns some sum of them. */
-    double (*read)(const void *p, int64_t bytes);
+    /* Reads every one of the bytes at p. Returns some sum of them. ahead: with prefetches, which
+     * are faster on some machines and slower on others. */
+    double (*read)(const void *p, int64_t bytes, bool ahead);
 } at_limit_kernels;
 
 #endif

@@ -47,19 +47,24 @@ static double peak_i8(int64_t steps) {
 /* One cache line per 4 cycles, the latency of an addition. That is faster than memory delivers, and
  * was measured to be 3% faster than reading as fast as the core can, which leaves the processor's
  * own prefetching no time to get ahead. */
-static double read_all(const void *p, int64_t bytes) {
-    enum { SUMS = 16 / AT_LANES };
+AT_INLINE double read_all(const void *p, int64_t bytes, bool ahead) {
+    enum { SUMS = 16 / AT_LANES, AHEAD = 8192 };
     const float *x = p;
     const int64_t n = bytes / (int64_t)sizeof *x;
     vf sum[SUMS];
     for (int i = 0; i < SUMS; i++) sum[i] = vf_zero();
     for (int64_t j = 0; j + 16 <= n; j += 16) {
+        if (ahead) __builtin_prefetch((const char *)(x + j) + AHEAD, 0, 2);
 #pragma GCC unroll 4
         for (int i = 0; i < SUMS; i++) sum[i] = vf_add(sum[i], vf_load(x + j + i * AT_LANES));
     }
     double total = 0;
     for (int i = 0; i < SUMS; i++) total += (double)vf_reduce_add(sum[i]);
     return total;
+}
+
+static double read(const void *p, int64_t bytes, bool ahead) {
+    return ahead ? read_all(p, bytes, true) : read_all(p, bytes, false);
 }
 
 void AT_KERNEL(limits)(at_limit_kernels *table) {
@@ -70,5 +75,5 @@ void AT_KERNEL(limits)(at_limit_kernels *table) {
 #if AT_HAS_DOT_I8
     table->peak[AT_DOT_I8] = peak_i8;
 #endif
-    table->read = read_all;
+    table->read = read;
 }
