@@ -182,6 +182,48 @@ describe("a configuration of one architecture", function()
   end)
 end)
 
+describe("sets of a rotation", function()
+  it("in both spellings must say the same, defaults included", function()
+    local function both(changes)
+      return function(c)
+        c.rope_parameters = {rope_type = "yarn"}
+        for name, value in pairs(c.rope_scaling) do
+          if name ~= "type" then c.rope_parameters[name] = value end
+        end
+        c.rope_scaling.beta_fast = changes.old
+        c.rope_parameters.beta_fast = changes.new
+        if changes.only then c.rope_parameters.original_max_position_embeddings = nil end
+      end
+    end
+    same_logits("llama_yarn", function() end, both {})
+    same_logits("llama_yarn", function() end, both {new = 32})
+    same_logits("llama_yarn", function() end, both {only = true})
+    local message = "rope_scaling.beta_fast and rope_parameters.beta_fast differ"
+    refused("llama_yarn", both {new = 8}, message)
+    refused("llama_yarn", both {old = 8}, message)
+    refused("llama_yarn", both {old = 8, new = 9}, message)
+  end)
+  it("per kind of layer take their bases from the fields outside", function()
+    local function mixed(c)
+      c.rope_theta, c.rope_local_base_freq = 300, 50
+      c.rope_parameters = {full_attention = c.rope_scaling, sliding_attention = {}}
+      c.rope_scaling = nil
+    end
+    same_logits("gemma3", mixed, function(c) c.rope_theta, c.rope_local_base_freq = 300, 50 end)
+    same_logits("gemma3", function(c)
+      mixed(c)
+      c.rope_parameters.sliding_attention = nil
+    end, mixed)
+  end)
+  it("per kind of layer are refused where all layers rotate alike", function()
+    refused("llama_tied", function(c)
+      c.rope_parameters = {
+        full_attention = {rope_theta = 500}, sliding_attention = {rope_theta = 50},
+      }
+    end, "rope_parameters: expected one set for all layers")
+  end)
+end)
+
 describe("a field inside of a field", function()
   it("that is unknown is an error or a warning, and may be empty", function()
     refused("llama_yarn", function(c) c.rope_scaling.foo = 3 end, "unknown field 'foo'")

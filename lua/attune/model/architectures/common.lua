@@ -120,8 +120,10 @@ common.activation = layers.activation
 
 --- The position options of a configuration with one set of rope parameters.
 function common.rope_options(c, head_dim, defaults)
-  local sets = rope_config.sets(c)
-  local set = sets.default or sets.full_attention
+  local set = rope_config.sets(c).default
+  if not set then
+    error("config.json: rope_parameters: expected one set for all layers, got one per kind", 0)
+  end
   return rope_config.options(set, c, head_dim, defaults)
 end
 

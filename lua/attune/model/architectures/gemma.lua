@@ -105,7 +105,7 @@ return {
   gemma3_text = architecture(
     {
       num_key_value_heads = {"count", 4},
-      attn_logit_softcapping = {"positive"}, final_logit_softcapping = {"positive"},
+      final_logit_softcapping = {"positive"},
       query_pre_attn_scalar = {"positive", 256}, sliding_window = {"count", 4096},
       sliding_window_pattern = {"count", 6}, layer_types = {"table"},
       rope_local_base_freq = {"positive"}, max_position_embeddings = {"count", 131072},
@@ -125,16 +125,17 @@ return {
       local function rope(i, d)
         local set = sets.full_attention or sets.default
         if not sliding[i] then return common.rope.options(set, c, d, {theta = 1000000}) end
-        set = of_window or {kind = "default", theta = local_theta}
-        return common.rope.options(set, c, d, {theta = 10000})
+        set = of_window or {kind = "default"}
+        return common.rope.options(set, c, d, {theta = local_theta or 10000})
       end
       return describe(c, {
         four_norms = true, qk_norm = true, rope = rope, scale = c.query_pre_attn_scalar ^ -0.5,
-        softcap = c.attn_logit_softcapping, final_softcap = c.final_logit_softcapping,
+        final_softcap = c.final_logit_softcapping,
         window = function(i) return sliding[i] and window or nil end,
         bidirectional = c.use_bidirectional_attention,
       })
     end,
-    {cache_implementation = true, _sliding_window_pattern = true}
+    -- The published code does not cap the scores, whatever attn_logit_softcapping says.
+    {cache_implementation = true, _sliding_window_pattern = true, attn_logit_softcapping = true}
   ),
 }

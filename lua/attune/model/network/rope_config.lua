@@ -65,8 +65,11 @@ local function read_set(set, c)
 end
 
 local function is_nested(parameters)
-  for _, value in pairs(parameters) do
-    if type(value) == "table" and (value.rope_type or value.rope_theta) then return true end
+  for name, value in pairs(parameters) do
+    local is_kind = name == "full_attention" or name == "sliding_attention"
+    if type(value) == "table" and (is_kind or value.rope_type or value.rope_theta) then
+      return true
+    end
   end
   return false
 end
@@ -75,20 +78,37 @@ local function differ(a, b)
   error(("config.json: %s and %s differ; expected one value"):format(a, b), 0)
 end
 
--- What both spellings say must be the same. set: of rope_parameters, or of rope_scaling.
+-- What has a field of its own outside of a set, by its name in a set.
+local outside = {
+  theta = "rope_theta", partial = "partial_rotary_factor",
+  original_max_position_embeddings = "original_max_position_embeddings",
+}
+-- What a set says that does not say it.
+local implied = {beta_fast = 32, beta_slow = 1, truncate = true}
+
+local function value_of(set, field)
+  local value = set[field]
+  if value == nil then return implied[field] end
+  return value
+end
+
+-- What both spellings say must be the same. set: of rope_parameters, or of rope_scaling; gets what
+-- only the other one says.
 local function check_both(c, set, name)
-  local old = name ~= "rope_scaling" and c.rope_scaling and read_set(c.rope_scaling, c)
-  for field, value in pairs(old or {}) do
-    if set[field] ~= nil and not equal(set[field], value) then
+  local old = name ~= "rope_scaling" and c.rope_scaling and next(c.rope_scaling)
+    and read_set(c.rope_scaling, c) or {}
+  local fields = {}
+  for field in pairs(old) do fields[field] = true end
+  for field in pairs(next(old) and set or {}) do fields[field] = true end
+  for field in pairs(fields) do
+    local is_outside = outside[field] and (set[field] == nil or old[field] == nil)
+    if not is_outside and not equal(value_of(set, field), value_of(old, field)) then
       differ("rope_scaling." .. field, name .. "." .. field)
     end
   end
-  for _, pair in ipairs {
-    {"rope_theta", "theta"}, {"partial_rotary_factor", "partial"},
-    {"original_max_position_embeddings", "original_max_position_embeddings"},
-  } do
-    local top, inner = c[pair[1]], set[pair[2]]
-    if top and inner and top ~= inner then differ(pair[1], name .. "." .. pair[1]) end
+  for inner, top in pairs(outside) do
+    if set[inner] == nil then set[inner] = old[inner] end
+    if c[top] and set[inner] and c[top] ~= set[inner] then differ(top, name .. "." .. top) end
   end
 end
 
@@ -104,8 +124,10 @@ local function nested(c, parameters)
         .. "full_attention and sliding_attention"):format(tostring(name)))
     end
   end
-  if sets.full_attention then
-    check_both(c, sets.full_attention, "rope_parameters.full_attention")
+  local full = sets.full_attention
+  if full then
+    check_both(c, full, "rope_parameters.full_attention")
+    full.theta, full.partial = full.theta or c.rope_theta, full.partial or c.partial_rotary_factor
   end
   return sets
 end
@@ -174,11 +196,20 @@ local scalings = {
   proportional = function(set) return {type = "proportional", factor = set.factor} end,
 }
 
+-- The frequencies of an odd number of dims, of which one more rotates. nil: the options say it.
+local function odd_frequencies(set, dims, base)
+  if set.kind ~= "default" and set.kind ~= "linear" then return nil end
+  local list, factor = {}, set.kind == "linear" and number(set, "factor") or 1
+  for i = 0, dims // 2 do list[i + 1] = base ^ (-2 * i / dims) / factor end
+  return list
+end
+
 --- The options of attune.position("rope", ..) of a set.
 ---@param set table one of rope_config.sets
 ---@param c table max_position_embeddings, original_max_position_embeddings
 ---@param head_dim integer
----@param defaults? {theta?: number, partial?: number, pairing?: string, dims?: integer}
+---@param defaults? {theta?: number, partial?: number, pairing?: string, dims?: integer,
+---  rounds_up?: boolean} rounds_up: of an odd number of dims, one more rotates
 ---@return table
 function rope_config.options(set, c, head_dim, defaults)
   defaults = defaults or {}
@@ -188,9 +219,17 @@ function rope_config.options(set, c, head_dim, defaults)
   local partial = defaults.partial and (set.partial or defaults.partial)
     or set.kind ~= "default" and set.partial or 1
   local dims = defaults.dims or math.floor(head_dim * partial)
+  local base, scaling = set.theta or defaults.theta or 10000, scalings[set.kind](set, original, c)
+  local inv_freq
+  if dims % 2 == 1 and set.kind == "proportional" then
+    dims = dims - 1
+  elseif dims % 2 == 1 and defaults.rounds_up then
+    inv_freq = odd_frequencies(set, dims, base)
+    if inv_freq then dims, scaling = dims + 1, nil end
+  end
   return {
-    head_dim = head_dim, base = set.theta or defaults.theta or 10000, dims = dims,
-    pairing = defaults.pairing or "half", scaling = scalings[set.kind](set, original, c),
+    head_dim = head_dim, base = base, dims = dims, pairing = defaults.pairing or "half",
+    scaling = scaling, inv_freq = inv_freq,
   }
 end
 
