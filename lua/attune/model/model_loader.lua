@@ -78,8 +78,6 @@ local function build(config, file, given, nulls, change)
   local w = weights.new(file, architecture.prefixes, architecture.probe, given.compute)
   w:ignore(architecture.unused or {})
   local description = description_of(architecture, c)
-  local head = description.head
-  if head.tied and not head.tied_unless_stored then w:ignore {"^lm_head%.weight$"} end
   local network = (architecture.network or decoder).new(w, description)
   w:finish()
   return running.new {

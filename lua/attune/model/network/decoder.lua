@@ -79,9 +79,11 @@ local function new_head(w, d, embedding)
     if not name or w:has(other .. ".weight") then name = other end
   end
   local bias = head.bias and w:get(name .. ".bias", {d.vocab})
+  -- A head that the file has is used, whatever the configuration says, as in transformers.
   local matrix = embedding.table
-  local stored = head.tied_unless_stored and w:has(name .. ".weight")
-  if stored or not head.tied then matrix = w:matrix(name .. ".weight", d.vocab, d.width) end
+  if not head.tied or w:has(name .. ".weight") then
+    matrix = w:matrix(name .. ".weight", d.vocab, d.width)
+  end
   return {linear = layers.linear_of(matrix, bias), scale = head.scale, softcap = head.softcap}
 end
 
