@@ -182,6 +182,117 @@ describe("a configuration of one architecture", function()
   end)
 end)
 
+-- Each compared with the logits of transformers 5.24 in development.
+describe("a configuration, as transformers reads it,", function()
+  local function same() end
+  local function equal(name, a, b, bound)
+    local d = (logits(name, a) - logits(name, b)):abs():max():item()
+    assert.truthy(d <= (bound or 0), ("%s: %g"):format(name, d))
+  end
+  local function differ(name, a, b)
+    assert.is_true((logits(name, a) - logits(name, b)):abs():max():item() > 1e-4, name)
+  end
+  it("of Mistral may list the layers that have the window", function()
+    local function layers(first, second)
+      return function(c)
+        c.sliding_window, c.layer_types = 3, {first .. "_attention", second .. "_attention"}
+      end
+    end
+    local function window(tokens) return function(c) c.sliding_window = tokens end end
+    equal("mistral", layers("sliding", "sliding"), window(3))
+    equal("mistral", layers("full", "full"), window(json.null))
+    differ("mistral", layers("full", "sliding"), window(3))
+    differ("mistral", layers("full", "sliding"), window(json.null))
+  end)
+  it("of GPT-OSS without a scaling has YaRN by 32 from 4096 tokens", function()
+    local function published(c)
+      c.rope_scaling = {
+        rope_type = "yarn", factor = 32.0, beta_fast = 32.0, beta_slow = 1.0, truncate = false,
+        original_max_position_embeddings = 4096,
+      }
+    end
+    local function default(c) c.rope_scaling = {rope_type = "default"} end
+    equal("gpt_oss", function(c) c.rope_scaling = nil end, published)
+    equal("gpt_oss", function(c) c.rope_scaling = json.null end, published)
+    differ("gpt_oss", default, published)
+  end)
+  it("of Gemma 3 does not cap the scores", function()
+    equal("gemma3", function(c) c.attn_logit_softcapping = 1.0 end, same)
+  end)
+  it("of Gemma 4 gives the last layer full attention", function()
+    equal("gemma4_k_eq_v", function(c) c.layer_types[3] = "sliding_attention" end, same)
+  end)
+  it("of Phi-3 may call its scaling su or yarn", function()
+    for _, name in ipairs {"su", "yarn"} do
+      equal("phi3_longrope", function(c) c.rope_scaling.type = name end, same)
+    end
+  end)
+  it("of Phi may have heads of any size", function()
+    local d = logits("phi", function(c, t)
+      c.head_dim = 4
+      for name, x in pairs(t) do
+        if name:find "[qkv]_proj" then
+          t[name] = x:slice(1, 1, 4 * c.num_attention_heads):contiguous()
+        elseif name:find "self_attn.dense.weight" then
+          t[name] = x:slice(2, 1, 4 * c.num_attention_heads):contiguous()
+        end
+      end
+    end):abs():max():item()
+    assert.is_true(d > 0 and d < math.huge)
+  end)
+  it("of T5 may name its activation and its gate", function()
+    differ("t5", function(c) c.dense_act_fn = "gelu" end, same)
+    equal("t5", function(c) c.dense_act_fn, c.is_gated_act = "relu", false end, same)
+    refused("t5", function(c) c.is_gated_act = true end, "wi_1.weight', got none")
+  end)
+  it("may name the number of experts in two ways", function()
+    equal("mixtral", function(c) c.num_experts, c.num_local_experts = c.num_local_experts, nil end,
+      same)
+    for _, name in ipairs {"deepseek_v2_q_lora", "deepseek_v3"} do
+      equal(name, function(c) c.num_experts = c.n_routed_experts end, same)
+      refused(name, function(c) c.num_local_experts = 3 end, "expected one value")
+    end
+  end)
+  it("of DeepSeek-V2 may have biases in its MLPs, but not in the experts", function()
+    local function biased(x)
+      return function(c, t)
+        c.mlp_bias = true
+        for _, at in ipairs {"layers.0.mlp.", "layers.1.mlp.shared_experts."} do
+          for _, part in ipairs {"gate_proj", "up_proj", "down_proj"} do
+            local name = "model." .. at .. part
+            t[name .. ".bias"] = attune.full({t[name .. ".weight"].shape[1]}, x)
+          end
+        end
+      end
+    end
+    equal("deepseek_v2_q_lora", biased(0), same)
+    differ("deepseek_v2_q_lora", biased(0.5), same)
+  end)
+  it("rotates one more of an odd number of dims", function()
+    -- 3 of 16 dims: frequencies 1 and base^(-2/3), as of 4 dims with another base.
+    local function rotated(part, base, scaling)
+      return function(c) c.rotary_pct, c.rotary_emb_base, c.rope_scaling = part, base, scaling end
+    end
+    equal("gpt_neox", rotated(0.2, 500), rotated(0.25, 500 ^ (4 / 3)), 1e-5)
+    local linear = {type = "linear", factor = 4}
+    equal("gpt_neox", rotated(0.2, 500, linear), rotated(0.25, 500 ^ (4 / 3), linear), 1e-5)
+    refused("phi", function(c) c.partial_rotary_factor = 0.4 end, "dims: expected an even number")
+  end)
+  it("ties the head, unless the file has one", function()
+    local function head(c, t)
+      c.tie_word_embeddings = true
+      t["lm_head.weight"] = t["model.embed_tokens.weight"] * 2
+    end
+    equal("llama_tied", function(c, t)
+      head(c, t)
+      c.tie_word_embeddings = false
+    end, head)
+    differ("llama_tied", head, same)
+    local function tied(c) c.tie_word_embeddings = true end
+    equal("gpt_neox", tied, same)
+  end)
+end)
+
 describe("sets of a rotation", function()
   it("in both spellings must say the same, defaults included", function()
     local function both(changes)

@@ -44,7 +44,9 @@ end
 
 local function experts(c, at, router)
   local n, list = c.hidden_size, {}
-  local function mlp(name, inner) return common.gated_mlp(name, c, c.hidden_act, false, inner) end
+  local function mlp(name, inner, bias)
+    return common.gated_mlp(name, c, c.hidden_act, bias, inner)
+  end
   for e = 0, c.n_routed_experts - 1 do
     list[e + 1] = mlp(("%sexperts.%d."):format(at, e), c.moe_intermediate_size)
   end
@@ -53,7 +55,8 @@ local function experts(c, at, router)
   router.linear = {name = at .. "gate", inputs = n, outputs = c.n_routed_experts}
   router.top, router.factor = c.num_experts_per_tok, c.routed_scaling_factor
   return {
-    experts = list, router = router, shared = shared > 0 and mlp(at .. "shared_experts.", shared),
+    experts = list, router = router, shared = shared > 0
+      and mlp(at .. "shared_experts.", shared, c.mlp_bias),
   }
 end
 
@@ -71,7 +74,7 @@ local function describe(c, make_router)
         norm1 = norm(at .. "input_layernorm"), norm2 = norm(at .. "post_attention_layernorm"),
         attention = attention(c, at .. "self_attn.", sets.default),
         experts = sparse and experts(c, at .. "mlp.", make_router(at .. "mlp.")) or nil,
-        mlp = not sparse and common.gated_mlp(at .. "mlp.", c, c.hidden_act) or nil,
+        mlp = not sparse and common.gated_mlp(at .. "mlp.", c, c.hidden_act, c.mlp_bias) or nil,
       }
     end),
     norm = norm "norm",
@@ -95,7 +98,7 @@ local of_v2 = common.fields(shared, {
   n_routed_experts = {"count", 64}, n_shared_experts = {"integer", 2},
   num_experts_per_tok = {"count"}, first_k_dense_replace = {"integer", 0},
   routed_scaling_factor = {"number", 1.0}, norm_topk_prob = {"boolean", false},
-  n_group = {"count", 1}, topk_group = {"count", 1},
+  n_group = {"count", 1}, topk_group = {"count", 1}, mlp_bias = {"boolean", false},
 })
 local of_v3 = common.fields(shared, {
   max_position_embeddings = {"count", 4096}, moe_intermediate_size = {"count", 2048},
@@ -118,6 +121,7 @@ local function architecture(fields, make)
     fields = fields, prefixes = {"model.", ""}, probe = "embed_tokens.weight",
     ignored = {num_key_value_heads = true, num_nextn_predict_layers = true, num_mtp_layers = true,
       head_dim = true},
+    aliases = {num_experts = "n_routed_experts", num_local_experts = "n_routed_experts"},
     unused = {"rotary_emb%.inv_freq$"}, describe = make,
   }
 end

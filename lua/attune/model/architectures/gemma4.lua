@@ -64,7 +64,8 @@ local function describe(c)
   refuse(c.enable_moe_block, "enable_moe_block: expected false, got true")
   refuse(c.use_bidirectional_attention, "use_bidirectional_attention: expected null")
   local n, eps = c.hidden_size, c.rms_norm_eps
-  local sliding = common.sliding(c, function(i) return i % 6 ~= 0 and i < c.num_hidden_layers end)
+  local sliding = common.sliding(c, function(i) return i % 6 ~= 0 end)
+  sliding[c.num_hidden_layers] = false -- whatever layer_types says
   local from, sets = sources(c, sliding), common.rope.sets(c)
   local activation = layers.activation(c.hidden_activation)
   local inputs = c.hidden_size_per_layer_input > 0

@@ -27,8 +27,17 @@ local function make_experts(c, at)
   end
 end
 
+-- What a configuration without any scaling means.
+local default_scaling = {
+  rope_type = "yarn", factor = 32, beta_fast = 32, beta_slow = 1, truncate = false,
+  original_max_position_embeddings = 4096,
+}
+
 local function describe(c)
   local n, d, bias = c.hidden_size, c.head_dim, c.attention_bias
+  if not c.rope_parameters and next(c.rope_scaling or {}) == nil then
+    c.rope_scaling = default_scaling
+  end
   local rope = common.rope_options(c, d, {theta = 150000})
   local sliding = common.sliding(c, function(i) return i % 2 == 1 end)
   common.check_experts(c, "num_local_experts")

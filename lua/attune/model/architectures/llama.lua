@@ -70,11 +70,11 @@ local function describe(c, v)
   }
 end
 
-local function architecture(fields, ignored, of)
+local function architecture(fields, ignored, of, aliases)
   return {
-    fields = common.fields(shared, fields), ignored = ignored, prefixes = {"model.", ""},
-    probe = "embed_tokens.weight", unused = {"rotary_emb%.inv_freq$", "^rope_freqs%.weight$"},
-    describe = of,
+    fields = common.fields(shared, fields), ignored = ignored, aliases = aliases,
+    prefixes = {"model.", ""}, probe = "embed_tokens.weight",
+    unused = {"rotary_emb%.inv_freq$", "^rope_freqs%.weight$"}, describe = of,
   }
 end
 
@@ -132,7 +132,8 @@ return {
     sliding_window = {"count", 4096, null = true},
     layer_types = {"table"}, max_position_embeddings = {"count", 131072},
   }, {}, function(c)
-    return describe(c, {window = function() return c.sliding_window end})
+    local sliding = common.sliding(c, function() return true end)
+    return describe(c, {window = function(i) return sliding[i] and c.sliding_window or nil end})
   end),
   qwen2 = architecture(qwen, {}, function(c)
     return describe(c, {bias = true, window = late_window(c)})
@@ -209,6 +210,6 @@ return {
         theta = 1000000,
         experts = mixtral_experts(c), window = function() return c.sliding_window end,
       })
-    end
+    end, {num_experts = "num_local_experts"}
   ),
 }

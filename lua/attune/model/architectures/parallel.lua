@@ -9,9 +9,7 @@ local shared = {
 
 local function gpt_neox(c)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
-  local rope = common.rope_options(c, d, {
-    partial = 0.25,
-  })
+  local rope = common.rope_options(c, d, {partial = 0.25, rounds_up = true})
   local function norm(name) return common.layer_norm(name, n, c.layer_norm_eps) end
   return {
     vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
@@ -103,7 +101,7 @@ return {
     fields = common.fields(shared, common.rope.fields, {
       intermediate_size = "count", hidden_act = {"text", "gelu_new"},
       layer_norm_eps = {"positive", 1e-5}, num_key_value_heads = {"count"},
-      qk_layernorm = {"boolean", false},
+      qk_layernorm = {"boolean", false}, head_dim = {"count"},
     }),
     prefixes = {"model.", ""}, probe = "embed_tokens.weight",
     describe = function(c)

@@ -1,10 +1,20 @@
 --- Phi-3: LLaMA with q, k and v in one matrix, gate and up in another, and LongRoPE.
 local common = require "attune.model.architectures.common"
 
+-- The first files say su or yarn where they mean longrope.
+local function renamed(set)
+  if not set or (set.rope_type or set.type) ~= "yarn" then return set end
+  local copy = {}
+  for name, value in pairs(set) do copy[name] = value end
+  copy.rope_type, copy.type = "longrope", nil
+  return copy
+end
+
 local function describe(c)
+  c.rope_scaling, c.rope_parameters = renamed(c.rope_scaling), renamed(c.rope_parameters)
   local n, heads, d = c.hidden_size, c.num_attention_heads, common.head_dim(c)
   local kv = c.num_key_value_heads or heads
-  local rope = common.rope_options(c, d, {partial = 1})
+  local rope = common.rope_options(c, d, {partial = 1, rounds_up = true})
   local function norm(name) return common.rms(name, n, c.rms_norm_eps) end
   local bias = c.attention_bias
   return {

@@ -3,10 +3,14 @@
 local common = require "attune.model.architectures.common"
 local encoder_decoder = require "attune.model.network.encoder_decoder"
 
+-- The name of the activation and whether there is a gate; dense_act_fn and is_gated_act, which
+-- files repeat, come before feed_forward_proj.
 local function activation(c)
   local gated = c.feed_forward_proj:match "^gated%-(.+)$"
-  if gated == "gelu" then return "gelu_new", true end
-  return gated or c.feed_forward_proj, gated ~= nil
+  local name = gated == "gelu" and "gelu_new" or gated or c.feed_forward_proj
+  local has_gate = c.is_gated_act
+  if has_gate == nil then has_gate = gated ~= nil end
+  return c.dense_act_fn or name, has_gate
 end
 
 local function mlp(c, at)
@@ -67,7 +71,7 @@ local function describe(c)
   local scales = c.scale_decoder_outputs
   if scales == nil then scales = c.tie_word_embeddings end
   decoder.head = {
-    name = "lm_head", tied = true, tied_unless_stored = true,
+    name = "lm_head", tied = true,
     scale = scales and c.hidden_size ^ -0.5 or nil,
   }
   if c.decoder_start_token_id >= c.vocab_size then
@@ -88,6 +92,7 @@ return {
       relative_attention_max_distance = {"count", 128}, layer_norm_epsilon = {"positive", 1e-6},
       feed_forward_proj = {"text", "relu"}, tie_word_embeddings = {"boolean", true},
       decoder_start_token_id = {"integer", 0}, n_positions = {"count", 512},
+      dense_act_fn = {"text"}, is_gated_act = {"boolean"},
       scale_decoder_outputs = {"boolean"}, eos_token_id = {"ids", 1, null = true},
     },
     aliases = {
@@ -96,7 +101,6 @@ return {
     },
     ignored = {
       is_encoder_decoder = true, output_past = true, classifier_dropout = true,
-      is_gated_act = true, dense_act_fn = true,
     },
     prefixes = {""}, probe = "shared.weight",
     unused = {
