@@ -1,8 +1,8 @@
 --- What do changes of a real model's attention cost and save: time, memory, quality?
 --
 -- The model is a Hugging Face folder or a GGUF file, named after the script or by the environment
--- variable ATTUNE_MODEL. ATTUNE_TEXT names a text (default: build/corpus/bible.txt, which `make
--- corpus` writes):
+-- variable ATTUNE_MODEL; it has no encoder. ATTUNE_TEXT names a text (default:
+-- build/corpus/bible.txt, which `make corpus` writes):
 --
 --     attune run experiments/real_model.lua smollm2.gguf --out results/smollm2
 --
@@ -36,9 +36,18 @@ local function ids_of(m, tokens)
   return table.move(ids, 1, tokens, 1, {}), ids[tokens + 1]
 end
 
+-- Latent attention has no kv heads that could be pooled.
+local function is_latent(m)
+  for _, block in ipairs(m.network.blocks) do
+    if block.attention.form_name == "latent" then return true end
+  end
+  return false
+end
+
 -- Heads are pooled to each divisor of the smallest number of kv heads.
 local function kv_heads_of(m)
   local most, list = math.huge, {}
+  if is_latent(m) then return list end
   for _, block in ipairs(m.network.blocks) do most = math.min(most, block.attention.kv_heads) end
   for n = most - 1, 1, -1 do
     if most % n == 0 then list[#list + 1] = n end
@@ -71,10 +80,16 @@ local function changes_of(m)
   return list
 end
 
-local changes, layers = {{"as it is", {}}}, 1
+local generated = 96
+local changes, layers, most_tokens = {{"as it is", {}}}, 1, math.huge
 if path then
   local m = load()
+  if m.network.encoder then
+    error(path .. ": expected a model without encoder, got one with an encoder", 0)
+  end
   changes, layers = changes_of(m), #m.network.blocks
+  -- Learned positions end, and ids are generated after the text.
+  if m.limit then most_tokens = m.limit - generated end
 end
 
 local function of_change(p, t)
@@ -96,12 +111,13 @@ end
 local function of_layer(p)
   local m = load()
   local ids = ids_of(m, p.tokens)
-  if p.layer > 0 then m = m:with {kv_heads = 1, layers = {p.layer}} end
+  if p.layer > 0 then
+    if is_latent(m) then return nil, "latent attention has no kv heads that could be pooled" end
+    m = m:with {kv_heads = 1, layers = {p.layer}}
+  end
   local nats = m:loss(ids)
   return {nats = nats, perplexity = math.exp(nats)}
 end
-
-local generated = 96
 
 local function of_lookup(p)
   local m = load()
@@ -143,9 +159,9 @@ return require "attune.experiment" {
   name = "real_model",
   argument = "a model: a Hugging Face folder or a GGUF file",
   about = "What do changes of a real model's attention cost and save: time, memory, quality?",
-  fixed = {tokens = 1024},
+  fixed = {tokens = math.min(1024, most_tokens)},
   list = points,
-  quick = {tokens = {256}, layer = {-1, 0, 1, layers // 2, layers}},
+  quick = {tokens = {math.min(256, most_tokens)}, layer = {-1, 0, 1, layers // 2, layers}},
   rounds = 1,
   timeout = 1800,
   metrics = {

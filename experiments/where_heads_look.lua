@@ -63,7 +63,8 @@ local function ids_of(model, tokens)
   local file = assert(io.open(name))
   local content = file:read "a"
   file:close()
-  return table.move(model.tokenizer:encode(content), 1, tokens, 1, {})
+  return table.move(model.tokenizer:encode(content), 1, math.min(tokens, model.limit or tokens), 1,
+    {})
 end
 
 local side = 24
@@ -112,7 +113,11 @@ end
 -- All layers with head 0, which stands for all heads, then the heads of a layer; that layer; a few
 -- layers whose maps are drawn.
 local function points_of_model()
-  local blocks = assert(require "attune.model".load(path)).network.blocks
+  local network = assert(require "attune.model".load(path)).network
+  if network.encoder then
+    error(path .. ": expected a model without encoder, got one with an encoder", 0)
+  end
+  local blocks = network.blocks
   local list, drawn = {}, {}
   for i = 1, #blocks do list[i] = {layer = i, head = 0} end
   for n = 0, 5 do drawn[n + 1] = 1 + n * (#blocks - 1) // 5 end
