@@ -278,6 +278,13 @@ describe("a configuration, as transformers reads it,", function()
     equal("gpt_neox", rotated(0.2, 500, linear), rotated(0.25, 500 ^ (4 / 3), linear), 1e-5)
     refused("phi", function(c) c.partial_rotary_factor = 0.4 end, "dims: expected an even number")
   end)
+  it("may hold what transformers 4 writes and does not read", function()
+    equal("cohere2", function(c)
+      c.layer_types, c._sliding_window_pattern = {}, 4
+      for i = 1, 4 do c.layer_types[i] = i < 4 and "sliding_attention" or "full_attention" end
+    end, same)
+    equal("mpt", function(c) c.attn_config.tie_word_embeddings = true end, same)
+  end)
   it("ties the head, unless the file has one", function()
     local function head(c, t)
       c.tie_word_embeddings = true

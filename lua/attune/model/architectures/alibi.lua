@@ -13,7 +13,7 @@ end
 local attn_fields = {
   alibi = true, alibi_bias_max = true, attn_type = true, clip_qkv = true, prefix_lm = true,
   qk_ln = true, softmax_scale = true, attn_impl = false, attn_pdrop = false,
-  attn_uses_sequence_id = false, model_type = false,
+  attn_uses_sequence_id = false, model_type = false, tie_word_embeddings = false,
 }
 
 local function mpt(c)

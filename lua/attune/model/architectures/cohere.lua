@@ -66,6 +66,7 @@ return {
       layer_switch = true, order_of_interleaved_layers = true, position_embedding_type = true,
       rotary_pct = true, use_embedding_sharing = true, use_gated_activation = true,
       use_parallel_block = true, use_parallel_embedding = true, model_max_length = true,
+      _sliding_window_pattern = true, -- transformers 4 writes it beside layer_types
     },
     function(c)
       local sliding = common.sliding(c, function(i) return i % c.sliding_window_pattern ~= 0 end)
