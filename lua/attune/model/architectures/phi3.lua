@@ -57,6 +57,7 @@ return {
       original_max_position_embeddings = {"count", 4096}, sliding_window = {"count"},
       attention_bias = {"boolean", false}, eos_token_id = {"ids"},
     }),
+    ignored = {full_attn_mod = true, interpolate_factor = true}, -- of Phi-4-mini; nobody reads them
     prefixes = {"model.", ""}, probe = "embed_tokens.weight", describe = describe,
   },
 }

@@ -46,6 +46,7 @@ return {
       use_qkv_bias = {"boolean", false}, qk_layernorm = {"boolean", false},
       use_parallel_residual = {"boolean", false}, eos_token_id = {"ids"},
     }),
+    ignored = {rotary_scaling_factor = true}, -- of StableLM 3B; nobody reads it
     prefixes = {"model.", ""}, probe = "embed_tokens.weight", describe = describe,
   },
 }

@@ -30,6 +30,7 @@ for name in ([[
   output_scores return_dict_in_generate tf_legacy_loss tie_encoder_decoder
   is_llama_config rope_interleaved transformers.js_config tokenizer_name
   cross_attention_hidden_size _attn_implementation _attn_implementation_autoset _commit_hash
+  attn_implementation max_sequence_length tokenizer_model_max_length unsloth_fixed unsloth_version
 ]]):gmatch "%S+" do
   ignored[name] = true
 end
