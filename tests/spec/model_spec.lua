@@ -181,6 +181,42 @@ describe("the tensors of a model", function()
   end)
 end)
 
+describe("tensors that no code reads", function()
+  local function same(name, change)
+    local ids = {{5, 17, 3, 90, 41, 8, 23, 4}}
+    local d = model_copy.load(name, change):forward(ids) - model_copy.load(name):forward(ids)
+    assert.equal(0, d:abs():max():item(), name)
+  end
+  it("are frequencies of old files", function()
+    for _, name in ipairs {"stablelm", "phi", "starcoder2", "cohere", "phi3"} do
+      same(name, function(_, t)
+        t["model.layers.0.self_attn.rotary_emb.inv_freq"] = attune.ones {4}
+      end)
+    end
+  end)
+  it("are layers for multi-token prediction", function()
+    for _, field in ipairs {"num_nextn_predict_layers", "num_mtp_layers"} do
+      same("deepseek_v3", function(c, t)
+        c.num_nextn_predict_layers = nil
+        c[field] = 1
+        t["model.layers.2.enorm.weight"] = attune.ones {32}
+      end)
+    end
+    refused("deepseek_v3", function(_, t) t["model.layers.2.enorm.weight"] = attune.ones {32} end,
+      "expected no other tensors")
+  end)
+  it("are keys and values of layers that use those of another", function()
+    same("gemma4_shared_kv", function(_, t)
+      for _, part in ipairs {"k_proj", "v_proj", "k_norm"} do
+        t[("model.layers.3.self_attn.%s.weight"):format(part)] = attune.ones {2, 2}
+      end
+    end)
+    refused("gemma4_shared_kv", function(_, t)
+      t["model.layers.1.self_attn.other.weight"] = attune.ones {32}
+    end, "expected no other tensors")
+  end)
+end)
+
 describe("generation_config.json", function()
   local files = require "attune.util.files"
   -- The model whose folder has such a file; config.json names id 7.

@@ -76,8 +76,10 @@ local function build(config, file, given, nulls, change)
   })
   if change then change(c) end
   local w = weights.new(file, architecture.prefixes, architecture.probe, given.compute)
+  w:ignore {"rotary_emb%.inv_freq$"} -- in old files of any architecture
   w:ignore(architecture.unused or {})
   local description = description_of(architecture, c)
+  w:ignore(description.unused or {})
   local network = (architecture.network or decoder).new(w, description)
   w:finish()
   return running.new {

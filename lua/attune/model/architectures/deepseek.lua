@@ -60,6 +60,15 @@ local function experts(c, at, router)
   }
 end
 
+-- The tensors of the layers for multi-token prediction, which are not run.
+local function unused_layers(c)
+  local patterns = {}
+  for i = 1, math.min(c.num_nextn_predict_layers, 16) do
+    patterns[i] = ("^model%%.layers%%.%d%%."):format(c.num_hidden_layers + i - 1)
+  end
+  return patterns
+end
+
 local function describe(c, make_router)
   local n = c.hidden_size
   local sets = common.rope.sets(c)
@@ -79,6 +88,7 @@ local function describe(c, make_router)
     end),
     norm = norm "norm",
     head = {name = "=lm_head", tied = c.tie_word_embeddings},
+    unused = unused_layers(c),
   }
 end
 
@@ -92,6 +102,7 @@ local shared = common.fields(common.rope.fields, {
   qk_rope_head_dim = {"count", 64}, v_head_dim = {"count", 128},
   moe_layer_freq = {"count", 1}, rope_interleave = {"boolean", true},
   scoring_func = {"text"}, topk_method = {"text"}, eos_token_id = {"ids"},
+  num_nextn_predict_layers = {"integer", 0},
 })
 local of_v2 = common.fields(shared, {
   max_position_embeddings = {"count", 2048}, moe_intermediate_size = {"count", 1407},
@@ -119,10 +130,12 @@ end
 local function architecture(fields, make)
   return {
     fields = fields, prefixes = {"model.", ""}, probe = "embed_tokens.weight",
-    ignored = {num_key_value_heads = true, num_nextn_predict_layers = true, num_mtp_layers = true,
-      head_dim = true},
-    aliases = {num_experts = "n_routed_experts", num_local_experts = "n_routed_experts"},
-    unused = {"rotary_emb%.inv_freq$"}, describe = make,
+    ignored = {num_key_value_heads = true, head_dim = true},
+    aliases = {
+      num_experts = "n_routed_experts", num_local_experts = "n_routed_experts",
+      num_mtp_layers = "num_nextn_predict_layers",
+    },
+    describe = make,
   }
 end
 

@@ -54,7 +54,7 @@ end
 local function architecture(fields, of, ignored)
   return {
     fields = common.fields(shared, fields), prefixes = {"model.", ""}, ignored = ignored,
-    probe = "embed_tokens.weight", unused = {"rotary_emb%.inv_freq$"}, describe = of,
+    probe = "embed_tokens.weight", describe = of,
   }
 end
 

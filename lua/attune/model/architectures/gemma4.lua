@@ -60,6 +60,17 @@ local function layer_inputs(c)
   }
 end
 
+-- Files may have keys and values of layers that use those of an earlier one.
+local function unused(from)
+  local patterns = {}
+  for i in pairs(from) do
+    for _, part in ipairs {"k_proj", "v_proj", "k_norm", "v_norm"} do
+      patterns[#patterns + 1] = ("layers%%.%d%%.self_attn%%.%s%%."):format(i - 1, part)
+    end
+  end
+  return patterns
+end
+
 local function describe(c)
   refuse(c.enable_moe_block, "enable_moe_block: expected false, got true")
   refuse(c.use_bidirectional_attention, "use_bidirectional_attention: expected null")
@@ -71,7 +82,7 @@ local function describe(c)
   local inputs = c.hidden_size_per_layer_input > 0
   return {
     vocab = c.vocab_size, width = n, context = c.max_position_embeddings,
-    embedding = {name = "embed_tokens", scale = n ^ 0.5},
+    embedding = {name = "embed_tokens", scale = n ^ 0.5}, unused = unused(from),
     layer_inputs = inputs and layer_inputs(c) or nil,
     blocks = common.blocks(c.num_hidden_layers, function(i)
       local at = ("layers.%d."):format(i)

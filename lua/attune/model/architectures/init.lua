@@ -3,7 +3,8 @@
 ---   fields, aliases, ignored   what config.json may say (attune.model.network.published_config)
 ---   prefixes, probe            what the names of tensors begin with, and a name that is there
 ---   unused                     patterns of tensors that may be in the file and are not read
----   describe(c)                the description that attune.model.network.decoder runs
+---   describe(c)                the description that attune.model.network.decoder runs, which may
+---                              have more such patterns, `unused`
 local sorted_keys = require "attune.util.tables".sorted_keys
 local architectures = {}
 

@@ -74,7 +74,7 @@ local function architecture(fields, ignored, of, aliases)
   return {
     fields = common.fields(shared, fields), ignored = ignored, aliases = aliases,
     prefixes = {"model.", ""}, probe = "embed_tokens.weight",
-    unused = {"rotary_emb%.inv_freq$", "^rope_freqs%.weight$"}, describe = of,
+    unused = {"^rope_freqs%.weight$"}, describe = of,
   }
 end
 

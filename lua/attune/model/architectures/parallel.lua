@@ -75,7 +75,7 @@ return {
     }),
     aliases = {rotary_emb_base = "rope_theta", rotary_pct = "partial_rotary_factor"},
     prefixes = {"gpt_neox.", ""}, probe = "embed_in.weight", describe = gpt_neox,
-    unused = {"%.attention%.bias$", "%.attention%.masked_bias$", "rotary_emb%.inv_freq$"},
+    unused = {"%.attention%.bias$", "%.attention%.masked_bias$"},
   },
   gptj = {
     fields = common.fields(shared, {
