@@ -105,12 +105,15 @@ static const int sizes[AT_GGUF_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 static attune_status skip_list(reader *r, int depth);
 
+static attune_status check_type(const reader *r, uint64_t type) {
+    if (type < AT_GGUF_TYPES) return ATTUNE_OK;
+    return at_fail(ATTUNE_EFORMAT, "%s: expected a type of metadata from 0 to %d, got %llu",
+                   r->part->path, AT_GGUF_TYPES - 1, (unsigned long long)type);
+}
+
 static attune_status skip_value(reader *r, uint64_t type, int depth) {
     int64_t at, length;
-    if (type >= AT_GGUF_TYPES) {
-        return at_fail(ATTUNE_EFORMAT, "%s: expected a type of metadata from 0 to %d, got %llu",
-                       r->part->path, AT_GGUF_TYPES - 1, (unsigned long long)type);
-    }
+    AT_TRY(check_type(r, type));
     if (type == AT_GGUF_TEXT) return take_text(r, &at, &length);
     if (type == AT_GGUF_LIST) return skip_list(r, depth + 1);
     AT_TRY(need(r, (uint64_t)sizes[type]));
@@ -123,7 +126,8 @@ static attune_status skip_list(reader *r, int depth) {
     if (depth > MAX_DEPTH) return malformed(r, "expected lists nested at most 4 deep");
     AT_TRY(take(r, 4, &type));
     AT_TRY(take(r, 8, &count));
-    if (type < AT_GGUF_TYPES && sizes[type]) {
+    AT_TRY(check_type(r, type)); /* of a list without elements, too */
+    if (sizes[type]) {
         if (count > (uint64_t)r->part->bytes) return malformed(r, cut);
         const uint64_t bytes = count * (uint64_t)sizes[type];
         AT_TRY(need(r, bytes));

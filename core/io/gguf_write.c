@@ -13,6 +13,9 @@
 
 enum { MAX_NAME = 63, Q8_0_VALUES = 32, Q8_0_BYTES = 34, PIECE = 1 << 16 };
 
+/* From here on max |x| / 127 is infinite in f16. */
+static const float Q8_0_LIMIT = 127.0f * 65520.0f;
+
 /* The header, as it grows. */
 typedef struct header {
     uint8_t *data;
@@ -146,7 +149,11 @@ static attune_status put_pairs(header *h, const attune_gguf *g, int64_t *alignme
         AT_TRY(type_of(g->key[i], v, 1, &type));
         if (strcmp(g->key[i], "general.alignment") == 0) {
             const int64_t n = v->integer;
-            if (type != AT_GGUF_U32 || n < 1 || n > AT_GGUF_MAX_ALIGNMENT || (n & (n - 1)) != 0) {
+            if (type != AT_GGUF_U32)
+                return at_fail(ATTUNE_EVALUE,
+                               "general.alignment: expected an integer, a power of 2 up to %d",
+                               AT_GGUF_MAX_ALIGNMENT);
+            if (n < 1 || n > AT_GGUF_MAX_ALIGNMENT || (n & (n - 1)) != 0) {
                 return at_fail(ATTUNE_EVALUE,
                                "general.alignment: expected a power of 2 up to %d, got %lld",
                                AT_GGUF_MAX_ALIGNMENT, (long long)n);
@@ -206,8 +213,20 @@ static attune_status put_zeros(const at_new_file *f, int64_t n) {
     return ATTUNE_OK;
 }
 
+/* EVALUE where Q8_0 cannot hold one of n values: it has neither NaN nor infinities. */
+static attune_status check_q8_0(const char *name, const float *values, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        if (!(fabsf(values[i]) < Q8_0_LIMIT))
+            return at_fail(ATTUNE_EVALUE,
+                           "tensors: Q8_0: expected values between -%.0f and %.0f in '%.100s', got "
+                           "%g",
+                           (double)Q8_0_LIMIT, (double)Q8_0_LIMIT, name, (double)values[i]);
+    }
+    return ATTUNE_OK;
+}
+
 /* t is contiguous. */
-static attune_status write_q8_0(const at_new_file *f, const attune_tensor *t) {
+static attune_status write_q8_0(const at_new_file *f, const char *name, const attune_tensor *t) {
     float *values = at_alloc(PIECE * (int64_t)sizeof *values);
     uint8_t *blocks = values ? at_alloc(PIECE / Q8_0_VALUES * Q8_0_BYTES) : NULL;
     const int64_t count = attune_tensor_count(t);
@@ -215,6 +234,8 @@ static attune_status write_q8_0(const at_new_file *f, const attune_tensor *t) {
     for (int64_t at = 0; at < count && status == ATTUNE_OK; at += PIECE) {
         const int64_t n = count - at < PIECE ? count - at : PIECE;
         at_load_row(t, at, 1, n, values);
+        status = check_q8_0(name, values, n);
+        if (status != ATTUNE_OK) break;
         at_quantise_q8_0(values, n / Q8_0_VALUES, blocks);
         status = at_write_file(f, blocks, n / Q8_0_VALUES * Q8_0_BYTES);
     }
@@ -229,7 +250,7 @@ static attune_status write_tensor(const at_new_file *f, const attune_gguf *g, in
     const at_format *format = format_of(g, i);
     AT_TRY(attune_tensor_contiguous(&g->tensor[i].tensor, &flat));
     attune_status status = format->values > 1
-                               ? write_q8_0(f, &flat)
+                               ? write_q8_0(f, g->tensor[i].name, &flat)
                                : at_write_file(f, flat.data, attune_tensor_nbytes(&flat));
     const int64_t bytes = attune_tensor_count(&flat) / format->values * format->bytes;
     attune_tensor_close(&flat);

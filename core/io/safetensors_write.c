@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "io/tensor_file.h"
 #include "io/whole_file.h"
 #include "quant/blocks.h"
 
@@ -77,6 +78,11 @@ attune_status attune_archive_save(const char *path, const attune_archive *archiv
         if (!text)
             status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors",
                              (long long)archive->tensors);
+        else if ((int64_t)strlen(text) + 7 > AT_MAX_HEADER) /* with its padding: readers refuse more */
+            status = at_fail(ATTUNE_EVALUE,
+                             "metadata: expected at most %d bytes with the names of all tensors, "
+                             "got %lld",
+                             AT_MAX_HEADER, (long long)strlen(text));
     }
     json_decref(header);
     if (status == ATTUNE_OK) {

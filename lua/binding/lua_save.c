@@ -97,6 +97,19 @@ typedef struct pair {
     attune_value value;
 } pair;
 
+/* How many elements the list on top of the stack has. Raises where it has other keys than 1 .. n,
+ * which a file cannot hold. */
+static lua_Integer count_list(lua_State *L, const char *key) {
+    const lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        const lua_Integer i = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+        if (i < 1 || i > n)
+            raise_error(L, "%s: expected a list, got a table with the key %s", key,
+                        describe(L, -2));
+    }
+    return n;
+}
+
 /* Replaces every list among the values of TEXTS by a copy that no user code can reach, and pushes
  * the room of its elements: after that nothing allocates. */
 static void copy_lists(lua_State *L, int64_t texts) {
@@ -104,7 +117,7 @@ static void copy_lists(lua_State *L, int64_t texts) {
         lua_rawgeti(L, TEXTS, 2 * i + 1);
         const char *key = check_text(L, -1, "metadata", "names as keys");
         if (lua_rawgeti(L, TEXTS, 2 * i + 2) == LUA_TTABLE) {
-            const lua_Integer n = (lua_Integer)lua_rawlen(L, -1);
+            const lua_Integer n = count_list(L, key);
             lua_newtable(L);
             for (lua_Integer e = 1; e <= n; e++) {
                 const int type = lua_rawgeti(L, -2, e);

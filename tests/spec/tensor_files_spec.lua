@@ -101,6 +101,22 @@ describe("GGUF files", function()
       assert.same(0, golden.difference(file:read("w", "f64"), file:read "w":to "f64"))
     end)
   end)
+  it("refuse values that Q8_0 cannot hold, and leave no file", function()
+    with_folder(function(folder)
+      -- From 127 * 65520 on the factor of a block is infinite in f16.
+      local limit = 127 * 65520
+      assert(attune.save(folder .. "/x.gguf", {w = attune.full({2, 32}, limit - 1)}, nil,
+        {q8_0 = true}))
+      assert.same(127 * 65504, attune.load(folder .. "/x.gguf").w:max():item())
+      for _, value in ipairs {limit, -limit, 1e30, math.huge, -math.huge, 0 / 0} do
+        local w = attune.ones {3, 32}
+        w:slice(1, 2, 2):fill(value)
+        expect.fails_with("Q8_0: expected values between -8321040 and 8321040 in 'w', got",
+          function() attune.save(folder .. "/y.gguf", {w = w}, nil, {q8_0 = true}) end)
+      end
+      assert.same({"x.gguf"}, files.list(folder))
+    end)
+  end)
   it("name what an open file has, without what is private", function()
     local file <close> = attune.open "tests/golden/gguf/blocks.gguf"
     expect.fails_with("'dimensions': expected one of info, read, close, names, metadata",
@@ -114,6 +130,9 @@ describe("GGUF files", function()
       ["expected a list of values of one kind"] = {{x = x}, {k = {1, "a"}}},
       ["expected a power of 2"] = {{x = x}, {["general.alignment"] = 12}},
       ["k: expected a list of texts, numbers or booleans, got a table"] = {{x = x}, {k = {{}}}},
+      ["k: expected a list, got a table with the key 'a'"] = {{x = x}, {k = {a = 1}}},
+      ["k: expected a list, got a table with the key 'b'"] = {{x = x}, {k = {1, 2, b = 3}}},
+      ["general.alignment: expected an integer"] = {{x = x}, {["general.alignment"] = 64.0}},
       ["unknown option 'q8': expected one of q8_0"] = {{x = x}, {}, {q8 = true}},
     } do
       local ok, message = pcall(attune.save, "/tmp/never.gguf", table.unpack(arguments, 1, 3))
@@ -138,6 +157,7 @@ describe("GGUF files", function()
       {gguf {version = 3 << 24}, "a big-endian file"},
       {gguf {pairs = 2, metadata = pair .. pair}, "expected unique keys of metadata"},
       {gguf {pairs = 1, metadata = ("<s8I4"):pack("k", 13)}, "type of metadata from 0 to 12"},
+      {gguf {pairs = 1, metadata = ("<s8I4I4I8"):pack("k", 9, 13, 0)}, "type of metadata from 0"},
       {gguf {pairs = 1, metadata = ("<s8I4I4"):pack("\255", 4, 1)}, "names in UTF-8"},
       {gguf {pairs = 1, metadata = ("<s8I4I4"):pack("", 4, 1)}, "a name of 1 to 65535 bytes"},
       {gguf {pairs = 1, metadata = ("<s8I4I4I8"):pack("k", 9, 12, 1 << 61)}, "ends inside"},
@@ -177,6 +197,19 @@ describe("GGUF files", function()
       names[#names + 1] = name
     end
     assert.same(15, #names)
+  end)
+end)
+
+describe("safetensors files", function()
+  it("whose header no reader would accept are refused, and leave no file", function()
+    with_folder(function(folder)
+      local path, x = folder .. "/x.safetensors", {x = attune.ones {2}}
+      expect.fails_with("metadata: expected at most 100000000 bytes with the names of all tensors",
+        function() attune.save(path, x, {note = ("x"):rep(100000000)}) end)
+      assert.same({}, files.list(folder))
+      assert(attune.save(path, x, {note = ("x"):rep(1000)}))
+      assert.same(1000, #select(2, attune.load(path)).note)
+    end)
   end)
 end)
 
