@@ -3,6 +3,7 @@
 #include "quant/blocks.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/numbers.h"
@@ -54,11 +55,34 @@ static void q5_1_to_f32(const uint8_t *blocks, int64_t count, float *out) {
         unpack_32(blocks + 8, u32_at(blocks + 4), f16_at(blocks), f16_at(blocks + 2), 0, out);
 }
 
+/* Whether d, as f16, times 32 integers from -128 to 127 is x. */
+static bool is_multiple(const float *x, float d) {
+    if (at_f16_to_f32(at_f32_to_f16(d)) != d) return false;
+    for (int i = 0; i < 32; i++) {
+        const float q = roundf(x[i] / d);
+        if (!(q >= -128.0f && q <= 127.0f && d * q == x[i])) return false;
+    }
+    return true;
+}
+
+/* The factor of which all of x are exact multiples, as in blocks that were read; 0: there is none.
+ * largest: the element of the largest size. */
+static float exact_factor(const float *x, float largest) {
+    /* The product of an f16 (11 bits) and at most 127 (7 bits) leaves 6 bits of an f32 zero. */
+    if (largest == 0.0f || (at_bits_of_f32(largest) & 63) != 0) return 0.0f;
+    for (int q = 127; q > 0; q--)
+        if (is_multiple(x, fabsf(largest) / (float)q)) return fabsf(largest) / (float)q;
+    return is_multiple(x, largest / -128.0f) ? largest / -128.0f : 0.0f;
+}
+
 void at_quantise_q8_0(const float *x, int64_t blocks, uint8_t *out) {
     for (int64_t b = 0; b < blocks; b++, x += 32, out += 34) {
         float largest = 0.0f;
-        for (int i = 0; i < 32; i++) largest = fmaxf(largest, fabsf(x[i]));
-        const float d = largest / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+        for (int i = 0; i < 32; i++)
+            if (fabsf(x[i]) > fabsf(largest)) largest = x[i];
+        const float exact = exact_factor(x, largest);
+        const float d = exact != 0.0f ? exact : fabsf(largest) / 127.0f;
+        const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
         const uint16_t half = at_f32_to_f16(d);
         out[0] = (uint8_t)(half & 255);
         out[1] = (uint8_t)(half >> 8);
@@ -66,7 +90,7 @@ void at_quantise_q8_0(const float *x, int64_t blocks, uint8_t *out) {
             const float q = roundf(x[i] * inverse);
             /* inverse is infinite for subnormal x; a NaN becomes 0. */
             const int8_t byte = (int8_t)(q > 127.0f    ? 127
-                                         : q < -127.0f ? -127
+                                         : q < -128.0f ? -128
                                          : q == q      ? (int)q
                                                        : 0);
             memcpy(out + 2 + i, &byte, 1);

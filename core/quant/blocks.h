@@ -31,7 +31,8 @@ extern const at_format at_formats[];
 const at_format *at_format_named(const char *name);
 const at_format *at_format_of_gguf(uint32_t type);
 
-/* x [32 blocks] -> blocks of Q8_0, 34 bytes each: d = max |x| / 127, in f16. */
+/* x [32 blocks] -> blocks of Q8_0, 34 bytes each: d = max |x| / 127, in f16, or the factor of which
+ * all of a block are exact multiples: what was read from Q8_0 is written with the same values. */
 void at_quantise_q8_0(const float *x, int64_t blocks, uint8_t *out);
 
 #endif

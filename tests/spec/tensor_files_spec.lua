@@ -101,6 +101,27 @@ describe("GGUF files", function()
       assert.same(0, golden.difference(file:read("w", "f64"), file:read "w":to "f64"))
     end)
   end)
+  it("keep the values of any block of Q8_0 that was read", function()
+    math.randomseed(5)
+    local blocks = {}
+    for b = 1, 2000 do
+      -- Finite factors of f16, of either sign, and integers that need not reach 127.
+      local exponent, most = math.random(0, 30), math.random(1, 127)
+      local bytes = {("<I2"):pack(math.random(0, 1) << 15 | exponent << 10 | math.random(0, 1023))}
+      for i = 1, 32 do bytes[i + 1] = ("<i1"):pack(math.random(-most - 1, most)) end
+      blocks[b] = table.concat(bytes)
+    end
+    local data = table.concat(blocks)
+    with_folder(function(folder)
+      local path = folder .. "/x.gguf"
+      assert(files.write(path, gguf {
+        tensors = {{"w", {32, 2000}, 8, 0}}, data = data .. ("\0"):rep(-#data % 32),
+      }))
+      local w = attune.load(path).w
+      assert(attune.save(path, {w = w}, nil, {q8_0 = true}))
+      assert.same(0, golden.difference(w, attune.load(path).w))
+    end)
+  end)
   it("refuse values that Q8_0 cannot hold, and leave no file", function()
     with_folder(function(folder)
       -- From 127 * 65520 on the factor of a block is infinite in f16.
