@@ -81,6 +81,13 @@ describe("the presets", function()
     assert.equal(6921720704, model.preset "falcon-7b".parameters)
     assert.is_true(first.parameters > 6921720704)
   end)
+  it("share one norm for attention and MLP in parallel blocks only", function()
+    local falcon = model.preset "falcon-7b"
+    local serial = falcon:with {block = "serial"}
+    assert.equal(falcon.parameters + 32 * 2 * 4544, serial.parameters)
+    local _, norms = serial:draw():gsub("LayerNorm", "")
+    assert.equal(3, norms)
+  end)
 end)
 
 describe("counting", function()
@@ -178,6 +185,30 @@ describe("a configuration of one's own", function()
       return deepseek.parameters
     end, "'share' of experts", "shared")
     refused(function() model.preset("gpt2"):kv_bytes {contxt = 1} end, "contxt", "context")
+    refused(function() model.preset("t5-base", {block = "parallel"}) end, "block", "serial")
+    refused(function()
+      model.preset("t5-base", {experts = model.preset "deepseek-v2".experts})
+    end, "experts", "expected none in an encoder-decoder")
+    refused(function()
+      model.preset("t5-base", {mla = model.preset "deepseek-v2".mla})
+    end, "mla", "expected none in an encoder-decoder")
+  end)
+  it("refuses sizes whose counts would wrap around", function()
+    local tiny = {layers = 1, d_model = 1, heads = 1, kv_heads = 1, head_dim = 1, d_ff = 1}
+    local function with(sizes)
+      for name, size in pairs(tiny) do sizes[name] = sizes[name] or size end
+      sizes.vocab, sizes.max_positions = 2, 2
+      return model.preset("gpt2", sizes)
+    end
+    local mlp = with {layers = 1 << 10, d_model = 1 << 30, d_ff = 1 << 30}
+    local attention = with {d_model = 1 << 30, heads = 1 << 29, head_dim = 1 << 30}
+    for _, cfg in ipairs {mlp, attention} do
+      refused(function() return cfg.parameters end, "2^62")
+      refused(function() return cfg:flops {context = 1} end, "2^62")
+    end
+    local wide = with {layers = 1 << 20, heads = 1 << 30, kv_heads = 1 << 30, head_dim = 1 << 30}
+    refused(function() return wide:kv_bytes {context = 1} end, "2^62")
+    refused(function() return wide:longest_context {memory = 1 << 40} end, "2^62")
   end)
 end)
 
@@ -390,6 +421,36 @@ describe("a decoding step", function()
     assert.equal(all // 64, step "batch".memory.cache)
     assert.equal(cfg.parameters * 2 / 64, step "batch".memory.weights)
   end)
+  it("of a divided batch takes as long as the chip with the most sequences", function()
+    local cfg = model.preset "llama2-7b"
+    local function keys_part(batch, chips, sharding)
+      return cfg:decode {
+        hardware = chip, batch = batch, context = 1024, chips = chips, sharding = sharding,
+      }.parts[2]
+    end
+    local one = keys_part(1, 1, "heads")
+    for batch, most in pairs {1, 1, 1, 1, 2, [9] = 3} do
+      local part = keys_part(batch, 4, "batch")
+      assert.equal(most * one.flops, part.flops)
+      assert.equal(most * one.bytes, part.bytes)
+    end
+    assert.equal(one.flops / 4, keys_part(1, 4, "heads").flops)
+  end)
+  it("tells the least time of a prompt: each token's own keys, and the head once", function()
+    for _, window in ipairs {false, 1, 7, 100} do
+      local cfg = model.preset("llama2-7b", {window = window})
+      for _, context in ipairs {1, 2, 7, 8, 30} do
+        local flops = 2 * 32000 * 4096
+        for i = 1, context do
+          for _, part in ipairs(cfg:parts {context = i}) do
+            flops = flops + (part.name == "head" and 0 or part.flops)
+          end
+        end
+        local step = cfg:decode {hardware = chip, batch = 3, context = context, chips = 2}
+        near(3 * flops / 300e12 / 2, step.prompt_seconds, 1e-12 * step.prompt_seconds)
+      end
+    end
+  end)
   it("compares other attention", function()
     local variants = model.preset "llama2-7b":variants {
       hardware = "a100-80g", batch = 8, context = 8192, window = 1024,
@@ -410,6 +471,18 @@ describe("a decoding step", function()
     refused(function() cfg:decode {hardware = {memory = 1, flops = 1}} end, "bandwidth")
     refused(function() cfg:decode {hardware = "tpu-v4", weights = "i4"} end, "weights", "q4_0")
     refused(function() cfg:decode {hardware = "tpu-v4", cache = "f64"} end, "cache:", "i8")
+    for name, value in pairs {f32 = "fast", title = 7, source = false} do
+      local own = {memory = 1, bandwidth = 1, flops = 1, [name] = value}
+      refused(function() cfg:decode {hardware = own, weights = "f32"} end, name .. ": expected a")
+    end
+  end)
+  it("refuses a window that no variant would have", function()
+    local function variants(name, window)
+      return function() model.preset(name):variants {hardware = "tpu-v4", window = window} end
+    end
+    refused(variants("deepseek-v2", 100), "window: expected none for latent attention, got 100")
+    refused(variants("mistral-7b", 4096), "window: expected fewer tokens than the model's own")
+    variants("mistral-7b", 4095)()
   end)
   it("runs on the hardware of the table, and on this machine, measured", function()
     for _, name in ipairs(model.hardware_names()) do

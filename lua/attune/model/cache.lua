@@ -19,11 +19,13 @@ local function row_bytes(head_dim, dtype)
   return head_dim * bytes_of[dtype] + (dtype == "i8" and scale_bytes or 0)
 end
 
--- Bytes of one token in all layers with a number of kv heads.
-local function token_bytes(cfg, kv_heads, dtype)
+-- Bytes of a number of tokens of `batch` rows in all layers with a number of kv heads.
+local function bytes(cfg, batch, tokens, kv_heads, dtype, level)
   local mla = cfg.mla
-  if mla then return cfg.layers * row_bytes(mla.kv_rank + mla.rope, dtype) end
-  return 2 * cfg.layers * kv_heads * row_bytes(cfg.head_dim, dtype)
+  local rows, row = 2 * kv_heads, row_bytes(cfg.head_dim, dtype)
+  if mla then rows, row = 1, row_bytes(mla.kv_rank + mla.rope, dtype) end
+  local product = numbers.product(level + 1, batch, tokens, cfg.layers, rows, row)
+  return product
 end
 
 --- The formula's bytes; o: {context, batch, dtype, source}.
@@ -31,8 +33,8 @@ end
 function cache.formula(cfg, o, level)
   local tokens = parts.visible(cfg, o.context)
   if cfg.kind == "encoder-decoder" then tokens = tokens + o.source end
-  local bytes = numbers.product(level + 1, o.batch, tokens, token_bytes(cfg, cfg.kv_heads, o.dtype))
-  return bytes
+  local sum = bytes(cfg, o.batch, tokens, cfg.kv_heads, o.dtype, level + 1)
+  return sum
 end
 
 -- The tokens that a cache of a session has room for: a ring only where it is the smaller one.
@@ -52,23 +54,26 @@ function cache.attune_bytes(cfg, o, level)
   if cfg.kind == "encoder-decoder" then tokens = tokens + round_up(o.source, tile_tokens) end
   local per_token = row_bytes(round_up(k_dim, dim_step), o.dtype)
     + row_bytes(round_up(v_dim, dim_step), o.dtype)
-  local bytes = numbers.product(level + 1, cfg.layers, o.batch, kv_heads, tokens, per_token)
-  return bytes
+  local product = numbers.product(level + 1, cfg.layers, o.batch, kv_heads, tokens, per_token)
+  return product
+end
+
+--- The rows of a batch whose keys and values one chip holds, and its kv heads of each.
+---@return integer rows
+---@return integer kv_heads
+function cache.share_of_chip(cfg, batch, place)
+  if place.sharding == "batch" then return -(-batch // place.chips), cfg.kv_heads end
+  return batch, -(-cfg.kv_heads // place.chips)
 end
 
 --- Bytes of keys and values on one chip. place: {chips, sharding}.
 ---@return integer
 function cache.per_chip(cfg, o, place, level)
-  local batch, kv_heads = o.batch, cfg.kv_heads
-  if place.sharding == "batch" then
-    batch = -(-batch // place.chips)
-  else
-    kv_heads = -(-kv_heads // place.chips)
-  end
+  local batch, kv_heads = cache.share_of_chip(cfg, o.batch, place)
   local tokens = parts.visible(cfg, o.context)
   if cfg.kind == "encoder-decoder" then tokens = tokens + o.source end
-  local bytes = numbers.product(level + 1, batch, tokens, token_bytes(cfg, kv_heads, o.dtype))
-  return bytes
+  local sum = bytes(cfg, batch, tokens, kv_heads, o.dtype, level + 1)
+  return sum
 end
 
 --- The longest context that fits into memory * fraction of each chip.

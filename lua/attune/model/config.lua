@@ -118,6 +118,12 @@ local function checked(cfg, level)
   if copy.position == "t5" and not copy.t5 then copy.t5 = {buckets = 32} end
   if copy.kind == "encoder-decoder" then
     check_size(copy, "encoder_layers", 1, level)
+    for name, expected in pairs {block = "serial", mla = false, experts = false} do
+      if (copy[name] or false) ~= expected then
+        error(("%s: expected %s in an encoder-decoder, got %s"):format(
+          name, expected or "none", options.describe(copy[name])), level)
+      end
+    end
   else
     copy.encoder_layers = nil
   end

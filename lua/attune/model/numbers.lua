@@ -6,6 +6,13 @@ local numbers = {}
 
 local max_product = 2.0 ^ 62
 
+--- Raises where a size, which was computed in floating point, does not fit into 63 bits.
+---@param level integer as of `error`, from the caller
+function numbers.check_size(rounded, level)
+  if rounded < max_product then return end
+  error(("expected sizes whose product is below 2^62, got about %.3g"):format(rounded), level + 1)
+end
+
 --- The product of integers; raises where it does not fit into 63 bits.
 ---@param level integer as of `error`, from the caller
 ---@return integer
@@ -15,9 +22,7 @@ function numbers.product(level, ...)
     exact = exact * select(i, ...)
     rounded = rounded * select(i, ...)
   end
-  if rounded >= max_product then
-    error(("expected sizes whose product is below 2^62, got about %.3g"):format(rounded), level + 1)
-  end
+  numbers.check_size(rounded, level + 1)
   return exact
 end
 

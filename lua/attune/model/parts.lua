@@ -73,7 +73,7 @@ local function mlps(cfg)
 end
 
 local function norm_count(cfg)
-  local per_layer = cfg.shared_norm and 1 or 2
+  local per_layer = cfg.shared_norm and cfg.block == "parallel" and 1 or 2
   if cfg.kind == "encoder-decoder" then
     -- Encoder layers have two norms, decoder layers three, and each side has one at its end.
     return 2 * cfg.encoder_layers + 3 * cfg.layers + 2, 3 * cfg.layers + 1
@@ -102,22 +102,21 @@ function parts.visible(cfg, context)
 end
 
 --- FLOPs of one query token over n keys, in all layers.
----@return integer
-function parts.over_keys(cfg, n, level)
+---@return number integer where n is one
+function parts.over_keys(cfg, n)
   local mla = cfg.mla
   local per_head = mla and 2 * (2 * mla.kv_rank + mla.rope) or 4 * cfg.head_dim
-  local flops = numbers.product(level + 1, cfg.layers, cfg.heads, per_head, n)
-  return flops
+  return cfg.layers * cfg.heads * per_head * n
 end
 
-local function attention_flops(cfg, context, source, level)
+local function attention_flops(cfg, context, source)
   local size = attention_size(cfg)
   local flops = 2 * cfg.layers * size.weights
-    + parts.over_keys(cfg, parts.visible(cfg, context), level + 1)
+    + parts.over_keys(cfg, parts.visible(cfg, context))
   if cfg.kind == "encoder-decoder" then
     -- Cross-attention: keys and values of the source are computed once, not per token.
     local q_and_o = 2 * cfg.d_model * cfg.heads * cfg.head_dim
-    flops = flops + 2 * cfg.layers * q_and_o + parts.over_keys(cfg, source, level + 1)
+    flops = flops + 2 * cfg.layers * q_and_o + parts.over_keys(cfg, source)
   end
   return flops
 end
@@ -128,20 +127,12 @@ end
 ---@field active integer parameters that one token uses
 ---@field flops integer of one decoded token
 
---- The parts of a configuration.
----@param cfg table a checked configuration
----@param context integer keys, the token itself included
----@param source integer tokens of the encoder
----@param level integer as of `error`, from the caller
----@return attune.model.Part[]
-function parts.list(cfg, context, source, level)
-  level = level + 1
+local function list_of(cfg, context, source)
   local d = cfg.d_model
-  local table_size = numbers.product(level, cfg.vocab, d)
+  local table_size = cfg.vocab * d
   local position = cfg.position == "learned" and cfg.max_positions * d or 0
   local attention = attention_size(cfg)
   local attention_all = attention.weights + attention.biases + attention.norms
-  numbers.product(level, attention_count(cfg), attention_all)
   local mlp = mlps(cfg)
   local norms, used_norms = norm_count(cfg)
   local per_norm = norm_flops[cfg.norm] * d
@@ -150,7 +141,7 @@ function parts.list(cfg, context, source, level)
     {name = "embedding", parameters = table_size + position, flops = 0},
     {
       name = "attention", parameters = attention_count(cfg) * attention_all + bias_tables(cfg),
-      flops = attention_flops(cfg, context, source, level),
+      flops = attention_flops(cfg, context, source),
     },
     {name = "mlp", parameters = mlp.all, flops = 2 * mlp.used},
     {name = "norms", parameters = norms * norm_size(cfg), flops = used_norms * per_norm},
@@ -169,6 +160,29 @@ function parts.sum(list, field)
   local total = 0
   for _, part in ipairs(list) do total = total + part[field] end
   return total
+end
+
+-- A copy whose integers are floats: their products do not wrap around.
+local function in_floats(value)
+  if math.type(value) == "integer" then return value + 0.0 end
+  if type(value) ~= "table" then return value end
+  local copy = {}
+  for key, inner in pairs(value) do copy[key] = in_floats(inner) end
+  return copy
+end
+
+--- The parts of a configuration. Raises where the sum of parameters or FLOPs is not below 2^62.
+---@param cfg table a checked configuration
+---@param context integer keys, the token itself included
+---@param source integer tokens of the encoder
+---@param level integer as of `error`, from the caller
+---@return attune.model.Part[]
+function parts.list(cfg, context, source, level)
+  local rounded = list_of(in_floats(cfg), context + 0.0, source + 0.0)
+  for _, field in ipairs {"parameters", "flops"} do
+    numbers.check_size(parts.sum(rounded, field), level + 1)
+  end
+  return list_of(cfg, context, source)
 end
 
 --- The weights that one decoding step of `batch` tokens reads, by part. The embedding table is read

@@ -33,7 +33,8 @@ roofline.weights = weight_bytes
 ---@field fits boolean
 ---@field max_batch integer sequences of this context that fit beside the weights
 ---@field longest_context number tokens that fit beside the weights at this batch
----@field prompt_seconds number a prompt of `context` tokens for every sequence, at the peak
+---@field prompt_seconds number a prompt of `context` tokens for every sequence, at the peak, with
+---  the logits of its last token
 ---@field hardware attune.model.Hardware
 
 --- The options of a step that do not concern sizes.
@@ -46,8 +47,13 @@ function roofline.read(o, level)
     chip = options.read(chip, {"name", "title", "memory", "bandwidth", "flops", "f32", "source"},
       level, "hardware", "such as {memory = 80e9, bandwidth = 2e12, flops = 300e12} or a name")
     numbers.integer(chip, "memory", nil, 1, level)
-    for _, name in ipairs {"bandwidth", "flops"} do
+    for _, name in ipairs {"bandwidth", "flops", chip.f32 ~= nil and "f32" or nil} do
       numbers.number(chip, name, nil, 0, math.huge, level)
+    end
+    for _, name in ipairs {"name", "title", "source"} do
+      if chip[name] ~= nil and type(chip[name]) ~= "string" then
+        error(("%s: expected a text, got %s"):format(name, options.describe(chip[name])), level)
+      end
     end
   end
   return {
@@ -83,19 +89,26 @@ local function step_parts(cfg, plan, level)
     list[#list + 1] = part_of(plan, part.name, part.weights * per_weight / plan.chips,
       2.0 * used * plan.batch / plan.chips)
     if part.name == "attention" then
-      local flops = parts.over_keys(cfg, keys, level + 1) * 1.0 * plan.batch / plan.chips
+      -- Every chip has the query heads of all rows divided, or all heads of its own rows.
+      local rows = plan.sharding == "batch" and cache.share_of_chip(cfg, plan.batch, plan)
+        or plan.batch / plan.chips
+      local flops = parts.over_keys(cfg, keys + 0.0) * rows
       list[#list + 1] = part_of(plan, "keys and values", kv, flops)
     end
   end
   return list, kv
 end
 
--- FLOPs of a prompt: causal, so that a token sees half of the context on average.
+-- FLOPs of a prompt: each token sees itself and those before it, at most the window's; the head is
+-- needed for the last token alone.
 local function prompt_seconds(cfg, plan, level)
-  local mean = parts.visible(cfg, math.max(1, (plan.context + 1) // 2))
-  local per_token = parts.sum(parts.list(cfg, mean, plan.source, level + 1), "flops")
+  local n, list = plan.context, parts.list(cfg, 1, plan.source, level + 1)
+  local head, one_key = list[#list].flops, parts.over_keys(cfg, 1)
+  local w = parts.visible(cfg, n)
+  local keys = w * (w + 1.0) / 2 + (n - w) * (w + 0.0)
+  local flops = (parts.sum(list, "flops") - head - one_key) * (n + 0.0) + one_key * keys + head
   local peak = plan.weights == "f32" and plan.hardware.f32 or plan.hardware.flops
-  return 1.0 * per_token * plan.context * plan.batch / (peak * plan.chips)
+  return flops * plan.batch / (peak * plan.chips)
 end
 
 -- The largest batch whose caches fit into the room.

@@ -1,6 +1,7 @@
 --- What other attention would change in a model: the same model with more or fewer kv heads, with
 --- an i8 cache, or with a window. The weights change too, as k and v have projections.
 local numbers = require "attune.model.numbers"
+local options = require "attune.util.options"
 
 ---@class attune.model.Variant
 ---@field name string
@@ -48,6 +49,18 @@ local function list_of(cfg, o, window)
   return list
 end
 
+-- Raises where no variant would have the window that was asked for.
+local function check_window(cfg, window, level)
+  local held = cfg.window or 0
+  local form
+  if cfg.mla then
+    form = "window: expected none for latent attention, got %s"
+  elseif held > 0 and math.type(window) and window >= held then
+    form = ("window: expected fewer tokens than the model's own window of %d, got %%s"):format(held)
+  end
+  if form then error(form:format(options.describe(window)), level + 1) end
+end
+
 ---@param config table the module, which uses this file
 ---@param cfg attune.model.Config
 ---@param o table options of `decode`
@@ -59,6 +72,7 @@ return function(config, cfg, o, fields, window, level)
   level = level + 1
   local context = numbers.integer(o, "context", fields.context or 1, 1, level)
   local default = context > 4096 and 4096 or math.max(1, context // 4)
+  if window ~= nil then check_window(fields, window, level) end
   window = numbers.integer({window = window}, "window", default, 1, level)
   local result = {}
   for i, entry in ipairs(list_of(fields, o, window)) do
