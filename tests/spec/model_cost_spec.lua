@@ -541,6 +541,27 @@ describe("the picture of a block", function()
       assert.truthy(svg:find("</svg>", 1, true))
     end)
   end
+  local function drawn(name, changes) return model.preset(name, changes):draw() end
+  it("names every kind of position", function()
+    for position, words in pairs {
+      rope = "RoPE on q and k", rope2d = "2D RoPE on q and k", xpos = "xPos on q and k",
+      sinusoidal = "+ sinusoidal positions", alibi = "ALiBi", t5 = "T5's table",
+    } do
+      local picture = drawn("llama2-7b", {position = position})
+      assert.truthy(picture:find(words, 1, true), picture)
+    end
+  end)
+  it("says which layers have no experts, and how many experts are always there", function()
+    local picture = drawn "deepseek-v2"
+    for _, words in ipairs {"2 more always", "the first 1 without", "5120 → 12288 → 5120"} do
+      assert.truthy(picture:find(words, 1, true), words)
+    end
+    picture = drawn("deepseek-v2", {
+      layers = 1, experts = {routed = 8, shared = 0, chosen = 2, d_ff = 64, dense_layers = 0},
+    })
+    assert.falsy(picture:find "always" or picture:find "without experts")
+    assert.truthy(picture:find "1 layer%f[^%a]")
+  end)
 end)
 
 describe("attune model", function()
@@ -577,6 +598,22 @@ describe("attune model", function()
     assert.equal(step.seconds, record.step.seconds)
     assert.equal("MHA", record.variants[2].name)
     assert.same({}, record.warnings)
+    assert.equal(71 * 8192, record.cache.bytes_per_token_of_mha)
+    assert.same({"bf16", 1, nil}, {record.weights, record.chips, record.sharding})
+    record = json.decode((attune_model "gpt2 --json --on tpu-v4 --chips 2 --weights q8_0"))
+    assert.same({"q8_0", 2, "heads"}, {record.weights, record.chips, record.sharding})
+  end)
+  it("lists presets and hardware as JSON with their numbers", function()
+    local record = assert(json.decode((attune_model "--json")))
+    assert.same(model.presets(), record.presets)
+    assert.equal(#record.presets, #record.models)
+    for i, row in ipairs(published) do
+      local m = record.models[i]
+      assert.same({row[1], row[2], row[3] * 1024}, {m.name, m.parameters, m.bytes_per_token})
+    end
+    assert.same(model.hardware "h100-sxm", record.chips[1])
+    assert.equal("integer", math.type(record.chips[1].memory))
+    assert.equal(3, #record.chips)
   end)
   it("prints null as the longest context where any fits", function()
     local record = assert(json.decode((attune_model "mistral-7b --json --on a100-80g"), true))
@@ -618,6 +655,13 @@ describe("attune model", function()
       ["gpt2 --cache f64"] = "model: --cache: expected one of bf16, f16, f32, i8, got 'f64'",
       ["gpt2 --cache f64 --on tpu-v4"] = "model: --cache: expected one of",
       ["gpt2 --on tpu-v4 --weights i4"] = "model: --weights: expected one of bf16",
+      ["--on tpu-v4"] = "model: --on: expected the NAME of a preset beside it",
+      ["--batch 3"] = "model: --batch: expected the NAME of a preset beside it",
+      ["--svg /tmp/never.svg"] = "model: --svg: expected the NAME",
+      ["gpt2 --on tpu-v4 --sharding batch"] = "--sharding: expected --chips of at least 2",
+      ["gpt2 --on tpu-v4 --chips 1 --sharding heads"] = "--sharding: expected --chips",
+      ["deepseek-v2 --on tpu-v4 --window 9"] = "--window: expected none for latent attention",
+      ["mistral-7b --on tpu-v4 --window 9999"] = "--window: expected fewer tokens than",
     } do
       local output, status = attune_model(arguments)
       assert.equal(2, status, arguments)

@@ -60,15 +60,37 @@ end
 
 -- ---- the list of presets -----------------------------------------------------------------------
 
-local function print_presets()
-  local rows = {}
+-- What the list says of each preset.
+local function preset_records()
+  local records = json.list()
   for i, name in ipairs(model.presets()) do
     local cfg = model.preset(name)
+    records[i] = {
+      name = name, parameters = cfg.parameters, layers = cfg.layers, d_model = cfg.d_model,
+      heads = cfg.heads, head_dim = cfg.head_dim, kv_heads = not cfg.mla and cfg.kv_heads or nil,
+      attention = attention_kind(cfg), position = cfg.position,
+      bytes_per_token = cfg:kv_bytes {context = 1, source = 0},
+    }
+  end
+  return records
+end
+
+-- The chips of the table: "this" is measured only where it is asked for.
+local function chip_records()
+  local records = json.list()
+  for _, name in ipairs(model.hardware_names()) do
+    if name ~= "this" then records[#records + 1] = model.hardware(name) end
+  end
+  return records
+end
+
+local function print_presets()
+  local rows = {}
+  for i, r in ipairs(preset_records()) do
     rows[i] = {
-      name, grouped(cfg.parameters), ("%d"):format(cfg.layers), ("%d"):format(cfg.d_model),
-      ("%d × %d"):format(cfg.heads, cfg.head_dim),
-      cfg.mla and "MLA" or ("%d"):format(cfg.kv_heads), cfg.position,
-      ("%.4g KiB"):format(cfg:kv_bytes {context = 1, source = 0} / 1024),
+      r.name, grouped(r.parameters), ("%d"):format(r.layers), ("%d"):format(r.d_model),
+      ("%d × %d"):format(r.heads, r.head_dim), r.kv_heads and ("%d"):format(r.kv_heads) or "MLA",
+      r.position, ("%.4g KiB"):format(r.bytes_per_token / 1024),
     }
   end
   print_table({
@@ -77,15 +99,11 @@ local function print_presets()
     {"bf16 cache per token", right = true},
   }, rows)
   output.line "attune model NAME describes one. --on HARDWARE adds memory and time:"
-  for _, name in ipairs(model.hardware_names()) do
-    if name == "this" then
-      output.line "  this: this machine, measured when you ask"
-    else
-      local chip = model.hardware(name)
-      output.line(("  %s: %s, %.3g GB, %.3g TB/s, %.3g TFLOP/s in bf16 (%s)"):format(name,
-        chip.title, chip.memory / 1e9, chip.bandwidth / 1e12, chip.flops / 1e12, chip.source))
-    end
+  for _, chip in ipairs(chip_records()) do
+    output.line(("  %s: %s, %.3g GB, %.3g TB/s, %.3g TFLOP/s in bf16 (%s)"):format(chip.name,
+      chip.title, chip.memory / 1e9, chip.bandwidth / 1e12, chip.flops / 1e12, chip.source))
   end
+  output.line "  this: this machine, measured when you ask"
 end
 
 -- ---- one model ---------------------------------------------------------------------------------
@@ -128,6 +146,12 @@ local function print_parts(cfg, sizes)
   }, rows)
 end
 
+-- The bytes of one token with a kv head for each head; nil for latent attention.
+local function bytes_of_mha(cfg, dtype)
+  if cfg.mla then return nil end
+  return cfg:with {kv_heads = cfg.heads}:kv_bytes {context = 1, source = 0, dtype = dtype}
+end
+
 local function print_cache(cfg, sizes)
   local one = cfg:kv_bytes {context = 1, source = 0, dtype = sizes.dtype}
   local line = ("Cache in %s: %s bytes per token (%s: %d layers"):format(sizes.dtype, grouped(one),
@@ -136,10 +160,8 @@ local function print_cache(cfg, sizes)
     cfg.mla and cfg.mla.kv_rank + cfg.mla.rope or cfg.kv_heads, cfg.head_dim)
   output.line(line)
   if not cfg.mla and cfg.kv_heads < cfg.heads then
-    local full = cfg:with {kv_heads = cfg.heads}
     output.line(("with a kv head for each head: %s bytes, %.3g times as much"):format(
-      grouped(full:kv_bytes {context = 1, source = 0, dtype = sizes.dtype}),
-      cfg.heads / cfg.kv_heads))
+      grouped(bytes_of_mha(cfg, sizes.dtype)), cfg.heads / cfg.kv_heads))
   end
   if cfg.kind == "encoder-decoder" then
     output.line "and as much per token of the source, for cross-attention (below: a source as long)"
@@ -166,8 +188,8 @@ local function print_step(step, given, sizes)
     step.fits and "fits" or "does not fit"))
   local room = "  beside the weights fit: batch %s at this context, context %s at this batch"
   output.line(room:format(grouped(step.max_batch), tokens(step.longest_context)))
-  local time = "  a step, one token for every sequence: at least %s; at most %.4g tokens/s in all"
-  output.line(time:format(seconds(step.seconds), step.tokens_per_second))
+  local time = "  a step, one token for every sequence: at least %s; at most %s tokens/s in all"
+  output.line(time:format(seconds(step.seconds), text.quantity(step.tokens_per_second)))
   local prompt = "  the prompts before it, %s tokens each: at least %s"
   output.line(prompt:format(grouped(sizes.context), seconds(step.prompt_seconds)))
   output.line ""
@@ -221,7 +243,8 @@ local function step_record(step)
   return record
 end
 
-local function record_of(cfg, sizes, step, variants)
+local function record_of(asked)
+  local cfg, sizes, step, variants = asked.cfg, asked.sizes, asked.step, asked.variants
   local record = {config = {}, parts = json.list(cfg:parts {context = sizes.context})}
   for name, value in pairs(cfg) do record.config[name] = value end
   record.name, record.parameters = cfg.name, cfg.parameters
@@ -232,11 +255,14 @@ local function record_of(cfg, sizes, step, variants)
   record.cache = {
     dtype = sizes.dtype,
     bytes_per_token = cfg:kv_bytes {context = 1, source = 0, dtype = sizes.dtype},
+    bytes_per_token_of_mha = bytes_of_mha(cfg, sizes.dtype),
     bytes = cfg:kv_bytes(sizes),
     attune_bytes = cfg:cache_bytes(sizes),
   }
   record.step = step and step_record(step)
   if variants then
+    record.weights, record.chips = asked.given.weights or "bf16", asked.given.chips or 1
+    record.sharding = record.chips > 1 and (asked.given.sharding or "heads") or nil
     record.variants = json.list()
     for i, v in ipairs(variants) do
       record.variants[i] = {
@@ -252,20 +278,33 @@ end
 -- ---- the command -------------------------------------------------------------------------------
 
 local step_flags = {"chips", "window", "weights", "sharding"}
+local model_flags = {"on", "context", "batch", "cache", "svg", table.unpack(step_flags)}
+
+-- Flags that would do nothing are misuse.
+local function check_flags(args)
+  for _, flag in ipairs(args.name and {} or model_flags) do
+    if args[flag] then error(("--%s: expected the NAME of a preset beside it"):format(flag), 0) end
+  end
+  for _, flag in ipairs(step_flags) do
+    if args[flag] and not args.on then
+      error(("--%s: expected --on HARDWARE beside it"):format(flag), 0)
+    end
+  end
+  if args.sharding and (args.chips or 1) == 1 then
+    error("--sharding: expected --chips of at least 2 beside it", 0)
+  end
+end
 
 -- What the arguments ask for: {cfg, sizes, given, step, variants}. Raises on misuse.
 local function compute(args)
+  check_flags(args)
+  if not args.name then return {} end
   local cfg = model.preset(args.name)
   local asked = {cfg = cfg, given = {}}
   asked.sizes = {
     context = args.context or cfg.context, batch = args.batch or 1, dtype = args.cache or "bf16",
   }
   cfg:kv_bytes(asked.sizes)
-  for _, flag in ipairs(step_flags) do
-    if args[flag] and not args.on then
-      error(("--%s: expected --on HARDWARE beside it"):format(flag), 0)
-    end
-  end
   if not args.on then return asked end
   local given = {
     hardware = model.hardware(args.on), context = asked.sizes.context, batch = asked.sizes.batch,
@@ -295,16 +334,19 @@ local function misuse(message)
 end
 
 function command.run(args)
+  local ok, asked = pcall(compute, args)
+  if not ok then return misuse(tostring(asked)) end
   if not args.name then
     if args.json then
-      output.line(json.encode {presets = model.presets(), hardware = model.hardware_names()})
+      output.line(json.encode {
+        presets = model.presets(), hardware = model.hardware_names(), models = preset_records(),
+        chips = chip_records(),
+      })
     else
       print_presets()
     end
     return 0
   end
-  local ok, asked = pcall(compute, args)
-  if not ok then return misuse(tostring(asked)) end
   if args.svg then
     local saved, why = files.save(args.svg, asked.cfg:svg())
     if not saved then
@@ -313,7 +355,7 @@ function command.run(args)
     end
   end
   if args.json then
-    output.line(json.encode(record_of(asked.cfg, asked.sizes, asked.step, asked.variants)))
+    output.line(json.encode(record_of(asked)))
     return 0
   end
   print_head(asked.cfg, asked.sizes)

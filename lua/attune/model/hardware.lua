@@ -9,12 +9,12 @@ local hardware = {}
 
 local chips = {
   {
-    name = "h100-sxm", title = "NVIDIA H100 SXM", memory = 80e9, bandwidth = 3.35e12,
+    name = "h100-sxm", title = "NVIDIA H100 SXM", memory = 80000000000, bandwidth = 3.35e12,
     flops = 989e12,
     source = "NVIDIA H100 Tensor Core GPU data sheet, 2023; dense, without sparsity",
   },
   {
-    name = "a100-80g", title = "NVIDIA A100 SXM 80 GB", memory = 80e9, bandwidth = 2.04e12,
+    name = "a100-80g", title = "NVIDIA A100 SXM 80 GB", memory = 80000000000, bandwidth = 2.04e12,
     flops = 312e12, source = "NVIDIA A100 Tensor Core GPU data sheet, 2021",
   },
   {

@@ -13,6 +13,7 @@ local activation_names = {
   reglu = "ReLU(gate) × up", glu = "sigmoid(gate) × up",
 }
 local norm_names = {rmsnorm = "RMSNorm", layernorm = "LayerNorm"}
+local rotation_names = {rope = "RoPE", rope2d = "2D RoPE", xpos = "xPos"}
 local score_names = {alibi = "ALiBi added to the scores", t5 = "T5's table added to the scores"}
 
 local function attention_line(cfg)
@@ -43,9 +44,10 @@ local function attention_boxes(cfg, is_cross)
     }
   end
   local inner = {}
-  if not is_cross and cfg.position == "rope" then
-    local dims = cfg.rope and cfg.rope.dims or 0
-    inner[1] = dims > 0 and ("RoPE on %d dims of q and k"):format(dims) or "RoPE on q and k"
+  local rotation = not is_cross and rotation_names[cfg.position]
+  if rotation then
+    local dims = cfg.position == "rope" and cfg.rope and cfg.rope.dims or 0
+    inner[1] = rotation .. (dims > 0 and (" on %d dims of q and k"):format(dims) or " on q and k")
   elseif not is_cross and score_names[cfg.position] then
     inner[1] = score_names[cfg.position]
   end
@@ -65,7 +67,7 @@ local function mlp_boxes(cfg)
       {("router: %d of %d experts"):format(e.chosen, e.routed)},
       {
         ("each: %d → %d → %d"):format(d, e.d_ff, d), activation_names[cfg.mlp],
-        ("%d more always"):format(e.shared),
+        e.shared > 0 and ("%d more always"):format(e.shared) or nil,
       },
     }
   end
@@ -181,10 +183,25 @@ function Layout:branch(branch, y, widths)
   return sum
 end
 
+-- What is said of the layers, to the right of the first one from row y on.
+function Layout:beside(cfg, y)
+  local lines = {text.count(cfg.layers, "layer")}
+  if cfg.kind == "encoder-decoder" then
+    lines[2] = ("of the decoder; %d of the"):format(cfg.encoder_layers)
+    lines[3] = "encoder lack cross-attention"
+  elseif cfg.experts and cfg.experts.dense_layers > 0 then
+    lines[2] = ("the first %d without experts:"):format(cfg.experts.dense_layers)
+    lines[3] = ("MLP %d → %d → %d"):format(cfg.d_model, cfg.d_ff, cfg.d_model)
+  end
+  for i, line in ipairs(lines) do self:text(self.right + 2, y + i - 1, line) end
+end
+
 local function embedding_lines(cfg)
   local lines = {("embedding: %d × %d"):format(cfg.vocab, cfg.d_model)}
   if cfg.position == "learned" then
     lines[2] = ("+ positions: %d × %d"):format(cfg.max_positions, cfg.d_model)
+  elseif cfg.position == "sinusoidal" then
+    lines[2] = "+ sinusoidal positions"
   end
   return lines
 end
@@ -206,19 +223,11 @@ local function layout_of(cfg)
   local bottom = layout:box(layout.trunk, 0, embedding_lines(cfg), width)
   local y = bottom + 2
   layout:line(layout.trunk, bottom, layout.trunk, y)
-  local start = y
+  layout:beside(cfg, y + 1)
   for _, branch in ipairs(list) do
     y = layout:branch(branch, y, widths)
     layout:line(layout.trunk, y, layout.trunk, y + 1)
     y = y + 1
-  end
-  layout.frame = {top = start, bottom = y - 1}
-  local both = cfg.kind == "encoder-decoder"
-  layout:text(layout.right + 2, start + 1, ("%d layers"):format(cfg.layers))
-  if both then
-    local of_encoder = ("of the decoder; %d of the"):format(cfg.encoder_layers)
-    layout:text(layout.right + 2, start + 2, of_encoder)
-    layout:text(layout.right + 2, start + 3, "encoder lack cross-attention")
   end
   layout:line(layout.trunk, y, layout.trunk, y + 1)
   bottom = layout:box(layout.trunk, y + 1, {norm_names[cfg.norm]}, width)
