@@ -7,11 +7,19 @@
 -- of the machine that runs. Communication between chips is left out.
 -- Pope et al. 2022 (arXiv 2211.05102) give the longest context of PaLM-540B on 64 TPU v4, with 30%
 -- of memory for the cache; the claims compare.
--- For an experiment of your own change a model of `models`, or a value in `grid`.
+-- For an experiment of your own change a model of `models`, or a value in `grid`; `--set
+-- model=mistral-7b` takes any preset.
 local model = require "attune.model"
 
--- The chips that a model is served from.
+-- The chips that a model is served from; of other models 1, 2, 4 .. that hold one and a half times
+-- the weights.
 local chips_of = {["falcon-7b"] = 1, ["llama2-7b"] = 1, starcoder = 2, ["falcon-40b"] = 4}
+local function chips(p)
+  if chips_of[p.model] or p.hardware == "this" then return chips_of[p.model] or 1 end
+  local memory, count = model.hardware(p.hardware).memory, 1
+  while count * memory < 1.5 * 2 * model.preset(p.model).parameters do count = 2 * count end
+  return count
+end
 local models = {"falcon-7b", "llama2-7b", "starcoder", "falcon-40b"}
 local kinds = {"MHA", "GQA-8", "MQA", "MQA, i8"}
 
@@ -60,7 +68,7 @@ return require "attune.experiment" {
   order = {"model", "attention", "batch", "context", "hardware", "sharding"},
   timing = false,
   rounds = 1,
-  derived = {chips = function(p) return chips_of[p.model] end},
+  derived = {chips = chips},
   metrics = {
     longest_context = {
       unit = "tokens", better = "higher", about = "longest context that fits beside the weights",
@@ -77,9 +85,10 @@ return require "attune.experiment" {
     fits = {about = "1 where weights and cache fit"},
   },
   trial = function(p)
+    if model.preset(p.model).mla then return nil, "latent attention has no kv heads to vary" end
     local cfg, cache = variant(p)
     local step = cfg:decode {
-      hardware = p.hardware, batch = p.batch, context = p.context, chips = chips_of[p.model],
+      hardware = p.hardware, batch = p.batch, context = p.context, chips = p.chips,
       sharding = p.sharding, cache = cache,
     }
     local over_keys
