@@ -172,6 +172,9 @@ describe("a configuration of one's own", function()
     local cfg = model.preset "gpt2"
     cfg.layers = "12"
     refused(function() return cfg.parameters end, "layers", "'12'")
+    cfg.layers, cfg.kv_head = 12, 1
+    refused(function() return cfg:kv_bytes() end, "unknown field 'kv_head'", "kv_heads")
+    refused(function() model.preset("gpt2", {name = 5}) end, "name: expected a text, got 5")
     refused(function() model.preset("gpt2"):kv_bytes {context = 1 << 60} end, "2^62")
     refused(function() model.preset("gpt2"):kv_bytes {context = 1.5} end, "context", "1.5")
     refused(function() model.preset("gpt2"):kv_bytes {dtype = "f64"} end, "dtype", "bf16")

@@ -8,6 +8,7 @@ local numbers = require "attune.model.numbers"
 local options = require "attune.util.options"
 local parts = require "attune.model.parts"
 local roofline = require "attune.model.roofline"
+local suggest = require "attune.util.suggest"
 
 local config = {}
 
@@ -50,6 +51,10 @@ local known_fields = {
   "bias", "attention_bias", "mlp_bias", "head_bias",
 }
 
+local is_known = {}
+for _, name in ipairs(known_fields) do is_known[name] = true end
+local texts = {"name", "family", "source", "note"}
+
 local function copied(t)
   local copy = {}
   for key, value in next, t do copy[key] = value end
@@ -86,9 +91,26 @@ local function check_booleans(cfg, level)
   end
 end
 
+-- A field that was set after the configuration was made may have a wrong name.
+local function check_fields(cfg, level)
+  for name in next, cfg do
+    if not is_known[name] then
+      error(("unknown field %s of a configuration; %s"):format(
+        options.describe(name), suggest(tostring(name), known_fields)), level + 1)
+    end
+  end
+  for _, name in ipairs(texts) do
+    local value = rawget(cfg, name)
+    if value ~= nil and type(value) ~= "string" then
+      error(("%s: expected a text, got %s"):format(name, options.describe(value)), level + 1)
+    end
+  end
+end
+
 -- A checked copy of a configuration's fields, nested tables included.
 local function checked(cfg, level)
   level = level + 1
+  check_fields(cfg, level)
   local copy = {kind = "decoder"}
   for _, name in ipairs(known_fields) do
     local value = rawget(cfg, name)
