@@ -43,9 +43,17 @@ static char *keep_text(reader *r, bool key) {
 
 enum { DTYPE = 1, SHAPE = 2, OFFSETS = 4 };
 
+/* The same in a field of a tensor, whose text may be valid JSON of another kind. */
+static attune_status scanned_field(const reader *r, const at_entry *e, const char *field) {
+    if (!r->json.error) return ATTUNE_OK;
+    return at_fail(ATTUNE_EFORMAT, "%s: tensor '%.100s': %s: %s (byte %lld of the header)",
+                   r->part->path, e->name, field, r->json.error,
+                   (long long)(r->json.at - r->json.begin));
+}
+
 static attune_status read_dtype(reader *r, at_entry *e) {
     e->type = keep_text(r, false);
-    AT_TRY(scanned(r));
+    AT_TRY(scanned_field(r, e, "dtype"));
     if (strlen(e->type) > 16 || !*e->type ||
         e->type[strspn(e->type, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")])
         return at_fail(ATTUNE_EFORMAT,
@@ -58,7 +66,7 @@ static attune_status read_dtype(reader *r, at_entry *e) {
 
 static attune_status read_shape(reader *r, at_entry *e) {
     bool first = true;
-    if (!at_json_enter(&r->json, '[')) return scanned(r);
+    if (!at_json_enter(&r->json, '[')) return scanned_field(r, e, "shape");
     while (at_json_next(&r->json, ']', &first)) {
         int64_t n;
         if (e->rank == ATTUNE_MAX_RANK)
@@ -68,19 +76,19 @@ static attune_status read_shape(reader *r, at_entry *e) {
             return at_malformed(r->part, e->name, "expected a shape of integers of at least 1");
         e->shape[e->rank++] = n;
     }
-    return scanned(r);
+    return scanned_field(r, e, "shape");
 }
 
 static attune_status read_offsets(reader *r, at_entry *e) {
     int64_t *const offsets[2] = {&e->begin, &e->end};
     bool first = true;
     int n = 0;
-    if (!at_json_enter(&r->json, '[')) return scanned(r);
+    if (!at_json_enter(&r->json, '[')) return scanned_field(r, e, "data_offsets");
     while (at_json_next(&r->json, ']', &first)) {
         if (n == 2) return at_malformed(r->part, e->name, "expected data_offsets of two integers");
         if (!at_json_natural(&r->json, offsets[n++])) break;
     }
-    AT_TRY(scanned(r));
+    AT_TRY(scanned_field(r, e, "data_offsets"));
     return n == 2 ? ATTUNE_OK
                   : at_malformed(r->part, e->name, "expected data_offsets of two integers");
 }
@@ -137,8 +145,13 @@ static attune_status read_texts(reader *r) {
     if (!at_json_enter(&r->json, '{')) return scanned(r);
     while (at_json_next(&r->json, '}', &first)) {
         const char *key = keep_text(r, true);
-        const char *value = keep_text(r, false);
         AT_TRY(scanned(r));
+        const char *value = keep_text(r, false);
+        if (r->json.error) {
+            return at_fail(
+                ATTUNE_EFORMAT, "%s: metadata: %s under '%.100s' (byte %lld of the header)",
+                r->part->path, r->json.error, key, (long long)(r->json.at - r->json.begin));
+        }
         AT_TRY(at_add_text(r->f, r->part, key, value));
     }
     return scanned(r);

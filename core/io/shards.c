@@ -51,8 +51,14 @@ static attune_status read_map(index_reader *r) {
         AT_TRY(at_grow((void **)&r->place, r->places, &r->room, (int64_t)sizeof *r->place));
         place *p = &r->place[r->places++];
         p->name = keep_text(r, true);
-        p->file = keep_text(r, false);
         AT_TRY(scanned(r));
+        p->file = keep_text(r, false);
+        if (r->json.error) {
+            return at_fail(ATTUNE_EFORMAT,
+                           "%s: tensor '%.100s': %s, the name of a file (byte %lld)",
+                           r->f->part[0].path, p->name, r->json.error,
+                           (long long)(r->json.at - r->json.begin));
+        }
         if (!*p->file || strchr(p->file, '/') || p->file[0] == '.') {
             return at_fail(ATTUNE_EFORMAT,
                            "%s: tensor '%.100s': expected the name of a file beside the index, "

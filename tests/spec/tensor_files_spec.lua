@@ -222,6 +222,38 @@ describe("GGUF files", function()
 end)
 
 describe("safetensors files", function()
+  it("with a field of another kind are refused with the tensor and the field", function()
+    with_folder(function(folder)
+      local path = folder .. "/x.safetensors"
+      local function said(dtype, shape, offsets)
+        local header = ('{"w":{"dtype":%s,"shape":%s,"data_offsets":%s}}'):format(
+          dtype, shape, offsets)
+        assert(files.write(path, ("<s8"):pack(header) .. "1234"))
+        local t, message, code = attune.load(path)
+        assert.is_nil(t)
+        assert.same("EFORMAT", code)
+        return message:sub(#path + 3)
+      end
+      local integer = "expected an integer from 0 to 2^63 - 1"
+      for _, case in ipairs {
+        {"tensor 'w': data_offsets: " .. integer .. " (byte 48 of the header)",
+          '"F32"', "[1]", "[-4,0]"},
+        {"tensor 'w': data_offsets: " .. integer, '"F32"', "[1]", "[0,4e0]"},
+        {"tensor 'w': shape: " .. integer, '"F32"', "[-1]", "[0,4]"},
+        {"tensor 'w': shape: " .. integer, '"F32"', '["1"]', "[0,4]"},
+        {"tensor 'w': shape: expected an array", '"F32"', "1", "[0,4]"},
+        {"tensor 'w': dtype: expected a text", "32", "[1]", "[0,4]"},
+        {"tensor 'w': expected a dtype such as F32, got 'float32'", '"float32"', "[1]", "[0,4]"},
+      } do
+        local message = said(table.unpack(case, 2))
+        assert.same(case[1], message:sub(1, #case[1]))
+      end
+      local header = '{"__metadata__":{"step":12}}'
+      assert(files.write(path, ("<s8"):pack(header)))
+      local _, message = attune.load(path)
+      assert.truthy(message:find("metadata: expected a text under 'step' (byte", 1, true), message)
+    end)
+  end)
   it("whose header no reader would accept are refused, and leave no file", function()
     with_folder(function(folder)
       local path, x = folder .. "/x.safetensors", {x = attune.ones {2}}
@@ -352,7 +384,8 @@ describe("shards", function()
         "expected no tensor 'b', which"},
       {{}, "expected a weight_map that names tensors"},
       {"{}", "expected a weight_map"},
-      {"{\"weight_map\":{\"a\":1}}", "the index is not valid JSON"},
+      {"{\"weight_map\":{\"a\":1}}", "tensor 'a': expected a text, the name of a file (byte 19)"},
+      {"{\"weight_map\":{\"a\"}}", "the index is not valid JSON: expected :"},
       {"{\"weight_map\":{},\"weight_map\":{}}", "two"},
     } do
       with_folder(function(folder)
