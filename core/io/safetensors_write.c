@@ -78,7 +78,8 @@ attune_status attune_archive_save(const char *path, const attune_archive *archiv
         if (!text)
             status = at_fail(ATTUNE_EMEMORY, "out of memory: the header of %lld tensors",
                              (long long)archive->tensors);
-        else if ((int64_t)strlen(text) + 7 > AT_MAX_HEADER) /* with its padding: readers refuse more */
+        /* Readers refuse more. Up to 7 bytes of padding follow the text. */
+        else if ((int64_t)strlen(text) + 7 > AT_MAX_HEADER)
             status = at_fail(ATTUNE_EVALUE,
                              "metadata: expected at most %d bytes with the names of all tensors, "
                              "got %lld",
