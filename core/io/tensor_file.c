@@ -44,7 +44,12 @@ attune_status at_check_size(const at_part *part, at_entry *e, bool end_given) {
     for (int i = 0; i < e->rank; i++) count = at_checked_mul(count, e->shape[i]);
     const int64_t bytes = at_checked_mul(count / e->format->values, e->format->bytes);
     if (count < 0 || bytes < 0) return at_malformed(part, e->name, "its shape overflows");
-    if (e->format->values > 1 && (e->rank == 0 || e->shape[e->rank - 1] % e->format->values)) {
+    /* Blocks hold neighbours of the last axis; the small floats of safetensors are packed across.
+     */
+    if (e->format->safetensors && count % e->format->values)
+        return at_malformed(part, e->name, "its elements do not fill whole bytes");
+    if (!e->format->safetensors && e->format->values > 1 &&
+        (e->rank == 0 || e->shape[e->rank - 1] % e->format->values)) {
         return at_fail(ATTUNE_EFORMAT,
                        "%s: tensor '%.100s': expected a last axis of a multiple of %d for %s, got "
                        "%s",

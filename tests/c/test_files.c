@@ -168,6 +168,30 @@ static void unknown_dtypes_are_listed(void **state) {
     attune_archive_close(&a);
     path = file_of("{\"w\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,3],\"data_offsets\":[0,5]}}", 5);
     assert_int_equal(attune_archive_load(path, &a), ATTUNE_EFORMAT);
+    /* Elements of less than a byte are packed, and whole bytes are checked. */
+    static const struct {
+        const char *dtype, *shape;
+        size_t bytes;
+        bool good;
+    } small[] = {
+        {"F4", "[2,3]", 3, true},        {"F4", "[2,3]", 6, false},
+        {"F4", "[3]", 1, false},         {"F4", "[3]", 2, false},
+        {"F6_E2M3", "[4,3]", 9, true},   {"F6_E2M3", "[4,3]", 12, false},
+        {"F6_E3M2", "[2,2]", 3, true},   {"F6_E3M2", "[2]", 2, false},
+        {"F8_E4M3FNUZ", "[3]", 3, true}, {"F8_E5M2FNUZ", "[3]", 4, false},
+    };
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+        char header[200];
+        snprintf(header, sizeof header,
+                 "{\"w\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[0,%zu]}}", small[i].dtype,
+                 small[i].shape, small[i].bytes);
+        path = file_of(header, small[i].bytes);
+        assert_int_equal(attune_archive_load(path, &a), small[i].good ? ATTUNE_OK : ATTUNE_EFORMAT);
+        if (small[i].good) {
+            assert_string_equal(a.tensor[0].unread, small[i].dtype);
+            attune_archive_close(&a);
+        }
+    }
 }
 
 #define ENTRY "{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[0,1]}"
