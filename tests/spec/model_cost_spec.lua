@@ -454,6 +454,16 @@ describe("a decoding step", function()
       end
     end
   end)
+  it("expands latents in a prompt: 192 + 128 dims per head and key, not 2 · 512 + 64", function()
+    local cfg = model.preset "deepseek-v2"
+    local function prompt(context)
+      return cfg:decode {hardware = chip, context = context}.prompt_seconds * 300e12
+    end
+    local head = 2 * 102400 * 5120
+    local rest = cfg:flops {context = 1} - head - 60 * 128 * 2 * (2 * 512 + 64)
+    local keys = 1000 * 1001 / 2 * 60 * 128 * 2 * (192 + 128)
+    near(1000 * rest + keys + head, prompt(1000), 1e-12 * prompt(1000))
+  end)
   it("compares other attention", function()
     local variants = model.preset "llama2-7b":variants {
       hardware = "a100-80g", batch = 8, context = 8192, window = 1024,

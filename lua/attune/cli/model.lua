@@ -44,7 +44,7 @@ local function grouped(n)
 end
 
 local function bytes(n) return text.quantity(n, "B") end
-local function seconds(x) return text.quantity(x, "s") end
+local function seconds(x) return x < 120 and text.quantity(x, "s") or text.duration(x) end
 local function tokens(n) return n == math.huge and "any" or grouped(n) end
 
 local function print_table(columns, rows)

@@ -109,6 +109,15 @@ function parts.over_keys(cfg, n)
   return cfg.layers * cfg.heads * per_head * n
 end
 
+--- The same of one key in a prompt: with latent attention K and V may be expanded, once per token,
+--- which over many queries costs less.
+---@return integer
+function parts.over_key_of_prompt(cfg)
+  local absorbed, mla = parts.over_keys(cfg, 1), cfg.mla
+  if not mla then return absorbed end
+  return math.min(absorbed, cfg.layers * cfg.heads * 2 * (mla.nope + mla.rope + mla.v))
+end
+
 local function attention_flops(cfg, context, source)
   local size = attention_size(cfg)
   local flops = 2 * cfg.layers * size.weights

@@ -106,7 +106,8 @@ local function prompt_seconds(cfg, plan, level)
   local head, one_key = list[#list].flops, parts.over_keys(cfg, 1)
   local w = parts.visible(cfg, n)
   local keys = w * (w + 1.0) / 2 + (n - w) * (w + 0.0)
-  local flops = (parts.sum(list, "flops") - head - one_key) * (n + 0.0) + one_key * keys + head
+  local flops = (parts.sum(list, "flops") - head - one_key) * (n + 0.0) + head
+    + parts.over_key_of_prompt(cfg) * keys
   local peak = plan.weights == "f32" and plan.hardware.f32 or plan.hardware.flops
   return flops * plan.batch / (peak * plan.chips)
 end
