@@ -44,7 +44,9 @@ static const char *keep_text(index_reader *r, bool key) {
 
 static attune_status read_map(index_reader *r) {
     bool first = true;
-    if (!at_json_enter(&r->json, '{')) return scanned(r);
+    if (!at_json_enter(&r->json, '{'))
+        return at_fail(ATTUNE_EFORMAT, "%s: weight_map: %s (byte %lld)", r->f->part[0].path,
+                       r->json.error, (long long)(r->json.at - r->json.begin));
     while (at_json_next(&r->json, '}', &first)) {
         if (r->places == AT_MAX_TENSORS)
             return at_malformed(&r->f->part[0], NULL, "expected at most 1000000 tensors");
@@ -55,7 +57,7 @@ static attune_status read_map(index_reader *r) {
         p->file = keep_text(r, false);
         if (r->json.error) {
             return at_fail(ATTUNE_EFORMAT,
-                           "%s: tensor '%.100s': %s, the name of a file (byte %lld)",
+                           "%s: tensor '%.100s': the name of its file: %s (byte %lld)",
                            r->f->part[0].path, p->name, r->json.error,
                            (long long)(r->json.at - r->json.begin));
         }

@@ -384,7 +384,8 @@ describe("shards", function()
         "expected no tensor 'b', which"},
       {{}, "expected a weight_map that names tensors"},
       {"{}", "expected a weight_map"},
-      {"{\"weight_map\":{\"a\":1}}", "tensor 'a': expected a text, the name of a file (byte 19)"},
+      {"{\"weight_map\":{\"a\":1}}", "tensor 'a': the name of its file: expected a text (byte 19)"},
+      {"{\"weight_map\":[]}", "weight_map: expected an object (byte 14)"},
       {"{\"weight_map\":{\"a\"}}", "the index is not valid JSON: expected :"},
       {"{\"weight_map\":{},\"weight_map\":{}}", "two"},
     } do
