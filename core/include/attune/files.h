@@ -102,8 +102,8 @@ ATTUNE_API attune_status attune_archive_load(const char *path, attune_archive *o
 /* Writes a safetensors file: first a temporary file with an unpredictable name in the folder of
  * `path`, which is then renamed, so that the file is never half written. Where `path` is a symbolic
  * link, its target is written. The permissions of a file that was there stay. A folder, a device or
- * a FIFO is EIO. Other errors: EVALUE for names and texts that are not UTF-8 or not unique,
- * ECLOSED, EMEMORY, EINTERRUPT. */
+ * a FIFO is EIO. Other errors: EVALUE for names and texts that are not UTF-8, not unique or more
+ * than the 100 MB of header that readers accept; ECLOSED, EMEMORY, EINTERRUPT. */
 ATTUNE_API attune_status attune_archive_save(const char *path, const attune_archive *archive);
 
 /* Writes a GGUF file, version 3, in the same way. A tensor is stored as its dtype, or, where q8_0
@@ -111,7 +111,7 @@ ATTUNE_API attune_status attune_archive_save(const char *path, const attune_arch
  * text is stored as string; an integer as the first that holds it of u32, i32, i64; a number as f32
  * if that is exact, else as f64; a list has elements of one kind. general.alignment, if given, is
  * a power of 2. EVALUE: a name is not UTF-8, longer than 63 bytes or there twice; a tensor has
- * more than 4 axes. */
+ * more than 4 axes; Q8_0 cannot hold a value: NaN, an infinity, or one of 127 * 65520 or more. */
 typedef struct attune_gguf {
     int64_t tensors, texts;
     const attune_named_tensor *tensor; /* [tensors] */
