@@ -148,6 +148,7 @@ static int f_info(lua_State *L) {
 }
 
 static int f_read(lua_State *L) {
+    refuse_further(L, 3, "read: expected a name and a dtype");
     lua_settop(L, 3);
     const int64_t i = find(L);
     if (i < 0)

@@ -230,6 +230,7 @@ static bool is_gguf(const char *path) {
 static int save(lua_State *L) {
     static const char *const known[] = {"q8_0", NULL};
     bool q8_0 = false;
+    refuse_further(L, 4, "save: expected a path, tensors, metadata and options");
     lua_settop(L, 4);
     const bool gguf = is_gguf(check_text(L, PATH, "path", "a file's name"));
     if (!lua_istable(L, TENSORS_IN))

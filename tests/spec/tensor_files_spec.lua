@@ -300,6 +300,18 @@ describe("files of another kind", function()
   end)
 end)
 
+describe("calls about files", function()
+  it("refuse further arguments, which would have no effect", function()
+    local file <close> = attune.open "tests/golden/gguf/blocks.gguf"
+    for what, call in pairs {
+      ["save: expected a path, tensors, metadata and options, got a further argument"] =
+        function() attune.save("/tmp/never.gguf", {}, {}, {}, true) end,
+      ["read: expected a name and a dtype, got a further argument"] =
+        function() file:read("f16", "f32", 1) end,
+    } do expect.fails_with(what, call) end
+  end)
+end)
+
 describe("open files", function()
   it("are read one tensor at a time, in the dtype that is asked for", function()
     with_folder(function(folder)
