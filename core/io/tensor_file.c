@@ -44,8 +44,7 @@ attune_status at_check_size(const at_part *part, at_entry *e, bool end_given) {
     for (int i = 0; i < e->rank; i++) count = at_checked_mul(count, e->shape[i]);
     const int64_t bytes = at_checked_mul(count / e->format->values, e->format->bytes);
     if (count < 0 || bytes < 0) return at_malformed(part, e->name, "its shape overflows");
-    /* Blocks hold neighbours of the last axis; the small floats of safetensors are packed across.
-     */
+    /* Blocks hold neighbours of the last axis, small floats of safetensors those of all axes. */
     if (e->format->safetensors && count % e->format->values)
         return at_malformed(part, e->name, "its elements do not fill whole bytes");
     if (!e->format->safetensors && e->format->values > 1 &&

@@ -61,7 +61,7 @@ end
 --- The rows of a batch whose keys and values one chip holds, and its kv heads of each.
 ---@return integer rows
 ---@return integer kv_heads
-function cache.share_of_chip(cfg, batch, place)
+function cache.held_by_chip(cfg, batch, place)
   if place.sharding == "batch" then return -(-batch // place.chips), cfg.kv_heads end
   return batch, -(-cfg.kv_heads // place.chips)
 end
@@ -69,7 +69,7 @@ end
 --- Bytes of keys and values on one chip. place: {chips, sharding}.
 ---@return integer
 function cache.per_chip(cfg, o, place, level)
-  local batch, kv_heads = cache.share_of_chip(cfg, o.batch, place)
+  local batch, kv_heads = cache.held_by_chip(cfg, o.batch, place)
   local tokens = parts.visible(cfg, o.context)
   if cfg.kind == "encoder-decoder" then tokens = tokens + o.source end
   local sum = bytes(cfg, batch, tokens, kv_heads, o.dtype, level + 1)

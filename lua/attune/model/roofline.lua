@@ -90,7 +90,7 @@ local function step_parts(cfg, plan, level)
       2.0 * used * plan.batch / plan.chips)
     if part.name == "attention" then
       -- Every chip has the query heads of all rows divided, or all heads of its own rows.
-      local rows = plan.sharding == "batch" and cache.share_of_chip(cfg, plan.batch, plan)
+      local rows = plan.sharding == "batch" and cache.held_by_chip(cfg, plan.batch, plan)
         or plan.batch / plan.chips
       local flops = parts.over_keys(cfg, keys + 0.0) * rows
       list[#list + 1] = part_of(plan, "keys and values", kv, flops)
@@ -99,8 +99,8 @@ local function step_parts(cfg, plan, level)
   return list, kv
 end
 
--- FLOPs of a prompt: each token sees itself and those before it, at most the window's; the head is
--- needed for the last token alone.
+-- FLOPs of a prompt: each token attends to itself and those before it, at most the window's; the
+-- head is needed for the last token alone.
 local function prompt_seconds(cfg, plan, level)
   local n, list = plan.context, parts.list(cfg, 1, plan.source, level + 1)
   local head, one_key = list[#list].flops, parts.over_keys(cfg, 1)
