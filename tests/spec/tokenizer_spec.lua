@@ -123,15 +123,17 @@ describe("a tokenizer", function()
   end)
 end)
 
+-- The pieces of a text, with | between them.
+local function cut(regex, behaviour, s)
+  local split = require "attune.text.pretokenizers".new(
+    {type = "Split", pattern = {Regex = regex}, behavior = behaviour, invert = false}, "here")
+  local words = {}
+  for i, piece in ipairs(split {{s, true}}) do words[i] = piece[1] end
+  return table.concat(words, "|")
+end
+
 -- What tokenizers 0.23.3 gives.
 describe("a pattern whose matches are empty", function()
-  local function cut(regex, behaviour, s)
-    local split = require "attune.text.pretokenizers".new(
-      {type = "Split", pattern = {Regex = regex}, behavior = behaviour, invert = false}, "here")
-    local words = {}
-    for i, piece in ipairs(split {{s, true}}) do words[i] = piece[1] end
-    return table.concat(words, "|")
-  end
   it("cuts a text there", function()
     assert.equal("Hello World 1|234|567", cut("(?=(\\d{3})+(?!\\d))", "Isolated",
       "Hello World 1234567"))
@@ -151,6 +153,53 @@ describe("a pattern whose matches are empty", function()
     assert.equal("日-ab", replaced("(?=a)", "日ab"))
     assert.equal("ab-", replaced("$", "ab"))
     assert.equal("-b-", replaced("a|", "ab"))
+  end)
+end)
+
+-- What tokenizers 0.23.3 gives, which runs patterns by Oniguruma.
+describe("a pattern of Oniguruma", function()
+  it("has ^ and $ at each line, and m for a dot that matches line feeds", function()
+    assert.equal("a|  |\nb| \n\n", cut("\\s+$", "Isolated", "a  \nb \n\n"))
+    assert.equal("a\n|b", cut("^ ", "Removed", " a\n b"))
+    assert.equal("", cut("(?m)a.b", "Removed", "a\nb"))
+    assert.equal("x|a\nb|c\n", cut("(?mi:A.)b|c.", "Isolated", "xa\nbc\n"))
+  end)
+  it("has escapes that PCRE2 reads in another way", function()
+    assert.equal("x|faced0|g", cut("\\h+", "Isolated", "xfaced0g"))
+    assert.equal("xg", cut("[\\h]+", "Removed", "0xg"))
+    assert.equal("0", cut("\\H", "Removed", "0xg"))
+    assert.equal("a|\v|b\nc", cut("\\v", "Isolated", "a\vb\nc"))
+    assert.equal("a\u{301}b |b|\u{b2}b", cut("\\bb", "Isolated", "a\u{301}b b\u{b2}b"))
+    assert.equal("a\u{301}|b| b\u{b2}|b", cut("\\Bb", "Isolated", "a\u{301}b b\u{b2}b"))
+    assert.equal("\u{b2}", cut("[\\w]+", "Removed", "a\u{b2}\u{301}_1"))
+    assert.equal("xa|aab", cut("a{,2}b", "Isolated", "xaaab"))
+    for regex, message in pairs {
+      ["\\pL"] = "\\p: expected a name in braces", ["[\\H]"] = "\\H within a class",
+      ["[\\W]"] = "\\W within a class", ["[[:graph:]]"] = "[:graph:] within a class",
+      ["[[:^punct:]]"] = "[:^punct:] within a class", ["[a[^b]]"] = "a negated class within",
+      ["[a-[cz]]"] = "a range up to a class", ["[a-z&&b]"] = "an intersection within a class",
+    } do
+      local tokenizer, why = require "attune.text.failure".catch(cut, regex, "Isolated", "a")
+      assert.is_nil(tokenizer)
+      assert.truthy(why:find("here.*: ") and why:find(message, 1, true), why)
+    end
+  end)
+  it("has classes within classes, and classes and scripts of its own", function()
+    -- BLOOM's pattern.
+    assert.equal("So| ||it| (|is|)| so|,| \u{65e5}\u{672c}|\u{3002}|ok|!| x|||y",
+      cut(" ?[^(\\s|[.,!?\u{2026}\u{3002}\u{ff0c}\u{3001}\u{964}\u{6d4}\u{60c}])]+", "Isolated",
+        "So |it (is) so, \u{65e5}\u{672c}\u{3002}ok! x|y"))
+    assert.equal("b", cut("[a[c-]-z]+", "Removed", "abc-z"))
+    assert.equal("b|z", cut("[a[-c]]+", "Removed", "abc-z"))
+    assert.equal("b", cut("[a[]c]]+", "Removed", "abc]"))
+    assert.equal("a]", cut("[^]a]+", "Removed", "a]b"))
+    assert.equal("\u{b2}\u{9f4}|\u{301}",
+      cut("[[:alnum:]]+", "Removed", "a\u{b2}\u{9f4}1\u{301}"))
+    assert.equal("a", cut("[[:punct:]]+", "Removed", "a$\u{20ac}\u{a9}.\u{3002}"))
+    assert.equal("B\u{2160}", cut("[[:^upper:]]+", "Removed", "aB\u{2160}"))
+    assert.equal("\u{3002}|x", cut("\\p{Han}+", "Removed", "\u{65e5}\u{3002}\u{672c}x"))
+    assert.equal("\u{3042}", cut("\\p{^Hiragana}+", "Removed", "\u{65e5}\u{3002}\u{3042}x"))
+    assert.equal("\u{3b1}", cut("\\P{Greek}+", "Removed", "\u{3b1}\u{342}b"))
   end)
 end)
 
@@ -180,6 +229,14 @@ describe("as in Hugging Face's library,", function()
     local tokenizer = newline_token {["\n"] = {single_word = true, lstrip = true, rstrip = true}}
     assert.same({491, 7}, tokenizer:encode "a\n \n ")
     assert.same({517, 7, 502}, tokenizer:encode "x \n y")
+  end)
+  it("a token that must be a word alone may follow a line", function()
+    local tokenizer = changed("gemma", function(t)
+      table.insert(t.added_tokens, {id = 640, content = "TOK", single_word = true})
+    end)
+    assert.equal(640, tokenizer:encode "a\nTOK" [3])
+    assert.equal(640, tokenizer:encode "TOK\na" [1])
+    assert.not_equal(640, tokenizer:encode "TOKa" [1])
   end)
   it("but a token that does not strip is found again", function()
     local tokenizer = newline_token {["\u{2581}\u{2581}"] = {rstrip = true}}
@@ -309,9 +366,9 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     ["a pattern of a megabyte"] = {"qwen2", function(t)
       t.pre_tokenizer.pretokenizers[1].pattern.Regex = ("a"):rep(1 << 20)
     end, "expected a pattern of at most"},
-    ["classes within classes"] = {"qwen2", function(t)
+    ["an intersection of classes"] = {"qwen2", function(t)
       t.pre_tokenizer.pretokenizers[1].pattern.Regex = "[a-z&&[^b]]"
-    end, "classes of characters within classes are not supported"},
+    end, "an intersection within a class of characters is not supported"},
     ["a space that is several characters"] = {"metaspace", function(t)
       t.pre_tokenizer.replacement = "ab"
     end, "replacement: expected one character, got 'ab'"},

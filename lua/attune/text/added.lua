@@ -1,6 +1,7 @@
 --- Added tokens: texts that are one token wherever they appear, before and after normalisation.
 local bpe = require "attune.text.bpe"
 local failure = require "attune.text.failure"
+local oniguruma = require "attune.text.oniguruma"
 local pattern = require "attune.text.pattern"
 
 local added = {}
@@ -14,7 +15,7 @@ local added = {}
 ---@field lstrip boolean takes the white space before it
 ---@field rstrip boolean takes the white space after it
 
-local word = "[" .. pattern.word .. "]"
+local word = "[" .. oniguruma.word .. "]"
 
 local function is_matched(source, s)
   return pattern.find(pattern.compile(source, "added_tokens"), s, 1) ~= nil
@@ -48,15 +49,15 @@ end
 -- The bytes that a token takes, with the white space around it; nil where it must be a word alone.
 local function extent(token, s, first, last, taken)
   if token.single_word then
-    if first > 1 and is_matched(word .. "$", s:sub(1, first - 1)) then return nil end
-    if last < #s and is_matched("^" .. word, s:sub(last + 1)) then return nil end
+    if first > 1 and is_matched(word .. "\\z", s:sub(1, first - 1)) then return nil end
+    if last < #s and is_matched("\\A" .. word, s:sub(last + 1)) then return nil end
   end
   if token.lstrip and first > 1 then
-    local space = pattern.find(pattern.compile("\\s+$", "added_tokens"), s:sub(1, first - 1), 1)
+    local space = pattern.find(pattern.compile("\\s+\\z", "added_tokens"), s:sub(1, first - 1), 1)
     first = math.max(space or first, taken)
   end
   if token.rstrip and last < #s then
-    local _, stop = pattern.find(pattern.compile("^\\s+", "added_tokens"), s:sub(last + 1), 1)
+    local _, stop = pattern.find(pattern.compile("\\A\\s+", "added_tokens"), s:sub(last + 1), 1)
     last = last + (stop or 0)
   end
   return first, last

@@ -65,8 +65,8 @@ end
 function makers.Strip(spec, where)
   local left = field(spec, "strip_left", "boolean", where, true)
   local right = field(spec, "strip_right", "boolean", where, true)
-  local at_start = pattern.compile("^\\s+", where)
-  local at_end = pattern.compile("\\s+$", where)
+  local at_start = pattern.compile("\\A\\s+", where)
+  local at_end = pattern.compile("\\s+\\z", where)
   return function(s)
     if left then s = pattern.replace(at_start, s, "", #s) end
     if right then s = pattern.replace(at_end, s, "", #s) end

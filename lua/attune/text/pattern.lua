@@ -1,6 +1,7 @@
 --- Regular expressions over UTF-8 (PCRE2, Debian's lua-rex-pcre2), and what splitting a text by one
 --- gives.
 local failure = require "attune.text.failure"
+local oniguruma = require "attune.text.oniguruma"
 
 local pattern = {}
 
@@ -14,57 +15,19 @@ local function load_library()
     failure.raise("the Lua module rex_pcre2 is missing: install the Debian package lua-rex-pcre2")
   end
   local flags = rex.flags()
-  library, compile_flags, match_flags = rex, flags.UTF | flags.UCP, flags.NO_UTF_CHECK
+  library, match_flags = rex, flags.NO_UTF_CHECK
+  compile_flags = flags.UTF | flags.UCP | flags.MULTILINE
 end
 
---- What a word is made of (Unicode Technical Standard 18, annex C), for use within a class.
-pattern.word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}"
-
--- What \s and \w match in Oniguruma, for which the patterns of tokenizer.json are written. PCRE2's
--- \s has U+180E too, and its \w lacks marks and connectors. Oniguruma's \w has the superscripts and
--- fractions of Latin-1.
-local word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
-local escapes = {
-  s = "\\p{White_Space}", S = "\\P{White_Space}", w = "[" .. word .. "]", W = "[^" .. word .. "]",
-}
-local escapes_in_class = {s = escapes.s, S = escapes.S, w = word}
-
--- An expression for PCRE2. Classes within classes and their intersections, which PCRE2 would read
--- as plain characters, are refused.
-local function translated(source, where)
-  local out, at, in_class = {}, 1, false
-  while at <= #source do
-    local c, after = source:sub(at, at), source:sub(at + 1, at + 1)
-    local step = c
-    if c == "\\" then
-      step = (in_class and escapes_in_class or escapes)[after] or c .. after
-      at = at + 1
-      if in_class and after == "W" then
-        failure.raise("%s: \\W within a class of characters is not supported", where)
-      end
-    elseif in_class then
-      local posix = source:match("^%[:%^?%a+:%]", at)
-      if posix then
-        step, at = posix, at + #posix - 1
-      elseif c == "[" or c == "&" and after == "&" then
-        failure.raise("%s: classes of characters within classes are not supported", where)
-      end
-      in_class = c ~= "]" or posix ~= nil
-    elseif c == "[" then
-      -- A bracket that closes right after the opening one is a plain character.
-      step = source:match("^%[%^?%]?", at)
-      at = at + #step - 1
-      in_class = true
-    end
-    out[#out + 1] = step
-    at = at + 1
-  end
-  return table.concat(out)
+-- Whether PCRE2 knows a script of that name.
+local function is_script(name)
+  return name:find "^[%w_ ]+$" ~= nil
+    and (pcall(library.new, "\\p{sc:" .. name .. "}", compile_flags))
 end
 
 local compiled = {}
 
---- A compiled expression; raises a failure where it cannot be compiled.
+--- An expression of Oniguruma, compiled; raises a failure where it cannot be compiled.
 ---@param source string
 ---@param where string the field, for messages
 function pattern.compile(source, where)
@@ -74,7 +37,8 @@ function pattern.compile(source, where)
     failure.raise("%s: expected a pattern of at most %d bytes, got %d", where, max_pattern_bytes,
       #source)
   end
-  local ok, regex = pcall(library.new, translated(source, where), compile_flags)
+  local translated = oniguruma.translate(source, where, is_script)
+  local ok, regex = pcall(library.new, translated, compile_flags)
   if not ok then
     failure.raise("%s: expected a regular expression of PCRE2, got one with an error: %s", where,
       tostring(regex))

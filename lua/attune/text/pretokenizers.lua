@@ -3,6 +3,7 @@
 local byte_level = require "attune.text.byte_level"
 local failure = require "attune.text.failure"
 local normalizers = require "attune.text.normalizers"
+local oniguruma = require "attune.text.oniguruma"
 local pattern = require "attune.text.pattern"
 
 local field = failure.field
@@ -84,7 +85,7 @@ function makers.WhitespaceSplit(_, where)
 end
 
 function makers.Whitespace(_, where)
-  local source = ("[%s]+|[^%s\\s]+"):format(pattern.word, pattern.word)
+  local source = ("[%s]+|[^%s\\s]+"):format(oniguruma.word, oniguruma.word)
   return splitter(pattern.compile(source, where), "removed", true)
 end
 
