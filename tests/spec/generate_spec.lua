@@ -1,4 +1,5 @@
 -- m:generate over rows of different lengths, streaming and lookup; m:loss; summaries of a session.
+local attune = require "attune"
 local golden = require "tests.support.golden"
 local model = require "attune.model"
 local model_copy = require "tests.support.model_copy"
@@ -135,6 +136,35 @@ describe("m:generate", function()
       assert.same(short, x:generate({prompt}, o))
     end
   end)
+  it("gives the same ids by lookup where a rotation follows from the length", function()
+    local scaled = load "llama_tied":with {rope_scaling = {
+      type = "dynamic", factor = 4, original = 16,
+    }}
+    local o = {tokens = 60, stop = {}}
+    local expected = scaled:generate({{5, 17, 3, 5, 17, 3}}, o)[1]
+    o.lookup = {ngram = 1, tokens = 8}
+    local out, counts = scaled:generate({{5, 17, 3, 5, 17, 3}}, o)
+    assert.same(expected, out[1])
+    -- Beyond the trained length nothing is proposed.
+    assert.truthy(counts.proposed > 0, counts.proposed)
+    assert.truthy(counts.passes >= 60 - 16, counts.passes)
+  end)
+  it("refuses logits that are NaN, and draws from infinite ones", function()
+    local broken = model_copy.load("llama_tied", function(_, tensors)
+      local name = "model.norm.weight"
+      tensors[name] = attune.full(tensors[name].shape, 0 / 0)
+    end)
+    for _, o in ipairs {{}, {temperature = 1}, {repetition_penalty = 2}, {lookup = {}}} do
+      local ok, message = pcall(broken.generate, broken, {{5}}, o)
+      assert.is_false(ok)
+      assert.truthy(message:find("logits: expected numbers, got NaN for id 0", 1, true), message)
+    end
+    -- The id that is there already gets an infinite logit, if its own one is positive.
+    local drawn = load "llama_tied":generate({{5}}, {
+      temperature = 1, seed = 1, repetition_penalty = 1e-308, tokens = 4, stop = {},
+    })
+    assert.same({5, 5, 5, 5, 5}, drawn[1])
+  end)
   it("accepts what a text repeats", function()
     -- Greedy ids of tiny models end in cycles.
     local _, counts = m:generate({rows[1]}, {tokens = 200, stop = {}, lookup = {tokens = 6}})
@@ -149,6 +179,7 @@ describe("m:generate", function()
       ["lookup.ngram"] = {lookup = {ngram = 0}},
       ["unknown field 'ngrams' of lookup"] = {lookup = {ngrams = 1}},
       ["stop: expected a list of ids, got 'a'"] = {stop = {"a"}},
+      ["stop: expected a list of ids, got a table with the field 'eos'"] = {stop = {eos = 5}},
       ["decoder_ids: expected nil"] = {decoder_ids = {{1}}},
     } do
       local ok, message = pcall(m.generate, m, {rows[1]}, o)

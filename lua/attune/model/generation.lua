@@ -22,11 +22,12 @@ local function stop_ids(model, given, level)
   if type(list) ~= "table" then
     error(("stop: expected a list of ids, got %s"):format(options.describe(list)), level + 1)
   end
-  local stop = {}
-  for i = 1, rawlen(list) do
-    local id = rawget(list, i)
-    if math.type(id) ~= "integer" then
-      error(("stop: expected a list of ids, got %s"):format(options.describe(id)), level + 1)
+  local stop, count = {}, rawlen(list)
+  for i, id in next, list do
+    local is_in_list = math.type(i) == "integer" and i >= 1 and i <= count
+    if not is_in_list or math.type(id) ~= "integer" then
+      error(("stop: expected a list of ids, got %s"):format(is_in_list and options.describe(id)
+        or "a table with the field " .. options.describe(i)), level + 1)
     end
     stop[id] = true
   end
@@ -82,12 +83,7 @@ end
 -- Whether rows must run one by one: an encoder's rows have one length, and these rotations depend
 -- on the length of a text.
 local function runs_alone(network)
-  if network.encoder or network.switches_at then return true end
-  for _, block in ipairs(network.blocks) do
-    local position = block.attention.position
-    if position and position.scaling and position.scaling.type == "dynamic" then return true end
-  end
-  return false
+  return network.encoder or network.switches_at or lookup.dynamic_from(network)
 end
 
 -- Appends an id to a row and tells o.each; false where the row ends. left: the ids it may get.

@@ -3,6 +3,7 @@
 --- Leviathan et al. 2023, arXiv 2211.17192, for the check). Greedy only, so that a proposal stands
 --- exactly where the model would have chosen it.
 local options = require "attune.util.options"
+local sampling = require "attune.nn.sampling"
 
 local lookup = {}
 
@@ -55,9 +56,25 @@ function lookup.propose(ids, ngram, max)
   return {}
 end
 
--- How many more tokens the session takes in one way.
-local function room(s)
+--- The length from which on keys are rotated by the length of the text when they are appended
+--- (dynamic scaling), so that tokens appended together are not as one by one; nil: no length.
+---@param network table without encoder
+---@return integer?
+function lookup.dynamic_from(network)
+  local from
+  for _, block in ipairs(network.blocks) do
+    local scaling = block.attention.position and block.attention.position.scaling
+    if scaling and scaling.type == "dynamic" then
+      from = math.min(from or math.huge, scaling.original)
+    end
+  end
+  return from
+end
+
+-- How many more tokens the session takes in one way, together.
+local function room(s, dynamic_from)
   local left = s.context - s.length
+  if dynamic_from then left = math.min(left, math.max(1, dynamic_from - s.length)) end
   if s.switches_at and not s.long then left = math.min(left, s.switches_at - s.length) end
   return left
 end
@@ -70,13 +87,14 @@ end
 ---@param take fun(id: integer): boolean appends an id to ids; false ends the text
 ---@param counts attune.model.LookupCounts
 function lookup.continue(s, ids, logits, o, take, counts)
-  local id = logits:argmax(2)[1]:item() - 1
+  local id = sampling.greedy(logits)[1]
+  local dynamic_from = lookup.dynamic_from(s.model.network)
   while take(id) do
-    local proposed = lookup.propose(ids, o.ngram, math.min(o.tokens, room(s) - 1))
+    local proposed = lookup.propose(ids, o.ngram, math.min(o.tokens, room(s, dynamic_from) - 1))
     local piece = table.move(proposed, 1, #proposed, 2, {id})
-    local chosen = s:append(piece):argmax(3):tolist()[1]
+    local chosen = sampling.greedy(s:append(piece):view(#piece, -1))
     local accepted, goes_on = 0, true
-    while goes_on and proposed[accepted + 1] == chosen[accepted + 1] - 1 do
+    while goes_on and proposed[accepted + 1] == chosen[accepted + 1] do
       accepted = accepted + 1
       goes_on = take(proposed[accepted])
     end
@@ -84,7 +102,7 @@ function lookup.continue(s, ids, logits, o, take, counts)
     counts.accepted = counts.accepted + accepted
     if not goes_on then return end
     s:truncate(s.length - (#proposed - accepted))
-    id = chosen[accepted + 1] - 1
+    id = chosen[accepted + 1]
   end
 end
 

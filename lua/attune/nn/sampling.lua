@@ -60,12 +60,30 @@ local function penalise(logits, ids, penalty)
   end
 end
 
+local function refuse_nan(id)
+  core._raise(("logits: expected numbers, got NaN for id %d"):format(id - 1))
+end
+
 local function largest(logits)
   local best = 1
-  for i = 2, #logits do
-    if logits[i] > logits[best] then best = i end
+  for i, x in ipairs(logits) do
+    if x ~= x then refuse_nan(i) end
+    if x > logits[best] then best = i end
   end
   return best
+end
+
+--- The id, from 0, of the largest logit of each row. Raises where a logit is NaN.
+---@param logits attune.Tensor [rows, vocab]
+---@return integer[]
+function sampling.greedy(logits)
+  local ids = logits:argmax(2):tolist()
+  for row, id in ipairs(ids) do
+    local x = logits[row][id]:item() -- of numbers and NaN, argmax gives NaN
+    if x ~= x then refuse_nan(id) end
+    ids[row] = id - 1
+  end
+  return ids
 end
 
 -- The candidates, most likely first, each {id from 1, probability}.
@@ -73,7 +91,7 @@ local function candidates(self, logits)
   local max, list = logits[largest(logits)], {}
   for i, x in ipairs(logits) do
     -- Below e^-40 of the largest a token is never drawn.
-    local y = (x - max) / self.temperature
+    local y = x == max and 0 or (x - max) / self.temperature -- max may be infinite
     if y > -40 then list[#list + 1] = {i, math.exp(y)} end
   end
   table.sort(list, function(a, b)
@@ -103,7 +121,7 @@ end
 ---@param step integer
 ---@return integer
 function sampling:next(logits, ids, row, step)
-  if self:is_greedy() then return logits:argmax(2)[1]:item() - 1 end
+  if self:is_greedy() then return sampling.greedy(logits)[1] end
   logits = logits:tolist()[1]
   if self.penalty then penalise(logits, ids, self.penalty) end
   if self.temperature == 0 then return largest(logits) - 1 end
