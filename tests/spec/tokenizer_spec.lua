@@ -372,6 +372,9 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     ["a space that is several characters"] = {"metaspace", function(t)
       t.pre_tokenizer.replacement = "ab"
     end, "replacement: expected one character, got 'ab'"},
+    ["a scheme against an older field"] = {"metaspace", function(t)
+      t.pre_tokenizer.add_prefix_space, t.pre_tokenizer.prepend_scheme = false, "first"
+    end, "prepend_scheme: expected never beside add_prefix_space = false, got 'first'"},
     ["a decoder's space that is none"] = {"t5", function(t) t.decoder.replacement = "" end,
       "decoder.replacement: expected one character, got ''"},
     ["a thousand steps"] = {"gpt2", function(t)
@@ -390,6 +393,12 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     end, "special_tokens.</s>: expected a table, got none"},
     ["an added token without content"] = {"gpt2", function(t) t.added_tokens[1].content = nil end,
       "added_tokens[1].content: expected a string, got none"},
+    ["an added token with the id of another token"] = {"gpt2", function(t)
+      table.insert(t.added_tokens, {id = 5, content = "<new>"})
+    end, "added_tokens[2].id: duplicate id 5: '&' and '<new>'"},
+    ["two added tokens with one id"] = {"gpt2", function(t)
+      table.insert(t.added_tokens, {id = 559, content = "<new>"})
+    end, "added_tokens[2].id: duplicate id 559: '<|endoftext|>' and '<new>'"},
     ["an added token with an id above those of vocabularies"] = {"gpt2", function(t)
       t.added_tokens[1].content, t.added_tokens[1].id = "<new>", 1000000000000
     end, "added_tokens[1].id: expected an integer from 0 to 16777215, got 1000000000000"},
@@ -419,6 +428,19 @@ describe("a tokenizer.json that is malformed gives nil and a message:", function
     end
     assert.equal(2, select(3, model.tokenizer(golden .. "nothing"))) -- ENOENT
     expect.fails_with("path: expected a file's name", function() model.tokenizer(7) end)
+  end)
+end)
+
+describe("a text with characters that have no token", function()
+  it("is an error where no unknown token is named", function()
+    local expected = "text: expected characters that have tokens, as the file names no unknown "
+      .. "token, got '\u{732b}'"
+    local t5 = changed("t5", function(t) t.model.unk_id = nil end)
+    expect.fails_with(expected, function() t5:encode "a \u{732b}" end)
+    assert.truthy(#t5:encode "a" > 0)
+    local scored = require "attune.text.bpe".by_scores({a = 0, b = 1, ab = 2}, {0, 0, 1})
+    assert.same({2}, scored "ab")
+    expect.fails_with(expected, function() scored "a\u{732b}" end)
   end)
 end)
 

@@ -107,9 +107,10 @@ local flags = {"special", "single_word", "lstrip", "rstrip"}
 --- normalised, a special one counts.
 ---@param list table[]
 ---@param ids table<string, integer> of the model
+---@param tokens table<integer, string> of the model
 ---@return attune.text.AddedToken[]
-function added.read(list, ids)
-  local special, plain = {}, {}
+function added.read(list, ids, tokens)
+  local special, plain, content_of = {}, {}, {}
   for i, spec in ipairs(list) do
     local where = ("added_tokens[%d]"):format(i)
     if type(spec) ~= "table" then
@@ -125,6 +126,11 @@ function added.read(list, ids)
       failure.raise("%s.id: expected an integer from 0 to %d, got %d", where, bpe.max_ids - 1,
         token.id)
     end
+    local other = tokens[token.id] or content_of[token.id]
+    if other and other ~= token.content then
+      failure.raise("%s.id: duplicate id %d: '%s' and '%s'", where, token.id, other, token.content)
+    end
+    content_of[token.id] = token.content
     table.insert(token.special and special or plain, token)
   end
   table.move(plain, 1, #plain, #special + 1, special)

@@ -138,7 +138,7 @@ end
 --- merges first. Characters without a token become their bytes.
 ---@param ids table<string, integer>
 ---@param scores number[] of token id + 1
----@param unknown integer?
+---@param unknown integer? nil: what has no token is an error
 ---@return fun(word: string): integer[]
 function bpe.by_scores(ids, scores, unknown)
   local order, rank_of = {}, {}
@@ -163,7 +163,7 @@ function bpe.by_scores(ids, scores, unknown)
       if bytes then
         table.move(bytes, 1, #bytes, #result + 1, result)
       else
-        result[#result + 1] = ids[symbol] or unknown
+        result[#result + 1] = ids[symbol] or unknown or failure.no_token(symbol)
       end
     end
     return result

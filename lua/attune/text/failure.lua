@@ -15,6 +15,13 @@ function failure.raise(form, ...)
   error(setmetatable({message = message}, mark), 0)
 end
 
+--- Raises, for a text that has characters without a token, where there is no unknown token.
+---@param characters string
+function failure.no_token(characters)
+  error(("text: expected characters that have tokens, as the file names no unknown token, got '%s'")
+    :format(text.cut(text.printable(characters), max_message_bytes)), 0)
+end
+
 --- Calls fn. Gives its result, or nil and the message of a failure; other errors are raised again.
 function failure.catch(fn, ...)
   local ok, result = pcall(fn, ...)

@@ -144,7 +144,7 @@ function hf_file.read(path)
     encode_word = encode,
     ids = ids,
     tokens = tokens,
-    added = added.read(field(spec, "added_tokens", "list", "tokenizer", {}), ids),
+    added = added.read(field(spec, "added_tokens", "list", "tokenizer", {}), ids, tokens),
     normalize = normalizers.new(spec.normalizer, "normalizer"),
     pretokenize = pretokenizers.new(spec.pre_tokenizer, "pre_tokenizer"),
     decoder = decoders.new(spec.decoder, "decoder"),

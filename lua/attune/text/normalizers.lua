@@ -28,6 +28,10 @@ function normalizers.metaspace(spec, where)
   if scheme == nil then
     scheme = field(spec, "add_prefix_space", "boolean", where, true) and "always" or "never"
   end
+  if spec.add_prefix_space == false and scheme ~= "never" then
+    failure.raise("%s.prepend_scheme: expected never beside add_prefix_space = false, got '%s'",
+      where, tostring(scheme))
+  end
   if scheme ~= "always" and scheme ~= "first" and scheme ~= "never" then
     failure.raise("%s.prepend_scheme: expected always, first or never, got '%s'", where,
       tostring(scheme))

@@ -1,6 +1,7 @@
 --- Unigram segmentation (Kudo 2018, arXiv 1804.10959): of all ways to cut a word into tokens, the
 --- one with the largest sum of scores (Viterbi).
 local bpe = require "attune.text.bpe"
+local failure = require "attune.text.failure"
 
 local unigram = {}
 
@@ -63,7 +64,7 @@ function unigram.new(model)
     for i = 1, #characters do
       local id = byte_ids and byte_ids[characters:sub(i, i)]
       if not id then
-        result[#result + 1] = model.unknown
+        result[#result + 1] = model.unknown or failure.no_token(characters)
         return
       end
       bytes[i] = id
