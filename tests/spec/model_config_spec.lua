@@ -463,6 +463,20 @@ describe("metadata of a GGUF file", function()
       m["llama.rope.scaling.factor"] = 0.0
     end))
   end)
+  it("name what ends a text, a turn and a message", function()
+    local function eos(changes)
+      return assert(load(function(m)
+        for name, id in pairs(changes) do m[("tokenizer.ggml.%s_token_id"):format(name)] = id end
+      end)).eos
+    end
+    assert.is_nil(eos {})
+    assert.same(7, eos {eos = 7})
+    assert.same(7, eos {eos = 7, eot = 7})
+    assert.same({5, 7, 2}, eos {eos = 5, eot = 7, eom = 2})
+    local m, message = load(function(metadata) metadata["tokenizer.ggml.eot_token_id"] = "a" end)
+    assert.is_nil(m)
+    assert.truthy(message:find("eos_token_id: expected an id or a list of ids", 1, true), message)
+  end)
   it("of a rotation are read as by llama.cpp", function()
     local function logits_with(changes)
       local m = assert(load(function(metadata, tensors)

@@ -110,6 +110,10 @@ describe("a tokenizer", function()
       gpt2:decode {1, -1}
     end)
     expect.fails_with("ids[1]: expected an integer", function() gpt2:decode {1.5} end)
+    expect.fails_with("id: expected an integer of at least 0, got 'a'", function()
+      gpt2:token "a"
+    end)
+    expect.fails_with("token: expected a string, got 5", function() gpt2:id(5) end)
     expect.fails_with("tokenizer: expected a tokenizer", function() gpt2.encode({}, "a") end)
   end)
   it("closes a stream that is finished", function()

@@ -115,6 +115,19 @@ local function check_neutral(m, at)
   end
 end
 
+-- What ends a text, in llama.cpp too: the end of the text, of a turn (LLaMA 3's chats, say) and of a
+-- message. An id, a list of ids, or nil.
+local function ends_of(m)
+  local ids, seen = {}, {}
+  for _, name in ipairs {"eos", "eot", "eom"} do
+    local id = m[("tokenizer.ggml.%s_token_id"):format(name)]
+    if id ~= nil and not seen[id] then
+      ids[#ids + 1], seen[id] = id, true
+    end
+  end
+  return #ids > 1 and ids or ids[1]
+end
+
 --- The configuration that the metadata describe, as config.json would say it, and the pairing of
 --- the rotation, nil where there is none. Raises, without a position, where the architecture is not
 --- supported.
@@ -162,7 +175,7 @@ function gguf_loader.config(m, file, original)
     tie_word_embeddings = file:info "lm_head.weight" == nil,
     attention_bias = file:info "model.layers.0.self_attn.q_proj.bias" ~= nil,
     mlp_bias = kind[2] == "llama" and file:info "model.layers.0.mlp.up_proj.bias" ~= nil,
-    eos_token_id = m["tokenizer.ggml.eos_token_id"],
+    eos_token_id = ends_of(m),
   }, kind[1]
 end
 

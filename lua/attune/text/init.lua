@@ -199,13 +199,20 @@ end
 --- The token of an id as the file spells it; nil where there is none.
 ---@param id integer
 ---@return string?
-function Tokenizer:token(id) return check(self, 2).tokens[id] end
+function Tokenizer:token(id)
+  local parts = check(self, 2)
+  check_id(id, "id", 2)
+  return parts.tokens[id]
+end
 
 --- The id of a token as the file spells it; nil where there is none.
 ---@param token string
 ---@return integer?
 function Tokenizer:id(token)
   local parts = check(self, 2)
+  if type(token) ~= "string" then
+    error(("token: expected a string, got %s"):format(options.describe(token)), 2)
+  end
   for _, entry in ipairs(parts.added) do
     if entry.content == token then return entry.id end
   end
