@@ -115,8 +115,8 @@ local function check_neutral(m, at)
   end
 end
 
--- What ends a text, in llama.cpp too: the end of the text, of a turn (LLaMA 3's chats, say) and of a
--- message. An id, a list of ids, or nil.
+-- What ends a text, as in llama.cpp: the end of the text, of a turn and of a message. An id, a list
+-- of ids, or nil.
 local function ends_of(m)
   local ids, seen = {}, {}
   for _, name in ipairs {"eos", "eot", "eom"} do
