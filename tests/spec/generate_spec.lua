@@ -180,6 +180,8 @@ describe("m:generate", function()
       ["unknown field 'ngrams' of lookup"] = {lookup = {ngrams = 1}},
       ["stop: expected a list of ids, got 'a'"] = {stop = {"a"}},
       ["stop: expected a list of ids, got a table with the field 'eos'"] = {stop = {eos = 5}},
+      ["stop: expected ids from 0 to 95, got 96"] = {stop = {5, 96}},
+      ["stop: expected ids from 0 to 95, got -1"] = {stop = {-1}},
       ["decoder_ids: expected nil"] = {decoder_ids = {{1}}},
     } do
       local ok, message = pcall(m.generate, m, {rows[1]}, o)

@@ -29,6 +29,10 @@ local function stop_ids(model, given, level)
       error(("stop: expected a list of ids, got %s"):format(is_in_list and options.describe(id)
         or "a table with the field " .. options.describe(i)), level + 1)
     end
+    -- A model may name ids above its vocabulary; a caller who does is mistaken.
+    if given ~= nil and (id < 0 or id >= model.vocab) then
+      error(("stop: expected ids from 0 to %d, got %d"):format(model.vocab - 1, id), level + 1)
+    end
     stop[id] = true
   end
   return stop
