@@ -177,7 +177,12 @@ describe("a pattern of Oniguruma", function()
     assert.equal("a\u{301}|b| b\u{b2}|b", cut("\\Bb", "Isolated", "a\u{301}b b\u{b2}b"))
     assert.equal("\u{b2}", cut("[\\w]+", "Removed", "a\u{b2}\u{301}_1"))
     assert.equal("xa|aab", cut("a{,2}b", "Isolated", "xaaab"))
+    assert.equal("1234567| |12", cut("\\d{1,3}+", "Isolated", "1234567 12"))
+    assert.equal("|", cut("\\d{,2}+", "Removed", "12 34"):gsub(" ", "|"))
+    assert.equal("x|123|1", cut("\\d{2,}+3", "Isolated", "x1231"))
+    assert.equal("1|2|3", cut("\\d{1,3}?", "Isolated", "123"))
     for regex, message in pairs {
+      ["a{2,3}+"] = "+ after {2,3} is not supported", ["a{2}?"] = "? after {2} is not supported",
       ["\\pL"] = "\\p: expected a name in braces", ["[\\H]"] = "\\H within a class",
       ["[\\W]"] = "\\W within a class", ["[[:graph:]]"] = "[:graph:] within a class",
       ["[[:^punct:]]"] = "[:^punct:] within a class", ["[a[^b]]"] = "a negated class within",

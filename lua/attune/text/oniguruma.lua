@@ -95,6 +95,24 @@ local function in_class(reader, at)
   return c, at + 1
 end
 
+-- A repetition such as {2,3}, and the position after it; nil: none. In Ruby's syntax + after it
+-- repeats all of it once more, and ? after {n} makes it optional.
+local function repetition(reader, at)
+  local low, comma, high = reader.source:match("^{(%d*)(,?)(%d*)}", at)
+  if not low or low == "" and high == "" then return nil end
+  local stop = at + 2 + #low + #comma + #high
+  local after = reader.source:sub(stop, stop)
+  if low == "" then low = "0" end
+  local reaches_all = low == "1" or comma ~= "" and (low == "0" or high == "")
+  if after == "+" and reaches_all then
+    return ("{%s,}"):format(low), stop + 1
+  elseif after == "+" or after == "?" and comma == "" then
+    failure.raise("%s: %s after %s is not supported", reader.where, after,
+      reader.source:sub(at, stop - 1))
+  end
+  return ("{%s%s%s}"):format(low, comma, high), stop
+end
+
 -- The same outside of classes. In Ruby's syntax the option m lets the dot match line feeds.
 local function outside(reader, at)
   local source = reader.source
@@ -107,8 +125,8 @@ local function outside(reader, at)
   end
   local flags = c == "(" and source:match("^%(%?([imx%-]+)[:)]", at)
   if flags then return "(?" .. flags:gsub("m", "s"), at + 2 + #flags end
-  local most = c == "{" and source:match("^{,(%d+)}", at)
-  if most then return ("{0,%s}"):format(most), at + 3 + #most end
+  local repeated, stop = repetition(reader, at)
+  if repeated then return repeated, stop end
   return c, at + 1
 end
 
