@@ -6,7 +6,7 @@
 -- attention. It is plotted with the speed-up that the visible pairs allow (causal pairs over
 -- visible pairs), and with the speed-up that the computed tiles of 64 x 64 pairs allow.
 -- A dense bias is read from memory once per pair and has one gradient per pair: prefer a formula or
--- a smaller table. Sources: docs/attention.md for scores, experiments/masks.lua for masks.
+-- a smaller table. Sources: docs/programs.md for scores, experiments/masks.lua for masks.
 -- For an experiment of your own add a line to `scores` or `masks`.
 local attune = require "attune"
 

@@ -28,7 +28,7 @@ typedef struct header {
 
 enum { HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
 
-/* Bytes in use now, the most since the peak was reset, the most ever. */
+/* Bytes in use now, their max since the peak was reset, and their max ever. */
 static _Atomic int64_t in_use, peak, highest;
 static _Atomic int64_t limit, fail_countdown;
 

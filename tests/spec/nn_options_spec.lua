@@ -88,7 +88,7 @@ end)
 describe("a rotation", function()
   it("of an odd number of dims is refused, also where parameters are only counted", function()
     local odd = {d_model = 9, heads = 3}
-    local text = "head_dim: expected a multiple of 2, as position = 'rope' turns pairs of them, "
+    local text = "head_dim: expected a multiple of 2, as position = 'rope' rotates pairs of them, "
       .. "got 3"
     assert.equal(text, refused(text, odd):match "head_dim.*")
     expect.fails_with(text, nn.count, with(odd))

@@ -86,9 +86,10 @@ typedef struct attune_rope_options {
 } attune_rope_options;
 
 /* xPos (Sun et al. 2022, arXiv 2212.10554): RoPE whose q grows and k shrinks with the position, so
- * that scores decay with the distance. */
+ * that scores decay with the distance. head_dim must be given. The paper pairs as
+ * ATTUNE_INTERLEAVED does; zero bytes are ATTUNE_HALF. */
 typedef struct attune_xpos_options {
-    int64_t head_dim, dims;
+    int64_t head_dim, dims;  /* dims 0: all */
     double base, scale_base; /* 0: 10000, 512 */
     double center;           /* the position of scale 1 */
     attune_pairing pairing;

@@ -32,10 +32,12 @@ ATTUNE_API void attune_weight_close(attune_weight *weight); /* weight may be NUL
 ATTUNE_API attune_stored attune_weight_describe(const attune_weight *weight);
 
 /* y = x W' + bias: x [rows, inputs] f32, contiguous   bias [outputs] f32 or NULL   y [rows,
- * outputs] f32. With F32, products are exact products of the stored weights with x, added in f32:
- * up to 4 rows (12 of packed blocks) read the weights as they are stored; more rows convert parts
- * of them to f32 for a matrix product. With I8 a row has the same bits whatever the other rows are;
- * a block of x with a NaN or Inf makes its row NaN. */
+ * outputs] f32. With F32 the weights are exact, and products are added in f32: up to 4 rows (of
+ * packed blocks 40 with AVX-512, else 8) read the weights as they are stored; more rows convert
+ * parts of them to f32 for a matrix product. Where the rows are multiplied by bytes (packed blocks,
+ * with VNNI or with AVX2 alone), 32 neighbours of x are rounded to integers of 24 bits with one
+ * scale. With I8 a row has the same bits whatever the other rows are; a block of x with a NaN or
+ * Inf makes its row NaN. */
 ATTUNE_API attune_status attune_weight_apply(const attune_weight *weight, const attune_tensor *x,
                                              const attune_tensor *bias, attune_tensor *y);
 

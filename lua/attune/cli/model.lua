@@ -25,7 +25,8 @@ function command.options(parser)
   size("--context", "tokens in the cache (default: the model's context)")
   size("--batch", "sequences (default: 1)")
   size("--chips", "chips that share the weights and the cache (default: 1)")
-  size("--window", "tokens of the window that the comparison tries")
+  size("--window", "tokens of the window that the comparison tries (default: 4096, or a "
+    .. "quarter of a context of at most 4096)")
   parser:option("--weights", "dtype of the weights (default: bf16)"):argname "DTYPE"
   parser:option("--cache", "dtype of the cache: f32, bf16, f16 or i8 (default: bf16)")
     :argname "DTYPE"

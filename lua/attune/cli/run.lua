@@ -50,10 +50,12 @@ function run.options(parser)
     :count "*"
   parser:option("--only", "run only the points for which this condition on the parameters holds")
     :argname "EXPR"
-  parser:option("--rounds", "number of times that each point is measured")
+  parser:option("--rounds", "number of times that each point is measured; by default what the "
+      .. "script says")
     :argname "N"
     :convert(integer_to(100000, "--rounds"))
-  parser:option("--jobs", "number of trials at the same time; those that time run alone")
+  parser:option("--jobs", "number of trials at the same time, 1 by default; those that time run "
+      .. "alone")
     :argname "N"
     :convert(integer_to(1024, "--jobs"))
   parser:option("--against", "run each trial with the attune of another build, too, alternately; "

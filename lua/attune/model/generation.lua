@@ -1,5 +1,5 @@
 --- m:generate: continues rows of ids. Rows that differ in length run together: their keys are kept
---- per row, and the slots before a shorter row's first token are seen by none of its tokens.
+--- per row, and the slots before a shorter row's first token are visible to none of its tokens.
 local attune = require "attune"
 local checked = require "attune.model.ids"
 local lookup = require "attune.model.lookup"

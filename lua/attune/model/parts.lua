@@ -94,7 +94,7 @@ end
 
 -- ---- FLOPs ------------------------------------------------------------------------------------
 
---- The keys that the last of `context` tokens sees.
+--- The visible keys of the last of `context` tokens.
 ---@return integer
 function parts.visible(cfg, context)
   local window = cfg.window or 0

@@ -6,7 +6,7 @@
 --   shared_norm    a parallel block has one norm for attention and MLP, not one for each
 --   attention_bias, mlp_bias, head_bias   where they differ from bias
 --   rope           {base, dims, pairing}: dims 0 means all of head_dim
---   window         tokens that a query sees, itself included; 0: all
+--   window         visible keys of a query, its own token included; 0: all
 --   max_positions  rows of a learned position table
 --   mla            latent attention: ranks and dims; q_rank 0: q has one projection
 --   experts        a mixture of experts in place of the MLP

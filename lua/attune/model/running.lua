@@ -149,8 +149,8 @@ end
 --- The same model with other attention, which shares its other weights.
 ---
 --- kv_heads: a divisor of the model's number; the projections of keys and values of neighbouring
---- heads are averaged (Ainslie et al. 2023, arXiv 2305.13245). window: tokens that a query sees,
---- itself included; false: all. rope_scaling: as of attune.position("rope"), in place of the
+--- heads are averaged (Ainslie et al. 2023, arXiv 2305.13245). window: visible keys of a query,
+--- its own token included; false: all. rope_scaling: as of attune.position("rope"), in place of the
 --- model's; false: none. rope_base. cache: the dtype of sessions, where they name none. layers: the
 --- numbers, from 1, of those that change; all by default. A layer that uses the keys of another
 --- changes with it. Of a model with an encoder only the decoder changes.

@@ -296,14 +296,15 @@ local function follows_anew(name, entry, c)
   return c.derived[name] and entry[name] == nil and entry[follows_from[name]] ~= nil
 end
 
--- Rotations turn pairs of dims, and of two positions twice as many.
+-- Encodings rotate pairs of dims, and with two positions twice as many.
 local multiple_of = {rope = 2, xpos = 2, rope2d = 4}
 
 local function check_rotation(c, prefix)
   local multiple = multiple_of[c.position]
   local dims = c.linear and c.linear.total or not c.linear and c.head_dim
   if not multiple or not dims or dims % multiple == 0 or (c[c.position] or {}).dims then return end
-  raise(("%s%s: expected a multiple of %d, as position = '%s' turns pairs of them, got %d"):format(
+  local form = "%s%s: expected a multiple of %d, as position = '%s' rotates pairs of them, got %d"
+  raise(form:format(
     prefix, dims ~= c.head_dim and "linear.count" or "head_dim", multiple, c.position, dims))
 end
 

@@ -5,7 +5,7 @@ local module = require "attune.nn.module"
 local options = require "attune.util.options"
 local parameter = require "attune.nn.parameter"
 
--- The tokens that a query sees on average in a full context: half of them where attention is
+-- The visible keys of a query on average in a full context: half of them where attention is
 -- causal, fewer with a window of {left, right} tokens; -1 is no limit.
 local function visible_tokens(c, context)
   if c.linear then return c.linear.total or c.head_dim end

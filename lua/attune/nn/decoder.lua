@@ -38,7 +38,7 @@ local describe = require "attune.util.options".describe
 ---@field context? integer tokens of a learned table
 ---@field tied? boolean the output projection is the embedding, true
 ---@field bias? boolean of all linear layers, false; qkv_bias, o_bias, mlp_bias, head_bias override
----@field window? integer|integer[] tokens that a query sees
+---@field window? integer|integer[] visible keys of a query, its own token included; {left, right}
 ---@field softcap? number of the scores
 ---@field scale? number of the scores, 1 / sqrt(head_dim)
 ---@field sinks? boolean one learned logit per head

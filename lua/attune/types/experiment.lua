@@ -18,7 +18,8 @@
 ---@field where? fun(p: table): boolean keeps the points for which it is true
 ---@field derived? table<string, fun(p: table): attune.Scalar> parameters computed from others
 ---@field order? string[] the order of the parameters in tables
----@field quick? table<string, any> values that --quick uses for grid, fixed, rounds or timeout
+---@field quick? table<string, any> what --quick replaces: values of parameters, rounds, timeout,
+--- seeds, budget, and n of sample
 ---@field metrics? table<string, attune.MetricDeclaration>
 ---@field timing? boolean true (the default): never run beside another trial
 ---@field reuse? boolean false: each trial in a new process; else a process that a trial leaves
@@ -44,7 +45,7 @@
 --- The second argument of a trial function.
 ---@class attune.Trial
 ---@field round integer from 1
----@field quick boolean
+---@field quick boolean whether the run is a --quick one
 ---@field time fun(self, fn: function, options?: attune.TimeOptions): attune.Timing
 ---@field against fun(self, fn: function, options: attune.AgainstOptions): table<string, number>
 --- metrics: the speed as a fraction of limits of this machine
@@ -94,7 +95,7 @@
 ---@field facet? string a parameter; each of its values is a panel
 ---@field label? string a parameter; its value is written beside each mark
 ---@field where? table<string, any> only points with these values; a list allows several
----@field log? "x"|"y"|"xy"
+---@field log? "x"|"y"|"xy"|"value" value: logarithmic colours of heat
 ---@field base? 2|10 of the ticks of logarithmic axes
 ---@field lines? {x: any, y: number?, text: string?}[] reference lines, each at an x or at a y
 ---@field band? boolean line: intervals as a band; by default where a line has over 12 marks
@@ -119,7 +120,7 @@
 ---@field rounds? integer
 ---@field set? table<string, any[]>
 ---@field only? string a condition over the parameters
----@field fresh? boolean measure everything again
+---@field fresh? boolean measure the points of this run again
 ---@field dry? boolean only return the points
 ---@field fail_fast? boolean stop at the first trial that fails
 ---@field retry_failed? boolean run only what was tried and has no result

@@ -19,6 +19,7 @@
 ---@field v_head_dim integer
 ---@field features "favor+"|"trig"|"relu"|"elu"
 local LinearState = {}
+--- Adds the tokens to the sums.
 ---@param k attune.Tensor [batch, kv_heads, tokens, head_dim]
 ---@param v attune.Tensor [batch, kv_heads, tokens, v_head_dim]
 ---@return attune.LinearState self
@@ -27,19 +28,21 @@ function LinearState:append(k, v) end
 ---@param q attune.Tensor [batch, heads, 1, head_dim]
 ---@return attune.Tensor o [batch, heads, 1, v_head_dim] in q's dtype
 function LinearState:attend(q) end
+--- Removes all tokens.
 ---@return attune.LinearState self
 function LinearState:reset() end
+--- Gives the memory back now. Using the state afterwards raises an error.
 function LinearState:close() end
 
 ---@class attune.LinearStateOptions
----@field batch? integer
+---@field batch? integer 1 by default
 ---@field kv_heads integer
 ---@field head_dim integer
----@field v_head_dim? integer
----@field projection? attune.Tensor
----@field features? string
----@field rotate? attune.Position
----@field epsilon? number
+---@field v_head_dim? integer head_dim by default
+---@field projection? attune.Tensor [features, head_dim]; elu needs none
+---@field features? "favor+"|"trig"|"relu"|"elu" favor+ by default
+---@field rotate? attune.Position rotates the features in the numerator only
+---@field epsilon? number added to each feature, 0
 
 ---@class attune
 local attune = {}
@@ -52,14 +55,15 @@ local attune = {}
 ---@param options attune.LinearOptions
 ---@return attune.Tensor o [batch, heads, queries, v_head_dim] in q's dtype
 function attune.linear_attention(q, k, v, options) end
+--- Gradients of linear_attention for d_o, with the same options.
 ---@param d_o attune.Tensor [batch, heads, queries, v_head_dim]
----@param q attune.Tensor
----@param k attune.Tensor
----@param v attune.Tensor
+---@param q attune.Tensor [batch, heads, queries, head_dim]
+---@param k attune.Tensor [batch, kv_heads, keys, head_dim]
+---@param v attune.Tensor [batch, kv_heads, keys, v_head_dim]
 ---@param options attune.LinearOptions
----@return attune.Tensor dq
----@return attune.Tensor dk
----@return attune.Tensor dv
+---@return attune.Tensor dq in q's shape and dtype
+---@return attune.Tensor dk in k's shape and dtype
+---@return attune.Tensor dv in v's shape and dtype
 function attune.linear_attention_backward(d_o, q, k, v, options) end
 --- Blocks of orthogonal rows with the lengths of normal vectors.
 ---@param options {head_dim: integer, features: integer, seed?: integer}
@@ -71,6 +75,7 @@ function attune.favor_projection(options) end
 ---@param options {projection: attune.Tensor, query?: boolean, epsilon?: number}
 ---@return attune.Tensor [batch, heads, tokens, features] in x's dtype
 function attune.favor_features(x, options) end
+--- The recurrent state of causal linear attention: sums whose memory does not grow with the tokens.
 ---@param options attune.LinearStateOptions
 ---@return attune.LinearState
 function attune.linear_state(options) end

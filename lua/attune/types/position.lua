@@ -33,10 +33,12 @@
 ---@field table? attune.Tensor learned: [max_positions, d_model]; t5: [buckets, heads]
 ---@field slopes? attune.Tensor alibi: [heads]
 local Position = {}
+--- Adds the row of each token's position.
 ---@param x attune.Tensor [batch, tokens, d_model]
 ---@param positions? integer[]|integer[][]|attune.Tensor [tokens] or [batch, tokens]; 0, 1, ..
 ---@return attune.Tensor x plus the positions' rows, or x itself
 function Position:embed(x, positions) end
+--- Rotates each token by its position.
 ---@param x attune.Tensor [batch, heads, tokens, head_dim]
 ---@param positions? integer[]|integer[][]|attune.Tensor rope2d: {{row, column}, ..}, which it needs
 ---@param which? "q"|"k" xpos needs it, as it rotates q and k differently
@@ -48,21 +50,23 @@ function Position:parameters() end
 ---@param relative integer position of the key minus position of the query
 ---@return integer
 function Position:bucket(relative) end
+--- Gives the memory back now. Using the encoding afterwards raises an error.
 function Position:close() end
 
 ---@class attune.RopeOptions
----@field base? number
----@field dims? integer
----@field pairing? "half"|"interleaved"
----@field positions? integer[]|attune.Tensor
+---@field base? number 10000 by default
+---@field dims? integer the first dims rotate; head_dim by default
+---@field pairing? "half"|"interleaved" half by default
+---@field positions? integer[]|integer[][]|attune.Tensor [tokens] or [batch, tokens]; 0, 1, ..
 ---@field scaling? attune.RopeScaling
----@field angles? "f64"|"f32"|"f16"
+---@field inv_freq? number[] frequencies of the dims / 2 pairs, in place of base and scaling
+---@field angles? "f64"|"f32"|"f16" precision of the angles; f64 by default
 
 ---@class attune
 local attune = {}
 
---- The options of each encoding:
----   rope {head_dim, base, dims, pairing, scaling, angles}
+--- A positional encoding. The options of each:
+---   rope {head_dim, base, dims, pairing, scaling, inv_freq, angles}
 ---   learned {d_model, max_positions, seed | table}
 ---   sinusoidal {d_model, base, layout}
 ---   rope2d {head_dim, base, pairing}
@@ -78,7 +82,7 @@ function attune.position(name, options) end
 --- Rotary embedding: Su et al. 2021 (arXiv 2104.09864), equation 34.
 ---@param x attune.Tensor [batch, heads, tokens, head_dim]
 ---@param options? attune.RopeOptions
----@return attune.Tensor
+---@return attune.Tensor x rotated, in x's shape and dtype
 function attune.rope(x, options) end
 
 return attune
