@@ -307,6 +307,9 @@ describe("data.loader", function()
       < loader {packing = "separate", tokens = 1000}.rows)
   end)
 
+  it("refuses an option that would have no effect", function()
+    fails("unknown option 'name'", loader, {name = "text"})
+  end)
   it("goes on where another loader stopped", function()
     for _, order in ipairs {"shuffled", "random", "sequential"} do
       local one, two = loader {order = order}, loader {order = order}

@@ -182,7 +182,7 @@ describe("the pages name", function()
       if type(name) == "string" and type(value) == "function" and not name:find "^_" then
         count = count + 1
         local known = all:find("attune%." .. name .. "%f[^%w_]")
-          or all:find("`" .. name .. "`", 1, true)
+          or all:find("`" .. name .. "%f[^%w_]")
         if not known then missing[#missing + 1] = name end
       end
     end

@@ -11,7 +11,7 @@ local rows_of = require "attune.data.rows"
 local state = require "attune.data.state"
 
 local known = {
-  "corpus", "tokens", "batch", "seed", "order", "packing", "mask", "positions", "name",
+  "corpus", "tokens", "batch", "seed", "order", "packing", "mask", "positions",
 }
 local choices = {
   order = {"shuffled", "random", "sequential"},

@@ -114,7 +114,7 @@ local BlockMap = {}
 function BlockMap:draw(head) end
 
 ---@class attune.BlockMapShape
----@field queries? integer 1 by default
+---@field queries integer
 ---@field keys? integer as many as queries by default
 ---@field heads? integer 1 by default
 ---@field kv_heads? integer as many as heads by default

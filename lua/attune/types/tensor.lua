@@ -95,7 +95,8 @@ function Tensor:ne(x) end
 function Tensor:take(indices, axis) end
 --- result[i][j] = self[i][indices[i][j]] for axis 2 of two.
 ---@param axis integer
----@param indices table|attune.Tensor shaped as the result, from 1
+---@param indices integer[]|integer[][]|attune.Tensor shaped as the result, from 1; lists for one or
+--- two axes
 ---@return attune.Tensor
 function Tensor:gather(axis, indices) end
 ---@return attune.Tensor a copy with memory of its own
