@@ -328,7 +328,7 @@ static attune_status quantise_rows(void *context, int64_t task, int thread) {
     return ATTUNE_OK;
 }
 
-/* Memory for so many bytes for each 32 inputs of each row; NULL: none is left. */
+/* Memory for a number of bytes for each 32 inputs of each row; NULL: none is left. */
 static void *take(product *p, int64_t bytes) {
     return p->memory = at_alloc(at_checked_mul(p->rows, p->w->inputs / 32 * bytes));
 }

@@ -85,7 +85,7 @@ ATTUNE_API attune_status attune_gather_backward(const attune_tensor *dy, int axi
                                                 const int64_t *shape, attune_tensor *dx);
 ATTUNE_API attune_status attune_softmax_backward(const attune_tensor *dy, const attune_tensor *y,
                                                  int axis, attune_tensor *dx);
-/* Of slice, or of select where dy has an axis less: zeros of `shape` but for dy, from `first` on
+/* Of slice, or of select where dy has an axis less: zeros of `shape` except for dy, from `first` on
  * along the axis. */
 ATTUNE_API attune_status attune_slice_backward(const attune_tensor *dy, int rank,
                                                const int64_t *shape, int axis, int64_t first,

@@ -21,7 +21,7 @@
 --- or [batch, keys]; the queries have the last ones; 0, 1, .. by default
 ---@field engine? "reference"|"blis"|"tiled"|"decode" this engine runs, or it is an error
 ---@field summaries? attune.SummaryName[] what the third result tells about the weights; any engine
---- but blis
+--- except blis
 
 --- The options of attention, and the gradient that arrives through lse.
 ---@class attune.BackwardOptions: attune.AttentionOptions
