@@ -1,6 +1,7 @@
 local fonts = require "attune.plot.fonts"
 local letters = require "attune.plot.letters"
 local ticks = require "attune.plot.ticks"
+local uv = require "luv"
 
 local function labels(list)
   local words = {}
@@ -98,5 +99,23 @@ describe("fonts", function()
     assert.same("a??b文", fonts.replaced("a中国b文", {"中", "国"}))
     -- U+10FFFD is of private use: no font has it.
     assert.same({"\u{10FFFD}"}, fonts.lacking {{script = "aé\u{10FFFD}", data = ""}})
+  end)
+  it("count as having a letter where fc-list is killed before it answers", function()
+    local folder, path = assert(uv.fs_mkdtemp(uv.os_tmpdir() .. "/attune-fonts-XXXXXX")),
+      os.getenv "PATH"
+    local program = folder .. "/fc-list"
+    local file = assert(io.open(program, "w"))
+    file:write('#!/bin/sh\ncase "$1" in :charset=41) echo Sans ;; *) kill -9 $$ ;; esac\n')
+    file:close()
+    assert(uv.fs_chmod(program, 448)) -- rwx------
+    local loaded = package.loaded["attune.plot.fonts"]
+    package.loaded["attune.plot.fonts"] = nil
+    uv.os_setenv("PATH", folder .. ":" .. path)
+    local lacking = require "attune.plot.fonts".lacking {{script = "é\u{10FFFD}", data = ""}}
+    uv.os_setenv("PATH", path)
+    package.loaded["attune.plot.fonts"] = loaded
+    os.remove(program)
+    uv.fs_rmdir(folder)
+    assert.same({}, lacking)
   end)
 end)

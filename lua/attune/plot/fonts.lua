@@ -1,6 +1,6 @@
 --- Which letters the fonts of this machine have. In PNG and PDF a letter that no font has would be
 --- a box as large as the picture; SVG is drawn with the fonts of its reader.
-local files = require "attune.util.files"
+local process = require "attune.util.process"
 
 local fonts = {}
 
@@ -23,18 +23,25 @@ local function package_of(code)
   return "fonts-noto-core"
 end
 
+local max_seconds = 10
+
+-- Whether a font has a letter; nil where fc-list does not answer: it is missing, failed, or was
+-- killed because a busy machine had no time for it.
 local function found(code)
-  return files.capture {"fc-list", (":charset=%x"):format(code), "family"} ~= nil
+  local words = {"fc-list", (":charset=%x"):format(code), "family"}
+  local ended = process.run(words, 1, max_seconds)
+  if not ended or ended.late or ended.code ~= 0 or ended.signal ~= 0 then return nil end
+  return ended.said ~= ""
 end
 
 local known = {} -- by code point
 local works -- whether fontconfig answers: it then finds "A"
 
--- Whether a font has a letter. True where fontconfig is missing, as nothing is known then.
+-- Whether a font has a letter. True where fontconfig does not answer, as nothing is known then.
 local function has(code)
-  if works == nil then works = found(0x41) end
+  if works == nil then works = found(0x41) or false end
   if not works then return true end
-  if known[code] == nil then known[code] = found(code) end
+  if known[code] == nil then known[code] = found(code) ~= false end
   return known[code]
 end
 
