@@ -240,7 +240,7 @@ end
 
 --- A sentence when trials were measured by another source than `source`, else nil.
 ---@param records attune.Record[] those that count
----@param source? string a fingerprint of the script, see experiment/source.lua
+---@param source? string a fingerprint of the script, see experiment/script_text.lua
 ---@return string?
 function reader.other_source(records, source)
   local other, complete = 0, 0
