@@ -45,8 +45,8 @@ a trial or a claim failed
 2
 misuse
 .TP
-130, 143
-ended by Ctrl\-C or by SIGTERM; results so far are kept
+130, 143, 129
+ended by Ctrl\-C, SIGTERM or SIGHUP; results so far are kept
 .SH ENVIRONMENT
 .TP
 ATTUNE_ISA
