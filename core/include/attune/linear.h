@@ -42,6 +42,9 @@ typedef struct attune_linear_options {
     int64_t block; /* tokens of a block; 0: the fastest. It changes only the last bits of results */
 } attune_linear_options;
 
+/* Errors of all functions below: ECLOSED, ESHAPE, EDTYPE, EVALUE (a projection that is missing, an
+ * encoding that adds to scores, numbers out of range), EMEMORY, EINTERRUPT. */
+
 /* q [B, Hq, Sq, D]   k [B, Hk, Sk, D]   v [B, Hk, Sk, Dv]   ->   o [B, Hq, Sq, Dv] in q's dtype
  * f32, bf16, f16 (in f32) or all f64; any strides. A query whose denominator is 0 (it has no
  * visible key, or all its features vanish) gives zeros. */

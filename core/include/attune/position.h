@@ -138,7 +138,8 @@ ATTUNE_API unsigned attune_position_capabilities(const attune_position *pe);
  *
  * positions: i64 [S] or [B, S]; NULL: 0, 1, .. S - 1. For rope2d [S, 2] or [B, S, 2], of rows and
  * columns, and never NULL. x has any strides and any float dtype, and out has its dtype. An
- * encoding without that part gives out = x, shared. rotate_in_place writes x itself. */
+ * encoding without that part gives out = x, shared. rotate_in_place writes x itself. Errors:
+ * ECLOSED, ESHAPE, EDTYPE, EVALUE for a position out of range, EMEMORY, EINTERRUPT. */
 ATTUNE_API attune_status attune_position_embed(attune_position *pe, const attune_tensor *x,
                                                const attune_tensor *positions, attune_tensor *out);
 ATTUNE_API attune_status attune_position_rotate(attune_position *pe, const attune_tensor *x,

@@ -49,7 +49,8 @@ typedef struct attune_tensor {
 
 /* In all functions axes count from 0, and negative axes from the end: -1 is the last. A result
  * `out` is closed after an error; after success the caller closes it. out may be an argument of the
- * same call only where its comment says so. */
+ * same call only where its comment says so. Errors, where a comment names no others: ECLOSED,
+ * ESHAPE, EDTYPE, EVALUE for axes, indices and numbers out of range, EMEMORY, EINTERRUPT. */
 
 /* A new tensor of zeros. Errors: ESHAPE, EDTYPE, EMEMORY. */
 ATTUNE_API attune_status attune_tensor_new(attune_dtype dtype, int rank, const int64_t *shape,
