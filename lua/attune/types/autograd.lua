@@ -11,8 +11,10 @@ function Tensor:requires_grad() end
 --- freed while it is walked.
 ---@param gradient? attune.Tensor of the result; 1 by default, for a result of one element
 function Tensor:backward(gradient) end
+--- max(x, 0) of each element.
 ---@return attune.Tensor
 function Tensor:relu() end
+--- GELU of each element, with tanh.
 ---@return attune.Tensor GELU's approximation with tanh
 function Tensor:gelu_tanh() end
 --- x / sqrt(mean(x^2) + eps) * weight over the last axis: Zhang and Sennrich 2019.

@@ -54,6 +54,7 @@ function attune.load(path) end
 ---@return true?
 ---@return string? message
 function attune.save(path, tensors, metadata, options) end
+--- Time from an arbitrary start, which never goes backwards.
 ---@return number seconds, monotonic
 function attune.clock() end
 --- Sets where random numbers without a seed start.
@@ -68,9 +69,11 @@ function attune.philox(counter, key) end
 ---@param n? integer
 ---@return integer
 function attune.threads(n) end
+--- Bytes of tensors and scratch: now, their max since the peak was reset, and the limit.
 ---@param options? {limit?: integer, reset_peak?: boolean} limit 0: none
 ---@return {bytes: integer, peak: integer, limit: integer}
 function attune.memory(options) end
+--- What the processor of this machine is and can do.
 ---@return attune.Machine
 function attune.machine() end
 --- Limits of the machine, measured now on all threads: FLOP/s of f32 multiply-adds, B/s of reading,

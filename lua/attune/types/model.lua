@@ -30,6 +30,7 @@ local Config = {}
 ---@param given? {context?: integer, source?: integer}
 ---@return attune.model.Part[]
 function Config:parts(given) end
+--- FLOPs of one decoded token: the sum over the parts.
 ---@param given? {context?: integer, source?: integer}
 ---@return integer
 function Config:flops(given) end
@@ -43,6 +44,7 @@ function Config:kv_bytes(given) end
 ---  source?: integer}
 ---@return integer
 function Config:cache_bytes(given) end
+--- The longest context whose cache fits into a part of the memory of the chips.
 ---@param given {batch?: integer, memory: integer, fraction?: number, chips?: integer,
 ---  sharding?: "heads"|"batch", dtype?: attune.model.CacheDtype}
 ---@return integer|number tokens; math.huge where a window fits
@@ -57,16 +59,20 @@ function Config:decode(given) end
 ---@param given table as of decode, and window
 ---@return attune.model.Variant[]
 function Config:variants(given) end
+--- The same model with other fields.
 ---@param changes attune.model.Fields
 ---@return attune.model.Config
 function Config:with(changes) end
+--- A picture of the block in letters.
 ---@return string the block as text
 function Config:draw() end
+--- A picture of the block.
 ---@return string the block as SVG
 function Config:svg() end
 
 ---@class attune.TextStream
 local Stream = {}
+--- The text that is complete once this id has come.
 ---@param id integer
 ---@return string text never half a UTF-8 character
 function Stream:push(id) end
@@ -79,20 +85,25 @@ function Stream:finish() end
 ---@field bos? integer
 ---@field eos? integer
 local Tokenizer = {}
+--- The ids of a text. Text that is not UTF-8 raises an error.
 ---@param text string UTF-8
 ---@param options? {special?: boolean} true: with the special tokens around a text
 ---@return integer[] ids from 0
 function Tokenizer:encode(text, options) end
+--- The text of ids. Bytes that are no UTF-8 become U+FFFD.
 ---@param ids integer[]
 ---@param options? {special?: boolean} true: special tokens are text too
 ---@return string
 function Tokenizer:decode(ids, options) end
+--- Text of ids that come one by one.
 ---@param options? {special?: boolean}
 ---@return attune.TextStream
 function Tokenizer:stream(options) end
+--- The spelling of an id in the file; nil for an id that the vocabulary lacks.
 ---@param id integer
 ---@return string?
 function Tokenizer:token(id) end
+--- The id of a spelling in the file; nil where there is none.
 ---@param token string
 ---@return integer?
 function Tokenizer:id(token) end
@@ -120,16 +131,19 @@ function Tokenizer:id(token) end
 ---@field context integer tokens that the configuration names
 ---@field tokenizer? attune.Tokenizer
 local Model = {}
+--- The logits of every token.
 ---@param ids integer[][]
 ---@param options? {decoder_ids?: integer[][], summaries?: attune.SummaryName[]}
 ---@return attune.Tensor logits [batch, tokens, vocab]
 ---@return attune.Summaries[]? summaries of each block
 function Model:forward(ids, options) end
+--- Continues each row; greedy by default.
 ---@param ids integer[][]
 ---@param options? attune.model.Sampling
 ---@return integer[][] prompts and continuations; T5: the decoder's ids
 ---@return {passes: integer, proposed: integer, accepted: integer}? counts with lookup
 function Model:generate(ids, options) end
+--- Caches to which tokens are appended.
 ---@param options? {batch?: integer, context?: integer, cache?: attune.model.CacheDtype,
 ---  encoder_ids?: integer[][]}
 ---@return attune.model.Session
@@ -151,6 +165,7 @@ function Model:with(changes) end
 ---@field length integer tokens so far
 ---@field nbytes integer that its caches take
 local Session = {}
+--- Appends tokens to every row. Raises an error where they do not fit into the context.
 ---@param ids integer[]|integer[][] one list for one row
 ---@param options? {summaries?: attune.SummaryName[]}
 ---@return attune.Tensor logits [batch, tokens, vocab] of the tokens appended

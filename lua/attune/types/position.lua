@@ -44,6 +44,7 @@ function Position:embed(x, positions) end
 ---@param which? "q"|"k" xpos needs it, as it rotates q and k differently
 ---@return attune.Tensor x rotated, or x itself
 function Position:rotate(x, positions, which) end
+--- What can be trained.
 ---@return table<string, attune.Tensor> trainable tensors: {weight = table} for learned and t5
 function Position:parameters() end
 --- t5: the bucket of a key; buckets count from 0.

@@ -17,45 +17,59 @@
 ---@operator pow(attune.TracedOperand): attune.Traced
 ---@operator unm: attune.Traced
 local Traced = {}
+--- Whether self < y.
 ---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:lt(y) end
+--- Whether self <= y.
 ---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:le(y) end
+--- Whether self > y.
 ---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:gt(y) end
+--- Whether self >= y.
 ---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:ge(y) end
+--- Whether self == y.
 ---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:eq(y) end
+--- Whether self ~= y.
 ---@param y attune.TracedOperand
 ---@return attune.TracedTruth
 function Traced:ne(y) end
---- Of two equal values the first gets the gradient.
+--- The smaller of two; of two equal values the first gets the gradient.
 ---@param y attune.TracedOperand
 ---@return attune.Traced
 function Traced:min(y) end
+--- The larger of two; of two equal values the first gets the gradient.
 ---@param y attune.TracedOperand
 ---@return attune.Traced
 function Traced:max(y) end
+--- self where it is from low to high, else the nearer of the two.
 ---@param low attune.TracedOperand
 ---@param high attune.TracedOperand
 ---@return attune.Traced
 function Traced:clamp(low, high) end
+--- The absolute value; its derivative at 0 is 0.
 ---@return attune.Traced
 function Traced:abs() end
+--- e^self.
 ---@return attune.Traced
 function Traced:exp() end
+--- The natural logarithm.
 ---@return attune.Traced
 function Traced:log() end
+--- The square root.
 ---@return attune.Traced
 function Traced:sqrt() end
+--- The hyperbolic tangent.
 ---@return attune.Traced
 function Traced:tanh() end
+--- 1 / (1 + e^-self).
 ---@return attune.Traced
 function Traced:sigmoid() end
 --- Rounds down to an integer.
@@ -92,6 +106,7 @@ function TracedTruth:where(x, y) end
 ---@field kind "score"|"mask"
 ---@field tensors attune.Tensor[] those that it reads
 local Program = {}
+--- The program as text.
 ---@return string one instruction per line with the axes along which it varies: none, query, key,
 --- distance, or both
 function Program:disassemble() end
