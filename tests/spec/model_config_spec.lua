@@ -159,7 +159,8 @@ describe("a configuration of one architecture", function()
     local function older(model_type)
       return function(c)
         c.model_type, c.new_decoder_architecture, c.num_ln_in_parallel_attn = model_type, nil, nil
-        c.n_head, c.n_layer, c.n_head_kv = c.num_attention_heads, c.num_hidden_layers, c.num_kv_heads
+        c.n_head, c.n_head_kv = c.num_attention_heads, c.num_kv_heads
+        c.n_layer = c.num_hidden_layers
         c.num_attention_heads, c.num_hidden_layers, c.num_kv_heads = nil, nil, nil
       end
     end

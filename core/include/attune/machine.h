@@ -35,7 +35,8 @@ ATTUNE_API attune_status attune_measure_peak(double seconds, attune_arithmetic a
  * MiB. */
 ATTUNE_API attune_status attune_measure_bandwidth(double seconds, int64_t bytes,
                                                   double *bytes_per_second);
-/* Bandwidth of reading the memory of `count` spans. EVALUE: fewer than 64 bytes per thread. */
+/* Bandwidth of reading the memory of `count` spans, by the faster of a loop with prefetches and one
+ * without. EVALUE: fewer than 64 bytes per thread. */
 ATTUNE_API attune_status attune_measure_read(double seconds, const attune_span *spans, int count,
                                              double *bytes_per_second);
 /* Removes the memory of `count` spans from the caches of all cores, without changing it, so that
