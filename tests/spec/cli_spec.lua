@@ -194,3 +194,13 @@ describe("every public function", function()
     run.remove(path)
   end)
 end)
+
+describe("a message about an unknown name", function()
+  local suggest = require "attune.util.suggest"
+  it("suggests a known name that begins or ends like it, else lists all", function()
+    assert.equal("did you mean 'rope'?", suggest("Rope", {"none", "rope"}))
+    assert.equal("did you mean 'dtype'?", suggest("odtype", {"dtype", "shape"}))
+    assert.equal("expected one of html, md, tex", suggest("pdf", {"html", "md", "tex"}))
+    assert.equal("expected one of bars, box", suggest("foo", {"bars", "box"}))
+  end)
+end)

@@ -319,7 +319,9 @@ describe("attune report", function()
     files.make_folder(dir)
     for arguments, pattern in pairs {
       [("report '%s' --index"):format(dir)] = "expected folders of results, got none",
-      [("report '%s' --to pdf"):format(dir)] = "expected html, md or tex, got 'pdf'",
+      [("report '%s' --to pdf"):format(dir)] = "expected html, md or tex, got 'pdf'\n",
+      [("plot '%s' --theme foo"):format(dir)] =
+        "--theme: expected screen, print, dark, slides, got 'foo'\n",
       ["report /nowhere --index"] = "expected a folder that holds folders of results, got nothing",
     } do
       local said, status = run.attune(arguments)

@@ -4,7 +4,6 @@ local look = require "attune.plot.look"
 local matching = require "attune.cli.matching"
 local output = require "attune.cli.output"
 local store = require "attune.results.store"
-local suggest = require "attune.util.suggest"
 local uv = require "luv"
 
 local plot = {
@@ -30,8 +29,7 @@ local function one_of(names)
     for _, name in ipairs(names) do
       if name == word then return word end
     end
-    return nil, ("expected %s, got '%s': %s"):format(table.concat(names, ", "), word,
-      suggest(word, names))
+    return nil, ("expected %s, got '%s'"):format(table.concat(names, ", "), word)
   end
 end
 

@@ -1,7 +1,6 @@
 local folder = require "attune.cli.folder"
 local output = require "attune.cli.output"
 local store = require "attune.results.store"
-local suggest = require "attune.util.suggest"
 
 local formats = {"html", "md", "tex"}
 
@@ -14,8 +13,7 @@ local function parse_formats(words)
     local known
     for _, name in ipairs(formats) do known = known or name == word end
     if not known then
-      return nil, ("--to: expected html, md or tex, got '%s': %s"):format(word,
-        suggest(word, formats))
+      return nil, ("--to: expected html, md or tex, got '%s'"):format(word)
     end
     list[#list + 1] = word
   end
