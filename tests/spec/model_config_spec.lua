@@ -381,8 +381,19 @@ describe("a value of which no model can be made", function()
       refused(case[1], function(c) c[case[2]] = case[3] end, case[2])
     end
     refused("mpt", function(c) c.attn_config.softmax_scale = "x" end, "softmax_scale")
+    for _, name in ipairs {"mixtral", "phi3", "deepseek_v3", "llama_tied", "gpt_neox"} do
+      refused(name, function(c) c.hidden_act = "mish" end, "expected an activation such as gelu")
+    end
+    refused("deepseek_v3", function(c) c.rope_scaling.mscale_all_dim = "x" end, "mscale_all_dim: e")
+    refused("gemma4_k_eq_v", function(c) c.rope_parameters.full_attention = nil end,
+      "rope_parameters: expected a set of full_attention, got none")
     refused("smollm3", function(c) c.no_rope_layers = {1} end, "no_rope_layers")
     refused("mpt", function(c) c.attn_config.alibi_bias_max = "x" end, "max_bias")
+  end)
+  it("may have a fraction of 0", function()
+    local m = model_copy.load("llama_tied", function(c) c.eos_token_id = {2.0, 95.0} end)
+    assert.same({"integer", "integer"}, {math.type(m.eos[1]), math.type(m.eos[2])})
+    assert.equal(4, #m:generate({{5}}, {tokens = 3})[1])
   end)
   it("is refused before it takes memory", function()
     refused("llama_tied", function(c) c.num_hidden_layers = 1000000000 end,

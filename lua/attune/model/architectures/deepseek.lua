@@ -6,6 +6,9 @@ local common = require "attune.model.architectures.common"
 local function score_scale(set, d)
   local mscale = set.mscale_all_dim
   if not mscale or mscale == 0 or set.kind ~= "yarn" then return d ^ -0.5 end
+  if type(mscale) ~= "number" then
+    error(("config.json: mscale_all_dim: expected a number, got %s"):format(tostring(mscale)), 0)
+  end
   local m = set.factor <= 1 and 1 or 0.1 * mscale * math.log(set.factor) + 1
   return d ^ -0.5 * m * m
 end

@@ -35,7 +35,9 @@ end
 local function attention(c, at, i, sliding, from, sets)
   local alternative = c.attention_k_eq_v and not sliding
   local d, kv = shape_of(c, i, sliding, alternative)
-  local set = sets[sliding and "sliding_attention" or "full_attention"] or sets.default
+  local kind = sliding and "sliding_attention" or "full_attention"
+  local set = sets[kind] or sets.default
+  refuse(not set, ("rope_parameters: expected a set of %s, got none"):format(kind))
   local defaults = {theta = sliding and 10000 or 1000000}
   local function norm(name) return common.rms(at .. "self_attn." .. name, d, c.rms_norm_eps) end
   local a = common.separate(at .. "self_attn.", c, {

@@ -116,7 +116,7 @@ end
 ---@param w table weights
 ---@param spec {activation: string, up?: table, gate?: table, gate_up?: table, down: table}
 function layers.mlp(w, spec)
-  local mlp = {activation = spec.activation, down = layers.linear(w, spec.down)}
+  local mlp = {activation = layers.activation(spec.activation), down = layers.linear(w, spec.down)}
   for _, name in ipairs {"up", "gate", "gate_up"} do
     if spec[name] then mlp[name] = layers.linear(w, spec[name]) end
   end

@@ -107,6 +107,16 @@ local function is_null(nulls, field, aliases)
   return nulls[field] or false
 end
 
+local with_integers = {integer = true, count = true, ids = true}
+
+-- JSON may write an integer as 2.0.
+local function to_integers(value)
+  if type(value) ~= "table" then return math.tointeger(value) end
+  local list = {}
+  for i, inner in ipairs(value) do list[i] = math.tointeger(inner) end
+  return list
+end
+
 local function read_field(config, field, form, aliases, nulls)
   local kind, default = form, nil
   if type(form) == "table" then kind, default = form[1], form[2] end
@@ -121,7 +131,7 @@ local function read_field(config, field, form, aliases, nulls)
   if not kinds[kind][1](value) then
     error(("config.json: %s: expected %s, got %s"):format(from, kinds[kind][2], describe(value)), 0)
   end
-  return (kind == "integer" or kind == "count") and math.tointeger(value) or value
+  return with_integers[kind] and to_integers(value) or value
 end
 
 -- Fields that the table does not know.
