@@ -326,6 +326,12 @@ describe("sets of a rotation", function()
     refused("llama_yarn", both {new = 8}, message)
     refused("llama_yarn", both {old = 8}, message)
     refused("llama_yarn", both {old = 8, new = 9}, message)
+    refused("llama_yarn", function(c) c.rope_parameters = {rope_type = "default"} end,
+      "rope_scaling.rope_type and rope_parameters.rope_type differ")
+    refused("llama_yarn", function(c)
+      both {} (c)
+      c.rope_theta, c.rope_scaling.rope_theta, c.rope_parameters.rope_theta = nil, 100, 200
+    end, "rope_scaling.rope_theta and rope_parameters.rope_theta differ")
   end)
   it("per kind of layer take their bases from the fields outside", function()
     local function mixed(c)

@@ -1,6 +1,7 @@
 --- The rotation that a configuration asks for: rope_theta and rope_scaling as transformers 4 writes
 --- them, rope_parameters as transformers 5 does, one set for all layers or one per kind of layer.
 local published_config = require "attune.model.network.published_config"
+local sorted_keys = require "attune.util.tables".sorted_keys
 local equal, is_empty = published_config.equal, published_config.is_empty
 
 local rope_config = {}
@@ -97,13 +98,17 @@ end
 local function check_both(c, set, name)
   local old = name ~= "rope_scaling" and c.rope_scaling and next(c.rope_scaling)
     and read_set(c.rope_scaling, c) or {}
+  if old.kind and old.kind ~= set.kind then
+    differ("rope_scaling.rope_type", name .. ".rope_type")
+  end
   local fields = {}
   for field in pairs(old) do fields[field] = true end
   for field in pairs(next(old) and set or {}) do fields[field] = true end
-  for field in pairs(fields) do
+  for _, field in ipairs(sorted_keys(fields)) do
     local is_outside = outside[field] and (set[field] == nil or old[field] == nil)
     if not is_outside and not equal(value_of(set, field), value_of(old, field)) then
-      differ("rope_scaling." .. field, name .. "." .. field)
+      local published = outside[field] or field
+      differ("rope_scaling." .. published, name .. "." .. published)
     end
   end
   for inner, top in pairs(outside) do
