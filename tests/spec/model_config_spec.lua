@@ -545,6 +545,13 @@ describe("metadata of a GGUF file", function()
     assert.is_nil(m)
     assert.truthy(message:find("expected 1 beside rope_freqs.weight, got 8.0", 1, true), message)
   end)
+  it("with an id that is NaN are refused", function()
+    local m, message, code = load(function(metadata)
+      metadata["tokenizer.ggml.eot_token_id"] = 0 / 0
+    end)
+    assert.same({nil, "EFORMAT"}, {m, code})
+    assert.truthy(message:find("expected an id or a list of ids", 1, true), message)
+  end)
   it("need not say that matrices have biases", function()
     local function biased(_, tensors)
       for _, name in ipairs {"attn_q", "attn_k", "attn_v", "attn_output"} do

@@ -121,6 +121,7 @@ local function ends_of(m)
   local ids, seen = {}, {}
   for _, name in ipairs {"eos", "eot", "eom"} do
     local id = m[("tokenizer.ggml.%s_token_id"):format(name)]
+    if id ~= id then return id end -- a NaN is no key of a table; what reads it refuses it
     if id ~= nil and not seen[id] then
       ids[#ids + 1], seen[id] = id, true
     end
