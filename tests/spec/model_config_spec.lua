@@ -223,6 +223,14 @@ describe("a configuration, as transformers reads it,", function()
   it("of Gemma 4 gives the last layer full attention", function()
     equal("gemma4_k_eq_v", function(c) c.layer_types[3] = "sliding_attention" end, same)
   end)
+  it("of Gemma 4 may rotate less than a pair of dims, which is none", function()
+    local function part(x)
+      return function(c) c.rope_parameters.full_attention.partial_rotary_factor = x end
+    end
+    equal("gemma4_k_eq_v", part(0.1), part(0))
+    equal("gemma4_k_eq_v", part(0.2), part(0.125)) -- 3 dims of 16, and 2
+    differ("gemma4_k_eq_v", part(0), part(0.125))
+  end)
   it("of Phi-3 may call its scaling su or yarn", function()
     for _, name in ipairs {"su", "yarn"} do
       equal("phi3_longrope", function(c) c.rope_scaling.type = name end, same)

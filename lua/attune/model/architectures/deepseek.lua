@@ -23,7 +23,7 @@ local function attention(c, at, set)
   end
   local pairing = c.rope_interleave and "interleaved" or "half"
   local options = common.rope.options(set, c, rope, {pairing = pairing})
-  options.head_dim = d
+  if options then options.head_dim = d end
   local bias = c.attention_bias
   local a = {
     form = "latent", heads = heads, kv_heads = heads, head_dim = d, v_head_dim = value,

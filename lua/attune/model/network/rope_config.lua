@@ -215,7 +215,7 @@ end
 ---@param head_dim integer
 ---@param defaults? {theta?: number, partial?: number, pairing?: string, dims?: integer,
 ---  rounds_up?: boolean} rounds_up: of an odd number of dims, one more rotates
----@return table
+---@return table? nil: a part of less than a pair of dims, so that the head does not rotate
 function rope_config.options(set, c, head_dim, defaults)
   defaults = defaults or {}
   local original = set.original_max_position_embeddings or c.original_max_position_embeddings
@@ -226,8 +226,9 @@ function rope_config.options(set, c, head_dim, defaults)
   local dims = defaults.dims or math.floor(head_dim * partial)
   local base, scaling = set.theta or defaults.theta or 10000, scalings[set.kind](set, original, c)
   local inv_freq
-  if dims % 2 == 1 and set.kind == "proportional" then
-    dims = dims - 1
+  if set.kind == "proportional" then
+    dims = dims - dims % 2
+    if dims == 0 then return nil end
   elseif dims % 2 == 1 and defaults.rounds_up then
     inv_freq = odd_frequencies(set, dims, base)
     if inv_freq then dims, scaling = dims + 1, nil end
