@@ -14,8 +14,8 @@ local modules = {
   gpt_bigcode = "gpt2", gpt2 = "gpt2", starcoder2 = "starcoder2",
   gpt_neox = "parallel", gptj = "parallel", phi = "parallel", stablelm = "stablelm",
   mpt = "alibi", bloom = "alibi",
-  llama = "llama", mistral = "llama", qwen2 = "llama", qwen3 = "llama", smollm3 = "llama",
-  olmo2 = "llama", olmo3 = "llama", mixtral = "llama", phi3 = "phi3",
+  llama = "llama", mistral = "llama", ministral = "llama", qwen2 = "llama", qwen3 = "llama",
+  smollm3 = "llama", olmo2 = "llama", olmo3 = "llama", mixtral = "llama", phi3 = "phi3",
   gemma = "gemma", gemma2 = "gemma", gemma3_text = "gemma", gemma4_text = "gemma4",
   gpt_oss = "gpt_oss", deepseek_v2 = "deepseek", deepseek_v3 = "deepseek", t5 = "t5",
 }

@@ -123,18 +123,20 @@ local function mixtral_experts(c)
   end
 end
 
+-- transformers calls the one with layer_types Ministral, also where the file says Mistral.
+local mistral = architecture({
+  num_key_value_heads = {"count", 8, null = true}, sliding_window = {"count", 4096, null = true},
+  layer_types = {"table"}, max_position_embeddings = {"count", 131072},
+}, {}, function(c)
+  local sliding = common.sliding(c, function() return true end)
+  return describe(c, {window = function(i) return sliding[i] and c.sliding_window or nil end})
+end)
+
 return {
   llama = architecture({mlp_bias = {"boolean", false}}, {}, function(c)
     return describe(c, {bias = c.attention_bias, o_bias = c.attention_bias, mlp_bias = c.mlp_bias})
   end),
-  mistral = architecture({
-    num_key_value_heads = {"count", 8, null = true},
-    sliding_window = {"count", 4096, null = true},
-    layer_types = {"table"}, max_position_embeddings = {"count", 131072},
-  }, {}, function(c)
-    local sliding = common.sliding(c, function() return true end)
-    return describe(c, {window = function(i) return sliding[i] and c.sliding_window or nil end})
-  end),
+  mistral = mistral, ministral = mistral,
   qwen2 = architecture(qwen, {}, function(c)
     return describe(c, {bias = true, window = late_window(c)})
   end),
