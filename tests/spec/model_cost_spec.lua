@@ -589,6 +589,7 @@ describe("attune model", function()
     local output, status = attune_model ""
     assert.equal(0, status)
     for _, name in ipairs(model.presets()) do assert.truthy(output:find(name, 1, true), name) end
+    assert.truthy(output:find "t5%-base +222,903,552 +12 %+ 12 ")
   end)
   it("prints parameters, the block, the cache and a step", function()
     local output, status = attune_model "falcon-7b --on a100-80g --batch 64 --context 8192"

@@ -67,8 +67,9 @@ local function preset_records()
   for i, name in ipairs(model.presets()) do
     local cfg = model.preset(name)
     records[i] = {
-      name = name, parameters = cfg.parameters, layers = cfg.layers, d_model = cfg.d_model,
-      heads = cfg.heads, head_dim = cfg.head_dim, kv_heads = not cfg.mla and cfg.kv_heads or nil,
+      name = name, parameters = cfg.parameters, layers = cfg.layers,
+      encoder_layers = cfg.encoder_layers, d_model = cfg.d_model, heads = cfg.heads,
+      head_dim = cfg.head_dim, kv_heads = not cfg.mla and cfg.kv_heads or nil,
       attention = attention_kind(cfg), position = cfg.position,
       bytes_per_token = cfg:kv_bytes {context = 1, source = 0},
     }
@@ -88,8 +89,10 @@ end
 local function print_presets()
   local rows = {}
   for i, r in ipairs(preset_records()) do
+    local layers = ("%d"):format(r.layers)
+    if r.encoder_layers then layers = ("%d + %s"):format(r.encoder_layers, layers) end
     rows[i] = {
-      r.name, grouped(r.parameters), ("%d"):format(r.layers), ("%d"):format(r.d_model),
+      r.name, grouped(r.parameters), layers, ("%d"):format(r.d_model),
       ("%d × %d"):format(r.heads, r.head_dim), r.kv_heads and ("%d"):format(r.kv_heads) or "MLA",
       r.position, ("%.4g KiB"):format(r.bytes_per_token / 1024),
     }
