@@ -14,8 +14,37 @@ static const char *dtype_text(attune_dtype dtype) {
     return f->name;
 }
 
+/* Data is ordered by size of the elements, the largest first, and then as the header is, so that
+ * every tensor begins at a multiple of its element's size: readers that map the file need that. */
+static const int64_t element_sizes[] = {8, 4, 2, 1};
+enum { ELEMENT_SIZES = 4 };
+
+static int size_index(const attune_tensor *t) {
+    int i = 0;
+    while (element_sizes[i] != attune_dtype_size(t->dtype)) i++;
+    return i;
+}
+
+/* begin [ELEMENT_SIZES]: where the data of each size begins. */
+static attune_status begin_of_sizes(const attune_archive *a, int64_t *begin) {
+    int64_t bytes[ELEMENT_SIZES] = {0}, at = 0;
+    for (int64_t i = 0; i < a->tensors; i++) {
+        const attune_named_tensor *t = &a->tensor[i];
+        if (!t->tensor.data)
+            return at_fail(ATTUNE_ECLOSED,
+                           "tensors: expected open tensors, got a closed one, '%.100s'", t->name);
+        bytes[size_index(&t->tensor)] += attune_tensor_nbytes(&t->tensor);
+    }
+    for (int s = 0; s < ELEMENT_SIZES; s++) {
+        begin[s] = at;
+        at += bytes[s];
+    }
+    return ATTUNE_OK;
+}
+
 static attune_status make_header(const attune_archive *a, json_t *header) {
-    int64_t at = 0;
+    int64_t begin[ELEMENT_SIZES];
+    AT_TRY(begin_of_sizes(a, begin));
     if (a->texts) {
         json_t *texts = json_object();
         json_object_set_new(header, "__metadata__", texts);
@@ -29,9 +58,7 @@ static attune_status make_header(const attune_archive *a, json_t *header) {
     }
     for (int64_t i = 0; i < a->tensors; i++) {
         const attune_named_tensor *t = &a->tensor[i];
-        if (!t->tensor.data)
-            return at_fail(ATTUNE_ECLOSED,
-                           "tensors: expected open tensors, got a closed one, '%.100s'", t->name);
+        int64_t *at = &begin[size_index(&t->tensor)];
         if (strcmp(t->name, "__metadata__") == 0)
             return at_fail(ATTUNE_EVALUE, "tensors: expected any name but __metadata__");
         if (json_object_get(header, t->name))
@@ -40,12 +67,12 @@ static attune_status make_header(const attune_archive *a, json_t *header) {
         json_t *shape = json_array();
         for (int d = 0; d < t->tensor.rank; d++)
             json_array_append_new(shape, json_integer(t->tensor.shape[d]));
-        const int64_t end = at + attune_tensor_nbytes(&t->tensor);
+        const int64_t end = *at + attune_tensor_nbytes(&t->tensor);
         json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->tensor.dtype),
-                                  "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
+                                  "shape", shape, "data_offsets", (json_int_t)*at, (json_int_t)end);
         if (!entry || json_object_set_new(header, t->name, entry) != 0)
             return at_fail(ATTUNE_EVALUE, "tensors: expected UTF-8 names, got '%.100s'", t->name);
-        at = end;
+        *at = end;
     }
     return ATTUNE_OK;
 }
@@ -65,7 +92,9 @@ static attune_status write_all(const at_new_file *f, const attune_archive *a, co
     AT_TRY(at_write_file(f, word, 8));
     AT_TRY(at_write_file(f, header, (int64_t)length));
     AT_TRY(at_write_file(f, "       ", (int64_t)padding)); /* data begins at a multiple of 8 */
-    for (int64_t i = 0; i < a->tensors; i++) AT_TRY(write_data(f, &a->tensor[i].tensor));
+    for (int s = 0; s < ELEMENT_SIZES; s++)
+        for (int64_t i = 0; i < a->tensors; i++)
+            if (size_index(&a->tensor[i].tensor) == s) AT_TRY(write_data(f, &a->tensor[i].tensor));
     return ATTUNE_OK;
 }
 

@@ -254,6 +254,27 @@ describe("safetensors files", function()
       assert.truthy(message:find("metadata: expected a text under 'step' (byte", 1, true), message)
     end)
   end)
+  it("begin every tensor at a multiple of its elements, as readers need that map them", function()
+    with_folder(function(folder)
+      local path, t, sizes = folder .. "/x.safetensors", {}, {}
+      for i, dtype in ipairs {"i8", "f64", "bf16", "f32", "i64", "f16", "i32", "i8"} do
+        local name = ("%d.%s"):format(i, dtype)
+        t[name] = attune.arange(2 * i + 1):to(dtype)
+        sizes[name] = t[name].nbytes // (2 * i + 1)
+      end
+      assert(attune.save(path, t))
+      local bytes = assert(files.read(path))
+      local header = json.decode((("<s8"):unpack(bytes)))
+      local begin = 8 + ("<I8"):unpack(bytes)
+      for name, entry in pairs(header) do
+        assert.same(0, (begin + entry.data_offsets[1]) % sizes[name], name)
+      end
+      equal_files(t, attune.load(path))
+      local file <close> = attune.open(path)
+      assert.same("1.i8", file.names[1])
+      assert.same("8.i8", file.names[8])
+    end)
+  end)
   it("whose header no reader would accept are refused, and leave no file", function()
     with_folder(function(folder)
       local path, x = folder .. "/x.safetensors", {x = attune.ones {2}}
