@@ -70,8 +70,15 @@ static bool is_multiple(const float *x, float d) {
 static float exact_factor(const float *x, float largest) {
     /* The product of an f16 (11 bits) and at most 127 (7 bits) leaves 6 bits of an f32 zero. */
     if (largest == 0.0f || (at_bits_of_f32(largest) & 63) != 0) return 0.0f;
-    for (int q = 127; q > 0; q--)
-        if (is_multiple(x, fabsf(largest) / (float)q)) return fabsf(largest) / (float)q;
+    /* Another element is a multiple, too: that leaves few of the factors to be tried. */
+    float other = 0.0f;
+    for (int i = 0; i < 32; i++)
+        if (x[i] != 0.0f && fabsf(x[i]) != fabsf(largest)) other = x[i] / largest;
+    for (int q = 127; q > 0; q--) {
+        const float d = fabsf(largest) / (float)q, multiple = (float)q * other;
+        const float nearest = (multiple + 0x1.8p23f) - 0x1.8p23f;
+        if (fabsf(multiple - nearest) < 1e-3f && is_multiple(x, d)) return d;
+    }
     return is_multiple(x, largest / -128.0f) ? largest / -128.0f : 0.0f;
 }
 
