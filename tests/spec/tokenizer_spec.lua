@@ -209,6 +209,7 @@ describe("a pattern of Oniguruma", function()
     assert.equal("\u{3002}|x", cut("\\p{Han}+", "Removed", "\u{65e5}\u{3002}\u{672c}x"))
     assert.equal("\u{3042}", cut("\\p{^Hiragana}+", "Removed", "\u{65e5}\u{3002}\u{3042}x"))
     assert.equal("\u{3b1}", cut("\\P{Greek}+", "Removed", "\u{3b1}\u{342}b"))
+    assert.equal("12.x|y", cut("\\P{L}+\\P{N}x", "Isolated", "12.xy"))
   end)
 end)
 

@@ -38,14 +38,15 @@ local function refuse_class(where, what)
   failure.raise("%s: %s within a class of characters is not supported", where, what)
 end
 
--- \p{Name}: that of a script has the characters of this script alone, and not those that several
--- scripts share, as in PCRE2.
-local function property(reader, name)
+-- \p{Name} or \P{Name}: that of a script has the characters of this script alone, and not those
+-- that several scripts share, as in PCRE2. Outside of classes a negated one becomes a class: in
+-- PCRE2 10.42 \P{L}+\P{N} does not match "1.", as if no character were in both.
+local function property(reader, letter, name)
   local negation, bare = name:match "^(%^?)%s*(.-)%s*$"
-  if not bare:find "^%a%a?$" and reader.is_script(bare) then
-    return ("{%ssc:%s}"):format(negation, bare)
-  end
-  return "{" .. name .. "}"
+  local is_negated = (letter == "P") ~= (negation == "^")
+  if not bare:find "^%a%a?$" and reader.is_script(bare) then bare = "sc:" .. bare end
+  if reader.depth > 0 then return ("\\%s{%s}"):format(is_negated and "P" or "p", bare) end
+  return (is_negated and "[^\\p{%s}]" or "\\p{%s}"):format(bare)
 end
 
 -- An escape at `at`: what it becomes, and the position after it.
@@ -60,7 +61,7 @@ local function escape(reader, at)
     if not name then
       failure.raise("%s: \\%s: expected a name in braces after it", reader.where, letter)
     end
-    return "\\" .. letter .. property(reader, name), at + 4 + #name
+    return property(reader, letter, name), at + 4 + #name
   end
   return (in_class and escapes_in_class or escapes)[letter] or "\\" .. letter, at + 2
 end
