@@ -248,6 +248,18 @@ describe("as in Hugging Face's library,", function()
     assert.equal(640, tokenizer:encode "TOK\na" [1])
     assert.not_equal(640, tokenizer:encode "TOKa" [1])
   end)
+  it("tokens that look at their neighbours take time that grows with the text", function()
+    local function steps(n)
+      local splitter = require "attune.text.added".splitter {
+        {id = 1, content = "TOK", single_word = true, lstrip = true, rstrip = true},
+      }
+      local start = os.clock()
+      for _ = 1, 3 do assert.equal(2 * n, #splitter(("a  TOK "):rep(n))) end
+      return os.clock() - start
+    end
+    steps(10)
+    assert.truthy(steps(16000) < 64 * steps(1000) + 0.1)
+  end)
   it("but a token that does not strip is found again", function()
     local tokenizer = newline_token {["\u{2581}\u{2581}"] = {rstrip = true}}
     assert.same({10, 7, 491}, tokenizer:encode "\u{2581}\u{2581}\na")

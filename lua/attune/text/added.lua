@@ -15,11 +15,18 @@ local added = {}
 ---@field lstrip boolean takes the white space before it
 ---@field rstrip boolean takes the white space after it
 
-local word = "[" .. oniguruma.word .. "]"
+-- At the position where a search begins.
+local word, space, spaces = "\\G[" .. oniguruma.word .. "]", "\\G\\s", "\\G\\s+"
 
-local function is_matched(source, s)
-  return pattern.find(pattern.compile(source, "added_tokens"), s, 1) ~= nil
+-- The last byte of what matches at `at`; nil: nothing does. Looks at no other part of the text, so
+-- that many tokens in a long text take no longer.
+local function matched(source, s, at)
+  local _, last = pattern.find(pattern.compile(source, "added_tokens"), s, at)
+  return last
 end
+
+-- Where the character before `at` begins.
+local function before(s, at) return utf8.offset(s, -1, at) end
 
 -- Texts by first byte: their lengths, the longest first; and tokens by text. Of tokens with one
 -- text the first counts.
@@ -49,17 +56,14 @@ end
 -- The bytes that a token takes, with the white space around it; nil where it must be a word alone.
 local function extent(token, s, first, last, taken)
   if token.single_word then
-    if first > 1 and is_matched(word .. "\\z", s:sub(1, first - 1)) then return nil end
-    if last < #s and is_matched("\\A" .. word, s:sub(last + 1)) then return nil end
+    if first > 1 and matched(word, s, before(s, first)) then return nil end
+    if last < #s and matched(word, s, last + 1) then return nil end
   end
-  if token.lstrip and first > 1 then
-    local space = pattern.find(pattern.compile("\\s+\\z", "added_tokens"), s:sub(1, first - 1), 1)
-    first = math.max(space or first, taken)
+  if token.lstrip then
+    while first > taken and matched(space, s, before(s, first)) do first = before(s, first) end
+    first = math.max(first, taken)
   end
-  if token.rstrip and last < #s then
-    local _, stop = pattern.find(pattern.compile("\\A\\s+", "added_tokens"), s:sub(last + 1), 1)
-    last = last + (stop or 0)
-  end
+  if token.rstrip and last < #s then last = matched(spaces, s, last + 1) or last end
   return first, last
 end
 
