@@ -64,8 +64,12 @@ AT_INLINE float power_of_two_from(float x) {
 /* Of a power of two: exact. Of 0: 2^127. */
 AT_INLINE float inverse_of_power(float x) { return at_f32_of_bits(0x7f000000 - at_bits_of_f32(x)); }
 
+/* The largest integer that planes hold. Of x that are not finite or too small, the limits make some
+ * integers in range; what they are does not matter. */
+static const float MOST = 8355711.0f;
+
 static bool split(const float *x, int64_t blocks, int8_t *q, at_split_block *of) {
-    const float of_largest = 1.0f / 8355000.0f; /* no integer is beyond what planes hold */
+    const float of_largest = 1.0f / 8355000.0f; /* below MOST, which rounding does not reach */
     vf nonfinite = vf_zero();
     bool small = false;
     for (int64_t b = 0; b < blocks; b++, x += BLOCK, q += BLOCK, of++) {
@@ -74,7 +78,8 @@ static bool split(const float *x, int64_t blocks, int8_t *q, at_split_block *of)
         small = small || (least < FLT_MIN && largest > 0.0f);
         int sums[3] = {0};
         for (int i = 0; i < BLOCK; i += AT_LANES) {
-            const vf v = vf_round(vf_mul(vf_load(x + i), vf_set1(inverse)));
+            vf v = vf_round(vf_mul(vf_load(x + i), vf_set1(inverse)));
+            v = vf_min(vf_max(v, vf_set1(-MOST)), vf_set1(MOST));
             sums[1 + i / 16] += vec_store_planes(v, q + i, blocks * BLOCK);
         }
         sums[0] = sums[1] + sums[2];
