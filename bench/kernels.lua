@@ -85,10 +85,10 @@ return require "attune.experiment" {
       caption = "G: query heads per key-value head, decoding one token."},
     {kind = "line", name = "prefill-time", title = "Prefill: causal, 8 heads, D 64, f32",
       x = "tokens", y = "seconds", by = "label", where = {part = "prefill-curve"},
-      log = "xy", base = 2},
+      log = "xy"},
     {kind = "line", name = "decode-time",
       title = "Decoding one token: 32 heads, D 128, f32 cache in memory", x = "tokens",
-      y = "seconds", by = "label", where = {part = "decode-curve"}, log = "xy", base = 2},
+      y = "seconds", by = "label", where = {part = "decode-curve"}, log = "xy"},
   },
   claims = require "figures",
 }

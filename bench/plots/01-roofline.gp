@@ -79,7 +79,7 @@ set pointsize (large ? 0.55 : 1.1)
 sign = large ? 0.9 : 1.8 # size of the points in legends
 set label 1001 'The cases under the machine’s roofline' at screen 0.0200,0.9527 left font ',17' textcolor rgb ink
 set label 1002 'isa default · shrink 1' at screen 0.0200,0.9085 left font ',11' textcolor rgb quiet
-set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, amx · mean of 5 rounds, 95% intervals' at screen 0.0200,0.8770 left font ',11' textcolor rgb quiet
+set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 9 rounds, 95% intervals' at screen 0.0200,0.8770 left font ',11' textcolor rgb quiet
 set label 3001 '' at screen 0.0294,0.8249 point pointtype shape[1] pointsize sign linecolor rgb colour[1]
 set label 5001 'f32' at screen 0.0482,0.8249 left font ',14' textcolor rgb ink
 set label 3002 '' at screen 0.1209,0.8249 point pointtype shape[2] pointsize sign linecolor rgb colour[2]
@@ -89,8 +89,8 @@ set label 5003 'i8' at screen 0.2418,0.8249 left font ',14' textcolor rgb ink
 set logscale x
 set logscale y
 set xrange [0.11251899673:4550.34274103]
-set yrange [3397249568.69:1.23384028659e+13]
-set ytics ('' 4000000000 1, '' 5000000000 1, '' 6000000000 1, '' 7000000000 1, '' 8000000000 1, '' 9000000000 1, '10 GFLOP/s' 10000000000 0, '' 20000000000 1, '' 30000000000 1, '' 40000000000 1, '' 50000000000 1, '' 60000000000 1, '' 70000000000 1, '' 80000000000 1, '' 90000000000 1, '100 GFLOP/s' 100000000000 0, '' 200000000000 1, '' 300000000000 1, '' 400000000000 1, '' 500000000000 1, '' 600000000000 1, '' 700000000000 1, '' 800000000000 1, '' 900000000000 1, '1 TFLOP/s' 1e+12 0, '' 2e+12 1, '' 3e+12 1, '' 4e+12 1, '' 5e+12 1, '' 6e+12 1, '' 7e+12 1, '' 8e+12 1, '' 9e+12 1, '10 TFLOP/s' 1e+13 0) font ',15'
+set yrange [4029724555.85:492762261807]
+set ytics ('' 5000000000 1, '' 6000000000 1, '' 7000000000 1, '' 8000000000 1, '' 9000000000 1, '10 GFLOP/s' 10000000000 0, '' 20000000000 1, '' 30000000000 1, '' 40000000000 1, '' 50000000000 1, '' 60000000000 1, '' 70000000000 1, '' 80000000000 1, '' 90000000000 1, '100 GFLOP/s' 100000000000 0, '' 200000000000 1, '' 300000000000 1, '' 400000000000 1) font ',15'
 set xtics ('' 0.2 1, '' 0.3 1, '' 0.4 1, '' 0.5 1, '' 0.6 1, '' 0.7 1, '' 0.8 1, '' 0.9 1, '1 FLOP/B' 1 0, '' 2 1, '' 3 1, '' 4 1, '' 5 1, '' 6 1, '' 7 1, '' 8 1, '' 9 1, '10 FLOP/B' 10 0, '' 20 1, '' 30 1, '' 40 1, '' 50 1, '' 60 1, '' 70 1, '' 80 1, '' 90 1, '100 FLOP/B' 100 0, '' 200 1, '' 300 1, '' 400 1, '' 500 1, '' 600 1, '' 700 1, '' 800 1, '' 900 1, '1 kFLOP/B' 1000 0, '' 2000 1, '' 3000 1, '' 4000 1) font ',15'
 set lmargin at screen 0.1662
 set rmargin at screen 0.9765
@@ -98,20 +98,18 @@ set bmargin at screen 0.1246
 set tmargin at screen 0.7397
 set label 152 'flop_rate' at screen 0.1662,0.7650 left font ',14' textcolor rgb quiet
 set label 151 'intensity' at screen 0.5714,0.0489 center font ',14' textcolor rgb quiet
-set label 10001 '6.94 TFLOP/s' at screen 0.9465,0.7155 right font ',11' textcolor rgb quiet
-set label 10002 '29.2 GiB/s' at screen 0.2104,0.1538 left font ',11' textcolor rgb quiet
-set label 10003 '460 GFLOP/s' at screen 0.9465,0.5119 right font ',11' textcolor rgb quiet
-set label 10004 'G 1' at screen 0.2919,0.2159 left font ',11' textcolor rgb ink
-set label 10005 'G 4' at screen 0.3978,0.3145 left font ',11' textcolor rgb ink
-set label 10006 'prefill, D 64' at screen 0.8214,0.4561 left font ',11' textcolor rgb ink
-set label 10007 'prefill, D 128' at screen 0.7978,0.4631 right font ',11' textcolor rgb ink
-set label 10008 'G 1' at screen 0.3449,0.2649 left font ',11' textcolor rgb ink
-set label 10009 'G 4' at screen 0.4508,0.3462 left font ',11' textcolor rgb ink
-set label 10010 'prefill, D 128' at screen 0.8743,0.5703 left font ',11' textcolor rgb ink
-set label 10011 'G 1' at screen 0.3719,0.3046 right font ',11' textcolor rgb ink
+set label 10001 '29.0 GiB/s' at screen 0.2104,0.1538 left font ',11' textcolor rgb quiet
+set label 10002 '352 GFLOP/s' at screen 0.9465,0.7155 right font ',11' textcolor rgb quiet
+set label 10003 'G 1' at screen 0.2919,0.2873 left font ',11' textcolor rgb ink
+set label 10004 'G 4' at screen 0.3978,0.4693 left font ',11' textcolor rgb ink
+set label 10005 'prefill, D 64' at screen 0.7978,0.6608 right font ',11' textcolor rgb ink
+set label 10006 'prefill, D 128' at screen 0.8167,0.6892 left font ',11' textcolor rgb ink
+set label 10007 'G 1' at screen 0.3449,0.3801 left font ',11' textcolor rgb ink
+set label 10008 'G 4' at screen 0.4508,0.5439 left font ',11' textcolor rgb ink
+set label 10009 'prefill, D 128' at screen 0.8743,0.6669 left font ',11' textcolor rgb ink
+set label 10010 'G 1' at screen 0.3719,0.4625 right font ',11' textcolor rgb ink
 plot data index 0 using 1:2 with lines linecolor rgb quiet linewidth 1.4 notitle, \
-     data index 1 using 1:2 with lines linecolor rgb quiet linewidth 1.4 notitle, \
-     data index 2 using 1:($4>$3 ? $2 : NaN):3:4 with yerrorbars linestyle 1 linewidth 1.1 notitle, \
-     data index 3 using 1:($4>$3 ? $2 : NaN):3:4 with yerrorbars linestyle 2 linewidth 1.1 notitle, \
-     data index 4 using 1:($4>$3 ? $2 : NaN):3:4 with yerrorbars linestyle 3 linewidth 1.1 notitle
+     data index 1 using 1:($4>$3 ? $2 : NaN):3:4 with yerrorbars linestyle 1 linewidth 1.1 notitle, \
+     data index 2 using 1:($4>$3 ? $2 : NaN):3:4 with yerrorbars linestyle 2 linewidth 1.1 notitle, \
+     data index 3 using 1:($4>$3 ? $2 : NaN):3:4 with yerrorbars linestyle 3 linewidth 1.1 notitle
 unset output
