@@ -79,7 +79,7 @@ set pointsize (large ? 0.55 : 1.1)
 sign = large ? 0.9 : 1.8 # size of the points in legends
 set label 1001 'The cases under the machine’s roofline' at screen 0.0200,0.9527 left font ',17' textcolor rgb ink
 set label 1002 'isa default · shrink 1' at screen 0.0200,0.9085 left font ',11' textcolor rgb quiet
-set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 9 rounds, 95% intervals' at screen 0.0200,0.8770 left font ',11' textcolor rgb quiet
+set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 3 to 9 rounds, 95% intervals' at screen 0.0200,0.8770 left font ',11' textcolor rgb quiet
 set label 3001 '' at screen 0.0294,0.8249 point pointtype shape[1] pointsize sign linecolor rgb colour[1]
 set label 5001 'f32' at screen 0.0482,0.8249 left font ',14' textcolor rgb ink
 set label 3002 '' at screen 0.1209,0.8249 point pointtype shape[2] pointsize sign linecolor rgb colour[2]

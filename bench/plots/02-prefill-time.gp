@@ -79,19 +79,19 @@ set pointsize (large ? 0.55 : 1.1)
 sign = large ? 0.9 : 1.8 # size of the points in legends
 set label 1001 'Prefill: causal, 8 heads, D 64, f32' at screen 0.0200,0.9502 left font ',17' textcolor rgb ink
 set label 1002 'part prefill-curve · dtype f32 · isa default · shrink 1' at screen 0.0200,0.9037 left font ',11' textcolor rgb quiet
-set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 9 rounds, 95% intervals' at screen 0.0200,0.8704 left font ',11' textcolor rgb quiet
+set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 3 to 9 rounds, 95% intervals' at screen 0.0200,0.8704 left font ',11' textcolor rgb quiet
 set logscale x
 set logscale y
 set xrange [222.860944204:9410.13692414]
 set yrange [0.000193809991267:0.681872954886]
-set ytics ('244.140625 µs' 0.000244140625 0, '' 0.00048828125 1, '976.5625 µs' 0.0009765625 0, '' 0.001953125 1, '3.90625 ms' 0.00390625 0, '' 0.0078125 1, '15.625 ms' 0.015625 0, '' 0.03125 1, '62.5 ms' 0.0625 0, '' 0.125 1, '250 ms' 0.25 0, '' 0.5 1) font ',15'
+set ytics ('' 0.0002 1, '' 0.0003 1, '' 0.0004 1, '' 0.0005 1, '' 0.0006 1, '' 0.0007 1, '' 0.0008 1, '' 0.0009 1, '1 ms' 0.001 0, '' 0.002 1, '' 0.003 1, '' 0.004 1, '' 0.005 1, '' 0.006 1, '' 0.007 1, '' 0.008 1, '' 0.009 1, '10 ms' 0.01 0, '' 0.02 1, '' 0.03 1, '' 0.04 1, '' 0.05 1, '' 0.06 1, '' 0.07 1, '' 0.08 1, '' 0.09 1, '100 ms' 0.1 0, '' 0.2 1, '' 0.3 1, '' 0.4 1, '' 0.5 1, '' 0.6 1) font ',15'
 set xtics ('256' 256 0, '512' 512 0, '1024' 1024 0, '2048' 2048 0, '4096' 4096 0, '8192' 8192 0) font ',15'
-set lmargin at screen 0.1772
+set lmargin at screen 0.1052
 set rmargin at screen 0.6847
 set bmargin at screen 0.1312
 set tmargin at screen 0.7791
-set label 152 'seconds' at screen 0.1772,0.8056 left font ',14' textcolor rgb quiet
-set label 151 'tokens' at screen 0.4309,0.0515 center font ',14' textcolor rgb quiet
+set label 152 'seconds' at screen 0.1052,0.8056 left font ',14' textcolor rgb quiet
+set label 151 'tokens' at screen 0.3949,0.0515 center font ',14' textcolor rgb quiet
 set label 201 'tiled, 1 kv head' at graph 1.02,0.8283 left font ',14' textcolor rgb colour[2]
 set label 202 'tiled, 8 kv heads' at graph 1.02,0.8898 left font ',14' textcolor rgb colour[1]
 set label 203 'textbook over BLIS, 8 kv heads' at graph 1.02,0.9513 left font ',14' textcolor rgb colour[3]

@@ -79,19 +79,19 @@ set pointsize (large ? 0.55 : 1.1)
 sign = large ? 0.9 : 1.8 # size of the points in legends
 set label 1001 'Decoding one token: 32 heads, D 128, f32 cache in memory' at screen 0.0200,0.9502 left font ',17' textcolor rgb ink
 set label 1002 'part decode-curve · dtype f32 · isa default · shrink 1' at screen 0.0200,0.9037 left font ',11' textcolor rgb quiet
-set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 9 rounds, 95% intervals' at screen 0.0200,0.8704 left font ',11' textcolor rgb quiet
+set label 1003 'Intel(R) Xeon(R) Processor, 2 threads, avx512_vnni · mean of 3 to 9 rounds, 95% intervals' at screen 0.0200,0.8704 left font ',11' textcolor rgb quiet
 set logscale x
 set logscale y
 set xrange [433.53359993:38698.7675297]
 set yrange [4.39518558582e-05:0.0618053690477]
-set ytics ('61.0351562 µs' 6.103515625e-05 0, '' 0.0001220703125 1, '244.140625 µs' 0.000244140625 0, '' 0.00048828125 1, '976.5625 µs' 0.0009765625 0, '' 0.001953125 1, '3.90625 ms' 0.00390625 0, '' 0.0078125 1, '15.625 ms' 0.015625 0, '' 0.03125 1) font ',15'
+set ytics ('' 5e-05 1, '' 6e-05 1, '' 7e-05 1, '' 8e-05 1, '' 9e-05 1, '100 µs' 0.0001 0, '' 0.0002 1, '' 0.0003 1, '' 0.0004 1, '' 0.0005 1, '' 0.0006 1, '' 0.0007 1, '' 0.0008 1, '' 0.0009 1, '1 ms' 0.001 0, '' 0.002 1, '' 0.003 1, '' 0.004 1, '' 0.005 1, '' 0.006 1, '' 0.007 1, '' 0.008 1, '' 0.009 1, '10 ms' 0.01 0, '' 0.02 1, '' 0.03 1, '' 0.04 1, '' 0.05 1, '' 0.06 1) font ',15'
 set xtics ('512' 512 0, '1024' 1024 0, '2048' 2048 0, '4096' 4096 0, '8192' 8192 0, '16384' 16384 0, '32768' 32768 0) font ',15'
-set lmargin at screen 0.1772
+set lmargin at screen 0.1020
 set rmargin at screen 0.8619
 set bmargin at screen 0.1312
 set tmargin at screen 0.7791
-set label 152 'seconds' at screen 0.1772,0.8056 left font ',14' textcolor rgb quiet
-set label 151 'tokens' at screen 0.5195,0.0515 center font ',14' textcolor rgb quiet
+set label 152 'seconds' at screen 0.1020,0.8056 left font ',14' textcolor rgb quiet
+set label 151 'tokens' at screen 0.4819,0.0515 center font ',14' textcolor rgb quiet
 set label 201 '1 kv head' at graph 1.02,0.5499 left font ',14' textcolor rgb colour[3]
 set label 202 '8 kv heads' at graph 1.02,0.7291 left font ',14' textcolor rgb colour[2]
 set label 203 '32 kv heads' at graph 1.02,0.9260 left font ',14' textcolor rgb colour[1]

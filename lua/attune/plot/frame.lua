@@ -16,7 +16,7 @@ frame.font = {title = 17, panel = 15, tick = 15, label = 14, cell = 13, conditio
 
 local kinds = {}
 for _, kind in ipairs {"median", "mean", "geometric mean"} do
-  kinds[kind .. " alone"] = kind .. " of %d %ss"
+  kinds[kind .. " alone"] = kind .. " of %s %ss"
   kinds[kind] = kinds[kind .. " alone"] .. ", 95%% intervals"
 end
 
@@ -30,16 +30,16 @@ local function machine_and_rounds(results, kind)
   end
   local count, word = 0, repeats.word(results)
   for _, point in ipairs(results.points) do
-    local seeds = 0
     for _, value in pairs(results.seeds and point.metrics or {}) do
-      seeds = math.max(seeds, value.n)
+      count = math.max(count, value.n)
     end
-    count = math.max(count, results.seeds and seeds or point.rounds)
   end
+  local counts = count
+  if not results.seeds then counts, count = repeats.rounds(results) end
   if count == 1 then
     parts[#parts + 1] = "one " .. word
   elseif kinds[kind] then
-    parts[#parts + 1] = kinds[kind]:format(count, word)
+    parts[#parts + 1] = kinds[kind]:format(counts, word)
   end
   return parts
 end

@@ -289,13 +289,13 @@ local said_elsewhere = {rounds = true}
 ---@param results attune.Results
 ---@return string
 function content.summary(results)
-  local ok, rounds = 0, 0
+  local ok = 0
   for _, point in ipairs(results.points) do
     if point.status == "ok" then ok = ok + 1 end
-    rounds = math.max(rounds, point.rounds)
   end
+  local counts, rounds = repeats.rounds(results)
   local word = results.seeds and "trial" or "round"
-  local each = rounds == 1 and "one " .. word or text.count(rounds, word)
+  local each = rounds == 1 and "one " .. word or ("%s %ss"):format(counts, word)
   local s = ("%d of %d points measured, %s each."):format(ok, #results.points, each)
   local unstable = steadiness.summary(results, "The method below has all.", said_elsewhere)
   for _, sentence in ipairs(unstable) do s = s .. " " .. sentence end
