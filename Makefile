@@ -127,7 +127,7 @@ help:
 	@echo '                  build/corpus.'
 	@echo 'make docs         Copy the manual to build/docs, with the Lua library's pages (LDoc).'
 	@echo 'make install      Install under PREFIX ($(PREFIX)) and DESTDIR. make uninstall removes it.'
-	@echo 'make deps         Install missing Debian packages. Other targets do this first, but for all'
+	@echo 'make deps         Install missing Debian packages. Other targets do this first, except all'
 	@echo '                  and install, which only say what is missing.'
 	@echo 'make clean        Delete build/.'
 	@echo
