@@ -125,7 +125,7 @@ help:
 	@echo 'make papers       Run the experiments with claims of papers and write results/papers.md.'
 	@echo 'make corpus       Install the texts that experiments train on, and write them to'
 	@echo '                  build/corpus.'
-	@echo 'make docs         Copy the manual to build/docs, with the Lua library's pages (LDoc).'
+	@echo 'make docs         Copy the manual to build/docs, with the pages of the Lua library (LDoc).'
 	@echo 'make install      Install under PREFIX ($(PREFIX)) and DESTDIR. make uninstall removes it.'
 	@echo 'make deps         Install missing Debian packages. Other targets do this first, except all'
 	@echo '                  and install, which only say what is missing.'

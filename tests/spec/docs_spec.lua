@@ -232,3 +232,12 @@ describe("the files that the pages name", function()
     assert.same({}, missing)
   end)
 end)
+
+describe("make help", function()
+  it("prints all its lines", function()
+    local pipe = assert(io.popen "MAKEFLAGS= make -s help 2>&1")
+    local said = pipe:read "a"
+    assert.is_true(pipe:close(), said)
+    assert.truthy(said:find("\nmake clean", 1, true))
+  end)
+end)
